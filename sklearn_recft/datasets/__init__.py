@@ -1,0 +1,14 @@
+"""Interaction logs: real ones fetched or loaded, synthetic ones whose truth is known."""
+
+from sklearn_recft.datasets._complete_journey import load_complete_journey
+from sklearn_recft.datasets._files import load_interactions
+from sklearn_recft.datasets._movielens import fetch_movielens
+from sklearn_recft.datasets._synthetic import make_checkerboard, make_interactions
+
+__all__ = [
+    "fetch_movielens",
+    "load_complete_journey",
+    "load_interactions",
+    "make_checkerboard",
+    "make_interactions",
+]
