@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import threading
 import zipfile
 from dataclasses import replace
@@ -14,6 +15,7 @@ from sklearn_recft.datasets._fetch import fetch_file
 
 FLAGS_CRIME_DRAMA = "|".join("1" if i in (6, 8) else "0" for i in range(19))
 FLAGS_UNKNOWN = "|".join("1" if i == 0 else "0" for i in range(19))
+REAL_DATA = os.environ.get("SKLEARN_RECFT_DATA")
 ORIGINALS = {
     "100k": {
         "u.data": "7\t2\t5\t880000001\n7\t1\t3\t880000000\n8\t2\t1\t880000001\n",
@@ -237,3 +239,22 @@ def test_return_X_y_and_frame(tmp_path):
 def test_unknown_release():
     with pytest.raises(ValueError, match=r"'100k', '1m'.*'20m'"):
         fetch_movielens("20m")
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="SKLEARN_RECFT_DATA names no folder")
+@pytest.mark.parametrize(
+    ("name", "n_ratings", "n_films", "first"),
+    [
+        ("100k", 100_000, 1682, [196, 242, 881250949]),
+        ("1m", 1_000_209, 3883, [1, 1193, 978300760]),
+    ],
+)
+def test_real_ratings(monkeypatch, tmp_path, name, n_ratings, n_films, first):
+    monkeypatch.setenv("SKLEARN_RECFT_DATA", REAL_DATA)
+    ratings = fetch_movielens(name, data_home=tmp_path, download_if_missing=False)
+    assert ratings.data.shape == (n_ratings, 3)
+    assert ratings.data[0].tolist() == first
+    assert set(np.unique(ratings.target)) == {1, 2, 3, 4, 5}
+    assert len(ratings.catalogue.item_id) == n_films
+    assert np.isin(ratings.data[:, 1], ratings.catalogue.item_id).all()
+    assert ratings.catalogue.title[0] == "Toy Story (1995)"
