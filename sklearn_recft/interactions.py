@@ -1,0 +1,408 @@
+"""The one door for data: any table of events in, a frozen set of checked plain arrays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import validate_data
+
+USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Checked events, or queries where ``item_ids`` is None; n rows, in the order given.
+
+    Attributes
+    ----------
+    user_ids, item_ids : ndarray of shape (n,)
+        Raw ids: int64 where all are whole numbers, else strings or objects.
+    feedback : ndarray of shape (n,), float64, or None
+        The target ``y``; None where every row is a positive.
+    timestamps : ndarray of shape (n,), float64, or None
+        Seconds since 1970.
+    text : ndarray of shape (n,), object, or None
+    context : ndarray of shape (n, n_context), float64
+    context_names : tuple of str
+    sample_weight : ndarray of shape (n,), float64, or None
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray | None
+    feedback: np.ndarray | None
+    timestamps: np.ndarray | None
+    text: np.ndarray | None
+    context: np.ndarray
+    context_names: tuple[str, ...]
+    sample_weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """Return the same columns at ``rows`` (integer indices or a boolean mask)."""
+
+        def at(column: np.ndarray | None) -> Any:
+            return None if column is None else column[rows]
+
+        return Interactions(
+            at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
+            at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
+        )  # fmt: skip
+
+
+def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> Interactions:
+    """Check a table of events and its feedback; raise before anything is changed.
+
+    Parameters
+    ----------
+    X : data frame or array-like of shape (n, n_columns)
+        A frame with columns ``user_id`` and ``item_id`` (and, optionally, ``timestamp``,
+        ``text`` and numeric context columns), or a table read by position: user, item,
+        timestamp, context columns.
+    y : array-like of shape (n,), default=None
+        Finite feedback.
+    sample_weight : array-like of shape (n,), default=None
+        Weights, at least 0 and not all 0. Rows of weight 0 are left out, as if absent.
+
+    Returns
+    -------
+    Interactions
+
+    Raises
+    ------
+    ValueError
+        Missing ids, NaN or infinite numbers, negative weights, too few columns, no rows,
+        lengths that differ; the message names the column, how many rows and the mend.
+    TypeError
+        Sparse or unhashable input.
+
+    Examples
+    --------
+    >>> from sklearn_recft.interactions import check_interactions
+    >>> rows = check_interactions([["ann", "tea", 60], ["bob", "rice", 90]], [5, 3])
+    >>> rows.item_ids.tolist(), rows.timestamps.tolist()
+    (['tea', 'rice'], [60.0, 90.0])
+    """
+    columns = _columns(X, (USER, ITEM, TIME))
+    events = _checked(columns, y)
+    if sample_weight is None:
+        return events
+    weight = _numbers(column_or_1d(_as_1d(sample_weight, "sample_weight")), "sample_weight")
+    _same_length(weight, len(events), "sample_weight")
+    if (weight < 0).any():
+        raise ValueError(
+            f"sample_weight: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
+            "use weights of 0 or more."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight: every weight is zero; at least one must be positive.")
+    object.__setattr__(events, "sample_weight", weight)
+    return events.take(weight > 0) if (weight == 0).any() else events
+
+
+def check_queries(X: Any) -> Interactions:
+    """Check who asks, when and in what context: user ids (1-d) or a table of queries.
+
+    A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
+    array is read by position: user, timestamp, context columns.
+
+    Examples
+    --------
+    >>> from sklearn_recft.interactions import check_queries
+    >>> check_queries(["ann", "bob"]).user_ids.tolist()
+    ['ann', 'bob']
+    """
+    if np.ndim(X) == 0 and not _is_frame(X):
+        raise ValueError(f"recommend needs a list of user ids or a table; use [{X!r}].")
+    if _is_frame(X):
+        table = nw.from_native(X, eager_only=True, allow_series=True)
+        if isinstance(table, nw.Series):
+            return _checked({USER: table.to_numpy()}, None, query=True)
+        return _checked(_columns(X, (USER, TIME)), None, query=True)
+    if isinstance(X, np.ndarray):
+        values = X
+    elif isinstance(X[0], (list, np.ndarray)):
+        values = np.asarray(X, dtype=object)
+    else:
+        values = np.empty(len(X), object)
+        values[:] = list(X)
+    if values.ndim == 1:
+        return _checked({USER: values}, None, query=True)
+    return _checked(_columns(values, (USER, TIME)), None, query=True)
+
+
+def check_same_columns(estimator: Any, X: Any, events: Interactions, *, reset: bool) -> None:
+    """Set (``reset``) or check ``n_features_in_`` and ``feature_names_in_`` of an estimator.
+
+    Named columns may come in any order, and ``timestamp`` and ``text`` may be left out of
+    a prediction; the context columns must be those of ``fit``.
+    """
+    named = _is_frame(X) and USER in _names(X)
+    if reset or not named:
+        if reset and hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        if named:
+            estimator.feature_names_in_ = np.array(_names(X), dtype=object)
+            estimator.n_features_in_ = len(estimator.feature_names_in_)
+        return
+    known = set(getattr(estimator, "feature_names_in_", ())) - {USER, ITEM, TIME, TEXT}
+    given = set(events.context_names)
+    if not hasattr(estimator, "feature_names_in_") or known != given:
+        absent, new = sorted(known - given), sorted(given - known)
+        raise ValueError(
+            "The feature names should match those that were passed during fit. "
+            f"Context columns missing: {absent}; unknown: {new}. Give the columns of fit."
+        )
+
+
+def timestamps_of(X: Any) -> np.ndarray:
+    """Seconds since 1970 of each row of ``X``, shape (n,), float64."""
+    columns = _columns(X, (USER, ITEM, TIME))
+    if TIME not in columns:
+        raise ValueError(
+            "X has no `timestamp`: give a column of that name, or a third column of seconds "
+            "since 1970, to order events in time."
+        )
+    return _seconds(columns[TIME])
+
+
+def users_of(X: Any) -> np.ndarray:
+    """User id of each row of ``X``, shape (n,)."""
+    return _ids(_columns(X, (USER, ITEM, TIME))[USER], USER)
+
+
+def items_of(X: Any) -> np.ndarray:
+    """Item id of each row of ``X``, shape (n,)."""
+    return _ids(_columns(X, (USER, ITEM, TIME))[ITEM], ITEM)
+
+
+# ---------------------------------------------------------------------- private
+
+
+def _is_frame(X: Any) -> bool:
+    return not isinstance(X, (np.ndarray, list, tuple)) and (
+        hasattr(X, "__narwhals_dataframe__")
+        or hasattr(X, "__narwhals_series__")
+        or nw.dependencies.is_into_dataframe(X)
+        or nw.dependencies.is_into_series(X)
+    )
+
+
+def _names(X: Any) -> list[str]:
+    return [str(name) for name in nw.from_native(X, eager_only=True).columns]
+
+
+def _columns(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
+    """Columns by role: by name where ``user_id`` (and ``item_id``) are there, else by place."""
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but a dense table of events is required: "
+            "one row per event, with columns user, item, timestamp."
+        )
+    needed = [p for p in positions if p in (USER, ITEM)]
+    if _is_frame(X):
+        table = nw.from_native(X, eager_only=True)
+        if all(p in table.columns for p in needed):
+            _some_rows(table.shape)
+            return {str(name): table[name] for name in table.columns}
+        series = [table[:, j] for j in range(table.shape[1])]
+        return _by_position(series, [str(c) for c in table.columns], table.shape, positions)
+    values = _as_table(X)
+    names = [f"x{j}" for j in range(values.shape[1])]
+    series = [values[:, j] for j in range(values.shape[1])]
+    return _by_position(series, names, values.shape, positions)
+
+
+def _as_table(X: Any) -> np.ndarray:
+    if isinstance(X, (list, tuple)):
+        # Without this, one string would turn every number beside it into a string.
+        X = np.array([list(row) if np.ndim(row) else row for row in X], dtype=object)
+    values = np.asarray(X)
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{values}\n")
+    if values.ndim != 2:
+        raise ValueError(
+            f"Expected a table of events (2D array), got {values.ndim}D array instead. "
+            "Reshape your data: one row per event, with columns user, item, timestamp."
+        )
+    return values
+
+
+def _by_position(
+    series: list[Any], names: list[str], shape: tuple[int, ...], positions: tuple[str, ...]
+) -> dict[str, Any]:
+    least = 2 if ITEM in positions else 1
+    if len(series) < least:
+        raise ValueError(
+            f"Found array with {len(series)} feature(s) (shape={tuple(shape)}) while a minimum "
+            f"of {least} is required. Give a frame with columns user_id and item_id, or the "
+            "user in column 0 and the item in column 1."
+        )
+    _some_rows(shape)
+    roles = [*positions, *names[len(positions) :]]
+    return dict(zip(roles, series, strict=False))
+
+
+def _some_rows(shape: tuple[int, ...]) -> None:
+    if shape[0] == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={tuple(shape)}) while a minimum of 1 is "
+            "required: X is empty."
+        )
+
+
+def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
+    users = _ids(columns[USER], USER)
+    items = None if query else _ids(columns[ITEM], ITEM)
+    _same_length(users, len(users), USER)
+    if len(users) == 0:
+        raise ValueError("X is empty: at least one row is required.")
+    names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
+    context = np.empty((len(users), len(names)))
+    for j, name in enumerate(names):
+        context[:, j] = _numbers(columns[name], name)
+    return Interactions(
+        users,
+        items,
+        None if y is None else _feedback(y, len(users)),
+        _seconds(columns[TIME]) if TIME in columns else None,
+        _texts(columns[TEXT]) if TEXT in columns else None,
+        context,
+        names,
+    )
+
+
+def _plain(column: Any) -> np.ndarray:
+    return column.to_numpy() if isinstance(column, nw.Series) else np.asarray(column)
+
+
+def _missing(values: np.ndarray, column: str, how_many: int) -> None:
+    if how_many:
+        raise ValueError(
+            f"{column}: {how_many} of {len(values)} rows are missing (None or NaN) or inf; "
+            f"drop or fill these rows before passing X."
+        )
+
+
+def _ids(column: Any, name: str) -> np.ndarray:
+    """Ids as int64 where all are whole numbers, else as they came; none missing."""
+    if isinstance(column, nw.Series):
+        _missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
+    values = _plain(column)
+    if values.dtype.kind in "iub":
+        return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
+    if values.dtype.kind == "f":
+        _missing(values, name, int((~np.isfinite(values)).sum()))
+        whole = values.astype(np.int64) if np.abs(values).max(initial=0) < 2**53 else values
+        return whole if (whole == values).all() else values
+    if values.dtype.kind != "O":
+        return values
+    return _object_ids(values, name)
+
+
+def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
+    listed = values.tolist()
+    kinds = set(map(type, listed))
+    for kind in kinds:
+        if kind.__hash__ is None:
+            raise TypeError(
+                f"{name}: argument must be a string or a number (or any other hashable), "
+                f"got {kind.__name__}; an id must be hashable."
+            )
+    absent = [kind for kind in kinds if kind.__name__ in ("NoneType", "NAType", "NaTType")]
+    if absent:
+        _missing(values, name, sum(type(v) in absent for v in listed))
+    if all(issubclass(kind, (int, float, np.number)) for kind in kinds):
+        if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+            try:
+                return np.array(listed, np.int64)
+            except OverflowError:
+                return values  # integers beyond 64 bits stay objects, like any other id
+        return _ids(np.array(listed, np.float64), name)
+    if any(issubclass(kind, (float, np.floating)) for kind in kinds):
+        _missing(values, name, sum(isinstance(v, float) and v != v for v in listed))
+    return values
+
+
+def _numbers(column: Any, name: str) -> np.ndarray:
+    values = _plain(column)
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{name}\n")
+    if values.dtype.kind not in "iufb":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}: not numeric ({error}); encode it as numbers first, for example "
+                "with OneHotEncoder or OrdinalEncoder."
+            ) from error
+    values = values.astype(np.float64, copy=False)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"{name}: {int(bad.sum())} of {len(values)} rows are NaN or inf; impute or drop "
+            "these rows."
+        )
+    return values
+
+
+def _seconds(column: Any) -> np.ndarray:
+    """Seconds since 1970 from numbers, datetimes or dates."""
+    if isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Datetime, nw.Date)):
+        _missing(column, TIME, int(column.null_count()))  # type: ignore[arg-type]
+        column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
+        return column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
+    values = _plain(column)
+    if values.dtype == object and len(values) and hasattr(values[0], "timestamp"):
+        # Python datetimes; a naive one is read as UTC, as numpy does.
+        values = np.array(
+            [v.timestamp() if v.tzinfo else np.datetime64(v, "us") for v in values.tolist()]
+        )
+    if values.dtype.kind == "M":
+        _missing(values, TIME, int(np.isnat(values).sum()))
+        return values.astype("datetime64[us]").astype(np.int64) / 1e6
+    if values.dtype.kind in "OUT":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{TIME}: neither numbers nor datetimes ({error}); convert it first, to seconds "
+                "since 1970 or to a datetime column."
+            ) from error
+    return _numbers(values, TIME)
+
+
+def _texts(column: Any) -> np.ndarray:
+    values = _plain(column).astype(object)
+    empty = np.array([v is None or v != v for v in values.tolist()], bool)
+    if empty.any():
+        values = values.copy()
+        values[empty] = ""
+    return values
+
+
+def _as_1d(values: Any, name: str) -> np.ndarray:
+    if isinstance(values, str) or np.ndim(values) == 0:
+        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
+    return np.asarray(values)
+
+
+def _feedback(y: Any, n_rows: int) -> np.ndarray:
+    values = column_or_1d(_as_1d(y, "y"), warn=True)
+    _same_length(values, n_rows, "y")
+    return _numbers(values, "Input y")
+
+
+def _same_length(values: np.ndarray, n_rows: int, name: str) -> None:
+    if len(values) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
+            f"rows, {name} has {len(values)}."
+        )

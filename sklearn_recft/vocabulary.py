@@ -1,0 +1,216 @@
+"""Ids to codes and back, append-only: a code, once given, never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+
+# A table indexed by the integer id itself is the fastest index there is. It is kept while
+# the ids are dense enough that it stays within these many slots per id (plus a floor).
+_SLOTS_PER_ID = 8
+_FREE_SLOTS = 4096
+
+
+class Vocabulary:
+    """Append-only map between ids (any hashable) and codes ``0 .. n - 1``.
+
+    Codes are given in order of first appearance and never change, so model rows addressed
+    by code survive growth. Ids that are dense integers are looked up in an array indexed
+    by the id, everything else in a dictionary; the switch is automatic and one-way.
+
+    Parameters
+    ----------
+    ids : iterable of hashables, default=()
+        First ids, in order.
+
+    Examples
+    --------
+    >>> from sklearn_recft.vocabulary import Vocabulary
+    >>> items = Vocabulary(["tea", "milk"])
+    >>> items.extend(["milk", "rice"])
+    array([1, 2])
+    >>> items.encode(["rice", "salt"])
+    array([ 2, -1])
+    >>> items.decode([0, 2])
+    array(['tea', 'rice'], dtype=object)
+    """
+
+    def __init__(self, ids: Iterable[Hashable] = ()) -> None:
+        self._size = 0
+        self._ids: np.ndarray = np.empty(0, np.int64)
+        self._low = 0
+        self._table: np.ndarray | None = np.empty(0, np.int32)
+        self._index: dict[Hashable, int] = {}
+        values = ids if isinstance(ids, np.ndarray) else list(ids)
+        if len(values):
+            self.extend(values)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All ids in code order, shape (n,): int64 where all are integers, else object."""
+        view = self._ids[: self._size]
+        view.flags.writeable = False
+        return view
+
+    def encode(self, ids: Any) -> np.ndarray:
+        """Codes of ``ids``, shape (n,), int64; -1 where an id is unknown."""
+        values = _as_values(ids)
+        if self._table is None:
+            return self._encode_by_index(values)
+        if values.dtype == np.int64:
+            return self._encode_by_table(values)
+        if not self._size:
+            return np.full(len(values), -1, np.int64)
+        found = (self._encode_by_table(_one_integer(v)) for v in values.tolist())
+        return np.fromiter((c[0] if c.size else -1 for c in found), np.int64, len(values))
+
+    def extend(self, ids: Any) -> np.ndarray:
+        """Encode ``ids`` and add those that are new, in order of first appearance."""
+        values = _as_values(ids)
+        codes = self.encode(values)
+        unknown = codes < 0
+        if unknown.any():
+            new, inverse = _unique_in_order(values[unknown])
+            codes[unknown] = inverse + self._size
+            self._append(new)
+        return codes
+
+    def decode(self, codes: Any) -> np.ndarray:
+        """Ids behind ``codes`` (any shape; every code must be known)."""
+        return self.ids[np.asarray(codes, dtype=np.int64)]
+
+    def truncate(self, size: int) -> None:
+        """Forget every id with a code of ``size`` or more: undoes growth."""
+        gone = self._ids[size : self._size]
+        if self._table is None:
+            for value in gone.tolist():
+                del self._index[value]
+        else:
+            self._table[gone - self._low] = -1
+        self._size = min(size, self._size)
+
+    # ------------------------------------------------------------------ private
+
+    def _encode_by_table(self, values: np.ndarray) -> np.ndarray:
+        table = self._table
+        if table is None or not len(table) or not len(values):
+            return np.full(len(values), -1, np.int64)
+        low, high = self._low, self._low + len(table) - 1
+        if values.min() >= low and values.max() <= high:
+            return table[values - low].astype(np.int64)
+        inside = (values >= low) & (values <= high)
+        return np.where(inside, table[np.where(inside, values - low, 0)], -1).astype(np.int64)
+
+    def _encode_by_index(self, values: np.ndarray) -> np.ndarray:
+        inverse = None
+        if values.dtype == np.int64 and len(values) > 64:
+            # Few ids make many rows: one dictionary look-up per distinct id.
+            values, inverse = np.unique(values, return_inverse=True)
+        get = self._index.get
+        codes = np.fromiter((get(v, -1) for v in values.tolist()), np.int64, len(values))
+        return codes if inverse is None else codes[inverse]
+
+    def _append(self, new: np.ndarray) -> None:
+        if self._table is not None and not self._fits_table(new):
+            self._index = dict(zip(self.ids.tolist(), range(self._size), strict=True))
+            self._table = None
+        if new.dtype != self._ids.dtype and self._ids.dtype != object:
+            self._ids = self._ids[: self._size].astype(object)
+        size = self._size + len(new)
+        if size > len(self._ids):
+            grown = np.empty(max(size, len(self._ids) * 3 // 2), self._ids.dtype)
+            grown[: self._size] = self._ids[: self._size]
+            self._ids = grown
+        if self._table is None:
+            self._index.update(zip(new.tolist(), range(self._size, size), strict=True))
+        else:
+            self._table[new - self._low] = np.arange(self._size, size)
+        self._ids[self._size : size] = new
+        self._size = size
+
+    def _fits_table(self, new: np.ndarray) -> bool:
+        """Widen the table to hold ``new``; False where it would be too sparse."""
+        if new.dtype != np.int64 or self._table is None:
+            return False
+        low, high = int(new.min()), int(new.max())
+        if len(self._table):
+            low, high = min(low, self._low), max(high, self._low + len(self._table) - 1)
+        span = high - low + 1
+        if span > _SLOTS_PER_ID * (self._size + len(new)) + _FREE_SLOTS:
+            return False
+        if span > len(self._table):
+            # Half as much again, on the side that grew, keeps growth amortised.
+            slack = len(self._table) // 2
+            below = slack if low < self._low and len(self._table) else 0
+            above = 0 if below else slack
+            table = np.full(span + below + above, -1, np.int32)
+            if len(self._table):
+                start = self._low - (low - below)
+                table[start : start + len(self._table)] = self._table
+            self._table, self._low = table, low - below
+        return True
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"ids": self._ids[: self._size].copy()}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        self.__init__(state["ids"])  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary(n={self._size})"
+
+
+def _as_values(ids: Any) -> np.ndarray:
+    """Return a 1-d array, int64 where every id is an integer, else of Python objects."""
+    values = ids if isinstance(ids, np.ndarray) else _from_sequence(ids)
+    if values.dtype == np.int64:
+        return values
+    if values.dtype.kind in "iub" and values.dtype != np.uint64:
+        return values.astype(np.int64)
+    return values if values.dtype == object else _from_sequence(values.tolist())
+
+
+def _from_sequence(ids: Any) -> np.ndarray:
+    listed = ids if isinstance(ids, list) else list(ids)
+    kinds = set(map(type, listed))
+    if any(issubclass(kind, np.generic) for kind in kinds):
+        listed = [v.item() if isinstance(v, np.generic) else v for v in listed]
+        kinds = set(map(type, listed))
+    if listed and kinds <= {int, bool}:
+        try:
+            return np.array(listed, np.int64)
+        except OverflowError:
+            pass  # integers beyond 64 bits are ids like any other hashable
+    values = np.empty(len(listed), object)
+    values[:] = listed
+    return values
+
+
+def _one_integer(value: Any) -> np.ndarray:
+    """``[value]`` where it equals an integer of 64 bits, else an empty array."""
+    if isinstance(value, (int, float, np.number)) and value == value // 1:
+        if -(2**63) <= value < 2**63:
+            return np.array([int(value)], np.int64)
+    return np.empty(0, np.int64)
+
+
+def _unique_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values in order of first appearance, and each row's place among them."""
+    if values.dtype == np.int64:
+        distinct, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return distinct[order], rank[inverse]
+    places: dict[Hashable, int] = {}
+    inverse = np.fromiter(
+        (places.setdefault(v, len(places)) for v in values.tolist()), np.int64, len(values)
+    )
+    new = np.empty(len(places), object)
+    new[:] = list(places)
+    return new, inverse
