@@ -1,6 +1,7 @@
-"""Settings every test and doctest shares: figures are drawn off screen, torch keeps to one thread."""
+"""Settings every test and doctest shares: figures stay off screen, no hub is asked."""
 
 import os
+import sys
 
 import pytest
 
@@ -12,8 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def _close_figures():
     """Close what a test has drawn, so that no test meets another's figure."""
     yield
-    import sys
-
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close("all")
