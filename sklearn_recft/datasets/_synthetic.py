@@ -26,6 +26,7 @@ _MIDDLE_OF_SCALE = 3.0
         "noise": [Interval(Real, 0, None, closed="neither")],
         "feedback": [StrOptions({"rating", "click"})],
         "random_state": ["random_state"],
+        "return_X_y": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -42,6 +43,7 @@ def make_interactions(
     noise=0.5,
     feedback="rating",
     random_state=None,
+    return_X_y=False,
 ):
     r"""Draw an interaction log from planted factors, interests that fade and tastes that drift.
 
@@ -81,10 +83,12 @@ def make_interactions(
         Kind of feedback. For a log of positives, keep the rows where a click is 1.
     random_state : int, RandomState instance or None, default=None
         Decides everything.
+    return_X_y : bool, default=False
+        Return `(data, target)` in place of a Bunch.
 
     Returns
     -------
-    Bunch
+    data : Bunch
         data : ndarray of int64 of shape (n_interactions, 3)
             `user_id`, `item_id`, `timestamp` (seconds since 1970), in order of time.
         target : ndarray of shape (n_interactions,)
@@ -101,6 +105,8 @@ def make_interactions(
         drift_time : float or None
             Second since 1970 at which tastes change abruptly.
         feature_names : list of str
+    (data, target) : tuple
+        If `return_X_y` is True.
 
     Examples
     --------
@@ -139,8 +145,11 @@ def make_interactions(
     else:
         # sigmoid(x) = (1 + tanh(x / 2)) / 2, which cannot overflow
         expected, target = (1 + np.tanh(likings / (2 * noise))) / 2, (outcome > 0).astype(float)
+    data = np.column_stack([users, items, seconds]).astype(np.int64)
+    if return_X_y:
+        return data, target
     return Bunch(
-        data=np.column_stack([users, items, seconds]).astype(np.int64),
+        data=data,
         target=target,
         expected=expected,
         user_factors=start,
@@ -191,14 +200,16 @@ def _rounds(users):
     {
         "n_users": [Interval(Integral, 1, None, closed="left")],
         "n_items": [Interval(Integral, 4, None, closed="left")],
+        "return_X_y": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
-def make_checkerboard(n_users=20, n_items=20):
+def make_checkerboard(n_users=20, n_items=20, *, return_X_y=False):
     """Make a log in which a user likes the items of the same parity, one of them kept back.
 
-    Any model that learns from other users must put the item kept back first among a user's unseen
-    items if it sees only the likes (`target == 1`): it is the last item of that parity.
+    A model that learns from other users puts the item kept back first among those a user has not
+    seen, for it is the only one left of the user's parity if only likes (`target == 1`) count as
+    seen, and the only one left at all if every row does.
 
     Parameters
     ----------
@@ -206,10 +217,12 @@ def make_checkerboard(n_users=20, n_items=20):
         Number of users, 0, 1, ...
     n_items : int, default=20
         Number of items, 0, 1, ..., at least 4.
+    return_X_y : bool, default=False
+        Return `(data, target)` in place of a Bunch.
 
     Returns
     -------
-    Bunch
+    data : Bunch
         data : ndarray of int64 of shape (n_users * (n_items - 1), 2)
             `user_id`, `item_id`: every pair but those kept back.
         target : ndarray of shape (n_users * (n_items - 1),)
@@ -217,6 +230,8 @@ def make_checkerboard(n_users=20, n_items=20):
         held_out : ndarray of int64 of shape (n_users, 2)
             The pair kept back of each user; all of them are likes, spread over the items.
         feature_names : list of str
+    (data, target) : tuple
+        If `return_X_y` is True.
 
     Examples
     --------
@@ -233,9 +248,12 @@ def make_checkerboard(n_users=20, n_items=20):
     nth = np.arange(n_users) // 2 % n_liked
     held_out = np.column_stack([np.arange(n_users), 2 * nth + np.arange(n_users) % 2])
     kept = items != held_out[users, 1]
+    data, target = np.column_stack([users, items])[kept], liked[kept].astype(np.float64)
+    if return_X_y:
+        return data, target
     return Bunch(
-        data=np.column_stack([users, items])[kept],
-        target=liked[kept].astype(np.float64),
+        data=data,
+        target=target,
         held_out=held_out,
         feature_names=FEATURE_NAMES[:2],
     )

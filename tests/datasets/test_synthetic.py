@@ -117,3 +117,12 @@ def test_checkerboard(n_users, n_items):
     np.testing.assert_array_equal(board.target, board.data.sum(axis=1) % 2 == 0)
     np.testing.assert_array_equal(board.held_out[:, 0], np.arange(n_users))
     assert (board.held_out.sum(axis=1) % 2 == 0).all()
+
+
+@pytest.mark.parametrize("make", [make_checkerboard, make_interactions])
+def test_return_X_y(make):
+    seed = {} if make is make_checkerboard else {"random_state": 0}
+    X, y = make(6, 8, return_X_y=True, **seed)
+    bunch = make(6, 8, **seed)
+    np.testing.assert_array_equal(X, bunch.data)
+    np.testing.assert_array_equal(y, bunch.target)
