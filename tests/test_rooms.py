@@ -46,7 +46,7 @@ SPEAKS_TO_PUBLIC_NAMES = {"serving", "cli"}
 # Where a third-party package lives.
 EVERYWHERE = set(ROOMS)
 HOMES = {
-    "numpy": EVERYWHERE - {"modules"},
+    "numpy": EVERYWHERE,
     "scipy": EVERYWHERE - {"modules", "kernels"},
     "sklearn": EVERYWHERE - {"modules", "kernels"},
     "numba": {"kernels"},
