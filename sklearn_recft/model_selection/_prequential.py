@@ -1,0 +1,258 @@
+"""Replay a log as a live system would have met it: predict, score, then learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Bunch, column_or_1d
+from sklearn.utils.validation import _num_samples, check_is_fitted
+from tqdm import tqdm
+
+from sklearn_recft.model_selection._replay import POINTWISE_METRICS, Judge, PrequentialStep, Replay
+from sklearn_recft.model_selection._split import SECONDS_PER_DAY, times_or_none
+
+_TOTALS = (
+    "n_rows",
+    "n_queries",
+    "n_unknown_users",
+    "n_unknown_items",
+    "predict_seconds",
+    "learn_seconds",
+)
+
+
+def iter_prequential(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    chunk_size: int | None = None,
+    period: float | None = None,
+    warm_up: float = 0.0,
+    label_delay: float = 0.0,
+    learn: str = "partial_fit",
+    scoring: Sequence[str] = ("rmse",),
+    k: int = 10,
+    relevance_threshold: float | None = None,
+    exclude_seen: bool = True,
+    sample_weight: Any = None,
+    report_every: int = 1000,
+) -> Iterator[PrequentialStep]:
+    """Replay a log chunk by chunk: predict, score, learn; yield what each chunk showed.
+
+    Rows are taken in time order (stable: ties keep their order in ``X``; row order where
+    there are no timestamps). Nothing of a chunk is learned before all of it is predicted.
+
+    Parameters
+    ----------
+    estimator : recommender
+        Learns **in place**; give a ``clone`` to keep yours as it is. If `warm_up` is 0 it
+        must be fitted, and goes on from there.
+    X : table of n rows
+    y : array-like of shape (n,), default=None
+        Feedback. None: every row is a positive, and only top-k metrics can be computed.
+    chunk_size : int, default=None
+        Rows per chunk; 1000 if `period` is not given either.
+    period : float, default=None
+        Days per chunk, counted from the first row after `warm_up`; empty periods are
+        passed over.
+    warm_up : int or float, default=0.0
+        First rows, or fraction of all rows, that ``fit`` learns without being scored.
+    label_delay : float, default=0.0
+        Days from an event until its feedback may be learned. The clock is the first
+        timestamp of the chunk to be predicted next, so more than the delay may pass.
+    learn : {"partial_fit", "refit", "never"}, default="partial_fit"
+        What to do after a chunk: ``partial_fit`` on rows newly known, ``fit`` on all rows
+        known so far (needs `warm_up`), or nothing.
+    scoring : sequence of str, default=("rmse",)
+        Pointwise: ``"rmse"``, ``"mae"``, ``"log_loss"``, ``"auc"`` (the last two need y of
+        0 and 1). They judge ``predict``, or the probability of the second class where there
+        is a ``predict_proba``. Top-k: ``"recall"``, ``"ndcg"``, ``"hit_rate"``,
+        ``"precision"``, ``"mrr"``, ``"map"``. They judge one list per user of the chunk, made
+        as the chunk begins, against all that the user takes in it.
+    k : int, default=10
+        Length of the lists.
+    relevance_threshold : float, default=None
+        What a list should have held: rows with ``y >= relevance_threshold``. None: rows with
+        ``y > 0``, and every row where there is no `y`.
+    exclude_seen : bool, default=True
+        Passed to ``recommend``. Use False where users come back to the same items.
+    sample_weight : array-like of shape (n,), default=None
+        Passed to ``fit`` and ``partial_fit``; scores are never weighted.
+    report_every : int, default=1000
+        Rows per step of the compiled pass (see Notes); no effect elsewhere.
+
+    Yields
+    ------
+    PrequentialStep
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, times are needed and missing, a pointwise metric is
+        asked for without `y`, or nothing is known to predict the first chunk from.
+
+    Notes
+    -----
+    With ``chunk_size=1``, pointwise metrics only, no delay and ``learn="partial_fit"``, an
+    estimator that has ``partial_fit_predict`` runs through `report_every` rows in one
+    compiled pass, still predicting each row before learning it, and may start unfitted.
+    Predicting and learning cannot be told apart there: both are in ``learn_seconds``.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> from sklearn_recft.model_selection import iter_prequential
+    >>> X = [["ann", "tea", 1], ["bob", "tea", 2], ["ann", "milk", 3], ["cem", "milk", 4]]
+    >>> steps = iter_prequential(
+    ...     DummyRegressor(), X, [4, 2, 5, 1], warm_up=2, chunk_size=1, learn="refit"
+    ... )
+    >>> for step in steps:
+    ...     print(step.rows, step.metrics, step.n_unknown_users, step.n_unknown_items)
+    [2] {'rmse': 2.0} 0 1
+    [3] {'rmse': 2.66...} 1 0
+    """
+    judge = Judge.of(scoring, y, k, relevance_threshold, exclude_seen)
+    if learn not in ("partial_fit", "refit", "never"):
+        raise ValueError(f"learn must be 'partial_fit', 'refit' or 'never', got {learn!r}.")
+    if label_delay < 0:
+        raise ValueError(f"label_delay must be at least 0 days, got {label_delay}.")
+    times = times_or_none(X)
+    if times is None and (period is not None or label_delay):
+        raise ValueError("period and label_delay need X to have a `timestamp`.")
+    begin = _warm_up_rows(warm_up, _num_samples(X))
+    compiled = (
+        chunk_size == 1
+        and learn == "partial_fit"
+        and not (judge.ranking or label_delay)
+        and hasattr(estimator, "partial_fit_predict")
+    )
+    if not (begin or compiled):
+        _check_can_begin(estimator, learn)
+    replay = Replay(estimator, X, y, sample_weight, times, label_delay, learn, judge, begin)
+    bounds = _bounds(replay.times, begin, report_every if compiled else chunk_size, period)
+    return replay.steps(bounds, compiled)
+
+
+def prequential_score(
+    estimator: Any, X: Any, y: Any = None, *, verbose: int = 0, **options: Any
+) -> Bunch:
+    """Replay a log with a clone of `estimator` and sum up.
+
+    Parameters
+    ----------
+    estimator : recommender
+        Cloned, so the one given is left as it is and starts unfitted: give `warm_up`.
+    X, y, **options
+        As in :func:`iter_prequential`.
+    verbose : int, default=0
+        1 shows a progress bar over rows.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        ``metrics``: each metric over the whole replay. Pointwise ones are computed from all
+        predictions at once (so RMSE is the root of the mean over rows, not a mean of RMSEs);
+        top-k ones are means over all (user, chunk) lists.
+        ``n_rows``, ``n_steps``, ``n_queries``, ``n_unknown_users``, ``n_unknown_items``: sums
+        over the steps.
+        ``warm_up_seconds``, ``predict_seconds``, ``learn_seconds``: wall time in total, and
+        ``seconds_per_step`` of predicting and learning together.
+        ``steps``: list of :class:`PrequentialStep`; ``estimator``: the clone, with all it
+        has learned.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> from sklearn_recft.model_selection import prequential_score
+    >>> X = [["ann", "tea", 1], ["bob", "tea", 2], ["ann", "milk", 3], ["cem", "milk", 4]]
+    >>> y = [4, 2, 5, 1]
+    >>> result = prequential_score(DummyRegressor(), X, y, warm_up=0.5, learn="never")
+    >>> result.metrics, result.n_unknown_users
+    ({'rmse': 2.0}, 1)
+    """
+    model = clone(estimator)
+    steps: list[PrequentialStep] = []
+    n_rows = _num_samples(X)
+    replay = iter_prequential(model, X, y, **options)
+    clock, warm_up_seconds = perf_counter(), 0.0
+    n_scored = n_rows - _warm_up_rows(options.get("warm_up", 0.0), n_rows)
+    with tqdm(total=n_scored, unit="row", disable=not verbose) as bar:
+        for step in replay:
+            if not steps:
+                spent = step.predict_seconds + step.learn_seconds
+                warm_up_seconds = perf_counter() - clock - spent
+            steps.append(step)
+            bar.update(step.n_rows)
+    totals = {name: sum(getattr(step, name) for step in steps) for name in _TOTALS}
+    seconds = totals["predict_seconds"] + totals["learn_seconds"]
+    return Bunch(
+        metrics=_overall(steps, y),
+        **totals,
+        n_steps=len(steps),
+        warm_up_seconds=warm_up_seconds,
+        seconds_per_step=seconds / len(steps),
+        steps=steps,
+        estimator=model,
+    )
+
+
+def _overall(steps: list[PrequentialStep], y: Any) -> dict[str, float]:
+    """Pointwise metrics from all predictions at once, top-k metrics over all lists."""
+    queries = np.array([step.n_queries for step in steps])
+    asked = queries > 0
+    overall = {}
+    for name in steps[0].metrics:
+        if name in POINTWISE_METRICS:
+            truth = column_or_1d(y)[np.concatenate([step.rows for step in steps])]
+            predictions = np.concatenate([step.predictions for step in steps])
+            overall[name] = float(POINTWISE_METRICS[name](truth, predictions))
+        elif asked.any():
+            values = np.array([step.metrics[name] for step in steps])
+            overall[name] = float(np.average(values[asked], weights=queries[asked]))
+        else:
+            overall[name] = float("nan")
+    return overall
+
+
+def _warm_up_rows(warm_up: float, n_rows: int) -> int:
+    rows = int(warm_up) if isinstance(warm_up, (int, np.integer)) else int(warm_up * n_rows)
+    if not 0 <= rows < n_rows:
+        raise ValueError(
+            f"warm_up={warm_up} means {rows} of {n_rows} rows; it must leave at least one to "
+            "predict (a fraction is below 1.0, a number of rows is an int)."
+        )
+    return rows
+
+
+def _check_can_begin(estimator: Any, learn: str) -> None:
+    """Refuse to begin without `warm_up` where that cannot work."""
+    if learn == "refit":
+        raise ValueError("learn='refit' forgets what it is not given: give warm_up.")
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ValueError(
+            "There is nothing to predict the first chunk from: give warm_up, or a fitted "
+            "estimator to iter_prequential."
+        ) from error
+
+
+def _bounds(times: np.ndarray, begin: int, size: int | None, period: float | None) -> np.ndarray:
+    """First place of every chunk, and the end of the last."""
+    if size is not None and period is not None:
+        raise ValueError("Give chunk_size (rows) or period (days), not both.")
+    if period is None:
+        size = 1000 if size is None else size
+        if size < 1:
+            raise ValueError(f"chunk_size and report_every must be at least 1, got {size}.")
+        return np.append(np.arange(begin, len(times), size), len(times))
+    if period <= 0:
+        raise ValueError(f"period must be positive, got {period} days.")
+    number = np.floor((times[begin:] - times[begin]) / (period * SECONDS_PER_DAY))
+    return np.append(begin + np.flatnonzero(np.diff(number, prepend=-1.0)), len(times))

@@ -1,0 +1,256 @@
+"""The predict-score-learn loop: a log in time order, a judge, and how far a model has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import log_loss
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils.validation import _num_samples
+
+from sklearn_recft.interactions import items_of, users_of
+from sklearn_recft.metrics import grouped_roc_auc_score
+from sklearn_recft.metrics._scorers import (
+    RANKING_METRICS,
+    recommend_up_to,
+    relevant_rows,
+    top_k_task,
+)
+from sklearn_recft.model_selection._split import SECONDS_PER_DAY
+from sklearn_recft.vocabulary import Vocabulary
+
+POINTWISE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "rmse": lambda y, p: float(np.sqrt(np.mean((p - y) ** 2))),
+    "mae": lambda y, p: float(np.mean(np.abs(p - y))),
+    "log_loss": lambda y, p: log_loss(y, p, labels=[0, 1]),
+    "auc": lambda y, p: grouped_roc_auc_score(y, p, np.zeros(len(y), dtype=np.int64)),
+}
+
+
+@dataclass(frozen=True)
+class PrequentialStep:
+    """What one chunk of the log showed, before anything of it was learned.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Rows of ``X`` in this chunk, in time order.
+    first_timestamp, last_timestamp : float
+        Seconds since 1970; NaN where ``X`` has no timestamps.
+    metrics : dict of str to float
+        ``"rmse"``, …, ``"ndcg@10"``, …; NaN where undefined (one class only, nothing relevant).
+    n_queries : int
+        Distinct users with something relevant in this chunk: the lists behind each top-k
+        metric. 0 if no such metric was asked for.
+    n_unknown_users, n_unknown_items : int
+        Rows whose user, or item, had not been learned when they were predicted.
+    predict_seconds, learn_seconds : float
+        Wall time of predicting and recommending, and of learning afterwards.
+    predictions : ndarray of shape (n_rows,) or None
+        Made before learning; None if no pointwise metric was asked for.
+    """
+
+    rows: np.ndarray
+    first_timestamp: float
+    last_timestamp: float
+    metrics: dict[str, float]
+    n_queries: int
+    n_unknown_users: int
+    n_unknown_items: int
+    predict_seconds: float
+    learn_seconds: float
+    predictions: np.ndarray | None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in this chunk."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Which metrics to compute, and how."""
+
+    pointwise: tuple[str, ...]
+    ranking: tuple[str, ...]
+    k: int
+    relevance_threshold: float | None
+    exclude_seen: bool
+
+    @classmethod
+    def of(
+        cls, scoring: Sequence[str], y: Any, k: int, threshold: float | None, exclude_seen: bool
+    ) -> Judge:
+        names = (scoring,) if isinstance(scoring, str) else tuple(scoring)
+        known = (*POINTWISE_METRICS, *RANKING_METRICS)
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"scoring must be among {known}, got {unknown}.")
+        pointwise = tuple(name for name in names if name in POINTWISE_METRICS)
+        if pointwise and y is None:
+            raise ValueError(f"{pointwise[0]} needs y; without y use top-k metrics.")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}.")
+        ranking = tuple(name for name in names if name in RANKING_METRICS)
+        return cls(pointwise, ranking, k, threshold, exclude_seen)
+
+    def of_predictions(self, y: Any, predictions: np.ndarray) -> dict[str, float]:
+        return {name: float(POINTWISE_METRICS[name](y, predictions)) for name in self.pointwise}
+
+    def of_lists(self, estimator: Any, X: Any, y: Any) -> tuple[dict[str, float], int]:
+        """Top-k metrics of a chunk, and the number of users behind them."""
+        rows = np.flatnonzero(relevant_rows(X, y, self.relevance_threshold))
+        relevant: list[np.ndarray] = []
+        lists: list[np.ndarray] = []
+        if len(rows):
+            recommender, queries, relevant, _ = top_k_task(estimator, X, rows)
+            lists = recommend_up_to(recommender, queries, self.k, exclude_seen=self.exclude_seen)
+        metrics = {
+            f"{name}@{self.k}": RANKING_METRICS[name](relevant, lists, k=self.k)
+            for name in self.ranking
+        }
+        return metrics, len(relevant)
+
+
+class Replay:
+    """A log in time order, and how far an estimator has come in it.
+
+    Rows are named by their place in time. Labels arrive in the order of their events, so what
+    has been learned is always a prefix: the first ``known`` rows.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        times: np.ndarray | None,
+        label_delay: float,
+        learn: str,
+        judge: Judge,
+        begin: int,
+    ) -> None:
+        check_consistent_length(X, y, sample_weight)
+        n = _num_samples(X)
+        self.order = np.arange(n) if times is None else np.argsort(times, kind="stable")
+        self.times = np.full(n, np.nan) if times is None else times[self.order]
+        self.delay = label_delay * SECONDS_PER_DAY
+        self.estimator, self.how, self.judge, self.begin = estimator, learn, judge, begin
+        self.known = 0
+        self.X = _safe_indexing(X, self.order)
+        self.y = None if y is None else column_or_1d(y)[self.order]
+        self.weight = None if sample_weight is None else column_or_1d(sample_weight)[self.order]
+        # What a fitted estimator brings along is known, unless warm_up makes it forget.
+        known_users, known_items = (
+            () if begin else getattr(estimator, name, ()) for name in ("user_ids_", "item_ids_")
+        )
+        self.user_first = _first_places(users_of(self.X), known_users)
+        self.item_first = _first_places(items_of(self.X), known_items)
+
+    def steps(self, bounds: np.ndarray, compiled: bool) -> Iterator[PrequentialStep]:
+        if self.begin:
+            self.known = self._arrived(self.begin)
+            if not self.known:
+                raise ValueError(
+                    f"None of the {self.begin} rows of warm_up has its label before the first "
+                    "chunk; lengthen warm_up or shorten label_delay."
+                )
+            self._learn("fit", 0, self.known)
+        step = self._compiled_step if compiled else self._step
+        for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            yield step(start, stop)
+
+    def _step(self, start: int, stop: int) -> PrequentialStep:
+        clock = perf_counter()
+        X = _safe_indexing(self.X, slice(start, stop))
+        y = None if self.y is None else self.y[start:stop]
+        predictions = _predict(self.estimator, X) if self.judge.pointwise else None
+        lists, n_queries = (
+            self.judge.of_lists(self.estimator, X, y) if self.judge.ranking else ({}, 0)
+        )
+        predict_seconds = perf_counter() - clock
+        known, clock = self.known, perf_counter()
+        self._learn_arrived(stop)
+        return self._report(
+            start, stop, known, predictions, lists, n_queries,
+            predict_seconds, perf_counter() - clock,
+        )  # fmt: skip
+
+    def _compiled_step(self, start: int, stop: int) -> PrequentialStep:
+        clock = perf_counter()
+        predictions = self._learn("partial_fit_predict", start, stop)
+        seconds = perf_counter() - clock
+        known = np.arange(start, stop)  # each row is predicted when all before it are learned
+        return self._report(start, stop, known, predictions, {}, 0, 0.0, seconds)
+
+    def _report(
+        self,
+        start: int,
+        stop: int,
+        known: int | np.ndarray,
+        predictions: np.ndarray | None,
+        lists: dict[str, float],
+        n_queries: int,
+        predict_seconds: float,
+        learn_seconds: float,
+    ) -> PrequentialStep:
+        metrics = dict(lists)
+        if predictions is not None and self.y is not None:
+            metrics = self.judge.of_predictions(self.y[start:stop], predictions) | metrics
+        return PrequentialStep(
+            rows=self.order[start:stop],
+            first_timestamp=float(self.times[start]),
+            last_timestamp=float(self.times[stop - 1]),
+            metrics=metrics,
+            n_queries=n_queries,
+            n_unknown_users=int((self.user_first[start:stop] >= known).sum()),
+            n_unknown_items=int((self.item_first[start:stop] >= known).sum()),
+            predict_seconds=predict_seconds,
+            learn_seconds=learn_seconds,
+            predictions=predictions,
+        )
+
+    def _arrived(self, place: int) -> int:
+        """Count the rows whose labels are there when the row at ``place`` comes in."""
+        if not self.delay:
+            return place
+        clock = self.times[min(place, len(self.times) - 1)]
+        return int(np.searchsorted(self.times, clock - self.delay, side="right"))
+
+    def _learn_arrived(self, place: int) -> None:
+        arrived = self._arrived(place)
+        if self.how == "never" or arrived <= self.known:
+            return
+        if self.how == "refit":
+            self._learn("fit", 0, arrived)
+        else:
+            self._learn("partial_fit", self.known, arrived)
+        self.known = arrived
+
+    def _learn(self, method: str, start: int, stop: int) -> Any:
+        rows = slice(start, stop)
+        y = None if self.y is None else self.y[rows]
+        weight = {} if self.weight is None else {"sample_weight": self.weight[rows]}
+        return getattr(self.estimator, method)(_safe_indexing(self.X, rows), y, **weight)
+
+
+def _predict(estimator: Any, X: Any) -> np.ndarray:
+    """Return expected feedback; of a classifier, the probability of its second class."""
+    if hasattr(estimator, "predict_proba"):
+        return np.asarray(estimator.predict_proba(X))[:, 1]
+    return np.asarray(estimator.predict(X))
+
+
+def _first_places(ids: np.ndarray, known: Any) -> np.ndarray:
+    """Where the id of each row occurs first, -1 for ids known beforehand; shape (n,)."""
+    vocabulary = Vocabulary(known)
+    n_known = len(vocabulary)
+    codes, first, inverse = np.unique(
+        vocabulary.extend(ids), return_index=True, return_inverse=True
+    )
+    return np.where(codes < n_known, -1, first)[inverse]
