@@ -85,6 +85,7 @@ class Judge:
     def of(
         cls, scoring: Sequence[str], y: Any, k: int, threshold: float | None, exclude_seen: bool
     ) -> Judge:
+        """Check the names in ``scoring`` and sort them by what they judge."""
         names = (scoring,) if isinstance(scoring, str) else tuple(scoring)
         known = (*POINTWISE_METRICS, *RANKING_METRICS)
         unknown = [name for name in names if name not in known]
@@ -99,6 +100,7 @@ class Judge:
         return cls(pointwise, ranking, k, threshold, exclude_seen)
 
     def of_predictions(self, y: Any, predictions: np.ndarray) -> dict[str, float]:
+        """Pointwise metrics of a chunk."""
         return {name: float(POINTWISE_METRICS[name](y, predictions)) for name in self.pointwise}
 
     def of_lists(self, estimator: Any, X: Any, y: Any) -> tuple[dict[str, float], int]:
@@ -153,6 +155,7 @@ class Replay:
         self.item_first = _first_places(items_of(self.X), known_items)
 
     def steps(self, bounds: np.ndarray, compiled: bool) -> Iterator[PrequentialStep]:
+        """Warm up, then predict, score and learn between each two of ``bounds``."""
         if self.begin:
             self.known = self._arrived(self.begin)
             if not self.known:
