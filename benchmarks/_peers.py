@@ -180,7 +180,7 @@ def lists_ours(X, y, factors) -> Callable[[np.ndarray, bool], Any]:
         n_factors=N_FACTORS, max_epochs=1 if factors else 50, n_jobs=THREADS, random_state=0
     ).fit(X, y)
     if factors:
-        tables = model.net_.module_.arrays()
+        tables = model.module_.arrays()
         tables["user_factors"][:], tables["item_factors"][:] = factors
         for bias in ("mean", "user_bias", "item_bias"):
             tables[bias][:] = 0
