@@ -190,7 +190,7 @@ def topk(library: str, data: str, repeats: int, n_ids: int) -> dict[str, Any]:
         users, factors, exclude = np.unique(X[:, 0]), None, True
         protocol = f"top {K} of the catalogue for all {len(users)} users, seen items excluded"
     else:
-        X, y = diagonal(n_ids), np.ones(n_ids)
+        X, y = diagonal(n_ids), np.resize([-100.0, 100.0], n_ids)  # wide: no score is clipped
         factors = (random_factors(n_ids, 1), random_factors(n_ids, 2))
         users, exclude = np.arange(0, n_ids, 10), False
         protocol = f"top {K} of {n_ids} items for {len(users)} of {n_ids} users, random factors"
