@@ -114,8 +114,14 @@ def _read_parquet(path, required, optional):
         raise ImportError(
             f"Reading {path.name} needs a Parquet reader: pip install pyarrow (or polars)."
         )
-    frame = nw.scan_parquet(str(path), backend=backend)
-    chosen = _choose(frame.collect_schema().names(), required, optional, path)
+    try:
+        frame = nw.scan_parquet(str(path), backend=backend)
+        names = frame.collect_schema().names()
+    except Exception as error:  # every reader has errors of its own
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+    chosen = _choose(names, required, optional, path)
     frame = frame.select(chosen).collect()
     return {name: frame[name].to_numpy() for name in chosen}
 

@@ -140,6 +140,18 @@ def test_missing_file(tmp_path):
         load_interactions(tmp_path / "nowhere.csv")
 
 
+@pytest.mark.parametrize("backend", ["pyarrow", "polars"])
+def test_damaged_and_missing_parquet(tmp_path, monkeypatch, backend):
+    pytest.importorskip(backend)
+    monkeypatch.setattr(_files, "_PARQUET_READERS", (backend,))
+    with pytest.raises(FileNotFoundError):
+        load_interactions(tmp_path / "nowhere.parquet")
+    path = tmp_path / "log.parquet"
+    path.write_bytes(b"this is no Parquet file")
+    with pytest.raises(ValueError, match=r"log.parquet is not a readable Parquet file"):
+        load_interactions(path)
+
+
 def test_as_frame(write):
     pd = pytest.importorskip("pandas")
     log = load_interactions(write(HEADER + ROWS), feedback="rating", as_frame=True)

@@ -1,0 +1,127 @@
+"""What the commands do with a log: replay it with several models, or ask one for a list."""
+
+import math
+import sys
+
+import numpy as np
+
+from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
+from sklearn_recft.model_selection import prequential_score
+
+_MIN_EVENTS = 20
+_N_CHUNKS = 20
+_WEEK = 7.0  # days
+_RECENT = 28.0  # days
+
+
+def make_model(log):
+    """Make the recommender that suits the feedback of a log."""
+    if log.y is None:
+        # Measured on The Complete Journey: where purchases repeat, a user's own taste outweighs
+        # popularity, and a smaller penalty lets the factors hold it.
+        taste = {"learning_rate": 0.03, "reg": 0.003, "max_epochs": 20} if log.repeat else {}
+        return IncrementalMFRecommender(loss="bpr", n_jobs=-1, random_state=0, **taste)
+    loss = "log_loss" if log.has_clicks else "squared_error"
+    return IncrementalMFRecommender(loss=loss, random_state=0)
+
+
+def contenders(log):
+    """Name what is compared: an estimator, and how it learns where not by `partial_fit`."""
+    model = make_model(log)
+    named = {
+        "static": (model, {"learn": "never"}),
+        "incremental": (model, {}),
+        "full refit": (model, {"learn": "refit"}),
+    }
+    if log.y is not None:
+        named["event by event"] = (model, {"chunk_size": 1})
+        named["damped means"] = (BiasRecommender(), {})
+        return named
+    named["popularity"] = (PopularityRecommender(), {})
+    if log.has_times:
+        named["recent popularity"] = (PopularityRecommender(window=_RECENT), {})
+    return named
+
+
+def protocol(log):
+    """Say what is learned first, in what steps the rest is met, and what is measured."""
+    n = len(log.X)
+    warm_up = n // 2 if log.y is not None else 3 * n // 4
+    chosen = {"warm_up": warm_up, "chunk_size": math.ceil((n - warm_up) / _N_CHUNKS)}
+    if log.y is not None:
+        scoring = ("auc", "log_loss") if log.has_clicks else ("rmse", "mae")
+        return chosen | {"scoring": scoring, "report_every": chosen["chunk_size"]}
+    days = (log.X[-1, 2] - log.X[warm_up, 2]) / 86400 if log.has_times else 0
+    if days > 0:
+        in_weeks = 4 * _WEEK <= days <= _N_CHUNKS * _WEEK
+        chosen |= {"chunk_size": None, "period": _WEEK if in_weeks else days / _N_CHUNKS}
+    return chosen | {"scoring": ("ndcg", "recall"), "exclude_seen": not log.repeat}
+
+
+def compare(log, *, quiet):
+    """Let every contender learn the start of a log, then predict, score and learn the rest.
+
+    Returns
+    -------
+    report : dict
+        What to tell, made of plain Python values.
+    results : dict of str to Bunch
+        What `prequential_score` returned for each contender.
+    """
+    n = len(log.X)
+    if n < _MIN_EVENTS:
+        raise ValueError(f"{log.name} has {n} events; comparing models needs {_MIN_EVENTS}.")
+    chosen, results = protocol(log), {}
+    for name, (estimator, options) in contenders(log).items():
+        if not quiet:
+            sys.stderr.write(f"{name}: fit, then predict, score, learn\n")
+        results[name] = prequential_score(
+            estimator, log.X, log.y, verbose=int(not quiet), **(chosen | options)
+        )
+    first = chosen["warm_up"]
+    report = {
+        "log": log.name,
+        "n_events": n,
+        "n_users": len(np.unique(log.X[:, 0])),
+        "n_items": len(np.unique(log.X[:, 1])),
+        "n_learned_first": first,
+        "n_steps": results["incremental"].n_steps,
+        "dates": [log.date(row) for row in (0, first, n - 1)],
+        "models": [_summary(name, result) for name, result in results.items()],
+    }
+    return report, results
+
+
+def recommendations(model, log, user, n):
+    """Ask a fitted model for up to `n` items for one user; plain Python values."""
+    own = np.unique(log.X[log.X[:, 0] == user, 1])
+    n = min(n, model.n_items_ - (0 if log.repeat else len(own)))
+    listed = []
+    if n:
+        items, scores = model.recommend([user], n_recommendations=n, exclude_seen=not log.repeat)
+        listed = [
+            {"item_id": _plain(item), "title": log.titles.get(item), "score": float(score)}
+            for item, score in zip(items[0], scores[0], strict=True)
+        ]
+    return {"user": _plain(user), "known": bool(len(own)), "items": listed}
+
+
+def busiest_user(log):
+    """Return the user with the most events."""
+    users, counts = np.unique(log.X[:, 0], return_counts=True)
+    return users[np.argmax(counts)]
+
+
+def _summary(name, result):
+    metrics = {m: None if math.isnan(v) else float(v) for m, v in result.metrics.items()}
+    return {
+        "model": name,
+        **metrics,
+        "fit_seconds": result.warm_up_seconds,
+        "predict_seconds": result.predict_seconds,
+        "learn_seconds": result.learn_seconds,
+    }
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value

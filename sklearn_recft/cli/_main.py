@@ -1,0 +1,247 @@
+"""Parse, call one function, print."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from sklearn_recft import __version__
+from sklearn_recft.cli._compare import busiest_user, compare, make_model, recommendations
+from sklearn_recft.cli._log import DATASETS, read_log
+from sklearn_recft.inspection import PrequentialDisplay
+
+_EXAMPLES = """\
+examples:
+  recft demo                                     a year of grocery baskets, no network needed
+  recft demo --dataset movielens-100k            film ratings
+  recft demo --data log.csv --feedback rating    your own log
+  recft evaluate log.parquet --json              how much does freshness matter in your log?
+  recft recommend log.csv --user ann -n 5        five items for ann
+
+A log is a CSV or Parquet file with the columns user_id, item_id and, where you have them, timestamp
+(seconds since 1970, or dates), text (what the item is called) and a feedback, named by --feedback.
+Without --feedback, every row is a positive.
+
+exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
+"""
+_DEMO_PLOT = "recft-demo.png"
+
+
+def main(argv=None):
+    r"""Run the console script.
+
+    Parameters
+    ----------
+    argv : list of str, default=None
+        The arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 if something is wrong with the data, told in one line on the standard
+        error stream. Wrong usage exits with 2.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from sklearn_recft.cli import main
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = pathlib.Path(folder, "log.csv")
+    ...     _ = log.write_text("user_id,item_id\nann,tea\nbob,tea\nbob,rye\ncem,rye\n")
+    ...     main(["recommend", str(log), "--user", "ann"])
+    Top 1 for user ann:
+      1. rye
+    0
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.data is None and (args.feedback or args.repeat):
+        parser.error("--feedback and --repeat say something about --data FILE")
+    try:
+        report = args.run(args)
+    except (ImportError, OSError, ValueError) as error:
+        sys.stderr.write(f"recft: error: {' '.join(str(error).split())}\n")
+        return 1
+    text = json.dumps(report, indent=2, allow_nan=False) if args.json else _as_text(report)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+# ---------------------------------------------------------------------- parse
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="recft",
+        description="Recommenders that keep learning: measure them on a log, or ask them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"recft {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{demo,evaluate,recommend}")
+
+    def add(name, run, about, *parents):
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about.capitalize()}.",
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=parents,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    log, plot = _log_options(), _plot_option()
+    demo = add("demo", _demo, "replay a log, compare models, recommend", log, plot)
+    source = demo.add_mutually_exclusive_group()
+    source.add_argument(
+        "--dataset", choices=DATASETS, default="complete-journey", help="default: %(default)s"
+    )
+    source.add_argument("--data", metavar="FILE", help="your own log, CSV or Parquet")
+    evaluate = add("evaluate", _evaluate, "replay a log and compare models", log, plot)
+    evaluate.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    recommend = add("recommend", _recommend, "learn a log and recommend to one user", log)
+    recommend.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    recommend.add_argument("--user", metavar="ID", required=True, help="whom to recommend to")
+    recommend.add_argument(
+        "-n", type=_positive, default=10, metavar="N", help="how many items; default: %(default)s"
+    )
+    return parser
+
+
+def _log_options():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--feedback", metavar="COLUMN", help="feedback in FILE; none: every row is a positive"
+    )
+    options.add_argument(
+        "--repeat",
+        action="store_true",
+        help="users of FILE take the same item again, so do not leave it out",
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON document only")
+    options.add_argument("--quiet", action="store_true", help="show no progress")
+    return options
+
+
+def _plot_option():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--plot", type=_output, metavar="PATH", help=f"picture of the scores; demo: {_DEMO_PLOT}"
+    )
+    return options
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _output(text):
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder of {text!r} does not exist")
+    return text
+
+
+# ---------------------------------------------------------------------- call one function
+
+
+def _demo(args):
+    clock = perf_counter()
+    log = DATASETS[args.dataset]() if args.data is None else _read(args)
+    report, results = compare(log, quiet=args.quiet)
+    model = results["incremental"].estimator
+    report["recommendations"] = recommendations(model, log, busiest_user(log), 10)
+    try:
+        report["plot"] = _plot(results, args.plot or _DEMO_PLOT)
+    except ImportError as error:
+        if args.plot:
+            raise
+        report["plot"] = None
+        sys.stderr.write(f"recft: no plot: {error}\n")
+    return report | {"seconds": perf_counter() - clock}
+
+
+def _evaluate(args):
+    clock = perf_counter()
+    report, results = compare(_read(args), quiet=args.quiet)
+    report["plot"] = _plot(results, args.plot) if args.plot else None
+    return report | {"seconds": perf_counter() - clock}
+
+
+def _recommend(args):
+    log = _read(args)
+    user = log.user(args.user)
+    found = recommendations(make_model(log).fit(log.X, log.y), log, user, args.n)
+    if not found["items"]:
+        raise ValueError(f"User {args.user} has had every item; --repeat recommends them again.")
+    return {"log": log.name, "recommendations": found}
+
+
+def _read(args):
+    return read_log(args.data, args.feedback, args.repeat)
+
+
+def _plot(results, path):
+    os.environ.setdefault("MPLBACKEND", "Agg")  # draw into the file, open no window
+    PrequentialDisplay.from_results(results).figure_.savefig(path, dpi=150)
+    return path
+
+
+# ---------------------------------------------------------------------- print
+
+
+def _as_text(report):
+    parts = []
+    if "models" in report:
+        parts += [_overview(report), _table(report["models"])]
+    if "recommendations" in report:
+        parts.append(_list(report["recommendations"]))
+    if report.get("plot"):
+        parts.append(f"Scores over time: {report['plot']}")
+    if "seconds" in report:
+        parts.append(f"{report['seconds']:.0f} s in all.")
+    return "\n\n".join(parts)
+
+
+def _overview(report):
+    start, split, end = report["dates"]
+    when = f" from {start} to {end}" if start else ""
+    until = f" (until {split})" if split else ""
+    return (
+        f"{report['log']}: {report['n_events']:,} events of {report['n_users']:,} users with "
+        f"{report['n_items']:,} items{when}.\nThe first {report['n_learned_first']:,}{until} "
+        f"are learned at once, the rest in {report['n_steps']} steps: predict, score, learn."
+    )
+
+
+def _table(models):
+    heads = [name.replace("_seconds", " s") for name in models[0]]
+    rows = [[_cell(name, value) for name, value in model.items()] for model in models]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = []
+    for first, *others in [heads, ["-" * width for width in widths], *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return "\n".join(lines)
+
+
+def _cell(name, value):
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:.1f}" if name.endswith("_seconds") else f"{value:.4f}"
+
+
+def _list(found):
+    new = "" if found["known"] else " (unknown, so anybody's)"
+    lines = [f"Top {len(found['items'])} for user {found['user']}{new}:"]
+    for rank, item in enumerate(found["items"], 1):
+        title = f"  {item['title']}" if item["title"] else ""
+        lines.append(f"{rank:>3}. {item['item_id']}{title}")
+    return "\n".join(lines)
