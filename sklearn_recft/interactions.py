@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals as nw
@@ -10,6 +10,8 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
+
+from sklearn_recft.columns import to_ids, to_numbers, to_seconds, to_texts
 
 USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
 
@@ -93,7 +95,7 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     events = _checked(columns, y)
     if sample_weight is None:
         return events
-    weight = _numbers(column_or_1d(_as_1d(sample_weight, "sample_weight")), "sample_weight")
+    weight = to_numbers(column_or_1d(_as_1d(sample_weight, "sample_weight")), "sample_weight")
     _same_length(weight, len(events), "sample_weight")
     if (weight < 0).any():
         raise ValueError(
@@ -137,29 +139,60 @@ def check_queries(X: Any) -> Interactions:
     return _checked(_columns(values, (USER, TIME)), None, query=True)
 
 
-def check_same_columns(estimator: Any, X: Any, events: Interactions, *, reset: bool) -> None:
-    """Set (``reset``) or check ``n_features_in_`` and ``feature_names_in_`` of an estimator.
+def check_events(
+    estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool
+) -> Interactions:
+    """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
-    Named columns may come in any order, and ``timestamp`` and ``text`` may be left out of
-    a prediction; the context columns must be those of ``fit``.
+    ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
+    columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
+    the context columns must be those of ``fit``.
     """
     named = _is_frame(X) and USER in _names(X)
-    if reset or not named:
-        if reset and hasattr(estimator, "feature_names_in_"):
+    if not reset and not named:
+        values = X if _is_frame(X) or issparse(X) else _as_table(X)
+        validate_data(estimator, values, reset=False, skip_check_array=True)
+    events = check_interactions(X, y, sample_weight=sample_weight)
+    if reset:
+        if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        validate_data(estimator, X, reset=True, skip_check_array=True)
         if named:
             estimator.feature_names_in_ = np.array(_names(X), dtype=object)
             estimator.n_features_in_ = len(estimator.feature_names_in_)
-        return
-    known = set(getattr(estimator, "feature_names_in_", ())) - {USER, ITEM, TIME, TEXT}
-    given = set(events.context_names)
-    if not hasattr(estimator, "feature_names_in_") or known != given:
-        absent, new = sorted(known - given), sorted(given - known)
+    elif named:
+        events = _in_order_of_fit(estimator, events)
+    return events
+
+
+def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndarray | None:
+    """Context of queries in the columns ``names`` of fit, (n, c); None where none is given."""
+    if not names or not queries.context_names:
+        return None
+    if set(queries.context_names) == set(names):
+        return queries.context[:, [queries.context_names.index(name) for name in names]]
+    if len(queries.context_names) == len(names) and queries.context_names[0].startswith("x"):
+        return queries.context
+    raise ValueError(
+        f"The context columns of the queries, {list(queries.context_names)}, are not those of "
+        f"fit: {list(names)}."
+    )
+
+
+def _in_order_of_fit(estimator: Any, events: Interactions) -> Interactions:
+    names = events.context_names
+    fitted = list(getattr(estimator, "feature_names_in_", ()))
+    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT)]
+    if USER not in fitted or set(known) != set(names):
+        absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
         raise ValueError(
             "The feature names should match those that were passed during fit. "
             f"Context columns missing: {absent}; unknown: {new}. Give the columns of fit."
         )
+    if tuple(known) == names:
+        return events
+    columns = [names.index(name) for name in known]
+    return replace(events, context=events.context[:, columns], context_names=tuple(known))
 
 
 def timestamps_of(X: Any) -> np.ndarray:
@@ -170,17 +203,17 @@ def timestamps_of(X: Any) -> np.ndarray:
             "X has no `timestamp`: give a column of that name, or a third column of seconds "
             "since 1970, to order events in time."
         )
-    return _seconds(columns[TIME])
+    return to_seconds(columns[TIME], TIME)
 
 
 def users_of(X: Any) -> np.ndarray:
     """User id of each row of ``X``, shape (n,)."""
-    return _ids(_columns(X, (USER, ITEM, TIME))[USER], USER)
+    return to_ids(_columns(X, (USER, ITEM, TIME))[USER], USER)
 
 
 def items_of(X: Any) -> np.ndarray:
     """Item id of each row of ``X``, shape (n,)."""
-    return _ids(_columns(X, (USER, ITEM, TIME))[ITEM], ITEM)
+    return to_ids(_columns(X, (USER, ITEM, TIME))[ITEM], ITEM)
 
 
 # ---------------------------------------------------------------------- private
@@ -259,145 +292,37 @@ def _some_rows(shape: tuple[int, ...]) -> None:
 
 
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
-    users = _ids(columns[USER], USER)
-    items = None if query else _ids(columns[ITEM], ITEM)
+    users = to_ids(columns[USER], USER)
+    items = None if query else to_ids(columns[ITEM], ITEM)
     _same_length(users, len(users), USER)
     if len(users) == 0:
         raise ValueError("X is empty: at least one row is required.")
     names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):
-        context[:, j] = _numbers(columns[name], name)
+        context[:, j] = to_numbers(columns[name], name)
     return Interactions(
         users,
         items,
         None if y is None else _feedback(y, len(users)),
-        _seconds(columns[TIME]) if TIME in columns else None,
-        _texts(columns[TEXT]) if TEXT in columns else None,
+        to_seconds(columns[TIME], TIME) if TIME in columns else None,
+        to_texts(columns[TEXT]) if TEXT in columns else None,
         context,
         names,
     )
 
 
-def _plain(column: Any) -> np.ndarray:
-    return column.to_numpy() if isinstance(column, nw.Series) else np.asarray(column)
-
-
-def _missing(values: np.ndarray, column: str, how_many: int) -> None:
-    if how_many:
-        raise ValueError(
-            f"{column}: {how_many} of {len(values)} rows are missing (None or NaN) or inf; "
-            f"drop or fill these rows before passing X."
-        )
-
-
-def _ids(column: Any, name: str) -> np.ndarray:
-    """Ids as int64 where all are whole numbers, else as they came; none missing."""
-    if isinstance(column, nw.Series):
-        _missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
-    values = _plain(column)
-    if values.dtype.kind in "iub":
-        return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
-    if values.dtype.kind == "f":
-        _missing(values, name, int((~np.isfinite(values)).sum()))
-        whole = values.astype(np.int64) if np.abs(values).max(initial=0) < 2**53 else values
-        return whole if (whole == values).all() else values
-    if values.dtype.kind != "O":
-        return values
-    return _object_ids(values, name)
-
-
-def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
-    listed = values.tolist()
-    kinds = set(map(type, listed))
-    for kind in kinds:
-        if kind.__hash__ is None:
-            raise TypeError(
-                f"{name}: argument must be a string or a number (or any other hashable), "
-                f"got {kind.__name__}; an id must be hashable."
-            )
-    absent = [kind for kind in kinds if kind.__name__ in ("NoneType", "NAType", "NaTType")]
-    if absent:
-        _missing(values, name, sum(type(v) in absent for v in listed))
-    if all(issubclass(kind, (int, float, np.number)) for kind in kinds):
-        if all(issubclass(kind, (int, np.integer)) for kind in kinds):
-            try:
-                return np.array(listed, np.int64)
-            except OverflowError:
-                return values  # integers beyond 64 bits stay objects, like any other id
-        return _ids(np.array(listed, np.float64), name)
-    if any(issubclass(kind, (float, np.floating)) for kind in kinds):
-        _missing(values, name, sum(isinstance(v, float) and v != v for v in listed))
-    return values
-
-
-def _numbers(column: Any, name: str) -> np.ndarray:
-    values = _plain(column)
-    if values.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\n{name}\n")
-    if values.dtype.kind not in "iufb":
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}: not numeric ({error}); encode it as numbers first, for example "
-                "with OneHotEncoder or OrdinalEncoder."
-            ) from error
-    values = values.astype(np.float64, copy=False)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise ValueError(
-            f"{name}: {int(bad.sum())} of {len(values)} rows are NaN or inf; impute or drop "
-            "these rows."
-        )
-    return values
-
-
-def _seconds(column: Any) -> np.ndarray:
-    """Seconds since 1970 from numbers, datetimes or dates."""
-    if isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Datetime, nw.Date)):
-        _missing(column, TIME, int(column.null_count()))  # type: ignore[arg-type]
-        column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
-        return column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
-    values = _plain(column)
-    if values.dtype == object and len(values) and hasattr(values[0], "timestamp"):
-        # Python datetimes; a naive one is read as UTC, as numpy does.
-        values = np.array(
-            [v.timestamp() if v.tzinfo else np.datetime64(v, "us") for v in values.tolist()]
-        )
-    if values.dtype.kind == "M":
-        _missing(values, TIME, int(np.isnat(values).sum()))
-        return values.astype("datetime64[us]").astype(np.int64) / 1e6
-    if values.dtype.kind in "OUT":
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{TIME}: neither numbers nor datetimes ({error}); convert it first, to seconds "
-                "since 1970 or to a datetime column."
-            ) from error
-    return _numbers(values, TIME)
-
-
-def _texts(column: Any) -> np.ndarray:
-    values = _plain(column).astype(object)
-    empty = np.array([v is None or v != v for v in values.tolist()], bool)
-    if empty.any():
-        values = values.copy()
-        values[empty] = ""
-    return values
-
-
 def _as_1d(values: Any, name: str) -> np.ndarray:
-    if isinstance(values, str) or np.ndim(values) == 0:
+    array = np.asarray(values)
+    if array.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got {values!r}.")
-    return np.asarray(values)
+    return array
 
 
 def _feedback(y: Any, n_rows: int) -> np.ndarray:
     values = column_or_1d(_as_1d(y, "y"), warn=True)
     _same_length(values, n_rows, "y")
-    return _numbers(values, "Input y")
+    return to_numbers(values, "Input y")
 
 
 def _same_length(values: np.ndarray, n_rows: int, name: str) -> None:

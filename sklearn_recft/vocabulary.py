@@ -193,9 +193,9 @@ def _from_sequence(ids: Any) -> np.ndarray:
 
 def _one_integer(value: Any) -> np.ndarray:
     """``[value]`` where it equals an integer of 64 bits, else an empty array."""
-    if isinstance(value, (int, float, np.number)) and value == value // 1:
-        if -(2**63) <= value < 2**63:
-            return np.array([int(value)], np.int64)
+    number = isinstance(value, (int, float)) and -(2**63) <= value < 2**63
+    if number and value == int(value):
+        return np.array([int(value)], np.int64)
     return np.empty(0, np.int64)
 
 

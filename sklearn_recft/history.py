@@ -1,0 +1,176 @@
+"""What is remembered of past events, in bounded memory: who saw what, and a fair sample of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class SeenItems:
+    """Distinct items of each user, append-only, in memory proportional to distinct pairs.
+
+    A log of (user, item) codes in which each entry points at the user's previous one, so an
+    append is O(1) and a user's items are found without an index. When the log is full it is
+    sorted by user and freed of repeats, and doubled only if that did not halve it: the cost of
+    an append is amortised, and repeats of a pair (purchases do repeat) cannot fill memory.
+
+    Attributes
+    ----------
+    last : ndarray of shape (n_users,), int32
+        Place in the log of each user's latest entry, -1 for none.
+    previous, item : ndarray of shape (capacity,), int32
+        For each entry, the place of the user's entry before it (-1: none) and the item code.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import SeenItems
+    >>> seen = SeenItems()
+    >>> seen.append(np.array([0, 1, 0]), np.array([7, 7, 3]), n_users=2)
+    >>> seen.items_of(0)
+    array([3, 7])
+    """
+
+    def __init__(self) -> None:
+        self.last = np.empty(0, np.int32)
+        self.previous = np.empty(0, np.int32)
+        self.item = np.empty(0, np.int32)
+        self._user = np.empty(0, np.int32)
+        self.size = 0
+
+    def append(self, users: np.ndarray, items: np.ndarray, n_users: int) -> None:
+        """Remember that ``users[j]`` met ``items[j]`` (codes, shape (n,))."""
+        if n_users > len(self.last):
+            last = np.full(max(n_users, len(self.last) * 3 // 2), -1, np.int32)
+            last[: len(self.last)] = self.last
+            self.last = last
+        if self.size + len(users) > len(self.item):
+            self._make_room(users, items)
+        else:
+            self._write(users, items)
+
+    def items_of(self, user: int) -> np.ndarray:
+        """Distinct item codes of one user, ascending."""
+        found, place = [], int(self.last[user]) if user < len(self.last) else -1
+        while place >= 0:
+            found.append(int(self.item[place]))
+            place = int(self.previous[place])
+        return np.unique(np.array(found, np.int64))
+
+    def mark(self, users: np.ndarray) -> tuple:
+        """Return what `restore` needs to undo appends of ``users`` made from here on."""
+        known = users[users < len(self.last)]
+        return (self.last, self.previous, self.item, self._user, self.size), known, self.last[known]
+
+    def restore(self, mark: tuple) -> None:
+        """Undo every append since ``mark``."""
+        arrays, known, last = mark
+        self.last, self.previous, self.item, self._user, self.size = arrays
+        self.last[self.last >= self.size] = -1
+        self.last[known] = last
+
+    def _write(self, users: np.ndarray, items: np.ndarray) -> None:
+        places = np.arange(self.size, self.size + len(users), dtype=np.int32)
+        order = np.argsort(users, kind="stable")
+        grouped = users[order]
+        first = np.r_[True, grouped[1:] != grouped[:-1]]
+        behind = np.r_[np.int32(-1), places[order][:-1]]
+        self.previous[places[order]] = np.where(first, self.last[grouped], behind)
+        ends = np.r_[first[1:], True]
+        self.last[grouped[ends]] = places[order][ends]
+        self.item[places], self._user[places] = items, users
+        self.size += len(users)
+
+    def _make_room(self, users: np.ndarray, items: np.ndarray) -> None:
+        keys = np.r_[self._user[: self.size], users].astype(np.int64) << 32
+        keys |= np.r_[self.item[: self.size], items].astype(np.int64)
+        keys.sort()
+        keys = keys[np.r_[True, keys[1:] != keys[:-1]]]
+        capacity = max(len(self.item), 64)
+        while len(keys) * 2 > capacity:
+            capacity *= 2
+        self.item, self._user = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+        self.previous = np.empty(capacity, np.int32)
+        self.last = np.full(len(self.last), -1, np.int32)
+        self.size = 0
+        self._write((keys >> 32).astype(np.int32), keys.astype(np.int32))
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"user": self._user[: self.size].copy(), "item": self.item[: self.size].copy()}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        self.__init__()  # type: ignore[misc]
+        if len(state["user"]):
+            self.append(state["user"], state["item"], int(state["user"].max()) + 1)
+
+
+class Reservoir:
+    """Uniform sample of at most ``capacity`` of all rows ever offered (Vitter's algorithm R).
+
+    Parameters
+    ----------
+    capacity : int
+        Rows kept; 0 keeps none.
+
+    References
+    ----------
+    Vitter, J. S. (1985). Random sampling with a reservoir. ACM TOMS 11(1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import Reservoir
+    >>> sample, rng = Reservoir(2), np.random.default_rng(0)
+    >>> sample.put(sample.slots(2, rng), {"item": np.array([4, 5])})
+    >>> sample.take(np.array([1]))
+    {'item': array([5])}
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.n_offered = 0
+        self.rows: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return min(self.n_offered, self.capacity)
+
+    def slots(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+        """Where each of ``n_rows`` new rows goes, in order; ``capacity`` or more: nowhere."""
+        age = np.arange(self.n_offered, self.n_offered + n_rows)
+        return np.where(age < self.capacity, age, rng.integers(0, age + 1))
+
+    def put(self, slots: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+        """Store the rows at their ``slots``; of two rows for one slot the later stays."""
+        kept = slots < self.capacity
+        if kept.any():
+            needed = int(slots[kept].max()) + 1
+            for name, values in rows.items():
+                column = self.rows.get(name)
+                if column is None or needed > len(column):
+                    held = 0 if column is None else len(column)
+                    size = min(self.capacity, max(needed, 2 * held))
+                    wider = np.zeros((size, *values.shape[1:]), values.dtype)
+                    if column is not None:
+                        wider[:held] = column
+                    self.rows[name] = column = wider
+                column[slots[kept]] = values[kept]
+        self.n_offered += len(slots)
+
+    def draw(self, n_rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw ``n_rows`` of the kept rows, with replacement."""
+        return self.take(rng.integers(0, len(self), n_rows))
+
+    def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the kept rows at ``places``."""
+        return {name: column[places] for name, column in self.rows.items()}
+
+    def mark(self, slots: np.ndarray) -> tuple:
+        """Return what `restore` needs to undo a `put` at ``slots``."""
+        held = min((len(column) for column in self.rows.values()), default=0)
+        places = slots[slots < held]
+        return dict(self.rows), self.n_offered, places, self.take(places)
+
+    def restore(self, mark: tuple) -> None:
+        """Undo the `put` made since ``mark``."""
+        self.rows, self.n_offered, places, values = mark
+        for name, column in values.items():
+            self.rows[name][places] = column

@@ -1,0 +1,384 @@
+"""Compiled loops over plain arrays: the only file that knows numba.
+
+Every kernel releases the interpreter lock and starts no threads of its own; callers split
+the rows and run pieces side by side where they may. Tables are float32 and are written in
+place: they are the torch parameters' own memory. Loops stand written out: a helper that
+takes a view of an array per row costs half the speed.
+"""
+
+import numba
+import numpy as np
+
+_jit = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+_one = np.float32(1.0)
+
+# Codes of the losses, as numba sees them.
+SQUARED_ERROR, LOG_LOSS = 0, 1
+
+_BLOCK = 64
+
+
+@_jit
+def _sigmoid(score):
+    return _one / (_one + np.exp(-score))
+
+
+@_jit
+def sgd_epoch(
+    users, items, target, weight, context, learning_rate, bias_rate, user_reg, item_reg, bias_reg,
+    loss, mean, user_bias, item_bias, user_factors, item_factors, context_weight,
+):  # fmt: skip
+    """One pass of stochastic gradient descent over the rows, in their order.
+
+    With ``e = target - link(mean + b_u + b_i + p_u . q_i + w . context)`` and steps scaled by
+    the row's weight: ``b += bias_rate (e - bias_reg b)``, ``p += learning_rate (e q -
+    user_reg[u] p)`` and ``q`` likewise; ``w += bias_rate e context / (1 + |context|^2)``,
+    which is stable whatever the scale of a column. Two threads may run it on disjoint rows
+    over the same tables (lock-free SGD, Niu et al. 2011): an update lost now and then costs
+    nothing measurable.
+    """
+    n_factors, n_context = user_factors.shape[1], context.shape[1]
+    for row in range(users.shape[0]):
+        u, i = users[row], items[row]
+        p, q = user_factors[u], item_factors[i]
+        dot = np.float32(0.0)
+        for k in range(n_factors):
+            dot += p[k] * q[k]
+        score = mean[0] + user_bias[u] + item_bias[i] + dot
+        for c in range(n_context):
+            score += context[row, c] * context_weight[c]
+        error = target[row] - (_sigmoid(score) if loss == LOG_LOSS else score)
+        step, rate = weight[row] * bias_rate, weight[row] * learning_rate
+        user_bias[u] += step * (error - bias_reg * user_bias[u])
+        item_bias[i] += step * (error - bias_reg * item_bias[i])
+        if n_context:
+            size = _one
+            for c in range(n_context):
+                size += context[row, c] * context[row, c]
+            for c in range(n_context):
+                context_weight[c] += step * error / size * context[row, c]
+        gain = rate * error
+        keep_u, keep_i = _one - rate * user_reg[u], _one - rate * item_reg[i]
+        for k in range(n_factors):
+            a, b = p[k], q[k]
+            p[k] = keep_u * a + gain * b
+            q[k] = keep_i * b + gain * a
+
+
+@_jit
+def _start_bias(bias, code, newest):
+    """Start a new bias at the mean of those met just before it."""
+    first = max(0, code - newest)
+    total = np.float32(0.0)
+    for other in range(first, code):
+        total += bias[other]
+    bias[code] = total / np.float32(max(code - first, 1))
+
+
+@_jit
+def _start_user(factors, bias, code, newest):
+    """Start a new user at the mean of the users met just before."""
+    _start_bias(bias, code, newest)
+    first = max(0, code - newest)
+    share = _one / np.float32(max(code - first, 1))
+    for k in range(factors.shape[1]):
+        factors[code, k] = 0
+    for other in range(first, code):
+        for k in range(factors.shape[1]):
+            factors[code, k] += share * factors[other, k]
+
+
+@_jit
+def online_pass(
+    users, items, target, weight, context, scored, moments, rates, loss, newest,
+    mean, user_bias, item_bias, user_factors, item_factors, context_weight, user_count, item_count,
+):  # fmt: skip
+    """Predict each row, write it to ``scored``, then learn the row at once.
+
+    Parameters
+    ----------
+    moments : (5,) float64
+        Count, mean and sum of squared deviations of the targets so far, their least and
+        largest; updated as rows come, so that nothing is scaled by what lies ahead.
+    rates : (10,) float32
+        User and item bias: offset and floor of the step ``max(1 / (n + offset), floor)``;
+        factors: floor, extra and half-count of ``floor + extra / (1 + n / half)``, ``eps``,
+        ``reg``; then the biases' ``reg``.
+    newest : int
+        A new user starts as the mean of that many users met last, a new item's bias likewise.
+
+    Notes
+    -----
+    Steps shrink with each id's own count of events n, so that a new id moves fast and an old
+    one hardly forgets. Factor steps are normalised (NLMS): ``p += step e q / (eps s + |q|^2)
+    - step reg p``, where s is the standard deviation of the targets so far. With that and
+    the running mean, predictions follow a shift or stretch of all targets exactly. For the
+    logistic loss e is the working response ``4 (y - p)`` of Newton's method at p = 1/2.
+    """
+    n_factors, n_context = user_factors.shape[1], context.shape[1]
+    for row in range(users.shape[0]):
+        u, i, w = users[row], items[row], weight[row]
+        p, q = user_factors[u], item_factors[i]
+        n_u, n_i = user_count[u], item_count[i]
+        scale = _one
+        if loss == LOG_LOSS:
+            scale = np.float32(2.0)  # of the working response 4 (y - p), at p = 1/2
+        elif moments[0] > 1 and moments[2] > 0:
+            scale = np.float32(np.sqrt(moments[2] / moments[0]))
+        if n_u == 0:
+            _start_user(user_factors, user_bias, u, newest)
+        if n_i == 0:
+            _start_bias(item_bias, i, newest)
+            if w > 0:
+                for k in range(n_factors):
+                    q[k] *= np.sqrt(scale)  # until its first event it holds noise of unit scale
+        dot, p_size, q_size = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+        for k in range(n_factors):
+            dot += p[k] * q[k]
+            p_size += p[k] * p[k]
+            q_size += q[k] * q[k]
+        score = mean[0] + user_bias[u] + item_bias[i] + dot
+        for c in range(n_context):
+            score += context[row, c] * context_weight[c]
+        if loss == LOG_LOSS:
+            score = _sigmoid(score)
+            scored[row] = score
+        else:
+            scored[row] = min(max(score, moments[3]), moments[4]) if moments[0] > 0 else score
+        if w == 0:
+            continue
+        error = target[row] - score
+        moments[0] += w
+        gap = target[row] - moments[1]
+        moments[1] += gap * w / moments[0]
+        moments[2] += w * gap * (target[row] - moments[1])
+        moments[3] = min(moments[3], target[row])
+        moments[4] = max(moments[4], target[row])
+        if loss == LOG_LOSS:
+            error *= np.float32(4.0)
+            share = (moments[0] * moments[1] + 0.5) / (moments[0] + 1.0)
+            mean[0] = np.log(share / (1.0 - share))
+        else:
+            error -= np.float32(moments[1]) - mean[0]
+            mean[0] = moments[1]
+        step_u = min(w * max(_one / (n_u + rates[0]), rates[1]), _one)
+        step_i = min(w * max(_one / (n_i + rates[2]), rates[3]), _one)
+        user_bias[u] += step_u * (error - rates[9] * user_bias[u])
+        item_bias[i] += step_i * (error - rates[9] * item_bias[i])
+        if n_context:
+            size = _one
+            for c in range(n_context):
+                size += context[row, c] * context[row, c]
+            for c in range(n_context):
+                context_weight[c] += step_u * error / size * context[row, c]
+        rate_u = min(w * (rates[4] + rates[5] / (_one + n_u / rates[6])), _one)
+        rate_i = min(w * (rates[4] + rates[5] / (_one + n_i / rates[6])), _one)
+        keep_u, keep_i = _one - rate_u * rates[8], _one - rate_i * rates[8]
+        gain_u = rate_u * error / (rates[7] * scale + q_size)
+        gain_i = rate_i * error / (rates[7] * scale + p_size)
+        for k in range(n_factors):
+            a, b = p[k], q[k]
+            p[k] = keep_u * a + gain_u * b
+            q[k] = keep_i * b + gain_i * a
+        user_count[u] += w
+        item_count[i] += w
+
+
+@_jit
+def bpr_pass(
+    users, items, negatives, weight, scored, counting, keep, rates, newest,
+    user_bias, item_bias, user_factors, item_factors, user_count, item_count,
+):  # fmt: skip
+    """Bayesian personalised ranking: each row's item against its drawn ``negatives`` (n, m).
+
+    With ``g = weight sigmoid(s_uj - s_ui)``: ``p += user_rate (g (q_i - q_j) - user_reg p)``,
+    ``q_i += item_rate (g p - item_reg q_i)``, ``q_j += item_rate (-g p - item_reg q_j)``;
+    ``rates`` holds the four. Item biases are a statistic here, ``log(1 + n_i)``: the fixed
+    point of BPR without factors under uniform negatives. When ``counting``, rows come one by
+    one: the row is scored first, then its item is counted, and the user's old interests fade
+    by ``p *= keep`` before the new one is learned.
+    """
+    for row in range(users.shape[0]):
+        u, i = users[row], items[row]
+        p, q = user_factors[u], item_factors[i]
+        w = weight[row]
+        if counting:
+            if user_count[u] == 0:
+                _start_user(user_factors, user_bias, u, newest)
+            dot = item_bias[i]
+            for k in range(p.shape[0]):
+                dot += p[k] * q[k]
+            scored[row] = dot
+            if w == 0:
+                continue
+            for k in range(p.shape[0]):
+                p[k] *= keep
+            user_count[u] += w
+            item_count[i] += w
+            item_bias[i] = np.log(_one + item_count[i])
+        keep_p, keep_q = _one - w * rates[0] * rates[2], _one - w * rates[1] * rates[3]
+        for s in range(negatives.shape[1]):
+            j = negatives[row, s]
+            if j == i:
+                continue
+            other = item_factors[j]
+            margin = item_bias[i] - item_bias[j]
+            for k in range(p.shape[0]):
+                margin += p[k] * (q[k] - other[k])
+            g = w * _sigmoid(-margin)
+            gain_p, gain_q = rates[0] * g, rates[1] * g
+            for k in range(p.shape[0]):
+                a, gap = p[k], q[k] - other[k]
+                p[k] = keep_p * a + gain_p * gap
+                q[k] = keep_q * q[k] + gain_q * a
+                other[k] = keep_q * other[k] - gain_q * a
+
+
+@_jit
+def fold_in(
+    starts, rows, codes, others, residual, weight, reg_n, reg_0, bias_reg_n, bias_reg_0, newest,
+    users, bias, factors, other_factors,
+):  # fmt: skip
+    """Closed-form start of new rows: ridge regression on the other side's factors.
+
+    Row ``codes[j]`` minimises, over its factors p and bias b, ``sum_e w_e (r_e - b - p .
+    q_e)^2 + (reg_n n + reg_0) |p - p0|^2 + (bias_reg_n n + bias_reg_0) (b - b0)^2`` over its
+    events ``rows[starts[j]:starts[j + 1]]``, n being their weight and (p0, b0) where a new id
+    starts. Solved by conjugate gradients, which never form the matrix and, the ridge being
+    strong, need few rounds.
+    """
+    n_factors = factors.shape[1]
+    solution, direction = np.empty(n_factors + 1), np.empty(n_factors + 1)
+    rest, image = np.empty(n_factors + 1), np.empty(n_factors + 1)
+    ridge = np.empty(n_factors + 1)
+    for j in range(codes.shape[0]):
+        code = codes[j]
+        if users:
+            _start_user(factors, bias, code, newest)
+        else:
+            _start_bias(bias, code, newest)
+        total = 0.0
+        solution[:] = 0.0
+        rest[:] = 0.0
+        for s in range(starts[j], starts[j + 1]):
+            row = rows[s]
+            q, w = other_factors[others[row]], weight[row]
+            gap = np.float64(residual[row] - bias[code])
+            for k in range(n_factors):
+                gap -= factors[code, k] * q[k]
+            for k in range(n_factors):
+                rest[k] += w * gap * q[k]
+            rest[n_factors] += w * gap
+            total += w
+        ridge[:] = reg_n * total + reg_0
+        ridge[n_factors] = bias_reg_n * total + bias_reg_0
+        direction[:] = rest
+        size = np.sum(rest * rest)
+        goal = 1e-12 * size
+        for _ in range(n_factors + 1):
+            if size <= goal:
+                break
+            image[:] = ridge * direction
+            for s in range(starts[j], starts[j + 1]):
+                q, w = other_factors[others[rows[s]]], weight[rows[s]]
+                along = direction[n_factors]
+                for k in range(n_factors):
+                    along += direction[k] * q[k]
+                along *= w
+                for k in range(n_factors):
+                    image[k] += along * q[k]
+                image[n_factors] += along
+            step = size / np.sum(direction * image)
+            solution += step * direction
+            rest -= step * image
+            before = size
+            size = np.sum(rest * rest)
+            direction[:] = rest + size / before * direction
+        for k in range(n_factors):
+            factors[code, k] += solution[k]
+        bias[code] += solution[n_factors]
+
+
+@_jit
+def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, top_items):
+    """Merge a tile of scores into each row's running list of its best items.
+
+    Parameters
+    ----------
+    tile : (rows, width) scores of items ``first_item .. first_item + width - 1``;
+        overwritten with -inf at seen items.
+    seen_indptr, seen_items : each row's seen items, ascending, as in a CSR matrix.
+    pointer : (rows,) how far each row has read its seen items; starts at its first.
+    top_scores, top_items : (rows, k), best first; start as -inf and -1.
+
+    Tiles must come in ascending order of items: the strict comparison then leaves the
+    lowest code first among equal scores.
+    """
+    n_rows, width = tile.shape
+    k = top_scores.shape[1]
+    for r in range(n_rows):
+        row, best, codes = tile[r], top_scores[r], top_items[r]
+        p, end = pointer[r], seen_indptr[r + 1]
+        while p < end and seen_items[p] < first_item + width:
+            row[seen_items[p] - first_item] = -np.inf
+            p += 1
+        pointer[r] = p
+        worst = best[k - 1]
+        for left in range(0, width, _BLOCK):
+            right = min(left + _BLOCK, width)
+            hits = np.int32(right - left < _BLOCK)
+            if right - left == _BLOCK:
+                # A fixed trip count and an or: compiled to vector code, and most blocks
+                # hold nothing that enters the list.
+                for j in range(_BLOCK):
+                    hits |= np.int32(row[left + j] > worst)
+            if hits == 0:
+                continue
+            for j in range(left, right):
+                score = row[j]
+                if score > worst:
+                    place = k - 1
+                    while place > 0 and best[place - 1] < score:
+                        best[place] = best[place - 1]
+                        codes[place] = codes[place - 1]
+                        place -= 1
+                    best[place] = score
+                    codes[place] = first_item + j
+                    worst = best[k - 1]
+
+
+@_jit
+def gather_seen(users, last, previous, item, lookup):
+    """Seen items of each user in CSR form, ascending and distinct, in columns of ``lookup``.
+
+    ``lookup[item]`` is the column an item is scored in, or -1 where it is no candidate;
+    it must ascend with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
+    """
+    indptr = np.zeros(users.shape[0] + 1, np.int64)
+    total = 0
+    for r in range(users.shape[0]):
+        place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
+        while place >= 0:
+            total += 1
+            place = previous[place]
+    columns = np.empty(total, np.int32)
+    size = 0
+    for r in range(users.shape[0]):
+        start = size
+        place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
+        while place >= 0:
+            column = lookup[item[place]]
+            if column >= 0:
+                columns[size] = column
+                size += 1
+            place = previous[place]
+        mine = columns[start:size]
+        mine.sort()
+        kept = start
+        for j in range(start, size):
+            if kept == start or columns[j] != columns[kept - 1]:
+                columns[kept] = columns[j]
+                kept += 1
+        size = kept
+        indptr[r + 1] = size
+    return indptr, columns[:size].copy()

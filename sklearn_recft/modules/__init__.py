@@ -1,0 +1,1 @@
+"""Torch only: tensors in, tensors out."""

@@ -1,0 +1,169 @@
+"""Matrix factorization with biases: mean + b_u + b_i + p_u . q_i + w . context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_recft.modules._layers import grow_rows
+
+# Rows scored at a time: bounds memory.
+_BLOCK = 65_536
+
+
+class MatrixFactorization(nn.Module):
+    """Score of (user, item) pairs; all state of the model that has a row per id.
+
+    Parameters
+    ----------
+    n_factors : int
+    n_context : int, default=0
+
+    Notes
+    -----
+    Starts without ids: `grow` adds them. Beside the parameters stand how many events each
+    id has had (``user_count``, ``item_count``), which set the size of its next step. An
+    unknown id is taken to be like the ids met last: the mean of the newest rows.
+    """
+
+    NEWEST = 300
+
+    context_mean: Tensor
+    context_scale: Tensor
+    ID_TABLES = (
+        ("user_factors", "user_bias", "user_count"),
+        ("item_factors", "item_bias", "item_count"),
+    )
+
+    def __init__(self, n_factors: int, n_context: int = 0) -> None:
+        super().__init__()
+        self.user_factors = nn.Parameter(torch.zeros(0, n_factors))
+        self.item_factors = nn.Parameter(torch.zeros(0, n_factors))
+        self.user_bias = nn.Parameter(torch.zeros(0))
+        self.item_bias = nn.Parameter(torch.zeros(0))
+        self.context_weight = nn.Parameter(torch.zeros(n_context))
+        self.mean = nn.Parameter(torch.zeros(1))
+        self.register_buffer("user_count", torch.zeros(0))
+        self.register_buffer("item_count", torch.zeros(0))
+        # Context is centred and scaled by the rows of the first fit, and ever after alike.
+        self.register_buffer("context_mean", torch.zeros(n_context, dtype=torch.float64))
+        self.register_buffer("context_scale", torch.ones(n_context, dtype=torch.float64))
+
+    def forward(
+        self, user: Tensor, item: Tensor, context: Tensor, negative: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (B,) and squared norms (B,) of what made them.
+
+        With ``negative`` item codes, the score is that of ``item`` over ``negative``.
+        """
+        p, q = self.user_factors[user], self.item_factors[item]  # (B, k)
+        bias = self.user_bias[user]  # (B,)
+        norm = p.square().sum(-1) + q.square().sum(-1) + self.item_bias[item].square()
+        score = self.item_bias[item] + (p * q).sum(-1)  # (B,)
+        if negative is not None:
+            other = self.item_factors[negative]  # (B, k)
+            norm = norm + other.square().sum(-1) + self.item_bias[negative].square()
+            return score - self.item_bias[negative] - (p * other).sum(-1), norm
+        return self.mean + bias + score + context @ self.context_weight, norm + bias.square()
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Give every table of ids that many rows; new rows are zero."""
+        for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
+            for name in names:
+                grow_rows(getattr(self, name), n_rows)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every parameter and buffer as an array: the same memory where it is on the CPU."""
+        tensors = dict(self.named_parameters()) | dict(self.named_buffers())
+        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
+        """Return a function that takes back growth and any change of these rows."""
+        arrays, saved = self.arrays(), []
+        sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
+        for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
+            known: np.ndarray | slice = np.unique(codes[codes < size])
+            saved += [(name, known, arrays[name][known]) for name in names]
+        saved += [(name, slice(None), arrays[name].copy()) for name in ("mean", "context_weight")]
+
+        def restore() -> None:
+            self.grow(*sizes)
+            for name, known, values in saved:
+                getattr(self, name).data[known] = torch.as_tensor(values)
+
+        return restore
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Write `arrays` back where they are copies: a module that is not on the CPU."""
+        for name, values in arrays.items():
+            tensor = getattr(self, name)
+            if tensor.device.type != "cpu":
+                tensor.data.copy_(torch.from_numpy(values))
+
+    def learn_context_scale(self, context: np.ndarray) -> None:
+        """Centre and scale context from here on by that of these rows (n, c)."""
+        scale = context.std(axis=0)
+        self.context_mean.copy_(torch.from_numpy(context.mean(axis=0)))
+        self.context_scale.copy_(torch.from_numpy(np.where(scale > 0, scale, 1.0)))
+
+    def standardise(self, context: np.ndarray) -> np.ndarray:
+        """Context (n, c) centred and scaled, float32."""
+        mean, scale = self.context_mean.cpu().numpy(), self.context_scale.cpu().numpy()
+        return ((context - mean) / scale).astype(np.float32)
+
+    def rows(self, side: int, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Factors (n, k) and biases (n,) of users (side 0) or items (1); -1 is unknown."""
+        names = self.ID_TABLES[side][:2]
+        factors, bias = (getattr(self, name).detach().cpu().numpy() for name in names)
+        if not len(bias):
+            return np.zeros((len(codes), factors.shape[1]), np.float32), np.zeros(len(codes))
+        p, b, unknown = factors[codes], bias[codes], codes < 0
+        if unknown.any():
+            newest = slice(max(0, len(bias) - self.NEWEST), None)
+            p[unknown], b[unknown] = factors[newest].mean(0), bias[newest].mean()
+        return p, b
+
+    def score(self, users: np.ndarray, items: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Scores (n,), float64, of rows of codes (-1: unknown) and raw context (n, c)."""
+        out = np.empty(len(users))
+        offset = self.offset(context)
+        for start in range(0, len(users), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            (p, b_u), (q, b_i) = self.rows(0, users[rows]), self.rows(1, items[rows])
+            out[rows] = np.einsum("nk,nk->n", p, q) + b_u + b_i + offset[rows]
+        return out
+
+    def offset(self, context: np.ndarray) -> np.ndarray:
+        """Sum what does not depend on ids, (n,): mean + w . context."""
+        weight = self.context_weight.detach().cpu().numpy()
+        return self.mean.item() + self.standardise(context) @ weight
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, offset: np.ndarray
+    ) -> Callable[[int, int, int, int, np.ndarray], None]:
+        """Scores of queries for catalogue ``columns``, tile by tile (see base.top_k).
+
+        ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
+        """
+        p, bias = map(torch.from_numpy, self.rows(0, users))
+        base = bias + torch.from_numpy(offset.astype(np.float32))  # (n,)
+        q, item_bias = self.item_factors.detach().cpu(), self.item_bias.detach().cpu()
+        if len(columns) != len(q):
+            chosen = torch.from_numpy(columns)
+            q, item_bias = q[chosen], item_bias[chosen]
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            if len(p) == 1:
+                # One row is a matrix-vector product, which numpy's BLAS does faster.
+                np.dot(q[c0:c1].numpy(), p[0].numpy(), out=out[0])
+                out[0] += item_bias[c0:c1].numpy()
+                out[0] += base.numpy()
+                return
+            tile = torch.from_numpy(out)
+            torch.addmm(item_bias[c0:c1], p[r0:r1], q[c0:c1].T, out=tile)
+            tile += base[r0:r1, None]
+
+        return score
