@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timezone
 from typing import Any
 
 import narwhals as nw
@@ -90,29 +91,49 @@ def to_seconds(column: Any, name: str) -> np.ndarray:
         column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
         return column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
     values = _plain(column)
-    if values.dtype == object and len(values) and hasattr(values[0], "timestamp"):
-        # Python datetimes; a naive one is read as UTC, as numpy does.
-        values = np.array(
-            [v.timestamp() if v.tzinfo else np.datetime64(v, "us") for v in values.tolist()]
-        )
+    instants = (date, np.datetime64)
+    if values.dtype == object and any(isinstance(v, instants) for v in values.tolist()):
+        values = _instants(values, name)
     if values.dtype.kind == "M":
         _missing(values, name, int(np.isnat(values).sum()))
         return values.astype("datetime64[us]").astype(np.int64) / 1e6
+    if values.dtype.kind == "m":
+        raise _no_instants(name, "they are durations")
     if values.dtype.kind in "OUT":
         try:
             values = values.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}: neither numbers nor datetimes ({error}); convert it first, to seconds "
-                "since 1970 or to a datetime column."
-            ) from error
+            raise _no_instants(name, error) from error
     return to_numbers(values, name)
+
+
+def _instants(values: np.ndarray, name: str) -> np.ndarray:
+    """Dates and datetimes of any kind; one without a time zone is UTC, as in numpy."""
+    listed = values.tolist()
+    _missing(values, name, sum(map(_absent, listed)))
+    try:
+        utc = [v.astimezone(timezone.utc).replace(tzinfo=None) if getattr(v, "tzinfo", None) else v
+               for v in listed]  # fmt: skip
+        return np.array(utc, "datetime64[us]")
+    except (TypeError, ValueError) as error:
+        raise _no_instants(name, error) from error
+
+
+def _no_instants(name: str, error: object) -> ValueError:
+    return ValueError(
+        f"{name}: neither numbers nor datetimes ({error}); convert it first, to seconds "
+        "since 1970 or to a datetime column."
+    )
+
+
+def _absent(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def to_texts(column: Any) -> np.ndarray:
     """Strings as objects; missing ones are empty."""
     values = _plain(column).astype(object)
-    empty = np.array([v is None or v != v for v in values.tolist()], bool)
+    empty = np.array([_absent(v) for v in values.tolist()], bool)
     if empty.any():
         values = values.copy()
         values[empty] = ""
