@@ -56,7 +56,7 @@ class Batches:
 class LastRows:
     """Validation split that holds out the last ``fraction`` of rows: never random ones.
 
-    Rows must be in the order of time.
+    Rows must be in the order of time. A single row is trained on and judged by itself.
     """
 
     def __init__(self, fraction: float = 0.1) -> None:
@@ -66,7 +66,7 @@ class LastRows:
         """Train and validation parts of a dataset."""
         n = len(dataset)
         cut = min(max(1, round(n * (1 - self.fraction))), n - 1)
-        return Subset(dataset, range(cut)), Subset(dataset, range(cut, n))
+        return Subset(dataset, range(max(cut, 1))), Subset(dataset, range(cut, n))
 
 
 class PenalisedLoss(nn.Module):
