@@ -92,6 +92,8 @@ class Vocabulary:
                 del self._index[value]
         else:
             self._table[gone - self._low] = -1
+        if len(gone) and self._ids.dtype == object:
+            self._ids = _from_sequence(self._ids[:size].tolist())  # int64 again, if it was
         self._size = min(size, self._size)
 
     # ------------------------------------------------------------------ private
@@ -146,7 +148,7 @@ class Vocabulary:
         if span > len(self._table):
             # Half as much again, on the side that grew, keeps growth amortised.
             slack = len(self._table) // 2
-            below = slack if low < self._low and len(self._table) else 0
+            below = min(slack, low + 2**63) if low < self._low and len(self._table) else 0
             above = 0 if below else slack
             table = np.full(span + below + above, -1, np.int32)
             if len(self._table):
