@@ -120,7 +120,7 @@ def check_queries(X: Any) -> Interactions:
     >>> check_queries(["ann", "bob"]).user_ids.tolist()
     ['ann', 'bob']
     """
-    if np.ndim(X) == 0 and not _is_frame(X):
+    if not isinstance(X, (list, tuple)) and not _is_frame(X) and np.ndim(X) == 0:
         raise ValueError(f"recommend needs a list of user ids or a table; use [{X!r}].")
     if _is_frame(X):
         table = nw.from_native(X, eager_only=True, allow_series=True)
@@ -129,7 +129,7 @@ def check_queries(X: Any) -> Interactions:
         return _checked(_columns(X, (USER, TIME)), None, query=True)
     if isinstance(X, np.ndarray):
         values = X
-    elif isinstance(X[0], (list, np.ndarray)):
+    elif len(X) and isinstance(X[0], (list, np.ndarray)):
         values = np.asarray(X, dtype=object)
     else:
         values = np.empty(len(X), object)
