@@ -43,6 +43,8 @@ class SeenItems:
             last = np.full(max(n_users, len(self.last) * 3 // 2), -1, np.int32)
             last[: len(self.last)] = self.last
             self.last = last
+        if not len(users):
+            return
         if self.size + len(users) > len(self.item):
             self._make_room(users, items)
         else:
