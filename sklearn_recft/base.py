@@ -141,7 +141,7 @@ class RecommenderMixin:
         ids = check_queries(candidates).user_ids  # a plain list of ids, whoever they are of
         codes = self._items.encode(ids)
         if (codes < 0).any():
-            unknown = np.asarray(ids)[codes < 0]
+            unknown = np.asarray(ids)[codes < 0].tolist()
             raise ValueError(
                 f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
                 f"is {unknown[0]!r}; choose from item_ids_."
@@ -259,9 +259,10 @@ def top_k(
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:
     if len(eligible) and eligible.min() < wanted:
-        row = int(eligible.argmin())
+        row = start + int(eligible.argmin())
+        (user,) = queries.user_ids[row : row + 1].tolist()
         raise ValueError(
-            f"n_recommendations={wanted}, but user {queries.user_ids[start + row]!r} has only "
+            f"n_recommendations={wanted}, but user {user!r} has only "
             f"{int(eligible.min())} eligible items; ask for fewer, give more candidates or "
             "pass exclude_seen=False."
         )
