@@ -183,7 +183,7 @@ def _from_sequence(ids: Any) -> np.ndarray:
     if any(issubclass(kind, np.generic) for kind in kinds):
         listed = [v.item() if isinstance(v, np.generic) else v for v in listed]
         kinds = set(map(type, listed))
-    if listed and kinds <= {int, bool}:
+    if kinds <= {int, bool}:
         try:
             return np.array(listed, np.int64)
         except OverflowError:
