@@ -1,0 +1,180 @@
+"""Vocabulary against a dictionary, whatever the ids are and however they arrive."""
+
+import copy
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sklearn_recft.vocabulary import Vocabulary
+
+LEAST, GREATEST = -(2**63), 2**63 - 1
+
+dense = st.integers(0, 40)
+negative = st.integers(-30, 30)
+edges = st.one_of(st.integers(LEAST, LEAST + 9000), st.integers(GREATEST - 9000, GREATEST))
+sparse = st.one_of(dense, st.integers(-(10**12), 10**12), edges)
+beyond = st.one_of(dense, st.integers(2**63, 2**70), st.integers(-(2**70), LEAST - 1))
+strings = st.text("ab7 ", max_size=3)
+tuples = st.tuples(st.integers(0, 3), st.text("ab", max_size=1))
+floats = st.floats(-20, 20).map(lambda value: round(value * 2) / 2)
+mixed = st.one_of(dense, strings, tuples, floats, st.booleans(), st.none(), beyond)
+kinds = st.sampled_from([dense, negative, sparse, edges, beyond, strings, tuples, floats, mixed])
+batches = kinds.flatmap(lambda kind: st.lists(st.lists(kind, max_size=12), max_size=6))
+
+
+def grow(known, ids):
+    """The reference: a dictionary in order of insertion."""
+    return [known.setdefault(value, len(known)) for value in ids]
+
+
+@given(batches)
+@example([[LEAST + 9000 - j for j in range(4500)], [LEAST + 100]])
+@example([list(range(5000)), [-1], [5001, -2000], [10**15]])
+@settings(deadline=None, max_examples=300)
+def test_codes_are_those_of_a_dictionary(batches):
+    vocabulary, known = Vocabulary(), {}
+    for ids in batches:
+        before = [known.get(value, -1) for value in ids]
+        assert vocabulary.encode(ids).tolist() == before
+        assert len(vocabulary) == len(known), "encode must add nothing"
+        codes = vocabulary.extend(ids)
+        assert codes.dtype == np.int64
+        assert codes.tolist() == grow(known, ids)
+        assert len(vocabulary) == len(known)
+        assert vocabulary.ids.tolist() == list(known)
+        # What was known before keeps its code, new ids or not.
+        assert vocabulary.encode(list(known)).tolist() == list(known.values())
+        assert vocabulary.decode(codes).tolist() == [list(known)[code] for code in codes]
+
+
+@given(batches, st.data())
+@settings(deadline=None, max_examples=200)
+def test_truncate_takes_growth_back(batches, data):
+    vocabulary, known = Vocabulary(), {}
+    for ids in batches[:-1]:
+        vocabulary.extend(ids)
+        grow(known, ids)
+    twin, size = copy.deepcopy(vocabulary), len(vocabulary)
+    gone = data.draw(st.lists(mixed, max_size=8)) + (batches[-1] if batches else [])
+    vocabulary.extend(gone)
+    vocabulary.truncate(size)
+    assert len(vocabulary) == size
+    assert vocabulary.ids.dtype == twin.ids.dtype
+    assert vocabulary.ids.tolist() == twin.ids.tolist() == list(known)
+    assert vocabulary.encode(gone).tolist() == [known.get(value, -1) for value in gone]
+    # It grows from there as if nothing had been.
+    assert vocabulary.extend(gone).tolist() == twin.extend(gone).tolist() == grow(known, gone)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))])
+@given(batches)
+@settings(deadline=None, max_examples=60)
+def test_a_copy_knows_the_same_and_grows_alone(clone, batches):
+    vocabulary = Vocabulary()
+    for ids in batches:
+        vocabulary.extend(ids)
+    twin = clone(vocabulary)
+    assert twin.ids.tolist() == vocabulary.ids.tolist()
+    assert twin.ids.dtype == vocabulary.ids.dtype
+    size = len(vocabulary)
+    assert twin.extend(["new to both"]).tolist() == [size]
+    assert len(vocabulary) == size
+    assert vocabulary.encode(["new to both"]).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["bool", "int8", "uint8", "int32", "uint32", "uint64", "float32", "float64", "U3", "object"],
+)
+def test_an_array_of_any_dtype_is_a_list_of_its_values(dtype):
+    values = np.array([1, 0, 1, 1, 0]).astype(dtype)
+    vocabulary = Vocabulary(values)
+    assert vocabulary.ids.tolist() == [values.tolist()[0], values.tolist()[1]]
+    assert vocabulary.encode(values).tolist() == [0, 1, 0, 0, 1]
+    assert vocabulary.encode(values.tolist()).tolist() == [0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("start", [[5, 1], [5, 1, 10**15], [5, 1, "tea"]], ids=str)
+@pytest.mark.parametrize(
+    "one", [1, True, 1.0, np.int32(1), np.uint64(1), np.float32(1), np.float64(1), np.True_]
+)
+def test_equal_ids_are_one_id(start, one):
+    vocabulary = Vocabulary(start)
+    assert vocabulary.encode([one]).tolist() == [1]
+    assert vocabulary.extend([one, 1]).tolist() == [1, 1]
+    assert len(vocabulary) == len(start)
+
+
+@pytest.mark.parametrize("start", [[5, 1], [5, 1, 10**15], [5, 1, "tea"]], ids=str)
+@pytest.mark.parametrize(
+    "other", ["1", 1.5, float("inf"), float("nan"), 2**63, -(2**64), (1,), None, Fraction(1, 3)]
+)
+def test_unequal_ids_are_unknown(start, other):
+    vocabulary = Vocabulary(start)
+    assert vocabulary.encode([other, 5]).tolist() == [-1, 0]
+    assert vocabulary.extend([other, 5]).tolist() == [len(start), 0]
+    assert vocabulary.encode([other]).tolist() == [len(start)]
+
+
+def test_whole_numbers_are_kept_as_integers_and_others_as_they_came():
+    vocabulary = Vocabulary([3, True])
+    assert vocabulary.ids.dtype == np.int64
+    vocabulary.extend(np.array([7], np.uint8))
+    assert vocabulary.ids.dtype == np.int64
+    vocabulary.extend(["tea"])
+    assert vocabulary.ids.dtype == object
+    assert vocabulary.ids.tolist() == [3, 1, 7, "tea"]
+
+
+@pytest.mark.parametrize("ids", [[4, 2], ["tea", "milk"]], ids=str)
+def test_ids_cannot_be_written_through(ids):
+    vocabulary = Vocabulary(ids)
+    with pytest.raises(ValueError, match="read-only"):
+        vocabulary.ids[0] = ids[1]
+    assert vocabulary.encode(ids).tolist() == [0, 1]
+
+
+def test_read_only_ids_are_welcome():
+    for values in (np.array([3, 1, 3]), np.array(["b", "a", "b"], dtype=object)):
+        values.flags.writeable = False
+        vocabulary = Vocabulary(values)
+        assert vocabulary.extend(values).tolist() == [0, 1, 0]
+
+
+def test_later_growth_leaves_earlier_answers_alone():
+    vocabulary = Vocabulary([4, 2])
+    ids, codes = vocabulary.ids, vocabulary.encode([2, 4])
+    vocabulary.extend(list(range(1000, 3000)))
+    vocabulary.extend(["tea"])
+    assert ids.tolist() == [4, 2]
+    assert codes.tolist() == [1, 0]
+
+
+def test_decode_keeps_the_shape():
+    vocabulary = Vocabulary(["a", "b", "c"])
+    assert vocabulary.decode([[0, 2], [1, 1]]).tolist() == [["a", "c"], ["b", "b"]]
+    assert vocabulary.decode(np.empty((0, 3))).shape == (0, 3)
+    with pytest.raises(IndexError):
+        vocabulary.decode([3])
+
+
+def test_of_nothing():
+    vocabulary = Vocabulary()
+    assert len(vocabulary) == 0
+    assert vocabulary.ids.shape == (0,)
+    assert vocabulary.encode([]).tolist() == vocabulary.extend([]).tolist() == []
+    assert vocabulary.encode([1, "a"]).tolist() == [-1, -1]
+    assert repr(Vocabulary("ab")) == "Vocabulary(n=2)"
+
+
+def test_the_table_stays_within_a_bound_of_the_ids():
+    # A far id must not cost memory in proportion to its distance.
+    vocabulary = Vocabulary(range(1000))
+    vocabulary.extend([10**9])
+    assert vocabulary.encode([10**9, 999, 10**8]).tolist() == [1000, 999, -1]
+    held = [value for value in vars(vocabulary).values() if isinstance(value, np.ndarray)]
+    assert sum(value.nbytes for value in held) < 10**6
