@@ -127,7 +127,7 @@ def check_queries(X: Any) -> Interactions:
         if isinstance(table, nw.Series):
             return _checked({USER: table.to_numpy()}, None, query=True)
         return _checked(_columns(X, (USER, TIME)), None, query=True)
-    if isinstance(X, np.ndarray):
+    if isinstance(X, np.ndarray) or issparse(X):
         values = X
     elif len(X) and isinstance(X[0], (list, np.ndarray)):
         values = np.asarray(X, dtype=object)
