@@ -89,10 +89,10 @@ class Vocabulary:
         gone = self._ids[size : self._size]
         if self._table is None:
             for value in gone.tolist():
-                del self._index[value]
+                self._index.pop(value, None)
         else:
             self._table[gone - self._low] = -1
-        if len(gone) and self._ids.dtype == object:
+        if self._ids.dtype == object:
             self._ids = _from_sequence(self._ids[:size].tolist())  # int64 again, if it was
         self._size = min(size, self._size)
 
@@ -128,12 +128,13 @@ class Vocabulary:
             grown = np.empty(max(size, len(self._ids) * 3 // 2), self._ids.dtype)
             grown[: self._size] = self._ids[: self._size]
             self._ids = grown
-        if self._table is None:
-            self._index.update(zip(new.tolist(), range(self._size, size), strict=True))
-        else:
-            self._table[new - self._low] = np.arange(self._size, size)
+        # The ids first: should the rest be interrupted, `truncate` finds what to take back.
         self._ids[self._size : size] = new
         self._size = size
+        if self._table is None:
+            self._index.update(zip(new.tolist(), range(size - len(new), size), strict=True))
+        else:
+            self._table[new - self._low] = np.arange(size - len(new), size)
 
     def _fits_table(self, new: np.ndarray) -> bool:
         """Widen the table to hold ``new``; False where it would be too sparse."""
