@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -113,15 +114,17 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
                 "half_life and window need the column `timestamp` (seconds or datetimes); add "
                 "it to X or set both to None."
             )
-        if reset:
-            self._begin(events)
-            self._weight, self.popularity_ = np.empty(0), np.empty(0)
-            self._latest, self._recent = -np.inf, np.empty((0, 4))
-        _, items = self._remember(events)
         weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
         feedback = np.ones(len(events)) if events.feedback is None else events.feedback
         times = np.zeros(len(events)) if events.timestamps is None else events.timestamps
-        self._count(np.column_stack([items, times, weight, feedback]))
+        with _undo(self, events) as undo:
+            if reset:
+                self._begin(events)
+                self._weight, self.popularity_ = np.empty(0), np.empty(0)
+                self._latest, self._recent = -np.inf, np.empty((0, 4))
+            _, items = self._remember(events)
+            self._count(np.column_stack([items, times, weight, feedback]))
+            undo.pop_all()
         return self
 
     def _count(self, rows: np.ndarray) -> None:
@@ -244,18 +247,20 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> BiasRecommender:
         events = self._check_events(X, y, sample_weight, reset=reset)
-        if reset:
-            self._begin(events)
-            self._user_sums, self._item_sums = np.zeros((2, 0)), np.zeros((2, 0))
-        users, items = self._remember(events)
         weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
         feedback = np.ones(len(events)) if events.feedback is None else events.feedback
-        self._item_sums = _added(self._item_sums, items, weight, feedback, self.n_items_)
-        self.mean_ = float(self._item_sums[1].sum() / self._item_sums[0].sum())
-        _, b_i = self._biases()
-        self._user_sums = _added(
-            self._user_sums, users, weight, feedback - b_i[items], self.n_users_
-        )
+        with _undo(self, events) as undo:
+            if reset:
+                self._begin(events)
+                self._user_sums, self._item_sums = np.zeros((2, 0)), np.zeros((2, 0))
+            users, items = self._remember(events)
+            self._item_sums = _added(self._item_sums, items, weight, feedback, self.n_items_)
+            self.mean_ = float(self._item_sums[1].sum() / self._item_sums[0].sum())
+            _, b_i = self._biases()
+            self._user_sums = _added(
+                self._user_sums, users, weight, feedback - b_i[items], self.n_users_
+            )
+            undo.pop_all()
         return self
 
     def _biases(self) -> tuple[np.ndarray, np.ndarray]:
@@ -274,6 +279,23 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
 
         return score
+
+
+def _undo(model: Any, events: Interactions) -> ExitStack:
+    """What puts ``model`` back if learning ``events`` fails or is killed; `pop_all` drops it.
+
+    Sums are replaced, never written to; ids and seen items are appended in place.
+    """
+    undo = ExitStack()
+    undo.callback(vars(model).update, vars(model).copy())
+    undo.callback(vars(model).clear)
+    if "_users" in vars(model):
+        users, items, seen = model._users, model._items, model._seen
+        known = users.encode(events.user_ids)
+        undo.callback(users.truncate, len(users))
+        undo.callback(items.truncate, len(items))
+        undo.callback(seen.restore, seen.mark(known[known >= 0]))
+    return undo
 
 
 def _added(
