@@ -1,0 +1,151 @@
+"""The contract of `partial_fit`: what it keeps, and that failing or killed it leaves no trace."""
+
+import pickle
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+
+import sklearn_recft
+from sklearn_recft.model_selection import iter_prequential
+from tests.recommender_checks import answers, as_table, fitted, make_log, make_news
+
+PACKAGE = str(Path(sklearn_recft.__file__).parent)
+
+
+def check_first_partial_fit_is_fit(estimator):
+    model = clone(estimator).partial_fit(*make_log())
+    assert_array_equal(answers(model), answers(fitted(estimator)))
+
+
+def check_growth_keeps_codes(estimator):
+    model, (news, y) = fitted(estimator), make_news()
+    users, items = model.user_ids_.copy(), model.item_ids_.copy()
+    model.partial_fit(news, y)
+    assert_array_equal(model.user_ids_[: len(users)], users)
+    assert_array_equal(model.item_ids_[: len(items)], items)
+    assert set(model.user_ids_) == set(users) | set(news[:, 0])
+    assert set(model.item_ids_) == set(items) | set(news[:, 1])
+    assert (model.n_users_, model.n_items_) == (len(model.user_ids_), len(model.item_ids_))
+    assert model.n_users_ > len(users)
+
+
+def check_future_changes_no_past_prediction(estimator):
+    X, y = make_log(150)
+    begin, cut = 80, 110
+    later, y_later = X.copy(), y.copy()
+    later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
+    futures = (X, y), (later, y_later), (X[:cut], y[:cut])
+    for size in (1, 10):
+        said = [
+            np.concatenate([
+                step.predictions
+                for step in iter_prequential(clone(estimator), *future, warm_up=begin, chunk_size=size)
+            ])[: cut - begin]
+            for future in futures
+        ]  # fmt: skip
+        assert_array_equal(said[0], said[1])
+        assert_array_equal(said[0], said[2])
+    if hasattr(estimator, "partial_fit_predict"):
+        said = [clone(estimator).partial_fit_predict(*future)[:cut] for future in futures]
+        assert_array_equal(said[0], said[1])
+        assert_array_equal(said[0], said[2])
+
+
+def check_memory_is_bounded(estimator):
+    model = fitted(estimator)
+    sizes = []
+    for call in range(80):
+        X, y = make_log(100, seed=call % 7)
+        model.partial_fit(X + [0, 0, call * 400 * 86_400], y)
+        sizes.append(len(pickle.dumps(model)))
+    assert max(sizes[40:]) <= max(sizes[:40]) + 1000
+
+
+# ------------------------------------------------------------------- leaves no trace
+
+
+def check_failing_leaves_no_trace(estimator):
+    model, (news, y) = fitted(estimator), make_news()
+    before, pickled = answers(model), pickle.dumps(model)
+    nobody = as_table(*news.T)
+    nobody[30, 0] = None
+    weight = np.ones(60)
+    bad = [
+        ((nobody, y), {}),
+        ((as_table(news[:, 0], [["list"]] * 60, news[:, 2]), y), {}),
+        ((np.where(np.arange(180).reshape(60, 3) == 92, np.nan, news), y), {}),
+        ((news, np.where(np.arange(60) == 31, np.nan, y)), {}),
+        ((news, np.where(np.arange(60) == 31, np.inf, y)), {}),
+        ((news, y[:-1]), {}),
+        ((news,), {}),
+        ((news, y), {"sample_weight": weight - 2 * (np.arange(60) == 31)}),
+        ((news, y), {"sample_weight": weight[:-1]}),
+        ((news[:, :1], y), {}),
+        ((np.column_stack([news, y]), y), {}),
+        ((news[:0], y[:0]), {}),
+    ]
+    verbs = [v for v in ("partial_fit", "partial_fit_predict") if hasattr(model, v)]
+    for args, kwargs in bad:
+        for verb in verbs:
+            with pytest.raises((ValueError, TypeError)):
+                getattr(model, verb)(*args, **kwargs)
+            assert pickle.dumps(model) == pickled
+    assert_array_equal(answers(model), before)
+    expected = answers(fitted(estimator).partial_fit(news, y))
+    assert_array_equal(answers(model.partial_fit(news, y)), expected)
+
+
+@contextmanager
+def interrupted(at_line):
+    """Raise KeyboardInterrupt as the n-th line of the package is about to run; count lines."""
+    lines = []
+
+    def local(frame, event, arg):
+        if event == "line":
+            lines.append((frame.f_code.co_name, frame.f_lineno, frame.f_code.co_filename))
+            if len(lines) == at_line:
+                raise KeyboardInterrupt
+        return local
+
+    def everywhere(frame, event, arg):
+        return local if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    before = sys.gettrace()
+    sys.settrace(everywhere)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+def check_killed_leaves_no_trace(estimator, n_points=50):
+    """Whatever line Ctrl-C strikes, the call has happened whole or not at all."""
+    model, news = fitted(estimator), make_news()
+    pickled, before = pickle.dumps(model), answers(model)
+    with interrupted(at_line=None) as lines:
+        model.partial_fit(*news)
+    after = answers(model)
+    assert (after != before).any()
+    for point in np.unique(np.linspace(1, len(lines), n_points).astype(int)):
+        model = pickle.loads(pickled)
+        with pytest.raises(KeyboardInterrupt), interrupted(point):
+            model.partial_fit(*news)
+        try:
+            said = answers(model)
+            if (said == after).all():
+                continue  # the work was done; only the return was struck
+            assert_array_equal(said, before)
+            assert_array_equal(answers(model.partial_fit(*news)), after)
+        except Exception as error:
+            place = "{} (line {} of {})".format(*lines[point - 1])
+            raise AssertionError(f"killed in {place}: {error}") from error
+
+
+def recommender_update_checks():
+    """Every check of this file, in order."""
+    return [f for name, f in globals().items() if name.startswith("check_")]

@@ -1,0 +1,128 @@
+"""Every estimator of the package: scikit-learn's checks in full, then our own contract."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.fixes import parse_version
+
+import sklearn_recft
+from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
+from tests.recommender_checks import recommender_checks
+from tests.recommender_update_checks import recommender_update_checks
+
+_STOCHASTIC = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "A stochastic solver visits rows in random order: repeating a row draws another order "
+        "than weighting it. scikit-learn expects the same of its SGD estimators."
+    )
+}
+# Checks of scikit-learn that may fail, and why, by estimator.
+EXPECTED_FAILURES = {"IncrementalMFRecommender": _STOCHASTIC}
+
+# What scikit-learn's checks are run on. Left out, since the checks' tables do not meet their
+# documented needs: loss="log_loss" (y from 0 to 1), half_life and window (a timestamp, where the
+# checks give two columns). Our own contract below has them all.
+CHECKED = {
+    "BiasRecommender": [BiasRecommender()],
+    "IncrementalMFRecommender": [
+        IncrementalMFRecommender(),
+        IncrementalMFRecommender(loss="bpr"),
+        IncrementalMFRecommender(replay_size=20),
+        IncrementalMFRecommender(solver="adam", max_epochs=3),
+        IncrementalMFRecommender(solver="adam", loss="bpr", max_epochs=3),
+    ],
+    "PopularityRecommender": [PopularityRecommender()],
+}
+# As many as scikit-learn 1.9.1 has for a regressor; older ones have fewer.
+N_CHECKS = 58 if parse_version(sklearn.__version__) >= parse_version("1.9") else 50
+
+_SMALL = {"n_factors": 8, "max_epochs": 8, "random_state": 0}
+_ADAM = {"solver": "adam", "n_factors": 8, "max_epochs": 3, "random_state": 0}
+RECOMMENDERS = {
+    "bias": BiasRecommender(),
+    "popularity": PopularityRecommender(),
+    "recent popularity": PopularityRecommender(half_life=30, window=400),
+    "sgd": IncrementalMFRecommender(**_SMALL),
+    "sgd replay": IncrementalMFRecommender(**_SMALL, replay_size=100, half_life=200),
+    "sgd log_loss": IncrementalMFRecommender(**_SMALL, loss="log_loss"),
+    "sgd bpr": IncrementalMFRecommender(**_SMALL, loss="bpr"),
+    "sgd bpr fading": IncrementalMFRecommender(
+        **_SMALL, loss="bpr", half_life=200, replay_size=100
+    ),
+    "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
+    "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
+    "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
+}
+OUR_CHECKS = [*recommender_checks(), *recommender_update_checks()]
+
+
+def all_estimators():
+    """Every public estimator class defined in the package, by name."""
+    found = {}
+    for module in pkgutil.walk_packages(sklearn_recft.__path__, "sklearn_recft."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, member in vars(importlib.import_module(module.name)).items():
+            if (
+                inspect.isclass(member)
+                and issubclass(member, BaseEstimator)
+                and member.__module__.startswith("sklearn_recft.")
+                and not name.startswith("_")
+                and not inspect.isabstract(member)
+            ):
+                found[member.__name__] = member
+    return found
+
+
+def instances():
+    """Return what scikit-learn's checks run on; an estimator not listed runs as it is born."""
+    return [e for name, cls in all_estimators().items() for e in CHECKED.get(name, [cls()])]
+
+
+def expected_failures(estimator):
+    return EXPECTED_FAILURES.get(type(estimator).__name__, {})
+
+
+@parametrize_with_checks(instances(), expected_failed_checks=expected_failures)
+def test_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", instances(), ids=repr)
+def test_all_of_scikit_learn_ran(estimator, request, capsys):
+    allowed = expected_failures(estimator)
+    results = check_estimator(estimator, expected_failed_checks=allowed, on_skip=None)
+    with capsys.disabled():
+        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"\n{estimator!r}: {len(results)} checks of scikit-learn ran")
+    status = {r["check_name"]: r["status"] for r in results}
+    assert len(results) >= N_CHECKS
+    assert {name for name, s in status.items() if s != "passed"} == set(allowed)
+    assert {status[name] for name in allowed} <= {"xfail"}
+
+
+@pytest.mark.parametrize("name", all_estimators())
+def test_no_estimator_is_forgotten(name):
+    cls = all_estimators()[name]
+    assert name in sklearn_recft.__all__
+    assert len(inspect.signature(cls).parameters) <= 12
+    assert name in CHECKED
+    if hasattr(cls, "recommend"):
+        assert name in {type(model).__name__ for model in RECOMMENDERS.values()}
+    for loss in ("squared_error", "log_loss", "bpr"):
+        for solver in ("sgd", "adam"):
+            given = {"loss": loss, "solver": solver}
+            if not set(given) <= set(inspect.signature(cls).parameters):
+                continue
+            assert any(given.items() <= m.get_params().items() for m in RECOMMENDERS.values())
+
+
+@pytest.mark.parametrize("check", OUR_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_contract(name, check):
+    check(RECOMMENDERS[name])
