@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,7 +172,7 @@ def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndar
         return None
     if set(queries.context_names) == set(names):
         return queries.context[:, [queries.context_names.index(name) for name in names]]
-    if len(queries.context_names) == len(names) and queries.context_names[0].startswith("x"):
+    if len(queries.context_names) == len(names) and re.fullmatch(r"x\d+", queries.context_names[0]):
         return queries.context
     raise ValueError(
         f"The context columns of the queries, {list(queries.context_names)}, are not those of "

@@ -191,12 +191,15 @@ def bpr_pass(
 ):  # fmt: skip
     """Bayesian personalised ranking: each row's item against its drawn ``negatives`` (n, m).
 
-    With ``g = weight sigmoid(s_uj - s_ui)``: ``p += user_rate (g (q_i - q_j) - user_reg p)``,
-    ``q_i += item_rate (g p - item_reg q_i)``, ``q_j += item_rate (-g p - item_reg q_j)``;
-    ``rates`` holds the four. Item biases are a statistic here, ``log(1 + n_i)``: the fixed
-    point of BPR without factors under uniform negatives. When ``counting``, rows come one by
-    one: the row is scored first, then its item is counted, and the user's old interests fade
-    by ``p *= keep`` before the new one is learned.
+    With ``g = weight sigmoid(s_uj - s_ui)``: ``p += user_rate g (q_i - q_j - user_reg p)``,
+    ``q_i += item_rate g (p - item_reg q_i)``, ``q_j += item_rate g (-p - item_reg q_j)``;
+    ``rates`` holds the four. That the penalty is gated by g, as the gradient is, makes one
+    setting serve catalogues where most negatives are easy and where few are.
+
+    Item biases are a statistic here, ``log(1 + n_i)``: the fixed point of BPR without factors
+    under uniform negatives. When ``counting``, rows come one by one: the row is scored first,
+    then its item is counted, and the user's old interests fade by ``p *= keep`` before the
+    new one is learned.
     """
     for row in range(users.shape[0]):
         u, i = users[row], items[row]
@@ -216,7 +219,6 @@ def bpr_pass(
             user_count[u] += w
             item_count[i] += w
             item_bias[i] = np.log(_one + item_count[i])
-        keep_p, keep_q = _one - w * rates[0] * rates[2], _one - w * rates[1] * rates[3]
         for s in range(negatives.shape[1]):
             j = negatives[row, s]
             if j == i:
@@ -227,6 +229,7 @@ def bpr_pass(
                 margin += p[k] * (q[k] - other[k])
             g = w * _sigmoid(-margin)
             gain_p, gain_q = rates[0] * g, rates[1] * g
+            keep_p, keep_q = _one - gain_p * rates[2], _one - gain_q * rates[3]
             for k in range(p.shape[0]):
                 a, gap = p[k], q[k] - other[k]
                 p[k] = keep_p * a + gain_p * gap

@@ -22,7 +22,7 @@ _UPDATE_EPOCHS = 3
 def begin(model: Any) -> None:
     """Wrap the module in a net."""
     model.net_ = training.make_net(
-        model.module_, training.PenalisedLoss(model.loss, model._reg),
+        vars(model).pop("_module"), training.PenalisedLoss(model.loss, model._reg),
         learning_rate=model._learning_rate, max_epochs=model.max_epochs,
         verbose=model.verbose, net_params=model.net_params,
     )  # fmt: skip
@@ -56,7 +56,7 @@ def update(
     predicted = model._link(module.score(users, items, events.context))
     module.grow(model.n_users_, model.n_items_)
     arrays = module.arrays()
-    _sgd.start_items(arrays, known[1], model._rng)
+    _sgd.start_items(arrays, known[1], model._noise_rng)
     module.load(arrays)
     moments[0] += rows["weight"].sum()
     moments[3] = min(moments[3], rows["target"].min())

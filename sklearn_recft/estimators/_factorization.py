@@ -215,6 +215,15 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
         return self._link(self.module_.score(users, items, events.context))
 
+    @property
+    def module_(self) -> MatrixFactorization:
+        """The model: a row of factors, a bias and a count for each id."""
+        if "net_" in vars(self):
+            return self.net_.module_
+        if "_module" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
+        return self._module
+
     # ------------------------------------------------------------------ private
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
@@ -248,13 +257,15 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         seed = self.random_state
         if seed is not None:
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        self._rng = np.random.default_rng(seed)
+        # Apart, so that what one thing draws does not hang on how much another has drawn: how
+        # many rows follow must not change what is predicted now.
+        self._rng, self._noise_rng, self._replay_rng = np.random.default_rng(seed).spawn(3)
         self._context_names = events.context_names
         # Count, mean, sum of squared deviations, least and largest of the targets.
         self._moments = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
         self._latest = -np.inf
         self._reservoir = Reservoir(self.replay_size)
-        self.module_ = MatrixFactorization(self.n_factors, len(events.context_names))
+        self._module = MatrixFactorization(self.n_factors, len(events.context_names))
         _SOLVERS[self.solver].begin(self)
 
     @property
@@ -305,11 +316,13 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self._moments[:] = weight.sum(), mean, squares, target.min(), target.max()
         self.module_.grow(self.n_users_, self.n_items_)
         _SOLVERS[self.solver].fit(self, events, rows)
-        self._reservoir.put(self._reservoir.slots(len(events), self._rng), rows)
+        self._reservoir.put(self._reservoir.slots(len(events), self._replay_rng), rows)
 
     def _follow(self, events: Interactions) -> np.ndarray:
         """Predict and learn row by row."""
-        if self.solver == "sgd":
+        # Fading popularity changes every item between rows, as Adam changes everything.
+        alone = self.solver == "adam" or (self.loss == "bpr" and self.half_life is not None)
+        if not alone:
             return self._update(events, one_by_one=True)
         each = (events.take(np.array([row])) for row in range(len(events)))
         return np.concatenate([self._update(event, one_by_one=True) for event in each])
@@ -318,7 +331,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         """Grow, learn and remember; whatever fails on the way is undone."""
         known = self.n_users_, self.n_items_
         with ExitStack() as undo:
-            undo.callback(setattr, self._rng.bit_generator, "state", self._rng.bit_generator.state)
+            for rng in (self._rng, self._noise_rng, self._replay_rng):
+                undo.callback(setattr, rng.bit_generator, "state", rng.bit_generator.state)
             undo.callback(setattr, self, "_moments", self._moments.copy())
             undo.callback(setattr, self, "_latest", self._latest)
             undo.callback(self._users.truncate, known[0])
@@ -328,8 +342,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             undo.callback(self._seen.restore, self._seen.mark(users))
             self._seen.append(users, items, self.n_users_)
             rows = self._rows(events, users, items, faded=not one_by_one)
-            old = self._reservoir.draw(min(len(events), len(self._reservoir)), self._rng)
-            slots = self._reservoir.slots(len(events), self._rng)
+            old = self._reservoir.draw(min(len(events), len(self._reservoir)), self._replay_rng)
+            slots = self._reservoir.slots(len(events), self._replay_rng)
             undo.callback(self._reservoir.restore, self._reservoir.mark(slots))
             predicted = _SOLVERS[self.solver].update(
                 self, undo, events, rows, old, known, one_by_one=one_by_one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -20,9 +20,10 @@ Arrays = dict[str, np.ndarray]
 
 # Of `fit`; rates and penalties of ratings are in units of the standard deviation of y, so
 # that a model of a multiple of y is that multiple of the model. Best on MovieLens 100K and 1M.
-LEARNING_RATE = {"squared_error": 0.0223, "log_loss": 0.04, "bpr": 0.05}
-REG = {"squared_error": 0.0448, "log_loss": 0.02, "bpr": 0.03}
-_DECAY = 0.95
+LEARNING_RATE = {"squared_error": 0.0223, "log_loss": 0.04, "bpr": 0.1}
+REG = {"squared_error": 0.0448, "log_loss": 0.02, "bpr": 0.1}
+# The rate falls geometrically to this share of itself over the epochs of `fit`.
+_LAST_RATE = {"squared_error": 0.077, "log_loss": 0.077, "bpr": 0.234}
 # An id's factors are held by reg x (base + root / sqrt(n)): ids of few events more tightly.
 _REG_BASE, _REG_ROOT = np.float32(0.6), np.float32(8.0)
 # Spread of the first factors. Ten times more costs 0.02 of RMSE on MovieLens 100K.
@@ -34,15 +35,15 @@ _NEW_ITEM = 0.03
 _STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
 _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
 # BPR, event by event: draws an event, how much of the user's vector stays, and the rates of
-# user, item and their L2: the user follows the session, the items move slowly.
-_BPR_DRAWS, _BPR_KEEP, _BPR_STREAM = 50, 0.75, (0.6, 0.02, 0.0, 0.01)
+# user, item and their L2: the user follows the session, the items move slowly. In chunks, as
+# in `fit`, at the rate its epochs end with.
+_BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
+_BPR_CHUNK = (4, 1.0, (0.025, 0.025, 0.1, 0.1))
 # Ridge of the closed-form start: per event and constant, factors then bias.
 _RIDGE = (0.02, 15.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 _DAY = 86_400.0
-# Rows whose negatives are drawn at a time: bounds memory.
-BLOCK = 16_384
 
 
 def begin(model: Any) -> None:
@@ -71,16 +72,14 @@ def update(
     module, loss, draws = model.module_, model.loss, None
     users, items = ([rows[side], *([old[side]] if old else [])] for side in ("user", "item"))
     if loss == "bpr":
-        if len(events) <= BLOCK and not old and model.half_life is None:
-            # Drawn ahead, so that what will change is known and little has to be kept.
-            draws = draw_negatives(model.n_items_, len(events), model._rng)
-            items.append(draws.ravel())
-        else:
-            items.append(np.arange(known[1]))
+        draws = draw_negatives(rows["item"], known[1], model._rng, chunk=not one_by_one)
+        # Rehearsal and fading may change any item; else it is known what will change.
+        anything = old or model.half_life is not None
+        items.append(np.arange(known[1]) if anything else draws.ravel())
     undo.callback(module.checkpoint(np.concatenate(users), np.concatenate(items)))
     module.grow(model.n_users_, model.n_items_)
     arrays = module.arrays()
-    start_items(arrays, known[1], model._rng)
+    start_items(arrays, known[1], model._noise_rng)
     if loss == "bpr" and model.half_life is not None:
         _count_popularity(model, events)
     if loss == "squared_error" and not one_by_one:
@@ -92,7 +91,7 @@ def update(
         arrays, rows, model._moments, newest=module.NEWEST, chunk=not one_by_one, draws=draws,
         **settings,
     )  # fmt: skip
-    if old:
+    if old and not one_by_one:
         rehearse(arrays, old, reg=model._reg, scale=model._scale, **settings)
     return predicted.astype(np.float64)
 
@@ -133,7 +132,7 @@ def start_items(arrays: Arrays, n_items: int, rng: np.random.Generator) -> None:
 
 def fit_epochs(
     arrays: Arrays, rows: Rows, *, loss: str, learning_rate: float, reg: float,
-    epochs: Iterable[int], scale: float, n_threads: int, rng: np.random.Generator,
+    epochs: Sequence[int], scale: float, n_threads: int, rng: np.random.Generator,
 ) -> None:  # fmt: skip
     """Run epochs of SGD over all rows, on ``n_threads`` threads without locks.
 
@@ -147,16 +146,15 @@ def fit_epochs(
     step = _bpr_step if loss == "bpr" else _pointwise_step
     with ThreadPoolExecutor(n_threads) as pool:
         for epoch in epochs:
-            work = step(arrays, rows, loss, learning_rate, reg, epoch, scale, rng)
-            list(pool.map(work, pieces))
+            rate = learning_rate * _LAST_RATE[loss] ** (epoch / len(epochs))
+            list(pool.map(step(arrays, rows, loss, rate, reg, scale, rng), pieces))
 
 
 def _pointwise_step(
-    arrays: Arrays, rows: Rows, loss: str, learning_rate: float, reg: float, epoch: int,
-    scale: float, rng: np.random.Generator,
+    arrays: Arrays, rows: Rows, loss: str, rate: float, reg: float, scale: float,
+    rng: np.random.Generator,
 ) -> Callable[[slice], None]:  # fmt: skip
     # In these units the fit of a multiple of y is exactly that multiple of the fit of y.
-    rate = learning_rate * _DECAY**epoch
     user_reg, item_reg = (
         np.float32(reg * scale) * (_REG_BASE + _REG_ROOT / np.sqrt(np.maximum(arrays[name], 1)))
         for name in ("user_count", "item_count")
@@ -174,12 +172,12 @@ def _pointwise_step(
 
 
 def _bpr_step(
-    arrays: Arrays, rows: Rows, loss: str, learning_rate: float, reg: float, epoch: int,
-    scale: float, rng: np.random.Generator,
+    arrays: Arrays, rows: Rows, loss: str, rate: float, reg: float, scale: float,
+    rng: np.random.Generator,
 ) -> Callable[[slice], None]:  # fmt: skip
     n_items = len(arrays["item_bias"])
     negatives = rng.integers(0, n_items, (len(rows["user"]), 1), dtype=np.int32)
-    rates = (learning_rate, learning_rate, reg, reg)
+    rates = (rate, rate, reg, reg)
 
     def work(piece: slice) -> None:
         _bpr(arrays, rows, piece, negatives[piece], np.empty(0, np.float32), False, 1.0, rates, 0)
@@ -194,23 +192,18 @@ def stream(
     """Predict, then learn, row after row, in one pass; return the predictions (n,).
 
     ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
-    ``draws``: the negatives of "bpr", where the caller has drawn them (see `draw_negatives`).
+    ``draws``: the negatives of "bpr" (see `draw_negatives`).
     """
     n = len(rows["user"])
     scored = np.empty(n, np.float32)
-    if chunk and n > 1 and loss != "bpr":
+    if chunk and n > 1:
         order = rng.permutation(n)
         rows = {name: column[order] for name, column in rows.items()}
     speed = learning_rate / LEARNING_RATE[loss]
-    if loss == "bpr":
-        user_rate, item_rate, *regs = _BPR_STREAM
+    if draws is not None:
+        _, keep, (user_rate, item_rate, *regs) = _BPR_CHUNK if chunk else _BPR_STREAM
         rates = (speed * user_rate, speed * item_rate, *regs)
-        for start in range(0, n, BLOCK):
-            piece = slice(start, min(start + BLOCK, n))
-            drawn = draws
-            if drawn is None:
-                drawn = draw_negatives(len(arrays["item_bias"]), piece.stop - start, rng)
-            _bpr(arrays, rows, piece, drawn, scored[piece], True, _BPR_KEEP, rates, newest)
+        _bpr(arrays, rows, slice(None), draws, scored, True, keep, rates, newest)
         return scored
     numbers = np.array(_CHUNK if chunk else _STREAM, np.float32)
     numbers[4:6] *= speed
@@ -222,9 +215,18 @@ def stream(
     return scored
 
 
-def draw_negatives(n_items: int, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Items to rank each of ``n_rows`` rows against when it is learned, uniform."""
-    return rng.integers(0, n_items, (n_rows, _BPR_DRAWS), dtype=np.int32)
+def draw_negatives(
+    items: np.ndarray, n_items: int, rng: np.random.Generator, *, chunk: bool
+) -> np.ndarray:
+    """Items to rank each row's against, (n, m), uniform over those known when its turn comes.
+
+    That is ``n_items`` and, unless the rows are one ``chunk``, whatever earlier rows brought.
+    """
+    n_draws, _, _ = _BPR_CHUNK if chunk else _BPR_STREAM
+    known = np.maximum.accumulate(np.maximum(items + 1, n_items))
+    known = known[-1:] if chunk else known
+    draws = rng.integers(0, 2**32, (len(items), n_draws), dtype=np.uint32)
+    return ((draws * known.astype(np.uint64)[:, None]) >> np.uint64(32)).astype(np.int32)
 
 
 def rehearse(
@@ -233,7 +235,7 @@ def rehearse(
 ) -> None:  # fmt: skip
     """One pass over remembered rows at a quarter of the learning rate; nothing is counted."""
     work = (_bpr_step if loss == "bpr" else _pointwise_step)(
-        arrays, rows, loss, learning_rate / 4, reg, 0, scale, rng
+        arrays, rows, loss, learning_rate / 4, reg, scale, rng
     )
     work(slice(None))
 
