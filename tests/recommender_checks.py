@@ -34,7 +34,7 @@ def make_log(n_rows=400, seed=0):
 def make_news(n_rows=60):
     """Later rows, of ids old and new."""
     X, y = make_log(n_rows, seed=1)
-    return X + [10, 8, 366 * 86_400], y
+    return X + np.array([10, 8, 366 * 86_400]), y
 
 
 def fitted(estimator):

@@ -40,14 +40,13 @@ def check_future_changes_no_past_prediction(estimator):
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
     futures = (X, y), (later, y_later), (X[:cut], y[:cut])
+
+    def replayed(rows, feedback, size):
+        steps = iter_prequential(clone(estimator), rows, feedback, warm_up=begin, chunk_size=size)
+        return np.concatenate([step.predictions for step in steps])[: cut - begin]
+
     for size in (1, 10):
-        said = [
-            np.concatenate([
-                step.predictions
-                for step in iter_prequential(clone(estimator), *future, warm_up=begin, chunk_size=size)
-            ])[: cut - begin]
-            for future in futures
-        ]  # fmt: skip
+        said = [replayed(*future, size) for future in futures]
         assert_array_equal(said[0], said[1])
         assert_array_equal(said[0], said[2])
     if hasattr(estimator, "partial_fit_predict"):
@@ -61,7 +60,7 @@ def check_memory_is_bounded(estimator):
     sizes = []
     for call in range(80):
         X, y = make_log(100, seed=call % 7)
-        model.partial_fit(X + [0, 0, call * 400 * 86_400], y)
+        model.partial_fit(X + np.array([0, 0, call * 400 * 86_400]), y)
         sizes.append(len(pickle.dumps(model)))
     assert max(sizes[40:]) <= max(sizes[:40]) + 1000
 

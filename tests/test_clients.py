@@ -166,7 +166,11 @@ def test_two_processes(model, log):
 
 @pytest.mark.parametrize(
     ("model", "grid"),
-    zip(MODELS, ({"n_factors": [2, 3]}, {"half_life": [50, 90]}, {"damping": [1, 2]}), strict=True),
+    [
+        (MODELS[0], {"n_factors": [2, 3]}),
+        (MODELS[1], {"half_life": [50, 90]}),
+        (MODELS[2], {"damping": [1, 2]}),
+    ],
 )
 def test_search_result_lives_on(model, grid, log):
     """What a search returns can be pickled, updated, asked and cloned."""
@@ -174,7 +178,7 @@ def test_search_result_lives_on(model, grid, log):
     search = GridSearchCV(model, grid, cv=TemporalSplit(n_splits=2)).fit(X[:2900], y[:2900])
     loaded = pickle.loads(pickle.dumps(search))
     for found in (search, loaded):
-        found.best_estimator_.partial_fit(X[2900:] + [5, 5, 0], y[2900:])
+        found.best_estimator_.partial_fit(X[2900:] + np.array([5, 5, 0]), y[2900:])
     assert_array_equal(loaded.predict(X), search.predict(X))
     items, scores = loaded.best_estimator_.recommend(["nobody", 1], n_recommendations=4)
     assert items.shape == scores.shape == (2, 4)
