@@ -282,7 +282,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
 
 def _undo(model: Any, events: Interactions) -> ExitStack:
-    """Collect what puts ``model`` back if learning ``events`` fails or is killed; `pop_all` drops it.
+    """Collect what puts ``model`` back if learning ``events`` fails or is killed.
 
     Sums are replaced, never written to; ids and seen items are appended in place.
     """
