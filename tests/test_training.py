@@ -1,0 +1,327 @@
+"""Nets and how they are trained: batches, splits, losses by hand, and nothing global touched."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.dataset import Dataset
+from torch import nn
+
+from sklearn_recft.training import (
+    Batches,
+    LastRows,
+    PenalisedLoss,
+    checkpoint,
+    fit_net,
+    grow_optimizer,
+    make_net,
+)
+
+
+class Table(nn.Module):
+    """A number per code, and a column per code; the score is their sum."""
+
+    def __init__(self, n_codes=6):
+        super().__init__()
+        self.one = nn.Parameter(torch.arange(n_codes) / 10.0)
+        self.many = nn.Parameter(torch.ones(n_codes, 3))
+        self.drawn = []
+
+    def forward(self, code, negative=None):
+        if negative is not None:
+            self.drawn.append(negative)
+        return self.one[code] + self.many[code].sum(-1), self.one[code].square()
+
+
+def rows(n=40, n_codes=6):
+    rng = np.random.default_rng(0)
+    target = np.column_stack([rng.normal(size=n), rng.uniform(0.5, 2, n)]).astype(np.float32)
+    return {"code": rng.integers(0, n_codes, n)}, target
+
+
+def net_of(module=None, *, loss="squared_error", **net_params):
+    module = Table() if module is None else module
+    return make_net(
+        module, PenalisedLoss(loss, 0.1), learning_rate=0.01, max_epochs=3, verbose=0,
+        net_params=net_params,
+    )  # fmt: skip
+
+
+def state(module):
+    return pickle.dumps([parameter.detach().numpy().tolist() for parameter in module.parameters()])
+
+
+# ----------------------------------------------------------------------- Batches, LastRows
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(4, [4, 4, 2]), (10, [10]), (99, [10]), (-1, [10])]
+)
+def test_batches_are_every_row_once(shuffle, batch_size, sizes):
+    columns = {"code": np.arange(10), "pair": np.arange(20.0).reshape(10, 2)}
+    target = np.column_stack([np.arange(10), np.ones(10)]).astype(np.float32)
+    batches = Batches(Dataset(columns, target), batch_size=batch_size, shuffle=shuffle)
+    assert len(batches) == len(sizes)
+    for _ in range(2):
+        order = []
+        for (batch, goal), size in zip(batches, sizes, strict=True):
+            assert set(batch) == {"code", "pair"}
+            assert batch["code"].shape == (size,)
+            assert batch["pair"].tolist() == columns["pair"][batch["code"]].tolist()
+            assert goal.tolist() == target[batch["code"]].tolist()
+            order += batch["code"].tolist()
+        assert sorted(order) == list(range(10))
+        assert (order == list(range(10))) is not shuffle
+
+
+def test_batches_of_a_subset_are_its_rows():
+    dataset = Dataset({"code": np.arange(10)}, np.arange(20, dtype=np.float32).reshape(10, 2))
+    batches = Batches(torch.utils.data.Subset(dataset, [7, 2, 5]), batch_size=2)
+    assert [batch["code"].tolist() for batch, _ in batches] == [[7, 2], [5]]
+    assert [goal[:, 0].tolist() for _, goal in batches] == [[14, 4], [10]]
+
+
+def test_batches_draw_negatives_evenly():
+    dataset = Dataset({"code": np.zeros(6000, int)}, np.ones((6000, 2), np.float32))
+    torch.manual_seed(0)
+    batches = Batches(dataset, batch_size=1000, n_negatives=6)
+    drawn = torch.cat([batch["negative"] for batch, _ in batches])
+    counts = torch.bincount(drawn, minlength=6)
+    assert len(counts) == 6
+    assert (counts - 1000).abs().max() < 150
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "cut"),
+    [(100, 0.1, 90), (10, 0.25, 8), (3, 0.01, 2), (3, 0.99, 1), (2, 0.1, 1)],
+)
+def test_the_last_rows_are_held_out(n, fraction, cut):
+    dataset = Dataset({"code": np.arange(n)}, np.zeros((n, 2), np.float32))
+    train, valid = LastRows(fraction)(dataset, None)
+    assert list(train.indices) == list(range(cut))
+    assert list(valid.indices) == list(range(cut, n))
+
+
+def test_a_single_row_is_both():
+    dataset = Dataset({"code": np.arange(1)}, np.zeros((1, 2), np.float32))
+    train, valid = LastRows()(dataset)
+    assert list(train.indices) == list(valid.indices) == [0]
+
+
+# --------------------------------------------------------------------------- PenalisedLoss
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [
+        ("squared_error", [(0.5 - 1) ** 2 / 2, (-2 - 0) ** 2 / 2]),
+        ("log_loss", [math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(-2))]),
+        ("bpr", [math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(2))]),
+    ],
+)
+def test_the_loss_by_hand(loss, by_hand):
+    score, norm = torch.tensor([0.5, -2.0]), torch.tensor([3.0, 10.0])
+    target = torch.tensor([[1.0, 0.5], [0.0, 1.5]])
+    value = PenalisedLoss(loss, 0.2)((score, norm), target)
+    expected = (0.5 * (by_hand[0] + 0.1 * 3) + 1.5 * (by_hand[1] + 0.1 * 10)) / 2
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_loss_of_extreme_scores_is_finite():
+    score = torch.tensor([1e4, -1e4], requires_grad=True)
+    for loss in ("log_loss", "bpr"):
+        value = PenalisedLoss(loss, 0.0)((score, torch.zeros(2)), torch.tensor([[0.0, 1], [1, 1]]))
+        assert torch.isfinite(value)
+
+
+# ------------------------------------------------------------------------- make_net, fit_net
+
+
+def test_the_module_is_used_as_it_is():
+    module = Table()
+    before = state(module)
+    net = net_of(module)
+    assert net.module_ is module
+    assert state(module) == before
+    fit_net(net, *rows(), epochs=2, seed=0)
+    assert net.module_ is module
+    assert state(module) != before
+
+
+def test_settings_of_the_caller_win():
+    assert isinstance(net_of().optimizer_, torch.optim.Adam)
+    net = net_of(optimizer=torch.optim.SGD, batch_size=7, lr=0.5)
+    assert isinstance(net.optimizer_, torch.optim.SGD)
+    assert net.optimizer_.param_groups[0]["lr"] == 0.5
+    fit_net(net, *rows(), epochs=1, seed=0)
+    assert len(net.history[0, "batches"]) == 6
+    assert net_of().train_split is None
+
+
+def test_one_full_batch_of_sgd_is_one_step_down_the_gradient():
+    module, twin = Table(), Table()
+    columns, target = rows()
+    loss = PenalisedLoss("squared_error", 0.1)(twin(torch.as_tensor(columns["code"])),
+                                               torch.as_tensor(target))  # fmt: skip
+    loss.backward()
+    net = net_of(module, optimizer=torch.optim.SGD, lr=0.5, batch_size=-1)
+    fit_net(net, columns, target, epochs=1, seed=0)
+    for after, before in zip(module.parameters(), twin.parameters(), strict=True):
+        expected = before - 0.5 * before.grad
+        np.testing.assert_allclose(after.detach(), expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_seed_decides_and_nothing_global_moves():
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what is watched
+    before = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
+    results = []
+    for seed in (5, 5, 6):
+        net = net_of(loss="bpr", batch_size=8)
+        fit_net(net, *rows(), epochs=2, seed=seed, n_negatives=6)
+        results.append((state(net.module_), [draw.tolist() for draw in net.module_.drawn]))
+    assert results[0] == results[1] != results[2]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert pickle.dumps(np.random.get_state()) == before[1]  # noqa: NPY002
+
+
+def test_negatives_are_drawn_from_as_many_codes_as_asked():
+    net = net_of(loss="bpr", batch_size=8)
+    fit_net(net, *rows(400), epochs=1, seed=0, n_negatives=2)
+    assert torch.cat(net.module_.drawn).unique().tolist() == [0, 1]
+    net.module_.drawn.clear()
+    fit_net(net, *rows(400), epochs=1, seed=0, n_negatives=5)
+    assert torch.cat(net.module_.drawn).unique().tolist() == [0, 1, 2, 3, 4]
+    net.module_.drawn.clear()
+    fit_net(net, *rows(), epochs=1, seed=0)
+    assert net.module_.drawn == []
+
+
+class Interrupt(Callback):
+    def on_batch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("callbacks", [[Interrupt()], [Interrupt(), EarlyStopping(patience=1)]])
+def test_an_interrupt_reaches_the_caller(callbacks):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        fit_net(net_of(callbacks=callbacks), *rows(), epochs=5, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_history_is_bounded():
+    net = net_of()
+    for call in range(20):
+        fit_net(net, *rows(), epochs=3, seed=call)
+        assert len(net.history) == 3
+
+
+class Watch(Callback):
+    """Remembers the targets of the rows each net was judged and trained on."""
+
+    def __init__(self):
+        self.valid, self.train = set(), set()
+
+    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+        (self.train if training else self.valid).update(batch[1][:, 0].tolist())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_early_stopping_judges_by_the_last_rows_in_time(named):
+    stop, watch = EarlyStopping(patience=2, threshold=10.0), Watch()
+    net = net_of(callbacks=[("stop", stop), ("watch", watch)] if named else [stop, watch])
+    columns, target = rows(50)
+    target[:, 0] = np.arange(50)
+    fit_net(net, columns, target, epochs=30, seed=0)
+    assert len(net.history) == 3, "nothing is ever ten times better than the first epoch"
+    assert watch.valid == set(range(45, 50))
+    assert watch.train == set(range(45))
+    # Stopping is no end: the net goes on from there, on whatever comes.
+    fit_net(net, *rows(1), epochs=30, seed=0)
+    assert all(torch.isfinite(parameter).all() for parameter in net.module_.parameters())
+
+
+def test_early_stopping_keeps_a_split_of_the_callers_own():
+    watch = Watch()
+    net = net_of(callbacks=[EarlyStopping(), watch], train_split=LastRows(0.5))
+    columns, target = rows(10)
+    target[:, 0] = np.arange(10)
+    fit_net(net, columns, target, epochs=1, seed=0)
+    assert watch.valid == {5, 6, 7, 8, 9}
+
+
+def test_without_early_stopping_nothing_is_held_out():
+    watch = Watch()
+    columns, target = rows(10)
+    target[:, 0] = np.arange(10)
+    fit_net(net_of(callbacks=[watch]), columns, target, epochs=1, seed=0)
+    assert watch.train == set(range(10))
+    assert watch.valid == set()
+
+
+# ------------------------------------------------------------------ growth and going back
+
+
+def grow(module, n_codes):
+    for parameter in module.parameters():
+        wider = torch.zeros((n_codes, *parameter.shape[1:]))
+        kept = min(n_codes, len(parameter))
+        wider[:kept] = parameter.data[:kept]
+        parameter.data = wider
+
+
+def test_moments_are_carried_through_growth():
+    net = net_of()
+    fit_net(net, *rows(), epochs=2, seed=0)
+    optimizer = net.optimizer_
+    before = {p: {k: v.clone() for k, v in s.items()} for p, s in optimizer.state.items()}
+    grow(net.module_, 9)
+    grow_optimizer(net)
+    assert net.optimizer_ is optimizer
+    for parameter, kept in before.items():
+        now = optimizer.state[parameter]
+        assert now["step"] == kept["step"] == 2
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert now[name].shape == parameter.shape
+            assert torch.equal(now[name][:6], kept[name])
+            assert kept[name].any()
+            assert not now[name][6:].any()
+    fit_net(net, *rows(n_codes=9), epochs=1, seed=0)
+
+
+def test_growth_alone_changes_no_step():
+    module, twin = Table(), Table()
+    net, other = net_of(module), net_of(twin)
+    for each in (net, other):
+        fit_net(each, *rows(), epochs=2, seed=0)
+    grow(module, 12)
+    for each in (net, other):
+        fit_net(each, *rows(), epochs=2, seed=1)
+    for grown, parameter in zip(module.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(grown[:6], parameter)
+        assert not grown[6:].any()
+
+
+def test_restored_optimizer_goes_on_as_if_nothing_had_been():
+    nets = net_of(), net_of()
+    for net in nets:
+        fit_net(net, *rows(), epochs=2, seed=0)
+    net, twin = nets
+    saved = [parameter.detach().clone() for parameter in net.module_.parameters()]
+    restore = checkpoint(net)
+    grow(net.module_, 9)
+    fit_net(net, *rows(n_codes=9), epochs=3, seed=4)
+    for parameter, values in zip(net.module_.parameters(), saved, strict=True):
+        parameter.data = values
+    restore()
+    assert len(net.history) == 2
+    for each in nets:
+        fit_net(each, *rows(), epochs=2, seed=1)
+    assert state(net.module_) == state(twin.module_)
