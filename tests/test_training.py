@@ -125,9 +125,9 @@ def test_a_single_row_is_both():
 )
 def test_the_loss_by_hand(loss, by_hand):
     score, norm = torch.tensor([0.5, -2.0]), torch.tensor([3.0, 10.0])
-    target = torch.tensor([[1.0, 0.5], [0.0, 1.5]])
+    target = torch.tensor([[1.0, 0.5], [0.0, 2.5]])
     value = PenalisedLoss(loss, 0.2)((score, norm), target)
-    expected = (0.5 * (by_hand[0] + 0.1 * 3) + 1.5 * (by_hand[1] + 0.1 * 10)) / 2
+    expected = (0.5 * (by_hand[0] + 0.1 * 3) + 2.5 * (by_hand[1] + 0.1 * 10)) / 3
     assert value.shape == ()
     assert value.item() == pytest.approx(expected, rel=1e-6)
 
