@@ -257,9 +257,9 @@ def bpr_reference(t, users, items, negatives, weight, counting, keep):
         for j in others[others != i]:
             other, old = t["item_factors"][j], p.copy()
             g = w * sigmoid(t["item_bias"][j] + p @ other - t["item_bias"][i] - p @ q)
-            p += rate_p * (g * (q - other) - w * reg_p * p)
-            q += rate_q * (g * old - w * reg_q * q)
-            other += rate_q * (-g * old - w * reg_q * other)
+            p += rate_p * g * (q - other - reg_p * p)
+            q += rate_q * g * (old - reg_q * q)
+            other += rate_q * g * (-old - reg_q * other)
     return scored
 
 
