@@ -264,6 +264,9 @@ def check_frame_equals_array(estimator):
         model.partial_fit(make(columns(news)), y_news)
         assert_array_equal(model.predict(make(columns(PAIRS))), expected[: len(PAIRS)])
         assert list(model.feature_names_in_) == ["item_id", "timestamp", "user_id"]
+        assert model.n_features_in_ == 3
+        with pytest.raises(ValueError, match=r"unknown: \['mood'\]"):
+            model.partial_fit(make({**columns(news), "mood": y_news}), y_news)
         queries = make({"user_id": np.arange(45)})
         _, scores = model.recommend(queries, n_recommendations=3)
         assert_array_equal(scores, expected[-45 * 6 :].reshape(45, 6)[:, 3:])
