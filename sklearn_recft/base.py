@@ -19,7 +19,7 @@ from sklearn_recft.interactions import (
     check_events,
     check_queries,
 )
-from sklearn_recft.modules._layers import one_torch_thread
+from sklearn_recft.modules._layers import limit_torch_threads, torch_threads
 from sklearn_recft.vocabulary import Vocabulary
 
 # Rows x columns of a tile of scores: 2 MiB of float32 a thread stays in cache.
@@ -248,12 +248,13 @@ def top_k(
             )  # fmt: skip
 
     starts = range(0, n_queries, rows)
-    if n_threads == 1 or len(starts) == 1:
-        for r0 in starts:
-            run(r0)
-    else:
-        with one_torch_thread(), ThreadPoolExecutor(n_threads, initializer=one_torch_thread) as p:
-            list(p.map(run, starts))
+    with torch_threads(1):
+        if n_threads == 1 or len(starts) == 1:
+            for r0 in starts:
+                run(r0)
+        else:
+            with ThreadPoolExecutor(n_threads, initializer=limit_torch_threads) as pool:
+                list(pool.map(run, starts))
     return columns, scores
 
 

@@ -71,16 +71,16 @@ class SeenItems:
         self.last[known] = last
 
     def _write(self, users: np.ndarray, items: np.ndarray) -> None:
-        places = np.arange(self.size, self.size + len(users), dtype=np.int32)
+        begin, end = self.size, self.size + len(users)
+        self.item[begin:end], self._user[begin:end] = items, users
         order = np.argsort(users, kind="stable")
-        grouped = users[order]
-        first = np.r_[True, grouped[1:] != grouped[:-1]]
-        behind = np.r_[np.int32(-1), places[order][:-1]]
-        self.previous[places[order]] = np.where(first, self.last[grouped], behind)
-        ends = np.r_[first[1:], True]
-        self.last[grouped[ends]] = places[order][ends]
-        self.item[places], self._user[places] = items, users
-        self.size += len(users)
+        places, grouped = (order + begin).astype(np.int32), users[order]
+        behind = self.last[grouped]
+        again = grouped[1:] == grouped[:-1]  # a user's second row here follows the first
+        behind[1:][again] = places[:-1][again]
+        self.previous[places] = behind
+        self.last[grouped] = places  # of several the last one stays
+        self.size = end
 
     def _make_room(self, users: np.ndarray, items: np.ndarray) -> None:
         keys = np.r_[self._user[: self.size], users].astype(np.int64) << 32
@@ -138,6 +138,8 @@ class Reservoir:
     def slots(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
         """Where each of ``n_rows`` new rows goes, in order; ``capacity`` or more: nowhere."""
         age = np.arange(self.n_offered, self.n_offered + n_rows)
+        if not self.capacity:
+            return age
         return np.where(age < self.capacity, age, rng.integers(0, age + 1))
 
     def put(self, slots: np.ndarray, rows: dict[str, np.ndarray]) -> None:

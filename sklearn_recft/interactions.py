@@ -152,7 +152,10 @@ def check_events(
     named = _is_frame(X) and USER in _names(X)
     if not reset and not named:
         values = X if _is_frame(X) or issparse(X) else _as_table(X)
-        validate_data(estimator, values, reset=False, skip_check_array=True)
+        # What scikit-learn would find is known at once for an array of the right width.
+        plain = isinstance(values, np.ndarray) and not hasattr(estimator, "feature_names_in_")
+        if not (plain and values.shape[1] == estimator.n_features_in_):
+            validate_data(estimator, values, reset=False, skip_check_array=True)
     events = check_interactions(X, y, sample_weight=sample_weight)
     if reset:
         if hasattr(estimator, "feature_names_in_"):
@@ -321,7 +324,9 @@ def _as_1d(values: Any, name: str) -> np.ndarray:
 
 
 def _feedback(y: Any, n_rows: int) -> np.ndarray:
-    values = column_or_1d(_as_1d(y, "y"), warn=True)
+    values = _as_1d(y, "y")
+    if values.ndim > 1:
+        values = column_or_1d(values, warn=True)
     _same_length(values, n_rows, "y")
     return to_numbers(values, "Input y")
 

@@ -112,7 +112,8 @@ def online_pass(
     Steps shrink with each id's own count of events n, so that a new id moves fast and an old
     one hardly forgets. Factor steps are normalised (NLMS): ``p += step e q / (eps s + |q|^2)
     - step reg p``, where s is the standard deviation of the targets so far. With that and
-    the running mean, predictions follow a shift or stretch of all targets exactly. For the
+    the running mean, predictions follow a shift or stretch of all targets exactly, once two
+    different targets are known. For the
     logistic loss e is the working response ``4 (y - p)`` of Newton's method at p = 1/2.
     """
     n_factors, n_context = user_factors.shape[1], context.shape[1]

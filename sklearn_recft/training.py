@@ -15,6 +15,8 @@ from skorch.history import History
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from sklearn_recft.modules._layers import torch_threads
+
 Columns = dict[str, np.ndarray]
 
 
@@ -117,7 +119,7 @@ def make_net(
 
 def fit_net(
     net: NeuralNet, columns: Columns, target: np.ndarray, *, epochs: int, seed: int,
-    n_negatives: int = 0,
+    n_negatives: int = 0, n_threads: int = 1,
 ) -> None:  # fmt: skip
     """Train for ``epochs`` on rows in time order; nothing global changes, interrupts pass on.
 
@@ -130,12 +132,14 @@ def fit_net(
     epochs, seed : int
     n_negatives : int, default=0
         Codes to draw the argument ``negative`` from; 0 draws none.
+    n_threads : int, default=1
+        Threads that torch may use on the CPU.
     """
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     net.iterator_train__n_negatives = net.iterator_valid__n_negatives = n_negatives
     grow_optimizer(net)
     devices = [d for d in {p.device for p in net.module_.parameters()} if d.type == "cuda"]
-    with torch.random.fork_rng(devices=devices):
+    with torch_threads(n_threads), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         # skorch's own partial_fit would swallow a KeyboardInterrupt.
         dataset = Dataset(columns, target)

@@ -74,10 +74,15 @@ class Vocabulary:
         values = _as_values(ids)
         codes = self.encode(values)
         unknown = codes < 0
-        if unknown.any():
-            new, inverse = _unique_in_order(values[unknown])
-            codes[unknown] = inverse + self._size
+        if not unknown.any():
+            return codes
+        new = self._first_of_each(values[unknown])
+        if new is not None:
             self._append(new)
+            return self.encode(values)
+        new, inverse = _unique_in_order(values[unknown])
+        codes[unknown] = inverse + self._size
+        self._append(new)
         return codes
 
     def decode(self, codes: Any) -> np.ndarray:
@@ -116,6 +121,19 @@ class Vocabulary:
         get = self._index.get
         codes = np.fromiter((get(v, -1) for v in values.tolist()), np.int64, len(values))
         return codes if inverse is None else codes[inverse]
+
+    def _first_of_each(self, values: np.ndarray) -> np.ndarray | None:
+        """Distinct new ids in order of first appearance, if the table can hold them.
+
+        Each id's slot takes the last place written to it, so places are written backwards.
+        """
+        if self._table is None or not self._fits_table(values):
+            return None
+        slots, places = values - self._low, np.arange(len(values), dtype=np.int32)
+        self._table[slots[::-1]] = places[::-1]
+        first = self._table[slots] == places
+        self._table[slots] = -1
+        return values[first]
 
     def _append(self, new: np.ndarray) -> None:
         if self._table is not None and not self._fits_table(new):

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
+from sklearn_recft.base import n_threads
 from sklearn_recft.estimators import _sgd
 from sklearn_recft.interactions import Interactions
 
 Rows = dict[str, np.ndarray]
 
 LEARNING_RATE = {"squared_error": 0.005, "log_loss": 0.005, "bpr": 0.005}
-REG = {"squared_error": 0.05, "log_loss": 0.02, "bpr": 0.03}
+REG = {"squared_error": 0.1, "log_loss": 0.02, "bpr": 0.03}
 # Epochs over new and rehearsed rows in `partial_fit`.
 _UPDATE_EPOCHS = 3
 
@@ -34,6 +35,7 @@ def fit(model: Any, events: Interactions, rows: Rows) -> None:
     _, mean, _, _, _ = model._moments
     _sgd.start_all(arrays, rows, model.loss, mean, model._scale, model._rng)
     model.module_.load(arrays)
+    model.net_.criterion_.reg = model._reg * model._scale
     if events.timestamps is not None:
         order = np.argsort(events.timestamps, kind="stable")
         rows = {name: column[order] for name, column in rows.items()}
@@ -73,5 +75,5 @@ def _train(model: Any, rows: Rows, epochs: int) -> None:
         model.net_, {name: rows[name] for name in ("user", "item", "context")},
         np.column_stack([rows["target"], rows["weight"]]), epochs=epochs,
         n_negatives=model.n_items_ if model.loss == "bpr" else 0,
-        seed=int(model._rng.integers(np.iinfo(np.int32).max)),
+        n_threads=n_threads(model.n_jobs), seed=int(model._rng.integers(np.iinfo(np.int32).max)),
     )  # fmt: skip

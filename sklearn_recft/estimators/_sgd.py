@@ -36,9 +36,9 @@ _STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
 _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
 # BPR, event by event: draws an event, how much of the user's vector stays, and the rates of
 # user, item and their L2: the user follows the session, the items move slowly. In chunks, as
-# in `fit`, at the rate its epochs end with.
+# in `fit`, at a tenth of its rate.
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
-_BPR_CHUNK = (4, 1.0, (0.025, 0.025, 0.1, 0.1))
+_BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 # Ridge of the closed-form start: per event and constant, factors then bias.
 _RIDGE = (0.02, 15.0, 0.02, 10.0)
 

@@ -72,13 +72,14 @@ class MatrixFactorization(nn.Module):
     def grow(self, n_users: int, n_items: int) -> None:
         """Give every table of ids that many rows; new rows are zero."""
         for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
-            for name in names:
-                grow_rows(getattr(self, name), n_rows)
+            if len(getattr(self, names[0])) != n_rows:
+                for name in names:
+                    grow_rows(getattr(self, name), n_rows)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer as an array: the same memory where it is on the CPU."""
-        tensors = dict(self.named_parameters()) | dict(self.named_buffers())
-        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
+        return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
 
     def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
         """Return a function that takes back growth and any change of these rows."""

@@ -1,5 +1,8 @@
 """Parts that several modules share: tables whose rows grow in place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -12,31 +15,36 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
     its first rows: optimizers and views by name keep their meaning.
     """
     rows, shape = table.shape[0], table.shape[1:]
-    if n_rows <= rows:
+    if n_rows == rows:
+        return
+    if n_rows < rows:
         with torch.no_grad():
             table.data = table.data[:n_rows]
         return
     width = max(1, shape.numel())
     capacity = table.untyped_storage().nbytes() // (table.element_size() * width)
     if n_rows > capacity:
-        storage = torch.zeros((max(n_rows, rows * 3 // 2), *shape), dtype=table.dtype,
-                              device=table.device)  # fmt: skip
-        storage[:rows] = table.data
+        size = (max(n_rows, rows * 3 // 2), *shape)
+        with torch_threads(1):  # waking threads for a few small tables takes milliseconds
+            storage = torch.zeros(size, dtype=table.dtype, device=table.device)
+            storage[:rows] = table.data
         table.data = storage[:n_rows]
     else:
         table.data = torch.as_strided(table.data, (n_rows, *shape), table.stride())
         table.data[rows:] = 0
 
 
-class one_torch_thread:
-    """Keep torch to one thread, until the end of the block or for ever in a worker thread."""
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` threads within the block: more would fight with ours for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    def __init__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self.before)
+def limit_torch_threads() -> None:
+    """Keep torch to one thread for good: for the start of a worker thread."""
+    torch.set_num_threads(1)

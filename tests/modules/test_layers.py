@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_recft.modules._layers import grow_rows, one_torch_thread
+from sklearn_recft.modules._layers import grow_rows, torch_threads
 
 shapes = pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
 
@@ -107,14 +107,14 @@ def test_the_dtype_stays(dtype):
     assert table.tolist() == [[1, 1]] * 2 + [[0, 0]] * 7
 
 
-def test_one_torch_thread_is_for_the_block_only():
+def test_torch_threads_are_for_the_block_only():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with one_torch_thread():
+        with torch_threads(1):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
-        with pytest.raises(KeyError), one_torch_thread():
+        with pytest.raises(KeyError), torch_threads(1):
             raise KeyError
         assert torch.get_num_threads() == 2
     finally:
