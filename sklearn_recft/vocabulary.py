@@ -130,10 +130,11 @@ class Vocabulary:
         if self._table is None or not self._fits_table(values):
             return None
         slots, places = values - self._low, np.arange(len(values), dtype=np.int32)
-        self._table[slots[::-1]] = places[::-1]
-        first = self._table[slots] == places
-        self._table[slots] = -1
-        return values[first]
+        # Not the table itself, where an interrupt would leave places as codes; of this one only
+        # the slots just written are read.
+        scratch = np.empty(len(self._table), np.int32)
+        scratch[slots[::-1]] = places[::-1]
+        return values[scratch[slots] == places]
 
     def _append(self, new: np.ndarray) -> None:
         if self._table is not None and not self._fits_table(new):
