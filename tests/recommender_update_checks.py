@@ -122,7 +122,7 @@ def interrupted(at_line):
         sys.settrace(before)
 
 
-def check_killed_leaves_no_trace(estimator, n_points=50):
+def check_killed_leaves_no_trace(estimator, n_points=80):
     """Whatever line Ctrl-C strikes, the call has happened whole or not at all."""
     model, news = fitted(estimator), make_news()
     pickled, before = pickle.dumps(model), answers(model)

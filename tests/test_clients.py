@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.ensemble import VotingRegressor
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
-from sklearn.metrics import root_mean_squared_error
+from sklearn.metrics import get_scorer, root_mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -191,19 +191,26 @@ def test_sample_weight_is_routed(model, log):
     weight = np.where(X[:, 0] % 2, 1.0, 1e-3)
     with config_context(enable_metadata_routing=True):
         asked = clone(model).set_fit_request(sample_weight=True)
-        asked.set_score_request(sample_weight=True)
+        scorer = get_scorer("r2").set_score_request(sample_weight=True)
         pipeline = Pipeline([("recommender", asked)])
         cv = TemporalSplit(n_splits=2)
         weighted, plain = (
             cross_validate(
-                p, X, y, cv=cv, params=params, return_estimator=True, error_score="raise"
+                p,
+                X,
+                y,
+                cv=cv,
+                params=params,
+                scoring=scoring,
+                return_estimator=True,
+                error_score="raise",
             )["estimator"]
-            for p, params in (
-                (pipeline, {"sample_weight": weight}),
-                (Pipeline([("recommender", model)]), None),
+            for p, params, scoring in (
+                (pipeline, {"sample_weight": weight}, scorer),
+                (Pipeline([("recommender", model)]), None, "r2"),
             )
         )
-        search = GridSearchCV(pipeline, {"recommender": [asked]}, cv=cv)
+        search = GridSearchCV(pipeline, {"recommender": [asked]}, cv=cv, scoring=scorer)
         search.fit(X, y, sample_weight=weight)
     for (train, _), w, p in zip(cv.split(X), weighted, plain, strict=True):
         direct = clone(model).fit(X[train], y[train], sample_weight=weight[train])
