@@ -42,10 +42,10 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "sgd": compiled stochastic gradient descent on the CPU. "adam": a skorch net, on any
         device, open to ``net_params``; slower, and a little less accurate.
     learning_rate : float, default=None
-        None is the best measured for the loss and the solver (for ratings 0.02 with "sgd").
+        None is the best measured for the loss and the solver (for ratings 0.045 with "sgd").
     reg : float, default=None
-        L2 penalty per event; None likewise (for ratings 0.05).
-    max_epochs : int, default=50
+        L2 penalty per event; None likewise (for ratings 0.045).
+    max_epochs : int, default=30
         Passes over the data in `fit`.
     half_life : float, default=None
         Days before the newest event of a call at which an event weighs half. None: all weigh
@@ -124,7 +124,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         solver: str = "sgd",
         learning_rate: float | None = None,
         reg: float | None = None,
-        max_epochs: int = 50,
+        max_epochs: int = 30,
         half_life: float | None = None,
         replay_size: int = 0,
         n_jobs: int | None = None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +77,13 @@ class MatrixFactorization(nn.Module):
             if len(getattr(self, names[0])) != n_rows:
                 for name in names:
                     grow_rows(getattr(self, name), n_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The room kept for growth behind the tables is no part of the model.
+        state = self.__dict__.copy()
+        for kind in ("_parameters", "_buffers"):
+            state[kind] = {name: copy.deepcopy(t) for name, t in state[kind].items()}
+        return state
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer as an array: the same memory where it is on the CPU."""
