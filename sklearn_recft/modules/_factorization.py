@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows
+from sklearn_recft.modules._layers import grow_rows, trim_rows
 
 # Rows scored at a time: bounds memory.
 _BLOCK = 65_536
@@ -79,11 +78,12 @@ class MatrixFactorization(nn.Module):
                     grow_rows(getattr(self, name), n_rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The room kept for growth behind the tables is no part of the model.
-        state = self.__dict__.copy()
-        for kind in ("_parameters", "_buffers"):
-            state[kind] = {name: copy.deepcopy(t) for name, t in state[kind].items()}
-        return state
+        # The room kept for growth is no part of the model. It is given up in place, not in a
+        # copy: an optimizer pickled beside the module must hold these very tensors.
+        for names in self.ID_TABLES:
+            for name in names:
+                trim_rows(getattr(self, name))
+        return self.__dict__.copy()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer as an array: the same memory where it is on the CPU."""

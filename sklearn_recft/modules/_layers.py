@@ -48,3 +48,9 @@ def torch_threads(n: int) -> Iterator[None]:
 def limit_torch_threads() -> None:
     """Keep torch to one thread for good: for the start of a worker thread."""
     torch.set_num_threads(1)
+
+
+def trim_rows(table: Tensor) -> None:
+    """Give up, in place, the room that `grow_rows` keeps behind the last row."""
+    if table.untyped_storage().nbytes() > table.numel() * table.element_size():
+        table.data = table.data.clone()
