@@ -15,7 +15,6 @@ import argparse
 import json
 import pickle
 import time
-import tracemalloc
 
 import numpy as np
 from sklearn.model_selection import KFold
@@ -167,7 +166,6 @@ def growth(_):
     X = np.c_[np.arange(per_call), np.arange(per_call) % 97]
     model.fit(X, np.ones(per_call))
     marks = {}
-    tracemalloc.start()
     for call in range(1, calls + 1):
         X = np.c_[call * per_call + np.arange(per_call), rng.integers(0, 1000, per_call)]
         y = rng.integers(1, 6, per_call).astype(float)
@@ -177,14 +175,12 @@ def growth(_):
         if call in (calls // 10, calls):
             tables = sum(a.nbytes for a in model.module_.arrays().values())
             marks[call] = (len(pickle.dumps(model)) - tables, model.n_users_)
-    tracemalloc.stop()
     tenth = calls // 10
-    per_user = (marks[calls][0] - marks[tenth][0]) / (marks[calls][1] - marks[tenth][1])
     row("growth", "synthetic", "partial_fit, 100 new users a call", n_users=model.n_users_,
         first_tenth_ms=float(np.median(milliseconds[:tenth])),
         last_tenth_ms=float(np.median(milliseconds[-tenth:])),
-        bytes_per_user_beyond_tables=float(per_user),
-        bytes_beyond_all_rows=int(marks[calls][0] - per_user * marks[calls][1]))  # fmt: skip
+        first_tenth_bytes_per_user=marks[tenth][0] / marks[tenth][1],
+        last_tenth_bytes_per_user=marks[calls][0] / marks[calls][1])  # fmt: skip
 
 
 TASKS = {f.__name__: f for f in (fit, chunks, events, positives, growth)}

@@ -107,7 +107,7 @@ def make_net(
     """
     params: dict[str, Any] = {
         "optimizer": torch.optim.Adam, "lr": learning_rate, "max_epochs": max_epochs,
-        "batch_size": 1024, "verbose": verbose, "train_split": None, "device": "cpu",
+        "batch_size": 256, "verbose": verbose, "train_split": None, "device": "cpu",
         "iterator_train": Batches, "iterator_train__shuffle": True, "iterator_valid": Batches,
     }  # fmt: skip
     given = dict(net_params or {})

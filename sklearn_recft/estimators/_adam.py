@@ -17,7 +17,7 @@ Rows = dict[str, np.ndarray]
 LEARNING_RATE = {"squared_error": 0.005, "log_loss": 0.005, "bpr": 0.005}
 REG = {"squared_error": 0.1, "log_loss": 0.02, "bpr": 0.03}
 # Epochs over new and rehearsed rows in `partial_fit`.
-_UPDATE_EPOCHS = 3
+_UPDATE_EPOCHS = 1
 
 
 def begin(model: Any) -> None:
@@ -59,6 +59,8 @@ def update(
     module.grow(model.n_users_, model.n_items_)
     arrays = module.arrays()
     _sgd.start_items(arrays, known[1], model._noise_rng)
+    if model.loss == "squared_error":
+        _sgd.fold_in(arrays, rows, *known, module.NEWEST)
     module.load(arrays)
     moments[0] += rows["weight"].sum()
     moments[3] = min(moments[3], rows["target"].min())

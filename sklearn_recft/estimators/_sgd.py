@@ -56,6 +56,10 @@ def fit(model: Any, events: Interactions, rows: Rows) -> None:
     _, mean, _, _, _ = model._moments
     start_all(arrays, rows, loss, mean, model._scale, model._rng)
     if loss == "bpr":
+        if model.half_life is not None:
+            times = np.asarray(events.timestamps)
+            weight = rows["weight"] * 0.5 ** ((times.max() - times) / (model.half_life * _DAY))
+            arrays["item_count"][:] = np.bincount(rows["item"], weight, model.n_items_)
         _count_popularity(model, events)
     fit_epochs(
         arrays, rows, loss=loss, learning_rate=model._learning_rate, reg=model._reg,
@@ -159,11 +163,13 @@ def _pointwise_step(
         np.float32(reg * scale) * (_REG_BASE + _REG_ROOT / np.sqrt(np.maximum(arrays[name], 1)))
         for name in ("user_count", "item_count")
     )
+    # However large the penalty, a step shrinks a row to zero at most and never beyond.
+    user_reg, item_reg = (np.minimum(r, np.float32(scale / rate)) for r in (user_reg, item_reg))
 
     def work(piece: slice) -> None:
         kernels.sgd_epoch(
             *_columns(rows, piece), np.float32(rate / scale), np.float32(rate),
-            user_reg, item_reg, np.float32(reg), _LOSS[loss], *_tables(
+            user_reg, item_reg, np.float32(min(reg, 1 / rate)), _LOSS[loss], *_tables(
                 arrays, "mean", "user_bias", "item_bias", "user_factors", "item_factors",
                 "context_weight"),
         )  # fmt: skip
