@@ -215,6 +215,8 @@ def _from_sequence(ids: Any) -> np.ndarray:
 
 def _one_integer(value: Any) -> np.ndarray:
     """``[value]`` where it equals an integer of 64 bits, else an empty array."""
+    if isinstance(value, np.generic):
+        value = value.item()
     number = isinstance(value, (int, float)) and -(2**63) <= value < 2**63
     if number and value == int(value):
         return np.array([int(value)], np.int64)

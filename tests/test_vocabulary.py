@@ -178,3 +178,9 @@ def test_the_table_stays_within_a_bound_of_the_ids():
     assert vocabulary.encode([10**9, 999, 10**8]).tolist() == [1000, 999, -1]
     held = [value for value in vars(vocabulary).values() if isinstance(value, np.ndarray)]
     assert sum(value.nbytes for value in held) < 10**6
+
+
+def test_numpy_scalars_beside_strings_are_still_known():
+    ids = np.empty(3, object)
+    ids[:] = [np.int64(7), "seven", np.float64(9)]
+    assert Vocabulary([7, 8, 9]).encode(ids).tolist() == [0, -1, 2]
