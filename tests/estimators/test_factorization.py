@@ -299,10 +299,11 @@ def test_partial_fit_predict_is_a_loop_over_rows(params, log):
     assert_allclose(np.array(asked)[met], at_once[met], rtol=1e-5, atol=1e-5)
 
 
-def test_a_new_user_is_understood_from_a_few_events(log):
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_new_user_is_understood_from_a_few_events(solver, log):
     X, y = log
     data = make_interactions(60, 50, 5000, n_factors=2, noise=0.3, random_state=0)
-    model = make().fit(X, y)
+    model = make(solver=solver).fit(X, y)
     truth = 3 + data.item_factors @ data.user_factors[5]
     items = model.item_ids_
     met, rest = items[:12], items[12:]
