@@ -44,6 +44,9 @@ _RIDGE = (0.02, 15.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 _DAY = 86_400.0
+# Rows whose negatives are drawn at a time, which bounds memory, and rows so few that drawing
+# ahead is cheaper than keeping every item.
+_BLOCK, _FEW_ROWS = 16_384, 256
 
 
 def begin(model: Any) -> None:
@@ -74,12 +77,15 @@ def update(
 ) -> np.ndarray:  # fmt: skip
     """Grow, start what is new, then one compiled pass over the rows; return predictions (n,)."""
     module, loss, draws = model.module_, model.loss, None
+    n_items = known[1] if one_by_one else model.n_items_
     users, items = ([rows[side], *([old[side]] if old else [])] for side in ("user", "item"))
     if loss == "bpr":
-        draws = draw_negatives(rows["item"], known[1], model._rng, chunk=not one_by_one)
-        # Rehearsal and fading may change any item; else it is known what will change.
-        anything = old or model.half_life is not None
-        items.append(np.arange(known[1]) if anything else draws.ravel())
+        if old or model.half_life is not None or len(events) > _FEW_ROWS:
+            items.append(np.arange(known[1]))  # any item may change
+        else:
+            # Drawn ahead: it is known what will change, and no more has to be kept.
+            draws = draw_negatives(rows["item"], n_items, model._rng, chunk=not one_by_one)
+            items.append(draws.ravel())
     undo.callback(module.checkpoint(np.concatenate(users), np.concatenate(items)))
     module.grow(model.n_users_, model.n_items_)
     arrays = module.arrays()
@@ -93,7 +99,7 @@ def update(
     }  # fmt: skip
     predicted = stream(
         arrays, rows, model._moments, newest=module.NEWEST, chunk=not one_by_one, draws=draws,
-        **settings,
+        n_items=n_items, **settings,
     )  # fmt: skip
     if old and not one_by_one:
         rehearse(arrays, old, reg=model._reg, scale=model._scale, **settings)
@@ -193,12 +199,14 @@ def _bpr_step(
 
 def stream(
     arrays: Arrays, rows: Rows, moments: np.ndarray, *, loss: str, learning_rate: float,
-    newest: int, rng: np.random.Generator, chunk: bool = False, draws: np.ndarray | None = None,
+    newest: int, n_items: int, rng: np.random.Generator, chunk: bool = False,
+    draws: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Predict, then learn, row after row, in one pass; return the predictions (n,).
 
     ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
-    ``draws``: the negatives of "bpr" (see `draw_negatives`).
+    ``n_items``: how many items were known before. ``draws``: the negatives of "bpr", where the
+    caller has drawn them.
     """
     n = len(rows["user"])
     scored = np.empty(n, np.float32)
@@ -206,10 +214,16 @@ def stream(
         order = rng.permutation(n)
         rows = {name: column[order] for name, column in rows.items()}
     speed = learning_rate / LEARNING_RATE[loss]
-    if draws is not None:
+    if loss == "bpr":
         _, keep, (user_rate, item_rate, *regs) = _BPR_CHUNK if chunk else _BPR_STREAM
         rates = (speed * user_rate, speed * item_rate, *regs)
-        _bpr(arrays, rows, slice(None), draws, scored, True, keep, rates, newest)
+        for start in range(0, n, _BLOCK):
+            piece = slice(start, min(start + _BLOCK, n))
+            drawn, items = draws, rows["item"][piece]
+            if drawn is None:
+                drawn = draw_negatives(items, n_items, rng, chunk=chunk)
+                n_items = max(n_items, int(items.max()) + 1)
+            _bpr(arrays, rows, piece, drawn, scored[piece], True, keep, rates, newest)
         return scored
     numbers = np.array(_CHUNK if chunk else _STREAM, np.float32)
     numbers[4:6] *= speed
@@ -226,11 +240,10 @@ def draw_negatives(
 ) -> np.ndarray:
     """Items to rank each row's against, (n, m), uniform over those known when its turn comes.
 
-    That is ``n_items`` and, unless the rows are one ``chunk``, whatever earlier rows brought.
+    That is ``n_items`` and whatever it and earlier rows brought.
     """
     n_draws, _, _ = _BPR_CHUNK if chunk else _BPR_STREAM
     known = np.maximum.accumulate(np.maximum(items + 1, n_items))
-    known = known[-1:] if chunk else known
     draws = rng.integers(0, 2**32, (len(items), n_draws), dtype=np.uint32)
     return ((draws * known.astype(np.uint64)[:, None]) >> np.uint64(32)).astype(np.int32)
 
