@@ -12,7 +12,10 @@ from sklearn_recft.cli import _compare, _log, main
 from sklearn_recft.datasets import make_interactions
 
 RATING_MODELS = ["static", "incremental", "full refit", "event by event", "damped means"]
-POSITIVE_MODELS = ["static", "incremental", "full refit", "popularity", "recent popularity"]
+TIMELESS_MODELS = ["static", "incremental", "full refit", "popularity"]
+POSITIVE_MODELS = [
+    *TIMELESS_MODELS[:3], "incremental, fading", "popularity", "recent popularity"
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_evaluate_positives_in_weeks_or_less(capsys, write_log):
 
 def test_evaluate_without_times(capsys, write_log):
     report = run_json(capsys, "evaluate", write_log(drop=["timestamp"]))
-    assert [model["model"] for model in report["models"]] == POSITIVE_MODELS[:-1]
+    assert [model["model"] for model in report["models"]] == TIMELESS_MODELS
     assert report["dates"] == [None, None, None]
     assert report["n_steps"] == 20
 

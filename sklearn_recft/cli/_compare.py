@@ -4,6 +4,7 @@ import math
 import sys
 
 import numpy as np
+from sklearn.base import clone
 
 from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.model_selection import prequential_score
@@ -35,6 +36,9 @@ def contenders(log):
         named["event by event"] = (model, {"chunk_size": 1})
         named["damped means"] = (BiasRecommender(), {})
         return named
+    if log.has_times:
+        fading = clone(model).set_params(half_life=_RECENT)
+        named["incremental, fading"] = (fading, {})
     named["popularity"] = (PopularityRecommender(), {})
     if log.has_times:
         named["recent popularity"] = (PopularityRecommender(window=_RECENT), {})

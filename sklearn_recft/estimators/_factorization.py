@@ -193,7 +193,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         y_pred : ndarray of shape (n,), float64
-            What `predict` would have said of each row just before it was learned.
+            Prediction of each row just before it was learned; for ids met before, what
+            `predict` would have said then.
         """
         if not self.__sklearn_is_fitted__():
             self._validate_params()
