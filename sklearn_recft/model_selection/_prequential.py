@@ -99,10 +99,11 @@ def iter_prequential(
 
     Notes
     -----
-    With ``chunk_size=1``, pointwise metrics only, no delay and ``learn="partial_fit"``, an
-    estimator that has ``partial_fit_predict`` runs through `report_every` rows in one
-    compiled pass, still predicting each row before learning it, and may start unfitted.
-    Predicting and learning cannot be told apart there: both are in ``learn_seconds``.
+    With ``chunk_size=1`` and ``learn="partial_fit"``, an estimator that has
+    ``partial_fit_predict`` learns by that: it follows single rows. With pointwise metrics only
+    and no delay it then runs through `report_every` rows in one compiled pass, still
+    predicting each row before learning it, and may start unfitted. Predicting and learning
+    cannot be told apart there: both are in ``learn_seconds``.
 
     Examples
     --------
@@ -126,15 +127,14 @@ def iter_prequential(
     if times is None and (period is not None or label_delay):
         raise ValueError("period and label_delay need X to have a `timestamp`.")
     begin = _warm_up_rows(warm_up, _num_samples(X))
-    compiled = (
-        chunk_size == 1
-        and learn == "partial_fit"
-        and not (judge.ranking or label_delay)
-        and hasattr(estimator, "partial_fit_predict")
-    )
+    # Single rows are followed, where the estimator can follow; `partial_fit` is for chunks.
+    follows = chunk_size == 1 and learn == "partial_fit"
+    follows = follows and hasattr(estimator, "partial_fit_predict")
+    compiled = follows and not (judge.ranking or label_delay)
     if not (begin or compiled):
         _check_can_begin(estimator, learn)
-    replay = Replay(estimator, X, y, sample_weight, times, label_delay, learn, judge, begin)
+    how = "partial_fit_predict" if follows else learn
+    replay = Replay(estimator, X, y, sample_weight, times, label_delay, how, judge, begin)
     bounds = _bounds(replay.times, begin, report_every if compiled else chunk_size, period)
     return replay.steps(bounds, compiled)
 

@@ -232,10 +232,7 @@ class Replay:
         if self.how == "refit":
             self._learn("fit", 0, arrived)
         else:
-            # A row on its own is followed, where the estimator can follow: `partial_fit` is
-            # for chunks, and learns more slowly.
-            follow = arrived == self.known + 1 and hasattr(self.estimator, "partial_fit_predict")
-            self._learn("partial_fit_predict" if follow else "partial_fit", self.known, arrived)
+            self._learn(self.how, self.known, arrived)
         self.known = arrived
 
     def _learn(self, method: str, start: int, stop: int) -> Any:

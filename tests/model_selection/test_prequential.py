@@ -266,7 +266,6 @@ def test_compiled_pass_may_start_from_nothing():
     "options",
     [
         {"chunk_size": 2},
-        {"chunk_size": 1, "label_delay": 1},
         {"chunk_size": 1, "learn": "refit"},
         {"chunk_size": 1, "learn": "never"},
     ],
@@ -274,6 +273,28 @@ def test_compiled_pass_may_start_from_nothing():
 def test_compiled_pass_only_where_it_means_the_same(options):
     result = prequential_score(Compiled(), table(LOG), Y, warm_up=4, **options)
     assert not hasattr(result.estimator, "passes_")
+
+
+def test_single_rows_are_followed_even_when_labels_come_late():
+    options = {"warm_up": 4, "label_delay": 1, "chunk_size": 1}
+    fast = prequential_score(Compiled(), table(LOG), Y, **options)
+    slow = prequential_score(Recorder(), table(LOG), Y, **options)
+    assert set(fast.estimator.passes_) == {1}
+    assert fast.metrics == slow.metrics
+
+
+def test_single_rows_are_followed_under_top_k_metrics():
+    class Follower(PopularityRecommender):
+        def partial_fit_predict(self, X, y=None, sample_weight=None):
+            self.n_followed_ = getattr(self, "n_followed_", 0) + len(X)
+            self.partial_fit(X, y, sample_weight)
+            return np.ones(len(X))
+
+    X, _ = purchases()
+    result = prequential_score(
+        Follower(), X, warm_up=50, chunk_size=1, scoring=["recall"], exclude_seen=False
+    )
+    assert result.estimator.n_followed_ == 150
 
 
 def purchases():
