@@ -193,6 +193,8 @@ def n_threads(n_jobs: int | None) -> int:
     """Threads meant by ``n_jobs``: None is 1, negative counts back from all cores."""
     if n_jobs is None:
         return 1
+    if n_jobs == 0:
+        raise ValueError("n_jobs=0 has no meaning; give None, a positive or a negative number.")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 

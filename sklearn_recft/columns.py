@@ -8,6 +8,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
+SECONDS_PER_DAY = 86_400.0
+
 
 def _plain(column: Any) -> np.ndarray:
     return column.to_numpy() if isinstance(column, nw.Series) else np.asarray(column)
@@ -138,3 +140,8 @@ def to_texts(column: Any) -> np.ndarray:
         values = values.copy()
         values[empty] = ""
     return values
+
+
+def fade(seconds: Any, half_life: float) -> Any:
+    """Weight left after ``seconds``: a half for every ``half_life`` days."""
+    return 0.5 ** (seconds / (half_life * SECONDS_PER_DAY))

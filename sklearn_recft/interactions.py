@@ -201,13 +201,19 @@ def _in_order_of_fit(estimator: Any, events: Interactions) -> Interactions:
 
 def timestamps_of(X: Any) -> np.ndarray:
     """Seconds since 1970 of each row of ``X``, shape (n,), float64."""
-    columns = _columns(X, (USER, ITEM, TIME))
-    if TIME not in columns:
+    times = times_or_none(X)
+    if times is None:
         raise ValueError(
             "X has no `timestamp`: give a column of that name, or a third column of seconds "
             "since 1970, to order events in time."
         )
-    return to_seconds(columns[TIME], TIME)
+    return times
+
+
+def times_or_none(X: Any) -> np.ndarray | None:
+    """Seconds since 1970 of each row, or None where the table has no timestamps."""
+    columns = _columns(X, (USER, ITEM, TIME))
+    return to_seconds(columns[TIME], TIME) if TIME in columns else None
 
 
 def users_of(X: Any) -> np.ndarray:

@@ -71,8 +71,10 @@ def update(
 
 
 def _train(model: Any, rows: Rows, epochs: int) -> None:
-    if not rows["weight"].any():
+    counted = rows["weight"] > 0
+    if not counted.any():
         return
+    rows = {name: column[counted] for name, column in rows.items()}
     training.fit_net(
         model.net_, {name: rows[name] for name in ("user", "item", "context")},
         np.column_stack([rows["target"], rows["weight"]]), epochs=epochs,

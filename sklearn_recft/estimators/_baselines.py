@@ -11,9 +11,8 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import RecommenderMixin, TileScorer
+from sklearn_recft.columns import SECONDS_PER_DAY, fade
 from sklearn_recft.interactions import Interactions
-
-_DAY = 86_400.0
 
 
 class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -133,18 +132,17 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         if self.window is not None:
             # Late and expiring events make sums drift; recounting what is inside does not.
             rows = np.concatenate([self._recent, rows])
-            rows = rows[rows[:, 1] > latest - self.window * _DAY]
+            rows = rows[rows[:, 1] > latest - self.window * SECONDS_PER_DAY]
             self._recent = rows
             self._weight, self.popularity_ = np.empty(0), np.empty(0)
         grown = self.n_items_ - len(self._weight)
         weight, popularity = (np.pad(a, (0, grown)) for a in (self._weight, self.popularity_))
         now = rows[:, 2]
         if self.half_life is not None:
-            rate = np.log(2) / (self.half_life * _DAY)
             if np.isfinite(self._latest):
-                fade = np.exp(-rate * (latest - self._latest))
-                weight, popularity = weight * fade, popularity * fade
-            now = now * np.exp(-rate * (latest - rows[:, 1]))
+                left = fade(latest - self._latest, self.half_life)
+                weight, popularity = weight * left, popularity * left
+            now = now * fade(latest - rows[:, 1], self.half_life)
         items = rows[:, 0].astype(np.int64)
         self._weight = weight + np.bincount(items, now, self.n_items_)
         self.popularity_ = popularity + np.bincount(items, now * rows[:, 3], self.n_items_)

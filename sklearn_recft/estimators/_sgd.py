@@ -13,6 +13,7 @@ from tqdm import trange
 
 from sklearn_recft import kernels
 from sklearn_recft.base import n_threads
+from sklearn_recft.columns import fade
 from sklearn_recft.interactions import Interactions
 
 Rows = dict[str, np.ndarray]
@@ -43,7 +44,7 @@ _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 _RIDGE = (0.02, 15.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
-_DAY = 86_400.0
+
 # Rows whose negatives are drawn at a time, which bounds memory, and rows so few that drawing
 # ahead is cheaper than keeping every item.
 _BLOCK, _FEW_ROWS = 16_384, 256
@@ -61,7 +62,7 @@ def fit(model: Any, events: Interactions, rows: Rows) -> None:
     if loss == "bpr":
         if model.half_life is not None:
             times = np.asarray(events.timestamps)
-            weight = rows["weight"] * 0.5 ** ((times.max() - times) / (model.half_life * _DAY))
+            weight = rows["weight"] * fade(times.max() - times, model.half_life)
             arrays["item_count"][:] = np.bincount(rows["item"], weight, model.n_items_)
         _count_popularity(model, events)
     fit_epochs(
@@ -101,7 +102,7 @@ def update(
         arrays, rows, model._moments, newest=module.NEWEST, chunk=not one_by_one, draws=draws,
         n_items=n_items, **settings,
     )  # fmt: skip
-    if old and not one_by_one:
+    if old:
         rehearse(arrays, old, reg=model._reg, scale=model._scale, **settings)
     return predicted.astype(np.float64)
 
@@ -112,7 +113,7 @@ def _count_popularity(model: Any, events: Interactions) -> None:
     if model.half_life is not None:
         latest = max(model._latest, float(np.asarray(events.timestamps).max()))
         if np.isfinite(model._latest):
-            arrays["item_count"] *= 0.5 ** ((latest - model._latest) / (model.half_life * _DAY))
+            arrays["item_count"] *= fade(latest - model._latest, model.half_life)
         model._latest = latest
     arrays["item_bias"][:] = np.log1p(arrays["item_count"])
 

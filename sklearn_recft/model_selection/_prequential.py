@@ -13,8 +13,9 @@ from sklearn.utils import Bunch, column_or_1d
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm import tqdm
 
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.interactions import times_or_none
 from sklearn_recft.model_selection._replay import POINTWISE_METRICS, Judge, PrequentialStep, Replay
-from sklearn_recft.model_selection._split import SECONDS_PER_DAY, times_or_none
 
 _TOTALS = (
     "n_rows",

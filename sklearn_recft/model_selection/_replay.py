@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import _num_samples
 
+from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.interactions import items_of, users_of
 from sklearn_recft.metrics import grouped_roc_auc_score
 from sklearn_recft.metrics._scorers import (
@@ -20,7 +21,6 @@ from sklearn_recft.metrics._scorers import (
     relevant_rows,
     top_k_task,
 )
-from sklearn_recft.model_selection._split import SECONDS_PER_DAY
 from sklearn_recft.vocabulary import Vocabulary
 
 POINTWISE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

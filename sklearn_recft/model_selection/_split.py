@@ -13,10 +13,9 @@ import numpy as np
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state, check_scalar
 
-from sklearn_recft.interactions import ITEM, TIME, USER, _columns, timestamps_of, users_of
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.interactions import times_or_none, timestamps_of, users_of
 from sklearn_recft.vocabulary import Vocabulary
-
-SECONDS_PER_DAY = 86_400.0
 
 _Fold = tuple[np.ndarray, np.ndarray]
 
@@ -258,11 +257,6 @@ class ColdUserSplit(BaseCrossValidator):
         for j in range(self.n_splits):
             is_test = (fold[users] == j) & (place >= self.n_support)
             yield _nonempty(self, order[~is_test], order[is_test])
-
-
-def times_or_none(X: Any) -> np.ndarray | None:
-    """Seconds since 1970 of each row, or None where the table has no timestamps."""
-    return timestamps_of(X) if TIME in _columns(X, (USER, ITEM, TIME)) else None
 
 
 def _places(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
