@@ -95,7 +95,9 @@ class MatrixFactorization(nn.Module):
         arrays, saved = self.arrays(), []
         sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
         for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
-            known: np.ndarray | slice = np.unique(codes[codes < size])
+            known: np.ndarray | slice = codes[codes < size]
+            if len(codes) > size:  # a row kept twice does no harm while that is cheaper
+                known = np.unique(known)
             saved += [(name, known, arrays[name][known]) for name in names]
         saved += [(name, slice(None), arrays[name].copy()) for name in ("mean", "context_weight")]
 
@@ -121,6 +123,8 @@ class MatrixFactorization(nn.Module):
 
     def standardise(self, context: np.ndarray) -> np.ndarray:
         """Context (n, c) centred and scaled, float32."""
+        if not context.shape[1]:
+            return context.astype(np.float32)
         mean, scale = self.context_mean.cpu().numpy(), self.context_scale.cpu().numpy()
         return ((context - mean) / scale).astype(np.float32)
 
