@@ -59,8 +59,8 @@ def update(
     module.grow(model.n_users_, model.n_items_)
     arrays = module.arrays()
     _sgd.start_items(arrays, known[1], model._noise_rng)
-    if model.loss == "squared_error":
-        _sgd.fold_in(arrays, rows, *known, module.NEWEST)
+    if model.loss != "bpr":
+        _sgd.fold_in(arrays, rows, *known, module.NEWEST, loss=model.loss, scale=model._scale)
     module.load(arrays)
     moments[0] += rows["weight"].sum()
     moments[3] = min(moments[3], rows["target"].min())

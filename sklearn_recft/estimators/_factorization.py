@@ -77,11 +77,13 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    `partial_fit` is a warm start, not exact. With "sgd" new ids start from a ridge regression
-    on the other side's factors, then each row is learned once, by steps that shrink with the
-    number of events its user and item have had. It keeps ``replay_size`` past events, each
-    user's distinct items and one row of numbers per id. An unknown id is taken to be the mean
-    of the 300 ids met last. Predictions of ratings stay within the range of ``y`` seen.
+    `partial_fit` is a warm start, not exact. New ids start from a ridge regression on the other
+    side's factors ("bpr": from the mean of the newest users); then, with "sgd", each row is
+    learned once, by steps that shrink with the number of events its user and item have had
+    ("bpr": by slow constant ones), with "adam" for one epoch. It keeps ``replay_size`` past
+    events, each user's distinct items and one row of numbers per id. An unknown id is taken to
+    be the mean of the 300 ids met last. Predictions of ratings stay within the range of ``y``
+    seen.
 
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete
     Journey and Online Retail (see ``benchmarks``).

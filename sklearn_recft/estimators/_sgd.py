@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from tqdm import trange
 
 from sklearn_recft import kernels
@@ -41,7 +42,7 @@ _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 # Ridge of the closed-form start: per event and constant, factors then bias.
-_RIDGE = (0.02, 15.0, 0.02, 10.0)
+_RIDGE = (0.02, 10.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
@@ -93,8 +94,8 @@ def update(
     start_items(arrays, known[1], model._noise_rng)
     if loss == "bpr" and model.half_life is not None:
         _count_popularity(model, events)
-    if loss == "squared_error" and not one_by_one:
-        fold_in(arrays, rows, *known, module.NEWEST)
+    if loss != "bpr" and not one_by_one:
+        fold_in(arrays, rows, *known, module.NEWEST, loss=loss, scale=model._scale)
     settings: dict[str, Any] = {
         "loss": loss, "learning_rate": model._learning_rate, "rng": model._rng,
     }  # fmt: skip
@@ -260,22 +261,28 @@ def rehearse(
     work(slice(None))
 
 
-def fold_in(arrays: Arrays, rows: Rows, n_users: int, n_items: int, newest: int) -> None:
+def fold_in(
+    arrays: Arrays, rows: Rows, n_users: int, n_items: int, newest: int, *, loss: str, scale: float
+) -> None:
     """Give ids with codes from ``n_users`` and ``n_items`` on a closed-form start.
 
-    New users are fitted to the items known before, then new items to all users.
+    New users are fitted to the items known before, then new items to all users; for the
+    logistic loss to the working response ``4 (y - p)`` of Newton's method at p = 1/2.
     """
-    residual = rows["target"] - arrays["mean"] - rows["context"] @ arrays["context_weight"]
+    base = arrays["mean"] + rows["context"] @ arrays["context_weight"]
+    reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
+    ridge = (reg_n * scale, reg_0 * scale, bias_reg_n, bias_reg_0)
     for side, other, first, last in (
         ("user", "item", n_users, n_items), ("item", "user", n_items, len(arrays["user_bias"])),
     ):  # fmt: skip
-        rest = residual - arrays[f"{other}_bias"][rows[other]]
+        score = base + arrays[f"{other}_bias"][rows[other]]
+        rest = 4 * (rows["target"] - expit(score)) if loss == "log_loss" else rows["target"] - score
         usable = np.flatnonzero((rows[side] >= first) & (rows[other] < last))
         usable = usable[np.argsort(rows[side][usable], kind="stable")]
         codes, starts, counts = np.unique(rows[side][usable], return_index=True, return_counts=True)
         kernels.fold_in(
             np.append(starts, len(usable)), usable, codes, rows[other],
-            rest, rows["weight"], *_RIDGE, newest, side == "user", *_tables(
+            rest, rows["weight"], *ridge, newest, side == "user", *_tables(
                 arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
         )  # fmt: skip
         # As many events as were used: what is already learned is not learned anew in a rush.

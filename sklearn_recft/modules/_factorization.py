@@ -92,10 +92,11 @@ class MatrixFactorization(nn.Module):
 
     def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
         """Return a function that takes back growth and any change of these rows."""
-        arrays, saved = self.arrays(), []
+        arrays = self.arrays()
+        saved: list[tuple[str, np.ndarray | slice, np.ndarray]] = []
         sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
         for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
-            known: np.ndarray | slice = codes[codes < size]
+            known = codes[codes < size]
             if len(codes) > size:  # a row kept twice does no harm while that is cheaper
                 known = np.unique(known)
             saved += [(name, known, arrays[name][known]) for name in names]
