@@ -9,13 +9,22 @@ takes a view of an array per row costs half the speed.
 import numba
 import numpy as np
 
-_jit = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+_OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 _one = np.float32(1.0)
 
 # Codes of the losses, as numba sees them.
 SQUARED_ERROR, LOG_LOSS = 0, 1
 
 _BLOCK = 64
+
+
+def _jit(function):
+    """Compile on first call, and keep what is compiled where there is a place to keep it."""
+    try:
+        return numba.njit(function, cache=True, **_OPTIONS)
+    except RuntimeError:
+        # A read-only disk without a home is no reason not to run.
+        return numba.njit(function, **_OPTIONS)
 
 
 @_jit

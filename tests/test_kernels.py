@@ -1,5 +1,8 @@
 """Compiled kernels against the same sums written out in numpy, in double precision."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -361,3 +364,16 @@ def test_fold_in_without_weight_is_where_a_new_user_starts():
     kernels.fold_in(*problem, *RIDGE, 99, True, bias, factors, tables["item_factors"])
     for code in range(N_USERS - 3, N_USERS):
         np.testing.assert_allclose(factors[code], expected, rtol=1e-5)
+
+
+def test_without_a_place_for_compiled_code_kernels_still_run():
+    code = """
+from numba.core import caching
+caching.CompileResultCacheImpl._locator_classes = []
+import numpy as np
+from sklearn_recft import kernels
+nothing = np.empty(0, np.int32)
+indptr, columns = kernels.gather_seen(np.array([0]), nothing, nothing, nothing, np.arange(3))
+assert indptr.tolist() == [0, 0] and not len(columns)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
