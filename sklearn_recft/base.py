@@ -150,7 +150,10 @@ class RecommenderMixin:
 
     def _check_events(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         """Check what comes in; columns are remembered only once all of it is sound."""
-        events = check_events(self, X, y, sample_weight=sample_weight, reset=reset)
+        fading = (name for name in ("half_life", "window") if getattr(self, name, None) is not None)
+        events = check_events(
+            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(fading, None)
+        )
         if not reset and (y is None) != self._positives_only:
             raise ValueError(
                 "y was " + ("not " if self._positives_only else "") + "given to fit and must be "

@@ -141,13 +141,15 @@ def check_queries(X: Any) -> Interactions:
 
 
 def check_events(
-    estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool
-) -> Interactions:
+    estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
+    timed: str | None = None,
+) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
     ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
-    the context columns must be those of ``fit``.
+    the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
+    without timestamps.
     """
     named = _is_frame(X) and USER in _names(X)
     if not reset and not named:
@@ -157,6 +159,11 @@ def check_events(
         if not (plain and values.shape[1] == estimator.n_features_in_):
             validate_data(estimator, values, reset=False, skip_check_array=True)
     events = check_interactions(X, y, sample_weight=sample_weight)
+    if timed and events.timestamps is None:
+        raise ValueError(
+            f"{timed} needs the column `timestamp` (seconds or datetimes); add it to X or set "
+            f"{timed} to None."
+        )
     if reset:
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_

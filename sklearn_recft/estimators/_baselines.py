@@ -107,12 +107,6 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> PopularityRecommender:
         events = self._check_events(X, y, sample_weight, reset=reset)
-        fades = self.half_life is not None or self.window is not None
-        if fades and events.timestamps is None:
-            raise ValueError(
-                "half_life and window need the column `timestamp` (seconds or datetimes); add "
-                "it to X or set both to None."
-            )
         weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
         feedback = np.ones(len(events)) if events.feedback is None else events.feedback
         times = np.zeros(len(events)) if events.timestamps is None else events.timestamps

@@ -232,11 +232,6 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         events = self._check_events(X, y, sample_weight, reset=reset)
-        if self.half_life is not None and events.timestamps is None:
-            raise ValueError(
-                "half_life needs the column `timestamp` (seconds or datetimes); add it to X or "
-                "set half_life to None."
-            )
         if events.feedback is not None and self.loss == "log_loss":
             outside = int(((events.feedback < 0) | (events.feedback > 1)).sum())
             if outside:

@@ -1,5 +1,7 @@
 """Popularity and damped means against their equations, written out."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -98,8 +100,15 @@ def test_rows_too_old_to_count_are_still_met():
 @pytest.mark.parametrize("options", OPTIONS[1:], ids=str)
 def test_fading_needs_time(options, log):
     X, y, _ = log
-    with pytest.raises(ValueError, match="half_life and window need the column `timestamp`"):
-        PopularityRecommender(**options).fit(X[:, :2], y)
+    model = PopularityRecommender(**options)
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} needs the column `timestamp`"):
+        model.fit(X[:, :2], y)
+    assert not hasattr(model, "n_features_in_")
+    model.fit(X, y)
+    before = pickle.dumps(model)
+    with pytest.raises(ValueError, match="needs the column `timestamp`"):
+        model.fit(X[:, :2], y)
+    assert pickle.dumps(model) == before
 
 
 def bias_by_hand(X, y, weight, damping):
