@@ -40,7 +40,9 @@ def load_complete_journey(*, return_X_y=False, as_frame=False):
             `item_id`, `title` (type and size) and `text` (type, category, department, brand, size),
             one entry a product; includes products that nobody bought.
         feature_names, target_names : list of str
+            What the columns of `data` and `target` are called.
         DESCR : str
+            What is known of the log.
     (data, target) : tuple
         If `return_X_y` is True.
 

@@ -44,7 +44,9 @@ def load_interactions(path, *, feedback=None, return_X_y=False, as_frame=False):
         catalogue : Bunch or DataFrame, or None
             `item_id`, `title` and `text` (the same) of each item, where the file has `text`.
         feature_names, target_names : list of str
+            What the columns of `data` and `target` are called.
         DESCR : str
+            What is known of the log.
     (data, target) : tuple
         If `return_X_y` is True.
 

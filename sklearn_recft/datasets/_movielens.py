@@ -110,7 +110,9 @@ def fetch_movielens(
             `item_id`, `title` with the year, and `text` (title and genres), one entry a film;
             includes films that nobody has rated.
         feature_names, target_names : list of str
+            What the columns of `data` and `target` are called.
         DESCR : str
+            What is known of the log.
     (data, target) : tuple
         If `return_X_y` is True.
 

@@ -99,12 +99,15 @@ def make_interactions(
         user_factors, user_factors_end : ndarray of shape (n_users, n_factors)
             Factors at the start and at the end of the time line.
         item_factors : ndarray of shape (n_items, n_factors)
+            Factors of the items, which never change.
         popularity : ndarray of shape (n_items,)
             Probability of meeting each item.
         half_life : float or None
+            As given.
         drift_time : float or None
             Second since 1970 at which tastes change abruptly.
         feature_names : list of str
+            What the columns of `data` are called.
     (data, target) : tuple
         If `return_X_y` is True.
 
@@ -230,6 +233,7 @@ def make_checkerboard(n_users=20, n_items=20, *, return_X_y=False):
         held_out : ndarray of int64 of shape (n_users, 2)
             The pair kept back of each user; all of them are likes, spread over the items.
         feature_names : list of str
+            What the columns of `data` are called.
     (data, target) : tuple
         If `return_X_y` is True.
 

@@ -1,0 +1,8 @@
+"""
+Keep a recommender fresh
+========================
+"""
+
+from sklearn_recft import PopularityRecommender
+
+PopularityRecommender().fit([["ann", "tea"]])

@@ -1,0 +1,96 @@
+"""The documentation speaks of everything that is public, and only of what exists."""
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import sklearn_recft
+
+DOCS = Path(__file__).parents[1] / "docs"
+# Rooms whose public names are met at another door.
+NOT_IN_REFERENCE = {
+    "sklearn_recft.cli": "a command, not a library",
+    "sklearn_recft.estimators": "exported by sklearn_recft itself",
+}
+PAGES = sorted(p for p in DOCS.glob("*.rst") if p.name != "sg_execution_times.rst")
+PAGES += sorted(DOCS.glob("guide/*.rst")) + sorted(DOCS.glob("examples/*.*"))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Give the module that writes the API reference, loaded from its file."""
+    spec = importlib.util.spec_from_file_location("docs_api", DOCS / "_api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rooms_with_public_names():
+    """Every package and module of ours that does not hide and says what is public in it."""
+    found = pkgutil.walk_packages(sklearn_recft.__path__, "sklearn_recft.")
+    names = [f.name for f in found if not any(p.startswith("_") for p in f.name.split("."))]
+    rooms = {name: importlib.import_module(name) for name in ["sklearn_recft", *names]}
+    return {name: room.__all__ for name, room in rooms.items() if hasattr(room, "__all__")}
+
+
+def test_every_public_name_is_in_the_reference(reference):
+    pages = reference.reference_pages()
+    listed = set(re.findall(r"^   (\S+)$", pages["index.rst"], flags=re.MULTILINE))
+    rooms = rooms_with_public_names()
+    assert "sklearn_recft" in rooms
+    for room in rooms.keys() - NOT_IN_REFERENCE.keys():
+        for name in rooms[room]:
+            if name != "__version__":
+                assert f"{room}.{name}.rst" in pages, f"{room}.{name} has no page"
+                assert f"{room}.{name}" in listed, f"{room}.{name} is not listed"
+
+
+def test_every_estimator_is_exported_at_the_front_door():
+    assert set(rooms_with_public_names()["sklearn_recft.estimators"]) <= set(sklearn_recft.__all__)
+
+
+def test_a_page_shows_our_methods_and_only_names_the_others(reference):
+    page = reference.object_page("sklearn_recft", "PopularityRecommender")
+    for method in ("fit", "partial_fit", "predict", "recommend"):
+        assert f".. automethod:: PopularityRecommender.{method}\n" in page
+    assert ".. automethod:: PopularityRecommender.get_params" not in page
+    assert "``get_params``" in page
+
+
+def test_stale_pages_go_and_unchanged_pages_stay(reference, tmp_path):
+    (tmp_path / "sklearn_recft.Gone.rst").write_text("Gone")
+    reference.write_reference(tmp_path)
+    index = tmp_path / "index.rst"
+    written = index.stat().st_mtime_ns
+    reference.write_reference(tmp_path)
+    assert not (tmp_path / "sklearn_recft.Gone.rst").exists()
+    assert index.stat().st_mtime_ns == written
+
+
+def broken_references(text):
+    """Names of ours that `text` links to and that nothing public answers to."""
+    broken = []
+    for name in re.findall(r":(?:class|func|meth|mod|attr|obj):`~?(sklearn_recft[\w.]*)`", text):
+        try:
+            pkgutil.resolve_name(name)
+        except (AttributeError, ImportError):
+            broken.append(name)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(DOCS).as_posix())
+def test_pages_link_to_what_exists(page):
+    assert broken_references(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_broken_link_is_caught():
+    text = ":class:`~sklearn_recft.Gone` :func:`sklearn_recft.metrics.ndcg_at_k`"
+    assert broken_references(text) == ["sklearn_recft.Gone"]
+
+
+def test_the_docs_are_found():
+    assert {"index.rst", "getting_started.rst"} <= {page.name for page in PAGES}
