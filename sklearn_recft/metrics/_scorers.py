@@ -73,8 +73,9 @@ def make_ranking_scorer(
     -----
     ``estimator`` is anything with
     ``recommend(X, *, n_recommendations, candidates, exclude_seen)``, or a pipeline whose
-    last step is. A query carries the user, and the time and context of their first row
-    where ``X`` has them; never an item or its text. Where ``X`` has neither time nor
+    last step is; it may return the items without scores. A query carries the user, and the
+    time and context of their first row, relevant or not, where ``X`` has them; never an item
+    or its text. Where ``X`` has neither time nor
     context, queries are plain user ids.
 
     Examples
@@ -123,7 +124,8 @@ class RankingScorer:
         if sample_weight is not None:
             weight = column_or_1d(sample_weight).astype(float)
             check_consistent_length(rows, weight)
-            rows &= weight > 0
+            counted = np.flatnonzero(weight > 0)
+            X, rows, weight = _safe_indexing(X, counted), rows[counted], weight[counted]
         if not rows.any():
             return float("nan")
         kept = np.flatnonzero(rows)
@@ -163,31 +165,44 @@ def relevant_rows(X: Any, y: Any, threshold: float | None) -> np.ndarray:
 def top_k_task(
     estimator: Any, X: Any, rows: np.ndarray
 ) -> tuple[Any, Any, list[np.ndarray], np.ndarray]:
-    """Split `rows` of `X` into what to ask a recommender and what would be right.
+    """Split a test set into what to ask a recommender and what would be right.
+
+    Parameters
+    ----------
+    estimator : recommender, or pipeline of which the last step is one
+    X : table of events
+        All that is tested on: the first row of a user in it, relevant or not, says when and in
+        which context the list is asked for.
+    rows : ndarray of int
+        The rows of `X` that are relevant, at least one.
 
     Returns
     -------
     recommender : object with ``recommend``
         `estimator`, or the last step of a pipeline.
     queries : array of user ids or table
-        One query per user, in order of first appearance.
+        One query per user of `rows`, in order of first appearance there.
     relevant : list of n_queries arrays of item ids
     group : ndarray of shape (len(rows),)
         The query that each row belongs to.
     """
     recommender = estimator
-    X = _safe_indexing(X, rows)
     if isinstance(estimator, Pipeline):
         recommender = estimator[-1]
         if len(estimator) > 1:
             X = estimator[:-1].transform(X)
     events = check_interactions(X)
+    asked = Vocabulary()
+    group = asked.extend(events.user_ids[rows])
+    by_group = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group))[:-1]
+    relevant = np.split(items_of(X)[rows[by_group]], ends)
+    # What else the user did counts for when the list is asked for, or feedback would decide it.
+    theirs = asked.encode(events.user_ids)
     times = np.zeros(len(events)) if events.timestamps is None else events.timestamps
-    group = Vocabulary().extend(events.user_ids)
-    by_user = np.lexsort((times, group))
-    starts = np.flatnonzero(np.diff(group[by_user], prepend=-1))
+    by_user = np.lexsort((times, theirs))
+    starts = np.searchsorted(theirs[by_user], np.arange(len(asked)))
     first = by_user[starts]
-    relevant = np.split(items_of(X)[by_user], starts[1:])
     if events.timestamps is None and not events.context_names:
         return recommender, events.user_ids[first], relevant, group
     return recommender, _query_table(_safe_indexing(X, first)), relevant, group
@@ -216,13 +231,14 @@ def recommend_up_to(
 
     def ask(rows: np.ndarray, n: int, exclude: bool) -> list[np.ndarray]:
         whole = len(rows) == len(queries)
-        items, _ = recommender.recommend(
+        found = recommender.recommend(
             queries if whole else _safe_indexing(queries, rows),
             n_recommendations=n,
             candidates=None,
             exclude_seen=exclude,
         )
-        return list(np.asarray(items))
+        # Scores are not needed, so a recommender of another house may do without them.
+        return list(np.asarray(found[0] if isinstance(found, tuple) else found))
 
     def lists(rows: np.ndarray, n: int) -> list[np.ndarray]:
         if n == 0:

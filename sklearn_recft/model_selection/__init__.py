@@ -1,14 +1,21 @@
 """Choosing rows: splitters that respect time and users, and the predict-then-learn loop."""
 
+from sklearn_recft.model_selection._compare import compare_recommenders
+from sklearn_recft.model_selection._comparison import RecommenderComparison
 from sklearn_recft.model_selection._prequential import iter_prequential, prequential_score
 from sklearn_recft.model_selection._replay import PrequentialStep
 from sklearn_recft.model_selection._split import ColdUserSplit, LeaveLastOut, TemporalSplit
+from sklearn_recft.model_selection._time_order import RandomSplitWarning, check_time_order
 
 __all__ = [
     "ColdUserSplit",
     "LeaveLastOut",
     "PrequentialStep",
+    "RandomSplitWarning",
+    "RecommenderComparison",
     "TemporalSplit",
+    "check_time_order",
+    "compare_recommenders",
     "iter_prequential",
     "prequential_score",
 ]

@@ -1,0 +1,390 @@
+"""Several recommenders on the same rows: quality with its uncertainty, beside what it costs."""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import (
+    _safe_indexing,
+    check_consistent_length,
+    check_random_state,
+    check_scalar,
+    column_or_1d,
+)
+from tqdm import tqdm
+
+from sklearn_recft.interactions import items_of, times_or_none, users_of
+from sklearn_recft.metrics._scorers import (
+    RANKING_METRICS,
+    recommend_up_to,
+    relevant_rows,
+    top_k_task,
+)
+from sklearn_recft.model_selection._comparison import RecommenderComparison, differences
+from sklearn_recft.model_selection._split import TemporalSplit
+from sklearn_recft.model_selection._time_order import warn_of_late_rows
+from sklearn_recft.vocabulary import Vocabulary
+
+_MIB = 2.0**20
+
+
+def compare_recommenders(
+    estimators: Mapping[str, Any],
+    X: Any,
+    y: Any = None,
+    *,
+    cv: Any = None,
+    scoring: str | Sequence[str] = ("ndcg", "recall", "hit_rate"),
+    k: int = 10,
+    baseline: str | None = None,
+    relevance_threshold: float | None = None,
+    exclude_seen: bool = True,
+    users: str = "all",
+    n_bootstrap: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: Any = None,
+    measure_memory: bool = True,
+    verbose: int = 0,
+) -> RecommenderComparison:
+    """Fit and judge several recommenders on the same splits, users and whole catalogue.
+
+    Every estimator is cloned, fitted on the train rows of each split, and asked once for a
+    list for every user who has something relevant in the test rows. Each is compared with
+    the baseline on the same users, with a bootstrap interval of the difference.
+
+    Parameters
+    ----------
+    estimators : dict of str to recommender
+        Anything with ``fit(X, y)`` and
+        ``recommend(X, *, n_recommendations, candidates, exclude_seen)``, or a pipeline whose
+        last step is; from any library.
+    X : table of n rows
+    y : array-like of shape (n,), default=None
+        Feedback, passed to ``fit``. None: every row is a positive.
+    cv : splitter, int or iterable of (train, test), default=None
+        None: ``TemporalSplit(1, test_size=0.1)``, which tests on the last tenth of the time
+        line. A split that trains on a user's future is warned of.
+    scoring : sequence of str, default=("ndcg", "recall", "hit_rate")
+        Among ``"ndcg"``, ``"recall"``, ``"precision"``, ``"hit_rate"``, ``"mrr"``, ``"map"``.
+    k : int, default=10
+        Length of the lists.
+    baseline : str, default=None
+        Name of the estimator that the others are compared with; None: the first.
+    relevance_threshold : float, default=None
+        Test rows with ``y >= relevance_threshold`` are relevant. None: those with ``y > 0``,
+        and every row where there is no `y`. Training sees all rows.
+    exclude_seen : bool, default=True
+        Passed to ``recommend``. Use False where users come back to the same items.
+    users : {"all", "known"}, default="all"
+        Whom to ask for: everyone with something relevant, or only those of them who have a
+        train row. Items that training never met stay in the denominators in either case.
+    n_bootstrap : int, default=1000
+        How often users are resampled.
+    confidence_level : float, default=0.95
+        Of the intervals, above 0 and below 1.
+    random_state : int, RandomState or None, default=None
+        Decides the resampling. The estimators have their own.
+    measure_memory : bool, default=True
+        Fit each estimator once more, on the last split, to find its peak memory; see Notes.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        ``table``: list of dicts, one per estimator, ready for ``pandas.DataFrame``. With
+        ``ndcg@10`` standing for each metric:
+
+        * ``estimator``: its name;
+        * ``ndcg@10``: mean over all lists of all splits;
+        * ``ndcg@10_difference``, ``ndcg@10_difference_low``, ``ndcg@10_difference_high``: that
+          mean minus the baseline's, and the ends of its interval;
+        * ``coverage@10``: share of the items of the train rows that occur in some list, mean
+          over splits;
+        * ``fit_seconds``, ``recommend_seconds``: wall time per split, mean over splits;
+        * ``peak_memory_mib``: peak of what was allocated while fitting, 2**20 bytes; NaN
+          without `measure_memory`;
+        * ``model_size_mib``: the fitted model of the last split, pickled; NaN if it cannot be.
+
+        ``per_user``: dict of metric to dict of estimator to ndarray of shape (n_queries,).
+        ``user_ids``, ``split_index``: user and split of each list, both of that shape.
+        ``n_queries``, ``n_users``, ``n_splits``, ``metrics``, ``baseline``,
+        ``confidence_level``. ``print(result)`` shows the table.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, train and test rows overlap, or nobody has anything
+        relevant in a test set.
+    TypeError
+        If an estimator has no ``fit`` or ``recommend``.
+    RuntimeError
+        If an estimator fails; it says which, where and why.
+
+    Warns
+    -----
+    RandomSplitWarning
+        If ``X`` has timestamps and a user has train rows later than test rows.
+
+    Notes
+    -----
+    Intervals are percentiles of the paired bootstrap: users are drawn with replacement, each
+    with the lists of all splits and of both models compared, so what makes a user easy or
+    hard cancels. They hold the fitted models as given: what other train rows or seeds would
+    change is not in them.
+
+    Peak memory comes from :mod:`tracemalloc`, in a fit of its own so that seconds stay clean.
+    It sees what Python and numpy allocate, not what torch or other compiled libraries
+    allocate for themselves, and not ``X``.
+
+    ``fit_seconds`` contain compilation where compiled code is met for the first time and not
+    kept on disk. ``recommend_seconds`` are for all users of a split together; where some
+    have fewer than `k` items left, lists are asked for in several calls.
+
+    Examples
+    --------
+    >>> from sklearn_recft import PopularityRecommender
+    >>> from sklearn_recft.datasets import make_interactions
+    >>> from sklearn_recft.model_selection import compare_recommenders
+    >>> X, _ = make_interactions(n_interactions=2000, random_state=0, return_X_y=True)
+    >>> result = compare_recommenders(
+    ...     {"popular": PopularityRecommender(), "recent": PopularityRecommender(window=60)},
+    ...     X, scoring="recall", random_state=0,
+    ... )
+    >>> popular, recent = result.table
+    >>> low, high = recent["recall@10_difference_low"], recent["recall@10_difference_high"]
+    >>> low < recent["recall@10"] - popular["recall@10"] < high
+    True
+    >>> result.per_user["recall@10"]["recent"].shape == (result.n_queries,)
+    True
+    """
+    baseline = _checked_baseline(estimators, baseline)
+    protocol = _Protocol.of(scoring, k, exclude_seen)
+    check_scalar(n_bootstrap, "n_bootstrap", Integral, min_val=1)
+    check_scalar(
+        confidence_level, "confidence_level", Real, min_val=0, max_val=1,
+        include_boundaries="neither",
+    )  # fmt: skip
+    tasks = _tasks(X, y, cv, relevance_threshold, users)
+    runs: dict[str, list[_Run]] = {name: [] for name in estimators}
+    with tqdm(total=len(tasks) * len(estimators), unit="fit", disable=not verbose) as bar:
+        for task in tasks:
+            for name, estimator in estimators.items():
+                bar.set_description(name)
+                runs[name].append(_run(name, estimator, task, protocol))
+                if task is tasks[-1] and measure_memory:
+                    runs[name][-1].costs["peak_memory_mib"] = _peak_mib(name, estimator, task)
+                bar.update()
+
+    user_ids = np.concatenate([task.user_ids for task in tasks])
+    codes = Vocabulary().extend(user_ids)
+    per_user = {
+        metric: {name: np.concatenate([run.values[metric] for run in runs[name]]) for name in runs}
+        for metric in protocol.metrics
+    }
+    rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    table: list[dict[str, Any]] = [{"estimator": name} for name in estimators]
+    for metric, vectors in per_user.items():
+        compared = differences(vectors, baseline, codes, n_bootstrap, confidence_level, rng)
+        for row, values in zip(table, compared.tolist(), strict=True):
+            ends = ("", "_difference", "_difference_low", "_difference_high")
+            row.update(zip((metric + end for end in ends), values, strict=True))
+    for row in table:
+        row.update(_costs(runs[row["estimator"]]))
+    return RecommenderComparison(
+        table=table,
+        per_user=per_user,
+        user_ids=user_ids,
+        split_index=np.repeat(np.arange(len(tasks)), [len(task.user_ids) for task in tasks]),
+        n_queries=len(user_ids),
+        n_users=int(codes.max()) + 1,
+        n_splits=len(tasks),
+        metrics=list(per_user),
+        baseline=baseline,
+        confidence_level=confidence_level,
+    )
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """What to ask for, and how to judge it; ``metrics`` maps ``"ndcg@10"`` to a function."""
+
+    metrics: dict[str, Callable[..., Any]]
+    k: int
+    exclude_seen: bool
+
+    @classmethod
+    def of(cls, scoring: str | Sequence[str], k: int, exclude_seen: bool) -> _Protocol:
+        """Check the names in ``scoring``, and `k`."""
+        names = (scoring,) if isinstance(scoring, str) else tuple(scoring)
+        unknown = [name for name in names if name not in RANKING_METRICS]
+        if unknown or not names:
+            raise ValueError(f"scoring must be among {sorted(RANKING_METRICS)}, got {scoring!r}.")
+        check_scalar(k, "k", Integral, min_val=1)
+        return cls({f"{name}@{k}": RANKING_METRICS[name] for name in names}, k, exclude_seen)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One split and what would be right on it, the same for every estimator.
+
+    ``rows`` are the relevant rows of ``X_test``, ``group`` the query that each belongs to, and
+    ``user_ids`` whom the queries are about.
+    """
+
+    split: int
+    X_train: Any
+    y_train: Any
+    X_test: Any
+    rows: np.ndarray
+    group: np.ndarray
+    user_ids: np.ndarray
+    n_items: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one estimator did on one split: a value per metric and query, and what it cost."""
+
+    values: dict[str, np.ndarray]
+    costs: dict[str, float]
+
+
+def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list[_Task]:
+    """Lay out every split before anything is fitted, so that bad input is met at once."""
+    if users not in ("all", "known"):
+        raise ValueError(f"users must be 'all' or 'known', got {users!r}.")
+    check_consistent_length(X, y)
+    cv = TemporalSplit(1, test_size=0.1) if cv is None else check_cv(cv)
+    splits = [(np.asarray(train), np.asarray(test)) for train, test in cv.split(X, y)]
+    user_ids, item_ids, times = users_of(X), items_of(X), times_or_none(X)
+    if times is not None:
+        warn_of_late_rows(splits, user_ids, times, stacklevel=4)
+    codes = Vocabulary().extend(user_ids)
+    relevant = relevant_rows(X, y, threshold)
+    tasks = []
+    for split, (train, test) in enumerate(splits):
+        if len(np.intersect1d(train, test)):
+            raise ValueError(f"Split {split} has rows that are both trained on and tested on.")
+        rows = relevant[test]
+        if users == "known":
+            rows = rows & np.isin(codes[test], codes[train])
+        rows = np.flatnonzero(rows)
+        if not len(rows):
+            raise ValueError(
+                f"Split {split}: no test row is relevant"
+                + (" and of a user with train rows" if users == "known" else "")
+                + "; choose another cv or relevance_threshold."
+            )
+        asked = Vocabulary()
+        group = asked.extend(user_ids[test[rows]])
+        tasks.append(
+            _Task(
+                split=split,
+                X_train=_safe_indexing(X, train),
+                y_train=None if y is None else column_or_1d(y)[train],
+                X_test=_safe_indexing(X, test),
+                rows=rows,
+                group=group,
+                user_ids=asked.ids,
+                n_items=len(set(item_ids[train].tolist())),
+            )
+        )
+    return tasks
+
+
+def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
+    """Fit a clone, ask it for lists, judge them."""
+    model, k = clone(estimator, safe=False), protocol.k
+    with _blamed_on(name, "fit", task):
+        clock = perf_counter()
+        model.fit(task.X_train, task.y_train)
+        fit_seconds = perf_counter() - clock
+    with _blamed_on(name, "recommend", task):
+        recommender, queries, relevant, group = top_k_task(model, task.X_test, task.rows)
+        if not np.array_equal(group, task.group):
+            raise ValueError("its transformers merge or divide users, who cannot be compared then.")
+        clock = perf_counter()
+        lists = recommend_up_to(recommender, queries, k, exclude_seen=protocol.exclude_seen)
+        recommend_seconds = perf_counter() - clock
+    values = {
+        metric: np.asarray(judge(relevant, lists, k=k, per_user=True))
+        for metric, judge in protocol.metrics.items()
+    }
+    shown = {item for found in lists for item in found.tolist()}
+    costs = {
+        f"coverage@{k}": len(shown) / task.n_items,
+        "fit_seconds": fit_seconds,
+        "recommend_seconds": recommend_seconds,
+        "peak_memory_mib": float("nan"),
+        "model_size_mib": _pickled_mib(model),
+    }
+    return _Run(values, costs)
+
+
+def _costs(runs: list[_Run]) -> dict[str, float]:
+    """Means over splits; memory and size are those of the last split."""
+    means = {name: float(np.mean([run.costs[name] for run in runs])) for name in runs[0].costs}
+    last = runs[-1].costs
+    return means | {name: last[name] for name in ("peak_memory_mib", "model_size_mib")}
+
+
+def _peak_mib(name: str, estimator: Any, task: _Task) -> float:
+    """Peak of what Python and numpy allocate during a fit, beyond what was there before."""
+    model = clone(estimator, safe=False)
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        with _blamed_on(name, "fit", task):
+            model.fit(task.X_train, task.y_train)
+        return (tracemalloc.get_traced_memory()[1] - before) / _MIB
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
+
+
+def _pickled_mib(model: Any) -> float:
+    """Size of the pickled model; NaN where it cannot be pickled."""
+    try:
+        return len(pickle.dumps(model, protocol=5)) / _MIB
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return float("nan")
+
+
+def _checked_baseline(estimators: Mapping[str, Any], baseline: str | None) -> str:
+    """Name of the baseline, once every estimator has been found to be a recommender."""
+    if not isinstance(estimators, Mapping) or not estimators:
+        raise ValueError("estimators must be a dict of at least one name to a recommender.")
+    for name, estimator in estimators.items():
+        last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+        for verb in ("fit", "recommend"):
+            if not hasattr(last, verb):
+                raise TypeError(
+                    f"{name!r} cannot be compared: {type(last).__name__} has no `{verb}`."
+                )
+    if baseline is not None and baseline not in estimators:
+        raise ValueError(f"baseline must be one of {list(estimators)}, got {baseline!r}.")
+    return next(iter(estimators)) if baseline is None else baseline
+
+
+@contextmanager
+def _blamed_on(name: str, verb: str, task: _Task) -> Iterator[None]:
+    """Say which estimator it was that failed, and where."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"{name!r} failed to {verb} on split {task.split}: {error}") from error

@@ -1,0 +1,128 @@
+"""What a comparison of recommenders showed: intervals over users, a table, a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+# Draws held at a time while resampling; bounds memory to tens of MiB.
+_DRAWS = 2**22
+
+
+class RecommenderComparison(Bunch):
+    """What :func:`compare_recommenders` measured; ``print`` shows it as a table.
+
+    See :func:`compare_recommenders` for what it holds.
+    """
+
+    def __str__(self) -> str:
+        others = [
+            name for name in self.table[0] if not name.startswith(("estimator", *self.metrics))
+        ]
+        header = ["estimator"]
+        for metric in self.metrics:
+            header += [metric, "difference"]
+        rows = [[*header, *others]]
+        for row in self.table:
+            cells = [row["estimator"]]
+            for metric in self.metrics:
+                cells += [f"{row[metric]:.4f}", self._difference(row, metric)]
+            rows.append(cells + [_short(row[name]) for name in others])
+        footer = (
+            f"{self.n_queries} lists for {self.n_users} users in {self.n_splits} split(s); "
+            f"differences to {self.baseline}, [{self.confidence_level:.0%} interval over users]"
+        )
+        return "\n".join([*_aligned(rows), footer])
+
+    def _difference(self, row: dict[str, Any], metric: str) -> str:
+        """Difference to the baseline with its interval; nothing for the baseline itself."""
+        if row["estimator"] == self.baseline:
+            return ""
+        difference, low, high = (row[f"{metric}_difference{end}"] for end in ("", "_low", "_high"))
+        return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def differences(
+    vectors: dict[str, np.ndarray],
+    baseline: str,
+    users: np.ndarray,
+    n_bootstrap: int,
+    confidence_level: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Compare one metric of several estimators with that of the baseline, list by list.
+
+    Parameters
+    ----------
+    vectors : dict of str to ndarray of shape (n_queries,)
+        Value of each list, for each estimator.
+    baseline : str
+    users : ndarray of shape (n_queries,), int
+    n_bootstrap, confidence_level, rng
+        As in :func:`resampled_means`; the intervals are percentiles.
+
+    Returns
+    -------
+    compared : ndarray of shape (n_estimators, 4)
+        Mean, its difference to the baseline's, and the two ends of its interval.
+    """
+    values = np.stack(list(vectors.values()), axis=1)  # (n_queries, n_estimators)
+    difference = values - vectors[baseline][:, None]
+    means = resampled_means(difference, users, n_bootstrap, rng)
+    tail = (1 - confidence_level) / 2
+    ends = np.quantile(means, [tail, 1 - tail], axis=0)
+    return np.stack([values.mean(axis=0), difference.mean(axis=0), *ends], axis=1)
+
+
+def resampled_means(
+    values: np.ndarray, users: np.ndarray, n_bootstrap: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means of the columns of ``values`` over users drawn again and again with replacement.
+
+    A user who is drawn brings all of their rows, and every column has the same draws: columns
+    are compared on the same users.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_queries, n_columns)
+    users : ndarray of shape (n_queries,), int
+        Code of the user of each row, 0 … n_users - 1, each of them at least once.
+    n_bootstrap : int
+    rng : Generator
+
+    Returns
+    -------
+    means : ndarray of shape (n_bootstrap, n_columns)
+    """
+    n_users = int(users.max()) + 1
+    counts = np.bincount(users).astype(float)
+    sums = np.stack([np.bincount(users, column) for column in values.T], axis=1)
+    means = np.empty((n_bootstrap, values.shape[1]))
+    block = max(1, _DRAWS // n_users)
+    for start in range(0, n_bootstrap, block):
+        size = min(block, n_bootstrap - start)
+        drawn = rng.integers(n_users, size=(size, n_users))
+        drawn += n_users * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * n_users).reshape(size, n_users)
+        times = times.astype(float)  # (size, n_users): how often each user was drawn
+        means[start : start + size] = times @ sums / (times @ counts)[:, None]
+    return means
+
+
+def _short(value: float) -> str:
+    """Three digits or more of a number; a dash where nothing was measured."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of text in columns, the first flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return lines
