@@ -31,7 +31,7 @@ from sklearn_recft.metrics._scorers import (
     relevant_rows,
     top_k_task,
 )
-from sklearn_recft.model_selection._comparison import RecommenderComparison, differences
+from sklearn_recft.model_selection._comparison import ENDS, RecommenderComparison, differences
 from sklearn_recft.model_selection._split import TemporalSplit
 from sklearn_recft.model_selection._time_order import warn_of_late_rows
 from sklearn_recft.vocabulary import Vocabulary
@@ -193,13 +193,16 @@ def compare_recommenders(
         metric: {name: np.concatenate([run.values[metric] for run in runs[name]]) for name in runs}
         for metric in protocol.metrics
     }
-    rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    compared = differences(
+        np.stack([np.stack(list(of.values()), axis=-1) for of in per_user.values()], axis=1),
+        list(estimators).index(baseline), codes, n_bootstrap, confidence_level,
+        np.random.default_rng(check_random_state(random_state).randint(2**31)),
+    )  # fmt: skip
     table: list[dict[str, Any]] = [{"estimator": name} for name in estimators]
-    for metric, vectors in per_user.items():
-        compared = differences(vectors, baseline, codes, n_bootstrap, confidence_level, rng)
-        for row, values in zip(table, compared.tolist(), strict=True):
-            ends = ("", "_difference", "_difference_low", "_difference_high")
-            row.update(zip((metric + end for end in ends), values, strict=True))
+    for metric, of_metric in zip(per_user, compared.tolist(), strict=True):
+        columns = [metric + end for end in ENDS]
+        for row, numbers in zip(table, of_metric, strict=True):
+            row.update(zip(columns, numbers, strict=True))
     for row in table:
         row.update(_costs(runs[row["estimator"]]))
     return RecommenderComparison(

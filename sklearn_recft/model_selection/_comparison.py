@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+# What follows the name of a metric in the columns of the table.
+ENDS = ("", "_difference", "_difference_low", "_difference_high")
+
 # Draws held at a time while resampling; bounds memory to tens of MiB.
 _DRAWS = 2**22
 
@@ -40,40 +43,41 @@ class RecommenderComparison(Bunch):
         """Difference to the baseline with its interval; nothing for the baseline itself."""
         if row["estimator"] == self.baseline:
             return ""
-        difference, low, high = (row[f"{metric}_difference{end}"] for end in ("", "_low", "_high"))
+        difference, low, high = (row[metric + end] for end in ENDS[1:])
         return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def differences(
-    vectors: dict[str, np.ndarray],
-    baseline: str,
+    values: np.ndarray,
+    baseline: int,
     users: np.ndarray,
     n_bootstrap: int,
     confidence_level: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Compare one metric of several estimators with that of the baseline, list by list.
+    """Compare the metrics of several estimators with those of the baseline, list by list.
 
     Parameters
     ----------
-    vectors : dict of str to ndarray of shape (n_queries,)
-        Value of each list, for each estimator.
-    baseline : str
+    values : ndarray of shape (n_queries, n_metrics, n_estimators)
+        Value of each list.
+    baseline : int
+        Place of the baseline among the estimators.
     users : ndarray of shape (n_queries,), int
     n_bootstrap, confidence_level, rng
         As in :func:`resampled_means`; the intervals are percentiles.
 
     Returns
     -------
-    compared : ndarray of shape (n_estimators, 4)
-        Mean, its difference to the baseline's, and the two ends of its interval.
+    compared : ndarray of shape (n_metrics, n_estimators, 4)
+        Mean, its difference to the baseline's, and the two ends of the interval of that.
     """
-    values = np.stack(list(vectors.values()), axis=1)  # (n_queries, n_estimators)
-    difference = values - vectors[baseline][:, None]
-    means = resampled_means(difference, users, n_bootstrap, rng)
+    difference = values - values[:, :, [baseline]]
+    columns = difference.reshape(len(values), -1)
+    means = resampled_means(columns, users, n_bootstrap, rng)
     tail = (1 - confidence_level) / 2
-    ends = np.quantile(means, [tail, 1 - tail], axis=0)
-    return np.stack([values.mean(axis=0), difference.mean(axis=0), *ends], axis=1)
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0).reshape(2, *values.shape[1:])
+    return np.stack([values.mean(axis=0), difference.mean(axis=0), low, high], axis=-1)
 
 
 def resampled_means(
