@@ -2,6 +2,7 @@
 
 from sklearn_recft.model_selection._compare import compare_recommenders
 from sklearn_recft.model_selection._comparison import RecommenderComparison
+from sklearn_recft.model_selection._learning_curve import learning_curve_by_events
 from sklearn_recft.model_selection._prequential import iter_prequential, prequential_score
 from sklearn_recft.model_selection._replay import PrequentialStep
 from sklearn_recft.model_selection._split import ColdUserSplit, LeaveLastOut, TemporalSplit
@@ -17,5 +18,6 @@ __all__ = [
     "check_time_order",
     "compare_recommenders",
     "iter_prequential",
+    "learning_curve_by_events",
     "prequential_score",
 ]

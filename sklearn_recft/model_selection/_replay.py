@@ -172,7 +172,7 @@ class Replay:
         clock = perf_counter()
         X = _safe_indexing(self.X, slice(start, stop))
         y = None if self.y is None else self.y[start:stop]
-        predictions = _predict(self.estimator, X) if self.judge.pointwise else None
+        predictions = predict_feedback(self.estimator, X) if self.judge.pointwise else None
         lists, n_queries = (
             self.judge.of_lists(self.estimator, X, y) if self.judge.ranking else ({}, 0)
         )
@@ -242,7 +242,7 @@ class Replay:
         return getattr(self.estimator, method)(_safe_indexing(self.X, rows), y, **weight)
 
 
-def _predict(estimator: Any, X: Any) -> np.ndarray:
+def predict_feedback(estimator: Any, X: Any) -> np.ndarray:
     """Return expected feedback; of a classifier, the probability of its second class."""
     if hasattr(estimator, "predict_proba"):
         return np.asarray(estimator.predict_proba(X))[:, 1]
