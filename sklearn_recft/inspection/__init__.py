@@ -1,5 +1,7 @@
 """Looking at fitted recommenders and at how they fared."""
 
+from sklearn_recft.inspection._comparison import RecommenderComparisonDisplay
+from sklearn_recft.inspection._learning_curve import LearningCurveDisplay
 from sklearn_recft.inspection._plots import PrequentialDisplay
 
-__all__ = ["PrequentialDisplay"]
+__all__ = ["LearningCurveDisplay", "PrequentialDisplay", "RecommenderComparisonDisplay"]

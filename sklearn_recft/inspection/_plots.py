@@ -1,13 +1,9 @@
-"""Pictures of results: one line a model, told apart in print and without seeing colours."""
-
-import itertools
+"""Quality over time: one line a model, each score measured before its rows were learned."""
 
 import numpy as np
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart, darkest first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+from sklearn_recft.inspection._style import new_axes, styles
+
 _MARKERS_PER_LINE = 12
 
 
@@ -139,16 +135,11 @@ class PrequentialDisplay:
         ImportError
             matplotlib is not installed.
         """
-        try:
-            from matplotlib import dates, pyplot
-        except ImportError as exc:
-            raise ImportError(
-                "PrequentialDisplay.plot needs matplotlib: pip install 'sklearn-recft[plot]'"
-            ) from exc
-        if ax is None:
-            _, ax = pyplot.subplots(layout="constrained")
+        ax = new_axes(self) if ax is None else ax
+        from matplotlib import dates
+
         self.lines_ = []
-        for i, (name, style) in enumerate(zip(self.scores, _styles(), strict=False)):
+        for i, (name, style) in enumerate(zip(self.scores, styles(), strict=False)):
             times = np.asarray(self.times[name])
             if self.are_dates:
                 times = times.astype("datetime64[s]")
@@ -166,12 +157,3 @@ class PrequentialDisplay:
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
-
-
-def _styles():
-    """Yield line styles without end; colours, dashes and markers turn at their own pace."""
-    turning = zip(
-        itertools.cycle(_COLOURS), itertools.cycle(_LINES), itertools.cycle(_MARKERS), strict=False
-    )
-    for colour, line, marker in turning:
-        yield {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5}
