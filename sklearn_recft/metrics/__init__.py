@@ -1,5 +1,18 @@
-"""Judging recommendations: top-k metrics, AUC per user, and scorers for model selection."""
+"""Judging recommendations: accuracy of lists, what else they are like, and scorers."""
 
+from sklearn_recft.metrics._beyond_accuracy import (
+    catalogue_coverage_at_k,
+    gini_index_at_k,
+    intra_list_diversity_at_k,
+)
+from sklearn_recft.metrics._calibration import expected_calibration_error
+from sklearn_recft.metrics._fairness import metric_by_group
+from sklearn_recft.metrics._popularity import (
+    average_popularity_at_k,
+    item_popularity,
+    novelty_at_k,
+    popularity_lift_at_k,
+)
 from sklearn_recft.metrics._ranking import (
     grouped_roc_auc_score,
     hit_rate_at_k,
@@ -12,12 +25,21 @@ from sklearn_recft.metrics._ranking import (
 from sklearn_recft.metrics._scorers import make_ranking_scorer
 
 __all__ = [
+    "average_popularity_at_k",
+    "catalogue_coverage_at_k",
+    "expected_calibration_error",
+    "gini_index_at_k",
     "grouped_roc_auc_score",
     "hit_rate_at_k",
+    "intra_list_diversity_at_k",
+    "item_popularity",
     "make_ranking_scorer",
     "map_at_k",
+    "metric_by_group",
     "mrr_at_k",
     "ndcg_at_k",
+    "novelty_at_k",
+    "popularity_lift_at_k",
     "precision_at_k",
     "recall_at_k",
 ]

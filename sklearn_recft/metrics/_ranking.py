@@ -11,20 +11,25 @@ Conventions shared by every ``*_at_k`` function:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, column_or_1d
 
+from sklearn_recft.metrics._lists import (
+    Lists,
+    check_k,
+    check_same_queries,
+    distinct,
+    flatten,
+    mean_of_defined,
+)
 from sklearn_recft.vocabulary import Vocabulary
-
-_Lists = Sequence[Collection[Hashable]]
 
 
 def precision_at_k(
-    relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False
+    relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False
 ) -> Any:
     """Share of the ``k`` recommended places that hold a relevant item.
 
@@ -60,10 +65,10 @@ def precision_at_k(
     0.25
     """
     hits, n_relevant = _hits(relevant, recommended, k)
-    return _summary(hits.sum(axis=1) / k, n_relevant, per_user)
+    return mean_of_defined(hits.sum(axis=1) / k, n_relevant, per_user)
 
 
-def recall_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
+def recall_at_k(relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
     """Share of a user's relevant items that are found among the first ``k``.
 
     ``recall@k = hits / n_relevant``. The denominator is the number of distinct relevant
@@ -86,12 +91,10 @@ def recall_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bo
     array([0.5, nan])
     """
     hits, n_relevant = _hits(relevant, recommended, k)
-    return _summary(hits.sum(axis=1) / np.maximum(n_relevant, 1), n_relevant, per_user)
+    return mean_of_defined(hits.sum(axis=1) / np.maximum(n_relevant, 1), n_relevant, per_user)
 
 
-def hit_rate_at_k(
-    relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False
-) -> Any:
+def hit_rate_at_k(relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
     """Whether at least one relevant item is found among the first ``k``: 1 or 0.
 
     Parameters
@@ -111,10 +114,10 @@ def hit_rate_at_k(
     0.5
     """
     hits, n_relevant = _hits(relevant, recommended, k)
-    return _summary(hits.any(axis=1).astype(float), n_relevant, per_user)
+    return mean_of_defined(hits.any(axis=1).astype(float), n_relevant, per_user)
 
 
-def ndcg_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
+def ndcg_at_k(relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
     """Normalised discounted cumulative gain with gains of 0 and 1 [1]_.
 
     ``NDCG@k = sum_r hit_r / log2(r + 1)`` over places ``r = 1 .. k``, divided by the same
@@ -144,10 +147,10 @@ def ndcg_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool
     hits, n_relevant = _hits(relevant, recommended, k)
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.clip(n_relevant, 1, k) - 1]
-    return _summary(hits @ discounts / ideal, n_relevant, per_user)
+    return mean_of_defined(hits @ discounts / ideal, n_relevant, per_user)
 
 
-def mrr_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
+def mrr_at_k(relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
     """Reciprocal of the place of the first relevant item; 0 if the first ``k`` hold none.
 
     Parameters
@@ -168,10 +171,10 @@ def mrr_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool 
     """
     hits, n_relevant = _hits(relevant, recommended, k)
     reciprocal = np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
-    return _summary(reciprocal, n_relevant, per_user)
+    return mean_of_defined(reciprocal, n_relevant, per_user)
 
 
-def map_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
+def map_at_k(relevant: Lists, recommended: Any, *, k: int = 10, per_user: bool = False) -> Any:
     """Average precision: the mean of precision@r over the places ``r`` that are hits.
 
     ``AP@k = sum_r hit_r precision@r / min(k, n_relevant)``, so that a perfect list gets 1.
@@ -195,7 +198,7 @@ def map_at_k(relevant: _Lists, recommended: Any, *, k: int = 10, per_user: bool 
     hits, n_relevant = _hits(relevant, recommended, k)
     precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
     average = (hits * precisions).sum(axis=1) / np.clip(n_relevant, 1, k)
-    return _summary(average, n_relevant, per_user)
+    return mean_of_defined(average, n_relevant, per_user)
 
 
 def grouped_roc_auc_score(
@@ -259,55 +262,29 @@ def grouped_roc_auc_score(
     positives = np.bincount(codes, truth, minlength=n_groups)
     pairs = positives * (sizes - positives)
     above = np.bincount(codes, ranks * truth, minlength=n_groups) - positives * (positives + 1) / 2
-    return _summary(above / np.maximum(pairs, 1), pairs, per_group)
+    return mean_of_defined(above / np.maximum(pairs, 1), pairs, per_group)
 
 
-def _hits(relevant: _Lists, recommended: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _hits(relevant: Lists, recommended: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Hit matrix (n_queries, k), bool, and the number of distinct relevant items (n_queries,)."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}.")
-    if len(relevant) != len(recommended):
-        raise ValueError(
-            f"relevant has {len(relevant)} queries and recommended has {len(recommended)}: "
-            "one collection and one list per query are needed."
-        )
+    check_k(k)
+    check_same_queries(relevant, "relevant", recommended)
     n_queries = len(relevant)
-    rel_query, _, rel_ids = _flatten(relevant)
-    query, place, ids = _flatten(recommended, k)
+    rel_query, _, rel_ids = flatten(relevant, "relevant")
+    query, place, ids = flatten(recommended, "recommended", k)
     items = Vocabulary()
-    rel_keys = np.unique(rel_query + n_queries * items.extend(rel_ids))
+    rel_codes = items.extend(rel_ids)
+    n_items = max(len(items), 1)
+    rel_keys = distinct(rel_query * n_items + rel_codes)
     codes = items.encode(ids)  # an item that is relevant to nobody is -1 and hits nothing
 
-    keys = query + n_queries * codes
-    hit = np.flatnonzero((codes >= 0) & np.isin(keys, rel_keys))
+    known = np.flatnonzero(codes >= 0)
+    keys = query[known] * n_items + codes[known]
+    found = np.searchsorted(rel_keys, keys)
+    found[found == len(rel_keys)] = 0
+    hit = rel_keys[found] == keys
     _, first = np.unique(keys[hit], return_index=True)
-    hit = hit[first]
+    hit = known[hit][first]
     hits = np.zeros((n_queries, k), dtype=bool)
     hits[query[hit], place[hit]] = True
-    return hits, np.bincount(rel_keys % max(n_queries, 1), minlength=n_queries)
-
-
-def _flatten(lists: Any, k: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, place and id of every element of ``lists``, each list cut after ``k``."""
-    if isinstance(lists, np.ndarray) and lists.ndim == 2:
-        cut = lists[:, :k]
-        query, place = np.indices(cut.shape).reshape(2, -1)
-        return query, place, cut.ravel()
-    rows = [list(row)[:k] for row in lists]
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    query = np.repeat(np.arange(len(rows)), lengths)
-    place = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return query, place, _object_array(item for row in rows for item in row)
-
-
-def _object_array(ids: Iterable[Hashable]) -> np.ndarray:
-    """1-d array of ids, whatever they are (a tuple is one id, not a row)."""
-    return np.fromiter(ids, dtype=object)
-
-
-def _summary(values: np.ndarray, counts: np.ndarray, vector: bool) -> Any:
-    """Per-user values, NaN where ``counts`` is 0; or their mean over the others."""
-    defined = counts > 0
-    if vector:
-        return np.where(defined, values, np.nan)
-    return float(values[defined].mean()) if defined.any() else float("nan")
+    return hits, np.bincount(rel_keys // n_items, minlength=n_queries)

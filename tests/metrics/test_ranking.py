@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    label_ranking_average_precision_score,
+    ndcg_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from sklearn_recft.metrics import (
     grouped_roc_auc_score,
@@ -26,6 +34,15 @@ ids = st.one_of(
 queries = st.lists(
     st.tuples(st.lists(ids, max_size=5), st.lists(ids, max_size=9)), min_size=1, max_size=6
 )
+
+
+def slow_mean(values):
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
+def assert_same(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def brute_force(metric, relevant, recommended, k):
@@ -54,24 +71,74 @@ def brute_force(metric, relevant, recommended, k):
 def test_equals_brute_force(metric, queries, k):
     relevant, recommended = map(list, zip(*queries, strict=True))
     expected = np.array([brute_force(metric, *query, k) for query in queries])
-    vector = metric(relevant, recommended, k=k, per_user=True)
-    np.testing.assert_allclose(vector, expected, atol=1e-12)
+    assert_same(metric(relevant, recommended, k=k, per_user=True), expected)
     mean = metric(relevant, recommended, k=k)
     assert isinstance(mean, float)
-    if np.isnan(expected).all():
-        assert math.isnan(mean)
-    else:
-        assert mean == pytest.approx(np.nanmean(expected))
+    assert_same(mean, slow_mean(expected))
 
 
-def test_ndcg_equals_scikit_learn():
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("shape", ["ragged arrays", "ragged lists", "square array"])
+def test_random_inputs_equal_brute_force(metric, shape):
+    # Full, short and empty lists with repeats; many, few and no relevant items, with repeats.
+    rng = np.random.default_rng(0)
+    relevant = [rng.integers(0, 25, n) for n in rng.integers(0, 15, 700)]
+    recommended = [rng.integers(0, 30, n) for n in rng.integers(0, 13, 700)]
+    if shape == "square array":
+        recommended = rng.integers(0, 30, (700, 12))
+    elif shape == "ragged lists":
+        relevant = [set(row.tolist()) for row in relevant]
+        recommended = [row.tolist() for row in recommended]
+    expected = [
+        brute_force(metric, list(map(int, one)), list(map(int, other)), 10)
+        for one, other in zip(relevant, recommended, strict=True)
+    ]
+    assert np.isnan(expected).any()
+    assert_same(metric(relevant, recommended, per_user=True), expected)
+    assert_same(metric(relevant, recommended), slow_mean(expected))
+
+
+@pytest.fixture
+def full_rankings():
+    """Relevance and scores without ties, (40, 30), and the same as collections and lists."""
     rng = np.random.default_rng(0)
     truth = rng.random((40, 30)) < 0.2
     truth[:, 0] = True
     scores = rng.permuted(np.tile(np.arange(30.0), (40, 1)), axis=1)
-    lists = np.argsort(-scores, axis=1)
-    relevant = [np.flatnonzero(row) for row in truth]
-    assert ndcg_at_k(relevant, lists, k=7) == pytest.approx(ndcg_score(truth, scores, k=7))
+    return truth, scores, [np.flatnonzero(row) for row in truth], np.argsort(-scores, axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 7, 30])
+def test_ndcg_equals_scikit_learn(full_rankings, k):
+    truth, scores, relevant, lists = full_rankings
+    assert_same(ndcg_at_k(relevant, lists, k=k), ndcg_score(truth, scores, k=k))
+
+
+def test_map_of_full_lists_equals_scikit_learn(full_rankings):
+    truth, scores, relevant, lists = full_rankings
+    expected = [average_precision_score(*pair) for pair in zip(truth, scores, strict=True)]
+    assert_same(map_at_k(relevant, lists, k=30, per_user=True), expected)
+
+
+def test_one_relevant_item_equals_scikit_learn(full_rankings):
+    _, scores, _, lists = full_rankings
+    taken = np.random.default_rng(1).integers(0, 30, 40)
+    relevant, one_hot = taken[:, None], np.eye(30, dtype=int)[taken]
+    assert_same(
+        mrr_at_k(relevant, lists, k=30), label_ranking_average_precision_score(one_hot, scores)
+    )
+    for metric in (hit_rate_at_k, recall_at_k):
+        expected = top_k_accuracy_score(taken, scores, k=5, labels=np.arange(30))
+        assert_same(metric(relevant, lists, k=5), expected)
+
+
+def test_precision_and_recall_equal_scikit_learn(full_rankings):
+    truth, scores, relevant, lists = full_rankings
+    guess = scores >= 30 - 6  # the first six places, as labels
+    precision = precision_score(truth, guess, average="samples")
+    recall = recall_score(truth, guess, average="samples")
+    assert_same(precision_at_k(relevant, lists, k=6), precision)
+    assert_same(recall_at_k(relevant, lists, k=6), recall)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -101,6 +168,28 @@ def test_bad_arguments(metric):
         metric([[1]], [[1]], k=0)
     with pytest.raises(ValueError, match="relevant has 2 queries and recommended has 1"):
         metric([[1], [2]], [[1]])
+    with pytest.raises(
+        ValueError, match=r"recommended must hold .* type str; .* write \[\[...\]\]"
+    ):
+        metric([["tea"], ["milk"]], ["tea", "milk"])
+    with pytest.raises(ValueError, match="relevant must hold one collection"):
+        metric(["tea", "milk"], [["tea"], ["milk"]])
+    with pytest.raises(ValueError, match="type int"):
+        metric([1, 2], [[1], [2]])
+    with pytest.raises(ValueError, match="recommended holds arrays that are not 1-d"):
+        metric([[1], [2]], (np.ones((2, 2)), np.ones((2, 2))))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_lists_of_unlike_types_keep_their_ids(metric):
+    # What a scorer gets where one user has nothing left: an empty list of another type.
+    relevant = [{1, 2}, {3}, {"3"}]
+    mixed = [np.array([2, 1]), np.empty(0, dtype=object), np.array(["3", "1"])]
+    same = [[2, 1], [], ["3", "1"]]
+    vector = metric(relevant, mixed, k=2, per_user=True)
+    np.testing.assert_array_equal(vector, metric(relevant, same, k=2, per_user=True))
+    assert vector[2] > 0
+    np.testing.assert_array_equal(vector[:2], metric(relevant[:2], mixed[:2], k=2, per_user=True))
 
 
 rows = st.lists(
@@ -120,13 +209,8 @@ def test_grouped_auc_equals_scikit_learn_group_by_group(rows):
         both = len(set(truth[mine].tolist())) == 2
         expected.append(roc_auc_score(truth[mine], scores[mine]) if both else math.nan)
     vector = grouped_roc_auc_score(truth, scores, groups, per_group=True)
-    np.testing.assert_allclose(vector, expected, atol=1e-12)
-    mean = grouped_roc_auc_score(truth, scores, groups)
-    assert (
-        math.isnan(mean)
-        if np.isnan(expected).all()
-        else (mean == pytest.approx(np.nanmean(expected)))
-    )
+    assert_same(vector, expected)
+    assert_same(grouped_roc_auc_score(truth, scores, groups), slow_mean(expected))
 
 
 def test_grouped_auc_at_scale():
@@ -136,7 +220,24 @@ def test_grouped_auc_at_scale():
     vector = grouped_roc_auc_score(truth, scores, groups, per_group=True)
     order = list(dict.fromkeys(groups.tolist()))
     expected = [roc_auc_score(truth[groups == g], scores[groups == g]) for g in order]
-    np.testing.assert_allclose(vector, expected)
+    assert_same(vector, expected)
+
+
+def test_grouped_auc_equals_counting_of_pairs():
+    rng = np.random.default_rng(2)
+    groups, truth = rng.integers(0, 30, 600).tolist(), rng.integers(0, 2, 600).tolist()
+    scores = rng.integers(0, 6, 600).tolist()  # many ties
+    expected = []
+    for group in dict.fromkeys(groups):
+        mine = [j for j, own in enumerate(groups) if own == group]
+        won = [
+            (scores[i] > scores[j]) + (scores[i] == scores[j]) / 2
+            for i in mine
+            for j in mine
+            if truth[i] > truth[j]
+        ]
+        expected.append(sum(won) / len(won) if won else math.nan)
+    assert_same(grouped_roc_auc_score(truth, scores, groups, per_group=True), expected)
 
 
 def test_grouped_auc_bad_arguments():
