@@ -61,18 +61,26 @@ def _methods(cls, name):
     return lines
 
 
+def room_table(room):
+    """Return the table of the public names of a room, each beside what it says of itself."""
+    lines = [f".. currentmodule:: {room}", "", ".. autosummary::", "   :nosignatures:", ""]
+    return [*lines, *(f"   {name}" for name in public_names(room)), ""]
+
+
+def room_page(room):
+    """Return the page of a room, under which the pages of its names hang."""
+    title, summary = ROOMS[room], inspect.getdoc(importlib.import_module(room)).splitlines()[0]
+    lines = [title, "=" * len(title), "", f"``{room}``: {summary}", "", *room_table(room)]
+    lines += [".. toctree::", "   :hidden:", ""]
+    return "\n".join([*lines, *(f"   {room}.{name}" for name in public_names(room)), ""])
+
+
 def index_page():
     """Return the page that lists every public name under its room."""
-    lines = ["API reference", "=============", ""]
+    lines = ["API reference", "=============", "", ".. toctree::", "   :hidden:", ""]
+    lines += [f"   {room}" for room in ROOMS]
     for room, title in ROOMS.items():
-        summary = inspect.getdoc(importlib.import_module(room)).splitlines()[0]
-        names = public_names(room)
-        lines += [title, "-" * len(title), "", f"``{room}``: {summary}", ""]
-        lines += [f".. currentmodule:: {room}", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {name}" for name in names]
-        lines += ["", ".. toctree::", "   :hidden:", ""]
-        lines += [f"   {room}.{name}" for name in names]
-        lines += [""]
+        lines += ["", title, "-" * len(title), "", *room_table(room)]
     return "\n".join(lines)
 
 
@@ -80,6 +88,7 @@ def reference_pages():
     """Return every page of the reference: file name to content."""
     pages = {"index.rst": index_page()}
     for room in ROOMS:
+        pages[f"{room}.rst"] = room_page(room)
         for name in public_names(room):
             pages[f"{room}.{name}.rst"] = object_page(room, name)
     return pages

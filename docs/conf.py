@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _api import write_reference  # noqa: E402
+from docutils import nodes  # noqa: E402
 
 import sklearn_recft  # noqa: E402
 
@@ -25,9 +26,17 @@ def escape_fitted_names(app, what, name, thing, options, lines):
             lines[i] = re.sub(r"(?<=\w)_(?=[,) ])", r"\\_", line)
 
 
+def unlink_addresses(app, doctree):
+    """Keep `NDCG@10` from being read as the address of someone's post box."""
+    for node in list(doctree.findall(nodes.reference)):
+        if node.get("refuri", "").startswith("mailto:"):
+            node.replace_self(nodes.Text(node.astext()))
+
+
 def setup(app):
-    """Read docstrings before numpydoc does."""
+    """Read docstrings before numpydoc does, and pages before they are written."""
     app.connect("autodoc-process-docstring", escape_fitted_names, priority=100)
+    app.connect("doctree-read", unlink_addresses)
 
 
 project = "sklearn_recft"
