@@ -1,0 +1,203 @@
+"""Every model of the leaderboard and what may be tried for it: one table, one budget.
+
+A grid with no more combinations than the budget is tried whole. From a larger one a seeded random
+design is drawn that tries every value of every parameter about equally often.
+"""
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+BUDGET = 12
+OURS = "sklearn-recft"
+FADING = [None, 7, 30, 90, 365]  # half-lives, days
+REG = [3, 10, 30, 100, 200, 300, 500, 1000, 2000, 5000, 10000, 30000]
+NEIGHBOURS = [2, 3, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 2000]
+FACTORS = [8, 16, 32, 64, 128, 256]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who, by which function of `_leaderboard_peers`, with which parameters."""
+
+    library: str
+    name: str
+    fit: str
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    stochastic: bool = False
+    listed: tuple[dict[str, Any], ...] = ()  # settings written out, where a grid will not do
+
+
+MODELS = (
+    Model(OURS, "Popularity", "ours_popularity"),
+    Model(
+        OURS, "Popularity, recent", "ours_popularity",
+        listed=(
+            *({"window": days} for days in (1, 3, 7, 14, 30, 90)),
+            *({"half_life": days} for days in (0.5, 1, 3, 7, 14, 30)),
+        ),
+    ),
+    Model(
+        OURS, "IncrementalMF, bpr", "ours_mf",
+        {"n_factors": FACTORS, "max_epochs": [2, 5, 10, 20, 40, 80], "half_life": FADING},
+        stochastic=True,
+    ),
+    Model(
+        OURS, "ItemKNN", "ours_knn",
+        {
+            "n_neighbors": [10, 20, 50, 100, 200, 500], "weighting": ["cosine", "bm25"],
+            "shrinkage": [0, 10, 50, 100], "half_life": FADING,
+        },
+    ),
+    Model(OURS, "EASE", "ours_ease", {"reg": REG, "half_life": FADING}),
+    Model(
+        OURS, "ALS", "ours_als",
+        {
+            "n_factors": FACTORS, "reg": [0.001, 0.01, 0.1, 1, 10], "alpha": [1, 3, 10, 30],
+            "max_epochs": [10, 20], "half_life": FADING,
+        },
+        stochastic=True,
+    ),
+    Model(
+        "implicit", "ALS", "implicit_als",
+        {
+            "factors": FACTORS, "regularization": [0.01, 0.1, 1, 10, 30, 100],
+            "alpha": [0.3, 1, 3, 10, 30], "iterations": [10, 20],
+        },
+        stochastic=True,
+    ),
+    Model(
+        "implicit", "BPR", "implicit_bpr",
+        {
+            "factors": FACTORS, "learning_rate": [0.001, 0.003, 0.01, 0.03, 0.1],
+            "regularization": [0.001, 0.01, 0.03, 0.1, 0.3], "iterations": [20, 50, 100, 200],
+        },
+        stochastic=True,
+    ),
+    Model("implicit", "ItemKNN, cosine", "implicit_cosine", {"K": NEIGHBOURS}),
+    Model("implicit", "ItemKNN, TF-IDF", "implicit_tfidf", {"K": NEIGHBOURS}),
+    Model(
+        "implicit", "ItemKNN, BM25", "implicit_bm25",
+        {
+            "K": [20, 50, 100, 200, 500, 1000], "K1": [0.3, 1.2, 5, 20, 100, 500],
+            "B": [0, 0.25, 0.5, 0.75],
+        },
+    ),
+    Model(
+        "lenskit", "ItemKNN, implicit", "lenskit_knn",
+        {"max_nbrs": [5, 10, 20, 50, 100, 200, 500], "min_sim": [1e-6, 1e-3, 1e-2, 3e-2]},
+    ),
+    Model(
+        "lenskit", "ImplicitMF", "lenskit_als",
+        {
+            "embedding_size": FACTORS, "regularization": [0.1, 1, 10, 30, 100, 300],
+            "weight": [0.3, 1, 3, 10, 40], "epochs": [10, 20],
+        },
+        stochastic=True,
+    ),
+    Model("lenskit", "EASE", "lenskit_ease", {"regularization": REG}),
+    Model(
+        "cornac", "BPR", "cornac_bpr",
+        {
+            "k": FACTORS, "learning_rate": [0.001, 0.003, 0.01, 0.03, 0.1],
+            "lambda_reg": [0.0003, 0.001, 0.003, 0.01, 0.03], "max_iter": [20, 50, 100, 200],
+        },
+        stochastic=True,
+    ),
+    Model("cornac", "EASE", "cornac_ease", {"lamb": REG, "posB": [True, False]}),
+    Model(
+        "rectools", "Popular, recent", "rectools_popular",
+        {"days": [1, 2, 3, 5, 7, 14, 21, 30, 60, 90, 180, 365]},
+    ),
+    Model("rectools", "EASE", "rectools_ease", {"regularization": REG}),
+    Model("rectools", "ItemKNN, TF-IDF", "rectools_knn", {"K": NEIGHBOURS}),
+    Model(
+        "rectools", "PureSVD", "rectools_svd",
+        {"factors": [2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]},
+    ),
+    Model("skrecsys", "EASE", "skrecsys_ease", {"l2_reg": REG}),
+    Model(
+        "skrecsys", "SLIM", "skrecsys_slim",
+        {
+            "alpha": [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1], "l1_ratio": [0.003, 0.01, 0.03, 0.1],
+            "n_neighbors": [100, 300, 1000],
+        },
+    ),
+    Model(
+        "skrecsys", "RP3beta", "skrecsys_rp3beta",
+        {
+            "n_neighbors": [50, 100, 200, 500, 1000], "alpha": [0.1, 0.3, 0.6, 1.0, 1.4],
+            "beta": [0, 0.1, 0.2, 0.4, 0.6],
+        },
+    ),
+    Model(
+        "skrecsys", "ItemKNN", "skrecsys_knn",
+        {"n_neighbors": [10, 20, 50, 100, 200, 500, 1000], "shrink": [0, 10, 50, 100, 300, 1000]},
+    ),
+    Model(
+        "skrecsys", "BM25", "skrecsys_bm25",
+        {
+            "n_neighbors": [20, 50, 100, 200, 500, 1000], "k1": [0.3, 1.2, 5, 20, 100, 500],
+            "b": [0, 0.25, 0.5, 0.75],
+        },
+    ),
+    Model(
+        "skrecsys", "BPR", "skrecsys_bpr",
+        {
+            "n_factors": FACTORS, "learning_rate": [0.003, 0.01, 0.03, 0.1],
+            "regularization": [0.001, 0.003, 0.01, 0.03, 0.1], "max_iter": [50, 100, 200],
+        },
+        stochastic=True,
+    ),
+    Model(
+        "irspack", "iALS", "irspack_ials",
+        {
+            "n_components": FACTORS, "alpha0": [0.03, 0.1, 0.3, 1],
+            "reg": [0.001, 0.003, 0.01, 0.03, 0.1], "train_epochs": [8, 16],
+        },
+        stochastic=True,
+    ),
+)  # fmt: skip
+
+
+def settings(model: Model, repeating: bool) -> list[dict[str, Any]]:
+    """List what is tried, at most `BUDGET` settings, the same ones at every call.
+
+    Where pairs repeat (``repeating``), a model may also learn every pair ``once``.
+    """
+    if model.listed:
+        return [dict(setting) for setting in model.listed[:BUDGET]]
+    grid = model.grid | {"once": [False, True]} if repeating and model.grid else model.grid
+    whole = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    if len(whole) <= BUDGET:
+        return whole
+    rng = np.random.default_rng(0)
+    drawn: list[dict[str, Any]] = []
+    while len(drawn) < BUDGET:
+        # A column for each parameter: its values dealt in rounds, each round shuffled.
+        columns = []
+        for values in grid.values():
+            rounds = -(-BUDGET // len(values))
+            dealt = np.concatenate([rng.permutation(len(values)) for _ in range(rounds)])[:BUDGET]
+            columns.append([values[place] for place in rng.permutation(dealt)])
+        for values in zip(*columns, strict=True):
+            setting = dict(zip(grid, values, strict=True))
+            if setting not in drawn and len(drawn) < BUDGET:
+                drawn.append(setting)
+    return drawn
+
+
+def at_edge(chosen: dict[str, Any], tried: list[dict[str, Any]]) -> list[str]:
+    """Name the numeric parameters of which the smallest or largest value tried was chosen.
+
+    Two values are no range, and None and 0 are no edges: they mean off, nothing lies beyond.
+    """
+    names = []
+    for name, value in chosen.items():
+        values = {setting[name] for setting in tried if name in setting}
+        numbers = sorted(v for v in values if type(v) in (int, float))
+        if value and len(numbers) > 2 and value in (numbers[0], numbers[-1]):
+            names.append(name)
+    return names

@@ -1,0 +1,79 @@
+"""Fit and list in a process of its own, in whatever environment the library lives in.
+
+    python _leaderboard_worker.py FOLDER
+
+The folder holds `job.json` and `log.npz`: events to learn and users to ask, never anything that is
+tested. Every run writes its lists (`0.npz`) and then its seconds (`0.json`) as soon as it is done,
+so that a process that is stopped loses one run only.
+"""
+
+import importlib.metadata
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _leaderboard_peers as peers
+import numpy as np
+from _leaderboard_log import Log
+
+WARM_UP = 5000  # events
+
+
+def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: int):
+    """Fit a setting, list for ``users``; return raw ids, which of them count, and seconds."""
+    setting = dict(setting)
+    start = time.perf_counter()
+    if setting.pop("once", False):
+        log = log.once()
+    lists = getattr(peers, job["fit"])(log, seed, **setting)
+    fitted = time.perf_counter()
+    codes = np.full((len(users), job["k"]), -1, np.int64)
+    found = np.asarray(lists(users, job["k"]), dtype=np.int64)
+    codes[:, : found.shape[1]] = found
+    seconds = {"fit_s": fitted - start, "recommend_s": time.perf_counter() - fitted}
+    return log.item_ids[codes.clip(min=0)], codes >= 0, seconds
+
+
+def told(job: dict[str, Any], log: Log, users: np.ndarray, one: dict, folder: Path, n: int):
+    """Run once; what goes wrong in a library is told, not raised."""
+    try:
+        items, valid, seconds = run(job, log, users, one["setting"], one["seed"])
+    except ImportError as error:
+        return {"absent": str(error)}
+    except Exception as error:  # a library's failure is a line of the table
+        return {"failed": f"{type(error).__name__}: {error}"[:300]}
+    np.savez(folder / f"{n}.npz", items=items, valid=valid)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**{key: round(s, 4) for key, s in seconds.items()}, "peak_mib": round(peak)}
+
+
+def version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "source tree"
+
+
+def main(folder: Path) -> None:
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    with np.load(folder / "log.npz") as saved:
+        events = (saved["user"], saved["item"], saved["time"])
+        log = Log.of(*events, job["exclude_seen"], job["threads"])
+        users = np.searchsorted(log.user_ids, saved["queries"])
+    if job["warm_up"]:  # imports, compilation and thread pools are off the clock
+        small = log.take(slice(0, WARM_UP))
+        someone = np.arange(min(100, len(small.user_ids)))
+        told(job | {"k": 1}, small, someone, job["runs"][0], folder, -1)
+    head = {"version": version(job["library"]), "python": sys.version.split()[0]}
+    for n, one in enumerate(job["runs"]):
+        answer = told(job, log, users, one, folder, n)
+        done = folder / f"{n}.part"
+        done.write_text(json.dumps(head | answer), encoding="utf-8")
+        done.rename(folder / f"{n}.json")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
