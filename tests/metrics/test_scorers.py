@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_recft import PopularityRecommender
+from sklearn_recft import PopularityRecommender, metrics
 from sklearn_recft.metrics import make_ranking_scorer, ndcg_at_k, recall_at_k
 
 METRICS = ["ndcg", "recall", "precision", "hit_rate", "mrr", "map"]
@@ -124,6 +124,35 @@ def test_a_query_has_the_first_time_and_context_and_never_the_item(frame):
     assert isinstance(model.asked, frame)
     asked = {name: list(model.asked[name]) for name in model.asked.columns}
     assert asked == {"user_id": ["ann", "bob"], "timestamp": [7.0, 5.0], "hour": [0.7, 0.5]}
+
+
+def test_feedback_does_not_decide_when_a_list_is_asked_for():
+    model = InOrder().fit([["eve", "tea"]])
+    X = [["ann", "tea", 9.0], ["bob", "tea", 5.0], ["ann", "milk", 7.0], ["cem", "tea", 1.0]]
+    make_ranking_scorer(k=1)(model, X, [1, 1, 0, 0])
+    assert model.asked.tolist() == [["ann", 7.0], ["bob", 5.0]]
+    # A row of weight 0 is as if it were not there.
+    make_ranking_scorer(k=1)(model, X, [1, 1, 0, 0], sample_weight=[1, 1, 0, 1])
+    assert model.asked.tolist() == [["ann", 9.0], ["bob", 5.0]]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("answer", ["lists", "array", "lists and scores", "arrays"])
+def test_anything_with_recommend_will_do(metric, answer):
+    """No base class, no ids, no scores: two users, so that a pair is not taken for two arrays."""
+
+    class Stranger:
+        def recommend(self, X, *, n_recommendations, candidates, exclude_seen):
+            assert candidates is None
+            assert exclude_seen is True
+            items = [["rice", "tea", "milk"][:n_recommendations]] * len(X)
+            items = items if answer.startswith("lists") else np.array(items)
+            return items if answer in ("lists", "array") else (items, np.zeros((len(X), 3)))
+
+    X = [["ann", "tea"], ["bob", "milk"], ["bob", "salt"]]
+    lists = [["rice", "tea", "milk"]] * 2
+    expected = getattr(metrics, f"{metric}_at_k")([["tea"], ["milk", "salt"]], lists, k=3)
+    assert make_ranking_scorer(metric, k=3)(Stranger(), X) == pytest.approx(expected)
 
 
 def test_queries_of_arrays_and_of_plain_pairs():
