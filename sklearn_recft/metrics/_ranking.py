@@ -281,7 +281,7 @@ def _hits(relevant: Lists, recommended: Any, k: int) -> tuple[np.ndarray, np.nda
     known = np.flatnonzero(codes >= 0)
     keys = query[known] * n_items + codes[known]
     found = np.searchsorted(rel_keys, keys)
-    found[found == len(rel_keys)] = 0
+    found[found == len(rel_keys)] = 0  # larger than all: equal to none, whichever it is held to
     hit = rel_keys[found] == keys
     _, first = np.unique(keys[hit], return_index=True)
     hit = known[hit][first]

@@ -18,7 +18,7 @@ from sklearn_recft.metrics import (
 ids = st.one_of(
     st.integers(-3, 6), st.sampled_from("abc"), st.tuples(st.integers(0, 1), st.integers(0, 1))
 )
-shares = st.sampled_from([0.0, 0.001, 0.25, 0.3, 0.7, 1.0])
+shares = st.sampled_from([0.0, 0.05, 0.25, 0.3, 0.7, 1.0])
 tables = st.dictionaries(ids, shares, min_size=1).filter(lambda table: any(table.values()))
 queries = st.lists(st.tuples(st.lists(ids, max_size=5), st.lists(ids, max_size=9)), max_size=6)
 
@@ -53,8 +53,8 @@ def slow_lift(table, profiles, recommended, k):
     return vector, (slow_mean(listed) - slow_mean(own)) / slow_mean(own)
 
 
-def assert_same(found, expected, scale=1.0):
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
+def assert_same(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 @given(table=tables, queries=queries, k=st.integers(1, 8))
@@ -67,13 +67,10 @@ def test_equal_loops(table, queries, k):
         assert isinstance(mean, float)
         assert_same(mean, slow_mean(expected))
     vector, number = slow_lift(table, profiles, recommended, k)
-    # A profile of share 0.001 gives lifts near 1000: the same digits, counted from there.
-    assert_same(
-        popularity_lift_at_k(table, profiles, recommended, k=k, per_user=True), vector, 1000
-    )
+    assert_same(popularity_lift_at_k(table, profiles, recommended, k=k, per_user=True), vector)
     lift = popularity_lift_at_k(table, profiles, recommended, k=k)
     assert isinstance(lift, float)
-    assert_same(lift, number, 1000)
+    assert_same(lift, number)
 
 
 def random_case(seed, n_queries=700):
