@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 # Public rooms in the order of the reference, and what their section is called.
@@ -61,16 +62,25 @@ def _methods(cls, name):
     return lines
 
 
+def summary(thing):
+    """Return the first paragraph of a docstring as one line, without marks of footnotes."""
+    first = inspect.getdoc(thing).split("\n\n")[0]
+    return re.sub(r"\s*\[\d+\]_", "", " ".join(first.split()))
+
+
 def room_table(room):
     """Return the table of the public names of a room, each beside what it says of itself."""
-    lines = [f".. currentmodule:: {room}", "", ".. autosummary::", "   :nosignatures:", ""]
-    return [*lines, *(f"   {name}" for name in public_names(room)), ""]
+    module = importlib.import_module(room)
+    lines = [f".. currentmodule:: {room}", "", ".. list-table::", "   :widths: 35 65", ""]
+    for name in public_names(room):
+        lines += [f"   * - :obj:`{name}`", f"     - {summary(getattr(module, name))}"]
+    return [*lines, ""]
 
 
 def room_page(room):
     """Return the page of a room, under which the pages of its names hang."""
-    title, summary = ROOMS[room], inspect.getdoc(importlib.import_module(room)).splitlines()[0]
-    lines = [title, "=" * len(title), "", f"``{room}``: {summary}", "", *room_table(room)]
+    title, said = ROOMS[room], summary(importlib.import_module(room))
+    lines = [title, "=" * len(title), "", f"``{room}``: {said}", "", *room_table(room)]
     lines += [".. toctree::", "   :hidden:", ""]
     return "\n".join([*lines, *(f"   {room}.{name}" for name in public_names(room)), ""])
 

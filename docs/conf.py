@@ -45,7 +45,6 @@ version = release = sklearn_recft.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "numpydoc",
@@ -57,7 +56,6 @@ source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 default_role = "literal"
 
 autodoc_typehints = "none"
-autosummary_generate = False
 numpydoc_show_class_members = False
 myst_heading_anchors = 3
 
@@ -72,7 +70,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "min_reported_time": 1,
     "remove_config_comments": True,
-    "plot_gallery": "True",
+    "within_subsection_order": "FileNameSortKey",
 }
 
 html_theme = "pydata_sphinx_theme"

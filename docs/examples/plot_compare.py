@@ -2,10 +2,11 @@
 Compare recommenders
 ====================
 
-Is one model better than another, or was it luck? ``compare_recommenders`` fits all of them on the
-same rows, asks for the same users' lists, and gives for each metric the difference to a baseline
-with an interval over users. Next to quality stand coverage, seconds and memory, which a decision
-needs as much.
+Is one model better than another, or was it luck?
+:func:`~sklearn_recft.model_selection.compare_recommenders` fits all of them on the same rows,
+asks for the same users' lists, and gives for each metric the difference to a baseline with an
+interval over users. Next to quality stand coverage, seconds and memory, which a decision needs as
+much.
 
 The log is MovieLens 100K: the last 10 % of its time line judge, every rating is a positive, lists
 hold the whole catalogue but what the user met before.
@@ -16,6 +17,8 @@ import pandas as pd
 
 from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.datasets import fetch_movielens, make_interactions
+from sklearn_recft.inspection import RecommenderComparisonDisplay
+from sklearn_recft.metrics import metric_by_group
 from sklearn_recft.model_selection import TemporalSplit, compare_recommenders
 
 try:
@@ -23,31 +26,38 @@ try:
 except OSError:  # no copy at hand
     X, _ = make_interactions(500, 500, 50_000, drift="gradual", random_state=0, return_X_y=True)
 
-result = compare_recommenders(
-    {
-        "popularity": PopularityRecommender(),
-        "popularity, 30 days": PopularityRecommender(window=30),
-        "factors": IncrementalMFRecommender(loss="bpr", random_state=0),
-    },
-    X,
-    cv=TemporalSplit(1, test_size=0.1),
-    scoring=("ndcg", "recall"),
-    random_state=0,
-)
-print(result)
-
-# %%
-# The same as a frame, a row for each estimator:
-
+cv = TemporalSplit(1, test_size=0.1)
+models = {
+    "popularity": PopularityRecommender(),
+    "popularity, 30 days": PopularityRecommender(window=30),
+    "factors": IncrementalMFRecommender(loss="bpr", random_state=0),
+}
+# Compiled on first use: done beforehand, so that the seconds below are those of the models.
+compare_recommenders(models, X[:1000], cv=cv, measure_memory=False)
+result = compare_recommenders(models, X, cv=cv, scoring=("ndcg", "recall"), random_state=0)
 pd.DataFrame(result.table).set_index("estimator").T.round(4)
 
 # %%
-# User by user
-# ------------
+# Is it luck?
+# -----------
 #
-# The mean hides whom a model serves. ``per_user`` holds the value of each metric for every list:
+# The intervals resample users, the same for both models, so what makes a user easy or hard
+# cancels. An interval that does not touch 0 is a difference that other users would most likely
+# show as well.
 
-of = result.per_user["ndcg@10"]
-better = np.mean(of["factors"] > of["popularity"])
-worse = np.mean(of["factors"] < of["popularity"])
-print(f"factors against popularity: better for {better:.0%} of users, worse for {worse:.0%}")
+display = RecommenderComparisonDisplay.from_results(result, metric="ndcg@10")
+
+# %%
+# For whom?
+# ---------
+#
+# The mean hides whom a model serves. ``per_user`` holds the value of each metric for every list,
+# and :func:`~sklearn_recft.metrics.metric_by_group` takes means in groups. Here: users whom
+# training has met, and users it has not.
+
+[(train, _)] = cv.split(X)
+known = np.isin(result.user_ids, X[train, 0])
+for name, values in result.per_user["ndcg@10"].items():
+    found = metric_by_group(values, np.where(known, "known", "new"))
+    for group, mean, size in zip(found.groups, found.means, found.sizes, strict=True):
+        print(f"{name:>20}: NDCG@10 {mean:.3f} over {size} {group} users")

@@ -9,6 +9,7 @@ over the whole catalogue but what the user met in training. :doc:`/guide/leakage
 of MovieLens 1M.
 """
 
+import textwrap
 import warnings
 
 import matplotlib.pyplot as plt
@@ -48,7 +49,7 @@ with warnings.catch_warnings(record=True) as caught:
         )
         ndcg[name] = {row["estimator"]: row["ndcg@10"] for row in result.table}
 print(len(caught), caught[0].category.__name__)
-print(caught[0].message)
+print(textwrap.fill(str(caught[0].message), 88))
 
 # %%
 # The order turns round

@@ -24,6 +24,9 @@ except OSError:  # no copy at hand
 order = np.argsort(X[:, 2], kind="stable")  # rows of the same second stay in their order
 X, y = X[order], y[order]
 model = IncrementalMFRecommender(random_state=0)
+# Compiled on first use: done beforehand, so that the seconds below are those of learning.
+prequential_score(model, X[:200], y[:200], warm_up=0.5, chunk_size=50)
+prequential_score(model, X[:200], y[:200], warm_up=0.5, chunk_size=1)
 
 # %%
 # Weeks as they come
