@@ -59,6 +59,6 @@ ax.grid(visible=True, alpha=0.3)
 _ = ax.legend()
 
 # %%
-# Three days win in both parts: by a hair in validation, the four weeks that follow the busiest month
-# of the log, clearly in the test, which starts after the holidays and lasts two years. With months
-# or more the list is that of all times.
+# Three days win in both parts: by a hair in validation, the four weeks that follow the busiest
+# month of the log, clearly in the test, which starts after the holidays and lasts two years. With
+# months or more the list is that of all times.
