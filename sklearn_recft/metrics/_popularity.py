@@ -104,8 +104,8 @@ def novelty_at_k(
             "their number."
         )
     rarest = shares[shares > 0].min()
-    bits = -np.log2(np.where(shares > 0, shares, rarest))
-    means, n_shown = _means(items, bits, -np.log2(rarest), recommended, "recommended", k)
+    bits = np.abs(np.log2(np.where(shares > 0, shares, rarest)))
+    means, n_shown = _means(items, bits, bits.max(), recommended, "recommended", k)
     return mean_of_defined(means, n_shown, per_user)
 
 
