@@ -150,6 +150,7 @@ class RecommenderComparisonDisplay:
         ax.set_yticks(range(n), self.names)
         ax.set_ylim(n - 0.5, -0.5)
         ax.set_xlabel(f"{self.metric or 'Score'}, difference to {self.baseline or 'the baseline'}")
+        ax.locator_params(axis="x", nbins=7)
         ax.grid(visible=True, axis="x", alpha=0.3)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from sklearn.utils import (
 from tqdm import tqdm
 
 from sklearn_recft.interactions import items_of, times_or_none, users_of
+from sklearn_recft.metrics import catalogue_coverage_at_k
 from sklearn_recft.metrics._scorers import (
     RANKING_METRICS,
     recommend_up_to,
@@ -32,11 +31,10 @@ from sklearn_recft.metrics._scorers import (
     top_k_task,
 )
 from sklearn_recft.model_selection._comparison import ENDS, RecommenderComparison, differences
+from sklearn_recft.model_selection._memory import peak_mib, pickled_mib
 from sklearn_recft.model_selection._split import TemporalSplit
 from sklearn_recft.model_selection._time_order import warn_of_late_rows
 from sklearn_recft.vocabulary import Vocabulary
-
-_MIB = 2.0**20
 
 
 def compare_recommenders(
@@ -242,8 +240,9 @@ class _Protocol:
 class _Task:
     """One split and what would be right on it, the same for every estimator.
 
-    ``rows`` are the relevant rows of ``X_test``, ``group`` the query that each belongs to, and
-    ``user_ids`` whom the queries are about.
+    ``rows`` are the relevant rows of ``X_test``, ``group`` the query that each belongs to,
+    ``user_ids`` whom the queries are about, and ``catalogue`` the distinct items of the train
+    rows.
     """
 
     split: int
@@ -253,7 +252,7 @@ class _Task:
     rows: np.ndarray
     group: np.ndarray
     user_ids: np.ndarray
-    n_items: int
+    catalogue: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -271,10 +270,11 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
     check_consistent_length(X, y)
     cv = TemporalSplit(1, test_size=0.1) if cv is None else check_cv(cv)
     splits = [(np.asarray(train), np.asarray(test)) for train, test in cv.split(X, y)]
-    user_ids, item_ids, times = users_of(X), items_of(X), times_or_none(X)
+    user_ids, times = users_of(X), times_or_none(X)
     if times is not None:
         warn_of_late_rows(splits, user_ids, times, stacklevel=4)
-    codes = Vocabulary().extend(user_ids)
+    codes, items = Vocabulary().extend(user_ids), Vocabulary()
+    item_codes = items.extend(items_of(X))
     relevant = relevant_rows(X, y, threshold)
     tasks = []
     for split, (train, test) in enumerate(splits):
@@ -301,7 +301,7 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
                 rows=rows,
                 group=group,
                 user_ids=asked.ids,
-                n_items=len(set(item_ids[train].tolist())),
+                catalogue=items.ids[np.unique(item_codes[train])],
             )
         )
     return tasks
@@ -325,15 +325,21 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
         metric: np.asarray(judge(relevant, lists, k=k, per_user=True))
         for metric, judge in protocol.metrics.items()
     }
-    shown = {item for found in lists for item in found.tolist()}
     costs = {
-        f"coverage@{k}": len(shown) / task.n_items,
+        f"coverage@{k}": catalogue_coverage_at_k(_catalogue(model, task), lists, k=k),
         "fit_seconds": fit_seconds,
         "recommend_seconds": recommend_seconds,
         "peak_memory_mib": float("nan"),
-        "model_size_mib": _pickled_mib(model),
+        "model_size_mib": pickled_mib(model),
     }
     return _Run(values, costs)
+
+
+def _catalogue(model: Any, task: _Task) -> np.ndarray:
+    """Items of the train rows, by the names that a pipeline's last step knows them by."""
+    if isinstance(model, Pipeline) and len(model) > 1:
+        return items_of(model[:-1].transform(task.X_train))
+    return task.catalogue
 
 
 def _costs(runs: list[_Run]) -> dict[str, float]:
@@ -344,28 +350,10 @@ def _costs(runs: list[_Run]) -> dict[str, float]:
 
 
 def _peak_mib(name: str, estimator: Any, task: _Task) -> float:
-    """Peak of what Python and numpy allocate during a fit, beyond what was there before."""
+    """Peak memory of one more fit."""
     model = clone(estimator, safe=False)
-    was_tracing = tracemalloc.is_tracing()
-    if not was_tracing:
-        tracemalloc.start()
-    try:
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        with _blamed_on(name, "fit", task):
-            model.fit(task.X_train, task.y_train)
-        return (tracemalloc.get_traced_memory()[1] - before) / _MIB
-    finally:
-        if not was_tracing:
-            tracemalloc.stop()
-
-
-def _pickled_mib(model: Any) -> float:
-    """Size of the pickled model; NaN where it cannot be pickled."""
-    try:
-        return len(pickle.dumps(model, protocol=5)) / _MIB
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return float("nan")
+    with _blamed_on(name, "fit", task):
+        return peak_mib(lambda: model.fit(task.X_train, task.y_train))
 
 
 def _checked_baseline(estimators: Mapping[str, Any], baseline: str | None) -> str:

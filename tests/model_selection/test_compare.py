@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -237,6 +238,19 @@ def test_seconds_memory_and_size():
     assert math.isnan(without.table[0]["peak_memory_mib"])
 
 
+def test_a_trace_of_memory_that_is_running_goes_on():
+    tracemalloc.start()
+    try:
+        before = np.ones(2**20)  # was there before the fit, so not its own
+        X = [["ann", "tea"], ["bob", "milk"], ["ann", "rice"]]
+        result = compare_recommenders({"heavy": Heavy()}, X, cv=[([0, 1], [2])], k=3, **QUICK)
+        assert result.table[0]["peak_memory_mib"] == pytest.approx(10, abs=0.2)
+        assert tracemalloc.is_tracing()
+        assert len(before)
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_model_that_cannot_be_pickled_has_no_size():
     class Local(Fixed):
         pass
@@ -273,6 +287,8 @@ def test_pipelines_and_frames(log):
     result = compare_recommenders(models, frame, measure_memory=False, **QUICK)
     for metric, vectors in result.per_user.items():
         np.testing.assert_array_equal(vectors["plain"], vectors["piped"], err_msg=metric)
+    plain, piped = (row["coverage@10"] for row in result.table)
+    assert plain == piped > 0
     merging = FunctionTransformer(lambda table: table.assign(user_id=table["user_id"] // 2))
     with pytest.raises(RuntimeError, match=r"'piped' failed to recommend on split 0.*merge"):
         compare_recommenders({"piped": make_pipeline(merging, PopularityRecommender())}, frame)
