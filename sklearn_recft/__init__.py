@@ -1,11 +1,22 @@
 """Recommenders that keep learning, as scikit-learn estimators."""
 
 from sklearn_recft.estimators import (
+    ALSRecommender,
     BiasRecommender,
+    EASERecommender,
     IncrementalMFRecommender,
+    ItemKNNRecommender,
     PopularityRecommender,
 )
 
 __version__ = "0.1.0"
 
-__all__ = ["BiasRecommender", "IncrementalMFRecommender", "PopularityRecommender", "__version__"]
+__all__ = [
+    "ALSRecommender",
+    "BiasRecommender",
+    "EASERecommender",
+    "IncrementalMFRecommender",
+    "ItemKNNRecommender",
+    "PopularityRecommender",
+    "__version__",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from numbers import Integral
 from typing import Any
 
@@ -177,6 +178,22 @@ class RecommenderMixin:
         self._users, self._items, self._seen = Vocabulary(), Vocabulary(), SeenItems()
         self._positives_only = events.feedback is None
 
+    def _undo(self, events: Interactions) -> ExitStack:
+        """Collect what puts the estimator back if learning ``events`` fails or is killed.
+
+        For estimators whose other arrays are replaced, never written to: ids and seen items
+        alone are appended in place.
+        """
+        undo = ExitStack()
+        undo.callback(vars(self).update, vars(self).copy())
+        undo.callback(vars(self).clear)
+        if "_users" in vars(self):
+            known = self._users.encode(events.user_ids)
+            undo.callback(self._users.truncate, len(self._users))
+            undo.callback(self._items.truncate, len(self._items))
+            undo.callback(self._seen.restore, self._seen.mark(known[known >= 0]))
+        return undo
+
     def __sklearn_is_fitted__(self) -> bool:
         return "_users" in vars(self)
 
@@ -199,6 +216,24 @@ def n_threads(n_jobs: int | None) -> int:
     if n_jobs == 0:
         raise ValueError("n_jobs=0 has no meaning; give None, a positive or a negative number.")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+
+
+def in_threads(
+    step: Callable[[int, int], None], sizes: np.ndarray, n_threads: int, n_pieces: int = 8
+) -> None:
+    """Run ``step(first, last)`` over pieces of the rows, each of about as much work.
+
+    ``sizes`` (n,) is the work of each row. Pieces must not touch each other's results; what
+    comes out is then the same whatever ``n_threads`` is.
+    """
+    if n_threads == 1:
+        step(0, len(sizes))
+        return
+    work = np.cumsum(sizes + 1.0)
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], n_pieces * n_threads + 1)[1:-1])
+    bounds = np.unique(np.r_[0, cuts, len(sizes)]).tolist()
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(step, bounds[:-1], bounds[1:]))
 
 
 def top_k(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from sklearn_recft.columns import fade
 
 
 class SeenItems:
@@ -178,3 +181,76 @@ class Reservoir:
         self.rows, self.n_offered, places, values = mark
         for name, column in values.items():
             self.rows[name][places] = column
+
+
+class FeedbackMatrix:
+    """Feedback summed by user and item, fading with time: a sparse matrix that grows.
+
+    With T the newest time so far, ``weight_ui = sum_e w_e 2^(-(T - t_e) / half_life)`` over the
+    pair's events and ``total_ui`` likewise of ``w_e y_e``. Old sums never change in place, so
+    whoever kept the matrix before `added` still has it.
+
+    Attributes
+    ----------
+    sums : csr_array of shape (n_users, n_items), complex128
+        ``weight + 1j * total``: one sparse structure for both.
+    latest : float
+        T, seconds since 1970.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import FeedbackMatrix
+    >>> rows = {"weight": np.ones(3), "feedback": np.array([4.0, 2, 1])}
+    >>> matrix = FeedbackMatrix().added(np.array([0, 0, 1]), np.array([1, 1, 0]), **rows)
+    >>> matrix.total(np.array([0, 1, -1])).toarray()
+    array([[0., 6.],
+           [1., 0.],
+           [0., 0.]], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self.sums = csr_array((0, 0), dtype=np.complex128)
+        self.latest = -np.inf
+
+    def added(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        *,
+        weight: np.ndarray,
+        feedback: np.ndarray,
+        times: np.ndarray | None = None,
+        half_life: float | None = None,
+    ) -> FeedbackMatrix:
+        """Return the matrix with further events, rows of codes (n,); times may come late."""
+        grown, left = FeedbackMatrix(), 1.0
+        if half_life is not None and times is not None:
+            grown.latest = max(self.latest, float(times.max()))
+            weight = weight * fade(grown.latest - times, half_life)
+            if np.isfinite(self.latest):
+                left = float(fade(np.float64(grown.latest - self.latest), half_life))
+        shape = tuple(np.maximum(self.sums.shape, (users.max() + 1, items.max() + 1)).tolist())
+        new = csr_array((weight + 1j * (weight * feedback), (users, items)), shape=shape)
+        old = self.sums.copy() if left == 1.0 else self.sums * left
+        old.resize(shape)
+        grown.sums = old + new if old.nnz else new
+        grown.sums.sum_duplicates()  # nothing later, reading included, has to put it in order
+        return grown
+
+    def total(self, users: np.ndarray | None = None) -> csr_array:
+        """Return sums of weighted feedback of ``users`` (all if None), float32; -1: empty."""
+        return self._part(users, 1)
+
+    def weight(self, users: np.ndarray | None = None) -> csr_array:
+        """Return sums of weights, as `total`."""
+        return self._part(users, 0)
+
+    def _part(self, users: np.ndarray | None, part: int) -> csr_array:
+        sums = self.sums
+        if users is not None:
+            sums = sums[np.maximum(users, 0)]
+            if (users < 0).any():
+                sums = csr_array(sums.multiply((users >= 0)[:, None]))
+        values = (sums.data.real, sums.data.imag)[part].astype(np.float32)
+        return csr_array((values, sums.indices, sums.indptr), shape=sums.shape)

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from sklearn_recft import PopularityRecommender
+from sklearn_recft import BiasRecommender, ItemKNNRecommender, PopularityRecommender
 from sklearn_recft.datasets import make_checkerboard, make_interactions
 
 N_USERS, N_ITEMS = 30, 40
@@ -57,6 +57,19 @@ def as_table(*columns):
     for j, column in enumerate(columns):
         table[:, j] = np.fromiter(column, object, len(table))
     return table
+
+
+def kind(estimator):
+    """What can be known to an estimator: "means" only, a "ranking", or "feedback"."""
+    if isinstance(estimator, (BiasRecommender, PopularityRecommender)):
+        return "means"
+    if getattr(estimator, "loss", "bpr") == "bpr":  # or has no loss: a model of positives
+        return "ranking"
+    return "feedback"
+
+
+def ranks_by_what_it_predicts(estimator):
+    return not isinstance(estimator, (ItemKNNRecommender, PopularityRecommender))
 
 
 # ------------------------------------------------------------------------- answers
@@ -112,9 +125,12 @@ def check_batch_equals_single(estimator):
 
 
 def check_scores_are_predictions(estimator):
-    if isinstance(estimator, PopularityRecommender):
+    if ranks_by_what_it_predicts(estimator):
+        model = fitted(estimator)
+    elif isinstance(estimator, ItemKNNRecommender):
+        model = clone(estimator).fit(make_log()[0])  # by sums, and means of 1 say nothing
+    else:
         return  # ranks by popularity, predicts the mean feedback
-    model = fitted(estimator)
     users = np.arange(45)
     items, scores = model.recommend(users, n_recommendations=12)
     pairs = np.column_stack([np.repeat(users, 12), items.ravel(), np.full(items.size, 2e9)])
@@ -124,7 +140,7 @@ def check_scores_are_predictions(estimator):
 def check_ties_follow_the_catalogue(estimator):
     ids = np.random.default_rng(0).permutation(50)
     X = np.column_stack([np.arange(50), ids, np.full(50, 10)])
-    model = clone(estimator).fit(X, np.ones(50))
+    model = clone(estimator).fit(X, np.full(50, float(hasattr(estimator, "loss"))))
     if hasattr(model, "module_"):
         with torch.no_grad():
             for parameter in model.module_.parameters():
@@ -172,7 +188,7 @@ def check_queries_may_have_time_and_context(estimator):
     model = clone(estimator).fit(np.column_stack([X, context]), y)
     queries = np.column_stack([np.arange(5), np.full(5, 2e9), np.linspace(-2, 2, 5)])
     items, scores = model.recommend(queries, n_recommendations=6)
-    if not isinstance(estimator, PopularityRecommender):
+    if ranks_by_what_it_predicts(estimator):
         for query, row, its in zip(queries, items, scores, strict=True):
             rows = np.column_stack([np.full(6, query[0]), row, np.tile(query[1:], (6, 1))])
             assert_allclose(model.predict(rows), its, rtol=1e-5, atol=1e-5)
@@ -192,11 +208,14 @@ def check_checkerboard(estimator):
     model = clone(estimator).set_params(**_without_time(estimator)).fit(board.data, board.target)
     users = board.held_out[:, 0]
     assert_array_equal(model.recommend(users, n_recommendations=1)[0], board.held_out[:, 1:])
-    if "n_factors" not in model.get_params():
+    if kind(estimator) == "means":
         return  # knows no tastes
-    model.set_params(max_epochs=60 if model.solver == "sgd" else 150)
-    told = board.target > 0 if model.loss == "bpr" else np.ones(len(board.data), bool)
-    model.fit(board.data[told], board.target[told])
+    if "max_epochs" in model.get_params():
+        model.set_params(max_epochs=150 if getattr(model, "solver", "") == "adam" else 60)
+    if kind(estimator) == "ranking":
+        model.fit(board.data[board.target > 0])
+    else:
+        model.fit(board.data, board.target)
     items, _ = model.recommend(users, n_recommendations=10, exclude_seen=False)
     assert (items % 2 == users[:, None] % 2).mean() > 0.98
     against = np.column_stack([users, (board.held_out[:, 1] + 1) % 20])
@@ -214,15 +233,17 @@ def check_quality_on_a_small_log(estimator):
     rows = np.random.default_rng(0).permutation(8000)
     train, test = np.sort(rows[:7000]), rows[7000:]
     model = clone(estimator).set_params(**_without_time(estimator))
-    if "n_factors" in model.get_params():
+    if "learning_rate" in model.get_params():
         model.set_params(max_epochs=40, learning_rate=0.02 if model.solver == "adam" else None)
+    if kind(estimator) == "ranking":
+        liked = y[train] > 0.5
+        said = model.fit(log.data[train][liked], y[train][liked]).predict(log.data[test])
+        assert np.corrcoef(said, y[test])[0, 1] > 0.25
+        return
     said = model.fit(log.data[train], y[train]).predict(log.data[test])
-    if "n_factors" not in model.get_params():
-        # Nothing but means can be known to these; planted tastes differ in sign.
+    if kind(estimator) == "means":
+        # Planted tastes differ in sign.
         assert np.mean((said - y[test]) ** 2) < 1.02 * y[test].var()
-    elif model.loss == "bpr":
-        liked = clone(model).fit(log.data[train][y[train] > 0.5]).predict(log.data[test])
-        assert np.corrcoef(liked, y[test])[0, 1] > 0.25
     else:
         share = 0.15 if (model.solver, model.loss) == ("sgd", "squared_error") else 0.35
         assert np.mean((said - y[test]) ** 2) < share * y[test].var()

@@ -1,6 +1,16 @@
 """Hyper-parameters and the order of the steps."""
 
+from sklearn_recft.estimators._als import ALSRecommender
 from sklearn_recft.estimators._baselines import BiasRecommender, PopularityRecommender
+from sklearn_recft.estimators._ease import EASERecommender
 from sklearn_recft.estimators._factorization import IncrementalMFRecommender
+from sklearn_recft.estimators._item_knn import ItemKNNRecommender
 
-__all__ = ["BiasRecommender", "IncrementalMFRecommender", "PopularityRecommender"]
+__all__ = [
+    "ALSRecommender",
+    "BiasRecommender",
+    "EASERecommender",
+    "IncrementalMFRecommender",
+    "ItemKNNRecommender",
+    "PopularityRecommender",
+]

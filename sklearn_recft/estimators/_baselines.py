@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -110,7 +109,7 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
         feedback = np.ones(len(events)) if events.feedback is None else events.feedback
         times = np.zeros(len(events)) if events.timestamps is None else events.timestamps
-        with _undo(self, events) as undo:
+        with self._undo(events) as undo:
             if reset:
                 self._begin(events)
                 self._weight, self.popularity_ = np.empty(0), np.empty(0)
@@ -241,7 +240,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         events = self._check_events(X, y, sample_weight, reset=reset)
         weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
         feedback = np.ones(len(events)) if events.feedback is None else events.feedback
-        with _undo(self, events) as undo:
+        with self._undo(events) as undo:
             if reset:
                 self._begin(events)
                 self._user_sums, self._item_sums = np.zeros((2, 0)), np.zeros((2, 0))
@@ -271,23 +270,6 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
 
         return score
-
-
-def _undo(model: Any, events: Interactions) -> ExitStack:
-    """Collect what puts ``model`` back if learning ``events`` fails or is killed.
-
-    Sums are replaced, never written to; ids and seen items are appended in place.
-    """
-    undo = ExitStack()
-    undo.callback(vars(model).update, vars(model).copy())
-    undo.callback(vars(model).clear)
-    if "_users" in vars(model):
-        users, items, seen = model._users, model._items, model._seen
-        known = users.encode(events.user_ids)
-        undo.callback(users.truncate, len(users))
-        undo.callback(items.truncate, len(items))
-        undo.callback(seen.restore, seen.mark(known[known >= 0]))
-    return undo
 
 
 def _added(

@@ -1,38 +1,21 @@
-"""Compiled loops over plain arrays: the only file that knows numba.
+"""Learning a matrix factorization: epochs, events one by one, ranking, and new rows."""
 
-Every kernel releases the interpreter lock and starts no threads of its own; callers split
-the rows and run pieces side by side where they may. Tables are float32 and are written in
-place: they are the torch parameters' own memory. Loops stand written out: a helper that
-takes a view of an array per row costs half the speed.
-"""
-
-import numba
 import numpy as np
 
-_OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+from sklearn_recft.kernels._compile import jit
+
 _one = np.float32(1.0)
 
 # Codes of the losses, as numba sees them.
 SQUARED_ERROR, LOG_LOSS = 0, 1
 
-_BLOCK = 64
 
-
-def _jit(function):
-    """Compile on first call, and keep what is compiled where there is a place to keep it."""
-    try:
-        return numba.njit(function, cache=True, **_OPTIONS)
-    except RuntimeError:
-        # A read-only disk without a home is no reason not to run.
-        return numba.njit(function, **_OPTIONS)
-
-
-@_jit
+@jit
 def _sigmoid(score):
     return _one / (_one + np.exp(-score))
 
 
-@_jit
+@jit
 def sgd_epoch(
     users, items, target, weight, context, learning_rate, bias_rate, user_reg, item_reg, bias_reg,
     loss, mean, user_bias, item_bias, user_factors, item_factors, context_weight,
@@ -74,7 +57,7 @@ def sgd_epoch(
             q[k] = keep_i * b + gain * a
 
 
-@_jit
+@jit
 def _start_bias(bias, code, newest):
     """Start a new bias at the mean of those met just before it."""
     first = max(0, code - newest)
@@ -84,7 +67,7 @@ def _start_bias(bias, code, newest):
     bias[code] = total / np.float32(max(code - first, 1))
 
 
-@_jit
+@jit
 def _start_user(factors, bias, code, newest):
     """Start a new user at the mean of the users met just before."""
     _start_bias(bias, code, newest)
@@ -97,7 +80,7 @@ def _start_user(factors, bias, code, newest):
             factors[code, k] += share * factors[other, k]
 
 
-@_jit
+@jit
 def online_pass(
     users, items, target, weight, context, scored, moments, rates, loss, newest,
     mean, user_bias, item_bias, user_factors, item_factors, context_weight, user_count, item_count,
@@ -194,7 +177,7 @@ def online_pass(
         item_count[i] += w
 
 
-@_jit
+@jit
 def bpr_pass(
     users, items, negatives, weight, scored, counting, keep, rates, newest,
     user_bias, item_bias, user_factors, item_factors, user_count, item_count,
@@ -247,7 +230,7 @@ def bpr_pass(
                 other[k] = keep_q * other[k] - gain_q * a
 
 
-@_jit
+@jit
 def fold_in(
     starts, rows, codes, others, residual, weight, reg_n, reg_0, bias_reg_n, bias_reg_0, newest,
     users, bias, factors, other_factors,
@@ -310,88 +293,3 @@ def fold_in(
         for k in range(n_factors):
             factors[code, k] += solution[k]
         bias[code] += solution[n_factors]
-
-
-@_jit
-def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, top_items):
-    """Merge a tile of scores into each row's running list of its best items.
-
-    Parameters
-    ----------
-    tile : (rows, width) scores of items ``first_item .. first_item + width - 1``;
-        overwritten with -inf at seen items.
-    seen_indptr, seen_items : each row's seen items, ascending, as in a CSR matrix.
-    pointer : (rows,) how far each row has read its seen items; starts at its first.
-    top_scores, top_items : (rows, k), best first; start as -inf and -1.
-
-    Tiles must come in ascending order of items: the strict comparison then leaves the
-    lowest code first among equal scores.
-    """
-    n_rows, width = tile.shape
-    k = top_scores.shape[1]
-    for r in range(n_rows):
-        row, best, codes = tile[r], top_scores[r], top_items[r]
-        p, end = pointer[r], seen_indptr[r + 1]
-        while p < end and seen_items[p] < first_item + width:
-            row[seen_items[p] - first_item] = -np.inf
-            p += 1
-        pointer[r] = p
-        worst = best[k - 1]
-        for left in range(0, width, _BLOCK):
-            right = min(left + _BLOCK, width)
-            hits = np.int32(right - left < _BLOCK)
-            if right - left == _BLOCK:
-                # A fixed trip count and an or: compiled to vector code, and most blocks
-                # hold nothing that enters the list.
-                for j in range(_BLOCK):
-                    hits |= np.int32(row[left + j] > worst)
-            if hits == 0:
-                continue
-            for j in range(left, right):
-                score = row[j]
-                if score > worst:
-                    place = k - 1
-                    while place > 0 and best[place - 1] < score:
-                        best[place] = best[place - 1]
-                        codes[place] = codes[place - 1]
-                        place -= 1
-                    best[place] = score
-                    codes[place] = first_item + j
-                    worst = best[k - 1]
-
-
-@_jit
-def gather_seen(users, last, previous, item, lookup):
-    """Seen items of each user in CSR form, ascending and distinct, in columns of ``lookup``.
-
-    ``lookup[item]`` is the column an item is scored in, or -1 where it is no candidate;
-    it must ascend with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
-    """
-    indptr = np.zeros(users.shape[0] + 1, np.int64)
-    total = 0
-    for r in range(users.shape[0]):
-        place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
-        while place >= 0:
-            total += 1
-            place = previous[place]
-    columns = np.empty(total, np.int32)
-    size = 0
-    for r in range(users.shape[0]):
-        start = size
-        place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
-        while place >= 0:
-            column = lookup[item[place]]
-            if column >= 0:
-                columns[size] = column
-                size += 1
-            place = previous[place]
-        mine = columns[start:size]
-        mine.sort()
-        kept = start
-        for j in range(start, size):
-            if kept == start or columns[j] != columns[kept - 1]:
-                columns[kept] = columns[j]
-                kept += 1
-        size = kept
-        indptr[r + 1] = size
-    return indptr, columns[:size].copy()

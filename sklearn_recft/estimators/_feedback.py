@@ -1,0 +1,111 @@
+"""The steps shared by the models of a user-item matrix: add events, look up, score by items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sklearn_recft import kernels
+from sklearn_recft.base import TileScorer
+from sklearn_recft.history import FeedbackMatrix
+
+# Of a known user's scores, so much is popularity: it tells apart what nothing else does.
+_BACKOFF = 1e-6
+# Rows of `pair_scores` at a time; bounds what their users' rows take.
+_BLOCK = 8192
+
+
+def learn(model: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Any:
+    """Add events to ``model._feedback`` and have ``model._refresh(users, items)`` follow."""
+    events = model._check_events(X, y, sample_weight, reset=reset)
+    ones = np.ones(len(events))
+    with model._undo(events) as undo:
+        if reset:
+            model._begin(events)
+            model._feedback = FeedbackMatrix()
+        users, items = model._remember(events)
+        model._feedback = model._feedback.added(
+            users,
+            items,
+            weight=ones if events.sample_weight is None else events.sample_weight,
+            feedback=ones if events.feedback is None else events.feedback,
+            times=events.timestamps,
+            half_life=model.half_life,
+        )
+        model._refresh(users, items)
+        undo.pop_all()
+    return model
+
+
+def by_item(matrix: csr_array) -> csr_array:
+    """Return the matrix of items by users, users ascending."""
+    turned = csr_array(matrix.T)
+    turned.sort_indices()
+    return turned
+
+
+def popularity(feedback: FeedbackMatrix) -> np.ndarray:
+    """Mean feedback per user of each item, no event counting as 0; (n_items,) float64."""
+    total = feedback.sums.imag
+    return np.asarray(total.sum(axis=0)).ravel() / max(total.shape[0], 1)
+
+
+def tile_scorer(
+    feedback: FeedbackMatrix, similarity: Any, users: np.ndarray, columns: np.ndarray
+) -> TileScorer:
+    """Scores ``sum_j total_uj similarity_ji``; of strangers, popularity (see base.top_k).
+
+    ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
+    """
+    profiles = feedback.total(users)
+    popular = popularity(feedback)[columns]
+    share = np.where(users >= 0, _BACKOFF, 1.0)
+    whole = len(columns) == similarity.shape[1]
+    near = similarity if whole else similarity[:, columns]
+
+    def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+        np.multiply.outer(share[r0:r1], popular[c0:c1], out=out, casting="same_kind")
+        rows = profiles[r0:r1]
+        if isinstance(near, np.ndarray):
+            out += rows @ near[:, c0:c1]
+        else:
+            arrays = rows.indptr, rows.indices, rows.data
+            kernels.spread(*arrays, near.indptr, near.indices, near.data, c0, out)
+
+    return score
+
+
+def pair_scores(
+    feedback: FeedbackMatrix, similarity: Any, users: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """Return the scores of `tile_scorer` for pairs of codes, -1 for unknown; (n,) float64.
+
+    An item nobody has met is as popular as the mean of the others.
+    """
+    popular = popularity(feedback)
+    base = np.where(items >= 0, popular[items], popular.mean())
+    scores = np.where(users >= 0, _BACKOFF, 1.0) * base
+    scores[(items < 0) & (users >= 0)] = popular.mean()
+    scores += pair_sums(feedback.total, similarity, users, items)
+    return scores
+
+
+def pair_sums(
+    rows_of: Callable[[np.ndarray], csr_array],
+    similarity: Any,
+    users: np.ndarray,
+    items: np.ndarray,
+) -> np.ndarray:
+    """``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 where unknown."""
+    sums = np.empty(len(users))
+    for start in range(0, len(users), _BLOCK):
+        asked = slice(start, start + _BLOCK)
+        rows = rows_of(np.where(items[asked] >= 0, users[asked], -1))
+        n_own = np.diff(rows.indptr)
+        row = np.repeat(np.arange(len(n_own)), n_own)
+        shared = similarity[rows.indices, items[asked][row]]
+        sums[asked] = np.bincount(row, rows.data * np.asarray(shared).ravel(), len(n_own))
+    return sums

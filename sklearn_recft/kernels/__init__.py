@@ -1,0 +1,34 @@
+"""Compiled loops over plain arrays: the only room that knows numba.
+
+Every kernel releases the interpreter lock and starts no threads of its own; callers split
+the rows and run pieces side by side where they may. Tables are written in place: those of
+torch modules are the parameters' own memory. Loops stand written out: a helper that takes a
+view of an array per row costs half the speed.
+"""
+
+from sklearn_recft.kernels._als import als_rows
+from sklearn_recft.kernels._factorization import (
+    LOG_LOSS,
+    SQUARED_ERROR,
+    bpr_pass,
+    fold_in,
+    online_pass,
+    sgd_epoch,
+)
+from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
+from sklearn_recft.kernels._topk import gather_seen, update_topk
+
+__all__ = [
+    "LOG_LOSS",
+    "SQUARED_ERROR",
+    "als_rows",
+    "bpr_pass",
+    "fold_in",
+    "gather_seen",
+    "gram_rows",
+    "nearest_items",
+    "online_pass",
+    "sgd_epoch",
+    "spread",
+    "update_topk",
+]

@@ -1,0 +1,108 @@
+"""What items have in common, from the rows of the users who met them.
+
+A matrix comes as the three arrays of CSR, by user (``starts``, item ``codes``, ``values``) and
+by item (``item_starts``, ``users``, ``item_values``); codes ascend within a row.
+"""
+
+import numpy as np
+
+from sklearn_recft.kernels._compile import jit
+
+
+@jit
+def gram_rows(first, last, item_starts, users, item_values, starts, codes, values, out):
+    """Write rows ``first .. last - 1`` of ``X^T X``, as far as the diagonal, to ``out``."""
+    for i in range(first, last):
+        row = out[i]
+        for s in range(item_starts[i], item_starts[i + 1]):
+            u, value = users[s], np.float64(item_values[s])
+            for t in range(starts[u], starts[u + 1]):
+                j = codes[t]
+                if j > i:
+                    break
+                row[j] += value * values[t]
+
+
+@jit
+def nearest_items(
+    first, last, item_starts, users, item_values, starts, codes, values, size, shrinkage,
+    found, similarity, n_found,
+):  # fmt: skip
+    """Find the items most similar to items ``first .. last - 1``, each itself among its own.
+
+    With ``g_ij = sum_u x_ui x_uj`` the similarity is ``g_ij / (size_i size_j + shrinkage)``.
+    The ``found.shape[1]`` largest of item i (of equals, the lower codes) go to ``found[i]``
+    and ``similarity[i]`` in ascending order of code; ``n_found[i]`` counts them.
+    """
+    n_items, k = size.shape[0], found.shape[1]
+    total = np.zeros(n_items)
+    is_near = np.zeros(n_items, np.bool_)
+    near = np.empty(n_items, np.int32)
+    score = np.empty(n_items, np.float32)
+    for i in range(first, last):
+        n_near = 0
+        for s in range(item_starts[i], item_starts[i + 1]):
+            u, value = users[s], np.float64(item_values[s])
+            for t in range(starts[u], starts[u + 1]):
+                j = codes[t]
+                total[j] += value * values[t]
+                if not is_near[j]:
+                    is_near[j] = True
+                    near[n_near] = j
+                    n_near += 1
+        if n_near * 16 < n_items:
+            near[:n_near].sort()
+        else:  # to look at every item is quicker then
+            n_near = 0
+            for j in range(n_items):
+                if is_near[j]:
+                    near[n_near] = j
+                    n_near += 1
+        for a in range(n_near):
+            j = near[a]
+            below = size[i] * size[j] + shrinkage
+            score[a] = total[j] / below if below > 0 else 0.0
+            total[j] = 0.0
+            is_near[j] = False
+        worst, room = np.float32(-np.inf), 0
+        if n_near > k:
+            worst = np.partition(score[:n_near], n_near - k)[n_near - k]
+            room = k
+            for a in range(n_near):
+                room -= score[a] > worst
+        n = 0
+        for a in range(n_near):
+            if score[a] == worst:
+                room -= 1
+            if score[a] > worst or (score[a] == worst and room >= 0):
+                found[i, n] = near[a]
+                similarity[i, n] = score[a]
+                n += 1
+        n_found[i] = n
+
+
+@jit
+def spread(starts, codes, values, near_starts, near, similarity, first, out):
+    """Add ``sum_j values_rj similarity_jc`` to ``out[r, c - first]``, for each row r of users.
+
+    Item j lends its value to its ``near`` items, columns in ascending order; only columns from
+    ``first`` on that ``out`` has room for count.
+    """
+    last = first + out.shape[1]
+    for r in range(starts.shape[0] - 1):
+        row = out[r]
+        for s in range(starts[r], starts[r + 1]):
+            value = values[s]
+            low, high = near_starts[codes[s]], near_starts[codes[s] + 1]
+            if first > 0:
+                end = high
+                while low < end:  # the first neighbour inside the tile
+                    middle = (low + end) // 2
+                    if near[middle] < first:
+                        low = middle + 1
+                    else:
+                        end = middle
+            for t in range(low, high):
+                if near[t] >= last:
+                    break
+                row[near[t] - first] += value * similarity[t]
