@@ -13,7 +13,7 @@ import numpy as np
 BUDGET = 12
 OURS = "sklearn-recft"
 FADING = [None, 7, 30, 90, 365]  # half-lives, days
-REG = [3, 10, 30, 100, 200, 300, 500, 1000, 2000, 5000, 10000, 30000]
+REG = [10, 30, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 100000, 300000]
 NEIGHBOURS = [2, 3, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 2000]
 FACTORS = [8, 16, 32, 64, 128, 256]
 
@@ -28,6 +28,7 @@ class Model:
     grid: dict[str, list[Any]] = field(default_factory=dict)
     stochastic: bool = False
     listed: tuple[dict[str, Any], ...] = ()  # settings written out, where a grid will not do
+    repeating: dict[str, list[Any]] = field(default_factory=dict)  # and where pairs repeat
 
 
 MODELS = (
@@ -45,17 +46,27 @@ MODELS = (
         stochastic=True,
     ),
     Model(
-        OURS, "ItemKNN", "ours_knn",
+        OURS, "ItemKNN, cosine", "ours_cosine",
         {
-            "n_neighbors": [10, 20, 50, 100, 200, 500], "weighting": ["cosine", "bm25"],
-            "shrinkage": [0, 10, 50, 100], "half_life": FADING,
+            "n_neighbors": [5, 10, 20, 50, 100, 200, 500, 1000], "shrinkage": [0, 10, 50, 100, 300],
+            "half_life": FADING,
         },
     ),
-    Model(OURS, "EASE", "ours_ease", {"reg": REG, "half_life": FADING}),
+    Model(
+        OURS, "ItemKNN, BM25", "ours_bm25",
+        {
+            "n_neighbors": [20, 50, 100, 200, 500, 1000], "bm25_k1": [0.3, 1.2, 5, 20, 100, 500],
+            "bm25_b": [0, 0.25, 0.5, 0.75], "half_life": FADING,
+        },
+    ),
+    Model(
+        OURS, "EASE", "ours_ease", {"reg": REG, "half_life": FADING},
+        repeating={"zero_diagonal": [True, False]},
+    ),
     Model(
         OURS, "ALS", "ours_als",
         {
-            "n_factors": FACTORS, "reg": [0.001, 0.01, 0.1, 1, 10], "alpha": [1, 3, 10, 30],
+            "n_factors": FACTORS, "reg": [0.1, 1, 3, 10, 30, 100], "alpha": [0.3, 1, 3, 10, 30],
             "max_epochs": [10, 20], "half_life": FADING,
         },
         stochastic=True,
@@ -87,7 +98,7 @@ MODELS = (
     ),
     Model(
         "lenskit", "ItemKNN, implicit", "lenskit_knn",
-        {"max_nbrs": [5, 10, 20, 50, 100, 200, 500], "min_sim": [1e-6, 1e-3, 1e-2, 3e-2]},
+        {"max_nbrs": [5, 10, 20, 50, 100, 300], "min_sim": [1e-6, 1e-2]},
     ),
     Model(
         "lenskit", "ImplicitMF", "lenskit_als",
@@ -128,7 +139,7 @@ MODELS = (
     Model(
         "skrecsys", "RP3beta", "skrecsys_rp3beta",
         {
-            "n_neighbors": [50, 100, 200, 500, 1000], "alpha": [0.1, 0.3, 0.6, 1.0, 1.4],
+            "n_neighbors": [20, 50, 100, 200, 500, 1000], "alpha": [0.1, 0.3, 0.6, 1.0, 1.4],
             "beta": [0, 0.1, 0.2, 0.4, 0.6],
         },
     ),
@@ -169,7 +180,9 @@ def settings(model: Model, repeating: bool) -> list[dict[str, Any]]:
     """
     if model.listed:
         return [dict(setting) for setting in model.listed[:BUDGET]]
-    grid = model.grid | {"once": [False, True]} if repeating and model.grid else model.grid
+    grid = model.grid
+    if repeating and grid:
+        grid = grid | {"once": [False, True]} | model.repeating
     whole = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if len(whole) <= BUDGET:
         return whole

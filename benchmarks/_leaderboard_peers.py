@@ -36,10 +36,14 @@ def ours_mf(log, seed, **setting):
     return _ours(IncrementalMFRecommender(loss="bpr", random_state=seed, **setting), log)
 
 
-def ours_knn(log, seed, **setting):
+def ours_cosine(log, seed, **setting):
     from sklearn_recft import ItemKNNRecommender
 
     return _ours(ItemKNNRecommender(n_jobs=log.threads, **setting), log)
+
+
+def ours_bm25(log, seed, **setting):
+    return ours_cosine(log, seed, similarity="bm25", **setting)
 
 
 def ours_ease(log, seed, **setting):

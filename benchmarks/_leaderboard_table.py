@@ -60,7 +60,7 @@ def _row(line: dict[str, Any]) -> str:
         cells.append(cell)
     for name in ("fit_s", "recommend_s"):
         cells.append(f"{np.median([run[name] for run in line['test']]):.2f}")
-    return _join([*cells, str(max(run["peak_mib"] for run in line["test"]))])
+    return _join([*cells, f"{max(run['peak_mib'] for run in line['test']):.0f}"])
 
 
 def _lost(line: dict[str, Any]) -> str:

@@ -3,13 +3,12 @@
     python _leaderboard_worker.py FOLDER
 
 The folder holds `job.json` and `log.npz`: events to learn and users to ask, never anything that is
-tested. Every run writes its lists (`0.npz`) and then its seconds (`0.json`) as soon as it is done,
+tested. Every run writes its lists (`0.npz`) and then its cost (`0.json`) as soon as it is done,
 so that a process that is stopped loses one run only.
 """
 
 import importlib.metadata
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -23,8 +22,9 @@ WARM_UP = 5000  # events
 
 
 def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: int):
-    """Fit a setting, list for ``users``; return raw ids, which of them count, and seconds."""
+    """Fit a setting, list for ``users``; return raw ids, which of them count, and the cost."""
     setting = dict(setting)
+    before = memory("VmRSS", forget=True)
     start = time.perf_counter()
     if setting.pop("once", False):
         log = log.once()
@@ -33,21 +33,32 @@ def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: i
     codes = np.full((len(users), job["k"]), -1, np.int64)
     found = np.asarray(lists(users, job["k"]), dtype=np.int64)
     codes[:, : found.shape[1]] = found
-    seconds = {"fit_s": fitted - start, "recommend_s": time.perf_counter() - fitted}
-    return log.item_ids[codes.clip(min=0)], codes >= 0, seconds
+    cost = {"fit_s": fitted - start, "recommend_s": time.perf_counter() - fitted}
+    cost["peak_mib"] = memory("VmHWM") - before
+    return log.item_ids[codes.clip(min=0)], codes >= 0, cost
+
+
+def memory(field: str, forget: bool = False) -> float:
+    """MiB resident now (VmRSS) or at most (VmHWM) since it was told to forget; NaN off Linux."""
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear.exists():
+        return float("nan")
+    if forget:
+        clear.write_text("5")
+    line = next(x for x in status.read_text().splitlines() if x.startswith(field + ":"))
+    return int(line.split()[1]) / 1024
 
 
 def told(job: dict[str, Any], log: Log, users: np.ndarray, one: dict, folder: Path, n: int):
     """Run once; what goes wrong in a library is told, not raised."""
     try:
-        items, valid, seconds = run(job, log, users, one["setting"], one["seed"])
+        items, valid, cost = run(job, log, users, one["setting"], one["seed"])
     except ImportError as error:
         return {"absent": str(error)}
     except Exception as error:  # a library's failure is a line of the table
         return {"failed": f"{type(error).__name__}: {error}"[:300]}
     np.savez(folder / f"{n}.npz", items=items, valid=valid)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {**{key: round(s, 4) for key, s in seconds.items()}, "peak_mib": round(peak)}
+    return {key: round(value, 4) for key, value in cost.items()}
 
 
 def version(distribution: str) -> str:

@@ -30,7 +30,7 @@ leave-last-out learns other users' events from after a tested one, as published 
 In the tables: * an edge of the range was chosen, † not every setting ended in time. The spread is
 the largest value less the smallest over the seeds; seconds are medians over them. Fits are timed
 from codes of users and items, after a small one that takes imports and compilation off the clock.
-The peak is that of the whole process.
+The peak is the memory that a fit and its lists take beyond what the events held before.
 """
 
 import argparse
