@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from sklearn_recft import kernels
 from sklearn_recft.history import SeenItems
@@ -216,6 +217,11 @@ def n_threads(n_jobs: int | None) -> int:
     if n_jobs == 0:
         raise ValueError("n_jobs=0 has no meaning; give None, a positive or a negative number.")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+
+
+def blas_threads(n_threads: int) -> threadpool_limits:
+    """Keep numpy's and scipy's linear algebra to that many threads inside a with-block."""
+    return threadpool_limits(limits=n_threads, user_api="blas")
 
 
 def in_threads(

@@ -50,6 +50,7 @@ HOMES = {
     "numpy": EVERYWHERE,
     "scipy": EVERYWHERE - {"modules", "kernels"},
     "sklearn": EVERYWHERE - {"modules", "kernels"},
+    "threadpoolctl": {"base"},
     "numba": {"kernels"},
     "torch": {"modules", "training", "persistence", "compression"},
     "skorch": {"training"},

@@ -12,9 +12,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin, TileScorer, in_threads, n_threads
+from sklearn_recft.base import RecommenderMixin, TileScorer, blas_threads, in_threads, n_threads
 from sklearn_recft.estimators import _feedback
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.modules._layers import dot_tiles
 
 # Rounds of conjugate gradients a sweep: as far as a warm start needs (Takács et al. 2011).
 _STEPS = 3
@@ -167,16 +168,17 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         first_time = not len(self.user_factors_)
         n_users, n_items = matrix.shape
         p, q = _grown(self.user_factors_, n_users), _grown(self.item_factors_, n_items)
-        if first_time:
-            q[:] = self._start(q.shape)
-            for _ in range(self.max_epochs):
-                self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
-                self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
-        else:
-            users, items, enough = np.unique(users), np.unique(items), 2 * self.n_factors
-            self._sweep(users, matrix, q, p, enough)
-            self._sweep(items, turned, p, q, enough)
-            self._sweep(users, matrix, q, p, enough)
+        with blas_threads(1):
+            if first_time:
+                q[:] = self._start(q.shape)
+                for _ in range(self.max_epochs):
+                    self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
+                    self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
+            else:
+                users, items, enough = np.unique(users), np.unique(items), 2 * self.n_factors
+                self._sweep(users, matrix, q, p, enough)
+                self._sweep(items, turned, p, q, enough)
+                self._sweep(users, matrix, q, p, enough)
         self.user_factors_, self.item_factors_ = p, q
 
     def _start(self, shape: tuple[int, int]) -> np.ndarray:
@@ -214,13 +216,8 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        p, q = _rows(self.user_factors_, users), self.item_factors_
-        q = q if len(columns) == len(q) else q[columns]
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            np.matmul(p[r0:r1], q[c0:c1].T, out=out)
-
-        return score
+        p, q = _rows(self.user_factors_, users), self.item_factors_[columns]
+        return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
 
 
 def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin, TileScorer, in_threads, n_threads
+from sklearn_recft.base import RecommenderMixin, TileScorer, blas_threads, in_threads, n_threads
 from sklearn_recft.estimators import _feedback
 from sklearn_recft.interactions import Interactions
 
@@ -39,8 +39,7 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     half_life : float, default=None
         Days after which an event counts half. None: events never fade.
     n_jobs : int, default=None
-        Threads for counting and for lists; None is 1, -1 all cores. The inverse is LAPACK's,
-        which has threads of its own.
+        Threads; None is 1, -1 all cores.
 
     Attributes
     ----------
@@ -145,7 +144,8 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             n_threads(self.n_jobs),
         )
         np.fill_diagonal(gram, gram.diagonal() + self.reg)
-        _invert(gram)
+        with blas_threads(n_threads(self.n_jobs)):
+            gram = _inverse(gram)
         scale = -1.0 / gram.diagonal() if self.zero_diagonal else np.full(n_items, -self.reg)
         diagonal = np.zeros(n_items) if self.zero_diagonal else 1.0 + scale * gram.diagonal()
         weights = np.empty((n_items, n_items), np.float32)
@@ -161,17 +161,17 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return _feedback.tile_scorer(self._feedback, self.item_weights_, users, columns)
 
 
-def _invert(matrix: np.ndarray) -> None:
-    """Invert in place a positive definite matrix of which the lower triangle is given."""
-    factor, inverse = get_lapack_funcs(("potrf", "potri"), (matrix,))
-    upper = matrix.T  # what LAPACK, which counts by columns, sees
-    for solve, options in ((factor, {"clean": 0, "overwrite_a": 1}), (inverse, {"overwrite_c": 1})):
-        result, info = solve(upper, lower=0, **options)
-        if info:
-            raise np.linalg.LinAlgError("X^T X + reg I is not positive definite; raise reg.")
-        assert result is upper or np.shares_memory(result, matrix)
-    for first in range(0, len(matrix), _BLOCK):
-        last = min(first + _BLOCK, len(matrix))
-        matrix[first:last, last:] = matrix[last:, first:last].T
-        corner = matrix[first:last, first:last]
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Invert, in its own memory, a positive definite matrix given by its lower triangle."""
+    factor, invert = get_lapack_funcs(("potrf", "potri"), (matrix,))
+    upper, info = factor(matrix.T, lower=0, clean=0, overwrite_a=1)  # LAPACK reads columns
+    if info:
+        raise np.linalg.LinAlgError("X^T X + reg I is not positive definite; raise reg.")
+    upper, _ = invert(upper, lower=0, overwrite_c=1)
+    inverse = upper.T
+    for first in range(0, len(inverse), _BLOCK):
+        last = min(first + _BLOCK, len(inverse))
+        inverse[first:last, last:] = inverse[last:, first:last].T
+        corner = inverse[first:last, first:last]
         corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return inverse

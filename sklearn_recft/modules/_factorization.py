@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import dot_tiles, grow_rows, trim_rows
 
 # Rows scored at a time: bounds memory.
 _BLOCK = 65_536
@@ -163,22 +163,9 @@ class MatrixFactorization(nn.Module):
 
         ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
         """
-        p, bias = map(torch.from_numpy, self.rows(0, users))
-        base = bias + torch.from_numpy(offset.astype(np.float32))  # (n,)
-        q, item_bias = self.item_factors.detach().cpu(), self.item_bias.detach().cpu()
+        p, bias = self.rows(0, users)
+        arrays = self.arrays()
+        q, item_bias = arrays["item_factors"], arrays["item_bias"]
         if len(columns) != len(q):
-            chosen = torch.from_numpy(columns)
-            q, item_bias = q[chosen], item_bias[chosen]
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            if len(p) == 1:
-                # One row is a matrix-vector product, which numpy's BLAS does faster.
-                np.dot(q[c0:c1].numpy(), p[0].numpy(), out=out[0])
-                out[0] += item_bias[c0:c1].numpy()
-                out[0] += base.numpy()
-                return
-            tile = torch.from_numpy(out)
-            torch.addmm(item_bias[c0:c1], p[r0:r1], q[c0:c1].T, out=tile)
-            tile += base[r0:r1, None]
-
-        return score
+            q, item_bias = q[columns], item_bias[columns]
+        return dot_tiles(p, q, item_bias, bias + offset.astype(np.float32))

@@ -1,8 +1,9 @@
-"""Parts that several modules share: tables whose rows grow in place."""
+"""Parts that several modules share: tables whose rows grow in place, threads, dot products."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,3 +55,27 @@ def trim_rows(table: Tensor) -> None:
     """Give up, in place, the room that `grow_rows` keeps behind the last row."""
     if table.untyped_storage().nbytes() > table.numel() * table.element_size():
         table.data = table.data.clone()
+
+
+def dot_tiles(
+    p: np.ndarray, q: np.ndarray, bias: np.ndarray, base: np.ndarray
+) -> Callable[[int, int, int, int, np.ndarray], None]:
+    """Scores ``p_r . q_c + bias_c + base_r``, tile by tile (see base.top_k); float32 arrays.
+
+    Shapes: ``p`` (n, k), ``q`` (m, k), ``bias`` (m,), ``base`` (n,).
+    """
+    rows, columns, column_bias = map(torch.from_numpy, (p, q, bias))
+    row_base = torch.from_numpy(base)[:, None]  # (n, 1)
+
+    def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+        if len(p) == 1:
+            # One row is a matrix-vector product, which numpy's BLAS does faster.
+            np.dot(q[c0:c1], p[0], out=out[0])
+            out[0] += bias[c0:c1]
+            out[0] += base
+            return
+        tile = torch.from_numpy(out)
+        torch.addmm(column_bias[c0:c1], rows[r0:r1], columns[c0:c1].T, out=tile)
+        tile += row_base[r0:r1]
+
+    return score
