@@ -57,8 +57,8 @@ _RELEASES = {
 _DESCR = """\
 MovieLens {name}: {size}.
 
-Feedback: whole stars from 1 to 5. Half of the events share their second with another event of the
-same user: sort by time with a stable sort, so that the order of the rows breaks the ties.
+Feedback: whole stars from 1 to 5. Half of the events share their second with the one before them of
+the same user: sort by time with a stable sort, so that the order of the rows breaks the ties.
 
 Source: https://grouplens.org/datasets/movielens/ (research use, no redistribution).
 F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
