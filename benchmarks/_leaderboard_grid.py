@@ -12,7 +12,7 @@ import numpy as np
 
 BUDGET = 12
 OURS = "sklearn-recft"
-FADING = [None, 7, 30, 90, 365]  # half-lives, days
+FADING = [None, 2, 7, 30, 90, 365, 1000]  # half-lives, days
 REG = [10, 30, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 100000, 300000]
 NEIGHBOURS = [2, 3, 5, 10, 20, 50, 100, 200, 300, 500, 1000, 2000]
 FACTORS = [8, 16, 32, 64, 128, 256]
@@ -60,13 +60,18 @@ MODELS = (
         },
     ),
     Model(
-        OURS, "EASE", "ours_ease", {"reg": REG, "half_life": FADING},
+        OURS, "EASE", "ours_ease",
+        # Events that fade ask for less.
+        {
+            "reg": [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000],
+            "half_life": FADING,
+        },
         repeating={"zero_diagonal": [True, False]},
     ),
     Model(
         OURS, "ALS", "ours_als",
         {
-            "n_factors": FACTORS, "reg": [0.1, 1, 3, 10, 30, 100], "alpha": [0.3, 1, 3, 10, 30],
+            "n_factors": FACTORS, "reg": [0.1, 1, 3, 10, 30, 100], "alpha": [0.1, 0.3, 1, 3, 10, 30],
             "max_epochs": [10, 20], "half_life": FADING,
         },
         stochastic=True,
