@@ -90,4 +90,10 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "changelog": [], "contributing": [], "getting_started": []}
+html_sidebars = {
+    "index": [],
+    "benchmarks": [],
+    "changelog": [],
+    "contributing": [],
+    "getting_started": [],
+}
