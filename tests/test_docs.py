@@ -40,7 +40,7 @@ def rooms_with_public_names():
 
 def entries(page):
     """What the tables and the toctrees of a page list."""
-    return set(re.findall(r"^   ([\w.]+)$", page, flags=re.MULTILINE))
+    return set(re.findall(r"^   (?:\* - :obj:`)?([\w.]+)`?$", page, flags=re.MULTILINE))
 
 
 def test_every_public_name_is_in_the_reference(reference):
@@ -66,6 +66,17 @@ def test_a_page_shows_our_methods_and_only_names_the_others(reference):
         assert f".. automethod:: PopularityRecommender.{method}\n" in page
     assert ".. automethod:: PopularityRecommender.get_params" not in page
     assert "``get_params``" in page
+
+
+def test_summaries_are_one_line_without_footnotes(reference):
+    def thing():
+        """Mean of
+        something [1]_ [2]_.
+
+        More.
+        """
+
+    assert reference.summary(thing) == "Mean of something."
 
 
 def test_stale_pages_go_and_unchanged_pages_stay(reference, tmp_path):
