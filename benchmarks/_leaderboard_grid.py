@@ -71,8 +71,8 @@ MODELS = (
     Model(
         OURS, "ALS", "ours_als",
         {
-            "n_factors": FACTORS, "reg": [0.1, 1, 3, 10, 30, 100], "alpha": [0.1, 0.3, 1, 3, 10, 30],
-            "max_epochs": [10, 20], "half_life": FADING,
+            "n_factors": FACTORS, "reg": [0.1, 1, 3, 10, 30, 100],
+            "alpha": [0.1, 0.3, 1, 3, 10, 30], "max_epochs": [10, 20], "half_life": FADING,
         },
         stochastic=True,
     ),
