@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import narwhals as nw
@@ -131,7 +132,7 @@ def check_queries(X: Any) -> Interactions:
     if isinstance(X, np.ndarray) or issparse(X):
         values = X
     elif len(X) and isinstance(X[0], (list, np.ndarray)):
-        values = np.asarray(X, dtype=object)
+        values = _of_rows(X)
     else:
         values = np.empty(len(X), object)
         values[:] = list(X)
@@ -272,8 +273,7 @@ def _columns(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
 
 def _as_table(X: Any) -> np.ndarray:
     if isinstance(X, (list, tuple)):
-        # Without this, one string would turn every number beside it into a string.
-        X = np.array([list(row) if np.ndim(row) else row for row in X], dtype=object)
+        X = _of_rows(X)
     values = np.asarray(X)
     if values.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{values}\n")
@@ -283,6 +283,20 @@ def _as_table(X: Any) -> np.ndarray:
             "Reshape your data: one row per event, with columns user, item, timestamp."
         )
     return values
+
+
+def _of_rows(X: Any) -> np.ndarray:
+    """Array of objects of a list of rows, cell by cell: an id may be a tuple.
+
+    numpy alone would look into tuples, and turn every number beside a string into a string.
+    """
+    rows = [list(row) if isinstance(row, (list, tuple)) or np.ndim(row) else row for row in X]
+    widths = {len(row) if isinstance(row, list) else -1 for row in rows}
+    width = widths.pop() if len(widths) == 1 else -1
+    if width < 0:
+        return np.fromiter(rows, object, len(rows))
+    cells = np.fromiter(chain.from_iterable(rows), object, len(rows) * width)
+    return cells.reshape(len(rows), width)
 
 
 def _by_position(

@@ -101,6 +101,25 @@ def test_columns_read_alone_are_those_of_the_table(frame):
         assert timestamps_of(X).dtype == np.float64
 
 
+def test_an_id_may_be_a_tuple():
+    pairs = [("u", 1), ("v", 2)], [(0, 0), (0, 1)]
+    for make in (list, tuple):
+        events = check_interactions([make(row) for row in zip(*pairs, [20, 30], strict=True)])
+        assert events.user_ids.tolist() == pairs[0]
+        assert events.item_ids.tolist() == pairs[1]
+        assert events.timestamps.tolist() == [20, 30]
+        both = [make(row) for row in zip(*pairs, strict=True)]
+        assert check_interactions(both).item_ids.tolist() == pairs[1]
+    assert items_of([["u", (0, 0)], ["v", "w"]]).tolist() == [(0, 0), "w"]
+    assert check_queries([[one] for one in pairs[0]]).user_ids.tolist() == pairs[0]
+    assert check_queries([[("u", 1), 20]]).timestamps.tolist() == [20]
+    with pytest.raises(ValueError, match="x3: not numeric"):
+        check_interactions([["u", "i", 20, (0, 0)]])
+    estimator = BaseEstimator()
+    check_events(estimator, both, reset=True)
+    assert check_events(estimator, both, reset=False).user_ids.tolist() == pairs[0]
+
+
 def test_one_name_of_two_is_read_by_position():
     frame = pd.DataFrame({"item_id": [1, 2], "user": [3, 4], "t": [5, 6], "c": [7, 8]})
     events = check_interactions(frame)
@@ -195,6 +214,11 @@ def test_a_bad_column_of_a_list_is_named(name, column, error, message):
         (pd.DataFrame(log()).iloc[:0], ValueError, r"0 sample\(s\).*X is empty"),
         (pa.table(log()).slice(0, 0), ValueError, r"0 sample\(s\).*X is empty"),
         ([1, 2, 3], ValueError, "Expected a table of events.*got 1D.*Reshape"),
+        ([[1, 2], [3]], ValueError, "Expected a table of events.*got 1D"),
+        ([[1, 2], 3], ValueError, "Expected a table of events.*got 1D"),
+        ([], ValueError, "Expected a table of events.*got 1D"),
+        ([[], []], ValueError, r"0 feature\(s\)"),
+        ([[[1], 2], [[3], 4]], TypeError, "user_id: .*got list.*must be hashable"),
         (7, ValueError, "Expected a table of events.*got 0D"),
         (np.zeros((2, 2, 2)), ValueError, "Expected a table of events.*got 3D"),
         (sparse.csr_matrix(np.eye(3)), TypeError, "[Ss]parse data.*dense table.*one row per event"),
