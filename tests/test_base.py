@@ -1,6 +1,7 @@
 """The straight line to a top-k against a sort of the whole score matrix."""
 
 import pickle
+import threading
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
+from threadpoolctl import threadpool_info
 
 from sklearn_recft import base
-from sklearn_recft.base import RecommenderMixin, n_threads, top_k
+from sklearn_recft.base import RecommenderMixin, blas_threads, in_threads, n_threads, top_k
 
 
 class TableRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -111,6 +113,70 @@ def test_top_k_passes_on_an_error_of_a_thread(monkeypatch):
 def test_threads_of_n_jobs(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert [n_threads(n) for n in (None, 1, 3, -1, -2, -100)] == [1, 1, 3, 8, 7, 1]
+    with pytest.raises(ValueError, match="n_jobs=0 has no meaning; give None"):
+        n_threads(0)
+
+
+# ------------------------------------------------------------------------- in threads
+
+SIZES = {
+    "equal": np.ones(100),
+    "nothing": np.zeros(7),
+    "one": np.array([5.0]),
+    "one of all": np.r_[np.zeros(50), 1e9, np.zeros(49)],
+    "falling": 1e6 / np.arange(1, 1001),
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_row_is_done_once(sizes, threads):
+    pieces, done = [], np.zeros(len(sizes), int)
+
+    def step(first, last):
+        assert first < last
+        pieces.append((first, last))
+        done[first:last] += 1
+
+    in_threads(step, sizes, threads, n_pieces=4)
+    assert (done == 1).all()
+    if threads == 1:
+        assert pieces == [(0, len(sizes))]
+    work = [(sizes[first:last] + 1).sum() for first, last in pieces]
+    assert max(work) <= (sizes + 1).sum() / (4 * threads if threads > 1 else 1) + sizes.max() + 1
+    assert len(pieces) <= 4 * threads
+
+
+def test_threads_work_at_once():
+    both = threading.Barrier(2)
+
+    def step(first, last):
+        both.wait(timeout=30)  # breaks unless another is at work too
+
+    in_threads(step, np.ones(100), 2, n_pieces=1)
+
+
+def test_an_error_of_a_piece_is_passed_on():
+    def step(first, last):
+        raise RuntimeError("piece")
+
+    for threads in (1, 2):
+        with pytest.raises(RuntimeError, match="piece"):
+            in_threads(step, np.ones(10), threads)
+
+
+def blas_sizes():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+def test_linear_algebra_keeps_to_its_threads():
+    before = blas_sizes()
+    with blas_threads(2):
+        assert blas_sizes() == {2}
+        with blas_threads(1):
+            assert blas_sizes() == {1}
+        assert blas_sizes() == {2}
+    assert blas_sizes() == before
 
 
 # -------------------------------------------------------------------------- recommend
