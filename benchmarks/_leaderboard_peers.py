@@ -93,12 +93,6 @@ def implicit_cosine(log, seed, **setting):
     return _implicit(CosineRecommender(num_threads=log.threads, **setting), log)
 
 
-def implicit_tfidf(log, seed, **setting):
-    from implicit.nearest_neighbours import TFIDFRecommender
-
-    return _implicit(TFIDFRecommender(num_threads=log.threads, **setting), log)
-
-
 def implicit_bm25(log, seed, **setting):
     from implicit.nearest_neighbours import BM25Recommender
 
@@ -138,12 +132,6 @@ def lenskit_als(log, seed, **setting):
     return _lenskit(ImplicitMFScorer(use_ratings=True, **setting), log, seed)
 
 
-def lenskit_ease(log, seed, **setting):
-    from lenskit.knn import EASEScorer
-
-    return _lenskit(EASEScorer(**setting), log, seed)
-
-
 # ------------------------------------------------------------------------------ Cornac
 
 
@@ -163,12 +151,6 @@ def cornac_bpr(log, seed, **setting):
 
     # Given a seed, it uses one thread.
     return _cornac(BPR(seed=seed, verbose=False, **setting), log)
-
-
-def cornac_ease(log, seed, **setting):
-    from cornac.models import EASE
-
-    return _cornac(EASE(verbose=False, **setting), log)
 
 
 # ------------------------------------------------------------------------------ RecTools
@@ -248,14 +230,6 @@ def skrecsys_rp3beta(log, seed, **setting):
 
 def skrecsys_knn(log, seed, **setting):
     return _skrecsys("ItemKNNRecommender", log, **setting)
-
-
-def skrecsys_bm25(log, seed, **setting):
-    return _skrecsys("BM25Recommender", log, **setting)
-
-
-def skrecsys_bpr(log, seed, **setting):
-    return _skrecsys("BayesianPersonalizedRanking", log, random_state=seed, **setting)
 
 
 # ------------------------------------------------------------------------------ irspack

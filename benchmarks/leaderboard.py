@@ -4,7 +4,7 @@
     python benchmarks/leaderboard.py --data ml-100k --library rectools --python rectools=PATH
     python benchmarks/leaderboard.py --table
 
-A cell is a model on a data set under a protocol. At most 12 settings are fitted on the train part
+A cell is a model on a data set under a protocol. At most 8 settings are fitted on the train part
 and chosen between by NDCG@10 on the validation part; the chosen one is fitted on both and judged on
 the test part, with three seeds where the model draws. Each cell appends one JSON line to
 `leaderboard/<data>_<protocol>.jsonl` beside this file; a cell that has its line is passed over, so

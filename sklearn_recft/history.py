@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from sklearn_recft.columns import fade
-
 
 class SeenItems:
     """Distinct items of each user, append-only, in memory proportional to distinct pairs.
@@ -184,18 +182,16 @@ class Reservoir:
 
 
 class FeedbackMatrix:
-    """Feedback summed by user and item, fading with time: a sparse matrix that grows.
+    """Feedback summed by user and item: a sparse matrix that grows.
 
-    With T the newest time so far, ``weight_ui = sum_e w_e 2^(-(T - t_e) / half_life)`` over the
-    pair's events and ``total_ui`` likewise of ``w_e y_e``. Old sums never change in place, so
-    whoever kept the matrix before `added` still has it.
+    Sums fade as they are told to when more is `added`, and never change in place: whoever
+    kept the matrix before still has it.
 
     Attributes
     ----------
     sums : csr_array of shape (n_users, n_items), complex128
-        ``weight + 1j * total``: one sparse structure for both.
-    latest : float
-        T, seconds since 1970.
+        ``sum_e w_e (1 + 1j y_e)`` over the events of a pair: weight and weighted feedback in
+        one sparse structure.
 
     Examples
     --------
@@ -211,7 +207,6 @@ class FeedbackMatrix:
 
     def __init__(self) -> None:
         self.sums = csr_array((0, 0), dtype=np.complex128)
-        self.latest = -np.inf
 
     def added(
         self,
@@ -220,22 +215,21 @@ class FeedbackMatrix:
         *,
         weight: np.ndarray,
         feedback: np.ndarray,
-        times: np.ndarray | None = None,
-        half_life: float | None = None,
+        left: np.ndarray | float = 1.0,
     ) -> FeedbackMatrix:
-        """Return the matrix with further events, rows of codes (n,); times may come late."""
-        grown, left = FeedbackMatrix(), 1.0
-        if half_life is not None and times is not None:
-            grown.latest = max(self.latest, float(times.max()))
-            weight = weight * fade(grown.latest - times, half_life)
-            if np.isfinite(self.latest):
-                left = float(fade(np.float64(grown.latest - self.latest), half_life))
-        shape = tuple(np.maximum(self.sums.shape, (users.max() + 1, items.max() + 1)).tolist())
-        new = csr_array((weight + 1j * (weight * feedback), (users, items)), shape=shape)
-        old = self.sums.copy() if left == 1.0 else self.sums * left
-        old.resize(shape)
-        grown.sums = old + new if old.nnz else new
-        grown.sums.sum_duplicates()  # nothing later, reading included, has to put it in order
+        """Return what is ``left`` of the matrix (a number, or one per user) and new events."""
+        grown = FeedbackMatrix()
+        n_users, n_items = self.sums.shape
+        shape = max(n_users, int(users.max()) + 1), max(n_items, int(items.max()) + 1)
+        pairs = users.astype(np.int32), items.astype(np.int32)  # half the memory of codes
+        new = csr_array((weight + 1j * (weight * feedback), pairs), shape=shape)
+        if self.sums.nnz:
+            share = np.repeat(np.broadcast_to(left, shape[0])[:n_users], np.diff(self.sums.indptr))
+            old = csr_array((self.sums.data * share, self.sums.indices, self.sums.indptr))
+            old.resize(shape)
+            new = old + new
+        new.sum_duplicates()  # nothing later, reading included, has to put it in order
+        grown.sums = new
         return grown
 
     def total(self, users: np.ndarray | None = None) -> csr_array:
@@ -247,10 +241,41 @@ class FeedbackMatrix:
         return self._part(users, 0)
 
     def _part(self, users: np.ndarray | None, part: int) -> csr_array:
-        sums = self.sums
-        if users is not None:
-            sums = sums[np.maximum(users, 0)]
-            if (users < 0).any():
-                sums = csr_array(sums.multiply((users >= 0)[:, None]))
+        sums = self.sums if users is None else self.sums[users[users >= 0]]
         values = (sums.data.real, sums.data.imag)[part].astype(np.float32)
-        return csr_array((values, sums.indices, sums.indptr), shape=sums.shape)
+        starts, n_rows = sums.indptr, sums.shape[0]
+        if users is not None and n_rows < len(users):
+            n_rows = len(users)
+            starts = np.r_[starts[:1], starts[np.cumsum(users >= 0)]]  # strangers end at once
+        return csr_array((values, sums.indices, starts), shape=(n_rows, sums.shape[1]))
+
+
+def fade_by_order(
+    users: np.ndarray, times: np.ndarray | None, half_life: float, n_users: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of events by how many of the same user come after them.
+
+    Parameters
+    ----------
+    users : ndarray of shape (n,)
+        Codes.
+    times : ndarray of shape (n,) or None
+        What orders a user's events; ties, and all of them without it, in row order.
+    half_life : float
+        Events of the user after which one counts half.
+    n_users : int
+
+    Returns
+    -------
+    weight : ndarray of shape (n,)
+        1 for a user's newest event.
+    left : ndarray of shape (n_users,)
+        What these events leave of all that the user did before them.
+    """
+    order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+    counts = np.bincount(users, minlength=n_users)
+    weight = np.empty(len(users))
+    weight[order] = 0.5 ** (
+        (np.cumsum(counts)[users[order]] - 1 - np.arange(len(users))) / half_life
+    )
+    return weight, 0.5 ** (counts / half_life)

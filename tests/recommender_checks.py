@@ -222,8 +222,11 @@ def check_checkerboard(estimator):
     assert (model.predict(board.held_out) > model.predict(against)).all()
 
 
+FADING = ("half_life", "history_half_life", "window")
+
+
 def _without_time(estimator):
-    return {name: None for name in ("half_life", "window") if name in estimator.get_params()}
+    return {name: None for name in FADING if name in estimator.get_params()}
 
 
 def check_quality_on_a_small_log(estimator):

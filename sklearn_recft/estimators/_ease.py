@@ -38,6 +38,9 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         Whether an item must say nothing of itself. False where people buy the same again.
     half_life : float, default=None
         Days after which an event counts half. None: events never fade.
+    history_half_life : float, default=None
+        Events after which what a user did counts half **in that user's own list**: a small
+        number looks for what comes next, None for all that may still come.
     n_jobs : int, default=None
         Threads; None is 1, -1 all cores.
 
@@ -52,8 +55,10 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    `partial_fit` is exact: the same as `fit` on all rows together. Sums are added to and the
-    matrix is inverted anew, which costs as much as in `fit`, O(n_items^3). It keeps 20 bytes per
+    `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
+    the order of their time where ``history_half_life`` is given. Sums are added to and the
+    matrix is inverted anew, which costs as much as in `fit`, O(n_items^3). It keeps 20 bytes (with
+    ``history_half_life`` 40) per
     distinct (user, item) pair and B, 4 n_items^2 bytes; learning takes 8 n_items^2 more: 13 GB
     for 40,000 items, beyond which `ItemKNNRecommender` is the one to take.
 
@@ -77,6 +82,7 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "reg": [Interval(Real, 0, None, closed="neither")],
         "zero_diagonal": ["boolean"],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
     }
 
@@ -85,11 +91,13 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         reg: float = 500.0,
         zero_diagonal: bool = True,
         half_life: float | None = None,
+        history_half_life: float | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.reg = reg
         self.zero_diagonal = zero_diagonal
         self.half_life = half_life
+        self.history_half_life = history_half_life
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -129,7 +137,7 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         """
         events = self._check_rows(X)
         users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        return _feedback.pair_scores(self._feedback, self.item_weights_, users, items)
+        return _feedback.pair_scores(self, self.item_weights_, users, items)
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Solve for the item weights."""
@@ -158,7 +166,7 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        return _feedback.tile_scorer(self._feedback, self.item_weights_, users, columns)
+        return _feedback.tile_scorer(self, self.item_weights_, users, columns)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.base import TileScorer
-from sklearn_recft.history import FeedbackMatrix
+from sklearn_recft.columns import fade
+from sklearn_recft.history import FeedbackMatrix, fade_by_order
 
 # Of a known user's scores, so much is popularity: it tells apart what nothing else does.
 _BACKOFF = 1e-6
@@ -19,25 +20,44 @@ _BLOCK = 8192
 
 
 def learn(model: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Any:
-    """Add events to ``model._feedback`` and have ``model._refresh(users, items)`` follow."""
+    """Add events to the sums of ``model`` and have ``model._refresh(users, items)`` follow.
+
+    ``_feedback`` sums all users' events, faded by their age; ``_profiles``, what a user's list
+    is made from, is the same matrix or, given ``history_half_life``, one faded by order too.
+    """
     events = model._check_events(X, y, sample_weight, reset=reset)
     ones = np.ones(len(events))
+    weight = ones if events.sample_weight is None else events.sample_weight
+    feedback = ones if events.feedback is None else events.feedback
+    by_order = getattr(model, "history_half_life", None)
     with model._undo(events) as undo:
         if reset:
             model._begin(events)
-            model._feedback = FeedbackMatrix()
+            model._feedback = model._profiles = FeedbackMatrix()
+            model._latest = -np.inf
         users, items = model._remember(events)
-        model._feedback = model._feedback.added(
-            users,
-            items,
-            weight=ones if events.sample_weight is None else events.sample_weight,
-            feedback=ones if events.feedback is None else events.feedback,
-            times=events.timestamps,
-            half_life=model.half_life,
-        )
+        weight, left = _faded(model, weight, events.timestamps)
+        matrix = model._feedback.added(users, items, weight=weight, feedback=feedback, left=left)
+        if by_order is None:
+            model._profiles = matrix
+        else:
+            share, rest = fade_by_order(users, events.timestamps, by_order, model.n_users_)
+            model._profiles = model._profiles.added(
+                users, items, weight=weight * share, feedback=feedback, left=left * rest
+            )
+        model._feedback = matrix
         model._refresh(users, items)
         undo.pop_all()
     return model
+
+
+def _faded(model: Any, weight: np.ndarray, times: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """Weights of new events, and what is left of old ones, as the newest event sees them."""
+    if model.half_life is None or times is None:
+        return weight, 1.0
+    before, model._latest = model._latest, max(model._latest, float(times.max()))
+    left = fade(model._latest - before, model.half_life) if np.isfinite(before) else 1.0
+    return weight * fade(model._latest - times, model.half_life), left
 
 
 def by_item(matrix: csr_array) -> csr_array:
@@ -53,15 +73,13 @@ def popularity(feedback: FeedbackMatrix) -> np.ndarray:
     return np.asarray(total.sum(axis=0)).ravel() / max(total.shape[0], 1)
 
 
-def tile_scorer(
-    feedback: FeedbackMatrix, similarity: Any, users: np.ndarray, columns: np.ndarray
-) -> TileScorer:
-    """Scores ``sum_j total_uj similarity_ji``; of strangers, popularity (see base.top_k).
+def tile_scorer(model: Any, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
+    """Scores ``sum_j x_uj similarity_ji``; of strangers, popularity (see base.top_k).
 
     ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
     """
-    profiles = feedback.total(users)
-    popular = popularity(feedback)[columns]
+    profiles = model._profiles.total(users)
+    popular = popularity(model._feedback)[columns]
     share = np.where(users >= 0, _BACKOFF, 1.0)
     whole = len(columns) == similarity.shape[1]
     near = similarity if whole else similarity[:, columns]
@@ -78,18 +96,16 @@ def tile_scorer(
     return score
 
 
-def pair_scores(
-    feedback: FeedbackMatrix, similarity: Any, users: np.ndarray, items: np.ndarray
-) -> np.ndarray:
+def pair_scores(model: Any, similarity: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Return the scores of `tile_scorer` for pairs of codes, -1 for unknown; (n,) float64.
 
     An item nobody has met is as popular as the mean of the others.
     """
-    popular = popularity(feedback)
+    popular = popularity(model._feedback)
     base = np.where(items >= 0, popular[items], popular.mean())
     scores = np.where(users >= 0, _BACKOFF, 1.0) * base
     scores[(items < 0) & (users >= 0)] = popular.mean()
-    scores += pair_sums(feedback.total, similarity, users, items)
+    scores += pair_sums(model._profiles.total, similarity, users, items)
     return scores
 
 

@@ -42,6 +42,9 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         How soon feedback saturates, and how much popular items are held back (0 to 1).
     half_life : float, default=None
         Days after which an event counts half. None: events never fade.
+    history_half_life : float, default=None
+        Events after which what a user did counts half **in that user's own list**: a small
+        number looks for what comes next, None for all that may still come.
     n_jobs : int, default=None
         Threads; None is 1, -1 all cores. The result does not depend on it.
 
@@ -56,8 +59,10 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    `partial_fit` is exact: the same as `fit` on all rows together. Sums are added to, and
-    neighbours found anew from them, which costs as much as in `fit`. It keeps 20 bytes per
+    `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
+    the order of their time where ``history_half_life`` is given. Sums are added to, and
+    neighbours found anew from them, which costs as much as in `fit`. It keeps 20 bytes (with
+    ``history_half_life`` 40) per
     distinct (user, item) pair and the neighbours: nothing of size items x items.
 
     A user nobody knows is answered by popularity; and so are, behind all others, the items that
@@ -85,6 +90,7 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "bm25_k1": [Interval(Real, 0, None, closed="neither")],
         "bm25_b": [Interval(Real, 0, 1, closed="both")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
     }
 
@@ -96,6 +102,7 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         bm25_k1: float = 1.2,
         bm25_b: float = 0.75,
         half_life: float | None = None,
+        history_half_life: float | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -104,6 +111,7 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self.bm25_k1 = bm25_k1
         self.bm25_b = bm25_b
         self.half_life = half_life
+        self.history_half_life = history_half_life
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -146,11 +154,11 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         events = self._check_rows(X)
         users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
         if self._positives_only:
-            return _feedback.pair_scores(self._feedback, self.similarity_, users, items)
+            return _feedback.pair_scores(self, self.similarity_, users, items)
         sums = self._feedback.sums.sum(axis=0)
         mean = sums.sum().imag / sums.sum().real
         item_mean = np.divide(sums.imag, sums.real, np.full(len(sums), mean), where=sums.real > 0)
-        pairs = self._feedback, users, items
+        pairs = self._profiles, users, items
         total = _feedback.pair_sums(pairs[0].total, self.similarity_, *pairs[1:])
         weight = _feedback.pair_sums(pairs[0].weight, abs(self.similarity_), *pairs[1:])
         fallback = np.where(items >= 0, item_mean[items], mean)
@@ -197,4 +205,4 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        return _feedback.tile_scorer(self._feedback, self.similarity_, users, columns)
+        return _feedback.tile_scorer(self, self.similarity_, users, columns)
