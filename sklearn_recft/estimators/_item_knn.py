@@ -147,9 +147,9 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         Returns
         -------
         y : ndarray of shape (n,), float64
-            The mean of the user's feedback, weighted by ``|s_ji|``; where that says nothing, the
-            item's mean, and for unknown items the mean of all. Without feedback in `fit`,
-            the scores of `recommend`.
+            The user's feedback weighted by ``s_ji``, over the sum of ``|s_ji|``; where that says
+            nothing, the item's mean, and for unknown items the mean of all. Without feedback in
+            `fit`, the scores of `recommend`.
         """
         events = self._check_rows(X)
         users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
