@@ -27,7 +27,8 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     ``|X - X B|^2 + reg |B|^2``   with ``B_ii = 0``,
 
     so that ``B_ij = -P_ij / P_jj`` with ``P = (X^T X + reg I)^-1``. Without that condition, for
-    goods that users come back to, ``B = I - reg P``. `recommend` ranks by ``(X B)_ui``.
+    goods that users come back to, ``B = I - reg P``. `recommend` ranks by ``(X B)_ui``; there X
+    fades by ``history_half_life`` too.
 
     Parameters
     ----------
@@ -57,10 +58,10 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     -----
     `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
     the order of their time where ``history_half_life`` is given. Sums are added to and the
-    matrix is inverted anew, which costs as much as in `fit`, O(n_items^3). It keeps 20 bytes (with
-    ``history_half_life`` 40) per
-    distinct (user, item) pair and B, 4 n_items^2 bytes; learning takes 8 n_items^2 more: 13 GB
-    for 40,000 items, beyond which `ItemKNNRecommender` is the one to take.
+    matrix is inverted anew, which costs as much as in `fit`, O(n_items^3). It keeps B, 4 n_items^2
+    bytes, and 20 bytes (with ``history_half_life`` 40) per distinct (user, item) pair; learning
+    takes 8 n_items^2 more: 19 GB for 40,000 items, before which `ItemKNNRecommender` is the
+    one to take.
 
     `predict` gives the feedback that a pair is expected to sum up to, no event counting as 0. A
     user nobody knows is answered by popularity.

@@ -28,7 +28,8 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     with ``b_ui = idf_u x_ui (bm25_k1 + 1) / (bm25_k1 (1 - bm25_b + bm25_b L_i) + x_ui)``, where
     ``idf_u = log(n_items / (1 + n_u))`` counts the user's items and ``L_i`` is the item's sum
     over the mean item's. Each item keeps its ``n_neighbors`` most similar, and `recommend`
-    ranks by ``sum_j x_uj s_ji`` over the user's items j that keep i.
+    ranks by ``sum_j x_uj s_ji`` over the user's items j that keep i; there x fades by
+    ``history_half_life`` too.
 
     Parameters
     ----------
@@ -61,9 +62,9 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     -----
     `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
     the order of their time where ``history_half_life`` is given. Sums are added to, and
-    neighbours found anew from them, which costs as much as in `fit`. It keeps 20 bytes (with
-    ``history_half_life`` 40) per
-    distinct (user, item) pair and the neighbours: nothing of size items x items.
+    neighbours found anew from them, which costs as much as in `fit`. It keeps the neighbours and
+    20 bytes (with ``history_half_life`` 40) per distinct (user, item) pair: nothing of size
+    items x items.
 
     A user nobody knows is answered by popularity; and so are, behind all others, the items that
     no neighbour of the user's leads to.
