@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
-from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
-from sklearn_recft.model_selection import iter_prequential, prequential_score
+from sklearn_recft import (
+    ALSRecommender,
+    BiasRecommender,
+    EASERecommender,
+    IncrementalMFRecommender,
+    ItemKNNRecommender,
+    PopularityRecommender,
+)
+from sklearn_recft.metrics import make_ranking_scorer
+from sklearn_recft.model_selection import TemporalSplit, iter_prequential, prequential_score
 
 
 def test_random_split(movielens_100k):
@@ -67,3 +75,23 @@ def test_positives_one_by_one_beat_popularity(movielens_100k):
         for name, model in models.items()
     }
     assert recalls["bpr"] > recalls["popularity"] > 10 / 1682  # chance
+
+
+def test_neighbours_ease_and_factors_beat_popularity(movielens_100k):
+    """Trained on 90 % of the time line, judged on who of the last 10 % was known before."""
+    X, _ = movielens_100k
+    [(train, test)] = TemporalSplit(1, test_size=0.1).split(X)
+    known = test[np.isin(X[test, 0], X[train, 0])]
+    score = make_ranking_scorer("ndcg", k=10)
+    found = {
+        type(model).__name__: score(model.fit(X[train]), X[known])
+        for model in (
+            PopularityRecommender(),
+            ItemKNNRecommender(),
+            EASERecommender(),
+            ALSRecommender(random_state=0),
+        )
+    }
+    floor = found.pop("PopularityRecommender")
+    assert floor > 10 / 1682
+    assert min(found.values()) > 1.1 * floor, found

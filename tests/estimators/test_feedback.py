@@ -96,6 +96,17 @@ def test_a_weight_is_a_number_of_rows(model, log):
     assert_allclose(weighted.predict(pairs), repeated.predict(pairs), rtol=1e-6, atol=1e-6)
 
 
+@models
+def test_a_pair_takes_twenty_bytes(model, log):
+    """With a matrix of its own for fading histories, twice that."""
+    n_pairs = (dense_sums(log[0])[0] > 0).sum()
+    for history_half_life, n_bytes in ((None, 20), (5.0, 40)):
+        fitted = clone(model).set_params(history_half_life=history_half_life).fit(*log)
+        matrices = {id(m): m.sums for m in (fitted._feedback, fitted._profiles)}.values()
+        held = sum(sums.data.nbytes + sums.indices.nbytes for sums in matrices)
+        assert held == n_bytes * n_pairs
+
+
 # ------------------------------------------------------------------------------ recommend
 
 
