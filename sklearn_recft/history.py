@@ -229,6 +229,7 @@ class FeedbackMatrix:
             old.resize(shape)
             new = old + new
         new.sum_duplicates()  # nothing later, reading included, has to put it in order
+        new.eliminate_zeros()  # faded away, in one call or in many
         grown.sums = new
         return grown
 

@@ -71,6 +71,21 @@ def test_chunks_are_one_fit(model, half_life, with_feedback, log):
 
 
 @models
+def test_chunks_are_one_fit_where_events_fade_away(model, log):
+    """Weights too small for any number are the same as no event, whenever they become so."""
+    X, y, _ = log
+    model = clone(model).set_params(half_life=0.05)
+    chunked, whole = clone(model), clone(model).fit(X, y)
+    for rows in np.split(np.arange(600), [1, 50, 333]):
+        chunked.partial_fit(X[rows], y[rows])
+    assert 0 < whole._feedback.sums.nnz < (dense_sums(X)[0] > 0).sum()
+    assert_array_equal(chunked._feedback.sums.indices, whole._feedback.sums.indices)
+    assert_allclose(weights_of(chunked), weights_of(whole), rtol=1e-6, atol=1e-6)
+    pairs = known_pairs(whole)
+    assert_allclose(chunked.predict(pairs), whole.predict(pairs), rtol=1e-6, atol=1e-6)
+
+
+@models
 def test_chunks_in_order_are_one_fit_where_history_fades(model, log):
     X, y, weight = (part[np.argsort(log[0][:, 2], kind="stable")] for part in log)
     model = clone(model).set_params(half_life=90.0, history_half_life=3.0)
