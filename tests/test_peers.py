@@ -39,7 +39,7 @@ def objective(total, p, q, alpha, reg):
 @pytest.mark.parametrize(
     ("theirs", "options"),
     [
-        ("CosineRecommender", {}),
+        ("CosineRecommender", {"shrinkage": 0.0}),
         ("BM25Recommender", {"similarity": "bm25"}),
         ("BM25Recommender", {"similarity": "bm25", "bm25_k1": 100.0, "bm25_b": 0.3}),
     ],
@@ -51,7 +51,7 @@ def test_item_neighbours_are_those_of_implicit(theirs, options, n_neighbors, log
     X, y = log
     ours = ItemKNNRecommender(n_neighbors=n_neighbors, **options).fit(X, y)
     matrix = as_matrix(ours, X, y)
-    search = {"K1": ours.bm25_k1, "B": ours.bm25_b} if options else {}
+    search = {"K1": ours.bm25_k1, "B": ours.bm25_b} if "similarity" in options else {}
     peer = getattr(neighbours, theirs)(K=n_neighbors, num_threads=1, **search)
     peer.fit(matrix, show_progress=False)
 

@@ -13,8 +13,8 @@ from sklearn_recft.base import TileScorer
 from sklearn_recft.columns import fade
 from sklearn_recft.history import FeedbackMatrix, fade_by_order
 
-# Of a known user's scores, so much is popularity: it tells apart what nothing else does.
-_BACKOFF = 1e-6
+# So much popularity an event adds to a user's scores: it tells apart what nothing else does.
+_BACKOFF = 1e-9
 # Rows of `pair_scores` at a time; bounds what their users' rows take.
 _BLOCK = 8192
 
@@ -73,6 +73,12 @@ def popularity(feedback: FeedbackMatrix) -> np.ndarray:
     return np.asarray(total.sum(axis=0)).ravel() / max(total.shape[0], 1)
 
 
+def _share_of_popularity(model: Any, users: np.ndarray) -> np.ndarray:
+    """How much of the popularity of items is in the scores of users, (n,); all of a stranger's."""
+    n_events = model._profiles.weight(users).sum(axis=1, dtype=np.float64)
+    return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
+
+
 def tile_scorer(model: Any, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
     """Scores ``sum_j x_uj similarity_ji``; of strangers, popularity (see base.top_k).
 
@@ -80,7 +86,7 @@ def tile_scorer(model: Any, similarity: Any, users: np.ndarray, columns: np.ndar
     """
     profiles = model._profiles.total(users)
     popular = popularity(model._feedback)[columns]
-    share = np.where(users >= 0, _BACKOFF, 1.0)
+    share = _share_of_popularity(model, users)
     whole = len(columns) == similarity.shape[1]
     near = similarity if whole else similarity[:, columns]
 
@@ -103,7 +109,7 @@ def pair_scores(model: Any, similarity: Any, users: np.ndarray, items: np.ndarra
     """
     popular = popularity(model._feedback)
     base = np.where(items >= 0, popular[items], popular.mean())
-    scores = np.where(users >= 0, _BACKOFF, 1.0) * base
+    scores = _share_of_popularity(model, users) * base
     scores[(items < 0) & (users >= 0)] = popular.mean()
     scores += pair_sums(model._profiles.total, similarity, users, items)
     return scores

@@ -33,12 +33,13 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_neighbors : int, default=100
+    n_neighbors : int, default=300
         Neighbours kept for an item, itself included.
     similarity : {"cosine", "bm25"}, default="cosine"
         How alike two items are. Under ``"bm25"`` feedback below 0 counts as 0.
-    shrinkage : float, default=0.0
-        Makes cosines that few users stand for small. No effect on ``"bm25"``.
+    shrinkage : float, default=100.0
+        Makes cosines that few users stand for small; the less the feedback, the less of it. No
+        effect on ``"bm25"``.
     bm25_k1, bm25_b : float, default=1.2 and 0.75
         How soon feedback saturates, and how much popular items are held back (0 to 1).
     half_life : float, default=None
@@ -97,9 +98,9 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_neighbors: int = 100,
+        n_neighbors: int = 300,
         similarity: str = "cosine",
-        shrinkage: float = 0.0,
+        shrinkage: float = 100.0,
         bm25_k1: float = 1.2,
         bm25_b: float = 0.75,
         half_life: float | None = None,
@@ -189,6 +190,8 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         in_threads(step, np.abs(work), n_threads(self.n_jobs))
         kept = np.arange(k) < n_found[:, None]
         starts = np.concatenate([[0], np.cumsum(n_found)])
+        if starts[-1] < np.iinfo(np.int32).max:
+            starts = starts.astype(np.int32)  # or the codes would be widened to match
         near = csr_array((nearness[kept], found[kept], starts), (n_items, n_items))
         near.sum_duplicates()  # there are none; it is marked so, and never looked through again
         self.similarity_ = near

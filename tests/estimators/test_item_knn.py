@@ -119,7 +119,7 @@ def test_predict_by_hand():
     """All that Bob met is tea: his feedback on it, or the item's mean."""
     X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["cem", "tea"], ["cem", "milk"]]
     X = [*X, ["dan", "milk"], ["dan", "rice"]]
-    model = ItemKNNRecommender().fit(X, [1, 1, 3, 1, 1, 1, 2])
+    model = ItemKNNRecommender(shrinkage=0.0).fit(X, [1, 1, 3, 1, 1, 1, 2])
     near = dict(zip(model.item_ids_, model.similarity_.toarray()[0], strict=True))
     assert near == pytest.approx({"tea": 1, "milk": 2 / np.sqrt(11 * 3), "rice": 0})
     # Bob's 3 for tea is all there is to know; of tea and rice nobody knows anything.
@@ -144,7 +144,7 @@ def test_threads_do_not_matter(options):
 
 def test_as_many_neighbours_as_there_are():
     log = log_of("ratings")
-    few, many = ItemKNNRecommender(n_neighbors=30), ItemKNNRecommender(n_neighbors=10**9)
+    few, many = (ItemKNNRecommender(n_neighbors=n, shrinkage=0.0) for n in (30, 10**9))
     similarity = [model.fit(*log).similarity_.toarray() for model in (few, many)]
     assert_array_equal(*similarity)
     _, total = dense_sums(*log)
@@ -166,7 +166,7 @@ def test_shrinkage_holds_back_what_few_stand_for():
 def test_later_events_of_others_change_no_cosine():
     """Fading weighs all older events alike, so what they have in common stays as it was."""
     X, y, weight = log_of("weighted")
-    model = ItemKNNRecommender(n_neighbors=5, half_life=30.0).fit(X, y, weight)
+    model = ItemKNNRecommender(n_neighbors=5, shrinkage=0.0, half_life=30.0).fit(X, y, weight)
     before, n = model.similarity_.toarray(), model.n_items_
     later = X[:40] + np.array([1000, 1000, 0])
     later[:, 2] = X[:, 2].max() + 50 * DAY
@@ -178,6 +178,6 @@ def test_later_events_of_others_change_no_cosine():
 
 def test_events_of_half_life_ago_count_half():
     X = [["ann", "tea", 0], ["ann", "milk", 10 * DAY], ["bob", "milk", 10 * DAY]]
-    model = ItemKNNRecommender(half_life=10.0).fit(X)
+    model = ItemKNNRecommender(shrinkage=0.0, half_life=10.0).fit(X)
     assert model.similarity_[0, 1] == pytest.approx(0.5 / (0.5 * np.sqrt(2)))
     assert model.predict([["ann", "tea", 0]])[0] == pytest.approx(0.5 + 1 / np.sqrt(2), rel=1e-5)
