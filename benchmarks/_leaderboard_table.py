@@ -28,7 +28,7 @@ def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
         one = (done or here)[0]
         yield "\n".join(
             [
-                f"## {data}, {protocol}",
+                f"### {data}, {protocol}",
                 "",
                 f"{one['n_train']:,} events and {one['n_items']:,} items learned, "
                 f"{one['n_queries']:,} users asked, {one['threads']} threads.",
@@ -46,7 +46,8 @@ def _mean(line: dict[str, Any], name: str) -> float:
 
 
 def _name(line: dict[str, Any]) -> str:
-    return f"{line['library']} {line['version']} {line['model']}"
+    version = "" if line["version"] == "source tree" else f" {line['version']}"
+    return f"{line['library']}{version} {line['model']}"
 
 
 def _row(line: dict[str, Any]) -> str:

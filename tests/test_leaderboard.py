@@ -203,7 +203,7 @@ def test_a_cell_is_measured_once_and_shown(checkerboard, tmp_path, capsys):
     capsys.readouterr()
     assert leaderboard.main(["--table", "--output", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "## ml-100k, timeline" in shown
+    assert "### ml-100k, timeline" in shown
     assert f"{line['test'][0]['recall']:.4f}".removeprefix("0") in shown
 
 

@@ -36,10 +36,10 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     ----------
     n_factors : int, default=64
         Length of ``p_u`` and ``q_i``.
-    reg : float, default=10.0
+    reg : float, default=30.0
         Penalty on factors.
-    alpha : float, default=1.0
-        Confidence in one unit of feedback, that in no event being 1.
+    alpha : float, default=3.0
+        Confidence in one unit of feedback beyond that in no event, which is 1.
     max_epochs : int, default=15
         Sweeps over users and items in `fit`.
     half_life : float, default=None
@@ -66,6 +66,9 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     other factors stay, so it is a warm start, not a refit. With ``half_life`` they fade
     only as they are met again. It keeps 20 bytes per distinct (user, item) pair and
     the factors.
+
+    The defaults of ``reg`` and ``alpha`` were the best pair of five over the validation parts of
+    MovieLens 100K and 1M, Online Retail and Amazon Beauty; each has better ones of its own.
 
     `predict` gives ``p_u . q_i``, about 1 for what the user takes and 0 for what not. An unknown
     user or item is the mean of the known.
@@ -99,8 +102,8 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def __init__(
         self,
         n_factors: int = 64,
-        reg: float = 10.0,
-        alpha: float = 1.0,
+        reg: float = 30.0,
+        alpha: float = 3.0,
         max_epochs: int = 15,
         half_life: float | None = None,
         random_state: Any = None,

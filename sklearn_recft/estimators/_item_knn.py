@@ -67,6 +67,9 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     20 bytes (with ``history_half_life`` 40) per distinct (user, item) pair: nothing of size
     items x items.
 
+    The defaults were chosen on the time lines of MovieLens 1M and Amazon Beauty. For what comes
+    next, and for small feedback (ratings of 0 and 1, short half-lives), less shrinkage is better.
+
     A user nobody knows is answered by popularity; and so are, behind all others, the items that
     no neighbour of the user's leads to.
 

@@ -1,7 +1,5 @@
 """Implicit ALS against its objective and its normal equations, written out for dense tables."""
 
-import sys
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -94,7 +92,7 @@ def test_many_sweeps_end_where_each_side_solves_the_other(options, kind):
 
 def test_a_sweep_is_users_then_items(monkeypatch):
     """With steps enough to solve, one sweep is two rounds of least squares."""
-    monkeypatch.setattr(sys.modules[ALSRecommender.__module__], "_STEPS", 20)
+    monkeypatch.setitem(ALSRecommender._refresh.__globals__, "_STEPS", 20)
     log = log_of("dislikes")
     model = ALSRecommender(**SMALL).set_params(max_epochs=1).fit(*log)
     _, total = dense_sums(*log)

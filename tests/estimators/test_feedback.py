@@ -1,7 +1,5 @@
 """What the models of a user-item matrix share: exact updates, tiles, strangers."""
 
-import sys
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -164,7 +162,7 @@ def test_pairs_are_read_in_blocks(monkeypatch, model, log):
     X, y, _ = log
     model = clone(model).fit(X, y)
     expected = model.predict(known_pairs(model))
-    monkeypatch.setattr(sys.modules[type(model).__module__]._feedback, "_BLOCK", 7)
+    monkeypatch.setattr(type(model)._tile_scorer.__globals__["_feedback"], "_BLOCK", 7)
     assert_array_equal(model.predict(known_pairs(model)), expected)
 
 

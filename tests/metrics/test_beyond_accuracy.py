@@ -1,8 +1,6 @@
 """Coverage, exposure and diversity against loops written out, and against known answers."""
 
 import math
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,7 +170,7 @@ def test_many_lists_are_judged_in_blocks(monkeypatch):
     rows = random_lists(4)
     vectors = (np.arange(60), np.random.default_rng(5).normal(size=(60, 4)))
     whole = intra_list_diversity_at_k(vectors, rows, per_user=True)
-    monkeypatch.setattr(sys.modules[intra_list_diversity_at_k.__module__], "_LISTS_AT_ONCE", 13)
+    monkeypatch.setitem(intra_list_diversity_at_k.__globals__, "_LISTS_AT_ONCE", 13)
     np.testing.assert_array_equal(intra_list_diversity_at_k(vectors, rows, per_user=True), whole)
 
 

@@ -158,7 +158,7 @@ def test_resampling_equals_a_plain_bootstrap():
 def test_resampling_in_blocks_draws_the_same(monkeypatch):
     values, users = np.random.default_rng(0).random((6, 2)), np.array([0, 1, 2, 0, 3, 1])
     whole = resampled_means(values, users, 11, np.random.default_rng(1))
-    monkeypatch.setattr(sys.modules[resampled_means.__module__], "_DRAWS", 8)
+    monkeypatch.setitem(resampled_means.__globals__, "_DRAWS", 8)
     blocks = resampled_means(values, users, 11, np.random.default_rng(1))
     np.testing.assert_allclose(blocks, whole)
 
