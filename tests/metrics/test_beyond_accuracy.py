@@ -1,6 +1,7 @@
 """Coverage, exposure and diversity against loops written out, and against known answers."""
 
 import math
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import sys
 import tracemalloc
 
 import numpy as np
