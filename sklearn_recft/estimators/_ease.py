@@ -146,6 +146,7 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Solve for the item weights."""
         matrix = self._feedback.total()
+        self._popularity = _feedback.popularity(self._feedback)
         turned = _feedback.by_item(matrix)
         n_items = matrix.shape[1]
         gram = np.zeros((n_items, n_items))

@@ -82,10 +82,11 @@ def _share_of_popularity(model: Any, users: np.ndarray) -> np.ndarray:
 def tile_scorer(model: Any, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
     """Scores ``sum_j x_uj similarity_ji``; of strangers, popularity (see base.top_k).
 
-    ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
+    ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns; the model
+    keeps its ``_popularity`` beside it.
     """
     profiles = model._profiles.total(users)
-    popular = popularity(model._feedback)[columns]
+    popular = model._popularity[columns]
     share = _share_of_popularity(model, users)
     whole = len(columns) == similarity.shape[1]
     near = similarity if whole else similarity[:, columns]
@@ -107,7 +108,7 @@ def pair_scores(model: Any, similarity: Any, users: np.ndarray, items: np.ndarra
 
     An item nobody has met is as popular as the mean of the others.
     """
-    popular = popularity(model._feedback)
+    popular = model._popularity
     base = np.where(items >= 0, popular[items], popular.mean())
     scores = _share_of_popularity(model, users) * base
     scores[(items < 0) & (users >= 0)] = popular.mean()

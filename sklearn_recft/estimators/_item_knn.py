@@ -172,6 +172,7 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Find the neighbours of all items."""
         matrix = self._feedback.total()
+        self._popularity = _feedback.popularity(self._feedback)
         n_items = matrix.shape[1]
         if self.similarity == "bm25":
             matrix, size, shrinkage = self._bm25(matrix), np.ones(n_items), 0.0
