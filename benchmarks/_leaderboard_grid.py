@@ -81,8 +81,8 @@ MODELS = (
         ),
         repeating=_listed(
             ("zero_diagonal", "reg", "half_life", "history_half_life"),
-            (True, 50, None, None), (True, 500, 60, None), (False, 500, None, None),
-            (False, 50, 60, None), (False, 200, 60, None), (False, 500, 30, None),
+            (True, 100, None, None), (True, 1000, None, None), (True, 500, 90, None),
+            (True, 500, None, 20), (False, 200, 60, None), (False, 500, 60, None),
             (False, 500, 90, None), (False, 500, 60, 100),
         ),
     ),
