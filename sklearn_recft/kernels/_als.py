@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_recft.kernels._compile import jit
+from sklearn_recft.kernels._compile import inlined, jit
 
 
 @jit
@@ -27,9 +27,9 @@ def als_rows(first, last, rows, starts, codes, values, gram, reg, n_steps, other
         )  # fmt: skip
 
 
-# A function of its own, so that the sums of a row are taken in the same order whichever rows
-# are done with it: the result must not depend on how many threads share them.
-@jit
+# Apart from the loop over rows, so that the sums of a row are taken in the same order whichever
+# rows are done with it: the result must not depend on how many threads share them.
+@inlined
 def _als_row(p, codes, values, gram, reg, n_steps, others, rest, direction, image):
     """Do one row of `als_rows`."""
     n_factors = p.shape[0]
