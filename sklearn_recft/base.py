@@ -25,7 +25,7 @@ from sklearn_recft.modules._layers import limit_torch_threads, torch_threads
 from sklearn_recft.vocabulary import Vocabulary
 
 # Rows x columns of a tile of scores: 2 MiB of float32 a thread stays in cache.
-_TILE_ROWS, _TILE_COLUMNS = 256, 2048
+_TILE_ROWS, _TILE_COLUMNS = 128, 4096
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
 

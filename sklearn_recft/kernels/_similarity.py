@@ -40,20 +40,26 @@ def nearest_items(
     near = np.empty(n_items, np.int32)
     score = np.empty(n_items, np.float32)
     for i in range(first, last):
-        n_near = 0
+        n_terms, n_near = 0, 0
         for s in range(item_starts[i], item_starts[i + 1]):
-            u, value = users[s], np.float64(item_values[s])
-            for t in range(starts[u], starts[u + 1]):
-                j = codes[t]
-                total[j] += value * values[t]
-                if not is_near[j]:
-                    is_near[j] = True
-                    near[n_near] = j
-                    n_near += 1
-        if n_near * 16 < n_items:
+            n_terms += starts[users[s] + 1] - starts[users[s]]
+        if n_terms < n_items:  # few enough to list the near ones as they come
+            for s in range(item_starts[i], item_starts[i + 1]):
+                u, value = users[s], np.float64(item_values[s])
+                for t in range(starts[u], starts[u + 1]):
+                    j = codes[t]
+                    total[j] += value * values[t]
+                    if not is_near[j]:
+                        is_near[j] = True
+                        near[n_near] = j
+                        n_near += 1
             near[:n_near].sort()
-        else:  # to look at every item is quicker then
-            n_near = 0
+        else:  # a look at every item afterwards costs less than a question at every term
+            for s in range(item_starts[i], item_starts[i + 1]):
+                u, value = users[s], np.float64(item_values[s])
+                for t in range(starts[u], starts[u + 1]):
+                    total[codes[t]] += value * values[t]
+                    is_near[codes[t]] = True
             for j in range(n_items):
                 if is_near[j]:
                     near[n_near] = j
