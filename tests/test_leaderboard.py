@@ -250,3 +250,11 @@ def test_what_is_not_installed_leaves_no_line(checkerboard, tmp_path, monkeypatc
     )
     assert leaderboard.main([*checkerboard, "--output", str(tmp_path)]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_shows_the_tables_of_the_lines():
+    lines = leaderboard.read(leaderboard.HERE / "leaderboard")
+    page = (leaderboard.HERE / "README.md").read_text(encoding="utf-8")
+    assert lines
+    for table in leaderboard.tables(lines):
+        assert table in page
