@@ -256,5 +256,5 @@ def test_the_page_shows_the_tables_of_the_lines():
     lines = leaderboard.read(leaderboard.HERE / "leaderboard")
     page = (leaderboard.HERE / "README.md").read_text(encoding="utf-8")
     assert lines
-    for table in leaderboard.tables(lines):
-        assert table in page
+    for shown in leaderboard.tables(lines):
+        assert shown in page
