@@ -15,6 +15,7 @@ from sklearn_recft.kernels._factorization import (
     online_pass,
     sgd_epoch,
 )
+from sklearn_recft.kernels._history import gather_past
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
 from sklearn_recft.kernels._topk import gather_seen, update_topk
 
@@ -24,6 +25,7 @@ __all__ = [
     "als_rows",
     "bpr_pass",
     "fold_in",
+    "gather_past",
     "gather_seen",
     "gram_rows",
     "nearest_items",

@@ -1,0 +1,222 @@
+"""What each user did last, and when: events kept in bounded memory, and windows of a log."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_recft.history._log import grown, link
+
+
+class EventHistory:
+    """The last ``2 * max_history`` events of each user, in order of arrival.
+
+    A log in which each entry points at the user's previous one, so an append is O(1) and a
+    user's events are found without an index. When the log is full, whatever is beyond a user's
+    last ``2 * max_history`` arrivals is dropped, and the log is doubled only if that did not halve
+    it: the cost of an append is amortised, and there is room for less than four times the events
+    kept (or for 64), of 24 bytes each. An item met twice is two events. What is read never goes
+    beyond these arrivals either, so no answer depends on when old events were dropped.
+
+    Twice ``max_history``, because only events strictly earlier than a query count: where the
+    newest ones tie with it in time (a basket, a session logged to the second) or come after it,
+    as many as ``max_history`` of them may be passed over and the history is still complete.
+
+    Parameters
+    ----------
+    max_history : int
+        Events of a user that a query may need.
+
+    Attributes
+    ----------
+    last : ndarray of shape (n_users,), int32
+        Place in the log of each user's latest entry, -1 for none.
+    previous, item : ndarray of shape (capacity,), int32
+        For each entry, the place of the user's entry before it (-1: none) and the item code.
+    feedback : ndarray of shape (capacity,), float32
+    time : ndarray of shape (capacity,), float64
+        Seconds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import EventHistory
+    >>> past = EventHistory(max_history=1)
+    >>> users, items = np.array([0, 1, 0, 0]), np.array([7, 7, 3, 7])
+    >>> past.append(users, items, np.array([1.0, 0, 0, 1]), np.arange(4) * 60.0, n_users=2)
+    >>> past.events_of(np.array([0]))["item"]
+    array([3, 7], dtype=int32)
+    """
+
+    def __init__(self, max_history: int) -> None:
+        self.max_history = max_history
+        self.last = np.empty(0, np.int32)
+        self._allocate(0)
+
+    @property
+    def log(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """``last, previous, item, feedback, time``: what a compiled walk reads."""
+        return self.last, self.previous, self.item, self.feedback, self.time
+
+    def append(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        feedback: np.ndarray,
+        times: np.ndarray,
+        n_users: int,
+    ) -> None:
+        """Remember what each of ``users`` (codes below ``n_users``) did, in order of arrival.
+
+        Parameters
+        ----------
+        users, items : ndarray of shape (n,)
+            Codes.
+        feedback : ndarray of shape (n,)
+        times : ndarray of shape (n,)
+            Seconds; they need not ascend.
+        n_users : int
+        """
+        self.last = grown(self.last, n_users)
+        if not len(users):
+            return
+        rows = (users, items, feedback, times)
+        if self.size + len(users) <= len(self.item):
+            self._write(rows)
+            return
+        joined = [np.concatenate(pair) for pair in zip(self._rows(), rows, strict=True)]
+        kept = _newest(joined[0], 2 * self.max_history)
+        capacity = max(len(self.item), 64)
+        while len(kept) * 2 > capacity:
+            capacity *= 2
+        self._allocate(capacity)
+        self.last = np.full(len(self.last), -1, np.int32)
+        self._write(tuple(column[kept] for column in joined))
+
+    def events_of(self, users: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the remembered events of ``users``, one user after the other, as columns.
+
+        Parameters
+        ----------
+        users : ndarray of shape (n,)
+            Codes; -1 and users without events have none.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``user, item, feedback, time``, each of shape (n_events,); in the order of ``users``,
+            and of each user in order of arrival.
+        """
+        known = (users >= 0) & (users < len(self.last))
+        row = np.flatnonzero(known)
+        place = self.last[users[row]]
+        rows, places = [row[:0]], [place[:0]]
+        for _ in range(2 * self.max_history):
+            row, place = row[place >= 0], place[place >= 0]
+            if not len(row):
+                break
+            rows.append(row)
+            places.append(place)
+            place = self.previous[place]
+        # The last step of the walk holds the oldest events.
+        order = np.argsort(np.concatenate(rows[::-1]), kind="stable")
+        found = np.concatenate(places[::-1])[order]
+        columns = (column[found] for column in self._rows())
+        return dict(zip(("user", "item", "feedback", "time"), columns, strict=True))
+
+    def mark(self, users: np.ndarray) -> tuple:
+        """Return what `restore` needs to undo appends of ``users`` made from here on."""
+        known = users[users < len(self.last)]
+        return vars(self).copy(), known, self.last[known]
+
+    def restore(self, mark: tuple) -> None:
+        """Undo every append since ``mark``."""
+        # A log that was freed of old events is a new one; the one of then is as it was.
+        state, known, last = mark
+        vars(self).update(state)
+        self.last[self.last >= self.size] = -1
+        self.last[known] = last
+
+    def _rows(self) -> tuple[np.ndarray, ...]:
+        """Users, items, feedback and times of all entries."""
+        columns = (self._user, self.item, self.feedback, self.time)
+        return tuple(column[: self.size] for column in columns)
+
+    def _allocate(self, capacity: int) -> None:
+        """Start an empty log."""
+        self.previous, self.item = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+        self.feedback, self.time = np.empty(capacity, np.float32), np.empty(capacity)
+        self._user = np.empty(capacity, np.int32)
+        self.size = 0
+
+    def _write(self, rows: tuple[np.ndarray, ...]) -> None:
+        """Add rows for which there is room."""
+        begin, self.size = self.size, self.size + len(rows[0])
+        for column, values in zip(self._rows(), rows, strict=True):
+            column[begin:] = values
+        link(rows[0], begin, self.last, self.previous)
+
+    def __getstate__(self) -> dict[str, object]:
+        kept = _newest(self._user[: self.size], 2 * self.max_history)
+        return {
+            "max_history": self.max_history,
+            "rows": tuple(column[kept] for column in self._rows()),
+        }
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["max_history"])  # type: ignore[misc]
+        users, items, feedback, times = state["rows"]
+        self.append(users, items, feedback, times, int(users.max(initial=-1)) + 1)
+
+
+def log_windows(
+    users: np.ndarray, times: np.ndarray, max_history: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find, for each row of a log, the user's last events strictly earlier in time.
+
+    Parameters
+    ----------
+    users : ndarray of shape (n,)
+        Codes of the rows, in order of arrival; rows of -1 have no past and are no one's.
+    times : ndarray of shape (n,)
+        Seconds; they need not ascend.
+    max_history : int
+        Events of a row at most.
+
+    Returns
+    -------
+    order : ndarray of shape (n,), int64
+        Rows by user, then time, then arrival.
+    start, stop : ndarray of shape (n,), int64
+        ``order[start[j]:stop[j]]`` are the events before row ``j``, oldest first. Of events
+        at one time those that arrived last count as the newest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import log_windows
+    >>> users, times = np.array([0, 1, 0, 0, 0]), np.array([10.0, 10, 20, 20, 30])
+    >>> order, start, stop = log_windows(users, times, max_history=2)
+    >>> [order[a:b].tolist() for a, b in zip(start, stop)]
+    [[], [], [0], [0], [2, 3]]
+    """
+    order = np.lexsort((times, users))
+    grouped, moments = users[order], times[order]
+    is_first, is_later = np.ones(len(order), bool), np.ones(len(order), bool)
+    is_first[1:] = grouped[1:] != grouped[:-1]
+    is_later[1:] = is_first[1:] | (moments[1:] != moments[:-1])
+    places = np.arange(len(order))
+    first = np.maximum.accumulate(np.where(is_first, places, 0))  # of the user
+    tied = np.maximum.accumulate(np.where(is_later, places, 0))  # of the user at this time
+    start, stop = np.empty_like(places), np.empty_like(places)
+    start[order] = np.where(grouped < 0, tied, np.maximum(first, tied - max_history))
+    stop[order] = tied
+    return order, start, stop
+
+
+def _newest(users: np.ndarray, limit: int) -> np.ndarray:
+    """Places of the last ``limit`` rows of each user, by user and in order of arrival."""
+    order = np.argsort(users, kind="stable")
+    grouped, beyond = users[order], max(len(users) - limit, 0)
+    kept = np.ones(len(users), bool)
+    kept[:beyond] = grouped[limit:] != grouped[:beyond]  # no row of the user so much later
+    return order[kept]
