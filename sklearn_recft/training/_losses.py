@@ -1,0 +1,27 @@
+"""Losses of a batch, as modules that a net holds."""
+
+from torch import Tensor, nn
+
+
+class PenalisedLoss(nn.Module):
+    """Weighted mean of a pointwise loss plus ``reg / 2`` times the squared norms.
+
+    ``loss`` is "squared_error", "log_loss" (targets 0 to 1) or "bpr" (scores are
+    differences). The target has two columns: value and weight.
+    """
+
+    def __init__(self, loss: str, reg: float) -> None:
+        super().__init__()
+        self.loss, self.reg = loss, reg
+
+    def forward(self, output: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
+        """Mean loss of a batch: scores and norms (B,), target (B, 2)."""
+        score, norm = output
+        value, weight = target.unbind(1)
+        if self.loss == "squared_error":
+            each = (score - value).square() / 2
+        elif self.loss == "log_loss":
+            each = nn.functional.binary_cross_entropy_with_logits(score, value, reduction="none")
+        else:
+            each = nn.functional.softplus(-score)
+        return (weight * (each + self.reg / 2 * norm)).sum() / weight.sum()

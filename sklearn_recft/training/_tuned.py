@@ -1,0 +1,196 @@
+"""The net that trains by a fine-tuning policy: skorch's, with another way to take a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import unpack_data
+from skorch.utils import TeeGenerator
+from torch import Tensor, nn
+
+from sklearn_recft.training._policy import FineTuning
+
+
+@dataclass
+class _Call:
+    """Where one call stands: what it has planned, and what it has done of it."""
+
+    epochs: int
+    update: bool
+    batches: int = 0  # of an epoch
+    batch: int = 0  # within the epoch
+    step: int = 0  # of the optimizer, over all epochs
+    perturbed: list[nn.Parameter] = field(default_factory=list)
+
+
+class TunedNet(NeuralNet):
+    """A skorch net whose training follows a `FineTuning` policy.
+
+    Optimizers that want a closure (LBFGS) do not fit in: a step may span several batches.
+    """
+
+    callbacks_: list[tuple[str, Any]]
+    train_split: Any
+
+    def __init__(self, *args: Any, policy: FineTuning, **kwargs: Any) -> None:
+        self.policy = policy
+        self.call_: _Call | None = None
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def one_call(self, epochs: int, *, update: bool) -> Iterator[None]:
+        """Plan the steps of a call; an update trains on every row and stops at no epoch."""
+        callbacks, split = self.callbacks_, self.train_split
+        self.call_ = _Call(epochs, update)
+        if self.policy.adversarial:
+            found = self.policy.targets(self.module_)
+            self.call_.perturbed = [p for p in found if p.requires_grad]
+        if update and self.policy.patience is not None:
+            self.train_split = None
+            self.callbacks_ = [c for c in callbacks if not isinstance(c[1], EarlyStopping)]
+        try:
+            yield
+        finally:
+            self.callbacks_, self.train_split, self.call_ = callbacks, split, None
+            for group in self.optimizer_.param_groups:
+                group["lr"] = group["initial_lr"]
+
+    # ------------------------------------------------------------------ skorch's own, widened
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> TunedNet:
+        """Begin the optimizer, and note each group's full learning rate."""
+        super().initialize_optimizer(*args, **kwargs)
+        for group in self.optimizer_.param_groups:
+            group["initial_lr"] = group["lr"]
+        return self
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Parameter groups of the policy, unless ``optimizer__param_groups`` says others."""
+        named = list(named_parameters)
+        args, kwargs = super().get_params_for_optimizer(prefix, named)
+        if not hasattr(self, f"{prefix}__param_groups"):
+            args = (self.policy.groups(self.module_, named, kwargs["lr"]),)
+        return args, kwargs
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
+        """Train; a call that nobody has planned is a fit."""
+        if self.call_ is not None:
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        planned = self.max_epochs if epochs is None else epochs
+        with self.one_call(planned, update=False):
+            return super().fit_loop(X, y, epochs=planned, **fit_params)
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
+    ) -> None:
+        """Count the batches of the epoch, then run it."""
+        if training and self.call_ is not None:
+            self.call_.batches, self.call_.batch = len(iterator), 0
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Learn from one batch; every ``accumulate`` batches the optimizer takes a step."""
+        call, size = self.call_, self.policy.accumulate
+        if call is None:
+            raise RuntimeError("train_step is a part of fit_loop; call that, or fit_net.")
+        begun = call.batch % size
+        if begun == 0:
+            self._zero_grad_optimizer()
+        step = self.train_step_single(batch, **fit_params)
+        call.batch += 1
+        if begun == size - 1 or call.batch == call.batches:
+            self.notify(
+                "on_grad_computed", named_parameters=TeeGenerator(self.get_all_learnable_params()),
+                batch=batch, training=True,
+            )  # fmt: skip
+            self._take_step(call)
+        return step
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Add a batch's gradient to the mean of its step, perturbed as well if asked."""
+        self._set_training(True)
+        X, y = unpack_data(batch)
+        targets = [] if self.call_ is None else self.call_.perturbed
+        earlier = [p.grad for p in targets]
+        for parameter in targets:
+            parameter.grad = None  # the perturbation is this batch's own
+        loss, output = self._backward(X, y, fit_params)
+        if targets:
+            with _perturbed(targets, self.policy.adversarial):
+                self._backward(X, y, fit_params)
+            for parameter, grad in zip(targets, earlier, strict=True):
+                if grad is not None:
+                    parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        return {"loss": loss.detach(), "y_pred": output}
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Forward pass; training may be in bfloat16, with an output in float32 again."""
+        device = torch.device(self.device)
+        if not (self.module_.training and _in_bf16(self.policy.bf16, device)):
+            return super().infer(x, **fit_params)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = super().infer(x, **fit_params)
+        return _widened(output)
+
+    # ------------------------------------------------------------------ private
+
+    def _backward(self, X: Any, y: Any, fit_params: dict[str, Any]) -> tuple[Tensor, Any]:
+        call, size = self.call_, self.policy.accumulate
+        # The last step of an epoch may have fewer batches: its mean is over those.
+        share = 1 if call is None else min(size, call.batches - call.batch // size * size)
+        output = self.infer(X, **fit_params)
+        loss = self.get_loss(output, y, X=X, training=True)
+        (loss / share if share > 1 else loss).backward()
+        return loss, output
+
+    def _take_step(self, call: _Call) -> None:
+        policy, groups = self.policy, self.optimizer_.param_groups
+        planned = call.epochs * -(-call.batches // policy.accumulate)
+        factor = policy.factor(call.step, planned, update=call.update)
+        for group in groups:
+            group["lr"] = group["initial_lr"] * factor
+        if policy.clip is not None:
+            nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], policy.clip)
+        self.optimizer_.step()
+        call.step += 1
+
+
+@contextmanager
+def _perturbed(parameters: list[nn.Parameter], size: float) -> Iterator[None]:
+    """Move each parameter by ``size`` along its gradient within the block."""
+    moved = [(p, p.grad, p.detach().clone()) for p in parameters if p.grad is not None]
+    try:
+        with torch.no_grad():
+            for parameter, gradient, _ in moved:
+                length = torch.linalg.vector_norm(gradient).item()
+                if 0 < length < math.inf:  # else there is no direction to go
+                    parameter.add_(gradient, alpha=size / length)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, _, before in moved:
+                parameter.copy_(before)  # what was added and taken away again would be rounded
+
+
+def _in_bf16(wanted: bool | None, device: torch.device) -> bool:
+    if wanted is None:
+        # From this generation on it is done by the hardware.
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return wanted
+
+
+def _widened(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float() if output.dtype == torch.bfloat16 else output
+    if isinstance(output, (tuple, list)):
+        return tuple(_widened(part) for part in output)
+    return output
