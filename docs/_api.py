@@ -8,6 +8,7 @@ from pathlib import Path
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {
     "sklearn_recft": "Estimators",
+    "sklearn_recft.preprocessing": "Preprocessing",
     "sklearn_recft.metrics": "Metrics",
     "sklearn_recft.model_selection": "Model selection",
     "sklearn_recft.datasets": "Datasets",

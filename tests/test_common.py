@@ -18,7 +18,9 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    preprocessing,
 )
+from sklearn_recft.preprocessing import BehaviorText
 from tests.recommender_checks import recommender_checks
 from tests.recommender_update_checks import recommender_update_checks
 
@@ -28,8 +30,22 @@ _STOCHASTIC = {
         "than weighting it. scikit-learn expects the same of its SGD estimators."
     )
 }
+_TEXTS = dict.fromkeys(
+    [
+        "check_estimators_pickle",
+        "check_fit_idempotent",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_pipeline_consistency",
+        "check_transformer_data_not_an_array",
+        "check_transformer_general",
+    ],
+    "The check compares what comes out by subtraction, and strings have none. Its own tests run "
+    "it with a number for each text, where it passes.",
+)
 # Checks of scikit-learn that may fail, and why, by estimator.
 EXPECTED_FAILURES = {
+    "BehaviorText": _TEXTS,
     "IncrementalMFRecommender": _STOCHASTIC,
     "ALSRecommender": {
         "check_sample_weight_equivalence_on_dense_data": (
@@ -44,6 +60,7 @@ EXPECTED_FAILURES = {
 # checks give two columns). Our own contract below has them all.
 CHECKED = {
     "ALSRecommender": [ALSRecommender(n_factors=8)],
+    "BehaviorText": [BehaviorText()],
     "BiasRecommender": [BiasRecommender()],
     "EASERecommender": [EASERecommender(), EASERecommender(reg=1.0, zero_diagonal=False)],
     "IncrementalMFRecommender": [
@@ -56,7 +73,7 @@ CHECKED = {
     "ItemKNNRecommender": [ItemKNNRecommender(), ItemKNNRecommender(similarity="bm25")],
     "PopularityRecommender": [PopularityRecommender()],
 }
-# As many as scikit-learn 1.9.1 has for a regressor; 1.7.0 has one less.
+# As many as scikit-learn 1.9.1 has for a regressor; 1.7.0 has one less. A transformer: 12 less.
 N_CHECKS = 58 if parse_version(sklearn.__version__) >= parse_version("1.9") else 57
 
 _SMALL = {"n_factors": 8, "max_epochs": 8, "random_state": 0}
@@ -132,7 +149,7 @@ def test_all_of_scikit_learn_ran(estimator, request, capsys):
         reporter = request.config.pluginmanager.get_plugin("terminalreporter")
         reporter.write_line(f"\n{estimator!r}: {len(results)} checks of scikit-learn ran")
     status = {r["check_name"]: r["status"] for r in results}
-    assert len(results) >= N_CHECKS
+    assert len(results) >= N_CHECKS - 12 * hasattr(estimator, "transform")
     assert {name for name, s in status.items() if s != "passed"} == set(allowed)
     assert {status[name] for name in allowed} <= {"xfail"}
 
@@ -140,7 +157,7 @@ def test_all_of_scikit_learn_ran(estimator, request, capsys):
 @pytest.mark.parametrize("name", all_estimators())
 def test_no_estimator_is_forgotten(name):
     cls = all_estimators()[name]
-    assert name in sklearn_recft.__all__
+    assert name in sklearn_recft.__all__ or name in preprocessing.__all__
     assert len(inspect.signature(cls).parameters) <= 12
     assert name in CHECKED
     if hasattr(cls, "recommend"):
