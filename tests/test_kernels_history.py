@@ -1,0 +1,148 @@
+"""What users did before a moment: the compiled walk against lists, and against windows of a log."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sklearn_recft import kernels
+from sklearn_recft.history import EventHistory, log_windows
+
+N_USERS, START = 4, 1.7e9
+sizes = st.lists(st.integers(0, 90), max_size=6)
+seeds = st.integers(0, 10_000)
+spans = st.sampled_from([3, 40, 10**6])  # quarters of a second: ties are the rule, or rare
+
+
+def draw(rng, size, span):
+    return (
+        rng.integers(0, N_USERS, size),
+        rng.integers(0, 6, size),
+        rng.integers(-2, 6, size) / 2,
+        START + rng.integers(0, span, size) / 4,
+    )
+
+
+def in_order(columns):
+    """Put the rows of a log in order of time; rows of one time stay as they are."""
+    order = np.argsort(columns[3], kind="stable")
+    return tuple(column[order] for column in columns)
+
+
+def gather(history, users, times):
+    """Return the events of each row as tuples, and check what stands behind them."""
+    length = history.max_history
+    items = np.full((len(users), length), 77, np.int32)
+    feedback, age = np.full((2, len(users), length), np.nan, np.float32)
+    counts = kernels.gather_past(users, times, *history.log, length, items, feedback, age)
+    assert counts.shape == (len(users),)
+    found = []
+    for row, count in enumerate(counts.tolist()):
+        assert (items[row, count:] == -1).all()
+        assert (feedback[row, count:] == 0).all()
+        assert (age[row, count:] == 0).all()
+        assert (age[row, :count] > 0).all()
+        assert (np.diff(age[row, :count]) >= 0).all()
+        columns = (each[row, :count].tolist() for each in (items, feedback, age))
+        found.append(list(zip(*columns, strict=True)))
+    return found
+
+
+def brute_force(log, user, now, max_history):
+    """Of the user's last arrivals those before now, by time and then arrival, newest first."""
+    arrivals = [event for event in zip(*(c.tolist() for c in log), strict=True) if event[0] == user]
+    window = arrivals[::-1][: 2 * max_history]
+    past = sorted((e for e in window if e[3] < now), key=lambda e: -e[3])[:max_history]
+    return [(item, y, float(np.float32((now - time) / 86_400))) for _, item, y, time in past]
+
+
+@given(sizes, seeds, spans, st.booleans(), st.integers(0, 7))
+@settings(deadline=None, max_examples=200)
+def test_past_is_the_users_last_events_strictly_earlier(sizes, seed, span, ordered, max_history):
+    rng = np.random.default_rng(seed)
+    log = draw(rng, sum(sizes), span)
+    log = in_order(log) if ordered else log
+    history, cuts = EventHistory(max_history), np.cumsum([0, *sizes])
+    users = rng.integers(-1, N_USERS + 2, 12)  # strangers, and users beyond the table
+    times = START + rng.integers(-1, span + 2, 12) / 4
+    for begin, end in pairwise(cuts):
+        history.append(*(column[begin:end] for column in log), N_USERS)
+        known = tuple(column[:end] for column in log)
+        expected = [
+            brute_force(known, user, now, max_history)
+            for user, now in zip(users.tolist(), times.tolist(), strict=True)
+        ]
+        assert gather(history, users, times) == expected
+
+
+def window_of(log, user, now, max_history):
+    """Events before a query that is appended to the log as its last row, newest first."""
+    users, times = np.r_[log[0], user], np.r_[log[3], now]
+    order, start, stop = log_windows(users, times, max_history)
+    past = order[start[-1] : stop[-1]][::-1]
+    ages = ((now - times[past]) / 86_400).astype(np.float32)
+    return list(zip(log[1][past].tolist(), log[2][past].tolist(), ages.tolist(), strict=True))
+
+
+@given(st.integers(0, 150), seeds, spans, st.integers(1, 7))
+@settings(deadline=None, max_examples=150)
+def test_what_is_served_is_what_was_trained_on(size, seed, span, max_history):
+    """A log in order of time, and queries that pass over few enough of its newest events."""
+    rng = np.random.default_rng(seed)
+    log = in_order(draw(rng, size, span))
+    history = EventHistory(max_history)
+    for piece in zip(*(np.array_split(column, 5) for column in log), strict=True):
+        history.append(*piece, N_USERS)
+    users = rng.integers(-1, N_USERS, 10)
+    newest = max(log[3], default=START)
+    times = newest + rng.integers(-2, 3, 10) / 4
+    passed = [((log[0] == u) & (log[3] >= now)).sum() for u, now in zip(users, times, strict=True)]
+    few = np.array(passed) <= max_history
+    assume(few.any())
+    expected = [
+        window_of(log, user, now, max_history)
+        for user, now in zip(users[few], times[few], strict=True)
+    ]
+    assert gather(history, users[few], times[few]) == expected
+
+
+@given(st.integers(0, 60), seeds, spans)
+@settings(deadline=None)
+def test_what_is_served_is_what_was_trained_on_in_any_order(size, seed, span):
+    """Events that arrive late, of users with no more of them than are remembered."""
+    rng = np.random.default_rng(seed)
+    log = draw(rng, size, span)
+    max_history = max(1, -(-np.bincount(log[0], minlength=1).max() // 2))
+    history = EventHistory(max_history)
+    history.append(*log, N_USERS)
+    users, times = rng.integers(-1, N_USERS, 10), START + rng.integers(0, span + 2, 10) / 4
+    expected = [
+        window_of(log, user, now, max_history) for user, now in zip(users, times, strict=True)
+    ]
+    assert gather(history, users, times) == expected
+
+
+@pytest.mark.parametrize(("n_ties", "n_found"), [(0, 3), (2, 3), (3, 3), (4, 2), (5, 1), (6, 0)])
+def test_events_at_the_time_of_the_query_are_passed_over(n_ties, n_found):
+    """As many as ``max_history`` cost nothing; beyond, each costs an event."""
+    times = np.r_[START + np.arange(9.0), np.full(n_ties, START + 20)]
+    history, users = EventHistory(3), np.zeros(len(times), np.int64)
+    history.append(users, np.arange(len(times)), np.ones(len(times)), times, n_users=1)
+    (found,) = gather(history, np.array([0]), np.array([START + 20]))
+    assert [item for item, _, _ in found] == [8, 7, 6][:n_found]
+
+
+def test_no_later_event_changes_what_is_found():
+    """Events at or after the time of the query, while few enough to be passed over."""
+    rng = np.random.default_rng(0)
+    log = in_order(draw(rng, 40, 100))
+    history, asked = EventHistory(6), np.arange(N_USERS)
+    history.append(*log, N_USERS)
+    times = np.full(N_USERS, log[3][-1] + 0.25)
+    before = gather(history, asked, times)
+    assert all(len(each) == 6 for each in before)
+    for later in (0.0, 0.25, 1e6):
+        history.append(asked, asked, np.ones(N_USERS), times + later, N_USERS)
+        assert gather(history, asked, times) == before
