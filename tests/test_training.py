@@ -18,6 +18,7 @@ from sklearn_recft.training import (
     fit_net,
     grow_optimizer,
     make_net,
+    predict_net,
 )
 
 
@@ -93,6 +94,38 @@ def test_batches_draw_negatives_evenly():
     counts = torch.bincount(drawn, minlength=6)
     assert len(counts) == 6
     assert (counts - 1000).abs().max() < 150
+
+
+def test_blocks_follow_each_other_and_are_shuffled_within():
+    dataset = Dataset({"code": np.arange(1000)}, np.zeros((1000, 2), np.float32))
+    batches = Batches(dataset, batch_size=30, shuffle=True, block_size=300)
+    order = torch.cat([batch["code"] for batch, _ in batches])
+    for start in range(0, 1000, 300):
+        block, rows = order[start : start + 300], list(range(start, min(start + 300, 1000)))
+        assert sorted(block.tolist()) == rows
+        assert block.tolist() != rows
+    again = torch.cat([batch["code"] for batch, _ in batches])
+    assert again.tolist() != order.tolist()
+
+
+def test_columns_are_not_copied_even_for_a_subset():
+    code, target = np.arange(10), np.zeros((10, 2), np.float32)
+    dataset = Dataset({"code": code}, target)
+    batches = Batches(torch.utils.data.Subset(dataset, range(5)), batch_size=2)
+    assert len(batches) == 3
+    assert np.shares_memory(batches.columns["code"].numpy(), code)
+    assert np.shares_memory(batches.target.numpy(), target)
+
+
+def test_what_is_read_only_can_be_learned_and_is_left_alone():
+    columns, target = rows()
+    for array in (columns["code"], target):
+        array.setflags(write=False)
+    before = target.copy()
+    net = net_of()
+    fit_net(net, columns, target, epochs=1, seed=0)
+    predict_net(net, columns)
+    assert (target == before).all()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +299,92 @@ def test_without_early_stopping_nothing_is_held_out():
     assert watch.valid == set()
 
 
+# ------------------------------------------------------------------------------ gather
+
+
+def test_rows_by_reference_are_the_rows():
+    columns, target = rows(50)
+    log = torch.as_tensor(columns["code"])
+    given = []
+
+    def gather(batch):
+        given.append(batch["place"])
+        return {"code": log[batch["place"]]}
+
+    net, twin = net_of(batch_size=8), net_of(batch_size=8)
+    fit_net(net, {"place": np.arange(50)}, target, epochs=2, seed=0, gather=gather)
+    fit_net(twin, columns, target, epochs=2, seed=0)
+    assert state(net.module_) == state(twin.module_)
+    assert sorted(torch.cat(given).tolist()) == sorted([*range(50)] * 2)
+    # The closure is gone with the call.
+    pickle.loads(pickle.dumps(net))
+    fit_net(net, columns, target, epochs=1, seed=0)
+    assert len(given) == 2 * 7
+    by_place = predict_net(net, {"place": np.arange(50)}, batch_size=16, gather=gather)
+    assert by_place.tolist() == predict_net(net, columns).tolist()
+
+
+def test_an_error_of_gather_leaves_none_behind():
+    def gather(batch):
+        raise RuntimeError("no such place")
+
+    net = net_of()
+    with pytest.raises(RuntimeError, match="no such place"):
+        fit_net(net, *rows(), epochs=1, seed=0, gather=gather)
+    fit_net(net, *rows(), epochs=1, seed=0)
+
+
+# -------------------------------------------------------------------------- predict_net
+
+
+class Dropping(nn.Module):
+    """A product per row, all of it dropped in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+        self.drop = nn.Dropout(1.0)
+        self.sizes = []
+
+    def forward(self, one, two):
+        assert not torch.is_grad_enabled()
+        self.sizes.append((len(one), torch.get_num_threads()))
+        return self.drop(one @ self.weight + two)
+
+
+@pytest.mark.parametrize("in_training", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 20, 100])
+def test_predictions_are_the_rows_own(batch_size, in_training):
+    rng = np.random.default_rng(0)
+    columns = {
+        "one": rng.normal(size=(20, 3)).astype(np.float32),
+        "two": rng.normal(size=20).astype(np.float32),
+    }
+    module = Dropping().train(in_training)
+    threads = torch.get_num_threads()
+    found = predict_net(module, columns, batch_size=batch_size, n_threads=2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, columns["one"] @ [1, 2, 3] + columns["two"], rtol=1e-5)
+    assert {n for _, n in module.sizes} == {2}
+    assert sum(size for size, _ in module.sizes) == 20
+    assert max(size for size, _ in module.sizes) == min(batch_size, 20)
+    assert torch.get_num_threads() == threads
+    assert module.training is module.drop.training is in_training
+
+
+def test_predictions_of_a_net_are_the_first_part_of_its_output():
+    net = net_of()
+    columns, target = rows()
+    fit_net(net, columns, target, epochs=1, seed=0)
+    assert not net.module_.training
+    before = pickle.dumps(net)
+    expected, _ = net.module_(torch.as_tensor(columns["code"]))
+    np.testing.assert_allclose(predict_net(net, columns, batch_size=3), expected.detach())
+    assert pickle.dumps(net) == before
+    none = predict_net(net, {"code": np.empty(0, int)})
+    assert (none.shape, none.dtype) == ((0,), np.float32)
+
+
 # ------------------------------------------------------------------ growth and going back
 
 
@@ -323,5 +442,26 @@ def test_restored_optimizer_goes_on_as_if_nothing_had_been():
     restore()
     assert len(net.history) == 2
     for each in nets:
+        fit_net(each, *rows(), epochs=2, seed=1)
+    assert state(net.module_) == state(twin.module_)
+
+
+def test_an_error_that_is_kept_does_not_stand_in_the_way():
+    class Error(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.module_.one) > 6:
+                raise RuntimeError("beyond six")
+
+    net, twin = net_of(callbacks=[Error()]), net_of()
+    for each in (net, twin):
+        fit_net(each, *rows(), epochs=2, seed=0)
+    restore = checkpoint(net, weights=True)
+    grow(net.module_, 9)
+    with pytest.raises(RuntimeError, match="beyond six") as kept:
+        fit_net(net, *rows(n_codes=9), epochs=3, seed=4)
+    restore()
+    # Its traceback holds the graph of the failed call, and what that thinks of shapes.
+    assert kept.value.__traceback__ is not None
+    for each in (net, twin):
         fit_net(each, *rows(), epochs=2, seed=1)
     assert state(net.module_) == state(twin.module_)

@@ -180,15 +180,14 @@ def checkpoint(net: NeuralNet, *, weights: bool = False) -> Callable[[], None]:
     with each call, and ends with it, however that ends.
     """
     state, history = copy.deepcopy(net.optimizer_.state_dict()), History(net.history_)
-    kept = []
-    if weights:
-        training = {p for g in net.optimizer_.param_groups for p in g["params"] if p.requires_grad}
-        kept = [(p, p.detach().clone()) for p in training]
+    training = [p for g in net.optimizer_.param_groups for p in g["params"] if p.requires_grad]
+    kept = [(p, p.detach().clone()) for p in training] if weights else []
 
     def restore() -> None:
         for parameter, before in kept:
             parameter.data = before.clone()
-            parameter.grad = None  # of another shape, maybe
+        for parameter in training:
+            _forget_graphs(parameter)
         net.optimizer_.load_state_dict(state)
         net.history_ = History(history)
 
@@ -250,6 +249,18 @@ def _gathering(net: NeuralNet, gather: Gather | None) -> Iterator[None]:
         yield
     finally:
         del net.iterator_train__gather, net.iterator_valid__gather
+
+
+def _forget_graphs(parameter: nn.Parameter) -> None:
+    """Part a parameter from the graphs of a failed call.
+
+    An error's traceback keeps them alive, and with them torch's idea of the shape of the
+    gradient, which may have been another. A change of type and back makes torch drop it.
+    """
+    data, parameter.grad = parameter.data, None
+    other = torch.float32 if data.dtype == torch.float64 else torch.float64
+    parameter.data = data.new_empty(0, dtype=other)
+    parameter.data = data
 
 
 def _is_plain(device: Any) -> bool:

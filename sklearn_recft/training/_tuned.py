@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,9 @@ class TunedNet(NeuralNet):
             self.callbacks_, self.train_split, self.call_ = callbacks, split, None
             for group in self.optimizer_.param_groups:
                 group["lr"] = group["initial_lr"]
+            # Epochs are few, their batches are not: their records end with the call.
+            for epoch in self.history_:
+                del epoch["batches"][:-1]
 
     # ------------------------------------------------------------------ skorch's own, widened
 
@@ -78,7 +81,9 @@ class TunedNet(NeuralNet):
         named = list(named_parameters)
         args, kwargs = super().get_params_for_optimizer(prefix, named)
         if not hasattr(self, f"{prefix}__param_groups"):
-            args = (self.policy.groups(self.module_, named, kwargs["lr"]),)
+            decay = kwargs.pop("weight_decay", self.policy.weight_decay)
+            policy = replace(self.policy, weight_decay=decay)
+            args = (policy.groups(self.module_, named, kwargs["lr"]),)
         return args, kwargs
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:

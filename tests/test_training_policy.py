@@ -1,0 +1,529 @@
+"""The fine-tuning policy against plain torch loops that do the same by hand."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_recft.training import FineTuning, checkpoint, fit_net, grow_optimizer, make_net
+
+RATES = {"backbone": 0.1, "embedding": 0.5}
+
+
+class Small(nn.Module):
+    """A score from a table, a body and a head, faded by a rate; remembers what it was given."""
+
+    def __init__(self, n_codes=6):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.table = nn.Parameter(torch.randn(n_codes, 4, generator=generator))
+        self.body = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+        self.fade = nn.Parameter(torch.full((2, 2), 0.3))
+        self.head = nn.Linear(4, 1)
+        for parameter in (self.body.weight, self.head.weight):
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+        for parameter in (self.body.bias, self.head.bias):
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+        self.seen = []
+
+    def parameter_groups(self):
+        return {
+            "embedding": [self.table],
+            "backbone": [*self.body.parameters(), *self.norm.parameters()],
+            "decay": [self.fade],
+        }
+
+    def forward(self, code):
+        hidden = self.norm(self.body(self.table[code]).tanh())
+        self.seen.append((self.training, self.table.detach().clone(), hidden.dtype))
+        return self.head(hidden)[:, 0] * torch.exp(-self.fade.sum())
+
+
+class MeanLoss(nn.Module):
+    """Mean log loss of the target's first column."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def forward(self, score, target):
+        self.dtypes.add(score.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(score, target[:, 0])
+
+
+def rows(n=40, n_codes=6):
+    rng = np.random.default_rng(0)
+    target = np.column_stack([rng.random(n) < 0.5, np.ones(n)]).astype(np.float32)
+    return {"code": rng.integers(0, n_codes, n)}, target
+
+
+def net_of(policy=None, *, module=None, learning_rate=0.05, **net_params):
+    return make_net(
+        Small() if module is None else module, MeanLoss(), learning_rate=learning_rate,
+        max_epochs=3, verbose=0, policy=policy, net_params=net_params,
+    )  # fmt: skip
+
+
+def assert_same_weights(module, twin, atol=1e-6):
+    for (name, one), other in zip(module.named_parameters(), twin.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach(), other.detach(), rtol=0, atol=atol, err_msg=name)
+
+
+def as_lists(value):
+    if isinstance(value, dict):
+        return {key: as_lists(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_lists(part) for part in value]
+    return value.tolist() if torch.is_tensor(value) else value
+
+
+def moved(module):
+    return {
+        name: not torch.equal(one, other)
+        for (name, one), other in zip(
+            module.named_parameters(), Small().parameters(), strict=True
+        )
+    }  # fmt: skip
+
+
+class Rates(Callback):
+    """Notes the learning rate that each batch was left with, by group."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.rates = []
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:
+            self.rates.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+# ------------------------------------------------------------------------ groups and schedule
+
+
+def test_every_parameter_is_in_one_group_of_its_rate_and_decay():
+    net = net_of(FineTuning(rates=RATES, weight_decay=0.2))
+    names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
+    found = {}
+    for group in net.optimizer_.param_groups:
+        for parameter in group["params"]:
+            assert id(parameter) in names
+            name = names.pop(id(parameter))
+            found[name] = round(group["lr"], 12), group["weight_decay"]
+    assert names == {}
+    assert found == {
+        "table": (0.025, 0.2), "fade": (0.05, 0.0),
+        "body.weight": (0.005, 0.2), "body.bias": (0.005, 0.0),
+        "norm.weight": (0.005, 0.0), "norm.bias": (0.005, 0.0),
+        "head.weight": (0.05, 0.2), "head.bias": (0.05, 0.0),
+    }  # fmt: skip
+
+
+def test_without_groups_all_is_other_and_a_wide_bias_is_a_bias():
+    module = nn.Module()
+    module.item_bias = nn.Parameter(torch.zeros(5, 1))
+    module.factors = nn.Parameter(torch.zeros(1, 5))
+    groups = FineTuning().groups(module, module.named_parameters(), 1.0)
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
+        ("other without decay", 1.0, 0.0), ("other", 1.0, 0.01),
+    ]  # fmt: skip
+    assert groups[0]["params"] == [module.item_bias]
+
+
+@pytest.mark.parametrize(
+    ("policy", "n_steps", "factors"),
+    [
+        (FineTuning(warmup=0.0), 4, [1, 3 / 4, 2 / 4, 1 / 4]),
+        (FineTuning(warmup=0.4), 5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        (FineTuning(warmup=0.4, schedule="constant"), 5, [1 / 3, 2 / 3, 1, 1, 1]),
+        (FineTuning(warmup=1.0), 2, [1 / 3, 2 / 3]),
+        (FineTuning(), 1, [1]),
+    ],
+)
+def test_the_schedule_by_hand(policy, n_steps, factors):
+    assert [policy.factor(step, n_steps) for step in range(n_steps)] == pytest.approx(factors)
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 10), (2, 6)])
+def test_the_schedule_spans_all_epochs_of_a_call(accumulate, steps):
+    watch = Rates()
+    policy = FineTuning(rates=RATES, warmup=0.2, accumulate=accumulate)
+    net = net_of(policy, batch_size=8, callbacks=[watch])  # 5 batches an epoch
+    ends = [4, 9] if accumulate == 1 else [1, 3, 4, 6, 8, 9]
+    for _ in range(2):
+        fit_net(net, *rows(), epochs=2, seed=0)
+        at_steps = watch.rates if accumulate == 1 else [watch.rates[end] for end in ends]
+        assert len(at_steps) == steps
+        for name, factor in (("embedding", 0.5), ("backbone", 0.1), ("decay without decay", 1)):
+            place = [g["name"] for g in net.optimizer_.param_groups].index(name)
+            expected = [0.05 * factor * policy.factor(step, steps) for step in range(steps)]
+            assert [rates[place] for rates in at_steps] == pytest.approx(expected)
+        for group in net.optimizer_.param_groups:
+            assert group["lr"] == group["initial_lr"]
+
+
+@pytest.mark.parametrize("update_rate", [0.25, None])
+def test_an_update_has_a_rate_of_its_own(update_rate):
+    watch = Rates()
+    policy = FineTuning(rates={"decay": 0.5}, warmup=0.4, update_rate=update_rate)
+    net = net_of(policy, learning_rate=1.0, batch_size=8, callbacks=[watch])
+    fit_net(net, *rows(), epochs=1, seed=0, update=True)
+    factors = [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] if update_rate is None else [0.25] * 5
+    place = [g["name"] for g in net.optimizer_.param_groups].index("decay without decay")
+    assert [rates[place] for rates in watch.rates] == pytest.approx([f / 2 for f in factors])
+
+
+# ------------------------------------------------------------------------- steps, by hand
+
+
+def by_hand(module, *, accumulate, adversarial, clip, epochs, seed, batch_size=8):
+    """Train as the policy of `test_training_is_a_plain_loop` says, without any of its code."""
+    columns, target = rows()
+    code, target = torch.as_tensor(columns["code"]), torch.as_tensor(target)
+    decayed = [module.table, module.body.weight, module.head.weight]
+    full = [0.025, 0.005, 0.05, 0.005, 0.05]
+    spared_body = [module.body.bias, *module.norm.parameters()]
+    groups = [[p] for p in decayed] + [spared_body, [module.fade, module.head.bias]]
+    optimizer = torch.optim.AdamW(
+        [{"params": g, "weight_decay": 0.2 if i < 3 else 0.0} for i, g in enumerate(groups)]
+    )
+    loss = MeanLoss()
+    n_steps = epochs * math.ceil(math.ceil(40 / batch_size) / accumulate)
+    rising, step = round(0.25 * n_steps), 0
+    torch.manual_seed(seed)
+    for _ in range(epochs):
+        batches = torch.randperm(40).split(batch_size)
+        for window in range(0, len(batches), accumulate):
+            together = batches[window : window + accumulate]
+            total = [torch.zeros_like(p) for p in module.parameters()]
+            for batch in together:
+                value = loss(module(code[batch]), target[batch]) / len(together)
+                gradients = torch.autograd.grad(value, list(module.parameters()))
+                total = [t + g for t, g in zip(total, gradients, strict=True)]
+                if adversarial:
+                    before = module.table.data.clone()
+                    gradient = gradients[0]
+                    module.table.data = before + adversarial * gradient / gradient.norm()
+                    value = loss(module(code[batch]), target[batch]) / len(together)
+                    gradients = torch.autograd.grad(value, list(module.parameters()))
+                    total = [t + g for t, g in zip(total, gradients, strict=True)]
+                    module.table.data = before
+            length = math.sqrt(sum(t.square().sum().item() for t in total))
+            for parameter, gradient in zip(module.parameters(), total, strict=True):
+                parameter.grad = gradient * min(1.0, clip / length)
+            factor = (
+                (step + 1) / (rising + 1) if step < rising
+                else (n_steps - step) / (n_steps - rising)
+            )  # fmt: skip
+            for group, rate in zip(optimizer.param_groups, full, strict=True):
+                group["lr"] = rate * factor
+            optimizer.step()
+            step += 1
+    assert step == n_steps
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.7])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_training_is_a_plain_loop(accumulate, adversarial):
+    policy = FineTuning(
+        rates=RATES, weight_decay=0.2, warmup=0.25, clip=0.1, accumulate=accumulate,
+        adversarial=adversarial,
+    )  # fmt: skip
+    net, twin = net_of(policy, batch_size=8), Small()
+    fit_net(net, *rows(), epochs=3, seed=7)
+    with torch.random.fork_rng(devices=[]):
+        by_hand(twin, accumulate=accumulate, adversarial=adversarial, clip=0.1, epochs=3, seed=7)
+    assert all(moved(twin).values())
+    assert_same_weights(net.module_, twin)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    # 10 batches of 4 rows: steps of 16, 16 and 8 rows.
+    nets = [
+        net_of(FineTuning(accumulate=k), batch_size=size, iterator_train__shuffle=False)
+        for k, size in ((4, 4), (1, 16))
+    ]
+    for net in nets:
+        fit_net(net, *rows(), epochs=3, seed=0)
+    assert all(moved(nets[0].module_).values())
+    assert_same_weights(nets[0].module_, nets[1].module_)
+
+
+# ------------------------------------------------------------------------- perturbation
+
+
+@pytest.mark.parametrize("perturbed", ["embedding", "tab*"])
+def test_a_perturbation_is_of_its_size_and_leaves_nothing_behind(perturbed):
+    policy = FineTuning(adversarial=0.5, perturbed=perturbed)
+    net = net_of(policy, learning_rate=0.0, batch_size=8)
+    start = copy.deepcopy(net.module_.state_dict())
+    fit_net(net, *rows(), epochs=2, seed=0)
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, start[name]), name
+    tables = [table for _, table, _ in net.module_.seen]
+    assert len(tables) == 2 * 10
+    assert all(torch.equal(table, start["table"]) for table in tables[::2])
+    for table in tables[1::2]:
+        assert torch.linalg.norm(table - start["table"]).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_perturbed_pass_that_fails_leaves_nothing_behind():
+    class Fails(Small):
+        def forward(self, code):
+            if len(self.seen) == 5:
+                raise RuntimeError("the third perturbed pass")
+            return super().forward(code)
+
+    net = net_of(FineTuning(adversarial=0.5), module=Fails(), learning_rate=0.0, batch_size=8)
+    with pytest.raises(RuntimeError, match="third perturbed"):
+        fit_net(net, *rows(), epochs=1, seed=0)
+    assert not torch.equal(net.module_.seen[1][1], Small().table)
+    assert torch.equal(net.module_.table, Small().table)
+
+
+def test_no_gradient_is_no_direction():
+    module = Small()
+    module.head.weight.data.zero_()  # so that no gradient reaches the table
+    net = net_of(FineTuning(adversarial=0.5), module=module, learning_rate=0.0)
+    fit_net(net, *rows(), epochs=1, seed=0)
+    assert len(module.seen) == 2
+    assert torch.equal(module.seen[1][1], module.seen[0][1])
+
+
+# ------------------------------------------------------------------------- early stopping
+
+
+class Weights(Callback):
+    """Keeps the weights at the end of each epoch, and the codes trained on and judged by."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.states, self.losses, self.train, self.valid = [], [], set(), set()
+
+    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+        (self.train if training else self.valid).update(batch[0]["code"].tolist())
+
+    def on_epoch_end(self, net, **kwargs):
+        self.states.append(copy.deepcopy(net.module_.state_dict()))
+        self.losses.append(net.history[-1].get("valid_loss"))
+
+
+def test_stopping_goes_back_to_the_best_epoch_by_the_last_rows_in_time():
+    columns, target = {"code": np.arange(40) % 6}, np.ones((40, 2), np.float32)
+    target[::3, 0] = 0
+    target[36:, 0] = 1 - target[36:, 0]  # what is learned is soon wrong of the last rows
+    watch, module = Weights(), Small()
+    module.fade.data.zero_()
+    module.head.bias.data.fill_(4.0)  # which is wrong of all rows, and learned first
+    policy = FineTuning(rates=RATES, patience=2, warmup=0.0, schedule="constant")
+    net = net_of(policy, module=module, learning_rate=0.02, batch_size=8, callbacks=[watch])
+    fit_net(net, columns, target, epochs=60, seed=0)
+    best = int(np.argmin(watch.losses))
+    assert len(watch.losses) == best + 3 < 60
+    assert best > 0
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, watch.states[best][name]), name
+        assert not torch.equal(value, watch.states[-1][name]), name
+    assert [c.best_model_weights_ for _, c in net.callbacks_ if hasattr(c, "patience")] == [None]
+
+
+def test_the_last_rows_judge_and_never_random_ones_and_an_update_holds_out_none():
+    columns, target = rows(50, n_codes=50)
+    columns["code"] = np.arange(50)
+    watch = Weights()
+    policy = FineTuning(patience=1, validation_fraction=0.2)
+    net = net_of(policy, module=Small(50), batch_size=8, callbacks=[watch])
+    for _ in range(2):
+        fit_net(net, columns, target, epochs=2, seed=0)
+        assert watch.train == set(range(40))
+        assert watch.valid == set(range(40, 50))
+        fit_net(net, columns, target, epochs=4, seed=0, update=True)
+        assert watch.train == set(range(50))
+        assert watch.valid == set()
+        assert watch.losses == [None] * 4
+
+
+# ------------------------------------------------------------------------- bfloat16
+
+
+def test_training_in_bfloat16_on_request():
+    policy = FineTuning(bf16=True, patience=5)
+    net, exact = net_of(policy, batch_size=8), net_of(FineTuning(patience=5), batch_size=8)
+    for each in (net, exact):
+        fit_net(each, *rows(), epochs=2, seed=0)
+    # `layer_norm` gives float32 back under autocast on some devices; the head does not.
+    assert {dtype for training, _, dtype in exact.module_.seen} == {torch.float32}
+    assert net.criterion_.dtypes == {torch.float32}
+    assert {p.dtype for p in net.module_.parameters()} == {torch.float32}
+    assert {dtype for training, _, dtype in net.module_.seen if not training} == {torch.float32}
+    differs = [
+        not torch.equal(one, other)
+        for one, other in zip(net.module_.parameters(), exact.module_.parameters(), strict=True)
+    ]
+    assert all(differs)
+    assert_same_weights(net.module_, exact.module_, atol=0.05)
+
+
+# ------------------------------------------------------------------------- names and values
+
+
+def test_fields_in_net_params_win_and_rates_are_merged():
+    policy = FineTuning(rates={"backbone": 0.5, "decay": 0.25}, clip=3.0)
+    net = net_of(policy, clip=None, rates={"backbone": 0.125}, lr=1.0, batch_size=10)
+    assert net.policy == FineTuning(rates={"backbone": 0.125, "decay": 0.25}, clip=None)
+    assert net.batch_size == 10
+    rates = {group["name"].split()[0]: group["lr"] for group in net.optimizer_.param_groups}
+    assert rates == {"embedding": 1.0, "backbone": 0.125, "decay": 0.25, "other": 1.0}
+
+
+def test_skorchs_own_names_win_over_the_policy():
+    net = net_of(FineTuning(), optimizer=torch.optim.SGD, optimizer__momentum=0.5)
+    assert isinstance(net.optimizer_, torch.optim.SGD)
+    assert {group["momentum"] for group in net.optimizer_.param_groups} == {0.5}
+    net = net_of(FineTuning(), optimizer__weight_decay=0.7)
+    assert {group["weight_decay"] for group in net.optimizer_.param_groups} == {0.0, 0.7}
+    net = net_of(FineTuning(), optimizer__param_groups=[("head*", {"lr": 7.0})])
+    assert [group["initial_lr"] for group in net.optimizer_.param_groups] == [7.0, 0.05]
+
+
+def test_a_field_without_a_policy_turns_on_itself_alone():
+    net, twin = net_of(clip=0.01, batch_size=-1, iterator_train__shuffle=False), Small()
+    fit_net(net, *rows(), epochs=4, seed=0)
+    columns, target = rows()
+    optimizer = torch.optim.Adam(twin.parameters(), lr=0.05)
+    for _ in range(4):
+        optimizer.zero_grad()
+        MeanLoss()(twin(torch.as_tensor(columns["code"])), torch.as_tensor(target)).backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.01)
+        optimizer.step()
+    assert_same_weights(net.module_, twin)
+
+
+@pytest.mark.parametrize("policy", [None, FineTuning()])
+@pytest.mark.parametrize("name", ["learning_rate", "warm_up", "optimizer_lr", "module"])
+def test_an_unknown_name_is_one_clear_error(policy, name):
+    with pytest.raises(ValueError, match="net_params: unknown") as caught:
+        make_net(
+            Small(), MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=policy,
+            net_params={name: 1, "batch_size": 8},
+        )  # fmt: skip
+    message = str(caught.value)
+    assert repr([name]) in message
+    for known in ("'warmup'", "'patience'", "'batch_size'", "'lr'", "'optimizer__'"):
+        assert known in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rates", {"backbone": -1}), ("rates", [1]), ("weight_decay", -0.1),
+        ("weight_decay", math.inf), ("no_weight_decay", "decay"), ("warmup", 1.5),
+        ("schedule", "cosine"), ("update_rate", math.nan), ("clip", 0), ("accumulate", 0),
+        ("accumulate", 2.0), ("bf16", "yes"), ("adversarial", -1), ("perturbed", None),
+        ("patience", 0), ("validation_fraction", 1.0), ("validation_fraction", 0),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_named(field, value):
+    for policy in (None, FineTuning()):
+        with pytest.raises(ValueError, match=f"^{field}=.* must be"):
+            net_of(policy, **{field: value})
+
+
+def test_groups_that_the_module_has_not_are_named():
+    with pytest.raises(ValueError, match=r"rates: no parameter group \['tail'\].*'backbone'"):
+        net_of(FineTuning(rates={"tail": 0.1}))
+    with pytest.raises(ValueError, match=r"perturbed='words': .*'embedding'.*'head.bias'"):
+        net_of(FineTuning(adversarial=1.0, perturbed="words"))
+    module = nn.Linear(1, 1)  # a body that is not there needs no rate
+    assert len(net_of(FineTuning(), module=module).optimizer_.param_groups) == 2
+
+
+# ------------------------------------------------------------------------- the walls hold
+
+
+def test_nothing_global_moves_and_the_seed_decides():
+    policy = FineTuning(adversarial=0.1, patience=1, accumulate=2)
+    nets = [net_of(policy, batch_size=8) for _ in range(3)]
+    before = torch.get_rng_state()
+    for net, seed in zip(nets, (1, 1, 2), strict=True):
+        fit_net(net, *rows(), epochs=2, seed=seed)
+    one, same, other = (as_lists(net.module_.state_dict()) for net in nets)
+    assert one == same != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Fail(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_batch_end(self, net, **kwargs):
+        if net.history[-1]["epoch"] > 2:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x")])
+def test_after_a_failing_call_all_can_be_put_back(error):
+    policy = FineTuning(patience=3, accumulate=2, adversarial=0.2)
+    nets = [net_of(policy, batch_size=8, callbacks=[("fail", Fail(error))]) for _ in range(2)]
+    for net in nets:
+        fit_net(net, *rows(), epochs=2, seed=0)
+    net, twin = nets
+    restore = checkpoint(net, weights=True)
+    kept = as_lists([list(net.history), net.optimizer_.state_dict()])
+    grown = torch.cat([net.module_.table.data, torch.zeros(3, 4)])
+    net.module_.table.data = grown
+    net.module_.table.grad = None
+    with pytest.raises(type(error)):
+        fit_net(net, *rows(n_codes=9), epochs=2, seed=1)
+    assert net.train_split is not None
+    assert {name for name, _ in net.callbacks_} >= {"early_stopping", "fail"}
+    restore()
+    assert as_lists([list(net.history), net.optimizer_.state_dict()]) == kept
+    assert_same_weights(net.module_, twin.module_, atol=0)
+    for each in nets:
+        each.history_ = type(each.history_)()
+        fit_net(each, *rows(), epochs=2, seed=2)
+    assert_same_weights(net.module_, twin.module_, atol=0)
+
+
+def test_moments_are_carried_through_growth():
+    module = Small()
+    net = net_of(FineTuning(), module=module)
+    fit_net(net, *rows(), epochs=2, seed=0)
+    before = net.optimizer_.state[module.table]["exp_avg"].clone()
+    module.table.data = torch.cat([module.table.data, torch.zeros(3, 4)])
+    module.table.grad = None
+    grow_optimizer(net)
+    now = net.optimizer_.state[module.table]["exp_avg"]
+    assert torch.equal(now[:6], before)
+    assert before.any()
+    assert not now[6:].any()
+    fit_net(net, *rows(n_codes=9), epochs=1, seed=0, update=True)
+    assert module.table.data[6:].any()
+
+
+def test_records_are_bounded_and_a_copy_goes_on_alike():
+    net = net_of(FineTuning(patience=2), batch_size=4)
+    for call in range(4):
+        fit_net(net, *rows(), epochs=2, seed=call)
+        assert len(net.history) == 2
+        assert [len(epoch["batches"]) for epoch in net.history] == [1, 1]
+        assert all(epoch["train_loss"] > 0 for epoch in net.history)
+    nets = [net, pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
+    for each in nets:
+        fit_net(each, *rows(), epochs=2, seed=9)
+    for other in nets[1:]:
+        assert_same_weights(net.module_, other.module_, atol=0)
+
+
+def test_skorchs_own_partial_fit_is_a_fit_of_max_epochs():
+    watch = Rates()
+    policy = FineTuning(rates={}, warmup=0.0)
+    net = net_of(policy, learning_rate=1.0, batch_size=20, callbacks=[watch])
+    net.partial_fit(*rows())
+    assert [rates[0] for rates in watch.rates] == pytest.approx([6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6,
+                                                                 1 / 6])  # fmt: skip
