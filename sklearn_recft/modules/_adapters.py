@@ -1,0 +1,36 @@
+"""Low-rank adapters (LoRA) of a BERT's linear maps, by peft."""
+
+from typing import Any
+
+from torch import nn
+
+from sklearn_recft.modules._backbone import quiet, seeded
+from sklearn_recft.modules._passes import layer_stack
+
+
+def import_peft() -> Any:
+    """Import peft when it is needed."""
+    try:
+        with quiet():
+            import peft
+    except ImportError as error:
+        raise ImportError(
+            "lora_rank needs the package peft: pip install sklearn_recft[lora]"
+        ) from error
+    return peft
+
+
+def adapt(model: Any, first: int, rank: int, seed: int) -> None:
+    """Put adapters that change nothing yet beside the linear maps of layers ``first`` and above."""
+    peft = import_peft()
+    path, layers = layer_stack(model)
+    names = [
+        f"{path}.{number}.{name}"
+        for number in range(first, len(layers))
+        for name, part in layers[number].named_modules()
+        if type(part) is nn.Linear and "base_layer" not in name and "lora_" not in name
+    ]
+    if names:
+        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names)
+        with quiet(), seeded(seed):
+            peft.inject_adapter_in_model(config, model, adapter_name=f"from_{first}")

@@ -1,0 +1,219 @@
+"""Where a text backbone comes from: a folder, the Hugging Face hub, or random weights."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MAX_TOKENS = 256  # of a text; what follows is cut off
+
+# BERT-Tiny of Turc et al. (2019), the smallest of the published compact BERTs: about 1.5 million
+# weights, which encode thousands of texts a second on one core and still have a layer to freeze.
+SCRATCH_LAYERS, SCRATCH_WIDTH, SCRATCH_HEADS = 2, 128, 2
+SCRATCH_VOCABULARY = 8192
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model with its tokenizer; ``folder`` is None for weights that no folder holds."""
+
+    model: Any
+    tokenizer: Any
+    folder: str | None
+    fingerprint: Fingerprint | None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from printing, and its tokenizers from starting threads; undone after.
+
+    Tokenizers that ran on threads complain on stderr when the process is forked later.
+    """
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging
+
+    chatty = logging.is_progress_bar_enabled()
+    hub_chatty = not hub.are_progress_bars_disabled()
+    levels = logging.get_verbosity(), hub.logging.get_verbosity()
+    threads = os.environ.get("TOKENIZERS_PARALLELISM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            logging.disable_progress_bar()
+            hub.disable_progress_bars()
+            logging.set_verbosity(logging.CRITICAL)
+            hub.logging.set_verbosity(logging.CRITICAL)
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
+            yield
+        finally:
+            if threads is None:
+                del os.environ["TOKENIZERS_PARALLELISM"]
+            else:
+                os.environ["TOKENIZERS_PARALLELISM"] = threads
+            logging.set_verbosity(levels[0])
+            hub.logging.set_verbosity(levels[1])
+            if chatty:
+                logging.enable_progress_bar()
+            # After transformers, which switches the hub's bars as well as its own.
+            (hub.enable_progress_bars if hub_chatty else hub.disable_progress_bars)()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` on the CPU within the block; no generator keeps a trace of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
+        yield
+
+
+def load_backbone(name: str) -> Backbone:
+    """Load a model and its tokenizer by folder or hub name.
+
+    Raises
+    ------
+    ValueError
+        Where nothing can be loaded by that name; the cause is chained.
+    """
+    with quiet(), seeded(0):  # weights a checkpoint lacks (an unused pooler) are drawn
+        try:
+            folder = _find(name).resolve()
+            return Backbone(*_read(folder), str(folder), fingerprint(folder))
+        except ImportError:
+            raise  # names the package that this tokenizer needs
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"The text backbone {name!r} cannot be loaded ({reason}). Give a local folder with"
+                " a BERT-like encoder and its tokenizer (config.json, model.safetensors,"
+                " tokenizer.json), the name of one on the Hugging Face hub that is cached or can be"
+                ' downloaded, or "scratch" for a small encoder with random weights.'
+            ) from error
+
+
+def _find(name: str) -> Path:
+    """Name the folder of a backbone; a hub name is looked up in the cache before the network."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+        if weight_files(folder):
+            return folder
+    except (OSError, ValueError):
+        pass  # not in the cache, or no such name: the next lines tell which
+    try:
+        words = ["*.json", "*.txt", "*.model"]
+        folder = Path(snapshot_download(name, allow_patterns=[*words, "*.safetensors"]))
+        if not weight_files(folder):
+            folder = Path(snapshot_download(name, allow_patterns=[*words, "*.bin"]))
+    except Exception as error:
+        raise FileNotFoundError("no such folder, not in the cache, no download") from error
+    return folder
+
+
+def _read(folder: Path) -> tuple[Any, Any]:
+    """Read the model, in float32, and the tokenizer of a folder."""
+    from transformers import AutoModel, AutoTokenizer
+
+    if not weight_files(folder):
+        raise FileNotFoundError(f"no weights in {folder}")
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
+    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if lacking:
+        raise OSError(f"{len(lacking)} weights are missing, {lacking[0]} among them")
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise OSError(f"{model.config.model_type} is no BERT-like encoder")
+    return model.float(), tokenizer
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files that hold a folder's weights, in the order in which transformers prefers."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+
+
+def fingerprint(folder: str | Path) -> Fingerprint:
+    """Tell this folder's model and tokenizer from any other's: path, size and time of each file."""
+    home = Path(folder).resolve()
+    files = [*weight_files(home), *sorted(home.glob("*.json")), *sorted(home.glob("*.txt"))]
+    stats = [(str(file), file.stat()) for file in files]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+@lru_cache(maxsize=8)
+def digest(marks: Fingerprint) -> str:
+    """Hash the weights behind a fingerprint; unlike it, the hash is the same on every machine."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, _, _ in marks:
+        if name.endswith((".safetensors", ".bin")):
+            with open(name, "rb") as file:
+                while block := file.read(1 << 20):
+                    found.update(block)
+    return found.hexdigest()
+
+
+def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
+    """Make a small BERT with weights drawn from ``seed`` and a tokenizer trained on ``texts``."""
+    from transformers import BertConfig, BertModel
+
+    with quiet(), seeded(seed):
+        tokenizer = _train_tokenizer(texts)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=SCRATCH_WIDTH,
+            num_hidden_layers=SCRATCH_LAYERS,
+            num_attention_heads=SCRATCH_HEADS,
+            intermediate_size=4 * SCRATCH_WIDTH,
+            max_position_embeddings=MAX_TOKENS + 2,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return Backbone(BertModel(config, add_pooling_layer=False).eval(), tokenizer, None, None)
+
+
+def _train_tokenizer(texts: Sequence[str]) -> Any:
+    """Train byte-level BPE: whatever the script of a later text, no part of it is unknown."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SCRATCH_VOCABULARY,
+        min_frequency=2,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # Distinct and sorted: the order in which texts come, and how often, must not matter.
+    core.train_from_iterator(sorted({clean(text) for text in texts}), trainer)
+    core.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(t, core.token_to_id(t)) for t in special[1:3]]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

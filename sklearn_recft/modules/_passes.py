@@ -1,0 +1,206 @@
+"""Passes of texts through a BERT: whole, or cut in two between a frozen and a trained layer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_recft.modules._backbone import MAX_TOKENS, clean, quiet
+from sklearn_recft.modules._layers import torch_threads
+from sklearn_recft.modules._texts import RaggedRows, batches_by_length
+
+# Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
+# 1024, whose hidden states stay in the processor's cache; an accelerator wants many at once.
+BATCH_TOKENS_CPU = 1024
+BATCH_TOKENS = 32768
+HALF_MAX = 65504.0  # the largest number of half precision
+
+# Two threads would encode the same text twice, and fight for the cores.
+one_at_a_time = RLock()
+
+
+def tokenize(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    """Cut texts into token ids; a text without any gets one, so that its mean is finite."""
+    with one_at_a_time, quiet():
+        found = tokenizer(
+            [clean(text) for text in texts],
+            truncation=True,
+            max_length=max_tokens(model, tokenizer),
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+    nothing = [tokenizer.pad_token_id or 0]
+    return [np.asarray(ids or nothing, np.int32) for ids in found]
+
+
+def max_tokens(model: Any, tokenizer: Any) -> int:
+    """Say how many tokens of a text the model reads, the special ones included."""
+    # RoBERTa and its kin count positions from 2, so that two rows of the table are never used.
+    positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS + 2) - 2
+    return int(min(MAX_TOKENS, positions, tokenizer.model_max_length))
+
+
+@contextmanager
+def still(model: Any, n_threads: int) -> Iterator[None]:
+    """Hold a model in evaluation mode, without gradients, on few threads."""
+    modes = {module: module.training for module in model.modules()}
+    with one_at_a_time, torch_threads(n_threads), torch.no_grad():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def run_all(model: Any, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndarray:
+    """Run token ids through all layers: the mean of each text's last states (n, width)."""
+    rows = _as_rows(tokens)
+    vectors = np.empty((len(tokens), model.config.hidden_size), np.float32)
+    with still(model, n_threads):
+        for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
+            hidden = model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
+            vectors[batch] = _mean(hidden, mask).cpu().numpy()  # (B, width)
+    return vectors
+
+
+def run_lower(
+    model: Any, tokens: Sequence[np.ndarray], first: int, n_threads: int
+) -> list[np.ndarray]:
+    """Run token ids up to layer ``first``: one (length, width) array each, in half precision."""
+    rows = _as_rows(tokens)
+    found: list[np.ndarray] = [np.empty(0)] * len(tokens)
+    with still(model, n_threads):
+        for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
+            hidden = _input_of_layer(model, first, ids.long(), mask)  # (B, T, width)
+            states = hidden.clamp(-HALF_MAX, HALF_MAX).cpu().numpy().astype(np.float16)
+            for row, state in zip(batch, states, strict=True):
+                found[row] = state[: len(tokens[row])]
+    return found
+
+
+def run_upper(model: Any, rows: RaggedRows, wanted: np.ndarray, first: int | None) -> Tensor:
+    """Run stored states from layer ``first`` up, or token ids if it is None: (n, width)."""
+    top = model if first is None else _upper_part(model, first)
+    order: list[np.ndarray] = [np.empty(0, np.int64)]
+    vectors = [torch.empty(0, model.config.hidden_size, device=_device(model))]
+    for batch, values, mask in _batches(model, rows, wanted):
+        what = "input_ids" if first is None else "inputs_embeds"
+        given = {what: values.long() if first is None else values.float()}
+        vectors.append(_mean(top(**given, attention_mask=mask).last_hidden_state, mask))
+        order.append(batch)
+    back = torch.from_numpy(np.argsort(np.concatenate(order))).to(_device(model))
+    return torch.cat(vectors)[back]
+
+
+def runs_in_parts(model: Any, tokenizer: Any, first: int) -> bool:
+    """Try whether the model, cut below layer ``first``, gives what it gives in one piece."""
+    tokens = tokenize(model, tokenizer, ["", "one text and another, of different lengths"])
+    n_threads = torch.get_num_threads()
+    try:
+        with still(model, n_threads):
+            rows = RaggedRows((model.config.hidden_size,), np.float16)
+            rows.append(run_lower(model, tokens, first, n_threads))
+            parts = run_upper(model, rows, np.arange(2), first).cpu().numpy()
+    except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError):
+        return False
+    whole = run_all(model, tokens, n_threads)
+    return bool(np.abs(parts - whole).max() <= 0.01 * np.abs(whole).max())
+
+
+def _as_rows(tokens: Sequence[np.ndarray]) -> RaggedRows:
+    """Put token ids into one array."""
+    rows = RaggedRows((), np.int32)
+    rows.append(tokens)
+    return rows
+
+
+def _device(model: Any) -> torch.device:
+    """Say where a model is."""
+    return next(model.parameters()).device
+
+
+def _batches(
+    model: Any, rows: RaggedRows, wanted: np.ndarray
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Yield places in ``wanted``, padded tokens (B, T, ...) and mask (B, T), on the device."""
+    device = _device(model)
+    n_tokens = BATCH_TOKENS_CPU if device.type == "cpu" else BATCH_TOKENS
+    for batch in batches_by_length(rows.lengths(wanted), n_tokens):
+        values, mask = rows.gather(wanted[batch])
+        yield batch, values.to(device), mask.to(device)
+
+
+def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Average hidden states (B, T, width) over the tokens that mask (B, T) names: (B, width)."""
+    weight = mask.to(hidden.dtype)[..., None]  # (B, T, 1)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def layer_stack(model: Any) -> tuple[str, nn.ModuleList]:
+    """Find the layers of a model and their path in it; none where they are not told apart."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
+            return path, module
+    return "", nn.ModuleList()
+
+
+class _AsGiven(nn.Module):
+    """Stand where the embeddings were and hand on hidden states that are already computed."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Give the first (B, T, width) tensor among the arguments."""
+        given = [*args, *kwargs.values()]
+        return next(
+            a for a in given if isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 3
+        )
+
+
+def _upper_part(model: Any, first: int) -> Any:
+    """Give a model of layers ``first`` and above that takes hidden states as ``inputs_embeds``.
+
+    It shares every weight with ``model``: only the containers on the way are shallow copies.
+    """
+    path, layers = layer_stack(model)
+    top = _with_module(model, path, nn.ModuleList(list(layers)[first:]))
+    top = _with_module(top, "embeddings", _AsGiven())
+    if hasattr(model, "embeddings_project"):  # ELECTRA widens its embeddings before the layers
+        top = _with_module(top, "embeddings_project", nn.Identity())
+    return top
+
+
+def _with_module(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """Copy ``module`` without its weights, with ``part`` in the place ``path`` names."""
+    name, _, rest = path.partition(".")
+    copied = module.__new__(type(module))
+    copied.__dict__ = {**module.__dict__, "_modules": dict(module._modules)}
+    copied._modules[name] = _with_module(module.get_submodule(name), rest, part) if rest else part
+    return copied
+
+
+class _Reached(Exception):
+    """Carry the hidden states that a layer was about to read."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+def _input_of_layer(model: Any, number: int, ids: Tensor, mask: Tensor) -> Tensor:
+    """Run a model up to a layer and give what that layer would read (B, T, width)."""
+
+    def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        raise _Reached(args[0] if args else kwargs["hidden_states"])
+
+    handle = layer_stack(model)[1][number].register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        model(input_ids=ids, attention_mask=mask)
+    except _Reached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise RuntimeError("the layer was never reached")
