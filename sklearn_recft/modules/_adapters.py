@@ -33,4 +33,4 @@ def adapt(model: Any, first: int, rank: int, seed: int) -> None:
     if names:
         config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names)
         with quiet(), seeded(seed):
-            peft.inject_adapter_in_model(config, model, adapter_name=f"from_{first}")
+            peft.inject_adapter_in_model(config, model, adapter_name="adapter")

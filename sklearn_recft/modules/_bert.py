@@ -72,6 +72,17 @@ def load_encoder(
         If there is no such backbone, or it cannot be read.
     ImportError
         If ``lora_rank`` asks for peft and it is not installed.
+
+    Examples
+    --------
+    >>> encoder = load_encoder("scratch", texts=["Heat", "Toy Story", "Toy Story 2"])
+    >>> encoder.encode(["Toy Story", "Casino"]).shape
+    (2, 128)
+    >>> codes = encoder.freeze(1).lower(["Toy Story", "Casino", "Toy Story"])
+    >>> codes
+    array([0, 1, 0])
+    >>> encoder.upper(torch.from_numpy(codes)).shape
+    torch.Size([3, 128])
     """
     if lora_rank:
         import_peft()
