@@ -98,6 +98,18 @@ def test_bounded_memory_forgets_nothing_that_is_asked(log, max_history, cut, cut
     assert model.transform(asked).tolist() == rows
 
 
+@given(logs, st.integers(1, 3), st.integers(0, 7))
+@settings(deadline=None)
+def test_rows_further_back_are_told_less_and_nothing_from_later(log, max_history, time):
+    log = [(0, item, at, "tea", liked) for _, item, at, _, liked in log]
+    X, y = table(log)
+    asked = table([(0, 9, time, "rice", True)])[0]
+    told = BehaviorText(max_history=max_history).fit(X, y).transform(asked)[0].split("; ")
+    (row,) = asked.to_dict("records")
+    all_of_it = slow(row, dicts(X, y), max_history).split("; ")
+    assert told == [*all_of_it[: len(told) - 1], "now: rice"]
+
+
 @given(logs, st.data())
 @settings(deadline=None)
 def test_nothing_at_or_after_a_row_changes_its_text(log, data):
@@ -282,6 +294,22 @@ def test_a_failing_partial_fit_leaves_no_trace(X, y, message):
     state = pickle.dumps(model)
     with pytest.raises(ValueError, match=message):
         model.partial_fit(X, y)
+    assert pickle.dumps(model) == state
+
+
+def test_an_interrupted_partial_fit_leaves_no_trace(monkeypatch):
+    model = BehaviorText().fit(frame(["tea"]))
+    state, steps = pickle.dumps(model), iter(range(2))
+
+    def fails_at_the_second(self, event, bound):
+        if next(steps):
+            raise KeyboardInterrupt
+        return type(self)(self.before, (event,))
+
+    past = type(next(iter(model._memory.past.values())))
+    monkeypatch.setattr(past, "and_then", fails_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(frame(["rice", "milk", "oats"], start=1))
     assert pickle.dumps(model) == state
 
 
