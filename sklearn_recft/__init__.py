@@ -3,6 +3,7 @@
 from sklearn_recft.estimators import (
     ALSRecommender,
     BiasRecommender,
+    DecayBertRecommender,
     EASERecommender,
     IncrementalMFRecommender,
     ItemKNNRecommender,
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ALSRecommender",
     "BiasRecommender",
+    "DecayBertRecommender",
     "EASERecommender",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",

@@ -154,8 +154,9 @@ class RecommenderMixin:
         """Check what comes in; columns are remembered only once all of it is sound."""
         fading = (name for name in ("half_life", "window") if getattr(self, name, None) is not None)
         events = check_events(
-            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(fading, None)
-        )
+            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(fading, None),
+            outcome=getattr(self, "outcome", None),
+        )  # fmt: skip
         if not reset and (y is None) != self._positives_only:
             raise ValueError(
                 "y was " + ("not " if self._positives_only else "") + "given to fit and must be "

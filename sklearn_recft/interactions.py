@@ -34,6 +34,8 @@ class Interactions:
     context : ndarray of shape (n, n_context), float64
     context_names : tuple of str
     sample_weight : ndarray of shape (n,), float64, or None
+    outcome : ndarray of shape (n,), float64, or None
+        What else came of the event, known only after it: never context.
     """
 
     user_ids: np.ndarray
@@ -44,6 +46,7 @@ class Interactions:
     context: np.ndarray
     context_names: tuple[str, ...]
     sample_weight: np.ndarray | None = None
+    outcome: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -57,6 +60,7 @@ class Interactions:
         return Interactions(
             at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
+            at(self.outcome),
         )  # fmt: skip
 
 
@@ -143,14 +147,14 @@ def check_queries(X: Any) -> Interactions:
 
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
-    timed: str | None = None,
+    timed: str | None = None, outcome: str | None = None,
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
     ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
-    without timestamps.
+    without timestamps, ``outcome`` a column that is no context and may be left out as well.
     """
     named = _is_frame(X) and USER in _names(X)
     if not reset and not named:
@@ -159,7 +163,7 @@ def check_events(
         plain = isinstance(values, np.ndarray) and not hasattr(estimator, "feature_names_in_")
         if not (plain and values.shape[1] == estimator.n_features_in_):
             validate_data(estimator, values, reset=False, skip_check_array=True)
-    events = check_interactions(X, y, sample_weight=sample_weight)
+    events = _set_aside(check_interactions(X, y, sample_weight=sample_weight), outcome)
     if timed and events.timestamps is None:
         raise ValueError(
             f"{timed} needs the column `timestamp` (seconds or datetimes); add it to X or set "
@@ -173,8 +177,29 @@ def check_events(
             estimator.feature_names_in_ = np.array(_names(X), dtype=object)
             estimator.n_features_in_ = len(estimator.feature_names_in_)
     elif named:
-        events = _in_order_of_fit(estimator, events)
+        events = _in_order_of_fit(estimator, events, outcome)
     return events
+
+
+def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Check a table of items: ids (n,) and texts (n,), missing ones empty.
+
+    A frame with columns ``item_id`` and ``text``, or a table of those two columns. An id given
+    twice keeps its first text.
+
+    Examples
+    --------
+    >>> from sklearn_recft.interactions import check_items
+    >>> ids, texts = check_items([["a", "green tea"], ["b", None]])
+    >>> texts.tolist()
+    ['green tea', '']
+    """
+    columns = _columns(items, (ITEM, TEXT))
+    if ITEM not in columns or TEXT not in columns:
+        raise ValueError(
+            f"items: columns {ITEM} and {TEXT} are needed, found {sorted(map(str, columns))}."
+        )
+    return to_ids(columns[ITEM], ITEM), to_texts(columns[TEXT])
 
 
 def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndarray | None:
@@ -191,10 +216,20 @@ def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndar
     )
 
 
-def _in_order_of_fit(estimator: Any, events: Interactions) -> Interactions:
+def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
+    """Take the column ``outcome`` out of the context, where it is there."""
+    if outcome not in events.context_names:
+        return events
+    names = tuple(name for name in events.context_names if name != outcome)
+    kept = [events.context_names.index(name) for name in names]
+    column = events.context[:, events.context_names.index(str(outcome))]
+    return replace(events, context=events.context[:, kept], context_names=names, outcome=column)
+
+
+def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) -> Interactions:
     names = events.context_names
     fitted = list(getattr(estimator, "feature_names_in_", ()))
-    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT)]
+    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, outcome)]
     if USER not in fitted or set(known) != set(names):
         absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from sklearn_recft.estimators._als import ALSRecommender
 from sklearn_recft.estimators._baselines import BiasRecommender, PopularityRecommender
+from sklearn_recft.estimators._bert import DecayBertRecommender
 from sklearn_recft.estimators._ease import EASERecommender
 from sklearn_recft.estimators._factorization import IncrementalMFRecommender
 from sklearn_recft.estimators._item_knn import ItemKNNRecommender
@@ -9,6 +10,7 @@ from sklearn_recft.estimators._item_knn import ItemKNNRecommender
 __all__ = [
     "ALSRecommender",
     "BiasRecommender",
+    "DecayBertRecommender",
     "EASERecommender",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",

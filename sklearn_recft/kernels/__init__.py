@@ -17,14 +17,32 @@ from sklearn_recft.kernels._factorization import (
 )
 from sklearn_recft.kernels._history import gather_past
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
+from sklearn_recft.kernels._streams import (
+    ITEM_STATISTICS,
+    N_SCORES,
+    N_STATISTICS,
+    USER_STATISTICS,
+    describe_factorization,
+    describe_statistics,
+    follow_factorization,
+    follow_statistics,
+)
 from sklearn_recft.kernels._topk import gather_seen, update_topk
 
 __all__ = [
+    "ITEM_STATISTICS",
     "LOG_LOSS",
+    "N_SCORES",
+    "N_STATISTICS",
     "SQUARED_ERROR",
+    "USER_STATISTICS",
     "als_rows",
     "bpr_pass",
+    "describe_factorization",
+    "describe_statistics",
     "fold_in",
+    "follow_factorization",
+    "follow_statistics",
     "gather_past",
     "gather_seen",
     "gram_rows",

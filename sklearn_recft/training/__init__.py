@@ -1,7 +1,7 @@
 """Nets and how they are trained: the only room that imports skorch."""
 
 from sklearn_recft.training._batches import Batches, Columns, Gather, LastRows
-from sklearn_recft.training._losses import PenalisedLoss
+from sklearn_recft.training._losses import LogLoss, PenalisedLoss
 from sklearn_recft.training._net import (
     checkpoint,
     fit_net,
@@ -17,6 +17,7 @@ __all__ = [
     "FineTuning",
     "Gather",
     "LastRows",
+    "LogLoss",
     "PenalisedLoss",
     "checkpoint",
     "fit_net",

@@ -25,3 +25,13 @@ class PenalisedLoss(nn.Module):
         else:
             each = nn.functional.softplus(-score)
         return (weight * (each + self.reg / 2 * norm)).sum() / weight.sum()
+
+
+class LogLoss(nn.Module):
+    """Weighted mean of the logistic loss of logits (B,); the target (B, 2) is value and weight."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        value, weight = target.unbind(1)
+        each = nn.functional.binary_cross_entropy_with_logits(output, value, reduction="none")
+        return (weight * each).sum() / weight.sum()

@@ -1,0 +1,255 @@
+"""How the decay model learns: a whole log at once, then what is new."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import training
+from sklearn_recft.base import n_threads
+from sklearn_recft.estimators._decay_rows import Columns, draw_negatives, explicit, windows_of
+from sklearn_recft.estimators._item_texts import ItemTexts, make_encoder, texts_of
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.modules._decay import DecayNet, LogWindows, make_decay_net
+
+# What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
+OWN: dict[str, Any] = {
+    "width": 32, "n_hidden": 64, "half_lives": None, "cold_dropout": 0.3, "id_embedding": None,
+    "n_factors": 64, "n_negatives": 4, "replay_size": 2048, "lora_rank": 0,
+}  # fmt: skip
+_LEARNING_RATE = 2e-3
+_POLICY = training.FineTuning(rates={"backbone": 0.01, "decay": 5.0}, update_rate=0.0)
+ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
+
+
+def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
+    """Parameters of the model itself, those not given at their defaults."""
+    return {name: (net_params or {}).get(name, value) for name, value in OWN.items()}
+
+
+def learn_all(model: Any, events: Interactions, listed: Any) -> None:
+    """Follow the log once in time, then train the net on what was known before each row."""
+    threads = n_threads(model.n_jobs)
+    users, items = model._remember(events)
+    times = model._times(events, learn=True)
+    rows = _rows(model, events, users, items, times, 0)
+    texts, codes = _texts_of(model, events, items, listed)
+    model._streams.grow(model.n_users_, model.n_items_)
+    features = _follow(model, rows)
+    model._texts = ItemTexts(_make_encoder(model, texts) if model.backbone is not None else None)
+    no_words = model.backbone is None or (events.text is None and listed is None)
+    module = _make_module(model, features, no_words)
+    _add_items(model, module, codes, texts)
+    _make_net(model, module, len(features))
+    log = _log(model, events, users, items, times)
+    model._history.append(*log.values(), model.n_users_)
+    log, columns = _columns(model, rows, features, log, len(events))
+    # In the order of time, so that the last rows are the newest.
+    order = np.argsort(rows["time"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    target = _target(model, rows)[order]
+    training.fit_net(
+        model.net_, columns, target, epochs=model.max_epochs, seed=model._seed(),
+        n_threads=threads, gather=LogWindows(log["item"], log["feedback"], log["time"]),
+    )  # fmt: skip
+    if _net_moves(model):
+        size = min(model._reservoir.capacity, len(order))
+        chosen = np.sort(model._rng.choice(len(order), size, replace=False))
+        kept = {name: column[chosen] for name, column in columns.items()}
+        kept = {**explicit(log, kept, model.max_history), "target": target[chosen]}
+        model._reservoir.put(np.arange(size), kept)
+        model._reservoir.n_offered = len(order)
+    model._catalogue = module.catalogue()
+
+
+def update(
+    model: Any, events: Interactions, listed: Any, *, learn: bool, predict: bool
+) -> np.ndarray:
+    """Grow, follow, learn and remember; whatever fails on the way is undone.
+
+    Returns the logits (n,) of the events just before each was learned, if ``predict``.
+    """
+    module, n_items, rng = model.module_, model.n_items_, model._rng.bit_generator
+    with model._undo(events) as undo:
+        undo.callback(model._items.truncate, n_items)  # after those that are only listed
+        undo.callback(module.shrink, n_items)
+        undo.callback(model._texts.forget, n_items)
+        undo.callback(setattr, rng, "state", rng.state)
+        users, items = model._remember(events)
+        undo.callback(model._history.restore, model._history.mark(users))
+        times = model._times(events, learn=True)
+        rows = _rows(model, events, users, items, times, n_items)
+        texts, codes = _texts_of(model, events, items, listed)
+        undo.callback(model._streams.checkpoint(rows["user"], rows["item"]))
+        model._streams.grow(model.n_users_, model.n_items_)
+        features = _follow(model, rows, items_learn=learn)
+        _add_items(model, module, codes, texts)
+        table = module.catalogue(model._catalogue)
+        new = _log(model, events, users, items, times)
+        said, moves = np.empty(0), learn and _net_moves(model)
+        if predict or moves:
+            known = model._history.events_of(np.unique(users))
+            log = {name: np.concatenate([known[name], new[name]]) for name in new}
+            log, columns = _columns(model, rows, features, log, len(events))
+        if predict:
+            gather = LogWindows(log["item"], log["feedback"], log["time"], table)
+            happened = {name: column[rows["real"]] for name, column in columns.items()}
+            said = training.predict_net(
+                model.net_, happened, n_threads=n_threads(model.n_jobs), gather=gather
+            ).astype(np.float64)
+        if moves:
+            _rehearse(model, undo, log, columns, _target(model, rows))
+            table = module.catalogue()
+        model._catalogue = table
+        model._history.append(*new.values(), model.n_users_)
+        undo.pop_all()
+    return said
+
+
+def _rehearse(
+    model: Any, undo: ExitStack, log: Columns, columns: Columns, target: np.ndarray
+) -> None:
+    """Take small steps with the net on new rows, each beside one of the past."""
+    undo.callback(training.checkpoint(model.net_, weights=True))
+    for start in range(0, len(target), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        new = {name: column[part] for name, column in columns.items()}
+        new = {**explicit(log, new, model.max_history), "target": target[part]}
+        both = new
+        if len(model._reservoir):
+            old = model._reservoir.draw(len(new["item"]), model._rng)
+            both = {name: np.concatenate([new[name], old[name]]) for name in new}
+        aims = both["target"]
+        training.fit_net(
+            model.net_, {name: column for name, column in both.items() if name != "target"}, aims,
+            epochs=1, seed=model._seed(), update=True, n_threads=n_threads(model.n_jobs),
+        )  # fmt: skip
+        slots = model._reservoir.slots(len(new["item"]), model._rng)
+        undo.callback(model._reservoir.restore, model._reservoir.mark(slots))
+        model._reservoir.put(slots, new)
+
+
+def _net_moves(model: Any) -> bool:
+    """Whether updates train the net, which then needs rows to rehearse."""
+    return model.net_.policy.update_rate != 0
+
+
+# ------------------------------------------------------------------- what is made
+
+
+def _make_encoder(model: Any, texts: list[str]) -> Any:
+    return make_encoder(
+        model.backbone, model.freeze, texts, seed=model._seed(),
+        device=str((model.net_params or {}).get("device", "cpu")),
+        lora_rank=own_params(model.net_params)["lora_rank"],
+    )  # fmt: skip
+
+
+def _make_module(model: Any, features: np.ndarray, no_words: bool) -> DecayNet:
+    own, encoder, streams = own_params(model.net_params), model._texts.encoder, model._streams
+    ids = no_words if own["id_embedding"] is None else bool(own["id_embedding"])
+    module = make_decay_net(
+        model._seed(), features.shape[1], text_width=encoder.width if encoder else 0, ids=ids,
+        about_item=streams.about_item, width=own["width"], n_hidden=own["n_hidden"],
+        n_heads=model.n_heads, decay=model.decay, half_lives=own["half_lives"],
+        cold_dropout=own["cold_dropout"], encoder=encoder if model._texts.trains else None,
+    )  # fmt: skip
+    first = np.zeros(features.shape[1])
+    first[: streams.n_features] = streams.first_weights
+    negative, positive = model._class_weight
+    module.begin(features, first, float(np.log(positive / negative)))
+    return module
+
+
+def _make_net(model: Any, module: DecayNet, n_rows: int) -> None:
+    given = {name: value for name, value in (model.net_params or {}).items() if name not in OWN}
+    # Few rows are learned in small batches, or there would be too few steps.
+    given.setdefault("batch_size", int(np.clip(2 ** int(np.log2(n_rows / 100 + 1)), 16, 512)))
+    model.net_ = training.make_net(
+        module, training.LogLoss(), learning_rate=given.pop("lr", _LEARNING_RATE),
+        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given, policy=_POLICY,
+    )  # fmt: skip
+
+
+def _add_items(model: Any, module: DecayNet, codes: np.ndarray, texts: list[str]) -> None:
+    """Give the net what it reads of new items."""
+    first, threads = module.n_items, n_threads(model.n_jobs)
+    new = model._texts.add(codes, texts)
+    if not first and model._texts.encoder is not None:
+        module.center(model._texts.encoder.encode(new, n_threads=threads))
+    module.grow(model._texts.read(new, threads), model.n_items_, None if first else model._rng)
+
+
+def _texts_of(
+    model: Any, events: Interactions, items: np.ndarray, listed: Any
+) -> tuple[list[str], np.ndarray]:
+    """Texts of the events' items and of those listed beside them, and their codes."""
+    texts = texts_of(events.item_ids, events.text)
+    if listed is None:
+        return texts, items
+    return texts + texts_of(*listed), np.concatenate([items, model._items.extend(listed[0])])
+
+
+# ---------------------------------------------------------------------- its rows
+
+
+def _rows(
+    model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray,
+    n_known: int,
+) -> Columns:  # fmt: skip
+    """Rows to learn: what happened, each followed by its drawn negatives if there are any."""
+    n = len(events)
+    event, real = np.arange(n), np.ones(n, bool)
+    if model._positives_only:
+        n_draws = own_params(model.net_params)["n_negatives"]
+        event, items = draw_negatives(items, n_known, n_draws, model._rng)
+        real = np.r_[True, event[1:] != event[:-1]]
+    label = np.ones(n) if events.feedback is None else events.feedback
+    weight = np.ones(n) if events.sample_weight is None else events.sample_weight
+    rows = {
+        "event": event, "user": users[event], "item": items, "time": times[event], "real": real,
+        "label": np.where(real, label[event], 0.0), "weight": weight[event],
+        "context": events.context[event].astype(np.float32),
+    }  # fmt: skip
+    return rows if events.outcome is None else {**rows, "outcome": events.outcome[event]}
+
+
+def _follow(model: Any, rows: Columns, *, items_learn: bool = True) -> np.ndarray:
+    """Features of the rows, each from before itself, then learned."""
+    followed = model._streams.follow(
+        rows["user"], rows["item"], rows["time"], label=rows["label"],
+        outcome=rows.get("outcome"), weight=rows["weight"], real=rows["real"],
+        items_learn=items_learn,
+    )  # fmt: skip
+    return np.concatenate([followed, rows["context"]], 1)
+
+
+def _log(
+    model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray
+) -> Columns:
+    """What happened, as histories hold it; feedback is about -1 to 1."""
+    feedback = np.ones(len(events))
+    if events.outcome is not None:
+        mean, scale = model._outcome_scale
+        feedback = (events.outcome - mean) / scale
+    elif events.feedback is not None:
+        feedback = 2 * events.feedback - 1
+    return {"user": users, "item": items, "feedback": feedback.astype(np.float32), "time": times}
+
+
+def _columns(
+    model: Any, rows: Columns, features: np.ndarray, log: Columns, n_events: int
+) -> tuple[Columns, Columns]:
+    """Sort the log, whose last rows are the events, and point each row at its past in there."""
+    asks = slice(len(log["user"]) - n_events, None)
+    log, windows = windows_of(log["user"][asks], log["time"][asks], log, model.max_history)
+    windows = {name: column[rows["event"]] for name, column in windows.items()}
+    return log, {"item": rows["item"], "features": features, **windows}
+
+
+def _target(model: Any, rows: Columns) -> np.ndarray:
+    """Label and weight of each row, (n, 2) float32."""
+    weight = rows["weight"] * model._class_weight[rows["label"].astype(int)]
+    return np.column_stack([rows["label"], weight]).astype(np.float32)

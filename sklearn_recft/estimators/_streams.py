@@ -1,0 +1,209 @@
+"""What is known of users and items just before each event: counted and factorized in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sklearn_recft import kernels
+from sklearn_recft.estimators._sgd import _STREAM, start_items
+from sklearn_recft.modules._streams import StreamTables
+
+# Days in which the popularity among the features halves.
+_POPULARITY_HALF_LIFE = 30.0
+_LOSSES = (kernels.LOG_LOSS, kernels.SQUARED_ERROR)  # of the label; of the outcome
+_RATES = np.array(_STREAM, np.float32)
+
+
+class Streams:
+    """Features of rows from what came strictly before them, learned event by event.
+
+    Statistics of users and items, an online factorization of the label and, where there is
+    one, another of the outcome. Rows of one time never see each other, in whatever calls they
+    arrive: the state just before the newest time is kept for rows of that time.
+
+    Parameters
+    ----------
+    n_factors : int
+    outcome : bool
+        Whether there is an outcome beside the label.
+    rng : numpy.random.Generator
+        Draws the noise that new items begin with.
+    """
+
+    def __init__(self, n_factors: int, *, outcome: bool, rng: np.random.Generator) -> None:
+        widths = kernels.USER_STATISTICS, kernels.ITEM_STATISTICS
+        self.tables = StreamTables(n_factors, 1 + outcome, widths)
+        self.newest = -np.inf
+        self._rng = rng
+        # Rows as they were just before the newest time, of the ids met at it.
+        self._before: tuple[StreamTables, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the features."""
+        return kernels.N_STATISTICS + kernels.N_SCORES * len(self.tables.factorizations)
+
+    @property
+    def about_item(self) -> list[int]:
+        """Columns that are zero for an item without events."""
+        scores = range(kernels.N_STATISTICS, self.n_features, kernels.N_SCORES)
+        return [6, 7, 8, *(first + part for first in scores for part in (1, 2))]
+
+    @property
+    def first_weights(self) -> np.ndarray:
+        """Weights of the columns in a logit, before anything better is known."""
+        weights = np.zeros(self.n_features)
+        weights[kernels.N_STATISTICS :][: kernels.N_SCORES] = 1.0
+        if len(self.tables.factorizations) > 1:  # each says half
+            weights[kernels.N_STATISTICS :] = np.repeat([0.5, 0.9], kernels.N_SCORES)
+            weights[kernels.N_STATISTICS + 3] = 1.0
+        return weights
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Give every table that many rows."""
+        n_known = len(self.tables.item_statistics)
+        self.tables.grow(n_users, n_items)
+        for factorization in self.tables.factorizations:
+            start_items(factorization.arrays(), n_known, self._rng)
+
+    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
+        """Return a function that undoes what is learned of these codes from here on."""
+        restore, state = self.tables.checkpoint(users, items), self._rng.bit_generator.state
+        newest, before = self.newest, self._before
+
+        def undo() -> None:
+            restore()
+            self._rng.bit_generator.state = state
+            self.newest, self._before = newest, before
+
+        return undo
+
+    def describe(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Features (n, n_features), float32, of rows of codes (-1: unknown) at ``times``.
+
+        Rows not later than the newest event are answered from what was known just before it.
+        """
+        users, items = users.astype(np.int32), items.astype(np.int32)
+        out = np.empty((len(users), self.n_features), np.float32)
+        _describe(self.tables, users, items, times, out)
+        late = np.flatnonzero(times <= self.newest)
+        if len(late) and self._before is not None:
+            before, its_users, its_items = self._before
+            own_users, user = np.unique(users[late], return_inverse=True)
+            own_items, item = np.unique(items[late], return_inverse=True)
+            part = self.tables.rows(own_users.clip(0), own_items.clip(0))
+            part.patch(before, _places(own_users, its_users), _places(own_items, its_items))
+            user[own_users[user] < 0] = -1
+            item[own_items[item] < 0] = -1
+            then = np.empty((len(late), self.n_features), np.float32)
+            _describe(part, user.astype(np.int32), item.astype(np.int32), times[late], then)
+            out[late] = then
+        return out
+
+    def follow(
+        self, users: np.ndarray, items: np.ndarray, times: np.ndarray, *, label: np.ndarray,
+        outcome: np.ndarray | None, weight: np.ndarray, real: np.ndarray, items_learn: bool = True,
+    ) -> np.ndarray:  # fmt: skip
+        """Describe each row, then learn it; return the features (n, n_features), float32.
+
+        Parameters
+        ----------
+        users, items : ndarray of shape (n,)
+            Known codes.
+        times : ndarray of shape (n,)
+            Seconds, in any order.
+        label, outcome, weight : ndarray of shape (n,)
+        real : ndarray of shape (n,), bool
+            Rows that happened; others, drawn as negatives, are factorized and not counted.
+        items_learn : bool, default=True
+            Whether the factors of items learn beside those of users.
+        """
+        order = np.argsort(times, kind="stable")
+        columns = {
+            "users": users.astype(np.int32), "items": items.astype(np.int32), "times": times,
+            "label": label.astype(np.float32), "weight": weight.astype(np.float32),
+            "counted": np.where(real, weight, 0.0),
+        }  # fmt: skip
+        if outcome is not None:
+            columns["outcome"] = np.where(real, outcome, 0).astype(np.float32)
+        columns = {name: column[order] for name, column in columns.items()}
+        tied = np.flatnonzero(times <= self.newest)
+        described = self.describe(users[tied], items[tied], times[tied])
+        out = np.empty((len(users), self.n_features), np.float32)
+        top = float(columns["times"][-1]) if len(order) else -np.inf
+        cut = int(np.searchsorted(columns["times"], top)) if top >= self.newest else len(order)
+        in_order = np.empty_like(out)
+        for rows in (slice(0, cut), slice(cut, None)):
+            if rows.start == cut and top >= self.newest:
+                self._keep(columns["users"][rows], columns["items"][rows], top)
+            self._learn({k: v[rows] for k, v in columns.items()}, in_order[rows], items_learn)
+        out[order] = in_order
+        out[tied] = described
+        return out
+
+    # ------------------------------------------------------------------ private
+
+    def _keep(self, users: np.ndarray, items: np.ndarray, now: float) -> None:
+        """Keep these rows as they are before ``now``, the newest time."""
+        users, items = np.unique(users), np.unique(items)
+        kept = self.tables.rows(users, items)
+        if now == self.newest and self._before is not None:
+            # What was kept of this time already is as it was before it; the rest is untouched.
+            before, old_users, old_items = self._before
+            users, items = np.union1d(old_users, users), np.union1d(old_items, items)
+            kept = self.tables.rows(users, items)
+            kept.patch(before, np.searchsorted(users, old_users), np.searchsorted(items, old_items))
+        self._before, self.newest = (kept, users, items), now
+
+    def _learn(self, rows: dict[str, np.ndarray], out: np.ndarray, items_learn: bool) -> None:
+        if not len(out):
+            return
+        ids, arrays = (rows["users"], rows["items"], rows["times"]), self.tables.arrays()
+        kernels.follow_statistics(
+            *ids, rows["label"], rows["counted"], arrays["users"], arrays["items"],
+            arrays["totals"], _POPULARITY_HALF_LIFE, out[:, : kernels.N_STATISTICS],
+        )  # fmt: skip
+        for j, (factorization, target) in enumerate(
+            zip(self.tables.factorizations, ("label", "outcome"), strict=False)
+        ):
+            weight = rows["weight"] if j == 0 else rows["counted"].astype(np.float32)
+            kernels.follow_factorization(
+                *ids, rows[target], weight, arrays["moments"][j], _RATES, _LOSSES[j],
+                factorization.NEWEST, j > 0, items_learn, _tables(factorization), out[:, _part(j)],
+            )  # fmt: skip
+
+
+def _describe(
+    tables: StreamTables, users: np.ndarray, items: np.ndarray, times: np.ndarray, out: np.ndarray
+) -> None:
+    arrays = tables.arrays()
+    kernels.describe_statistics(
+        users, items, times, arrays["users"], arrays["items"], arrays["totals"],
+        _POPULARITY_HALF_LIFE, out[:, : kernels.N_STATISTICS],
+    )  # fmt: skip
+    for j, factorization in enumerate(tables.factorizations):
+        kernels.describe_factorization(
+            users, items, arrays["moments"][j], j > 0, _tables(factorization), out[:, _part(j)]
+        )
+
+
+def _part(j: int) -> slice:
+    first = kernels.N_STATISTICS + kernels.N_SCORES * j
+    return slice(first, first + kernels.N_SCORES)
+
+
+def _tables(factorization: object) -> tuple[np.ndarray, ...]:
+    arrays = factorization.arrays()  # type: ignore[attr-defined]
+    names = ("mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
+             "user_count", "item_count")  # fmt: skip
+    return tuple(arrays[name] for name in names)
+
+
+def _places(wanted: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Place in ``wanted`` of each of ``codes`` (both ascending), -1 where it is not there."""
+    place = np.searchsorted(wanted, codes)
+    there = place < len(wanted)
+    there[there] = wanted[place[there]] == codes[there]
+    return np.where(there, place, -1)

@@ -1,0 +1,394 @@
+"""Target attention over a user's past, whose weights fade with a learned half-life."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_recft.modules._bert import TextEncoder
+from sklearn_recft.modules._layers import grow_rows, trim_rows
+
+_TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
+_FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
+FIRST_HALF_LIVES = (0.02, 300.0)  # of the quickest and the slowest head, before training
+
+
+Columns = dict[str, np.ndarray]
+
+
+def make_decay_net(seed: int, *args: Any, **kwargs: Any) -> DecayNet:
+    """Make a `DecayNet` whose first weights are drawn from ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return DecayNet(*args, **kwargs)
+
+
+class DecayAttention(nn.Module):
+    """Heads in which a candidate asks and past items answer, the less the older they are.
+
+    The logit of head h for past item j with vector ``z_j``, feedback ``f_j`` and age ``t_j`` is
+    ``z^T A_h z_j + b_h f_j + s_h [j is the candidate] - decay``, where the decay is
+    ``lambda_h t_j`` ("exponential"), ``lambda_h log(1 + t_j / 1 day)`` ("log") or nothing.
+    A learned null key takes what weight no past item earns.
+
+    Parameters
+    ----------
+    width : int
+        Length of an item's vector.
+    n_heads : int
+    decay : {"exponential", "log", "none"}
+    half_lives : sequence of float, default=None
+        Of each head in days, before training; None spreads them evenly on the logarithm.
+    """
+
+    def __init__(
+        self, width: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.width, self.n_heads, self.decay = width, n_heads, decay
+        if half_lives is None:
+            first, last = map(math.log, FIRST_HALF_LIVES)
+            half_lives = torch.linspace(first, last, n_heads).exp().tolist()
+        # Keys and queries in one map, and values taken up by the head that reads them: past
+        # vectors are gathered once and multiplied twice.
+        self.query = nn.Parameter(torch.randn(n_heads, width, width) / width)
+        self.feedback = nn.Parameter(torch.zeros(n_heads))
+        self.same = nn.Parameter(torch.zeros(n_heads))
+        self.null = nn.Parameter(torch.zeros(n_heads))
+        self.log_rate = nn.Parameter(torch.log(math.log(2) / torch.tensor(half_lives)))
+
+    @property
+    def n_outputs(self) -> int:
+        """Length of what `forward` says of a row."""
+        return self.n_heads * (2 * self.width + 4)
+
+    def half_lives(self) -> np.ndarray:
+        """Days in which each head's weight of an event halves, (n_heads,); inf without decay."""
+        if self.decay == "none":
+            return np.full(self.n_heads, np.inf)
+        rate = self.log_rate.detach().double().exp().cpu().numpy()
+        return np.exp2(1 / rate) - 1 if self.decay == "log" else np.log(2) / rate
+
+    def weights(
+        self, asks: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
+    ) -> Tensor:
+        """Attention (B, H, L) of queries (B, H, d); with that of the null key it sums to 1."""
+        logit = asks @ past.transpose(-1, -2)
+        logit = logit + self.feedback[:, None] * feedback[..., None, :]
+        logit = logit + self.same[:, None] * same[..., None, :]
+        if self.decay != "none":
+            faded = age.log1p() if self.decay == "log" else age
+            logit = logit - self.log_rate.exp()[:, None] * faded[..., None, :]
+        logit = logit.masked_fill(pad[..., None, :], -torch.inf)
+        null = self.null[None, :, None].expand(len(logit), -1, 1)
+        return torch.cat([logit, null], 2).softmax(2)[..., :-1]
+
+    def forward(
+        self, item: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
+    ) -> Tensor:
+        """Say of each row (B, n_outputs) what its past makes of its item.
+
+        Parameters
+        ----------
+        item : Tensor of shape (B, d)
+        past : Tensor of shape (B, L, d)
+            Or (L, d), one past for all rows.
+        feedback, age, same : Tensor of shape (B, L)
+            Age in days; ``same`` is 1 where the past item is the row's own. Those of one past
+            for all rows are (L,), but for ``same``.
+        pad : Tensor of shape (B, L) or (L,), bool
+            True where there is no past item.
+        """
+        asks = torch.einsum("bd,hde->bhe", item, self.query)
+        weight = self.weights(asks, past, feedback, age, same, pad)  # (B, H, L)
+        liked = weight * feedback[..., None, :]
+        pooled = torch.cat([weight, liked], 1) @ past  # (B, 2H, d)
+        agree = pooled * item[:, None]
+        again = (weight * same[:, None]).sum(2)
+        mean = agree[:, self.n_heads :].sum(2)
+        return torch.cat([agree.flatten(1), liked.sum(2), weight.sum(2), mean, again], 1)
+
+
+class DecayNet(nn.Module):
+    """Logit of a row from its item, the user's past and what is known of both.
+
+    ``W2 ReLU(W1 x) + w . features``, where x holds the item's vector, what `DecayAttention`
+    makes of the past, and the features. An item's vector is a linear map of its text vector
+    plus, with ``ids``, an embedding of its own.
+
+    Parameters
+    ----------
+    n_features : int
+        Known of a row beside the past.
+    text_width : int
+        Length of a text vector; 0 reads no texts.
+    encoder : TextEncoder, default=None
+        Where it is to be trained with the rest. Else texts come as vectors.
+    ids : bool
+        Whether items have an embedding of their own.
+    about_item : sequence of int
+        Features that tell of the item's own events. In training they are hidden, with the
+        embedding, from every row with probability ``cold_dropout``, so that texts alone learn
+        to speak for items without events.
+    width, n_hidden, n_heads : int
+    decay : {"exponential", "log", "none"}
+    half_lives : sequence of float, default=None
+    cold_dropout : float, default=0.3
+
+    Notes
+    -----
+    ``item_texts`` holds a row per item: its text vector, or the code of its text where an
+    encoder is trained.
+    """
+
+    item_texts: Tensor
+    text_mean: Tensor
+    feature_mean: Tensor
+    feature_scale: Tensor
+    known_when_cold: Tensor
+
+    def __init__(
+        self, n_features: int, *, text_width: int, ids: bool, about_item: Sequence[int], width: int,
+        n_hidden: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None,
+        cold_dropout: float = 0.3, encoder: TextEncoder | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.cold_dropout, self.n_items = cold_dropout, 0
+        self.attention = DecayAttention(width, n_heads, decay, half_lives)
+        self.encoder = encoder
+        self.text = nn.Linear(text_width, width, bias=False) if text_width else None
+        self.embedding = nn.Parameter(torch.empty(0, width)) if ids else None
+        self.hidden = nn.Linear(self.attention.n_outputs + width + n_features, n_hidden)
+        self.output = nn.Linear(n_hidden, 1)
+        self.linear = nn.Linear(n_features, 1)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)  # training begins near what the features say
+        known = torch.ones(n_features)
+        known[list(about_item)] = 0
+        codes = encoder is not None
+        for name, tensor in (
+            ("known_when_cold", known),
+            ("feature_mean", torch.zeros(n_features)),
+            ("feature_scale", torch.ones(n_features)),
+            ("text_mean", torch.zeros(text_width)),
+            (
+                "item_texts",
+                torch.zeros(0, dtype=torch.int64) if codes else torch.zeros(0, text_width),
+            ),
+        ):
+            self.register_buffer(name, tensor)
+
+    def center(self, texts: np.ndarray) -> None:
+        """Measure text vectors from the mean of these (n, t) ever after."""
+        self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
+
+    def begin(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
+        """Scale features by those of the first rows (n, F), and say first what they say.
+
+        That is ``weights`` (F,) of the features as they are, plus ``bias``.
+        """
+        mean, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+        scale[scale < 1e-6] = 1.0
+        with torch.no_grad():
+            self.feature_mean.copy_(torch.from_numpy(mean))
+            self.feature_scale.copy_(torch.from_numpy(scale))
+            self.linear.weight.copy_(torch.from_numpy(weights * scale))
+            self.linear.bias.fill_(float(weights @ mean) + bias)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by what becomes of them in training."""
+        groups = {"decay": [self.attention.log_rate]}
+        if self.embedding is not None:
+            groups["embedding"] = [self.embedding]
+        if self.encoder is not None:
+            groups["backbone"] = [p for p in self.encoder.parameters() if p.requires_grad]
+        return groups
+
+    def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator | None) -> None:
+        """Add items up to ``n_items``, with their text vectors or codes where texts are read.
+
+        A new embedding is zero (an average item), or small noise from ``rng``.
+        """
+        first = self.n_items
+        if self.text is not None and texts is not None:
+            grow_rows(self.item_texts, n_items)
+            new = torch.from_numpy(texts)
+            self.item_texts[first:] = new if self.encoder is not None else self.prepared(new)
+        if self.embedding is not None:
+            grow_rows(self.embedding, n_items)
+            if rng is not None:
+                noise = rng.standard_normal((n_items - first, self.embedding.shape[1]), np.float32)
+                self.embedding.data[first:] = torch.from_numpy(0.02 * noise)
+        self.n_items = n_items
+
+    def shrink(self, n_items: int) -> None:
+        """Forget the items from ``n_items`` on."""
+        for table in (self.item_texts, self.embedding):
+            if table is not None and len(table) > n_items:
+                grow_rows(table, n_items)
+        self.n_items = n_items
+
+    def __getstate__(self) -> dict:
+        for table in (self.item_texts, self.embedding):
+            if table is not None:
+                trim_rows(table)
+        return self.__dict__.copy()
+
+    def prepared(self, texts: Tensor) -> Tensor:
+        """Text vectors (n, t), centred and of one length."""
+        return _TEXT_NORM * functional.normalize(texts - self.text_mean, dim=1)
+
+    def vectors(self, codes: Tensor | None = None) -> Tensor:
+        """Vectors (n, width) of items by code; None: of all."""
+        parts = []
+        if self.text is not None:
+            texts = self.item_texts if codes is None else self.item_texts[codes]
+            if self.encoder is not None:
+                texts = self.prepared(self.encoder.upper(texts))
+            parts.append(self.text(texts))
+        if self.embedding is not None:
+            parts.append(self.embedding if codes is None else self.embedding[codes])
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def catalogue(self, known: Tensor | None = None, extra: np.ndarray | None = None) -> Tensor:
+        """Vectors of all items for scoring.
+
+        ``known`` (m, width) are those of the first m, where they are at hand. Behind the last
+        item come those of ``extra`` text vectors (n, t), of items without a code.
+        """
+        device = self.linear.weight.device
+        if known is None:
+            known = torch.zeros(0, self.attention.width, device=device)
+        parts = [known]
+        with torch.no_grad():
+            for codes in torch.arange(len(known), self.n_items, device=device).split(4096):
+                parts.append(self.vectors(codes))
+            if extra is not None:
+                width = self.attention.width
+                own = torch.zeros(len(extra), width, device=device)
+                if self.text is not None:
+                    own = self.text(self.prepared(torch.from_numpy(extra).to(device)))
+                parts.append(own)
+        return torch.cat(parts) if len(parts) > 1 else known
+
+    def forward(
+        self, item: Tensor, features: Tensor, past: Tensor, feedback: Tensor, age: Tensor,
+        table: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits (B,).
+
+        Parameters
+        ----------
+        item : Tensor of shape (B,), int64
+            Codes.
+        features : Tensor of shape (B, n_features)
+        past : Tensor of shape (B, L), int64
+            Codes of what the user met before, -1 where there is nothing.
+        feedback, age : Tensor of shape (B, L)
+            What came of it; its age in days.
+        table : Tensor of shape (n, width), default=None
+            Vectors by code; None computes those that are needed.
+        """
+        pad, past = past < 0, past.clamp(min=0)
+        same = (past == item[:, None]).to(features.dtype)
+        if table is not None:
+            rows, own_rows = past, item
+        elif self.encoder is None and self.n_items <= _FEW_ITEMS:
+            table, rows, own_rows = self.vectors(), past, item
+        else:
+            codes, place = torch.unique(torch.cat([item, past.flatten()]), return_inverse=True)
+            table, rows, own_rows = self.vectors(codes), place[len(item) :], place[: len(item)]
+        own = table[own_rows]  # (B, d)
+        if self.training and self.cold_dropout:
+            cold = torch.rand(len(item), 1, device=item.device) < self.cold_dropout
+            features = torch.where(cold, features * self.known_when_cold, features)
+            if self.embedding is not None:
+                own = own - cold * self.embedding[item]
+        # One gather for all of the past, written out since advanced indexing is slower.
+        gathered = table.index_select(0, rows.flatten()).view(*past.shape, -1)  # (B, L, d)
+        read = self.attention(own, gathered, feedback, age, same, pad)
+        return self.score(read, own, features)
+
+    def score(self, read: Tensor, own: Tensor, features: Tensor) -> Tensor:
+        """Logits (B,) of what was read in the past, item vectors and features."""
+        features = (features - self.feature_mean) / self.feature_scale
+        hidden = functional.relu(self.hidden(torch.cat([read, own, features], 1)))
+        return (self.output(hidden) + self.linear(features))[:, 0]
+
+    def score_items(
+        self, table: Tensor, items: np.ndarray, features: np.ndarray, past: Columns
+    ) -> np.ndarray:
+        """Logits (n,) of ``items`` (n,) with ``features`` (n, F) for one user's ``past`` (L,)."""
+        there = past["past"] >= 0
+        with torch.no_grad():
+            codes, known, feedback, age, own = (
+                torch.from_numpy(column).to(table.device)
+                for column in (
+                    past["past"][there], features, past["feedback"][there], past["age"][there],
+                    items,
+                )
+            )  # fmt: skip
+            same = (own[:, None] == codes).to(table.dtype)
+            pad = torch.zeros(len(codes), dtype=torch.bool, device=table.device)
+            vectors = table[own]
+            read = self.attention(vectors, table[codes], feedback, age, same, pad)
+            return self.score(read, vectors, known).cpu().numpy()
+
+    def attention_of(
+        self, table: Tensor, item: np.ndarray, past: np.ndarray, feedback: np.ndarray,
+        age: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """Attention (n, H, L) of rows, as in `forward`."""
+        with torch.no_grad():
+            own, codes, came, old = (
+                torch.from_numpy(column).to(table.device) for column in (item, past, feedback, age)
+            )
+            asks = torch.einsum("bd,hde->bhe", table[own], self.attention.query)
+            same, pad = (codes == own[:, None]).to(table.dtype), codes < 0
+            gathered = table[codes.clamp(min=0)]
+            return self.attention.weights(asks, gathered, came, old, same, pad).cpu().numpy()
+
+
+class LogWindows:
+    """Hands each batch its rows' past, read off a log sorted by user and time.
+
+    Parameters
+    ----------
+    items : ndarray of shape (n,), int64
+        Codes; ``feedback`` (n,) float32 and ``times`` (n,) float64, seconds, beside them.
+    table : Tensor of shape (m, width), default=None
+        Vectors of the items, if they are at hand.
+    """
+
+    def __init__(
+        self,
+        items: np.ndarray,
+        feedback: np.ndarray,
+        times: np.ndarray,
+        table: Tensor | None = None,
+    ) -> None:
+        self.items, self.feedback = torch.from_numpy(items), torch.from_numpy(feedback)
+        self.times, self.table = torch.from_numpy(times), table
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn columns ``start``, ``stop`` (places in the log) and ``time`` into the past.
+
+        The past is padded to the longest of the batch, newest first.
+        """
+        start, stop, now = (batch.pop(name) for name in ("start", "stop", "time"))
+        longest = max(int((stop - start).max()), 1)
+        place = stop[:, None] - 1 - torch.arange(longest)
+        pad = place < start[:, None]
+        place = place.masked_fill_(pad, 0)
+        age = ((now[:, None] - self.times[place]) / 86_400).float()
+        batch |= {
+            "past": self.items[place].masked_fill(pad, -1),
+            "feedback": self.feedback[place].masked_fill(pad, 0), "age": age.masked_fill(pad, 0),
+        }  # fmt: skip
+        return batch if self.table is None else {**batch, "table": self.table}

@@ -1,0 +1,119 @@
+"""Tables with a row per id that learn event by event: statistics and factorizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_recft.modules._factorization import MatrixFactorization
+from sklearn_recft.modules._layers import grow_rows, trim_rows
+
+_SIDES = ("user_statistics", "item_statistics")
+
+
+class StreamTables(nn.Module):
+    """State that follows a stream: what is counted of each id, and factors of users and items.
+
+    Parameters
+    ----------
+    n_factors : int
+    n_factorizations : int
+        One for each thing that is factorized.
+    widths : (int, int)
+        Columns of the statistics of a user and of an item.
+
+    Notes
+    -----
+    No gradient ever reaches it: its arrays are written by compiled loops alone.
+    """
+
+    user_statistics: Tensor
+    item_statistics: Tensor
+    totals: Tensor
+    moments: Tensor
+
+    def __init__(self, n_factors: int, n_factorizations: int, widths: tuple[int, int]) -> None:
+        super().__init__()
+        made = [
+            MatrixFactorization(n_factors).requires_grad_(False) for _ in range(n_factorizations)
+        ]
+        self.factorizations: Any = nn.ModuleList(made)
+        for name, width in zip(_SIDES, widths, strict=True):
+            self.register_buffer(name, torch.zeros(0, width, dtype=torch.float64))
+        self.register_buffer("totals", torch.zeros(2, dtype=torch.float64))
+        moments = torch.tensor([0.0, 0.0, 0.0, torch.inf, -torch.inf], dtype=torch.float64)
+        self.register_buffer("moments", moments.repeat(n_factorizations, 1))
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Give every table of ids that many rows; new rows are zero."""
+        for name, n_rows in zip(_SIDES, (n_users, n_items), strict=True):
+            grow_rows(getattr(self, name), n_rows)
+        for factorization in self.factorizations:
+            factorization.grow(n_users, n_items)
+
+    def __getstate__(self) -> dict[str, Any]:
+        for name in _SIDES:
+            trim_rows(getattr(self, name))
+        return self.__dict__.copy()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return ``users``, ``items``, ``totals`` and ``moments``, the memory of the tables."""
+        names = dict(zip(("users", "items"), _SIDES, strict=True))
+        named = {**names, "totals": "totals", "moments": "moments"}
+        return {name: self._buffers[held].numpy() for name, held in named.items()}  # type: ignore[union-attr]
+
+    def rows(self, users: np.ndarray, items: np.ndarray) -> StreamTables:
+        """Copy the rows of ``users`` and ``items`` (codes) as tables of their own."""
+        part = StreamTables.__new__(StreamTables)
+        nn.Module.__init__(part)
+        for name, codes in zip(_SIDES, (users, items), strict=True):
+            part.register_buffer(name, getattr(self, name)[torch.from_numpy(codes)])
+        part.register_buffer("totals", self.totals.clone())
+        part.register_buffer("moments", self.moments.clone())
+        part.factorizations = [_rows_of(f, (users, items)) for f in self.factorizations]
+        return part
+
+    def patch(self, other: StreamTables, users: np.ndarray, items: np.ndarray) -> None:
+        """Write the rows of ``other`` to ``users`` and ``items``, and its totals: -1 goes nowhere."""
+        for name, codes in zip(_SIDES, (users, items), strict=True):
+            _write(getattr(self, name), getattr(other, name), codes)
+        self.totals.copy_(other.totals)
+        self.moments.copy_(other.moments)
+        for ours, theirs in zip(self.factorizations, other.factorizations, strict=True):
+            for names, codes in zip(MatrixFactorization.ID_TABLES, (users, items), strict=True):
+                for name in names:
+                    _write(getattr(ours, name).data, getattr(theirs, name).data, codes)
+            ours.mean.data.copy_(theirs.mean.data)
+
+    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
+        """Return a function that takes back growth and any change of these rows."""
+        sizes = len(self.user_statistics), len(self.item_statistics)
+        known = [
+            np.unique(codes[(codes >= 0) & (codes < size)])
+            for codes, size in zip((users, items), sizes, strict=True)
+        ]
+        kept = self.rows(*known)
+
+        def restore() -> None:
+            self.grow(*sizes)
+            self.patch(kept, *known)
+
+        return restore
+
+
+def _rows_of(factorization: MatrixFactorization, codes: tuple[np.ndarray, ...]) -> Any:
+    part = MatrixFactorization(factorization.user_factors.shape[1]).requires_grad_(False)
+    for names, own in zip(MatrixFactorization.ID_TABLES, codes, strict=True):
+        for name in names:
+            getattr(part, name).data = getattr(factorization, name).data[torch.from_numpy(own)]
+    part.mean.data.copy_(factorization.mean.data)
+    return part
+
+
+def _write(table: Tensor, rows: Tensor, codes: np.ndarray) -> None:
+    written = torch.from_numpy(np.flatnonzero(codes >= 0))
+    table[torch.from_numpy(codes[codes >= 0])] = rows[written]
