@@ -1,0 +1,160 @@
+"""What the decay model is measured against: rates, trees, factorizations and bags of words.
+
+Each rival takes a log and a seed and yields a name and the probability of a like for every row
+after the training part. Streaming means that rows are learned one after the other once they were
+predicted, frozen that nothing is learned after the training part.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from _decay_log import LIKED_FROM, Log
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sklearn_recft import IncrementalMFRecommender
+from sklearn_recft.estimators._streams import Streams
+from sklearn_recft.preprocessing import BehaviorText
+
+Said = Iterator[tuple[str, np.ndarray]]
+
+CHUNK = 100
+# Columns of the features of `Streams`, see `kernels.follow_statistics`.
+USER_RATE, ITEM_RATE = 0, 6
+STATISTICS, LABEL, RATING = slice(0, 9), slice(9, 13), slice(13, 17)
+BURNED_IN = 0.1  # of the training part: trees do not learn from what was known that early
+# One setting for both; not searched for.
+TREES = {"max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": 200}
+
+
+def stream_features(
+    log: Log, seed: int, *, frozen: bool = False, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Features (n, 17) of every row from what came strictly before it.
+
+    Parameters
+    ----------
+    log : Log
+    seed : int
+    frozen : bool
+        Whether rows after the training part are described by that part alone.
+    weight : ndarray of shape (n,), default=None
+        Rows of weight 0 are described, and neither counted nor learned.
+    """
+    users, items = (
+        np.unique(log.X[name].to_numpy(), return_inverse=True)[1] for name in ("user_id", "item_id")
+    )
+    times = log.X["timestamp"].to_numpy().astype(float)
+    weight = np.ones(len(log.y)) if weight is None else weight
+    streams = Streams(64, outcome=True, rng=np.random.default_rng(seed))
+    streams.grow(users.max() + 1, items.max() + 1)
+    rating, parts = log.X["rating"].to_numpy(), []
+    for part in (slice(0, log.start), slice(log.start, None)):
+        if frozen and part.start:
+            parts.append(streams.describe(users[part], items[part], times[part]))
+            continue
+        parts.append(
+            streams.follow(
+                users[part], items[part], times[part], label=log.y[part], outcome=rating[part],
+                weight=weight[part], real=weight[part] > 0,
+            )
+        )  # fmt: skip
+    return np.concatenate(parts)
+
+
+def regression(log: Log, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Probabilities of a logistic regression on columns of the training part."""
+    model = LogisticRegression().fit(learned[: log.start], log.y[: log.start])
+    return model.predict_proba(asked[log.start :])[:, 1]
+
+
+def rates(log: Log, seed: int) -> Said:
+    """How often the item, and the user, was liked before."""
+    streaming, frozen = stream_features(log, seed), stream_features(log, seed, frozen=True)
+    for label, columns in (("item", [ITEM_RATE]), ("user and item", [USER_RATE, ITEM_RATE])):
+        learned = streaming[:, columns]
+        yield f"{label} like-rate, frozen", regression(log, learned, frozen[:, columns])
+        yield f"{label} like-rate, streaming", regression(log, learned, learned)
+
+
+def trees(log: Log, seed: int) -> Said:
+    """Gradient boosting on what streams know, with and without their factorizations."""
+    features = stream_features(log, seed)
+    both = np.column_stack([features, features[:, LABEL].sum(1), features[:, RATING].sum(1)])
+    for label, columns in (("statistics", features[:, STATISTICS]), ("statistics and MF", both)):
+        model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=seed)
+        rows = slice(int(BURNED_IN * log.start), log.start)
+        model.fit(columns[rows], log.y[rows])
+        yield (
+            f"gradient boosting, streaming {label}",
+            model.predict_proba(columns[log.start :])[:, 1],
+        )
+
+
+def online_factorization(log: Log, seed: int) -> np.ndarray:
+    """Probability of the online factorization, which of one time tells no row of another."""
+    return expit(stream_features(log, seed)[log.start :, LABEL].sum(1).astype(float))
+
+
+def factorizations(log: Log, seed: int) -> Said:
+    """IncrementalMFRecommender, fitted and online.
+
+    `partial_fit_predict` learns row after row. In MovieLens many rows of a user share a second,
+    and the order of the file among them says something of their ratings: an advantage that the
+    rows called "ties excluded", as ours, do without.
+    """
+    model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
+    model.fit(log.ids[: log.start], log.y[: log.start])
+    yield "MF, static", model.predict(log.ids[log.start :])
+    rest = log.ids[log.start :], log.y[log.start :]
+    yield "MF, fitted, then online, ties in the file's order", model.partial_fit_predict(*rest)
+    model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
+    said = model.partial_fit_predict(log.ids, log.y)
+    yield "MF, online, ties in the file's order", said[log.start :]
+    yield "MF, online, ties excluded", online_factorization(log, seed)
+    model = IncrementalMFRecommender(random_state=seed)
+    stars = model.partial_fit_predict(log.ids, log.X["rating"])[:, None]
+    yield "MF of ratings, online, ties in the file's order", regression(log, stars, stars)
+    stars = stream_features(log, seed)[:, RATING].sum(1, keepdims=True)
+    yield "MF of ratings, online, ties excluded", regression(log, stars, stars)
+
+
+def factorization_in_chunks(log: Log, seed: int) -> Said:
+    """Let the same predict 100 rows before any of them is learned."""
+    for label, first, later in (
+        ("fitted, then partial_fit", "fit", "partial_fit"),
+        ("online", "partial_fit_predict", "partial_fit_predict"),
+    ):
+        model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
+        getattr(model, first)(log.ids[: log.start], log.y[: log.start])
+        yield (
+            f"MF, {label}, chunks of {CHUNK}",
+            in_chunks(log, log.ids, model.predict, getattr(model, later)),
+        )
+
+
+def in_chunks(log: Log, X, predict, learn) -> np.ndarray:
+    """Predict each chunk of the rows after training as a whole, then learn it."""
+    said = []
+    for start in range(log.start, len(log.y), CHUNK):
+        part = slice(start, start + CHUNK)
+        said.append(predict(X[part]))
+        learn(X[part], log.y[part])
+    return np.concatenate(said)
+
+
+def words(log: Log, _) -> Said:
+    """Read what the user did of late as a bag of words; each row is told as of its own time."""
+    told = BehaviorText(liked_from=LIKED_FROM).fit_transform(
+        log.X.drop(columns="rating"), log.X["rating"]
+    )
+    bag = TfidfVectorizer(min_df=5, sublinear_tf=True)
+    model = make_pipeline(bag, LogisticRegression(max_iter=500))
+    model.fit(told[: log.start], log.y[: log.start])
+    yield (
+        "BehaviorText, TF-IDF, logistic regression",
+        model.predict_proba(told[log.start :])[:, 1],
+    )

@@ -1,0 +1,297 @@
+"""Accuracy, freshness, half-lives and cost of DecayBertRecommender, a JSON line a row.
+
+    python benchmarks/bench_decay.py --backbone FOLDER
+    python benchmarks/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
+
+MovieLens 100K and 1M by time (stable sort); a rating of 4 or 5 is a like. The first 80 % are
+fitted, then the model follows validation and test, a tenth each. AUC and log-loss are those of the
+test part, over all of its rows; user_auc is the mean over its users with both labels. Means over
+the seeds, with the width between the best and the worst. The training part alone fits anything.
+
+Tasks. quality: ours beside rates, trees, factorizations and a bag of words. cold: a tenth of the
+items, drawn at random, is known by text alone. ablation: one thing changed at a time. planted:
+logs whose interests halve in a known number of days; no texts. cost: seconds, memory, and the
+plain recipe of fine-tuning a BERT on texts of behaviour. grid: GridSearchCV over a pipeline.
+"""
+
+import argparse
+import copy
+import time
+from collections import defaultdict
+
+import numpy as np
+from _decay_cost import cost, grid
+from _decay_log import Log, judge, load, make_model, row, spread, user_aucs
+from _decay_rivals import (
+    CHUNK,
+    STATISTICS,
+    TREES,
+    USER_RATE,
+    factorization_in_chunks,
+    factorizations,
+    in_chunks,
+    online_factorization,
+    rates,
+    stream_features,
+    trees,
+    words,
+)
+from scipy.special import expit, logit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from transformers import AutoConfig
+
+from sklearn_recft.datasets import make_interactions
+
+SEEDS = (0, 1, 2)
+BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+RULES = {
+    "exponential": {},
+    "log": {"decay": "log"},
+    "none": {"decay": "none"},
+    "fixed half-lives": {"net_params": {"rates": {"decay": 0.0}}},
+}
+PLANTED = {"n_users": 300, "n_items": 500, "n_factors": 8, "noise": 1.0, "feedback": "click"}
+
+
+def ours(log, seed, backbone):
+    """Yield the decay model never told, told, and learning; with past ratings and without."""
+    factorization = online_factorization(log, seed)
+    for outcome, known in (("rating", ""), (None, ", labels alone")):
+        X, rest = log.columns(outcome), slice(log.start, None)
+        model = make_model(backbone, seed, outcome=outcome).fit(X[: log.start], log.y[: log.start])
+        yield f"ours, never updated{known}", model.predict_proba(X[rest])[:, 1]
+        yield f"ours, observe{known}", copy.deepcopy(model).observe_predict(X[rest], log.y[rest])
+        said = copy.deepcopy(model).partial_fit_predict(X[rest], log.y[rest])
+        yield f"ours, partial_fit{known}", said
+        both = expit((logit(said) + logit(factorization)) / 2)
+        yield f"ours, partial_fit{known}, averaged with MF online, ties excluded", both
+        ask = positive(model)
+        yield (
+            f"ours, partial_fit{known}, chunks of {CHUNK}",
+            in_chunks(log, X, ask, model.partial_fit),
+        )
+
+
+def positive(model):
+    return lambda X: model.predict_proba(X)[:, 1]
+
+
+def quality(log: Log, seeds, backbone):
+    rivals = {rates: 1, words: 1, trees: None, factorizations: None, factorization_in_chunks: None}
+
+    def decay(log, seed):
+        return ours(log, seed, backbone)
+
+    for contender, n_seeds in {**rivals, decay: None}.items():
+        found = defaultdict(list)
+        for seed in seeds[:n_seeds]:  # what draws nothing has one
+            for label, said in contender(log, seed):
+                found[label].append(judge(log, said))
+        for label, runs in found.items():
+            row("quality", log.name, label, **spread(runs))
+
+
+# ------------------------------------------------------------------------- cold
+
+
+def cold(log: Log, seeds, backbone):
+    ids = np.unique(log.catalogue["item_id"])
+    hidden = np.random.default_rng(0).permutation(ids)[: len(ids) // 10]
+    strange = log.X["item_id"].isin(hidden).to_numpy()
+    tested = strange & (np.arange(len(log.y)) >= log.middle)
+
+    def judged(said):
+        users = log.X["user_id"].to_numpy()[tested]
+        aucs = user_aucs(users, log.y[tested], said)
+        return {
+            "auc": float(roc_auc_score(log.y[tested], said)),
+            "log_loss": float(log_loss(log.y[tested], said)),
+            "user_auc": float(np.mean(aucs)), "n_users": len(aucs), "n_rows": int(tested.sum()),
+        }  # fmt: skip
+
+    rivals = defaultdict(list)
+    for label, said in cold_rivals(log, strange):
+        rivals[label].append(judged(said[tested[log.start :]]))
+    for label, runs in rivals.items():
+        row("cold", log.name, label, **spread(runs))
+    for dropout in (0.3, 0.0):
+        runs = []
+        for seed in seeds:
+            model = make_model(backbone, seed, net_params={"cold_dropout": dropout})
+            runs.append(judged(follow_around(log, model, strange)))
+        row("cold", log.name, f"ours, cold_dropout={dropout}", **spread(runs))
+
+
+def cold_rivals(log: Log, strange):
+    """Yield what is said of hidden items by those who see no text, or nothing but the text."""
+    features = stream_features(log, 0, weight=np.where(strange, 0.0, 1.0))
+    learn = np.flatnonzero(~strange[: log.start])
+    asked, y = slice(log.start, None), log.y[learn]
+    rate = features[:, [USER_RATE]]
+    model = LogisticRegression().fit(rate[learn], y)
+    yield "user like-rate, streaming", model.predict_proba(rate[asked])[:, 1]
+    about_user = features[:, STATISTICS][:, :ITEM_COLUMNS]
+    model = HistGradientBoostingClassifier(**TREES, early_stopping=False).fit(about_user[learn], y)
+    yield "gradient boosting, user's statistics", model.predict_proba(about_user[asked])[:, 1]
+    bag = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=500))
+    texts = log.X["text"].to_numpy()
+    bag.fit(texts[learn], y)
+    liked = np.column_stack([rate[:, 0], logit(bag.predict_proba(texts)[:, 1])])
+    model = LogisticRegression().fit(liked[learn], y)
+    yield "user like-rate and TF-IDF of the text", model.predict_proba(liked[asked])[:, 1]
+
+
+ITEM_COLUMNS = 6  # of the statistics: those before are the user's
+
+
+def follow_around(log: Log, model, strange):
+    """Probabilities of the hidden test rows; all other rows are learned, one after the other.
+
+    Hidden items are registered by their text and never learned, counted or remembered. Each
+    row is asked when all that is earlier was learned.
+    """
+    X, y = log.X, log.y
+    seen = np.flatnonzero(~strange)
+    train = seen[seen < log.start]
+    model.fit(X.iloc[train], y[train], items=log.catalogue)
+    between = seen[(seen >= log.start) & (seen < log.middle)]
+    model.partial_fit(X.iloc[between], y[between])
+    said = []
+    test = np.arange(log.middle, len(y))
+    for rows in np.split(test, np.flatnonzero(np.diff(strange[test])) + 1):
+        if strange[rows[0]]:
+            said.append(model.predict_proba(X.iloc[rows])[:, 1])
+        else:
+            model.partial_fit(X.iloc[rows], y[rows])
+    return np.concatenate(said)
+
+
+# --------------------------------------------------------------------- ablation
+
+
+def variants(log: Log, backbone):
+    """Yield what is changed, by name; the first is nothing."""
+    yield "default", {}
+    for name in ("log", "none", "fixed half-lives"):
+        yield f"decay: {name}", RULES[name]
+    for n_heads in (1, 2, 8):
+        yield f"n_heads={n_heads}", {"n_heads": n_heads}
+    for max_history in (10, 100):
+        yield f"max_history={max_history}", {"max_history": max_history}
+    yield "ids alone", {"backbone": None}
+    yield "texts and ids", {"net_params": {"id_embedding": True}}
+    yield "cold_dropout=0", {"net_params": {"cold_dropout": 0.0}}
+    yield "without outcome", {"outcome": None}
+    if log.name != "ml-1m" and backbone is not None:
+        n_layers = 2 if backbone == "scratch" else AutoConfig.from_pretrained(backbone)
+        n_layers = getattr(n_layers, "num_hidden_layers", n_layers)
+        yield "1 epoch", {"max_epochs": 1}
+        for n_free in (1, 2):
+            changed = {"max_epochs": 1, "freeze": n_layers - n_free}
+            yield f"1 epoch, top {n_free} of {n_layers} layers trained", changed
+
+
+def ablation(log: Log, seeds, backbone):
+    for label, changed in variants(log, backbone):
+        row("ablation", log.name, label, **spread([run(log, s, backbone, changed) for s in seeds]))
+
+
+def run(log: Log, seed, backbone, changed):
+    """Fit, follow, and judge one variant."""
+    params = {"backbone": backbone, **changed}
+    model = make_model(params.pop("backbone"), seed, **params)
+    X = log.columns(model.outcome)
+    start = time.perf_counter()
+    model.fit(X[: log.start], log.y[: log.start])
+    seconds = time.perf_counter() - start
+    said = model.partial_fit_predict(X[log.start :], log.y[log.start :])
+    return {**judge(log, said), "fit_seconds": seconds, "half_lives": np.sort(model.half_lives_)}
+
+
+# ---------------------------------------------------------------------- planted
+
+
+def planted(seeds, half_lives=(1, 3, 10), n_interactions=200_000):
+    for half_life in half_lives:
+        runs = defaultdict(list)
+        for seed in seeds:
+            for label, figures in planted_runs(half_life, n_interactions, seed):
+                runs[label].append(figures)
+        for label, found in runs.items():
+            row("planted", f"half-life of {half_life} days", label, **spread(found))
+
+
+def planted_runs(half_life, n_interactions, seed):
+    """Yield the truth, and what models find of it, with a factorization to lean on or hardly any."""
+    truth = make_interactions(
+        half_life=half_life, n_interactions=n_interactions, random_state=seed, **PLANTED
+    )
+    X, y = truth.data, truth.target.astype(np.int64)
+    start, middle = int(0.8 * len(y)), int(0.9 * len(y))
+
+    def judged(probability):
+        return {
+            "auc": float(roc_auc_score(y[middle:], probability[middle:])),
+            "log_loss": float(log_loss(y[middle:], probability[middle:])),
+        }
+
+    yield "truth", judged(truth.expected)
+    users, items, _ = X.T
+    taste = np.einsum("nk,nk->n", truth.user_factors[users], truth.item_factors[items])
+    yield "truth without interests of the moment", judged(expit(taste / PLANTED["noise"]))
+    for known, net_params in (("", {}), (", n_factors=1", {"n_factors": 1})):
+        for rule, changed in RULES.items():
+            params = {"net_params": {**changed.get("net_params", {}), **net_params}}
+            model = make_model(None, seed, outcome=None, **{**changed, **params})
+            model.fit(X[:start], y[:start])
+            said = model.partial_fit_predict(X[start:], y[start:])
+            figures = judged(np.r_[np.zeros(start), said])
+            yield f"{rule}{known}", {**figures, "half_lives": np.sort(model.half_lives_)}
+
+
+# ------------------------------------------------------------------------ tasks
+
+DATA = {
+    "quality": ("ml-100k", "ml-1m"), "cold": ("ml-1m",), "ablation": ("ml-100k", "ml-1m"),
+    "planted": (), "cost": ("ml-100k", "ml-1m"), "grid": ("ml-100k",),
+}  # fmt: skip
+GRID_ROWS = 20_000
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--data", nargs="+", choices=("ml-100k", "ml-1m"), default=None)
+    parser.add_argument("--seeds", nargs="+", type=int, default=None, help="default: 0 1 2")
+    parser.add_argument("--backbone", default=BACKBONE, help="a folder, a name, or 'scratch'")
+    parser.add_argument("--limit", type=int, default=None, help="first rows of the time line alone")
+    parser.add_argument("--recipe-seconds", type=float, default=300.0)
+    options = parser.parse_args(argv)
+    for task in options.task:
+        if task == "planted":
+            planted(options.seeds or SEEDS, n_interactions=options.limit or 200_000)
+        for name in options.data or DATA[task] if task != "planted" else ():
+            measure(task, name, options)
+
+
+def measure(task, name, options):
+    backbone, seeds = options.backbone, options.seeds
+    if task == "cost":
+        cost(name, options.limit, backbone, options.recipe_seconds, (seeds or SEEDS)[0])
+        return
+    if task == "grid":
+        log = load(name, min(options.limit or GRID_ROWS, GRID_ROWS))
+        grid(log, backbone, (seeds or SEEDS)[0])
+        return
+    log = load(name, options.limit)
+    few = task == "ablation" and name == "ml-1m"
+    judge_all = {"quality": quality, "cold": cold, "ablation": ablation}[task]
+    judge_all(log, seeds or (SEEDS[:1] if few else SEEDS), backbone)
+
+
+if __name__ == "__main__":
+    main()
