@@ -47,12 +47,12 @@ def _describe(user, item, now, users, items, totals, half_life, out):
 
 @jit
 def describe_statistics(users, items, times, user_table, item_table, totals, half_life, out):
-    """Write to ``out`` (n, 9) what is known of each row's user and item (-1: unknown), zeros if
-    nothing is.
+    """Write to ``out`` (n, 9) what is known of each row's user and item.
 
-    Of the user: log-odds of the damped label rate above the average, log of weight, quick and
-    slow running means of labels above the average, log of seconds since the last event and of
-    events in this session; of the item: log-odds, log of weight, log of fading popularity.
+    An unknown id (-1) and one without events have zeros. Of the user: log-odds of the damped
+    label rate above the average, log of weight, quick and slow running means of labels above
+    the average, log of seconds since the last event and of events in this session; of the item:
+    log-odds, log of weight, log of fading popularity.
     """
     for row in range(users.shape[0]):
         _describe(
@@ -80,11 +80,12 @@ def follow_statistics(
                 users[row], items[row], times[row], user_table, item_table, totals, half_life,
                 out[row],
             )  # fmt: skip
-        average = (totals[1] + 1.0) / (totals[0] + 2.0)
         for row in range(first, end):
             w = weight[row]
             if w == 0.0:
                 continue
+            # Of the rows before this one: the same, wherever a call may end.
+            average = (totals[1] + 1.0) / (totals[0] + 2.0)
             user, item = user_table[users[row]], item_table[items[row]]
             above = label[row] - average
             quick, slow = min(_QUICK * w, 1.0), min(_SLOW * w, 1.0)
@@ -138,9 +139,9 @@ def _score(user, item, moments, unit, tables, out):
 def describe_factorization(users, items, moments, unit, tables, out):
     """Write to ``out`` (n, 4) the parts of each row's score: b_u, b_i, p_u . q_i and the mean.
 
-    An id that is unknown (-1) or without an event has no part. ``unit``: in standard deviations of the targets so far,
-    without their mean. ``tables`` are mean, user_bias, item_bias, user_factors, item_factors,
-    context_weight, user_count and item_count, as in `online_pass`.
+    An id that is unknown (-1) or without an event has no part. ``unit``: in standard deviations
+    of the targets so far, without their mean. ``tables`` are mean, user_bias, item_bias,
+    user_factors, item_factors, context_weight, user_count and item_count, as in `online_pass`.
     """
     for row in range(users.shape[0]):
         _score(users[row], items[row], moments, unit, tables, out[row])
