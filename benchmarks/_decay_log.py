@@ -104,7 +104,8 @@ def spread(runs: list[dict[str, float]]) -> dict[str, float]:
     figures = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        figures[name] = np.mean(values, 0)
+        whole = isinstance(values[0], int) and len(set(values)) == 1
+        figures[name] = values[0] if whole else np.mean(values, 0)
         if name in ("auc", "log_loss") and len(runs) > 1:
             figures[f"{name}_spread"] = float(np.ptp(values))
     return {**figures, "n_seeds": len(runs)}
@@ -119,4 +120,6 @@ def row(task: str, data: str, model: str, **figures) -> None:
 def _rounded(value):
     if isinstance(value, list | tuple | np.ndarray):
         return [_rounded(part) for part in value]
-    return round(float(value), 4) if isinstance(value, float | np.floating) else value
+    if not isinstance(value, float | np.floating):
+        return value
+    return round(float(value), 4) if np.isfinite(value) else None  # JSON has no infinity

@@ -222,11 +222,11 @@ def planted(seeds, half_lives=(1, 3, 10), n_interactions=200_000):
             for label, figures in planted_runs(half_life, n_interactions, seed):
                 runs[label].append(figures)
         for label, found in runs.items():
-            row("planted", f"half-life of {half_life} days", label, **spread(found))
+            row("planted", "synthetic", label, half_life=half_life, **spread(found))
 
 
 def planted_runs(half_life, n_interactions, seed):
-    """Yield the truth, and what models find of it, with a factorization to lean on or hardly any."""
+    """Yield the truth, and what models find of it, with 64 factors to lean on or one."""
     truth = make_interactions(
         half_life=half_life, n_interactions=n_interactions, random_state=seed, **PLANTED
     )
