@@ -1,0 +1,420 @@
+"""Streams: each row is told what came strictly before it, in whatever calls rows arrive."""
+
+import copy
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_recft import kernels
+from sklearn_recft.estimators._streams import Streams
+
+N_USERS, N_ITEMS, N_FACTORS, START = 5, 6, 3, 1.7e9
+kinds = pytest.mark.parametrize("outcome", [False, True])
+learners = pytest.mark.parametrize("items_learn", [True, False])
+seeds = st.integers(0, 10_000)
+sizes = st.integers(1, 30)
+quick = settings(deadline=None, max_examples=40)
+
+
+def make_streams(outcome, *, grown=True):
+    streams = Streams(N_FACTORS, outcome=outcome, rng=np.random.default_rng(3))
+    if grown:
+        streams.grow(N_USERS, N_ITEMS)
+    return streams
+
+
+def make_log(seed, size, *, n_times=6, ordered=True, drawn=0.2):
+    """Rows whose times tie often; a share of them never happened. Codes 4 and 5 are not met."""
+    rng = np.random.default_rng(seed)
+    times = START + 2_000.0 * rng.integers(0, n_times, size)
+    return {
+        "users": rng.integers(0, N_USERS - 1, size), "items": rng.integers(0, N_ITEMS - 1, size),
+        "times": np.sort(times) if ordered else times,
+        "label": rng.integers(0, 2, size).astype(float), "outcome": rng.normal(3, 1, size),
+        "weight": rng.choice([0.0, 0.5, 1.0, 1.0, 2.0], size), "real": rng.random(size) >= drawn,
+    }  # fmt: skip
+
+
+def at(log, rows):
+    return {name: column[rows] for name, column in log.items()}
+
+
+def follow(streams, log, *, items_learn=True):
+    has_outcome = len(streams.tables.factorizations) > 1
+    outcome = log["outcome"] if has_outcome else None
+    return streams.follow(**{**log, "outcome": outcome}, items_learn=items_learn)
+
+
+def every_pair():
+    """Every user with every item, strangers among them."""
+    users, items = np.meshgrid(np.arange(-1, N_USERS), np.arange(-1, N_ITEMS))
+    return users.ravel(), items.ravel()
+
+
+def describe(streams, now):
+    users, items = every_pair()
+    return streams.describe(users, items, np.full(len(users), now))
+
+
+def numbers(tables):
+    found = [array.tobytes() for array in tables.arrays().values()]
+    for factorization in tables.factorizations:
+        found += [array.tobytes() for array in factorization.arrays().values()]
+    return found
+
+
+def state_of(streams):
+    """All that is known, as plain values that can be compared."""
+    found = numbers(streams.tables), streams.newest, streams._rng.bit_generator.state
+    if streams._before is None:
+        return found
+    before, users, items = streams._before
+    return *found, numbers(before), users.tolist(), items.tolist()
+
+
+def followed_in_calls(streams, log, cuts, **options):
+    n = len(log["users"])
+    edges = sorted({0, n, *(min(cut, n) for cut in cuts)})
+    parts = [follow(streams, at(log, slice(*edge)), **options) for edge in pairwise(edges)]
+    return np.concatenate(parts)
+
+
+# ------------------------------------------------------------------------- one and many calls
+
+
+@kinds
+@learners
+@given(seed=seeds, size=sizes, cuts=st.lists(st.integers(0, 30)))
+@quick
+def test_one_call_is_many_calls(outcome, items_learn, seed, size, cuts):
+    """To the bit, also where a call ends among rows of one time."""
+    log, whole, pieces = make_log(seed, size), make_streams(outcome), make_streams(outcome)
+    one = follow(whole, log, items_learn=items_learn)
+    many = followed_in_calls(pieces, log, cuts, items_learn=items_learn)
+    assert one.dtype == np.float32
+    assert one.tobytes() == many.tobytes()
+    assert state_of(whole) == state_of(pieces)
+    now = log["times"][-1]
+    for later in (-1.0, 0.0, 1.0, 1e6):
+        assert describe(whole, now + later).tobytes() == describe(pieces, now + later).tobytes()
+
+
+@kinds
+@given(seed=seeds, size=sizes)
+@quick
+def test_rows_in_any_order_are_sorted_in_time(outcome, seed, size):
+    log = make_log(seed, size, ordered=False)
+    order = np.argsort(log["times"], kind="stable")
+    mixed, sorted_ = make_streams(outcome), make_streams(outcome)
+    assert follow(mixed, log)[order].tobytes() == follow(sorted_, at(log, order)).tobytes()
+    assert state_of(mixed) == state_of(sorted_)
+
+
+@kinds
+@given(seed=seeds, data=st.data())
+@quick
+def test_rows_of_one_time_are_told_the_same_in_any_order(outcome, seed, data):
+    """In calls of any size, after a past that is the same."""
+    past, tied = make_log(seed, 20), make_log(seed + 1, 12, n_times=1)
+    tied["times"] += 1e5
+    order = np.array(data.draw(st.permutations(range(12))))
+    cuts = data.draw(st.lists(st.integers(0, 12), max_size=4))
+    streams = make_streams(outcome)
+    follow(streams, past)
+    expected = describe_rows(streams, tied)
+    found = np.empty_like(expected)
+    found[order] = followed_in_calls(streams, at(tied, order), cuts)
+    assert found.tobytes() == expected.tobytes()
+    assert describe_rows(streams, tied).tobytes() == expected.tobytes()
+
+
+def describe_rows(streams, log):
+    return streams.describe(log["users"], log["items"], log["times"])
+
+
+def test_items_that_come_one_by_one_begin_as_those_that_come_at_once():
+    whole, pieces = make_streams(False), make_streams(False, grown=False)
+    for n in (1, 2, 4, N_ITEMS):
+        pieces.grow(N_USERS, n)
+    assert state_of(whole) == state_of(pieces)
+    noise = whole.tables.factorizations[0].arrays()["item_factors"]
+    assert len(np.unique(noise)) == noise.size
+
+
+# --------------------------------------------------------------------- strictly earlier in time
+
+
+@kinds
+@learners
+@given(seed=seeds, size=sizes, data=st.data())
+@quick
+def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, size, data):
+    """Whatever happens at a time, and after it, all that is asked of then is the same."""
+    log = make_log(seed, size)
+    now = data.draw(st.sampled_from(log["times"].tolist()))
+    earlier, tied = log["times"] < now, log["times"] == now
+    blind, knows = make_streams(outcome), make_streams(outcome)
+    follow(blind, at(log, earlier), items_learn=items_learn)
+    expected = describe(blind, now)
+    told = follow(knows, at(log, earlier | tied), items_learn=items_learn)
+    assert describe(knows, now).tobytes() == expected.tobytes()
+    own = blind.describe(*(log[name][tied] for name in ("users", "items", "times")))
+    assert told[earlier.sum() :].tobytes() == own.tobytes()
+    # Rows of what follows, in the same call, change nothing of what came before.
+    whole = follow(make_streams(outcome), log, items_learn=items_learn)
+    assert whole[: len(told)].tobytes() == told.tobytes()
+
+
+@kinds
+@given(seed=seeds, size=sizes, later=st.sampled_from([0.5, 1e4, 1e7]))
+@quick
+def test_what_is_described_is_what_a_later_row_is_told(outcome, seed, size, later):
+    streams = make_streams(outcome)
+    log = make_log(seed, size)
+    follow(streams, log)
+    row = {**make_log(seed + 1, 9), "times": np.full(9, log["times"][-1] + later)}
+    before, described = state_of(streams), describe_rows(streams, row)
+    assert state_of(streams) == before
+    assert follow(streams, row).tobytes() == described.tobytes()
+
+
+def test_what_happened_is_told_to_later_rows():
+    """Else the tests above could not fail."""
+    log = make_log(0, 30, n_times=1, drawn=0.0)
+    found = []
+    for label in (0.0, 1.0):
+        streams = make_streams(True)
+        follow(streams, {**log, "label": np.full(30, label), "outcome": log["outcome"] * label})
+        found.append([describe(streams, START), describe(streams, START + 1)])
+    assert found[0][0].tobytes() == found[1][0].tobytes()
+    users, items = every_pair()
+    met = np.isin(users, log["users"]) & np.isin(items, log["items"])
+    changed = (found[0][1] != found[1][1])[met].any(0)
+    # All but weight, gap and session of users, and weight and popularity of items, which are
+    # the same whatever the label, and the mean of outcomes, which is taken off.
+    assert np.flatnonzero(~changed).tolist() == [1, 4, 5, 7, 8, 16]
+
+
+# ------------------------------------------------------------------------------- late rows
+
+
+@kinds
+@given(seed=seeds, sizes=st.lists(st.integers(0, 8), min_size=1, max_size=6))
+@quick
+def test_late_rows_see_nothing_of_their_call_or_of_the_newest_time(outcome, seed, sizes):
+    """They learn, and are told no more than what was known just before the newest time."""
+    log, streams = make_log(seed, sum(sizes), ordered=False), make_streams(outcome)
+    for begin, end in pairwise(np.cumsum([0, *sizes])):
+        call = at(log, slice(begin, end))
+        late = call["times"] <= streams.newest
+        expected, top = describe_rows(streams, call), streams.newest
+        found = follow(streams, call)
+        assert np.isfinite(found).all()
+        assert found[late].tobytes() == expected[late].tobytes()
+        assert streams.newest == max(call["times"], default=top) or late.all()
+        assert np.isfinite(describe(streams, START)).all()
+
+
+@kinds
+@given(seed=seeds, size=sizes)
+@quick
+def test_the_newest_time_is_hidden_from_rows_that_come_late(outcome, seed, size):
+    found = []
+    for flipped in (False, True):
+        streams, log = make_streams(outcome), make_log(seed, size)
+        newest = log["times"] == log["times"][-1]
+        if flipped:
+            log["label"][newest] = 1 - log["label"][newest]
+            log["outcome"][newest] += 3
+            log["weight"][newest] += 1
+            log["items"][newest] = N_ITEMS - 1
+        follow(streams, log)
+        found.append([describe(streams, log["times"][-1] - gap) for gap in (0.0, 1.0, 1e5)])
+        late = {**make_log(seed + 1, 7), "times": np.full(7, log["times"][-1] - 500.0)}
+        found[-1].append(follow(streams, late))
+    for one, other in zip(*found, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_late_rows_are_learned():
+    log = make_log(0, 12, n_times=1, drawn=0.0)
+    one, other = make_streams(True), make_streams(True)
+    for streams in (one, other):
+        follow(streams, log)
+    follow(other, {**log, "times": log["times"] - 500, "weight": np.ones(12)})
+    assert (describe(one, START + 1) != describe(other, START + 1)).any(0).sum() > 10
+
+
+@kinds
+def test_no_rows_change_nothing(outcome):
+    streams, log = make_streams(outcome), make_log(0, 20)
+    for _ in range(2):
+        assert follow(streams, at(log, slice(0))).shape == (0, streams.n_features)
+        assert describe_rows(streams, at(log, slice(0))).shape == (0, streams.n_features)
+        now = describe(streams, START + 1e6)
+        follow(streams, at(log, slice(0)))
+        assert describe(streams, START + 1e6).tobytes() == now.tobytes()
+        follow(streams, log)
+
+
+# ------------------------------------------------------------------------- what is not counted
+
+
+@kinds
+@given(seed=seeds, size=sizes)
+@quick
+def test_what_did_not_happen_is_not_counted(outcome, seed, size):
+    """Drawn rows move the factorization of the label alone."""
+    log, all_rows, real_rows = make_log(seed, size), make_streams(outcome), make_streams(outcome)
+    found = follow(all_rows, log)[log["real"]]
+    expected = follow(real_rows, at(log, log["real"]))
+    label = slice(kernels.N_STATISTICS, kernels.N_STATISTICS + kernels.N_SCORES)
+    others = np.delete(np.arange(all_rows.n_features), label)
+    assert found[:, others].tobytes() == expected[:, others].tobytes()
+
+
+def test_drawn_rows_move_the_factorization_of_the_label():
+    log = make_log(0, 30)
+    found = follow(make_streams(False), log)[log["real"]]
+    expected = follow(make_streams(False), at(log, log["real"]))
+    assert (found != expected).any(0).nonzero()[0].tolist() == [9, 10, 11, 12]
+
+
+# ---------------------------------------------------------------------------------- columns
+
+
+@kinds
+@learners
+def test_columns_about_an_item_are_zero_without_its_events(outcome, items_learn):
+    streams, log = make_streams(outcome), make_log(0, 60)
+    follow(streams, log, items_learn=items_learn)
+    about = np.zeros(streams.n_features, bool)
+    about[streams.about_item] = True
+    users, items = every_pair()
+    for now in (log["times"][-1], log["times"][-1] + 1e4):
+        features = describe(streams, now)
+        met = np.isin(items, log["items"]) & np.isin(users, log["users"])
+        if items_learn:
+            assert (features[met][:, about] != 0).any(0).all()
+        for item in (-1, N_ITEMS - 1):
+            assert not features[items == item][:, about].any()
+            # Nothing else tells of the item.
+            rest = features[items == item][:, ~about]
+            assert rest.tobytes() == features[items == 0][:, ~about].tobytes()
+
+
+@kinds
+def test_a_stranger_is_described_by_the_item_and_the_mean(outcome):
+    streams, log = make_streams(outcome), make_log(0, 60)
+    follow(streams, log)
+    users, _ = every_pair()
+    features = describe(streams, log["times"][-1] + 1e4)
+    of_user = [*range(6), *(first + part for first in (9, 13)[: 1 + outcome] for part in (0, 2))]
+    assert not features[np.isin(users, [-1, N_USERS - 1])][:, of_user].any()
+    assert (features[(users >= 0) & (users < N_USERS - 1)][:, :5] != 0).any(0).all()
+
+
+def learned_logit(streams, user, item):
+    """Logit of what the label's factorization says as it learns a row."""
+    arrays = copy.deepcopy(streams.tables).factorizations[0].arrays()
+    names = ("mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
+             "user_count", "item_count")  # fmt: skip
+    scored, one = np.empty(1, np.float32), np.ones(1, np.float32)
+    kernels.online_pass(
+        np.array([user], np.int32), np.array([item], np.int32), one, 0 * one,
+        np.zeros((1, 0), np.float32), scored, streams.tables.arrays()["moments"][0].copy(),
+        np.ones(10, np.float32), kernels.LOG_LOSS, 300, *(arrays[name] for name in names),
+    )  # fmt: skip
+    return np.log(scored / (1 - scored))[0]
+
+
+def test_the_first_weights_say_what_the_factorization_says():
+    streams, log = make_streams(False), make_log(0, 80, drawn=0.0)
+    follow(streams, log)
+    users, items = every_pair()
+    logits = describe(streams, log["times"][-1] + 1) @ streams.first_weights
+    met = np.isin(users, log["users"]) & np.isin(items, log["items"])
+    assert met.sum() == (N_USERS - 1) * (N_ITEMS - 1)
+    expected = [learned_logit(streams, *pair) for pair in zip(users[met], items[met], strict=True)]
+    np.testing.assert_allclose(logits[met], expected, rtol=1e-4, atol=1e-5)
+    # A stranger and a new item are an average user and item.
+    (mean,) = logits[(users < 0) & (items < 0)]
+    share = (log["weight"] @ log["label"] + 0.5) / (log["weight"].sum() + 1)
+    assert mean == pytest.approx(np.log(share / (1 - share)), rel=1e-5)
+
+
+def test_with_an_outcome_the_first_weights_mix_both():
+    streams, log = make_streams(True), make_log(0, 80)
+    follow(streams, log)
+    features = describe(streams, log["times"][-1] + 1)
+    label, outcome = features[:, 9:13], features[:, 13:]
+    expected = label[:, 3] + 0.5 * label[:, :3].sum(1) + 0.9 * outcome[:, :3].sum(1)
+    np.testing.assert_allclose(features @ streams.first_weights, expected, rtol=1e-5, atol=1e-6)
+    assert not outcome[:, 3].any()
+
+
+def test_an_outcome_in_another_unit_is_told_alike():
+    """Nearly so: the very first rows are learned before their unit is known."""
+    found = []
+    for scale, shift in ((1.0, 0.0), (50.0, -7.0)):
+        streams, first, log = make_streams(True), make_log(1, 40, drawn=0.0), make_log(2, 40)
+        first["items"][:] = 0
+        first["items"][:3] = log["items"][:] = 1
+        for each in (first, log):
+            each["outcome"] = each["outcome"] * scale + shift
+            follow(streams, each)
+        found.append(describe(streams, START + 1e6))
+    np.testing.assert_allclose(found[0], found[1], rtol=0.02, atol=0.005)
+
+
+# -------------------------------------------------------------------------- copies and the way back
+
+
+@kinds
+@given(seed=seeds, grown=st.integers(0, 4), cut=st.integers(0, 19), late=st.booleans())
+@quick
+def test_restored_streams_are_those_of_the_checkpoint(outcome, seed, grown, cut, late):
+    log, streams = make_log(seed, 20, ordered=not late), make_streams(outcome)
+    follow(streams, at(log, slice(cut)))
+    state = state_of(streams)
+    rest = at(log, slice(cut, None))
+    rest["users"], rest["items"] = rest["users"] + grown, rest["items"] + grown
+    restore = streams.checkpoint(rest["users"], rest["items"])
+    found = []
+    for _ in range(2):
+        streams.grow(N_USERS + grown, N_ITEMS + grown)
+        found.append([follow(streams, rest).tobytes(), state_of(streams)])
+        restore()
+        assert state_of(streams) == state
+        assert state_of(pickle.loads(pickle.dumps(streams))) == state
+    assert found[0] == found[1]
+
+
+@kinds
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_copy_goes_on_as_the_original(outcome, clone):
+    log, streams = make_log(0, 40), make_streams(outcome)
+    follow(streams, at(log, slice(20)))
+    twin = clone(streams)
+    state = state_of(streams)
+    assert state_of(twin) == state
+    found = []
+    for each in (twin, streams):
+        each.grow(N_USERS + 1, N_ITEMS + 2)
+        found.append(follow(each, at(log, slice(20, None))))
+        assert (each is streams) or state_of(streams) == state
+    assert found[0].tobytes() == found[1].tobytes()
+    assert state_of(twin) == state_of(streams)
+
+
+def test_arrays_that_cannot_be_written_are_read():
+    log, streams = make_log(0, 30), make_streams(True)
+    expected = follow(make_streams(True), log)
+    for column in log.values():
+        column.flags.writeable = False
+    assert follow(streams, log).tobytes() == expected.tobytes()
+    describe_rows(streams, log)
