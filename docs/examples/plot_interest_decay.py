@@ -77,13 +77,11 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constr
 for ax, (days, model) in zip(axes, models.items(), strict=True):
     display = InterestDecayDisplay.from_estimator(model, max_age=30, ax=ax)
     ax.axvline(days, color="0.25", linestyle="--", zorder=1)
-    ax.annotate(
-        "planted", (days, 1.0), (4, -2), textcoords="offset points", va="top", color="0.25"
-    )
+    ax.annotate("planted", (days, 0.96), (4, 0), textcoords="offset points", color="0.25")
     ax.set_xlim(1 / 24, 30)
     ax.set_title(f"Interests that halve in {days} {'day' if days == 1 else 'days'}")
 _ = axes[1].set_ylabel("")
 
 # %%
-# Decay pays most where interests are short. A head reads a user's last 50 events, which are those of
-# four weeks here; where interests halve every day, all but the newest few are out of date.
+# Decay pays most where interests are short. A head reads a user's last 50 events, here those of
+# four weeks; where interests halve every day, all but the newest few are out of date.
