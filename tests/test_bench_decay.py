@@ -159,6 +159,16 @@ def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
     assert [line["n_rows"] for line in lines] == [len(tested)] * 5
 
 
+def test_labels_of_hidden_items_teach_no_rival(log):
+    strange = log.X["item_id"].isin([0, 1, 2]).to_numpy()
+    first = dict(bench_decay.cold_rivals(log, strange))
+    other = dict(bench_decay.cold_rivals(changed(log, strange), strange))
+    seen = dict(bench_decay.cold_rivals(changed(log, ~strange), strange))
+    for label, said in first.items():
+        np.testing.assert_array_equal(said, other[label])
+        assert (said != seen[label]).any()
+
+
 def test_ablation_changes_what_it_says(log, capsys):
     bench_decay.ablation(log, (0,), "scratch")
     lines = {line["model"]: line for line in printed(capsys)}
