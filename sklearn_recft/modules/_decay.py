@@ -15,6 +15,7 @@ from sklearn_recft.modules._bert import TextEncoder
 from sklearn_recft.modules._layers import grow_rows, trim_rows
 
 _TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
+_EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
 _FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
 FIRST_HALF_LIVES = (0.02, 300.0)  # of the quickest and the slowest head, before training
 
@@ -61,7 +62,11 @@ class DecayAttention(nn.Module):
         self.feedback = nn.Parameter(torch.zeros(n_heads))
         self.same = nn.Parameter(torch.zeros(n_heads))
         self.null = nn.Parameter(torch.zeros(n_heads))
-        self.log_rate = nn.Parameter(torch.log(math.log(2) / torch.tensor(half_lives)))
+        days = torch.as_tensor(half_lives, dtype=torch.float32)
+        if days.shape != (n_heads,) or not (days > 0).all():
+            raise ValueError(f"half_lives={half_lives!r}: give {n_heads} positive numbers of days.")
+        faded = days.log1p() if decay == "log" else days
+        self.log_rate = nn.Parameter(torch.log(math.log(2) / faded))
 
     @property
     def n_outputs(self) -> int:
@@ -73,7 +78,10 @@ class DecayAttention(nn.Module):
         if self.decay == "none":
             return np.full(self.n_heads, np.inf)
         rate = self.log_rate.detach().double().exp().cpu().numpy()
-        return np.exp2(1 / rate) - 1 if self.decay == "log" else np.log(2) / rate
+        if self.decay == "exponential":
+            return np.log(2) / rate
+        with np.errstate(over="ignore"):  # a head that hardly fades: inf
+            return np.exp2(1 / rate) - 1
 
     def weights(
         self, asks: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
@@ -224,7 +232,7 @@ class DecayNet(nn.Module):
             grow_rows(self.embedding, n_items)
             if rng is not None:
                 noise = rng.standard_normal((n_items - first, self.embedding.shape[1]), np.float32)
-                self.embedding.data[first:] = torch.from_numpy(0.02 * noise)
+                self.embedding.data[first:] = torch.from_numpy(_EMBEDDING_SCALE * noise)
         self.n_items = n_items
 
     def shrink(self, n_items: int) -> None:
@@ -267,7 +275,9 @@ class DecayNet(nn.Module):
             known = torch.zeros(0, self.attention.width, device=device)
         parts = [known]
         with torch.no_grad():
-            for codes in torch.arange(len(known), self.n_items, device=device).split(4096):
+            # A text that is run by itself has the same vector whatever others are new.
+            size = 1 if len(known) and self.encoder is not None else 4096
+            for codes in torch.arange(len(known), self.n_items, device=device).split(size):
                 parts.append(self.vectors(codes))
             if extra is not None:
                 width = self.attention.width
