@@ -5,11 +5,12 @@ after the training part. Streaming means that rows are learned one after the oth
 predicted, frozen that nothing is learned after the training part.
 """
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 from _decay_log import LIKED_FROM, Log
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +26,7 @@ CHUNK = 100
 # Columns of the features of `Streams`, see `kernels.follow_statistics`.
 USER_RATE, ITEM_RATE = 0, 6
 STATISTICS, LABEL, RATING = slice(0, 9), slice(9, 13), slice(13, 17)
+ABOUT_USER = slice(0, 6)
 BURNED_IN = 0.1  # of the training part: trees do not learn from what was known that early
 # One setting for both; not searched for.
 TREES = {"max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": 200}
@@ -109,23 +111,47 @@ def factorizations(log: Log, seed: int) -> Said:
     model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
     model.fit(log.ids[: log.start], log.y[: log.start])
     yield "MF, static", model.predict(log.ids[log.start :])
+    said = moment_by_moment(log, log.y, copy.deepcopy(model))
+    yield "MF, fitted, then online, ties excluded", said
     rest = log.ids[log.start :], log.y[log.start :]
     yield "MF, fitted, then online, ties in the file's order", model.partial_fit_predict(*rest)
     model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
     said = model.partial_fit_predict(log.ids, log.y)
     yield "MF, online, ties in the file's order", said[log.start :]
     yield "MF, online, ties excluded", online_factorization(log, seed)
-    model = IncrementalMFRecommender(random_state=seed)
-    stars = model.partial_fit_predict(log.ids, log.X["rating"])[:, None]
+
+
+def factorizations_of_ratings(log: Log, seed: int) -> Said:
+    """Yield the same of ratings; what a rating means for a like is learned from the first pass."""
+    rating = log.X["rating"].to_numpy()
+    first = IncrementalMFRecommender(random_state=seed)
+    stars = first.partial_fit_predict(log.ids, rating)[:, None]
     yield "MF of ratings, online, ties in the file's order", regression(log, stars, stars)
-    stars = stream_features(log, seed)[:, RATING].sum(1, keepdims=True)
-    yield "MF of ratings, online, ties excluded", regression(log, stars, stars)
+    scores = stream_features(log, seed)[:, RATING].sum(1, keepdims=True)
+    yield "MF of ratings, online, ties excluded", regression(log, scores, scores)
+    model = IncrementalMFRecommender(random_state=seed)
+    model.fit(log.ids[: log.start], rating[: log.start])
+    said = moment_by_moment(log, rating, model)
+    asked = np.concatenate([np.zeros(log.start), said])[:, None]
+    yield "MF of ratings, fitted, then online, ties excluded", regression(log, stars, asked)
+
+
+def moment_by_moment(log: Log, target: np.ndarray, model: IncrementalMFRecommender) -> np.ndarray:
+    """Predict all rows of a time after training, then learn them one after the other."""
+    X, times = log.ids, log.X["timestamp"].to_numpy()
+    said = []
+    rest = np.arange(log.start, len(target))
+    for rows in np.split(rest, np.flatnonzero(np.diff(times[rest])) + 1):
+        said.append(model.predict(X[rows[0] : rows[-1] + 1]))
+        model.partial_fit_predict(X[rows[0] : rows[-1] + 1], target[rows])
+    return np.concatenate(said)
 
 
 def factorization_in_chunks(log: Log, seed: int) -> Said:
     """Let the same predict 100 rows before any of them is learned."""
     for label, first, later in (
         ("fitted, then partial_fit", "fit", "partial_fit"),
+        ("fitted, then online", "fit", "partial_fit_predict"),
         ("online", "partial_fit_predict", "partial_fit_predict"),
     ):
         model = IncrementalMFRecommender(loss="log_loss", random_state=seed)
@@ -158,3 +184,22 @@ def words(log: Log, _) -> Said:
         "BehaviorText, TF-IDF, logistic regression",
         model.predict_proba(told[log.start :])[:, 1],
     )
+
+
+def cold_rivals(log: Log, strange: np.ndarray) -> Said:
+    """Say of hidden rows (True in ``strange``, never learned) what others know, or texts alone."""
+    features = stream_features(log, 0, weight=np.where(strange, 0.0, 1.0))
+    learn = np.flatnonzero(~strange[: log.start])
+    asked, y = slice(log.start, None), log.y[learn]
+    rate = features[:, [USER_RATE]]
+    model = LogisticRegression().fit(rate[learn], y)
+    yield "user like-rate, streaming", model.predict_proba(rate[asked])[:, 1]
+    about_user = features[:, ABOUT_USER]
+    model = HistGradientBoostingClassifier(**TREES, early_stopping=False).fit(about_user[learn], y)
+    yield "gradient boosting, user's statistics", model.predict_proba(about_user[asked])[:, 1]
+    bag = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=500))
+    texts = log.X["text"].to_numpy()
+    bag.fit(texts[learn], y)
+    liked = np.column_stack([rate[:, 0], logit(bag.predict_proba(texts)[:, 1])])
+    model = LogisticRegression().fit(liked[learn], y)
+    yield "user like-rate and TF-IDF of the text", model.predict_proba(liked[asked])[:, 1]

@@ -20,31 +20,26 @@ import time
 from collections import defaultdict
 
 import numpy as np
-from _decay_cost import cost, grid
+from _decay_cost import cost, grid, warm_up
 from _decay_log import Log, judge, load, make_model, row, spread, user_aucs
 from _decay_rivals import (
     CHUNK,
-    STATISTICS,
-    TREES,
-    USER_RATE,
+    cold_rivals,
     factorization_in_chunks,
     factorizations,
+    factorizations_of_ratings,
     in_chunks,
     online_factorization,
     rates,
-    stream_features,
     trees,
     words,
 )
 from scipy.special import expit, logit
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.pipeline import make_pipeline
 from transformers import AutoConfig
 
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.modules._bert import load_encoder
 
 SEEDS = (0, 1, 2)
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -81,7 +76,8 @@ def positive(model):
 
 
 def quality(log: Log, seeds, backbone):
-    rivals = {rates: 1, words: 1, trees: None, factorizations: None, factorization_in_chunks: None}
+    drawn = (trees, factorizations, factorizations_of_ratings, factorization_in_chunks)
+    rivals = {rates: 1, words: 1, **dict.fromkeys(drawn)}
 
     def decay(log, seed):
         return ours(log, seed, backbone)
@@ -124,28 +120,6 @@ def cold(log: Log, seeds, backbone):
             model = make_model(backbone, seed, net_params={"cold_dropout": dropout})
             runs.append(judged(follow_around(log, model, strange)))
         row("cold", log.name, f"ours, cold_dropout={dropout}", **spread(runs))
-
-
-def cold_rivals(log: Log, strange):
-    """Yield what is said of hidden items by those who see no text, or nothing but the text."""
-    features = stream_features(log, 0, weight=np.where(strange, 0.0, 1.0))
-    learn = np.flatnonzero(~strange[: log.start])
-    asked, y = slice(log.start, None), log.y[learn]
-    rate = features[:, [USER_RATE]]
-    model = LogisticRegression().fit(rate[learn], y)
-    yield "user like-rate, streaming", model.predict_proba(rate[asked])[:, 1]
-    about_user = features[:, STATISTICS][:, :ITEM_COLUMNS]
-    model = HistGradientBoostingClassifier(**TREES, early_stopping=False).fit(about_user[learn], y)
-    yield "gradient boosting, user's statistics", model.predict_proba(about_user[asked])[:, 1]
-    bag = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=500))
-    texts = log.X["text"].to_numpy()
-    bag.fit(texts[learn], y)
-    liked = np.column_stack([rate[:, 0], logit(bag.predict_proba(texts)[:, 1])])
-    model = LogisticRegression().fit(liked[learn], y)
-    yield "user like-rate and TF-IDF of the text", model.predict_proba(liked[asked])[:, 1]
-
-
-ITEM_COLUMNS = 6  # of the statistics: those before are the user's
 
 
 def follow_around(log: Log, model, strange):
@@ -196,6 +170,10 @@ def variants(log: Log, backbone):
 
 
 def ablation(log: Log, seeds, backbone):
+    warm_up(log, 0)
+    if backbone is not None:  # the seconds of fits are then without those of reading texts
+        encoder = load_encoder(backbone, texts=log.catalogue["text"])
+        encoder.encode(log.catalogue["text"])
     for label, changed in variants(log, backbone):
         few = seeds[:1] if "freeze" in changed else seeds  # minutes an epoch
         row("ablation", log.name, label, **spread([run(log, s, backbone, changed) for s in few]))

@@ -74,7 +74,8 @@ def test_the_judge_tells_validation_from_test(log):
     assert (found["validation_auc"], found["auc"], found["user_auc"]) == (1, 0, 0)
 
 
-RIVALS = ["rates", "trees", "factorizations", "factorization_in_chunks", "words"]
+RIVALS = ["rates", "trees", "factorizations", "factorizations_of_ratings", "words"]
+RIVALS += ["factorization_in_chunks"]
 
 
 @pytest.mark.parametrize("rival", [*RIVALS, "ours"])
@@ -102,14 +103,14 @@ def test_no_contender_knows_a_label_before_its_time(log, rival):
 def test_of_one_time_no_row_knows_another_where_ties_are_excluded(log):
     first = log.start + 40  # of a pair
     other = changed(log, slice(first, first + 1))
-    for contender in (_decay_rivals.online_factorization, streaming_rates):
-        before, after = contender(log, 0), contender(other, 0)
-        np.testing.assert_array_equal(before[:42], after[:42])
-        assert (before[42:] != after[42:]).any()
-
-
-def streaming_rates(log, seed):
-    return dict(_decay_rivals.rates(log, seed))["user and item like-rate, streaming"]
+    for name in ("rates", "factorizations", "factorizations_of_ratings"):
+        before, after = (dict(getattr(_decay_rivals, name)(these, 0)) for these in (log, other))
+        for label, said in before.items():
+            if "excluded" in label or "rate, streaming" in label:
+                np.testing.assert_array_equal(said[:42], after[label][:42])
+                assert (said[42:] != after[label][42:]).any()
+            elif "ties" in label:
+                assert said[41] != after[label][41]
 
 
 def test_without_the_outcome_nobody_reads_ratings(log):
@@ -120,7 +121,7 @@ def test_without_the_outcome_nobody_reads_ratings(log):
 def test_quality_prints_a_line_a_model(log, capsys):
     bench_decay.quality(log, (0, 1), "scratch")
     lines = {line["model"]: line for line in printed(capsys)}
-    assert len(lines) == 25
+    assert len(lines) == 28
     assert lines["ours, partial_fit"]["n_seeds"] == 2
     assert lines["item like-rate, frozen"]["n_seeds"] == 1
     assert all(0 < line["auc"] < 1 and line["log_loss"] > 0 for line in lines.values())
@@ -161,9 +162,9 @@ def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
 
 def test_labels_of_hidden_items_teach_no_rival(log):
     strange = log.X["item_id"].isin([0, 1, 2]).to_numpy()
-    first = dict(bench_decay.cold_rivals(log, strange))
-    other = dict(bench_decay.cold_rivals(changed(log, strange), strange))
-    seen = dict(bench_decay.cold_rivals(changed(log, ~strange), strange))
+    first = dict(_decay_rivals.cold_rivals(log, strange))
+    other = dict(_decay_rivals.cold_rivals(changed(log, strange), strange))
+    seen = dict(_decay_rivals.cold_rivals(changed(log, ~strange), strange))
     for label, said in first.items():
         np.testing.assert_array_equal(said, other[label])
         assert (said != seen[label]).any()
