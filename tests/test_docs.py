@@ -15,7 +15,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 NOT_IN_REFERENCE = {
     "sklearn_recft.cli": "a command, not a library",
     "sklearn_recft.estimators": "exported by sklearn_recft itself",
+    "sklearn_recft.history": "what estimators remember, for our own rooms",
     "sklearn_recft.kernels": "compiled loops for our own rooms",
+    "sklearn_recft.training": "how nets are trained, for our own rooms",
 }
 PAGES = sorted(p for p in DOCS.glob("*.rst") if p.name != "sg_execution_times.rst")
 PAGES += sorted(DOCS.glob("guide/*.rst")) + sorted(DOCS.glob("examples/*.*"))
