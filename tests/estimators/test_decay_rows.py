@@ -218,9 +218,14 @@ def test_what_is_remembered_is_what_a_log_says(size, seed, span, max_history):
     np.testing.assert_allclose(written["age"], found["age"], rtol=1e-6)
 
 
-def test_vectors_at_hand_go_with_every_batch():
-    table, log = torch.ones(2, 3), make_log(0, 4, 9)
-    ordered, windows = windows_of(log["user"], log["time"], log, 3)
-    gather = LogWindows(ordered["item"], ordered["feedback"], ordered["time"], table)
-    batch = gather({name: torch.from_numpy(column) for name, column in windows.items()})
-    assert batch["table"] is table
+def test_pasts_of_one_length_are_padded_with_nothing():
+    """So that a row is summed up alike to the bit, whatever stands beside it in a batch."""
+    log = make_log(0, 30, 40)
+    ordered, windows = windows_of(log["user"], log["time"], log, 4)
+    columns = {"item": log["item"], "features": np.ones((30, 2), np.float32), **windows}
+    written = explicit(ordered, columns, 4)
+    gather = LogWindows(ordered["item"], ordered["feedback"], ordered["time"], longest=4)
+    for rows in (slice(None), slice(0, 1), np.flatnonzero(windows["start"] == windows["stop"])):
+        batch = {name: torch.from_numpy(column[rows]) for name, column in columns.items()}
+        for name, column in gather(batch).items():
+            assert column.numpy().tolist() == written[name][rows].tolist()
