@@ -14,12 +14,13 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft import training
 from sklearn_recft.base import RecommenderMixin, TileScorer, n_threads
 from sklearn_recft.estimators._decay_learning import (
     ROWS_AT_ONCE,
+    encoder_of,
     learn_all,
     own_params,
+    score,
     update,
 )
 from sklearn_recft.estimators._decay_rows import class_weights, encode_labels, past_of
@@ -31,7 +32,7 @@ from sklearn_recft.modules._decay import DecayNet
 
 
 class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
-    """Will this user click, buy or like this item now?
+    """Say whether a user will click, buy or like an item now.
 
     The user's past events answer the candidate by attention over the vectors of their texts,
     which a pretrained BERT has read once, and the older they are the less they say, by a
@@ -199,7 +200,8 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         ValueError
             More or fewer than two classes, a backbone that cannot be had, or bad columns.
         """
-        return self._anew(X, y, sample_weight, items)
+        self._anew(X, y, sample_weight, items)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -220,7 +222,8 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self : object
         """
         if not self.__sklearn_is_fitted__():
-            return self._anew(X, y, sample_weight, items, classes)
+            self._anew(X, y, sample_weight, items, classes)
+            return self
         self._update(X, y, sample_weight, items)
         return self
 
@@ -251,14 +254,16 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
         Parameters are those of `fit`. No row is predicted with knowledge of itself or of any
         row that is not strictly earlier. The net itself moves at the end of the call, if it
-        moves at all (``update_rate``).
+        moves at all (``update_rate``); an unfitted estimator predicts without one, and fits.
 
         Returns
         -------
         y_proba : ndarray of shape (n,), float64
             Probability of the second class of each row just before it was learned.
         """
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            self._validate_params()
+            return expit(self._anew(X, y, sample_weight, items))
         return expit(self._update(X, y, sample_weight, items, predict=True))
 
     def observe_predict(self, X: Any, y: Any = None) -> np.ndarray:
@@ -300,10 +305,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
                 inside = (strangers >= start) & (strangers < start + ROWS_AT_ONCE)
                 codes[strangers[inside] - start] = self.n_items_ + place[inside]
             columns["item"] = codes
-            out[rows] = training.predict_net(
-                self.net_, columns, n_threads=n_threads(self.n_jobs),
-                gather=lambda batch: {**batch, "table": table},
-            )  # fmt: skip
+            out[rows] = score(self, columns, lambda batch: {**batch, "table": table})
         return out
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -312,8 +314,9 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return np.column_stack([1 - positive, positive])
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likelier label (n,) of each row; parameters as `decision_function`."""
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        """Say the likelier label (n,) of each row; parameters as `decision_function`."""
+        likely = self.decision_function(X) > 0
+        return self.classes_[likely.astype(int)]
 
     def attend(self, X: Any) -> Bunch:
         """Which past events speak for each row: because you liked ...
@@ -372,21 +375,21 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"outcome={self.outcome!r} is no column of X; add it, or set outcome to None."
             )
-        self.classes_ = np.array([0, 1]) if known is None else known
+        self.classes_: np.ndarray = np.array([0, 1]) if known is None else known
         return events
 
     def _anew(
         self, X: Any, y: Any, sample_weight: Any, items: Any, classes: Any = None
-    ) -> DecayBertRecommender:
+    ) -> np.ndarray:
         """Begin and learn on a copy, so that a failure leaves this estimator as it was."""
         fresh = copy.copy(self)
         fresh.__dict__.pop("net_", None)
         events = fresh._check(X, y, sample_weight, reset=True, classes=classes)
         listed = None if items is None else check_items(items)
         fresh._begin(events)
-        learn_all(fresh, events, listed)
+        said = learn_all(fresh, events, listed)
         self.__dict__ = fresh.__dict__
-        return self
+        return said
 
     def _begin(self, events: Interactions) -> None:
         super()._begin(events)
@@ -431,12 +434,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     def _unknown_texts(self, events: Interactions) -> tuple[np.ndarray, np.ndarray]:
         """Text vectors (n, t) of items without a code, and which of them each row has."""
-        texts = texts_of(events.item_ids, events.text)
+        texts = texts_of(np.asarray(events.item_ids), events.text)
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         place = np.array([distinct[text] for text in texts])
-        if self._texts.encoder is None:
+        encoder = encoder_of(self)
+        if encoder is None:
             return np.zeros((len(distinct), 0), np.float32), place
-        return self._texts.encoder.encode(list(distinct), n_threads=n_threads(self.n_jobs)), place
+        threads = n_threads(self.n_jobs)
+        return encoder.encode(list(distinct), n_threads=threads, apart=True), place
 
     def _link(self, scores: np.ndarray) -> np.ndarray:
         return expit(scores)

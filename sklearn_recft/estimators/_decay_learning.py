@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from sklearn_recft import training
 from sklearn_recft.base import n_threads
 from sklearn_recft.estimators._decay_rows import Columns, draw_negatives, explicit, windows_of
-from sklearn_recft.estimators._item_texts import ItemTexts, make_encoder, texts_of
+from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.modules._bert import TextEncoder
 from sklearn_recft.modules._decay import DecayNet, LogWindows, make_decay_net
 
 # What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
@@ -20,8 +22,11 @@ OWN: dict[str, Any] = {
     "n_factors": 64, "n_negatives": 4, "replay_size": 2048, "lora_rank": 0,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
-_POLICY = training.FineTuning(rates={"backbone": 0.01, "decay": 5.0}, update_rate=0.0)
+_POLICY = training.FineTuning(
+    rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
+)
 ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
+_SCORED_AT_ONCE = 256
 
 
 def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
@@ -29,18 +34,23 @@ def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
     return {name: (net_params or {}).get(name, value) for name, value in OWN.items()}
 
 
-def learn_all(model: Any, events: Interactions, listed: Any) -> None:
-    """Follow the log once in time, then train the net on what was known before each row."""
+def learn_all(model: Any, events: Interactions, listed: Any) -> np.ndarray:
+    """Follow the log once in time, then train the net on what was known before each row.
+
+    Returns the logits (n,) of the events by what was known before each, without the net.
+    """
     threads = n_threads(model.n_jobs)
     users, items = model._remember(events)
     times = model._times(events, learn=True)
-    rows = _rows(model, events, users, items, times, 0)
+    rows = _rows(model, events, users, items, times)
     texts, codes = _texts_of(model, events, items, listed)
     model._streams.grow(model.n_users_, model.n_items_)
     features = _follow(model, rows)
-    model._texts = ItemTexts(_make_encoder(model, texts) if model.backbone is not None else None)
+    encoder = None if model.backbone is None else _make_encoder(model, texts)
     no_words = model.backbone is None or (events.text is None and listed is None)
-    module = _make_module(model, features, no_words)
+    module = _make_module(model, features, encoder, no_words)
+    # One that trains is a part of the net, and pickled with it.
+    model._frozen_encoder = None if module.encoder is not None else encoder
     _add_items(model, module, codes, texts)
     _make_net(model, module, len(features))
     log = _log(model, events, users, items, times)
@@ -62,6 +72,8 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
         model._reservoir.put(np.arange(size), kept)
         model._reservoir.n_offered = len(order)
     model._catalogue = module.catalogue()
+    streams = features[rows["real"], : model._streams.n_features]
+    return streams.astype(np.float64) @ model._streams.first_weights
 
 
 def update(
@@ -75,12 +87,13 @@ def update(
     with model._undo(events) as undo:
         undo.callback(model._items.truncate, n_items)  # after those that are only listed
         undo.callback(module.shrink, n_items)
-        undo.callback(model._texts.forget, n_items)
+        if module.encoder is not None:
+            undo.callback(module.encoder.forget_texts, module.encoder.n_texts)
         undo.callback(setattr, rng, "state", rng.state)
         users, items = model._remember(events)
         undo.callback(model._history.restore, model._history.mark(users))
         times = model._times(events, learn=True)
-        rows = _rows(model, events, users, items, times, n_items)
+        rows = _rows(model, events, users, items, times)
         texts, codes = _texts_of(model, events, items, listed)
         undo.callback(model._streams.checkpoint(rows["user"], rows["item"]))
         model._streams.grow(model.n_users_, model.n_items_)
@@ -94,11 +107,9 @@ def update(
             log = {name: np.concatenate([known[name], new[name]]) for name in new}
             log, columns = _columns(model, rows, features, log, len(events))
         if predict:
-            gather = LogWindows(log["item"], log["feedback"], log["time"], table)
+            past = LogWindows(log["item"], log["feedback"], log["time"], model.max_history)
             happened = {name: column[rows["real"]] for name, column in columns.items()}
-            said = training.predict_net(
-                model.net_, happened, n_threads=n_threads(model.n_jobs), gather=gather
-            ).astype(np.float64)
+            said = score(model, happened, lambda batch: {**past(batch), "table": table})
         if moves:
             _rehearse(model, undo, log, columns, _target(model, rows))
             table = module.catalogue()
@@ -106,6 +117,23 @@ def update(
         model._history.append(*new.values(), model.n_users_)
         undo.pop_all()
     return said
+
+
+def score(model: Any, columns: Columns, gather: training.Gather) -> np.ndarray:
+    """Logits (n,), float64, each of them the same to the last bit whatever rows come behind.
+
+    Of matrix products that holds for one shape: the last batch is filled up.
+    """
+    n = len(columns["item"])
+    missing = -n % _SCORED_AT_ONCE
+    filled = {
+        name: np.concatenate([c, np.repeat(c[-1:], missing, 0)]) for name, c in columns.items()
+    }
+    said = training.predict_net(
+        model.net_, filled, batch_size=_SCORED_AT_ONCE, n_threads=n_threads(model.n_jobs),
+        gather=gather,
+    )  # fmt: skip
+    return said[:n].astype(np.float64)
 
 
 def _rehearse(
@@ -147,14 +175,17 @@ def _make_encoder(model: Any, texts: list[str]) -> Any:
     )  # fmt: skip
 
 
-def _make_module(model: Any, features: np.ndarray, no_words: bool) -> DecayNet:
-    own, encoder, streams = own_params(model.net_params), model._texts.encoder, model._streams
+def _make_module(
+    model: Any, features: np.ndarray, encoder: TextEncoder | None, no_words: bool
+) -> DecayNet:
+    own, streams = own_params(model.net_params), model._streams
+    trains = encoder is not None and encoder.keep != "all"
     ids = no_words if own["id_embedding"] is None else bool(own["id_embedding"])
     module = make_decay_net(
         model._seed(), features.shape[1], text_width=encoder.width if encoder else 0, ids=ids,
         about_item=streams.about_item, width=own["width"], n_hidden=own["n_hidden"],
         n_heads=model.n_heads, decay=model.decay, half_lives=own["half_lives"],
-        cold_dropout=own["cold_dropout"], encoder=encoder if model._texts.trains else None,
+        cold_dropout=own["cold_dropout"], encoder=encoder if trains else None,
     )  # fmt: skip
     first = np.zeros(features.shape[1])
     first[: streams.n_features] = streams.first_weights
@@ -167,26 +198,36 @@ def _make_net(model: Any, module: DecayNet, n_rows: int) -> None:
     given = {name: value for name, value in (model.net_params or {}).items() if name not in OWN}
     # Few rows are learned in small batches, or there would be too few steps.
     given.setdefault("batch_size", int(np.clip(2 ** int(np.log2(n_rows / 100 + 1)), 16, 512)))
+    groups = module.parameter_groups()
+    rates = {name: rate for name, rate in _POLICY.rates.items() if name in groups}
     model.net_ = training.make_net(
         module, training.LogLoss(), learning_rate=given.pop("lr", _LEARNING_RATE),
-        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given, policy=_POLICY,
+        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given,
+        policy=replace(_POLICY, rates=rates),
     )  # fmt: skip
+
+
+def encoder_of(model: Any) -> TextEncoder | None:
+    """Find the encoder of texts, trained with the net or frozen; None reads no texts."""
+    return model._frozen_encoder if model.module_.encoder is None else model.module_.encoder
 
 
 def _add_items(model: Any, module: DecayNet, codes: np.ndarray, texts: list[str]) -> None:
     """Give the net what it reads of new items."""
     first, threads = module.n_items, n_threads(model.n_jobs)
-    new = model._texts.add(codes, texts)
-    if not first and model._texts.encoder is not None:
-        module.center(model._texts.encoder.encode(new, n_threads=threads))
-    module.grow(model._texts.read(new, threads), model.n_items_, None if first else model._rng)
+    encoder = model._frozen_encoder if module.encoder is None else module.encoder
+    new = new_texts(codes, texts, first)
+    if not first and encoder is not None:
+        module.center(encoder.encode(new, n_threads=threads))
+    read = read_texts(encoder, new, n_threads=threads, apart=first > 0)
+    module.grow(read, model.n_items_, None if first else model._rng)
 
 
 def _texts_of(
     model: Any, events: Interactions, items: np.ndarray, listed: Any
 ) -> tuple[list[str], np.ndarray]:
     """Texts of the events' items and of those listed beside them, and their codes."""
-    texts = texts_of(events.item_ids, events.text)
+    texts = texts_of(np.asarray(events.item_ids), events.text)
     if listed is None:
         return texts, items
     return texts + texts_of(*listed), np.concatenate([items, model._items.extend(listed[0])])
@@ -196,15 +237,14 @@ def _texts_of(
 
 
 def _rows(
-    model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray,
-    n_known: int,
-) -> Columns:  # fmt: skip
+    model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray
+) -> Columns:
     """Rows to learn: what happened, each followed by its drawn negatives if there are any."""
     n = len(events)
     event, real = np.arange(n), np.ones(n, bool)
     if model._positives_only:
         n_draws = own_params(model.net_params)["n_negatives"]
-        event, items = draw_negatives(items, n_known, n_draws, model._rng)
+        event, items = draw_negatives(items, model._streams.met_items(), n_draws, model._rng)
         real = np.r_[True, event[1:] != event[:-1]]
     label = np.ones(n) if events.feedback is None else events.feedback
     weight = np.ones(n) if events.sample_weight is None else events.sample_weight
@@ -229,7 +269,7 @@ def _follow(model: Any, rows: Columns, *, items_learn: bool = True) -> np.ndarra
 def _log(
     model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray
 ) -> Columns:
-    """What happened, as histories hold it; feedback is about -1 to 1."""
+    """Put what happened as histories hold it; feedback is about -1 to 1."""
     feedback = np.ones(len(events))
     if events.outcome is not None:
         mean, scale = model._outcome_scale

@@ -21,13 +21,20 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
 
     ``classes`` are those known before; None learns them from ``y``.
     """
-    if np.ndim(y) == 0:
+    y = np.asarray(y)
+    if y.ndim == 0:
         raise ValueError(f"y should be a 1d array, got {y!r}.")
     labels = column_or_1d(y, warn=True)
+    if not len(labels):
+        raise ValueError(
+            "Found array with 0 sample(s) while a minimum of 1 is required: y is empty."
+        )
     if labels.dtype.kind == "f":
         to_numbers(labels, "Input y")
     check_classification_targets(labels)
     found = np.unique(labels)
+    if classes is not None and len(classes) != 2:
+        raise ValueError(f"classes: {classes.tolist()} are not two labels; give both.")
     if classes is None:
         classes = found
         if len(classes) > 2:
@@ -59,15 +66,19 @@ def class_weights(class_weight: Any, classes: np.ndarray, code: np.ndarray | Non
 
 
 def draw_negatives(
-    items: np.ndarray, n_known: int, n_draws: int, rng: np.random.Generator
+    items: np.ndarray, met: np.ndarray, n_draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follow each row by ``n_draws`` rows of items drawn uniformly from those known by then.
+    """Follow each row by ``n_draws`` rows of items drawn uniformly from those met by then.
 
-    Returns the places of the rows (n * (1 + n_draws),) that all columns but the item repeat,
-    and the item codes; the first of each group is the row itself.
+    ``met`` are the codes of items with events before. Returns the places of the rows
+    (n * (1 + n_draws),) that all columns but the item repeat, and the item codes; the first of
+    each group is the row itself.
     """
-    known = np.maximum.accumulate(np.maximum(items + 1, n_known))
-    drawn = (rng.random((len(items), n_draws)) * known[:, None]).astype(np.int64)
+    new, first = np.unique(items, return_index=True)
+    first = np.sort(first[~np.isin(new, met)])  # rows that bring an item
+    n_met = len(met) + np.searchsorted(first, np.arange(len(items)), side="right")
+    places = (rng.random((len(items), n_draws)) * n_met[:, None]).astype(np.int64)
+    drawn = np.concatenate([met, items[first]])[places]
     codes = np.column_stack([items, drawn]).ravel()
     return np.repeat(np.arange(len(items)), 1 + n_draws), codes
 

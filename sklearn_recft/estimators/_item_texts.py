@@ -9,47 +9,14 @@ import numpy as np
 from sklearn_recft.modules._bert import TextEncoder, load_encoder
 
 
-class ItemTexts:
-    """Text of each item, as it was when the item was first met, and its encoder.
-
-    Parameters
-    ----------
-    encoder : TextEncoder or None
-        None reads no texts.
-
-    Attributes
-    ----------
-    known : list of str
-        By item code.
-    """
-
-    def __init__(self, encoder: TextEncoder | None) -> None:
-        self.encoder, self.known = encoder, list[str]()
-
-    @property
-    def trains(self) -> bool:
-        """Whether the encoder is trained with the rest."""
-        return self.encoder is not None and self.encoder.keep != "all"
-
-    def add(self, codes: np.ndarray, texts: list[str]) -> list[str]:
-        """Remember the texts of codes that are new, met in this order; return those texts."""
-        first = len(self.known)
-        for row in np.flatnonzero(codes >= first):
-            if codes[row] == len(self.known):
-                self.known.append(texts[row])
-        return self.known[first:]
-
-    def forget(self, n_items: int) -> None:
-        """Forget the items from ``n_items`` on."""
-        del self.known[n_items:]
-
-    def read(self, texts: list[str], n_threads: int) -> np.ndarray | None:
-        """What the net takes for these texts: vectors (n, width), or codes where it trains."""
-        if self.encoder is None:
-            return None
-        if self.trains:
-            return self.encoder.lower(texts, n_threads=n_threads)
-        return self.encoder.encode(texts, n_threads=n_threads)
+def make_encoder(
+    backbone: str, freeze: Any, texts: list[str], *, seed: int, device: str, lora_rank: int
+) -> TextEncoder:
+    """Load the backbone and decide which of its layers train."""
+    encoder = load_encoder(
+        backbone, texts=list(dict.fromkeys(texts)), seed=seed, device=device, lora_rank=lora_rank
+    )
+    return encoder.freeze(freeze)
 
 
 def texts_of(ids: np.ndarray, texts: np.ndarray | None) -> list[str]:
@@ -61,11 +28,18 @@ def texts_of(ids: np.ndarray, texts: np.ndarray | None) -> list[str]:
     ]
 
 
-def make_encoder(
-    backbone: str, freeze: Any, texts: list[str], *, seed: int, device: str, lora_rank: int
-) -> TextEncoder:
-    """Load the backbone and decide which of its layers train."""
-    encoder = load_encoder(
-        backbone, texts=list(dict.fromkeys(texts)), seed=seed, device=device, lora_rank=lora_rank
-    )
-    return encoder.freeze(freeze)
+def new_texts(codes: np.ndarray, texts: list[str], n_known: int) -> list[str]:
+    """Give the text of each item code from ``n_known`` on, as it was when first met."""
+    distinct, first = np.unique(codes, return_index=True)
+    return [texts[row] for row in first[distinct >= n_known].tolist()]
+
+
+def read_texts(
+    encoder: TextEncoder | None, texts: list[str], *, n_threads: int, apart: bool
+) -> np.ndarray | None:
+    """Turn texts into what the net takes: vectors (n, width), or codes where the encoder trains."""
+    if encoder is None:
+        return None
+    if encoder.keep != "all":
+        return encoder.lower(texts, n_threads=n_threads)
+    return encoder.encode(texts, n_threads=n_threads, apart=apart)

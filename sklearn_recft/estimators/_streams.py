@@ -20,8 +20,9 @@ class Streams:
     """Features of rows from what came strictly before them, learned event by event.
 
     Statistics of users and items, an online factorization of the label and, where there is
-    one, another of the outcome. Rows of one time never see each other, in whatever calls they
-    arrive: the state just before the newest time is kept for rows of that time.
+    one, another of the outcome. Rows of one call never see rows of their own or a later time;
+    nor do those of several calls at the newest time, whose state just before it is kept. What
+    arrives late is seen by what arrives later still.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Streams:
         widths = kernels.USER_STATISTICS, kernels.ITEM_STATISTICS
         self.tables = StreamTables(n_factors, 1 + outcome, widths)
         self.newest = -np.inf
-        self._rng = rng
+        self._rngs = rng.spawn(1 + outcome)  # apart, so that it does not matter in how many steps
         # Rows as they were just before the newest time, of the ids met at it.
         self._before: tuple[StreamTables, np.ndarray, np.ndarray] | None = None
 
@@ -65,17 +66,23 @@ class Streams:
         """Give every table that many rows."""
         n_known = len(self.tables.item_statistics)
         self.tables.grow(n_users, n_items)
-        for factorization in self.tables.factorizations:
-            start_items(factorization.arrays(), n_known, self._rng)
+        for factorization, rng in zip(self.tables.factorizations, self._rngs, strict=True):
+            start_items(factorization.arrays(), n_known, rng)
+
+    def met_items(self) -> np.ndarray:
+        """Codes of the items that have events, ascending."""
+        return np.flatnonzero(self.tables.arrays()["items"][:, 0] > 0)
 
     def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
         """Return a function that undoes what is learned of these codes from here on."""
-        restore, state = self.tables.checkpoint(users, items), self._rng.bit_generator.state
+        restore = self.tables.checkpoint(users, items)
+        states = [rng.bit_generator.state for rng in self._rngs]
         newest, before = self.newest, self._before
 
         def undo() -> None:
             restore()
-            self._rng.bit_generator.state = state
+            for rng, state in zip(self._rngs, states, strict=True):
+                rng.bit_generator.state = state
             self.newest, self._before = newest, before
 
         return undo

@@ -56,7 +56,7 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             if threads is None:
-                del os.environ["TOKENIZERS_PARALLELISM"]
+                os.environ.pop("TOKENIZERS_PARALLELISM", None)
             else:
                 os.environ["TOKENIZERS_PARALLELISM"] = threads
             logging.set_verbosity(levels[0])

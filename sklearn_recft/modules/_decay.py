@@ -55,7 +55,8 @@ class DecayAttention(nn.Module):
         self.width, self.n_heads, self.decay = width, n_heads, decay
         if half_lives is None:
             first, last = map(math.log, FIRST_HALF_LIVES)
-            half_lives = torch.linspace(first, last, n_heads).exp().tolist()
+            spread = torch.linspace(first, last, n_heads + 2 * (n_heads == 1))  # one: the middle
+            half_lives = spread[n_heads == 1 :][:n_heads].exp().tolist()
         # Keys and queries in one map, and values taken up by the head that reads them: past
         # vectors are gathered once and multiplied twice.
         self.query = nn.Parameter(torch.randn(n_heads, width, width) / width)
@@ -372,33 +373,28 @@ class LogWindows:
     ----------
     items : ndarray of shape (n,), int64
         Codes; ``feedback`` (n,) float32 and ``times`` (n,) float64, seconds, beside them.
-    table : Tensor of shape (m, width), default=None
-        Vectors of the items, if they are at hand.
+    longest : int, default=None
+        Length of every past; None pads to the longest of each batch.
     """
 
     def __init__(
-        self,
-        items: np.ndarray,
-        feedback: np.ndarray,
-        times: np.ndarray,
-        table: Tensor | None = None,
+        self, items: np.ndarray, feedback: np.ndarray, times: np.ndarray, longest: int | None = None
     ) -> None:
         self.items, self.feedback = torch.from_numpy(items), torch.from_numpy(feedback)
-        self.times, self.table = torch.from_numpy(times), table
+        self.times, self.longest = torch.from_numpy(times), longest
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turn columns ``start``, ``stop`` (places in the log) and ``time`` into the past.
 
-        The past is padded to the longest of the batch, newest first.
+        The past is padded behind, newest first.
         """
         start, stop, now = (batch.pop(name) for name in ("start", "stop", "time"))
-        longest = max(int((stop - start).max()), 1)
+        longest = self.longest or max(int((stop - start).max()), 1)
         place = stop[:, None] - 1 - torch.arange(longest)
         pad = place < start[:, None]
         place = place.masked_fill_(pad, 0)
         age = ((now[:, None] - self.times[place]) / 86_400).float()
-        batch |= {
-            "past": self.items[place].masked_fill(pad, -1),
+        return {
+            **batch, "past": self.items[place].masked_fill(pad, -1),
             "feedback": self.feedback[place].masked_fill(pad, 0), "age": age.masked_fill(pad, 0),
         }  # fmt: skip
-        return batch if self.table is None else {**batch, "table": self.table}

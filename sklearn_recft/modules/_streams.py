@@ -78,7 +78,7 @@ class StreamTables(nn.Module):
         return part
 
     def patch(self, other: StreamTables, users: np.ndarray, items: np.ndarray) -> None:
-        """Write the rows of ``other`` to ``users`` and ``items``, and its totals: -1 goes nowhere."""
+        """Write rows of ``other`` to ``users`` and ``items`` (-1: nowhere), and its totals."""
         for name, codes in zip(_SIDES, (users, items), strict=True):
             _write(getattr(self, name), getattr(other, name), codes)
         self.totals.copy_(other.totals)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ class VectorCache:
         self.max_bytes = max_bytes
         self.n_bytes = 0
         self._vectors: dict[tuple[str, str], np.ndarray] = {}  # oldest first
-        self._lock = Lock()
+        # Reentrant: an interrupt that strikes as it is let go must not lock its own thread out.
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -76,6 +77,9 @@ class RaggedRows:
 
     def __len__(self) -> int:
         return len(self._stops) - 1
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"_values": self._values[: self._stops[-1]].copy(), "_stops": self._stops}
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sklearn_recft.modules._layers import torch_threads
 from sklearn_recft.training._batches import Batches, Columns, Gather, LastRows, tensor_of
 from sklearn_recft.training._policy import FineTuning, take_policy
-from sklearn_recft.training._tuned import TunedNet
+from sklearn_recft.training._tuned import _TunedNet
 
 
 def make_net(
@@ -74,7 +74,7 @@ def make_net(
         # Whatever is better is best: what is gone back to must have the lowest loss.
         stop = EarlyStopping(patience=policy.patience, threshold=0.0, load_best=True)
         given["callbacks"] = [*(given.get("callbacks") or []), ("early_stopping", stop)]
-    return TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
+    return _TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
 
 
 def fit_net(
@@ -106,7 +106,7 @@ def fit_net(
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     net.iterator_train__n_negatives = net.iterator_valid__n_negatives = n_negatives
     grow_optimizer(net)
-    planned = net.one_call(epochs, update=update) if isinstance(net, TunedNet) else nullcontext()
+    planned = net.one_call(epochs, update=update) if isinstance(net, _TunedNet) else nullcontext()
     with torch_threads(n_threads), _seeded(net, seed), _gathering(net, gather), planned:
         # skorch's own partial_fit would swallow a KeyboardInterrupt.
         dataset = Dataset(columns, target)

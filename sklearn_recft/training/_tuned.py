@@ -30,7 +30,7 @@ class _Call:
     perturbed: list[nn.Parameter] = field(default_factory=list)
 
 
-class TunedNet(NeuralNet):
+class _TunedNet(NeuralNet):
     """A skorch net whose training follows a `FineTuning` policy.
 
     Optimizers that want a closure (LBFGS) do not fit in: a step may span several batches.
@@ -67,7 +67,7 @@ class TunedNet(NeuralNet):
 
     # ------------------------------------------------------------------ skorch's own, widened
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> TunedNet:
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TunedNet:
         """Begin the optimizer, and note each group's full learning rate."""
         super().initialize_optimizer(*args, **kwargs)
         for group in self.optimizer_.param_groups:
