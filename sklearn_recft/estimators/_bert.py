@@ -14,20 +14,13 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, TileScorer, n_threads
-from sklearn_recft.estimators._decay_learning import (
-    ROWS_AT_ONCE,
-    encoder_of,
-    learn_all,
-    own_params,
-    score,
-    update,
-)
+from sklearn_recft.base import RecommenderMixin, TileScorer
+from sklearn_recft.estimators._decay_learning import learn_all, own_params, update
 from sklearn_recft.estimators._decay_rows import class_weights, encode_labels, past_of
-from sklearn_recft.estimators._item_texts import texts_of
+from sklearn_recft.estimators._decay_scoring import logits_of, tile_scorer, times_of
 from sklearn_recft.estimators._streams import Streams
 from sklearn_recft.history import EventHistory, Reservoir
-from sklearn_recft.interactions import Interactions, check_events, check_items, context_of_queries
+from sklearn_recft.interactions import Interactions, check_events, check_items
 from sklearn_recft.modules._decay import DecayNet
 
 
@@ -287,26 +280,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         events = check_events(self, X, reset=False, outcome=self.outcome)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        strangers = np.flatnonzero(items < 0)
-        extra = None
-        if len(strangers):
-            extra, place = self._unknown_texts(events.take(strangers))
-        table = self.module_.catalogue(self._catalogue, extra)
-        times, out = self._times(events, learn=False), np.empty(len(events))
-        for start in range(0, len(events), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            columns = past_of(users[rows], times[rows], self._history)
-            columns["features"] = self._features(
-                users[rows], items[rows], times[rows], events.context[rows]
-            )
-            codes = items[rows].copy()
-            if len(strangers):
-                inside = (strangers >= start) & (strangers < start + ROWS_AT_ONCE)
-                codes[strangers[inside] - start] = self.n_items_ + place[inside]
-            columns["item"] = codes
-            out[rows] = score(self, columns, lambda batch: {**batch, "table": table})
-        return out
+        return logits_of(self, events)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability (n, 2) of each class for each row; parameters as `decision_function`."""
@@ -338,7 +312,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
         if (items < 0).any():
             raise ValueError(f"X: {int((items < 0).sum())} rows have an unknown item.")
-        past = past_of(users, self._times(events, learn=False), self._history)
+        past = past_of(users, times_of(self, events), self._history)
         longest = max(int((past["past"] >= 0).sum(1).max()), 1)
         past = {name: column[:, :longest] for name, column in past.items()}
         names = np.full(past["past"].shape, None, object)
@@ -418,55 +392,13 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         listed = None if items is None else check_items(items)
         return update(self, events, listed, learn=learn, predict=predict)
 
-    def _features(
-        self, users: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray
-    ) -> np.ndarray:
-        described = self._streams.describe(users, items, times)
-        return np.concatenate([described, context.astype(np.float32)], 1)
-
-    def _times(self, events: Interactions, *, learn: bool) -> np.ndarray:
-        """Seconds of each row; without timestamps, after all that is known, in their order."""
-        if self._timed and events.timestamps is not None:
-            return events.timestamps
-        newest = self._streams.newest if np.isfinite(self._streams.newest) else 0.0
-        steps = np.arange(len(events)) if learn and not self._timed else np.zeros(len(events))
-        return max(newest + 1.0, np.nextafter(newest, np.inf)) + steps
-
-    def _unknown_texts(self, events: Interactions) -> tuple[np.ndarray, np.ndarray]:
-        """Text vectors (n, t) of items without a code, and which of them each row has."""
-        texts = texts_of(np.asarray(events.item_ids), events.text)
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        place = np.array([distinct[text] for text in texts])
-        encoder = encoder_of(self)
-        if encoder is None:
-            return np.zeros((len(distinct), 0), np.float32), place
-        threads = n_threads(self.n_jobs)
-        return encoder.encode(list(distinct), n_threads=threads, apart=True), place
-
     def _link(self, scores: np.ndarray) -> np.ndarray:
         return expit(scores)
 
     def _tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        times, table = self._times(queries, learn=False), self._catalogue
-        past = past_of(users, times, self._history)
-        context = context_of_queries(queries, self._context_names)
-        if context is None:  # the average one
-            mean = self.module_.feature_mean.numpy(force=True)[self._streams.n_features :]
-            context = np.tile(mean, (len(users), 1))
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            items, n = columns[c0:c1], c1 - c0
-            for row in range(r0, r1):
-                features = self._features(
-                    np.full(n, users[row]), items, np.full(n, times[row]),
-                    np.tile(context[row], (n, 1)),
-                )  # fmt: skip
-                its = {name: column[row] for name, column in past.items()}
-                out[row - r0] = self.module_.score_items(table, items, features, its)
-
-        return score
+        return tile_scorer(self, users, columns, queries)
 
     def _seed(self) -> int:
         return int(self._rng.integers(np.iinfo(np.int32).max))

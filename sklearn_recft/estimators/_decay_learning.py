@@ -11,6 +11,7 @@ import numpy as np
 from sklearn_recft import training
 from sklearn_recft.base import n_threads
 from sklearn_recft.estimators._decay_rows import Columns, draw_negatives, explicit, windows_of
+from sklearn_recft.estimators._decay_scoring import ROWS_AT_ONCE, score, times_of
 from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.modules._bert import TextEncoder
@@ -25,8 +26,6 @@ _LEARNING_RATE = 2e-3
 _POLICY = training.FineTuning(
     rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
 )
-ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
-_SCORED_AT_ONCE = 256
 
 
 def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> np.ndarray:
     """
     threads = n_threads(model.n_jobs)
     users, items = model._remember(events)
-    times = model._times(events, learn=True)
+    times = times_of(model, events, learn=True)
     rows = _rows(model, events, users, items, times)
     texts, codes = _texts_of(model, events, items, listed)
     model._streams.grow(model.n_users_, model.n_items_)
@@ -96,7 +95,7 @@ def update(
         undo.callback(setattr, rng, "state", rng.state)
         users, items = model._remember(events)
         undo.callback(model._history.restore, model._history.mark(users))
-        times = model._times(events, learn=True)
+        times = times_of(model, events, learn=True)
         rows = _rows(model, events, users, items, times)
         texts, codes = _texts_of(model, events, items, listed)
         undo.callback(model._streams.checkpoint(rows["user"], rows["item"]))
@@ -121,23 +120,6 @@ def update(
         model._history.append(*new.values(), model.n_users_)
         undo.pop_all()
     return said
-
-
-def score(model: Any, columns: Columns, gather: training.Gather) -> np.ndarray:
-    """Logits (n,), float64, each of them the same to the last bit whatever rows come behind.
-
-    Of matrix products that holds for one shape: the last batch is filled up.
-    """
-    n = len(columns["item"])
-    missing = -n % _SCORED_AT_ONCE
-    filled = {
-        name: np.concatenate([c, np.repeat(c[-1:], missing, 0)]) for name, c in columns.items()
-    }
-    said = training.predict_net(
-        model.net_, filled, batch_size=_SCORED_AT_ONCE, n_threads=n_threads(model.n_jobs),
-        gather=gather,
-    )  # fmt: skip
-    return said[:n].astype(np.float64)
 
 
 def _rehearse(
@@ -209,11 +191,6 @@ def _make_net(model: Any, module: DecayNet, n_rows: int) -> None:
         max_epochs=model.max_epochs, verbose=model.verbose, net_params=given,
         policy=replace(_POLICY, rates=rates),
     )  # fmt: skip
-
-
-def encoder_of(model: Any) -> TextEncoder | None:
-    """Find the encoder of texts, trained with the net or frozen; None reads no texts."""
-    return model._frozen_encoder if model.module_.encoder is None else model.module_.encoder
 
 
 def _add_items(model: Any, module: DecayNet, codes: np.ndarray, texts: list[str]) -> None:
