@@ -72,7 +72,7 @@ class DecayAttention(nn.Module):
     @property
     def n_outputs(self) -> int:
         """Length of what `forward` says of a row."""
-        return self.n_heads * (2 * self.width + 4)
+        return self.n_heads * (2 * self.width + 5) + 1
 
     def half_lives(self) -> np.ndarray:
         """Days in which each head's weight of an event halves, (n_heads,); inf without decay."""
@@ -84,6 +84,13 @@ class DecayAttention(nn.Module):
         with np.errstate(over="ignore"):  # a head that hardly fades: inf
             return np.exp2(1 / rate) - 1
 
+    def fading(self, age: Tensor) -> Tensor:
+        """Say what each head takes off its logits at ages in days (..., L): (..., H, L)."""
+        if self.decay == "none":
+            return age.new_zeros(*age.shape[:-1], self.n_heads, age.shape[-1])
+        faded = age.log1p() if self.decay == "log" else age
+        return self.log_rate.exp()[:, None] * faded[..., None, :]
+
     def weights(
         self, asks: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
     ) -> Tensor:
@@ -91,10 +98,7 @@ class DecayAttention(nn.Module):
         logit = asks @ past.transpose(-1, -2)
         logit = logit + self.feedback[:, None] * feedback[..., None, :]
         logit = logit + self.same[:, None] * same[..., None, :]
-        if self.decay != "none":
-            faded = age.log1p() if self.decay == "log" else age
-            logit = logit - self.log_rate.exp()[:, None] * faded[..., None, :]
-        logit = logit.masked_fill(pad[..., None, :], -torch.inf)
+        logit = (logit - self.fading(age)).masked_fill(pad[..., None, :], -torch.inf)
         null = self.null[None, :, None].expand(len(logit), -1, 1)
         return torch.cat([logit, null], 2).softmax(2)[..., :-1]
 
@@ -119,9 +123,20 @@ class DecayAttention(nn.Module):
         liked = weight * feedback[..., None, :]
         pooled = torch.cat([weight, liked], 1) @ past  # (B, 2H, d)
         agree = pooled * item[:, None]
-        again = (weight * same[:, None]).sum(2)
         mean = agree[:, self.n_heads :].sum(2)
-        return torch.cat([agree.flatten(1), liked.sum(2), weight.sum(2), mean, again], 1)
+        said = [agree.flatten(1), liked.sum(2), weight.sum(2), mean]
+        return torch.cat([*said, self.repeats(weight, age, same)], 1)
+
+    def repeats(self, weight: Tensor, age: Tensor, same: Tensor) -> Tensor:
+        """Say how much of the past is the item itself, (B, 2 n_heads + 1).
+
+        By the heads' attention, by how often it came, each time faded, and by how often.
+        """
+        if not same.any():
+            return weight.new_zeros(len(weight), 2 * self.n_heads + 1)
+        again = (weight * same[:, None]).sum(2)
+        faded = ((-self.fading(age)).exp() * same[:, None]).sum(2)
+        return torch.cat([again, faded.log1p(), same.sum(1, keepdim=True).log1p()], 1)
 
 
 class DecayNet(nn.Module):
@@ -306,8 +321,8 @@ class DecayNet(nn.Module):
         table : Tensor of shape (n, width), default=None
             Vectors by code; None computes those that are needed.
         """
-        pad, past = past < 0, past.clamp(min=0)
         same = (past == item[:, None]).to(features.dtype)
+        pad, past = past < 0, past.clamp(min=0)
         if table is not None:
             rows, own_rows = past, item
         elif self.encoder is None and self.n_items <= _FEW_ITEMS:

@@ -15,7 +15,7 @@ from sklearn_recft.modules._decay import DecayAttention, LogWindows, make_decay_
 
 N_ITEMS, N_FEATURES, WIDTH, TEXT_WIDTH, N_HEADS, LENGTH = 9, 5, 4, 6, 3, 6
 ABOUT_ITEM = [1, 3]
-OPTIONS = {"width": WIDTH, "n_hidden": 7, "n_heads": N_HEADS, "about_item": ABOUT_ITEM}
+OPTIONS = {"width": WIDTH, "n_hidden": 24, "n_heads": N_HEADS, "about_item": ABOUT_ITEM}
 TEXTS = ["green tea", "black tea", "coffee", "tea", "cocoa", "water", "green tea", "milk", "juice"]
 
 decays = pytest.mark.parametrize("decay", ["exponential", "log", "none"])
@@ -104,8 +104,8 @@ def attend_by_hand(a, decay, own, past):
     return found, nulls
 
 
-def read_by_hand(attention, own, past):
-    """What the heads make of the past: products with the item, then sums, then means."""
+def read_by_hand(a, decay, attention, own, past):
+    """What the heads make of the past: products with the item, sums, means, and repeats."""
     agree, liked_agree, liked, weight, again = [], [], [], [], []
     for head in attention:
         pairs = list(zip(head, past, strict=True))
@@ -117,7 +117,14 @@ def read_by_hand(attention, own, past):
         weight.append(sum(w for w, _ in pairs))
         again.append(sum(w * same for w, (*_, same) in pairs))
     mean = [each.sum() for each in liked_agree]
-    return np.concatenate([*agree, *liked_agree, liked, weight, mean, again])
+    met = [age for *_, age, same in past if same]
+    often = []
+    for h in range(N_HEADS):
+        rate = math.exp(a["log_rate"][h])
+        left = {"exponential": lambda t: -rate * t, "log": lambda t: -rate * math.log(1 + t)}
+        often.append(math.log1p(sum(math.exp(left.get(decay, lambda t: 0.0)(t)) for t in met)))
+    often.append(math.log1p(len(met)))
+    return np.concatenate([*agree, *liked_agree, liked, weight, mean, again, often])
 
 
 def past_by_hand(state, rows, row):
@@ -133,7 +140,8 @@ def logit_by_hand(net, decay, rows, row, *, cold=False):
     state, attention = plain(net)
     own = vector_by_hand(state, rows["item"][row], hidden=cold)
     past = past_by_hand(state, rows, row)
-    read = read_by_hand(attend_by_hand(attention, decay, own, past)[0], own, past)
+    weights, _ = attend_by_hand(attention, decay, own, past)
+    read = read_by_hand(attention, decay, weights, own, past)
     features = rows["features"][row].astype(float)
     if cold:
         features[ABOUT_ITEM] = 0
