@@ -121,8 +121,9 @@ def read_by_hand(a, decay, attention, own, past):
     often = []
     for h in range(N_HEADS):
         rate = math.exp(a["log_rate"][h])
-        left = {"exponential": lambda t: -rate * t, "log": lambda t: -rate * math.log(1 + t)}
-        often.append(math.log1p(sum(math.exp(left.get(decay, lambda t: 0.0)(t)) for t in met)))
+        times = {"exponential": met, "log": [math.log(1 + t) for t in met], "none": []}
+        faded = times[decay] or [0.0] * len(met)
+        often.append(math.log1p(sum(math.exp(-rate * t) for t in faded)))
     often.append(math.log1p(len(met)))
     return np.concatenate([*agree, *liked_agree, liked, weight, mean, again, often])
 
