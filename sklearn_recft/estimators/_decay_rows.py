@@ -51,9 +51,10 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
     code = np.searchsorted(classes, labels).clip(max=1)
     strange = classes[code] != labels
     if strange.any():
+        first, second = classes.tolist()
         raise ValueError(
-            f"y: {int(strange.sum())} of {len(labels)} labels are neither {classes[0]!r} nor "
-            f"{classes[1]!r}, the first is {labels[strange][0]!r}."
+            f"y: {int(strange.sum())} of {len(labels)} labels are neither {first!r} nor "
+            f"{second!r}, the first is {labels[strange].tolist()[0]!r}."
         )
     return classes, code.astype(np.float64)
 

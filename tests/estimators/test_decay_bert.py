@@ -1,0 +1,341 @@
+"""DecayBertRecommender as its users meet it: what it reads, what may speak, and what it refuses."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_predict
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_recft import DecayBertRecommender
+from sklearn_recft.datasets import make_interactions
+from sklearn_recft.model_selection import prequential_score
+from sklearn_recft.modules._bert import TextEncoder
+from tests.modules.test_bert import write_bert
+
+DAY = 86_400
+WORDS = [
+    *("red", "green", "blue", "tea", "coffee", "milk"),
+    *("rye", "oat", "sweet", "bitter", "cold", "warm"),
+]
+    "red",
+    "green",
+    "blue",
+    "tea",
+    "coffee",
+    "milk",
+    "rye",
+    "oat",
+    "sweet",
+    "bitter",
+    "cold",
+    "warm",
+]
+
+
+def make_log(n=400, n_users=30, n_items=40, seed=0):
+    """Users who like half of the words, and items of three words each."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, len(WORDS), (n_items, 3))
+    tastes = rng.normal(size=(n_users, len(WORDS)))
+    users, items = rng.integers(0, n_users, n), rng.integers(0, n_items, n)
+    liking = tastes[users[:, None], words[items]].sum(1)
+    frame = pd.DataFrame({
+        "user_id": users, "item_id": items,
+        "timestamp": 1_600_000_000 + np.sort(rng.integers(0, 90 * DAY, n)),
+        "text": [" ".join(WORDS[w] for w in words[item]) for item in items],
+        "stars": 3 + liking + rng.normal(0, 0.5, n),
+    })  # fmt: skip
+    return frame, (liking > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(write_bert(tmp_path_factory.mktemp("bert"), seed=1))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = make_log()
+    return DecayBertRecommender("scratch", outcome="stars", random_state=0).fit(X[:300], y[:300])
+
+
+# ---------------------------------------------------------------------------- who may speak
+
+
+def test_only_what_is_strictly_earlier_speaks_for_a_row(fitted):
+    """Whatever becomes of events at or after its time, a row's answer is the same to the bit."""
+    X, y = make_log()
+    X = X.assign(timestamp=X.timestamp // DAY * DAY)  # ties by the dozen
+    model, rng = copy.deepcopy(fitted), np.random.default_rng(0)
+    news, labels = X[300:].reset_index(drop=True), y[300:]
+    said = copy.deepcopy(model).partial_fit_predict(news, labels)
+    for row in (5, 40, 80):
+        later = news.timestamp >= news.timestamp[row]
+        other, others = news.copy(), np.where(later, 1 - labels, labels)
+        other.loc[later, "stars"] = rng.normal(3, 2, later.sum())
+        swapped = later & (np.arange(len(news)) != row)
+        other.loc[swapped, "item_id"] = rng.integers(0, 60, swapped.sum())
+        other.loc[swapped, "text"] = "another thing"
+        other.loc[swapped, "user_id"] = rng.integers(0, 40, swapped.sum())
+        for verb in ("partial_fit_predict", "observe_predict"):
+            as_it_was = getattr(copy.deepcopy(model), verb)(news, labels)[row]
+            assert getattr(copy.deepcopy(model), verb)(other, others)[row] == as_it_was
+        assert said[row] == copy.deepcopy(model).partial_fit_predict(other, others)[row]
+    earlier = news.assign(stars=np.where(np.arange(len(news)) < 40, 9.0, news.stars))
+    assert (copy.deepcopy(model).partial_fit_predict(earlier, labels)[41:] != said[41:]).any()
+
+
+def test_a_row_is_predicted_as_in_a_replay_of_single_moments(fitted):
+    X, y = make_log()
+    for verb, learn in (("partial_fit_predict", "partial_fit"), ("observe_predict", "observe")):
+        at_once = getattr(copy.deepcopy(fitted), verb)(X[300:], y[300:])
+        model, one_by_one = copy.deepcopy(fitted), []
+        for row in range(300, 400):
+            one_by_one.append(model.predict_proba(X[row : row + 1])[0, 1])
+            getattr(model, learn)(X[row : row + 1], y[row : row + 1])
+        assert_allclose(at_once, one_by_one, rtol=1e-5)
+
+
+def test_ties_with_the_newest_event_do_not_see_it(fitted):
+    X, _ = make_log()
+    model, row = copy.deepcopy(fitted), X[300:301]
+    before = model.predict_proba(row)
+    model.partial_fit(row.assign(stars=5.0), [1])
+    assert_array_equal(model.predict_proba(row), before)
+    later = row.assign(timestamp=row.timestamp + 1)
+    assert (model.predict_proba(later) != before).any()
+
+
+def test_a_row_never_reads_its_own_outcome(fitted):
+    X, _ = make_log()
+    rows = X[300:]
+    said = fitted.predict_proba(rows)
+    assert_array_equal(fitted.predict_proba(rows.assign(stars=-7.0)), said)
+    assert_array_equal(fitted.predict_proba(rows.drop(columns="stars")), said)
+
+
+def test_prequential_loop_follows_rows():
+    X, y = make_log()
+    model = DecayBertRecommender(None, random_state=0)
+    table = X[["user_id", "item_id", "timestamp"]]
+    result = prequential_score(model, table, y, warm_up=300, chunk_size=1, scoring="auc")
+    expected = model.fit(table[:300], y[:300]).partial_fit_predict(table[300:], y[300:])
+    assert result.metrics["auc"] == pytest.approx(roc_auc_score(y[300:], expected))
+
+
+# ------------------------------------------------------------------------------- the verbs
+
+
+def test_observing_moves_no_weight(fitted):
+    X, y = make_log()
+    model = copy.deepcopy(fitted)
+    weights = [p.clone() for p in model.module_.parameters()]
+    factors = [f.arrays()["item_factors"].copy() for f in model._streams.tables.factorizations]
+    model.observe(X[300:], y[300:])
+    for before, after in zip(weights, model.module_.parameters(), strict=True):
+        assert_array_equal(before.detach().numpy(), after.detach().numpy())
+    for before, f in zip(factors, model._streams.tables.factorizations, strict=True):
+        assert_array_equal(before, f.arrays()["item_factors"][: len(before)])
+    queries = X[:1].assign(timestamp=X.timestamp.max() + DAY)
+    assert (model.predict_proba(queries) != fitted.predict_proba(queries)).any()
+
+
+def test_the_net_moves_where_it_is_told_to():
+    X, y = make_log()
+    still = DecayBertRecommender("scratch", random_state=0).fit(X[:300], y[:300])
+    moving = DecayBertRecommender("scratch", random_state=0, net_params={"update_rate": 0.2})
+    moving.fit(X[:300], y[:300])
+    for model, moves in ((still, False), (moving, True)):
+        before = model.module_.hidden.weight.detach().numpy().copy()
+        model.partial_fit(X[300:], y[300:])
+        assert (model.module_.hidden.weight.detach().numpy() != before).any() == moves
+    assert len(moving._reservoir) > 300
+
+
+def test_tastes_in_words_reach_items_that_nobody_met():
+    X, y = make_log(6000, n_users=60, n_items=200)
+    hidden = X.item_id % 10 == 0
+    listed = X[hidden].drop_duplicates("item_id")[["item_id", "text"]]
+    model = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
+    model.fit(X[~hidden], y[~hidden], items=listed)
+    asked = X[hidden].assign(timestamp=X.timestamp.max() + DAY)
+    assert roc_auc_score(y[hidden], model.predict_proba(asked)[:, 1]) > 0.6
+    items, _ = model.recommend([0, 1, 99], n_recommendations=5, candidates=listed.item_id)
+    assert np.isin(items, listed.item_id).all()
+    # Not listed, but told in the row: the same words have the same answer.
+    unknown = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
+    unknown.fit(X[~hidden], y[~hidden], items=listed)
+    named = asked.assign(item_id=-1 - asked.item_id)
+    assert_allclose(unknown.predict_proba(named), model.predict_proba(asked), atol=1e-5)
+
+
+def test_positives_alone_rank_what_is_bought():
+    X, _ = make_interactions(50, 60, 4000, random_state=0, return_X_y=True)
+    model = DecayBertRecommender(None, random_state=0).fit(X)
+    assert_array_equal(model.classes_, [0, 1])
+    seen, often = np.unique(X[:, 1], return_counts=True)
+    items, _ = model.recommend([12345], n_recommendations=10)
+    popular = seen[np.argsort(-often)][:20]
+    assert np.isin(items, popular).mean() >= 0.8
+    with pytest.raises(ValueError, match="y was not given to fit"):
+        model.partial_fit(X, np.ones(len(X)))
+
+
+def test_attention_tells_what_speaks(fitted):
+    X, _ = make_log()
+    rows = X[300:310]
+    past = fitted.attend(rows)
+    assert past.attention.shape == (10, 4, past.item_ids.shape[1])
+    assert (past.attention >= 0).all()
+    assert (past.attention.sum(2) <= 1 + 1e-5).all()
+    for row in range(10):
+        its = X[:300][X[:300].user_id == rows.user_id.iloc[row]]
+        there = [item for item in past.item_ids[row] if item is not None]
+        assert sorted(there) == sorted(its.item_id.tolist()[-50:])
+        assert (np.diff(past.age[row, : len(there)]) >= 0).all()
+    with pytest.raises(ValueError, match="1 rows have an unknown item"):
+        fitted.attend(rows[:1].assign(item_id=999))
+
+
+def test_half_lives_are_found():
+    log = make_interactions(
+        100, 100, 60_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
+    )
+    model = DecayBertRecommender(
+        None, n_heads=1, max_epochs=3, random_state=0, net_params={"half_lives": [20.0]}
+    )
+    model.fit(log.data, log.target)
+    assert 0.7 < model.half_lives_[0] < 6
+    fixed = {"half_lives": [20.0], "rates": {"decay": 0.0}}
+    model.set_params(net_params=fixed, max_epochs=1).fit(log.data[:5000], log.target[:5000])
+    assert_allclose(model.half_lives_, 20.0, rtol=1e-5)
+    model.set_params(decay="none", net_params=None).fit(log.data[:500], log.target[:500])
+    assert_array_equal(model.half_lives_, [np.inf])
+
+
+# ------------------------------------------------------------------------ in others' hands
+
+
+def test_grid_search_reads_each_text_once(folder):
+    X, y = make_log()
+    steps = [("as it is", FunctionTransformer()), ("model", DecayBertRecommender(folder))]
+    search = GridSearchCV(
+        Pipeline(steps),
+        {"model__decay": ["exponential", "none"], "model__n_heads": [1, 2]},
+        cv=TimeSeriesSplit(3), scoring="roc_auc", error_score="raise",
+    )  # fmt: skip
+    before = TextEncoder.n_encoded_by_all
+    search.fit(X.drop(columns="stars"), y)
+    assert TextEncoder.n_encoded_by_all - before <= X.text.nunique()
+    assert search.best_score_ > 0.5
+
+
+def test_cross_validation_in_processes(folder):
+    X, y = make_log(200)
+    X = X.drop(columns="stars")
+    model = DecayBertRecommender(folder, freeze=2, max_epochs=1, random_state=0)
+    said = [
+        cross_val_predict(model, X, y, cv=2, method="predict_proba", n_jobs=n) for n in (None, 2)
+    ]
+    assert_array_equal(*said)
+
+
+def test_a_saved_model_with_a_folder_goes_on(folder):
+    X, y = make_log()
+    for freeze in ("all", 2):
+        model = DecayBertRecommender(folder, freeze=freeze, max_epochs=1, outcome="stars")
+        model.set_params(random_state=0).fit(X[:300], y[:300])
+        other = pickle.loads(pickle.dumps(model))
+        new = X[300:].assign(item_id=X.item_id[300:] + 1000, text="quite another thing")
+        assert_array_equal(
+            other.partial_fit_predict(new, y[300:]), model.partial_fit_predict(new, y[300:])
+        )
+
+
+def test_policies_can_be_asked_for():
+    X, y = make_log()
+    given = {
+        "lr": 1e-3, "weight_decay": 0.1, "warmup": 0.2, "accumulate": 2, "adversarial": 0.1,
+        "perturbed": "text*", "patience": 1, "width": 8, "n_hidden": 8, "cold_dropout": 0.0,
+        "n_factors": 4, "id_embedding": True,
+    }  # fmt: skip
+    model = DecayBertRecommender("scratch", max_epochs=5, random_state=0, net_params=given)
+    model.fit(X, y)
+    assert model.module_.hidden.out_features == 8
+    assert len(model.net_.history_) <= 5
+    with pytest.raises(ValueError, match=r"unknown \['n_layers'\]"):
+        DecayBertRecommender("scratch", net_params={"n_layers": 3}).fit(X, y)
+
+
+# ------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "  ", "word " * 2000, "红茶 很 好喝", "شاي أخضر", "🍵", "a\x00b"]
+)
+def test_any_text_is_read(text):
+    X, y = make_log(120)
+    X.loc[X.item_id % 5 == 0, "text"] = text
+    model = DecayBertRecommender("scratch", max_epochs=1, random_state=0).fit(X[:100], y[:100])
+    assert np.isfinite(model.partial_fit_predict(X[100:], y[100:])).all()
+
+
+def test_an_event_without_a_past_is_answered(fitted):
+    stranger = pd.DataFrame({"user_id": [999, 0], "item_id": [0, 999], "timestamp": [0, 0]})
+    assert np.isfinite(fitted.predict_proba(stranger)).all()
+    _, scores = fitted.recommend([999], n_recommendations=5)
+    assert np.isfinite(scores).all()
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": np.ones(100)}, "one class only"),
+        ({"y": np.arange(100) % 3}, "Only binary classification"),
+        ({"backbone": "no/such-model-anywhere"}, "scratch"),
+        ({"outcome": "seconds"}, "'seconds' is no column of X"),
+        ({"freeze": 99}, "from 0 to 2"),
+        ({"items": [["a"]]}, "item_id"),
+        ({"net_params": {"half_lives": [1.0]}}, "half_lives"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_learned_is_named(change, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    X, y = make_log(100)
+    given = dict(change)
+    labels, items = given.pop("y", y), given.pop("items", None)
+    model = DecayBertRecommender(**{"backbone": "scratch", **given})
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, labels, items=items)
+    assert not hasattr(model, "net_")
+
+
+def test_labels_of_later_calls_are_those_of_fit(fitted):
+    X, y = make_log()
+    model = copy.deepcopy(fitted)
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        model.partial_fit(X[300:], y[300:] + 1)
+    with pytest.raises(ValueError, match="not two labels"):
+        DecayBertRecommender(None).partial_fit(X[["user_id", "item_id"]], y, classes=[0])
+    one_sided = DecayBertRecommender(None, random_state=0)
+    table = X[["user_id", "item_id", "timestamp"]]
+    one_sided.partial_fit(table[:50], ["yes"] * 50, classes=["no", "yes"])
+    assert one_sided.predict(table[:2]).tolist() == ["yes", "yes"]
+
+
+def test_class_weights_lean_the_answers():
+    X, y = make_log()
+    table = X[["user_id", "item_id", "timestamp"]]
+    shares = []
+    for weight in ({0: 10.0, 1: 1.0}, None, "balanced", {0: 1.0, 1: 10.0}):
+        model = DecayBertRecommender(None, class_weight=weight, random_state=0).fit(table, y)
+        shares.append(model.predict(table).mean())
+    assert shares[0] < shares[1] < shares[3]
+    assert shares[0] < shares[2] < shares[3]
