@@ -23,19 +23,6 @@ WORDS = [
     *("red", "green", "blue", "tea", "coffee", "milk"),
     *("rye", "oat", "sweet", "bitter", "cold", "warm"),
 ]
-    "red",
-    "green",
-    "blue",
-    "tea",
-    "coffee",
-    "milk",
-    "rye",
-    "oat",
-    "sweet",
-    "bitter",
-    "cold",
-    "warm",
-]
 
 
 def make_log(n=400, n_users=30, n_items=40, seed=0):
