@@ -26,6 +26,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ K = 10
 N_VALIDATION, N_TEST = 4, 6
 DEPTHS = (10, 100)  # how far down the list a new item is looked for
 SEEDS = (0, 1, 2)
-REPORTED = ("ndcg", "recall", "ndcg_new_to_user", "recall_new_to_user")
+CHOOSING = ("ndcg", "ndcg_new_to_user")  # by what; the other where no pair comes twice
 
 
 class OwnPurchases:
@@ -268,8 +269,10 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
-def report_peers(weeks: Weeks, by: str) -> Iterator[dict[str, Any]]:
+def report_peers(weeks: Weeks, by: str, names: list[str]) -> Iterator[dict[str, Any]]:
     for name, settings in peers().items():
+        if name not in names:
+            continue
         tried = [(measure(model, weeks), params) for params, model in settings]
         best, params = max(tried, key=lambda one: one[0]["validation"][by])
         yield {"model": name, "params": params, "n_tried": len(tried), **best}
@@ -294,17 +297,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backbone", help="folder of a BERT; without it no text is read")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--decay", nargs="*", choices=OURS, default=list(OURS))
-    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--peers", nargs="*", choices=peers(), default=list(peers()))
     parser.add_argument("--days", type=int, help="learn so many days before the first week asked")
     parser.add_argument("--users", type=int, help="ask at most so many customers a week")
     parser.add_argument("--params", type=json.loads, default={}, help="of ours, as JSON")
     options = parser.parse_args(argv)
     weeks = Weeks(options.data, options.days, options.users)
-    # Where no pair comes twice, only what is new to a user can be judged.
     once = not weeks.frame.duplicated(["user_id", "item_id"]).any()
-    lines = [] if options.no_peers else [report_peers(weeks, REPORTED[2 * once])]
-    lines.append(report_ours(weeks, options.backbone, options.seeds, options.decay, options.params))
-    for line in (line for part in lines for line in part):
+    ours = report_ours(weeks, options.backbone, options.seeds, options.decay, options.params)
+    for line in chain(report_peers(weeks, CHOOSING[once], options.peers), ours):
         print(json.dumps({"data": options.data, **line}), flush=True)
 
 
