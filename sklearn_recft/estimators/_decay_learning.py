@@ -70,10 +70,13 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> np.ndarray:
         kept = {**explicit(log, kept, model.max_history), "target": target[chosen]}
         model._reservoir.put(np.arange(size), kept)
         model._reservoir.n_offered = len(order)
-    model._streams.refine(
-        rows["user"], rows["item"], label=rows["label"], outcome=rows.get("outcome"),
-        weight=rows["weight"], real=rows["real"], n_threads=threads,
-    )  # fmt: skip
+    if not model._positives_only:
+        # Not on drawn negatives, which many passes learn by heart.
+        outcome = rows.get("outcome")
+        model._streams.refine(
+            users, items, label=rows["label"], outcome=outcome, weight=rows["weight"],
+            n_threads=threads,
+        )  # fmt: skip
     model._catalogue = module.catalogue()
     streams = features[rows["real"], : model._streams.n_features]
     return streams.astype(np.float64) @ model._streams.first_weights
