@@ -164,7 +164,8 @@ def recipe_cost(
 
 def scored(estimator: Pipeline, X: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
     """AUC, and how many texts were read: for this fit, and by this process so far."""
-    encoder = estimator[-1]._texts.encoder
+    model = estimator[-1]
+    encoder = model.module_.encoder or model._frozen_encoder
     return {
         "auc": float(roc_auc_score(y, estimator.predict_proba(X)[:, 1])),
         "n_encoded": 0 if encoder is None else encoder.n_encoded,

@@ -69,7 +69,7 @@ def numbers(tables):
 
 def state_of(streams):
     """All that is known, as plain values that can be compared."""
-    found = numbers(streams.tables), streams.newest, streams._rng.bit_generator.state
+    found = numbers(streams.tables), streams.newest, [r.bit_generator.state for r in streams._rngs]
     if streams._before is None:
         return found
     before, users, items = streams._before
