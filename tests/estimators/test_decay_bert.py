@@ -230,7 +230,9 @@ def test_cross_validation_in_processes(folder):
     said = [
         cross_val_predict(model, X, y, cv=2, method="predict_proba", n_jobs=n) for n in (None, 2)
     ]
-    assert_array_equal(*said)
+    # Not to the bit: a process that has read some of the texts before reads the rest in other
+    # batches.
+    assert_allclose(*said, atol=2e-3)
 
 
 def test_a_saved_model_with_a_folder_goes_on(folder):
