@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._bert import TextEncoder
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
 
 _TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
 _EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
@@ -290,7 +290,7 @@ class DecayNet(nn.Module):
         if known is None:
             known = torch.zeros(0, self.attention.width, device=device)
         parts = [known]
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(1):
             # A text that is run by itself has the same vector whatever others are new.
             size = 1 if len(known) and self.encoder is not None else 4096
             for codes in torch.arange(len(known), self.n_items, device=device).split(size):
