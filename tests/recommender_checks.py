@@ -355,7 +355,8 @@ def _fit_and_answer(estimator):
 def check_processes(estimator):
     here = _fit_and_answer(estimator)
     for there in Parallel(n_jobs=2)(delayed(_fit_and_answer)(estimator) for _ in range(2)):
-        assert_array_equal(there, here)
+        # The last bit of a matrix product in torch may differ from process to process.
+        assert_allclose(there, here, rtol=1e-5 if is_classifier(estimator) else 0)
 
 
 def check_seed_decides_everything(estimator):

@@ -56,7 +56,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     n_jobs : int or None, default=None
-        Threads. None is one, and reproducible to the bit.
+        Threads. None is one, and reproducible to the bit within a process.
     random_state : int, RandomState instance or None, default=None
         Decides everything drawn.
     verbose : int, default=0
