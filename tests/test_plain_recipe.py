@@ -52,7 +52,7 @@ def log():
 
 
 def test_the_recipe_learns_and_reports(folder, log):
-    recipe = make_recipe(folder, 1e9, max_length=32, learning_rate=0.01, max_epochs=8)
+    recipe = make_recipe(folder, 1e9, max_length=32, learning_rate=0.003, max_epochs=8)
     found = judge(recipe, *log, np.arange(400), np.arange(400, 500))
     assert found["auc"] > 0.95
     assert 0 < found["log_loss"] < np.log(2)  # better than knowing nothing
