@@ -1,4 +1,4 @@
-"""Nets and how they are trained: batches, splits, losses by hand, and nothing global touched."""
+"""Nets and how they are trained: splits, losses by hand, and nothing global touched."""
 
 import math
 import pickle
@@ -11,7 +11,6 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sklearn_recft.training import (
-    Batches,
     LastRows,
     PenalisedLoss,
     checkpoint,
@@ -55,66 +54,7 @@ def state(module):
     return pickle.dumps([parameter.detach().numpy().tolist() for parameter in module.parameters()])
 
 
-# ----------------------------------------------------------------------- Batches, LastRows
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize(
-    ("batch_size", "sizes"), [(4, [4, 4, 2]), (10, [10]), (99, [10]), (-1, [10])]
-)
-def test_batches_are_every_row_once(shuffle, batch_size, sizes):
-    columns = {"code": np.arange(10), "pair": np.arange(20.0).reshape(10, 2)}
-    target = np.column_stack([np.arange(10), np.ones(10)]).astype(np.float32)
-    batches = Batches(Dataset(columns, target), batch_size=batch_size, shuffle=shuffle)
-    assert len(batches) == len(sizes)
-    for _ in range(2):
-        order = []
-        for (batch, goal), size in zip(batches, sizes, strict=True):
-            assert set(batch) == {"code", "pair"}
-            assert batch["code"].shape == (size,)
-            assert batch["pair"].tolist() == columns["pair"][batch["code"]].tolist()
-            assert goal.tolist() == target[batch["code"]].tolist()
-            order += batch["code"].tolist()
-        assert sorted(order) == list(range(10))
-        assert (order == list(range(10))) is not shuffle
-
-
-def test_batches_of_a_subset_are_its_rows():
-    dataset = Dataset({"code": np.arange(10)}, np.arange(20, dtype=np.float32).reshape(10, 2))
-    batches = Batches(torch.utils.data.Subset(dataset, [7, 2, 5]), batch_size=2)
-    assert [batch["code"].tolist() for batch, _ in batches] == [[7, 2], [5]]
-    assert [goal[:, 0].tolist() for _, goal in batches] == [[14, 4], [10]]
-
-
-def test_batches_draw_negatives_evenly():
-    dataset = Dataset({"code": np.zeros(6000, int)}, np.ones((6000, 2), np.float32))
-    torch.manual_seed(0)
-    batches = Batches(dataset, batch_size=1000, n_negatives=6)
-    drawn = torch.cat([batch["negative"] for batch, _ in batches])
-    counts = torch.bincount(drawn, minlength=6)
-    assert len(counts) == 6
-    assert (counts - 1000).abs().max() < 150
-
-
-def test_blocks_follow_each_other_and_are_shuffled_within():
-    dataset = Dataset({"code": np.arange(1000)}, np.zeros((1000, 2), np.float32))
-    batches = Batches(dataset, batch_size=30, shuffle=True, block_size=300)
-    order = torch.cat([batch["code"] for batch, _ in batches])
-    for start in range(0, 1000, 300):
-        block, rows = order[start : start + 300], list(range(start, min(start + 300, 1000)))
-        assert sorted(block.tolist()) == rows
-        assert block.tolist() != rows
-    again = torch.cat([batch["code"] for batch, _ in batches])
-    assert again.tolist() != order.tolist()
-
-
-def test_columns_are_not_copied_even_for_a_subset():
-    code, target = np.arange(10), np.zeros((10, 2), np.float32)
-    dataset = Dataset({"code": code}, target)
-    batches = Batches(torch.utils.data.Subset(dataset, range(5)), batch_size=2)
-    assert len(batches) == 3
-    assert np.shares_memory(batches.columns["code"].numpy(), code)
-    assert np.shares_memory(batches.target.numpy(), target)
+# ------------------------------------------------------------------------------- LastRows
 
 
 def test_what_is_read_only_can_be_learned_and_is_left_alone():

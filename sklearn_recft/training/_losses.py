@@ -35,3 +35,11 @@ class LogLoss(nn.Module):
         value, weight = target.unbind(1)
         each = nn.functional.binary_cross_entropy_with_logits(output, value, reduction="none")
         return (weight * each).sum() / weight.sum()
+
+
+class OwnLoss(nn.Module):
+    """For modules whose ``forward`` returns the loss itself, ()."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:  # noqa: ARG002
+        """Hand on the loss of a batch."""
+        return output

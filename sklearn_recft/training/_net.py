@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -63,6 +64,11 @@ def make_net(
     }  # fmt: skip
     if "train_split" not in given and _stops_early(given.get("callbacks")):
         params["train_split"] = LastRows()
+    for parts in ("iterator_train", "iterator_valid"):
+        rows_at_once = given.get(f"{parts}__batch_size", given.get("batch_size"))
+        if given.get(f"{parts}__size") is not None and rows_at_once == -1:
+            # skorch makes of -1 the number of rows, which is not the length of them all.
+            given[f"{parts}__batch_size"] = sys.maxsize
     if policy is None:
         return NeuralNet(module, criterion, **{**params, **given}).initialize()
     policy.check(module)
