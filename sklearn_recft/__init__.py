@@ -8,6 +8,7 @@ from sklearn_recft.estimators import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    RealtimeTransformerRecommender,
 )
 
 __version__ = "0.1.0"
@@ -20,5 +21,6 @@ __all__ = [
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
+    "RealtimeTransformerRecommender",
     "__version__",
 ]

@@ -19,6 +19,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    RealtimeTransformerRecommender,
     preprocessing,
 )
 from sklearn_recft.preprocessing import BehaviorText
@@ -50,6 +51,7 @@ EXPECTED_FAILURES = {
     "BehaviorText": _TEXTS,
     "IncrementalMFRecommender": _STOCHASTIC,
     "DecayBertRecommender": _STOCHASTIC,
+    "RealtimeTransformerRecommender": _STOCHASTIC,
     "ALSRecommender": {
         "check_sample_weight_equivalence_on_dense_data": (
             "Items start at random in the order they are met, and a repeated row changes that "
@@ -80,12 +82,19 @@ CHECKED = {
     ],
     "ItemKNNRecommender": [ItemKNNRecommender(), ItemKNNRecommender(similarity="bm25")],
     "PopularityRecommender": [PopularityRecommender()],
+    "RealtimeTransformerRecommender": [
+        RealtimeTransformerRecommender(max_epochs=2),
+        RealtimeTransformerRecommender("scratch", n_layers=1, freeze=1, max_epochs=1),
+    ],
 }
 # As many as scikit-learn 1.9.1 has for a regressor; 1.7.0 has one less. A transformer: 12 less.
 N_CHECKS = 58 if parse_version(sklearn.__version__) >= parse_version("1.9") else 57
 
 _SMALL = {"n_factors": 8, "max_epochs": 8, "random_state": 0}
 _ADAM = {"solver": "adam", "n_factors": 8, "max_epochs": 3, "random_state": 0}
+_SEQUENCES = {
+    "max_epochs": 3, "max_history": 20, "random_state": 0, "net_params": {"width": 16}
+}  # fmt: skip
 RECOMMENDERS = {
     "bias": BiasRecommender(),
     "popularity": PopularityRecommender(),
@@ -113,6 +122,16 @@ RECOMMENDERS = {
     "decay ids": DecayBertLikes(None, random_state=0, net_params={"n_factors": 8}),
     "decay moving": DecayBertLikes(
         "scratch", freeze=1, max_epochs=1, random_state=0, net_params={"update_rate": 0.1}
+    ),
+    "transformer": RealtimeTransformerRecommender(**_SEQUENCES),
+    "transformer asked without time": RealtimeTransformerRecommender(
+        **_SEQUENCES, query_time=False, time_decay="none", n_layers=1, n_heads=1
+    ),
+    "transformer that reads": RealtimeTransformerRecommender(
+        "scratch", **_SEQUENCES, time_decay="exponential", freeze=1, n_jobs=2
+    ),
+    "transformer sampling": RealtimeTransformerRecommender(
+        max_epochs=3, random_state=0, net_params={"width": 16, "n_negatives": 20}
     ),
 }
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks()]

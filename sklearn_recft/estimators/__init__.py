@@ -6,6 +6,7 @@ from sklearn_recft.estimators._bert import DecayBertRecommender
 from sklearn_recft.estimators._ease import EASERecommender
 from sklearn_recft.estimators._factorization import IncrementalMFRecommender
 from sklearn_recft.estimators._item_knn import ItemKNNRecommender
+from sklearn_recft.estimators._realtime import RealtimeTransformerRecommender
 
 __all__ = [
     "ALSRecommender",
@@ -15,4 +16,5 @@ __all__ = [
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
+    "RealtimeTransformerRecommender",
 ]

@@ -15,7 +15,7 @@ from sklearn_recft.kernels._factorization import (
     online_pass,
     sgd_epoch,
 )
-from sklearn_recft.kernels._history import gather_past
+from sklearn_recft.kernels._history import count_past, gather_past
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
 from sklearn_recft.kernels._streams import (
     ITEM_STATISTICS,
@@ -38,6 +38,7 @@ __all__ = [
     "USER_STATISTICS",
     "als_rows",
     "bpr_pass",
+    "count_past",
     "describe_factorization",
     "describe_statistics",
     "fold_in",

@@ -69,3 +69,35 @@ def gather_past(
             out_age[r, j] = 0
         counts[r] = size
     return counts
+
+
+@jit
+def count_past(owners, times, items, start, stop, item, time, out):
+    """Count the events that each query knows: those that came before it was asked.
+
+    Parameters
+    ----------
+    owners, times, items : (n,) whose events a query looks at, when it asks, in seconds, and the
+        item code it asks for, -1 for none in particular.
+    start, stop : (n_owners,) places of an owner's events in the log.
+    item, time : (n_events,) the log, each owner's events in order of time.
+    out : (n,), overwritten: how many of the owner's events lie before the query.
+
+    Events at the very time of a query count as before it, but for those from the query's own
+    item on: a row of the log that is asked for itself knows what stands before it.
+    """
+    for r in range(owners.shape[0]):
+        first, last = start[owners[r]], stop[owners[r]]
+        low, high = first, last
+        while low < high:
+            middle = (low + high) // 2
+            if time[middle] <= times[r]:
+                low = middle + 1
+            else:
+                high = middle
+        place = low - 1
+        while place >= first and time[place] == times[r]:
+            if item[place] == items[r]:
+                low = place
+            place -= 1
+        out[r] = low - first

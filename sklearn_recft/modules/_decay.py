@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._bert import TextEncoder
+from sklearn_recft.modules._fading import FadingHeads
 from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
 
 _TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
 _EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
 _FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
-FIRST_HALF_LIVES = (0.02, 300.0)  # of the quickest and the slowest head, before training
 
 
 Columns = dict[str, np.ndarray]
@@ -30,7 +29,7 @@ def make_decay_net(seed: int, *args: Any, **kwargs: Any) -> DecayNet:
         return DecayNet(*args, **kwargs)
 
 
-class DecayAttention(nn.Module):
+class DecayAttention(FadingHeads):
     """Heads in which a candidate asks and past items answer, the less the older they are.
 
     The logit of head h for past item j with vector ``z_j``, feedback ``f_j`` and age ``t_j`` is
@@ -51,45 +50,19 @@ class DecayAttention(nn.Module):
     def __init__(
         self, width: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None
     ) -> None:
-        super().__init__()
-        self.width, self.n_heads, self.decay = width, n_heads, decay
-        if half_lives is None:
-            first, last = map(math.log, FIRST_HALF_LIVES)
-            spread = torch.linspace(first, last, n_heads + 2 * (n_heads == 1))  # one: the middle
-            half_lives = spread[n_heads == 1 :][:n_heads].exp().tolist()
+        super().__init__(n_heads, decay, half_lives)
+        self.width = width
         # Keys and queries in one map, and values taken up by the head that reads them: past
         # vectors are gathered once and multiplied twice.
         self.query = nn.Parameter(torch.randn(n_heads, width, width) / width)
         self.feedback = nn.Parameter(torch.zeros(n_heads))
         self.same = nn.Parameter(torch.zeros(n_heads))
         self.null = nn.Parameter(torch.zeros(n_heads))
-        days = torch.as_tensor(half_lives, dtype=torch.float32)
-        if days.shape != (n_heads,) or not (days > 0).all():
-            raise ValueError(f"half_lives={half_lives!r}: give {n_heads} positive numbers of days.")
-        faded = days.log1p() if decay == "log" else days
-        self.log_rate = nn.Parameter(torch.log(math.log(2) / faded))
 
     @property
     def n_outputs(self) -> int:
         """Length of what `forward` says of a row."""
         return self.n_heads * (2 * self.width + 5) + 1
-
-    def half_lives(self) -> np.ndarray:
-        """Days in which each head's weight of an event halves, (n_heads,); inf without decay."""
-        if self.decay == "none":
-            return np.full(self.n_heads, np.inf)
-        rate = self.log_rate.detach().double().exp().cpu().numpy()
-        if self.decay == "exponential":
-            return np.log(2) / rate
-        with np.errstate(over="ignore"):  # a head that hardly fades: inf
-            return np.exp2(1 / rate) - 1
-
-    def fading(self, age: Tensor) -> Tensor:
-        """Say what each head takes off its logits at ages in days (..., L): (..., H, L)."""
-        if self.decay == "none":
-            return age.new_zeros(*age.shape[:-1], self.n_heads, age.shape[-1])
-        faded = age.log1p() if self.decay == "log" else age
-        return self.log_rate.exp()[:, None] * faded[..., None, :]
 
     def weights(
         self, asks: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor

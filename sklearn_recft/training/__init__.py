@@ -1,7 +1,7 @@
 """Nets and how they are trained: the only room that imports skorch."""
 
 from sklearn_recft.training._batches import Batches, Columns, Gather, LastRows
-from sklearn_recft.training._losses import LogLoss, PenalisedLoss
+from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss
 from sklearn_recft.training._net import (
     checkpoint,
     fit_net,
@@ -18,6 +18,7 @@ __all__ = [
     "Gather",
     "LastRows",
     "LogLoss",
+    "OwnLoss",
     "PenalisedLoss",
     "checkpoint",
     "fit_net",

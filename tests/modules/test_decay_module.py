@@ -256,7 +256,7 @@ def test_an_event_weighs_half_at_its_half_life(decay, half_lives):
         np.testing.assert_allclose(attention.half_lives(), half_lives, rtol=1e-4)
     else:
         first, *_, last = attention.half_lives()
-        np.testing.assert_allclose([first, last], _decay.FIRST_HALF_LIVES, rtol=1e-4)
+        np.testing.assert_allclose([first, last], _fading.FIRST_HALF_LIVES, rtol=1e-4)
     nothing = torch.zeros(1, N_HEADS, WIDTH)
     for head, days in enumerate(attention.half_lives()):
         age = torch.tensor([[0.0, days]])

@@ -1,0 +1,399 @@
+"""The last click changes the next list: `RealtimeTransformerRecommender`."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_recft.base import RecommenderMixin, TileScorer, n_threads
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.estimators._item_texts import texts_of
+from sklearn_recft.estimators._realtime_learning import learn_all, update
+from sklearn_recft.estimators._realtime_scoring import popular, queries_of, scores_of, states_of
+from sklearn_recft.history import EventHistory, SeenItems
+from sklearn_recft.interactions import (
+    Interactions,
+    check_interactions,
+    check_items,
+    context_of_queries,
+)
+from sklearn_recft.modules._layers import dot_tiles
+from sklearn_recft.modules._sequence import SequenceNet
+from sklearn_recft.vocabulary import Vocabulary
+
+
+class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+    """Recommend what comes next, from the order and the times of a user's events.
+
+    A transformer reads the user's sequence; a query, with its time and its context, looks at
+    all of it and asks for the next item. `fit` trains on every step of every sequence,
+    `partial_fit` on new ones, and `observe` lets the next list know of the last click without
+    moving a weight.
+
+    Parameters
+    ----------
+    backbone : str or None, default=None
+        A BERT-like encoder that reads items' texts: by its name on the Hugging Face hub, its
+        local folder, or ``"scratch"`` (a small random one). None knows items by id alone.
+    n_layers : int, default=2
+        Blocks; in the last the query looks at the events, in the others these at each other.
+    n_heads : int, default=2
+    max_history : int, default=200
+        How many events back a query, and an event, may look.
+    time_decay : {"log", "exponential", "none"}, default="log"
+        What the logit of an event loses when it is t days old: ``lambda log(1 + t)``, ``lambda
+        t`` or nothing, with a rate learned for each head.
+    query_time : bool, default=True
+        Whether the time that has passed when a query is asked is told.
+    freeze : {"none", "all"} or int, default="none"
+        Blocks from the lowest that `partial_fit` leaves as they are; with all of them, only
+        items' vectors move.
+    max_epochs : int, default=20
+    n_jobs : int, default=None
+        Threads; None is 1, -1 all cores.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+        1 prints each epoch's loss and seconds, and NDCG@10 where ``patience`` is given.
+    net_params : dict or None, default=None
+        Parameters of `skorch.NeuralNet` (``lr``, ``batch_size``, here in events, ``device``,
+        ``compile``, ``callbacks``), of the fine-tuning policy (``weight_decay``, ``warmup``,
+        ``clip``, ``accumulate``, ``bf16``, ``patience``, ``update_rate``, ...; ``patience``
+        holds out the newest events and judges by their NDCG@10) and of the model: ``width``
+        (64), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
+        ``cold_dropout`` (0.3, of items' embeddings where texts are read), ``n_negatives`` (None:
+        the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
+        each batch; 0 is always the whole), ``n_replay`` (1.0 sequences of other users rehearsed
+        by `partial_fit` for each new one).
+
+    Attributes
+    ----------
+    half_lives_ : ndarray of shape (n_layers, n_heads)
+        Days in which the weight of an event halves, learned; inf without decay.
+    net_ : skorch.NeuralNet
+        The net around ``module_``.
+    module_ : torch.nn.Module
+    user_ids_, item_ids_ : ndarray
+        Known ids. ``n_users_`` and ``n_items_`` count them.
+    n_features_in_ : int
+        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+
+    Notes
+    -----
+    An event begins as ``x_j = v_item + g(time since the one before) + f feedback``; blocks of
+    attention and hidden layers make of it a state. In head h of a block the logit of event j is
+    ``q k_j / sqrt(d_h) + o_h[events back] - lambda_h log(1 + t_j)``. A query begins as the
+    state of the user's last event plus ``g'(time since) + C context``, and ages are taken at its
+    time. The score of an item is the product of the query's state with the item's vector, a
+    logit of the softmax over the catalogue: it orders items, and has no scale.
+
+    Events of one time follow each other as their rows do. A query sees what has come in up to
+    its time; a row of `predict` that is itself an event of the history is asked just before it.
+    Without ``timestamp`` a row is asked after all that is known; of a log without timestamps
+    order alone is known. Rows whose feedback is not above 0 are remembered, and told to the
+    model, but are no targets.
+
+    `partial_fit` is a warm start, not exact: one pass over the new steps and the rehearsed
+    ones, at ``update_rate`` times the learning rate. Kept of each user are ``2 * max_history``
+    events, and who met what.
+
+    Users without events are answered by the items' counts, and so are all rows of unknown users.
+
+    The defaults are the best found on the validation part of MovieLens 1M (see ``benchmarks``).
+
+    References
+    ----------
+    Kang, W.-C. & McAuley, J. (2018). Self-attentive sequential recommendation. ICDM.
+    Zhai, J. et al. (2024). Actions speak louder than words: trillion-parameter sequential
+    transducers for generative recommendations. ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft import RealtimeTransformerRecommender
+    >>> X = np.array([[user, (user + step) % 5, 60 * step] for user in range(20)
+    ...               for step in range(8)])  # who met 2 meets 3
+    >>> model = RealtimeTransformerRecommender(random_state=0).fit(X)
+    >>> news = [["me", 2, 600]]
+    >>> model.recommend([["me", 660]], n_recommendations=1, history=news)[0]
+    array([[3]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "backbone": [str, None],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "max_history": [Interval(Integral, 1, None, closed="left")],
+        "time_decay": [StrOptions({"exponential", "log", "none"})],
+        "query_time": ["boolean"],
+        "freeze": [StrOptions({"all", "none"}), Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "net_params": [dict, None],
+    }
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        n_layers: int = 2,
+        n_heads: int = 2,
+        max_history: int = 200,
+        time_decay: str = "log",
+        query_time: bool = True,
+        freeze: Any = "none",
+        max_epochs: int = 20,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.max_history = max_history
+        self.time_decay = time_decay
+        self.query_time = query_time
+        self.freeze = freeze
+        self.max_epochs = max_epochs
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.net_params = net_params
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
+    ) -> RealtimeTransformerRecommender:
+        """Learn from nothing.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text`` and numeric
+            context of the request; by name in a frame, by position in an array.
+        y : array-like of shape (n,), default=None
+            Feedback; what is above 0 is to be recommended. None: every row is.
+        sample_weight : array-like of shape (n,), default=None
+            What a row counts for as a target.
+        items : table with columns ``item_id`` and ``text``, default=None
+            Items that may be recommended although nobody has met them.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            A backbone that cannot be had, or bad columns.
+        """
+        # On a copy, so that a failure leaves this estimator as it was.
+        fresh = copy.copy(self)
+        fresh.__dict__.pop("net_", None)
+        events = fresh._check_events(X, y, sample_weight, reset=True)
+        listed = None if items is None else check_items(items)
+        fresh._begin(events)
+        learn_all(fresh, events, listed)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
+    ) -> RealtimeTransformerRecommender:
+        """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
+
+        Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, sample_weight, items=items)
+        events = self._check_events(X, y, sample_weight, reset=False)
+        update(self, events, None if items is None else check_items(items), learn=True)
+        return self
+
+    def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
+        """Remember events without moving a weight: what is asked next knows of them.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            Their feedback, if `fit` had any.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self)
+        update(self, self._check_events(X, y, None, reset=False), None, learn=False)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Score (n,) of each row, from what its user did before it; higher is likelier.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            A row at whose time its user met its item is scored as of before that.
+        """
+        events = self._check_rows(X)
+        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
+        log, queries = queries_of(self, users, events.timestamps, items, events.context)
+        new, extra = np.flatnonzero(items < 0), None
+        if len(new):
+            items = items.copy()
+            # Without texts all of them are one and the same.
+            items[new] = self.n_items_ + (0 if self._encoder is None else np.arange(len(new)))
+            extra = np.zeros((1, 0), np.float32)
+            if self._encoder is not None:
+                strange = events.take(new)
+                texts = texts_of(np.asarray(strange.item_ids), strange.text)
+                extra = self._encoder.encode(texts, n_threads=n_threads(self.n_jobs), apart=True)
+        table = self._catalogue if extra is None else self.module_.catalogue(extra)
+        return scores_of(self, log, queries, table, items)
+
+    def recommend(
+        self,
+        X: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: Any = None,
+        exclude_seen: bool = True,
+        history: Any = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best items for each query, best first; ties in catalogue order.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries
+            A table has ``user_id`` and optionally ``timestamp`` and context columns.
+        n_recommendations : int, default=10
+        candidates : array-like of item ids, default=None
+            The items to choose from; None for the whole catalogue.
+        exclude_seen : bool, default=True
+            Leave out what the user has already met.
+        history : table of events, or a pair (table, feedback), default=None
+            What the users did, ``user_id``, ``item_id`` and ``timestamp``, in place of what is
+            remembered of them: for a service without a memory, and users never met. Items that
+            are unknown are passed over.
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_recommendations)
+            Item ids.
+        scores : ndarray of shape (n_queries, n_recommendations), float64
+            Their scores, as of `predict`.
+        """
+        check_is_fitted(self)
+        known = self if history is None else self._with_history(history)
+        return super(RealtimeTransformerRecommender, known).recommend(
+            X, n_recommendations=n_recommendations, candidates=candidates,
+            exclude_seen=exclude_seen,
+        )  # fmt: skip
+
+    def attend(self, X: Any) -> Bunch:
+        """Which past events a row's query looks at.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            The attention is of the query: all items share it.
+
+        Returns
+        -------
+        past : Bunch
+            ``item_ids`` (n, max_history), newest first, None behind the last; ``attention`` (n,
+            n_heads, max_history), which sums to 1 in each head where there is a past; ``age``
+            (n, max_history) in days.
+        """
+        events = self._check_rows(X)
+        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
+        log, queries = queries_of(self, users, events.timestamps, items, events.context)
+        attention = states_of(
+            self.module_, self._catalogue, log, queries, n_threads=n_threads(self.n_jobs),
+            weights=True,
+        )  # fmt: skip
+        back = np.arange(self.max_history)
+        there = back < queries["n_before"][:, None]
+        place = np.where(there, (queries["start"] + queries["n_before"])[:, None] - 1 - back, 0)
+        names, age = np.full(place.shape, None, object), np.zeros(place.shape)
+        names[there] = self._items.decode(log["item"][place[there]])
+        age[there] = (queries["asked"][:, None] - log["time"][place])[there] / SECONDS_PER_DAY
+        return Bunch(item_ids=names, attention=attention, age=age)
+
+    @property
+    def half_lives_(self) -> np.ndarray:
+        """Days in which each head's weight of an event halves, shape (n_layers, n_heads)."""
+        return np.stack([block.attention.half_lives() for block in self.module_.blocks])
+
+    @property
+    def module_(self) -> SequenceNet:
+        """The net's module."""
+        if "net_" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
+        return self.net_.module_
+
+    # ------------------------------------------------------------------ private
+    def _begin(self, events: Interactions) -> None:
+        super()._begin(events)
+        seed = self.random_state
+        if seed is not None:
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        self._rng = np.random.default_rng(seed)
+        self._timed, self._newest = events.timestamps is not None, -np.inf
+        self._context_names = events.context_names
+        self._history = EventHistory(self.max_history)
+
+    def _with_history(self, history: Any) -> RealtimeTransformerRecommender:
+        """Return a twin that knows these events of users, and no others."""
+        X, y = history if isinstance(history, tuple) else (history, None)
+        events = check_interactions(X, y)
+        if (y is None) != self._positives_only:
+            raise ValueError(
+                "history: fit was given feedback, and so must history be, as (table, feedback)."
+                if y is None
+                else "history: fit was given no feedback; give the table of events alone."
+            )
+        twin = copy.copy(self)
+        twin._users, twin._seen = Vocabulary(), SeenItems()
+        users, items = twin._users.extend(events.user_ids), self._items.encode(events.item_ids)
+        times = events.timestamps
+        if times is None or not self._timed:
+            times = np.full(len(users), self._newest if self._timed else 0.0)
+        feedback = np.ones(len(users)) if events.feedback is None else events.feedback
+        known = items >= 0
+        users, items, n_users = users[known], items[known], len(twin._users)
+        twin._seen.append(users, items, n_users)
+        twin._history = EventHistory(self.max_history)
+        twin._history.append(users, items, feedback[known], times[known], n_users)
+        twin._newest = max(self._newest, float(times.max()))
+        return twin
+
+    def _tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        context = context_of_queries(queries, self._context_names)
+        log, asked = queries_of(self, users, queries.timestamps, None, context)
+        states = states_of(
+            self.module_, self._catalogue, log, asked, n_threads=n_threads(self.n_jobs)
+        )
+        # A stranger's query is the column of what is popular.
+        stranger = (asked["n_before"] == 0).astype(np.float32)[:, None]
+        vectors = self._catalogue.numpy(force=True)
+        popularity = popular(self)[: len(vectors), None]
+        rows = np.concatenate([states, stranger], 1)
+        items = np.concatenate([vectors, popularity], 1)[columns]
+        return dot_tiles(
+            rows, items, np.zeros(len(columns), np.float32), np.zeros(len(rows), np.float32)
+        )
+
+    def _seed(self) -> int:
+        return int(self._rng.integers(np.iinfo(np.int32).max))

@@ -1,0 +1,266 @@
+"""How the sequence model learns: a whole log, then what is new beside some of what was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import training
+from sklearn_recft.base import n_threads
+from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.estimators._realtime_scoring import next_item_ndcg
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.modules._sequence import SequenceNet, SequenceWindows, make_sequence_net
+
+Columns = dict[str, np.ndarray]
+
+# What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
+OWN: dict[str, Any] = {
+    "width": 64, "dropout": 0.2, "half_lives": None, "cold_dropout": 0.3, "n_negatives": None,
+    "n_replay": 1.0,
+}  # fmt: skip
+_LEARNING_RATE = 2e-3
+_POLICY = training.FineTuning(
+    rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1
+)
+_TOKENS = 2048  # of a batch
+_FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
+_N_JUDGED = 4096  # held-out events at most
+
+
+def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
+    """Parameters of the model itself, those not given at their defaults."""
+    return {name: (net_params or {}).get(name, value) for name, value in OWN.items()}
+
+
+def learn_all(model: Any, events: Interactions, listed: Any) -> None:
+    """Train the net on every step of every user's sequence."""
+    users, items = model._remember(events)
+    times = times_of(model, events)
+    texts, codes = _texts_of(model, events, items, listed)
+    reads = model.backbone is not None
+    model._encoder = _make_encoder(model, texts) if reads else None
+    vectors = _read(model, codes, texts, 0)
+    new = _log(model, events, users, items, times)
+    module = _make_module(model, vectors, new)
+    module.begin(vectors, new["feedback"], new["context"])
+    module.grow(vectors, model.n_items_, model._rng)
+    _remember_counts(model, module, np.zeros(0), new)
+    log = _in_order(new)
+    until, judge = np.inf, None
+    policy = model.net_.policy
+    if policy.patience is not None:
+        until = float(np.quantile(times, 1 - policy.validation_fraction))
+        judge = _make_judge(model, module, log, until)
+    _train(model, log, _windows(log, model.max_history, until), judge=judge)
+    _append(model, new)
+    model._catalogue = module.catalogue()
+
+
+def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> None:
+    """Grow, learn and remember; whatever fails on the way is undone."""
+    module, n_items, rng = model.module_, model.n_items_, model._rng.bit_generator
+    with model._undo(events) as undo:
+        undo.callback(module.count, model._n_events)
+        undo.callback(model._items.truncate, n_items)  # after those that are only listed
+        undo.callback(module.shrink, n_items)
+        undo.callback(setattr, rng, "state", rng.state)
+        users, items = model._remember(events)
+        undo.callback(model._history.restore, model._history.mark(users))
+        times = times_of(model, events)
+        texts, codes = _texts_of(model, events, items, listed)
+        module.grow(_read(model, codes, texts, n_items), model.n_items_, model._rng)
+        new = _log(model, events, users, items, times)
+        _remember_counts(model, module, model._n_events, new)
+        if learn:
+            _rehearse(model, undo, users, new)
+        if learn or model.n_items_ > n_items:
+            model._catalogue = module.catalogue()
+        _append(model, new)
+        undo.pop_all()
+
+
+def times_of(model: Any, events: Interactions) -> np.ndarray:
+    """Seconds of each row; of a log without timestamps all are one, and order is all there is.
+
+    Rows without a timestamp, where the log has them, come after all that is known.
+    """
+    if model._timed and events.timestamps is not None:
+        return events.timestamps
+    return np.full(len(events), model._newest + 1.0 if model._timed else 0.0)
+
+
+def _rehearse(model: Any, undo: ExitStack, users: np.ndarray, new: Columns) -> None:
+    """Train on new events, each after its user's past, beside sequences of other users."""
+    touched = np.unique(users)
+    old = _as_log(model, model._history.events_of(touched), weight=0.0)
+    log = _in_order({name: np.concatenate([old[name], new[name]]) for name in new})
+    windows = _windows(log, model.max_history)
+    n_replayed = round(own_params(model.net_params)["n_replay"] * len(windows["start"]))
+    if n_replayed:
+        others = np.setdiff1d(model._rng.integers(model.n_users_, size=n_replayed), touched)
+        old = _in_order(_as_log(model, model._history.events_of(others), weight=1.0))
+        again = _windows(old, model.max_history)
+        last = np.unique(old["user"][again["start"]], return_index=True)[1]
+        again = {name: column[last] for name, column in again.items()}
+        again["start"] = again["start"] + len(log["user"])
+        windows = {name: np.concatenate([windows[name], again[name]]) for name in windows}
+        log = {name: np.concatenate([log[name], old[name]]) for name in log}
+    module = model.module_
+    n_layers = len(module.blocks)
+    frozen = {"none": 0, "all": n_layers}.get(model.freeze, model.freeze)
+    undo.callback(training.checkpoint(model.net_, weights=True))
+    try:
+        module.freeze(min(frozen, n_layers))
+        _train(model, log, windows, update=True)
+    finally:
+        module.requires_grad_(True)
+
+
+def _train(
+    model: Any, log: Columns, windows: Columns, *, update: bool = False,
+    judge: Callable[[], float] | None = None,
+) -> None:  # fmt: skip
+    if not len(windows["start"]):
+        return  # nobody has done two things
+    training.fit_net(
+        model.net_, windows, np.zeros(len(windows["start"]), np.float32),
+        epochs=1 if update else model.max_epochs, seed=model._seed(),
+        n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
+        judge=judge, judge_name="ndcg@10",
+    )  # fmt: skip
+
+
+def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> Any:
+    """Return what finds NDCG@10 of events after ``until``, each by what came before it."""
+    asked = np.flatnonzero((log["time"] > until) & (log["weight"] > 0))
+    if len(asked) > _N_JUDGED:
+        asked = np.sort(model._rng.choice(asked, _N_JUDGED, replace=False))
+    threads = n_threads(model.n_jobs)
+    return lambda: next_item_ndcg(module, log, asked, n_threads=threads)
+
+
+# ------------------------------------------------------------------- what is made
+
+
+def _make_encoder(model: Any, texts: list[str]) -> Any:
+    device = str((model.net_params or {}).get("device", "cpu"))
+    return make_encoder(
+        model.backbone, "all", texts, seed=model._seed(), device=device, lora_rank=0
+    )
+
+
+def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> SequenceNet:
+    """Make the module, and the net around it."""
+    own = own_params(model.net_params)
+    if own["n_negatives"] is None:
+        own["n_negatives"] = _MANY_NEGATIVES if model.n_items_ > _FEW_ITEMS else 0
+    del own["n_replay"]
+    module = make_sequence_net(
+        model._seed(), new["context"].shape[1], n_layers=model.n_layers, n_heads=model.n_heads,
+        max_history=model.max_history, query_time=model.query_time and model._timed,
+        time_decay=model.time_decay if model._timed else "none",
+        text_width=0 if vectors is None else vectors.shape[1], **own,
+    )  # fmt: skip
+    given = {name: value for name, value in (model.net_params or {}).items() if name not in OWN}
+    # Few events are learned in small batches, or there would be too few steps.
+    size = int(np.clip(2 ** int(np.log2(len(new["user"]) / 50 + 1)), 32, _TOKENS))
+    given.setdefault("batch_size", size)
+    given.setdefault("iterator_train__size", "size")
+    given.setdefault("optimizer__betas", (0.9, 0.98))
+    model.net_ = training.make_net(
+        module, training.OwnLoss(), learning_rate=given.pop("lr", _LEARNING_RATE),
+        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given,
+        policy=replace(_POLICY),
+    )  # fmt: skip
+    return model.net_.module_.eval()
+
+
+def _texts_of(
+    model: Any, events: Interactions, items: np.ndarray, listed: Any
+) -> tuple[list[str], np.ndarray]:
+    """Texts of the events' items and of those listed beside them, and their codes."""
+    texts = [] if model.backbone is None else texts_of(np.asarray(events.item_ids), events.text)
+    if listed is None:
+        return texts, items
+    codes = np.concatenate([items, model._items.extend(listed[0])])
+    return (texts + texts_of(*listed) if model.backbone is not None else texts), codes
+
+
+def _read(model: Any, codes: np.ndarray, texts: list[str], first: int) -> np.ndarray | None:
+    """Text vectors of the items from code ``first`` on."""
+    if model._encoder is None:
+        return None
+    new = new_texts(codes, texts, first)
+    return read_texts(model._encoder, new, n_threads=n_threads(model.n_jobs), apart=first > 0)
+
+
+# ------------------------------------------------------------------------- the log
+
+
+def _log(
+    model: Any, events: Interactions, users: np.ndarray, items: np.ndarray, times: np.ndarray
+) -> Columns:
+    """Put what happened in columns; what had no positive feedback is no target."""
+    n = len(events)
+    feedback = np.ones(n) if events.feedback is None else events.feedback
+    weight = np.ones(n) if events.sample_weight is None else events.sample_weight
+    return {
+        "user": users, "item": items, "feedback": feedback.astype(np.float32), "time": times,
+        "weight": np.where(feedback > 0, weight, 0.0).astype(np.float32),
+        "context": events.context.astype(np.float32),
+    }  # fmt: skip
+
+
+def _as_log(model: Any, stored: Columns, *, weight: float) -> Columns:
+    """Give stored events the columns of `_log`; their context is forgotten, and the average."""
+    n, mean = len(stored["user"]), model.module_.scale_of_context[0].numpy(force=True)
+    weights = np.where(stored["feedback"] > 0, weight, 0.0).astype(np.float32)
+    return {**stored, "weight": weights, "context": np.tile(mean, (n, 1)).astype(np.float32)}
+
+
+def _in_order(log: Columns) -> Columns:
+    """Sort by user, then time, then arrival."""
+    order = np.lexsort((log["time"], log["user"]))
+    return {name: column[order] for name, column in log.items()}
+
+
+def _windows(log: Columns, max_history: int, until: float = np.inf) -> Columns:
+    """Cut each user's events into windows from the newest back, each with a target.
+
+    Returns ``start`` and ``size`` of windows of at most ``max_history`` events in the sorted
+    log, the event behind each event being its target; none goes beyond time ``until``.
+    """
+    known = log["time"] <= until
+    users, first, count = np.unique(log["user"][known], return_index=True, return_counts=True)
+    start = np.searchsorted(log["user"], users)  # known events are a user's first
+    n_inputs = count - 1
+    n_windows = -(-n_inputs // max_history)
+    user = np.repeat(np.arange(len(users)), n_windows)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    stop = n_inputs[user] - nth * max_history
+    begin = np.maximum(stop - max_history, 0)
+    total = np.concatenate([[0], np.cumsum(log["weight"] > 0)])
+    begin, stop = start[user] + begin, start[user] + stop
+    real = total[stop + 1] > total[begin + 1]
+    return {"start": begin[real], "size": (stop - begin)[real]}
+
+
+def _remember_counts(model: Any, module: SequenceNet, before: np.ndarray, new: Columns) -> None:
+    """Count the events of each item, for what strangers are told and what is drawn."""
+    counts = np.zeros(model.n_items_)
+    counts[: len(before)] = before
+    counts += np.bincount(new["item"], new["weight"] > 0, model.n_items_)
+    model._n_events = counts
+    module.count(counts)
+
+
+def _append(model: Any, new: Columns) -> None:
+    """Remember the events, in order of arrival."""
+    columns = (new[name] for name in ("user", "item", "feedback", "time"))
+    model._history.append(*columns, model.n_users_)
+    model._newest = max(model._newest, float(new["time"].max()))

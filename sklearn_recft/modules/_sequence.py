@@ -1,0 +1,440 @@
+"""A transformer over a user's events, asked at a time and in a context what comes next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_recft.modules._fading import FadingHeads
+from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
+from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
+
+_SCALE = 0.02  # of the noise that embeddings begin with
+_N_GAPS = 64  # steps of half an octave, from a second to a century
+_FEW = 0.1  # of the items: the rarest, whose mean a new one begins as
+
+
+Columns = dict[str, np.ndarray]
+
+
+def make_sequence_net(seed: int, *args: Any, **kwargs: Any) -> SequenceNet:
+    """Make a `SequenceNet` whose first weights are drawn from ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return SequenceNet(*args, **kwargs)
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout`, whose draws are bytes: eight from each random number on the CPU."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.kept = share, 256 - round(256 * share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero a share of ``x`` in training, and scale up the rest."""
+        if not self.training or self.kept == 256:
+            return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.share)
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) < self.kept
+        return x * (kept.to(x.dtype) * (256 / self.kept))
+
+
+class TimedAttention(FadingHeads):
+    """Attention of rows to events, whose logits carry order and age.
+
+    The logit of head h for the event that is ``lag`` events back and of age t is
+    ``q_h k_h / sqrt(d_h) + order[h, lag] - fading_h(t)``.
+
+    Parameters
+    ----------
+    width, n_heads, max_history : int
+        An event further back than ``max_history`` is not looked at.
+    time_decay : {"exponential", "log", "none"}
+    half_lives : sequence of float, default=None
+    """
+
+    def __init__(
+        self, width: int, n_heads: int, max_history: int, time_decay: str,
+        half_lives: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(n_heads, time_decay, half_lives)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.order = nn.Parameter(torch.zeros(n_heads, max_history))
+
+    def bias(self, lag: Tensor, faded: Tensor | None) -> Tensor:
+        """Add to logits (B, H, Q, n) so much, of lags (B or 1, Q, n) and faded ages (B, Q, n)."""
+        seen = (lag >= 0) & (lag < self.order.shape[1])
+        bias = self.order[:, lag.clamp(0, self.order.shape[1] - 1)].transpose(0, 1)
+        if faded is not None:
+            bias = bias - self.log_rate.exp()[:, None, None] * faded[:, None]
+        return bias.masked_fill(~seen[:, None], -torch.inf)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, n, d / H)
+
+    def forward(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:
+        """Say of rows (B, Q, d) what the events (B, n, d) make of them."""
+        query, (key, value) = self.query(asks), self.key_value(past).chunk(2, -1)
+        said = functional.scaled_dot_product_attention(
+            self._split(query), self._split(key), self._split(value),
+            attn_mask=bias.to(query.dtype),
+        )  # fmt: skip
+        return self.output(said.transpose(1, 2).flatten(2))
+
+    def weights(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:
+        """Attention (B, H, Q, n) of `forward`."""
+        query, key = self.query(asks), self.key_value(past).chunk(2, -1)[0]
+        logits = self._split(query) @ self._split(key).transpose(-1, -2)
+        logits = logits / math.sqrt(query.shape[-1] // self.n_heads) + bias
+        # Where there is nothing to look at, nothing has weight.
+        return torch.nan_to_num(logits.softmax(-1))
+
+
+class Block(nn.Module):
+    """Attention and a hidden layer, each added to what it was given the norm of."""
+
+    def __init__(self, attention: TimedAttention, width: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = attention
+        self.norm, self.past_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.hidden_norm = nn.LayerNorm(width)
+        self.hidden, self.output = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, asks: Tensor, past: Tensor | None, bias: Tensor) -> Tensor:
+        """Rows (B, Q, d) that look at events (B, n, d); None: that look at each other."""
+        normed = self.norm(asks)
+        events = normed if past is None else self.past_norm(past)
+        x = asks + self.dropout(self.attention(normed, events, bias))
+        hidden = self.dropout(functional.relu(self.hidden(self.hidden_norm(x))))
+        return x + self.dropout(self.output(hidden))
+
+
+class SequenceNet(nn.Module):
+    """What a user's events say of the next one.
+
+    Events go through ``n_layers - 1`` blocks in which each looks at itself and those before it.
+    A query, which is the state of the last event before it, the time since then and a context,
+    then looks at all of them in a last block, at their age when it asks. Logits of items are
+    the products of its state with the items' vectors, which are also what events begin as.
+
+    Parameters
+    ----------
+    n_context : int
+        Columns of context.
+    width, n_layers, n_heads, max_history : int
+    time_decay : {"exponential", "log", "none"}
+    query_time : bool
+        Whether a query's time is told; else it asks at the time of the last event.
+    dropout : float
+    text_width : int, default=0
+        Length of a text vector; 0 reads no texts.
+    cold_dropout : float, default=0.0
+        Where texts are read, the share of item embeddings that are hidden from a batch, so
+        that texts learn to speak for items without events.
+    n_negatives : int, default=0
+        Items that a batch's softmax draws; 0 takes the whole catalogue.
+    half_lives : sequence of float, default=None
+        Of each head, in days, before training.
+    """
+
+    item_texts: Tensor
+    text_mean: Tensor
+    scale_of_feedback: Tensor
+    scale_of_context: Tensor
+    log_q: Tensor
+
+    def __init__(
+        self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
+        time_decay: str, query_time: bool, dropout: float, text_width: int = 0,
+        cold_dropout: float = 0.0, n_negatives: int = 0, half_lives: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.width, self.n_items, self.query_time = width, 0, query_time
+        self.cold_dropout, self.n_negatives = cold_dropout * bool(text_width), n_negatives
+        self.embedding = nn.Parameter(torch.empty(0, width))
+        self.text = nn.Linear(text_width, width, bias=False) if text_width else None
+        self.gap, self.query_gap = (
+            nn.Parameter(_SCALE * torch.randn(_N_GAPS, width)) for _ in range(2)
+        )
+        self.feedback = nn.Parameter(torch.zeros(width))
+        self.context = nn.Linear(n_context, width, bias=False) if n_context else None
+        self.blocks = nn.ModuleList(
+            Block(
+                TimedAttention(width, n_heads, max_history, time_decay, half_lives), width, dropout
+            )
+            for _ in range(n_layers)
+        )
+        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
+        for name, tensor in (
+            ("item_texts", torch.zeros(0, text_width)),
+            ("text_mean", torch.zeros(text_width)),
+            ("scale_of_feedback", torch.tensor([0.0, 1.0])),
+            ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
+            ("log_q", torch.zeros(0)),
+        ):
+            self.register_buffer(name, tensor)
+
+    # ------------------------------------------------------------------ items and scales
+
+    def begin(self, texts: np.ndarray | None, feedback: np.ndarray, context: np.ndarray) -> None:
+        """Measure text vectors, feedback and context by those of the first rows ever after."""
+        if texts is not None:
+            self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
+        for scale, values in (
+            (self.scale_of_feedback, feedback[:, None]), (self.scale_of_context, context)
+        ):  # fmt: skip
+            mean, deviation = values.mean(0), values.std(0)
+            deviation[deviation < 1e-6] = 1.0
+            found = torch.from_numpy(np.stack([mean, deviation]))
+            scale.copy_(found.view(scale.shape))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by what becomes of them in training."""
+        return {
+            "decay": [block.attention.log_rate for block in self.blocks],
+            "embedding": [self.embedding],
+        }
+
+    def freeze(self, n_layers: int) -> None:
+        """Let all but the lowest ``n_layers`` blocks train; with all, also what goes into them."""
+        for number, block in enumerate(self.blocks):
+            block.requires_grad_(number >= n_layers)
+        for name, parameter in self.named_parameters():
+            if not name.startswith(("blocks.", "embedding")):
+                parameter.requires_grad_(n_layers < len(self.blocks))
+
+    def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator) -> None:
+        """Add items up to ``n_items``, with their text vectors where texts are read.
+
+        The first ones begin as noise, later ones as the mean of the rarest so far, whom the
+        softmax has taught to wait behind the others.
+        """
+        first = self.n_items
+        if self.text is not None and texts is not None:
+            grow_rows(self.item_texts, n_items)
+            self.item_texts[first:] = self.prepared(torch.from_numpy(texts))
+        grow_rows(self.embedding, n_items)
+        with torch.no_grad():
+            if first:
+                self.embedding[first:] = self.newcomer()
+            else:
+                noise = rng.standard_normal((n_items, self.width), np.float32)
+                self.embedding.copy_(torch.from_numpy(_SCALE * noise))
+        grow_rows(self.log_q, n_items)
+        self.n_items = n_items
+
+    def shrink(self, n_items: int) -> None:
+        """Forget the items from ``n_items`` on."""
+        for table in (self.item_texts, self.embedding, self.log_q):
+            if len(table) > n_items:
+                grow_rows(table, n_items)
+        self.n_items = n_items
+
+    def count(self, n_events: np.ndarray) -> None:
+        """Take note of how many events (n_items,) each item has: half of the draws follow them."""
+        share = 0.5 * n_events / max(n_events.sum(), 1) + 0.5 / max(len(n_events), 1)
+        self.log_q.copy_(torch.from_numpy(np.log(share)))
+
+    def newcomer(self) -> Tensor:
+        """Embedding (d,) of an item of which nothing is known."""
+        known = len(self.log_q)
+        rare = self.log_q.argsort()[: max(1, int(_FEW * known))]
+        return self.embedding.detach()[rare].mean(0)
+
+    def __getstate__(self) -> dict:
+        for table in (self.item_texts, self.embedding, self.log_q):
+            trim_rows(table)
+        return self.__dict__.copy()
+
+    def prepared(self, texts: Tensor) -> Tensor:
+        """Text vectors (n, t), centred, and so long that their first map is as embeddings are."""
+        length = _SCALE * math.sqrt(3 * texts.shape[1])
+        return length * functional.normalize(texts - self.text_mean, dim=1)
+
+    def vectors(self, extra: np.ndarray | None = None) -> Tensor:
+        """Vectors (n_items, d) of all items, and behind them those of ``extra`` texts (m, t)."""
+        table = self.embedding
+        if self.training and self.cold_dropout:
+            known = torch.rand(self.n_items, 1, device=table.device) >= self.cold_dropout
+            table = table * known
+        if self.text is not None:
+            table = table + self.text(self.item_texts)
+        if extra is not None:
+            own = self.newcomer().expand(len(extra), -1)
+            if self.text is not None:
+                texts = torch.from_numpy(extra).to(table.device)
+                own = own + self.text(self.prepared(texts))
+            table = torch.cat([table, own])
+        return table
+
+    def catalogue(self, extra: np.ndarray | None = None) -> Tensor:
+        """`vectors` for scoring."""
+        with torch.no_grad(), torch_threads(1):
+            return self.vectors(extra).detach()
+
+    # ------------------------------------------------------------------ sequences
+
+    def events(self, table: Tensor, item: Tensor, feedback: Tensor, time: Tensor) -> Tensor:
+        """States (B, n, d) of events, each from what is known right after it.
+
+        Parameters
+        ----------
+        table : Tensor of shape (n_items, d)
+        item : Tensor of shape (B, n), int64
+            In order; -1 behind the last.
+        feedback : Tensor of shape (B, n)
+        time : Tensor of shape (B, n), float64
+            Seconds.
+        """
+        mean, scale = self.scale_of_feedback
+        x = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
+        since = torch.diff(time, dim=1, prepend=time[:, :1])
+        told = ((feedback - mean) / scale)[..., None] * self.feedback
+        x = self.dropout((x + self.gap[_step(since)] + told) * math.sqrt(self.width))
+        if len(self.blocks) == 1:
+            return x
+        place = torch.arange(item.shape[1], device=item.device)
+        lag = (place[:, None] - place)[None]
+        faded = self._faded(time, time)
+        for block in self.blocks[:-1]:
+            x = block(x, None, block.attention.bias(lag, faded))
+        return x
+
+    def ask(
+        self, events: Tensor, time: Tensor, n_before: Tensor, asked: Tensor,
+        context: Tensor | None, *, weights: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
+
+        Parameters
+        ----------
+        events : Tensor of shape (B, n, d)
+        time : Tensor of shape (B, n), float64
+            Seconds of the events.
+        n_before : Tensor of shape (B, Q) or (1, Q), int64
+            How many of the events a query knows; at least 1.
+        asked : Tensor of shape (B, Q), float64
+            Seconds.
+        context : Tensor of shape (B, Q, n_context) or None
+            None is the average one.
+        weights : bool, default=False
+        """
+        place = (n_before - 1).clamp(min=0)
+        last = place.expand(len(time), -1)
+        then = time.gather(1, last)
+        asked = torch.maximum(asked, then) if self.query_time else then
+        x = events.gather(1, last[..., None].expand(-1, -1, self.width))
+        told = self.query_gap[_step(asked - then)] * self.query_time
+        if self.context is not None and context is not None:
+            mean, scale = self.scale_of_context
+            told = told + self.context((context - mean) / scale)
+        x = x + self.dropout(told * math.sqrt(self.width))
+        block = self.blocks[-1]
+        lag = place[..., None] - torch.arange(events.shape[1], device=last.device)
+        bias = block.attention.bias(lag, self._faded(asked, time))
+        if weights:
+            return block.attention.weights(block.norm(x), block.past_norm(events), bias)
+        return self.norm(block(x, events, bias))
+
+    def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
+        """Ages (B, Q, n) of events in days when asked, as decay counts them."""
+        attention = self.blocks[0].attention
+        if attention.decay == "none":
+            return None
+        age = (asked[..., None] - time[:, None]).clamp(min=0) / 86_400
+        return attention.faded(age.float())
+
+    def forward(
+        self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,
+        weight: Tensor, context: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Loss () of predicting, after each event, what comes next.
+
+        Parameters
+        ----------
+        item, feedback, time : Tensor of shape (B, n)
+            As for `events`.
+        asked : Tensor of shape (B, n), float64
+            Seconds of the event that comes next.
+        target : Tensor of shape (B, n), int64
+            Its item.
+        weight : Tensor of shape (B, n)
+            What it counts for; 0 where there is none.
+        context : Tensor of shape (B, n, n_context), default=None
+            In which it happened.
+        """
+        table = self.vectors()
+        states = self.events(table, item, feedback, time)
+        before = torch.arange(1, item.shape[1] + 1, device=item.device)[None]
+        states = self.ask(states, time, before, asked, context)
+        real = weight > 0
+        aims = states[real].float(), table, target[real], weight[real]
+        if not self.n_negatives:
+            return softmax_loss(*aims)
+        drawn = torch.rand(self.n_negatives, device=item.device)
+        chosen = torch.searchsorted(self.log_q.exp().cumsum(0), drawn)
+        chosen = chosen.clamp(max=self.n_items - 1)
+        return sampled_softmax_loss(*aims, chosen, self.log_q[chosen])
+
+    # ------------------------------------------------------------------ answers
+
+    def answer(
+        self, table: Tensor, columns: Columns, *, weights: bool = False
+    ) -> np.ndarray:
+        """States (B, Q, d) of queries, or their attention (B, H, Q, n), without gradients.
+
+        ``columns`` are the arguments of `events` and `ask`, as arrays.
+        """
+        with torch.no_grad():
+            given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
+            states = self.events(table, given["item"], given["feedback"], given["time"])
+            asked = self.ask(
+                states, given["time"], given["n_before"], given["asked"], given.get("context"),
+                weights=weights,
+            )  # fmt: skip
+            return asked.float().numpy(force=True)
+
+
+def _step(seconds: Tensor) -> Tensor:
+    """Which step of half an octave a time in seconds is in."""
+    return (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=_N_GAPS - 1)
+
+
+class SequenceWindows:
+    """Hands each batch its windows of a log, padded behind to the longest of them.
+
+    Parameters
+    ----------
+    log : dict of arrays of shape (n,)
+        Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` of each as
+        what is to be predicted, and ``context`` (n, c).
+    """
+
+    def __init__(self, log: Columns) -> None:
+        self.log = {name: torch.from_numpy(column) for name, column in log.items()}
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn columns ``start`` and ``size`` into sequences; the event behind each is a target."""
+        place = batch["start"][:, None] + torch.arange(int(batch["size"].max()))
+        pad = place >= (batch["start"] + batch["size"])[:, None]
+        place = torch.where(pad, place.masked_fill(pad, 0).amax(1, keepdim=True), place)
+        log = self.log
+        return {
+            "item": log["item"][place], "feedback": log["feedback"][place],
+            "time": log["time"][place], "asked": log["time"][place + 1],
+            "target": log["item"][place + 1],
+            "weight": log["weight"][place + 1].masked_fill(pad, 0),
+            **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
+        }  # fmt: skip
