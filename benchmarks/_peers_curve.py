@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 COLUMNS = ["user_id", "item_id", "timestamp"]
 PARTS = ("validation", "test")
@@ -110,12 +111,12 @@ def ours(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
         **setting, n_jobs=job["threads"], random_state=job["seed"], net_params=net_params
     )
     model.fit(log.learned)
-    told = copy.deepcopy(model)
-    told.observe(log.next_one)
 
     def ask(weights: Any, part: str) -> np.ndarray:
-        asked = model if part == "validation" else told
+        asked = copy.deepcopy(model)
         asked.net_.module_.load_state_dict(weights)
+        if part == "test":
+            asked.observe(log.next_one)
         return asked.recommend(log.queries(part), n_recommendations=job["k"])[0]
 
     return ask
@@ -176,16 +177,13 @@ LIBRARIES = {"sklearn-recft": ours, "rectools": rectools}
 
 def run(job: dict[str, Any], log: Log, folder: Path) -> Iterator[dict[str, Any]]:
     """Warm up, train, then yield what it cost and the lists of each epoch."""
-    import torch
-
-    torch.set_num_threads(job["threads"])
     train = LIBRARIES[job["library"]]
     # Imports, compilation and thread pools are off the clock.
     train(log.few(WARM_UP), job | {"setting": job["setting"] | job["brief"]}, Clock())
     clock = Clock()
     ask = train(log, job, clock)
     yield {
-        "version": version(job["library"]), "torch": torch.__version__,
+        "version": version(job["library"]), "torch": version("torch"),
         "python": sys.version.split()[0], "prepare_s": round(clock.prepared, 3),
         "n_weights": clock.n_weights,
     }  # fmt: skip
@@ -202,8 +200,10 @@ def version(distribution: str) -> str:
 
 
 def main(folder: Path) -> int:
+    """Answer line by line; 1 if the library failed."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     answers = sys.stdout
+    torch.set_num_threads(job["threads"])
     try:
         # What libraries print is no answer.
         with contextlib.redirect_stdout(sys.stderr):
