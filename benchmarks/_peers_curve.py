@@ -114,7 +114,8 @@ def ours(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
 
     def ask(weights: Any, part: str) -> np.ndarray:
         asked = copy.deepcopy(model)
-        asked.net_.module_.load_state_dict(weights)
+        asked.module_.load_state_dict(weights)
+        asked._catalogue = asked.module_.catalogue()  # items' vectors, kept since the fit
         if part == "test":
             asked.observe(log.next_one)
         return asked.recommend(log.queries(part), n_recommendations=job["k"])[0]

@@ -135,8 +135,18 @@ def test_the_clock_stands_still_while_weights_are_copied():
     assert clock.n_weights == 2
 
 
+class Epoch(torch.nn.Linear):
+    """Has one weight, the epoch; a table of items that is made of it goes stale like any other."""
+
+    def __init__(self):
+        super().__init__(1, 1, bias=False)
+
+    def catalogue(self):
+        return int(self.weight)
+
+
 class Standin:
-    """Ranks unseen items from the one whose code is its only weight, the epoch; knows no more."""
+    """Ranks unseen items from the one whose code is the epoch; knows no more."""
 
     fitted = []
 
@@ -145,22 +155,22 @@ class Standin:
 
     def fit(self, X):
         Standin.fitted.append(rows(X))
-        self.seen = X
-        self.net_ = SimpleNamespace(module_=torch.nn.Linear(1, 1, bias=False))
+        self.seen, self.module_ = X, Epoch()
+        net = SimpleNamespace(module_=self.module_)
         curve = self.callbacks["curve"]
-        curve.on_train_begin(self.net_)
+        curve.on_train_begin(net)
         for epoch in range(1, self.max_epochs + 1):
             with torch.no_grad():
-                self.net_.module_.weight.fill_(epoch)
-            curve.on_epoch_end(self.net_)
+                self.module_.weight.fill_(epoch)
+            curve.on_epoch_end(net)
+        self._catalogue = self.module_.catalogue()
 
     def observe(self, X):
         self.seen = pd.concat([self.seen, X])
 
     def recommend(self, X, *, n_recommendations):
-        first = int(self.net_.module_.weight)
-        lists = [ranked(first, self.seen, user)[:n_recommendations] for user in X["user_id"]]
-        return np.array(lists), None
+        lists = [ranked(self._catalogue, self.seen, user) for user in X["user_id"]]
+        return np.array([items[:n_recommendations] for items in lists]), None
 
 
 def ranked(first, seen, user):
@@ -171,7 +181,7 @@ def ranked(first, seen, user):
 
 
 def test_each_epoch_is_asked_with_its_own_weights_and_history(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(sklearn_recft, "RealtimeTransformerRecommender", Standin, raising=False)
+    monkeypatch.setattr(sklearn_recft, "RealtimeTransformerRecommender", Standin)
     monkeypatch.setattr(Standin, "fitted", [])
     log, truth = split
     options = bench.parse(["--only", "defaults", "--threads", "1"])
@@ -189,6 +199,39 @@ def test_each_epoch_is_asked_with_its_own_weights_and_history(split, tmp_path, m
                 assert saved[part].tolist() == lists
                 scores[f"ndcg_{part}"] = round(bench.judge(truth[part], np.array(lists)), 5)
         assert bench.judged(line, truth, tmp_path) == line | scores
+
+
+def test_weights_of_an_epoch_are_those_of_a_fit_that_ends_there(split):
+    log, _ = split
+    lists = {}
+    for epochs in (1, 2):
+        options = bench.parse(["--epochs", str(epochs), "--threads", "1", "--length", "8"])
+        clock = _peers_curve.Clock()
+        ask = _peers_curve.ours(log, bench.job_of("matched", log, options), clock)
+        assert len(clock.laps) == epochs
+        for part in _peers_curve.PARTS:
+            lists[epochs, part] = [ask(weights, part) for _, weights in clock.laps]
+    for part in _peers_curve.PARTS:
+        assert lists[1, part][0].tolist() == lists[2, part][0].tolist()
+        assert lists[2, part][0].tolist() != lists[2, part][1].tolist()
+
+
+def test_the_validation_event_is_known_to_the_test_query_alone(split):
+    log, _ = split
+    options = bench.parse(["--epochs", "1", "--threads", "1", "--length", "8"])
+    job = bench.job_of("matched", log, options)
+    moved = log.next_one.assign(item_id=log.next_one["item_id"].to_numpy()[::-1])
+    lists = {}
+    for name, next_one in (("true", log.next_one), ("moved", moved)):
+        told = _peers_curve.Log(log.learned, next_one, log.test_time)
+        clock = _peers_curve.Clock()
+        ask = _peers_curve.ours(told, job, clock)
+        for part in _peers_curve.PARTS:
+            lists[name, part] = ask(clock.laps[-1][1], part)
+    assert lists["true", "validation"].tolist() == lists["moved", "validation"].tolist()
+    assert lists["true", "test"].tolist() != lists["moved", "test"].tolist()
+    own = log.next_one["item_id"].to_numpy()[:, None]
+    assert not (lists["true", "test"] == own).any()
 
 
 def test_a_level_costs_the_seconds_of_the_first_epoch_that_has_it():
@@ -235,6 +278,18 @@ def shop(events, monkeypatch):
 
 def printed(capfd):
     return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def test_the_process_answers_with_the_curve(shop, capfd):
+    options = ["--only", "matched", "--epochs", "2", "--threads", "1", "--length", "8"]
+    assert bench.main(options) == 0
+    _, head, first, second, *levels = printed(capfd)
+    assert (head["library"], head["version"] != "") == ("sklearn-recft", True)
+    assert head["setting"]["max_epochs"] == 2
+    assert [line["epoch"] for line in (first, second)] == [1, 2]
+    assert 0 < first["train_seconds"] < second["train_seconds"]
+    assert all(0 <= line[f"ndcg_{part}"] <= 1 for line in (first, second) for part in bench.PARTS)
+    assert len(levels) == 2 * len(bench.LEVELS)
 
 
 def test_a_failing_library_is_told(shop, capfd):
