@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.dataset import Dataset
 from skorch.history import History
 from torch import Tensor, nn
@@ -86,6 +87,7 @@ def make_net(
 def fit_net(
     net: NeuralNet, columns: Columns, target: np.ndarray, *, epochs: int, seed: int,
     n_negatives: int = 0, n_threads: int = 1, gather: Gather | None = None, update: bool = False,
+    judge: Callable[[], float] | None = None, judge_name: str = "score",
 ) -> None:  # fmt: skip
     """Train for ``epochs`` on rows in time order; nothing global changes, interrupts pass on.
 
@@ -108,12 +110,19 @@ def fit_net(
     update : bool, default=False
         Whether this is an update of a fitted net, for the sake of its policy: another
         learning rate, no rows held out.
+    judge : callable, default=None
+        Asked after each epoch, with the module in evaluation mode, how good it is by now; more
+        is better. With a policy's ``patience`` it decides when a fit stops, and what it goes
+        back to: then no rows are held out. The net does not keep it.
+    judge_name : str, default="score"
+        What its answers are called in the net's history, and in what is printed of it.
     """
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     net.iterator_train__n_negatives = net.iterator_valid__n_negatives = n_negatives
     grow_optimizer(net)
     planned = net.one_call(epochs, update=update) if isinstance(net, _TunedNet) else nullcontext()
-    with torch_threads(n_threads), _seeded(net, seed), _gathering(net, gather), planned:
+    judged = nullcontext() if judge is None else _judging(net, judge, judge_name)
+    with torch_threads(n_threads), _seeded(net, seed), _gathering(net, gather), judged, planned:
         # skorch's own partial_fit would swallow a KeyboardInterrupt.
         dataset = Dataset(columns, target)
         net.notify("on_train_begin", X=dataset, y=target)
@@ -255,6 +264,46 @@ def _gathering(net: NeuralNet, gather: Gather | None) -> Iterator[None]:
         yield
     finally:
         del net.iterator_train__gather, net.iterator_valid__gather
+
+
+class _Judge(Callback):
+    """Asks after each epoch how good the module is by now, and writes the answer down."""
+
+    def __init__(self, ask: Callable[[], float], name: str) -> None:
+        self.ask, self.name, self.best = ask, name, -math.inf
+
+    def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
+        """Record the score, and whether it is the best of the call."""
+        was_training = net.module_.training
+        net.module_.eval()
+        try:
+            with torch.no_grad():
+                score = float(self.ask())
+        finally:
+            net.module_.train(was_training)
+        net.history.record(self.name, score)
+        net.history.record(f"{self.name}_best", score > self.best)
+        self.best = max(self.best, score)
+
+
+@contextmanager
+def _judging(net: NeuralNet, judge: Callable[[], float], name: str) -> Iterator[None]:
+    """Let ``judge`` be asked after each epoch: a closure, which no pickle must hold."""
+    callbacks, split = net.callbacks_, net.train_split
+    patience = net.policy.patience if isinstance(net, _TunedNet) else None
+    ours = [("judge", _Judge(judge, name)), *callbacks]
+    if patience is not None:  # from an update, `one_call` within takes the stopping away again
+        net.train_split = None
+        stop = EarlyStopping(name, patience, 0.0, lower_is_better=False, load_best=True)
+        ours = [c for c in ours if not isinstance(c[1], EarlyStopping)]
+        # Last of all, so that the others have seen the epoch that it stops after.
+        ours.append(("early_stopping", stop))
+    # Behind the timer alone: an epoch's time is that of its training, and all see the score.
+    net.callbacks_ = sorted(ours, key=lambda c: not isinstance(c[1], EpochTimer))
+    try:
+        yield
+    finally:
+        net.callbacks_, net.train_split = callbacks, split
 
 
 def _forget_graphs(parameter: nn.Parameter) -> None:

@@ -57,7 +57,8 @@ class FineTuning:
     patience : int or None, default=None
         Stop after so many epochs without a better loss on the last rows in time, and go back
         to the best epoch's weights. None trains on every row, for all epochs. An update
-        trains on every row in any case.
+        trains on every row in any case. Where `fit_net` has a judge, a better score of that
+        is what counts, and every row is trained on: the caller has held out what it judges by.
     validation_fraction : float, default=0.1
         The last rows in time that ``patience`` judges by, as a fraction of all.
 
