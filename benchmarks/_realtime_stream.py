@@ -1,0 +1,177 @@
+"""Following users in time: lists asked before each event, and models that learn day by day.
+
+While weights stand still, lists depend on the user's own events alone, with two exceptions: a user
+without events is told what is popular, and the first event of a new item puts it in the catalogue.
+Between these, the k-th event of every user is asked for together and then observed together.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _leaderboard_data import K
+from _realtime_log import Log, judge_next, lists_of, make_model, mean
+
+from sklearn_recft import EASERecommender, PopularityRecommender
+from sklearn_recft.metrics import ndcg_at_k, recall_at_k
+
+DAY = 86_400
+RIVALS = {  # as chosen on the leaderboard's validation part of this time line
+    "EASE, reg 1000, half_life 15": EASERecommender(reg=1000, half_life=15),
+    "Popularity, window 3": PopularityRecommender(window=3),
+    "Popularity, half_life 7": PopularityRecommender(half_life=7),
+}
+Runs = Iterator[tuple[str, dict[str, Any]]]
+
+
+def rounds(events: pd.DataFrame, user_ids: np.ndarray, item_ids: np.ndarray) -> list[np.ndarray]:
+    """Rows that can be asked for together, then observed together, as if one by one.
+
+    Known are ``user_ids`` and ``item_ids``. A stranger's first event is asked when all before it
+    are observed; the first event of a new item stands alone, so that no list before it has it.
+    """
+    stranger, new = (
+        (~events[name].isin(ids) & ~events[name].duplicated()).to_numpy()
+        for name, ids in (("user_id", user_ids), ("item_id", item_ids))
+    )
+    after_new = np.r_[False, new[:-1]]
+    stretch = np.cumsum(stranger | new | after_new)
+    place = events.groupby([stretch, "user_id"]).cumcount().to_numpy()
+    order = np.lexsort((place, stretch))
+    ends = np.diff(stretch[order]).astype(bool) | np.diff(place[order]).astype(bool)
+    return np.split(order, np.flatnonzero(ends) + 1)
+
+
+def ask_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
+    """Ask for the list before each event, all earlier ones observed; shape (n, K)."""
+    lists = np.empty((len(events), K), object)
+    for rows in rounds(events, model.user_ids_, model.item_ids_) if len(events) else ():
+        now = events.iloc[rows]
+        lists[rows] = lists_of(model, now, exclude_seen)
+        model.observe(now)
+    return lists
+
+
+# ----------------------------------------------------------------------- stream
+
+
+def days(events: pd.DataFrame) -> list[pd.DataFrame]:
+    """Cut events in the order of time at every midnight, UTC."""
+    day = events["timestamp"].to_numpy() // DAY
+    cuts = np.flatnonzero(np.diff(day)) + 1
+    return [events.iloc[rows] for rows in np.split(np.arange(len(events)), cuts)]
+
+
+def follow(
+    model: Any, stream: pd.DataFrame, exclude_seen: bool, learn: Callable | None = None
+) -> tuple[np.ndarray, list[float]]:
+    """Ask before each event and observe it; ``learn(n, dawn, day)`` may follow at midnight.
+
+    It is given the number of days done, the model as it was before the day, and the day's
+    events, and returns the model of the next day or None: that which has observed the day.
+    Returns the lists (n, K) and the seconds of every time something was learned.
+    """
+    lists, seconds = [], []
+    for n, day in enumerate(days(stream), start=1):
+        dawn = copy.deepcopy(model) if learn else None
+        lists.append(ask_and_observe(model, day, exclude_seen))
+        if learn:
+            start = time.perf_counter()
+            learned = learn(n, dawn, day)
+            if learned is not None:
+                model = learned
+                seconds.append(time.perf_counter() - start)
+    return np.concatenate(lists), seconds
+
+
+def learn_day(n: int, dawn: Any, day: pd.DataFrame) -> Any:
+    """Learn what was observed since the morning: by a model that does not remember it yet."""
+    return dawn.partial_fit(day)
+
+
+def stream(log: Log, seed: int, params: dict[str, Any], n_refits: int) -> Runs:
+    """Yield the models, from the one that stands still to the one that is fitted anew."""
+    learned, later = log.split_in_time()
+    every = -(-len(days(later)) // (n_refits + 1))
+
+    def refit_some_days(n: int, dawn: Any, day: pd.DataFrame) -> Any:
+        if n % every:
+            return None
+        return make_model(seed, params).fit(log.events.loc[: day.index[-1]])
+
+    start = time.perf_counter()
+    fitted = make_model(seed, params).fit(learned)
+    figures = {"fit_seconds": time.perf_counter() - start}
+    known = later["user_id"].isin(learned["user_id"]).to_numpy()
+    for name, ask in {
+        "frozen": lambda model: (lists_of(model, later, log.exclude_seen), []),
+        "observe": lambda model: follow(model, later, log.exclude_seen),
+        "observe, partial_fit daily": lambda model: follow(
+            model, later, log.exclude_seen, learn_day
+        ),
+        f"observe, refit every {every} days": lambda model: follow(
+            model, later, log.exclude_seen, refit_some_days
+        ),
+    }.items():
+        start = time.perf_counter()
+        lists, seconds = ask(copy.deepcopy(fitted))
+        total = time.perf_counter() - start
+        found = judge_next(later, lists)
+        yield name, {
+            **{figure: mean(values) for figure, values in found.items()},
+            "ndcg of known users": mean(found["ndcg"][known]),
+            "n_events": len(later), "n_days": len(days(later)), "n_learned": len(seconds),
+            "learn_seconds": sum(seconds),
+            "learn_seconds_once": float(np.median(seconds)) if seconds else 0.0,
+            "ask_and_observe_seconds": total - sum(seconds), **figures,
+        }  # fmt: skip
+
+
+# --------------------------------------------------------------------- timeline
+
+
+def timeline(log: Log, seed: int, params: dict[str, Any], with_rivals: bool) -> Runs:
+    """Yield ours and the others, judged by all that a user takes in the last tenth."""
+    learned, later = log.split_in_time()
+    later = later[later["user_id"].isin(learned["user_id"])]
+    if log.exclude_seen:  # what no list can hold is not asked for
+        pairs = pd.MultiIndex.from_frame(learned[["user_id", "item_id"]])
+        later = later[~pd.MultiIndex.from_frame(later[["user_id", "item_id"]]).isin(pairs)]
+    first = later.drop_duplicates("user_id")
+    models = {"ours": make_model(seed, params), **(RIVALS if with_rivals else {})}
+    for name, model in models.items():
+        start = time.perf_counter()
+        model.fit(learned)
+        cost = {"fit_seconds": time.perf_counter() - start}
+        lists = lists_of(model, first, log.exclude_seen)
+        yield f"{name}, asked once", judge_once(later, first, lists) | cost
+        lists = lists_of(model, later, log.exclude_seen)
+        yield f"{name}, asked before each event", judge_each(later, lists) | cost
+        if name == "ours":
+            lists = ask_and_observe(model, later, log.exclude_seen)
+            found = judge_each(later, lists)
+            yield f"{name}, asked before each event, observe", found | cost
+
+
+def judge_once(later: pd.DataFrame, first: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
+    """Score a list a user by all of the user's later items."""
+    taken = later.groupby("user_id")["item_id"].unique().loc[first["user_id"]]
+    return {
+        "ndcg": ndcg_at_k(list(taken), lists, k=K),
+        "recall": recall_at_k(list(taken), lists, k=K),
+        "n_users": len(first),
+    }
+
+
+def judge_each(later: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
+    """Score a list an event by the items still to come; mean of a user first, of users second."""
+    items, found = later["item_id"].to_numpy(), []
+    for rows in later.groupby("user_id").indices.values():
+        to_come = [items[rows[place:]] for place in range(len(rows))]
+        scores = [metric(to_come, lists[rows], k=K) for metric in (ndcg_at_k, recall_at_k)]
+        found.append(scores)
+    ndcg, recall = np.mean(found, axis=0)
+    return {"ndcg": float(ndcg), "recall": float(recall), "n_users": len(found)}
