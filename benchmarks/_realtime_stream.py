@@ -66,67 +66,65 @@ def days(events: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def follow(
-    model: Any, stream: pd.DataFrame, exclude_seen: bool, learn: Callable | None = None
+    model: Any, parts: list[pd.DataFrame], exclude_seen: bool, learn: Callable | None = None
 ) -> tuple[np.ndarray, list[float]]:
-    """Ask before each event and observe it; ``learn(n, dawn, day)`` may follow at midnight.
+    """Ask before each event and observe it; between two parts ``learn(dawn, part)`` may follow.
 
-    It is given the number of days done, the model as it was before the day, and the day's
-    events, and returns the model of the next day or None: that which has observed the day.
-    Returns the lists (n, K) and the seconds of every time something was learned.
+    It is given the model as it was before the part, and the part's events, and returns the model
+    that goes on. Returns the lists (n, K) and the seconds of every time something was learned.
     """
     lists, seconds = [], []
-    for n, day in enumerate(days(stream), start=1):
-        dawn = copy.deepcopy(model) if learn else None
-        lists.append(ask_and_observe(model, day, exclude_seen))
-        if learn:
+    for n, part in enumerate(parts, start=1):
+        learns = learn is not None and n < len(parts)
+        dawn = copy.deepcopy(model) if learns else None
+        lists.append(ask_and_observe(model, part, exclude_seen))
+        if learns:
             start = time.perf_counter()
-            learned = learn(n, dawn, day)
-            if learned is not None:
-                model = learned
-                seconds.append(time.perf_counter() - start)
+            model = learn(dawn, part)
+            seconds.append(time.perf_counter() - start)
     return np.concatenate(lists), seconds
 
 
-def learn_day(n: int, dawn: Any, day: pd.DataFrame) -> Any:
-    """Learn what was observed since the morning: by a model that does not remember it yet."""
-    return dawn.partial_fit(day)
+def learn_part(dawn: Any, part: pd.DataFrame) -> Any:
+    """Learn what was observed meanwhile: by a model that does not remember it yet."""
+    return dawn.partial_fit(part)
 
 
 def stream(log: Log, seed: int, params: dict[str, Any], n_refits: int) -> Runs:
     """Yield the models, from the one that stands still to the one that is fitted anew."""
     learned, later = log.split_in_time()
-    every = -(-len(days(later)) // (n_refits + 1))
+    daily = days(later)
+    shares = np.array_split(np.arange(len(daily)), min(n_refits + 1, len(daily)))
+    spans = [pd.concat([daily[n] for n in share]) for share in shares]
 
-    def refit_some_days(n: int, dawn: Any, day: pd.DataFrame) -> Any:
-        if n % every:
-            return None
-        return make_model(seed, params).fit(log.events.loc[: day.index[-1]])
+    def refit(_: Any, span: pd.DataFrame) -> Any:
+        return make_model(seed, params).fit(log.events.loc[: span.index[-1]])
 
     start = time.perf_counter()
     fitted = make_model(seed, params).fit(learned)
-    figures = {"fit_seconds": time.perf_counter() - start}
+    fit_seconds = time.perf_counter() - start
     known = later["user_id"].isin(learned["user_id"]).to_numpy()
-    for name, ask in {
-        "frozen": lambda model: (lists_of(model, later, log.exclude_seen), []),
-        "observe": lambda model: follow(model, later, log.exclude_seen),
-        "observe, partial_fit daily": lambda model: follow(
-            model, later, log.exclude_seen, learn_day
-        ),
-        f"observe, refit every {every} days": lambda model: follow(
-            model, later, log.exclude_seen, refit_some_days
-        ),
+    for name, (parts, learn) in {
+        "frozen": (None, None),
+        "observe": ([later], None),
+        "observe, partial_fit daily": (daily, learn_part),
+        f"observe, {len(spans) - 1} refits": (spans, refit),
     }.items():
+        model, seconds = copy.deepcopy(fitted), []
         start = time.perf_counter()
-        lists, seconds = ask(copy.deepcopy(fitted))
+        if parts is None:
+            lists = lists_of(model, later, log.exclude_seen)
+        else:
+            lists, seconds = follow(model, parts, log.exclude_seen, learn)
         total = time.perf_counter() - start
         found = judge_next(later, lists)
         yield name, {
             **{figure: mean(values) for figure, values in found.items()},
             "ndcg of known users": mean(found["ndcg"][known]),
-            "n_events": len(later), "n_days": len(days(later)), "n_learned": len(seconds),
-            "learn_seconds": sum(seconds),
+            "n_events": len(later), "n_days": len(daily), "n_learned": len(seconds),
+            "learn_seconds": float(sum(seconds)),
             "learn_seconds_once": float(np.median(seconds)) if seconds else 0.0,
-            "ask_and_observe_seconds": total - sum(seconds), **figures,
+            "ask_and_observe_seconds": total - sum(seconds), "fit_seconds": fit_seconds,
         }  # fmt: skip
 
 

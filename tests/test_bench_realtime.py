@@ -252,8 +252,8 @@ def makers(name):
     make = Follower if name == "follower" else lambda: logs.make_model(0, PARAMS)
     return make, {
         "observe": None,
-        "daily": streams.learn_day,
-        "refit": lambda n, dawn, day: make().fit(day),
+        "daily": streams.learn_part,
+        "refit": lambda dawn, day: make().fit(day),
     }
 
 
@@ -264,7 +264,7 @@ def test_no_list_knows_an_event_at_or_after_its_own_place(log, name, way):
     row = 47
     make, ways = makers(name)
     found = [
-        streams.follow(make().fit(learned), events, False, ways[way])[0]
+        streams.follow(make().fit(learned), streams.days(events), False, ways[way])[0]
         for events in (later, changed(later, row))
     ]
     np.testing.assert_array_equal(found[0][: row + 1], found[1][: row + 1])
@@ -274,34 +274,44 @@ def test_no_list_knows_an_event_at_or_after_its_own_place(log, name, way):
 def test_a_day_is_remembered_once_and_learned_at_midnight(log):
     """`Follower` refuses to be told of an event twice."""
     learned, later = log.split_in_time()
-    model, mornings = Follower().fit(learned), []
+    mornings = []
 
-    def learn(n, dawn, day):
+    def learn(dawn, day):
         mornings.append(dawn)
-        return streams.learn_day(n, dawn, day)
+        return streams.learn_part(dawn, day)
 
-    _, seconds = streams.follow(model, later, False, learn)
     days = streams.days(later)
-    assert len(seconds) == len(mornings) == len(days)
-    last = mornings[-1]
-    pd.testing.assert_frame_equal(pd.concat(last.told), log.events)
-    pd.testing.assert_frame_equal(pd.concat(last.remembered), log.events)
+    _, seconds = streams.follow(Follower().fit(learned), days, False, learn)
+    assert len(seconds) == len(mornings) == len(days) - 1  # behind the last nobody asks
+    before_last = log.events[: -len(days[-1])]
+    pd.testing.assert_frame_equal(pd.concat(mornings[-1].told), before_last)
+    asked_on_last_day = pd.concat([known for _, known in mornings[-1].asked[-1:]])
+    assert len(asked_on_last_day) == len(log.events) - 1
 
 
 def test_refits_know_all_events_before_their_midnight(log, follower):
     rows = dict(streams.stream(log, 0, {}, 2))
     learned, later = log.split_in_time()
     days = streams.days(later)
-    every = -(-len(days) // 3)
-    assert list(rows)[-1] == f"observe, refit every {every} days"
+    assert len(days) == 4
     refits = [model for model in follower.made if len(model.told[0]) > len(learned)]
-    ends = [log.events.index.get_loc(days[n - 1].index[-1]) + 1 for n in range(1, len(days) + 1)]
-    wanted = [end for n, end in enumerate(ends, start=1) if n % every == 0]
-    assert [len(model.told[0]) for model in refits] == wanted
+    ends = np.cumsum([len(day) for day in days])[[1, 2]] + len(learned)
+    assert [len(model.told[0]) for model in refits] == ends.tolist()
+    assert rows["observe, 2 refits"]["n_learned"] == 2
     assert rows["frozen"]["n_learned"] == rows["observe"]["n_learned"] == 0
-    assert rows["observe, partial_fit daily"]["n_learned"] == len(days)
+    assert rows["observe, partial_fit daily"]["n_learned"] == len(days) - 1
     assert rows["observe"]["ndcg"] > rows["frozen"]["ndcg"]
     assert all(found["n_events"] == 90 for found in rows.values())
+
+
+def test_days_make_no_difference_to_who_learns_nothing(log):
+    learned, later = log.split_in_time()
+    model = logs.make_model(0, PARAMS).fit(learned)
+    one, many = (
+        streams.follow(copy.deepcopy(model), parts, False)[0]
+        for parts in ([later], streams.days(later))
+    )
+    np.testing.assert_array_equal(one, many)
 
 
 def test_a_list_for_all_that_is_to_come(log):
