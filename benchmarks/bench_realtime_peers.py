@@ -16,11 +16,11 @@ rectools    SASRecModel, width 64, 2 blocks, 2 heads, softmax over all items, 12
             its other defaults (dropout .2, Adam at .001). It learns the newest `--length` events
             of a user, and knows no items but theirs.
 matched     ours, the same sizes, dropout and loss; batches of as many events as 128 users have;
-            not told when it is asked, no decay with time, and trained as plainly: one rate, .001,
-            no warm-up, weight decay or clipping. It learns every event, so its epochs are longer.
-defaults    ours as it comes: told when it is asked, with decay, smaller batches, and a higher rate
-            that falls to 0 with the last epoch, so each number of epochs has a curve of its own.
-            `--epochs` is obeyed, `--length` is not.
+            told the order of events and no times, and trained as plainly: one rate, .001, no
+            warm-up, weight decay or clipping. It learns every event, so its epochs are longer.
+defaults    ours as it comes: told all times, smaller batches, and a higher rate that falls
+            to 0 with the last epoch, so each number of epochs has a curve of its own. `--epochs` is
+            obeyed, `--length` is not.
 
 One after the other, each in a process of its own with `--threads` threads. Seconds are wall time
 from the first batch on and stand still while weights are copied at the end of an epoch; preparing
@@ -114,7 +114,7 @@ def job_of(model: str, log: Log, options: argparse.Namespace) -> dict[str, Any]:
     library = PEER if model == PEER else "sklearn-recft"
     return {
         "library": library, "setting": setting, "brief": brief, "k": K, "seed": options.seed,
-        "threads": options.threads,
+        "threads": options.threads, "timed": model != "matched",
     }  # fmt: skip
 
 

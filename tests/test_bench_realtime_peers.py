@@ -234,6 +234,22 @@ def test_the_validation_event_is_known_to_the_test_query_alone(split):
     assert not (lists["true", "test"] == own).any()
 
 
+@pytest.mark.parametrize(("model", "told"), [("matched", False), ("defaults", True)])
+def test_times_are_told_to_the_defaults_alone(split, model, told):
+    log, _ = split
+    job = bench.job_of(model, log, bench.parse(["--epochs", "1", "--threads", "1"]))
+    # Of the same order.
+    learned = log.learned.assign(timestamp=np.arange(len(log.learned)) ** 2 * 60)
+    late = learned["timestamp"].max() + 60
+    other = _peers_curve.Log(learned, log.next_one.assign(timestamp=late), log.test_time + late)
+    lists = []
+    for known in (log, other):
+        clock = _peers_curve.Clock()
+        ask = _peers_curve.ours(known, job, clock)
+        lists.append([ask(clock.laps[-1][1], part).tolist() for part in _peers_curve.PARTS])
+    assert (lists[0] != lists[1]) == told
+
+
 def test_a_level_costs_the_seconds_of_the_first_epoch_that_has_it():
     def line(seconds, validation, test):
         return {"train_seconds": seconds, "ndcg_validation": validation, "ndcg_test": test}
