@@ -48,10 +48,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     max_history : int, default=200
         How many events back a query, and an event, may look.
     time_decay : {"log", "exponential", "none"}, default="log"
-        What the logit of an event loses when it is t days old: ``lambda log(1 + t)``, ``lambda
-        t`` or nothing, with a rate learned for each head.
+        What the logit of an event loses when it is t days old: ``lambda log(1 + t)`` or ``lambda
+        t``, with a rate learned for each head. "none" leaves the times of events out, but for
+        their order.
     query_time : bool, default=True
-        Whether the time that has passed when a query is asked is told.
+        Whether the time that has passed since the last event is told when a query is asked.
     freeze : {"none", "all"} or int, default="none"
         Blocks from the lowest that `partial_fit` leaves as they are; with all of them, only
         items' vectors move.
@@ -332,7 +333,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def half_lives_(self) -> np.ndarray:
         """Days in which each head's weight of an event halves, shape (n_layers, n_heads)."""
-        return np.stack([block.attention.half_lives() for block in self.module_.blocks])
+        return np.stack([block.attention.half_lives() for block in self.module_.stack])
 
     @property
     def module_(self) -> SequenceNet:

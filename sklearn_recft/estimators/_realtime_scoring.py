@@ -43,8 +43,8 @@ def states_of(
     -----
     A sequence is run once for all of its queries, up to the last event that one of them knows.
     """
-    depth = module.blocks[-1].attention.order.shape[1]
-    shape = (module.blocks[0].attention.n_heads, depth) if weights else (module.width,)
+    depth = module.stack[-1].attention.order.shape[1]
+    shape = (module.stack[0].attention.n_heads, depth) if weights else (module.width,)
     out = np.zeros((len(queries["start"]), *shape), np.float32)
     with torch_threads(n_threads):
         for rows, place, columns in _batches(log, queries):

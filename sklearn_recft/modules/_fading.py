@@ -26,9 +26,7 @@ class FadingHeads(nn.Module):
         Of each head in days, before training; None spreads them evenly on the logarithm.
     """
 
-    def __init__(
-        self, n_heads: int, decay: str, half_lives: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, n_heads: int, decay: str, half_lives: Sequence[float] | None = None) -> None:
         super().__init__()
         self.n_heads, self.decay = n_heads, decay
         if half_lives is None:

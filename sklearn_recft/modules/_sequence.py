@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -135,6 +135,7 @@ class SequenceNet(nn.Module):
         Columns of context.
     width, n_layers, n_heads, max_history : int
     time_decay : {"exponential", "log", "none"}
+        "none" knows nothing of the times of events but their order.
     query_time : bool
         Whether a query's time is told; else it asks at the time of the last event.
     dropout : float
@@ -161,7 +162,8 @@ class SequenceNet(nn.Module):
         cold_dropout: float = 0.0, n_negatives: int = 0, half_lives: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.width, self.n_items, self.query_time = width, 0, query_time
+        self.width, self.n_items = width, 0
+        self.timed, self.query_time = time_decay != "none", query_time
         self.cold_dropout, self.n_negatives = cold_dropout * bool(text_width), n_negatives
         self.embedding = nn.Parameter(torch.empty(0, width))
         self.text = nn.Linear(text_width, width, bias=False) if text_width else None
@@ -200,10 +202,15 @@ class SequenceNet(nn.Module):
             found = torch.from_numpy(np.stack([mean, deviation]))
             scale.copy_(found.view(scale.shape))
 
+    @property
+    def stack(self) -> list[Block]:
+        """The blocks, from the lowest."""
+        return cast("list[Block]", list(self.blocks))
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by what becomes of them in training."""
         return {
-            "decay": [block.attention.log_rate for block in self.blocks],
+            "decay": [block.attention.log_rate for block in self.stack],
             "embedding": [self.embedding],
         }
 
@@ -265,7 +272,7 @@ class SequenceNet(nn.Module):
 
     def vectors(self, extra: np.ndarray | None = None) -> Tensor:
         """Vectors (n_items, d) of all items, and behind them those of ``extra`` texts (m, t)."""
-        table = self.embedding
+        table: Tensor = self.embedding
         if self.training and self.cold_dropout:
             known = torch.rand(self.n_items, 1, device=table.device) >= self.cold_dropout
             table = table * known
@@ -300,15 +307,16 @@ class SequenceNet(nn.Module):
         """
         mean, scale = self.scale_of_feedback
         x = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
-        since = torch.diff(time, dim=1, prepend=time[:, :1])
-        told = ((feedback - mean) / scale)[..., None] * self.feedback
-        x = self.dropout((x + self.gap[_step(since)] + told) * math.sqrt(self.width))
+        x = x + ((feedback - mean) / scale)[..., None] * self.feedback
+        if self.timed:
+            x = x + self.gap[_step(torch.diff(time, dim=1, prepend=time[:, :1]))]
+        x = self.dropout(x * math.sqrt(self.width))
         if len(self.blocks) == 1:
             return x
         place = torch.arange(item.shape[1], device=item.device)
         lag = (place[:, None] - place)[None]
         faded = self._faded(time, time)
-        for block in self.blocks[:-1]:
+        for block in self.stack[:-1]:
             x = block(x, None, block.attention.bias(lag, faded))
         return x
 
@@ -341,7 +349,7 @@ class SequenceNet(nn.Module):
             mean, scale = self.scale_of_context
             told = told + self.context((context - mean) / scale)
         x = x + self.dropout(told * math.sqrt(self.width))
-        block = self.blocks[-1]
+        block = self.stack[-1]
         lag = place[..., None] - torch.arange(events.shape[1], device=last.device)
         bias = block.attention.bias(lag, self._faded(asked, time))
         if weights:
@@ -350,11 +358,10 @@ class SequenceNet(nn.Module):
 
     def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""
-        attention = self.blocks[0].attention
-        if attention.decay == "none":
+        if not self.timed:
             return None
         age = (asked[..., None] - time[:, None]).clamp(min=0) / 86_400
-        return attention.faded(age.float())
+        return self.stack[0].attention.faded(age.float())
 
     def forward(
         self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,
@@ -390,9 +397,7 @@ class SequenceNet(nn.Module):
 
     # ------------------------------------------------------------------ answers
 
-    def answer(
-        self, table: Tensor, columns: Columns, *, weights: bool = False
-    ) -> np.ndarray:
+    def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
         """States (B, Q, d) of queries, or their attention (B, H, Q, n), without gradients.
 
         ``columns`` are the arguments of `events` and `ask`, as arrays.

@@ -97,5 +97,5 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies matrices of bfloat16 by itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
