@@ -234,7 +234,7 @@ def _windows(log: Columns, max_history: int, until: float = np.inf) -> Columns:
     log, the event behind each event being its target; none goes beyond time ``until``.
     """
     known = log["time"] <= until
-    users, first, count = np.unique(log["user"][known], return_index=True, return_counts=True)
+    users, count = np.unique(log["user"][known], return_counts=True)
     start = np.searchsorted(log["user"], users)  # known events are a user's first
     n_inputs = count - 1
     n_windows = -(-n_inputs // max_history)
