@@ -128,7 +128,7 @@ RECOMMENDERS = {
         **_SEQUENCES, query_time=False, time_decay="none", n_layers=1, n_heads=1
     ),
     "transformer that reads": RealtimeTransformerRecommender(
-        "scratch", **_SEQUENCES, time_decay="exponential", freeze=1, n_jobs=2
+        "scratch", **_SEQUENCES, time_decay="exponential", freeze=1
     ),
     "transformer sampling": RealtimeTransformerRecommender(
         max_epochs=3, random_state=0, net_params={"width": 16, "n_negatives": 20}
