@@ -131,7 +131,10 @@ RECOMMENDERS = {
         "scratch", **_SEQUENCES, time_decay="exponential", freeze=1
     ),
     "transformer sampling": RealtimeTransformerRecommender(
-        max_epochs=3, random_state=0, net_params={"width": 16, "n_negatives": 20}
+        max_epochs=3,
+        max_history=20,
+        random_state=0,
+        net_params={"width": 16, "n_negatives": 20},
     ),
 }
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks()]

@@ -15,7 +15,7 @@ from sklearn_recft.kernels._factorization import (
     online_pass,
     sgd_epoch,
 )
-from sklearn_recft.kernels._history import count_past, gather_past
+from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
 from sklearn_recft.kernels._streams import (
     ITEM_STATISTICS,
@@ -47,6 +47,7 @@ __all__ = [
     "gather_past",
     "gather_seen",
     "gram_rows",
+    "latest_events",
     "nearest_items",
     "online_pass",
     "sgd_epoch",

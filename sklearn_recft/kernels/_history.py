@@ -101,3 +101,31 @@ def count_past(owners, times, items, start, stop, item, time, out):
                 low = place
             place -= 1
         out[r] = low - first
+
+
+@jit
+def latest_events(users, last, previous, limit, counts, places):
+    """Write where in the log the last events of users are, in order of arrival.
+
+    Parameters
+    ----------
+    users : (n,) codes, -1 for a stranger.
+    last, previous : a log whose entries point at the user's entry before them, -1 for none.
+    limit : events of a user at most.
+    counts : (n,), overwritten: events of each.
+    places : (m,), overwritten: places in the log, one user after the other. Where m is 0,
+        events are only counted.
+    """
+    end = 0
+    for r in range(users.shape[0]):
+        place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
+        size, walk = 0, place
+        while walk >= 0 and size < limit:
+            size += 1
+            walk = previous[walk]
+        counts[r] = size
+        end += size
+        if places.shape[0]:
+            for j in range(size):
+                places[end - 1 - j] = place
+                place = previous[place]

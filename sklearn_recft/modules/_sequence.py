@@ -131,6 +131,7 @@ class SequenceNet(nn.Module):
             if not name.startswith(("blocks.", "embedding")):
                 parameter.requires_grad_(n_layers < len(self.blocks))
 
+    @torch.no_grad()  # whole, so that no interrupt can leave gradients off
     def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator) -> None:
         """Add items up to ``n_items``, with their text vectors where texts are read.
 
@@ -138,16 +139,17 @@ class SequenceNet(nn.Module):
         softmax has taught to wait behind the others.
         """
         first = self.n_items
+        if n_items == first:
+            return
         if self.text is not None and texts is not None:
             grow_rows(self.item_texts, n_items)
             self.item_texts[first:] = self.prepared(torch.from_numpy(texts))
         grow_rows(self.embedding, n_items)
-        with torch.no_grad():
-            if first:
-                self.embedding[first:] = self.newcomer()
-            else:
-                noise = rng.standard_normal((n_items, self.width), np.float32)
-                self.embedding.copy_(torch.from_numpy(_SCALE * noise))
+        if first:
+            self.embedding[first:] = self.newcomer()
+        else:
+            noise = rng.standard_normal((n_items, self.width), np.float32)
+            self.embedding.copy_(torch.from_numpy(_SCALE * noise))
         grow_rows(self.log_q, n_items)
         self.n_items = n_items
 
@@ -195,9 +197,10 @@ class SequenceNet(nn.Module):
             table = torch.cat([table, own])
         return table
 
+    @torch.no_grad()
     def catalogue(self, extra: np.ndarray | None = None) -> Tensor:
         """`vectors` for scoring."""
-        with torch.no_grad(), torch_threads(1):
+        with torch_threads(1):
             return self.vectors(extra).detach()
 
     # ------------------------------------------------------------------ sequences
@@ -222,15 +225,13 @@ class SequenceNet(nn.Module):
         x = self.dropout(x * math.sqrt(self.width))
         if len(self.blocks) == 1:
             return x
-        place = torch.arange(item.shape[1], device=item.device)
-        lag = (place[:, None] - place)[None]
         faded = self._faded(time, time)
         for block in self.stack[:-1]:
-            x = block(x, None, block.attention.bias(lag, faded))
+            x = block(x, None, block.attention.bias(item.shape[1], None, faded))
         return x
 
     def ask(
-        self, events: Tensor, time: Tensor, n_before: Tensor, asked: Tensor,
+        self, events: Tensor, time: Tensor, n_before: Tensor | None, asked: Tensor,
         context: Tensor | None, *, weights: bool = False,
     ) -> Tensor:  # fmt: skip
         """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
@@ -240,27 +241,27 @@ class SequenceNet(nn.Module):
         events : Tensor of shape (B, n, d)
         time : Tensor of shape (B, n), float64
             Seconds of the events.
-        n_before : Tensor of shape (B, Q) or (1, Q), int64
-            How many of the events a query knows; at least 1.
+        n_before : Tensor of shape (B, Q), int64, or None
+            How many of the events a query knows, at least 1; None asks after each event.
         asked : Tensor of shape (B, Q), float64
             Seconds.
         context : Tensor of shape (B, Q, n_context) or None
             None is the average one.
         weights : bool, default=False
         """
-        place = (n_before - 1).clamp(min=0)
-        last = place.expand(len(time), -1)
-        then = time.gather(1, last)
+        place = None if n_before is None else n_before - 1
+        x, then = events, time
+        if place is not None:
+            then = time.gather(1, place)
+            x = events.gather(1, place[..., None].expand(-1, -1, self.width))
         asked = torch.maximum(asked, then) if self.query_time else then
-        x = events.gather(1, last[..., None].expand(-1, -1, self.width))
         told = self.query_gap[_step(asked - then)] * self.query_time
         if self.context is not None and context is not None:
             mean, scale = self.scale_of_context
             told = told + self.context((context - mean) / scale)
         x = x + self.dropout(told * math.sqrt(self.width))
         block = self.stack[-1]
-        lag = place[..., None] - torch.arange(events.shape[1], device=last.device)
-        bias = block.attention.bias(lag, self._faded(asked, time))
+        bias = block.attention.bias(events.shape[1], place, self._faded(asked, time))
         if weights:
             return block.attention.weights(block.norm(x), block.past_norm(events), bias)
         return self.norm(block(x, events, bias))
@@ -293,8 +294,7 @@ class SequenceNet(nn.Module):
         """
         table = self.vectors()
         states = self.events(table, item, feedback, time)
-        before = torch.arange(1, item.shape[1] + 1, device=item.device)[None]
-        states = self.ask(states, time, before, asked, context)
+        states = self.ask(states, time, None, asked, context)
         real = weight > 0
         aims = states[real].float(), table, target[real], weight[real]
         if not self.n_negatives:
@@ -306,19 +306,19 @@ class SequenceNet(nn.Module):
 
     # ------------------------------------------------------------------ answers
 
+    @torch.no_grad()
     def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
         """States (B, Q, d) of queries, or their attention (B, H, Q, n), without gradients.
 
         ``columns`` are the arguments of `events` and `ask`, as arrays.
         """
-        with torch.no_grad():
-            given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
-            states = self.events(table, given["item"], given["feedback"], given["time"])
-            asked = self.ask(
-                states, given["time"], given["n_before"], given["asked"], given.get("context"),
-                weights=weights,
-            )  # fmt: skip
-            return asked.float().numpy(force=True)
+        given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
+        states = self.events(table, given["item"], given["feedback"], given["time"])
+        asked = self.ask(
+            states, given["time"], given["n_before"], given["asked"], given.get("context"),
+            weights=weights,
+        )  # fmt: skip
+        return asked.float().numpy(force=True)
 
 
 def _step(seconds: Tensor) -> Tensor:

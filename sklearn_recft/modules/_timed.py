@@ -54,13 +54,26 @@ class TimedAttention(FadingHeads):
         self.output = nn.Linear(width, width)
         self.order = nn.Parameter(torch.zeros(n_heads, max_history))
 
-    def bias(self, lag: Tensor, faded: Tensor | None) -> Tensor:
-        """Add to logits (B, H, Q, n) so much, of lags (B or 1, Q, n) and faded ages (B, Q, n)."""
-        seen = (lag >= 0) & (lag < self.order.shape[1])
-        bias = self.order[:, lag.clamp(0, self.order.shape[1] - 1)].transpose(0, 1)
+    def bias(self, n: int, place: Tensor | None, faded: Tensor | None) -> Tensor:
+        """Add to logits (B or 1, H, Q, n) so much, of what is out of sight minus infinity.
+
+        Parameters
+        ----------
+        n : int
+            Events.
+        place : Tensor of shape (B, Q), int64, or None
+            The event that each row looks back from, itself included; None is each from itself.
+        faded : Tensor of shape (B, Q, n) or None
+            Ages, as the decay counts them.
+        """
+        depth = min(n, self.order.shape[1])
+        lags = functional.pad(self.order[:, :depth], (n, n - depth), value=-torch.inf)
+        # Of lags -n to n - 1 row i has those from i down: windows of one vector, not a look-up.
+        bias = lags.flip(1).unfold(1, n, 1)[:, :n].flip(1)  # (H, n, n)
+        bias = bias[None] if place is None else bias[:, place].transpose(0, 1)
         if faded is not None:
             bias = bias - self.log_rate.exp()[:, None, None] * faded[:, None]
-        return bias.masked_fill(~seen[:, None], -torch.inf)
+        return bias
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, n, d / H)
