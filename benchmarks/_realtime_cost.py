@@ -1,14 +1,20 @@
 """Milliseconds of an answer in real time, and seconds and memory of logs of growing size."""
 
 import time
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import torch
 from _decay_cost import in_fresh_process, peak_memory
 from _decay_log import row
 from _leaderboard_data import K
 from _realtime_log import Log, make_model, merged
+
+from sklearn_recft.modules import _sequence
+from sklearn_recft.modules._sequence import SequenceNet, SequenceWindows
 
 DAY = 86_400
 N_CALLS, N_WARM_UP, N_AT_ONCE = 1000, 20, 100_000
@@ -50,6 +56,41 @@ def latency(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
         for percent in (50, 90, 99):
             figures[f"{verb}_ms_{percent}"] = float(np.percentile(ms, percent))
     return figures
+
+
+# ------------------------------------------------------------------------ parts
+
+PARTS = {
+    "windows": (SequenceWindows, "__call__"), "events": (SequenceNet, "events"),
+    "queries": (SequenceNet, "ask"), "softmax and its gradient": (_sequence, "softmax_loss"),
+    "other gradients": (torch.Tensor, "backward"),
+    "clipping": (torch.nn.utils, "clip_grad_norm_"), "steps": (torch.optim.AdamW, "step"),
+}  # fmt: skip
+
+
+def parts(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of one epoch's training by part; what no part has is the loop around them."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+    model = make_model(seed, {"max_epochs": 1}, params)
+    with ExitStack() as stack:
+        for name, (owner, verb) in PARTS.items():
+            stack.enter_context(patch.object(owner, verb, _timed(owner, verb, name, seconds)))
+        model.fit(log.events)
+    whole = model.net_.history_[-1]["dur"]
+    return {**seconds, "the loop": whole - sum(seconds.values()), "epoch": whole}
+
+
+def _timed(owner: Any, verb: str, name: str, seconds: dict[str, float]) -> Any:
+    plain = getattr(owner, verb)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            seconds[name] += time.perf_counter() - start
+
+    return timed
 
 
 # ------------------------------------------------------------------------ scale

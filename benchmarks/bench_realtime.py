@@ -30,6 +30,8 @@ stream
     or everything fitted anew at ``--refits`` midnights, evenly spaced, observing in between.
 latency
     Milliseconds of one event observed and one list asked for, and seconds of 100,000 at once.
+parts
+    Seconds of one epoch's training by part.
 scale
     One epoch on the users of a log of 1 M users, 200,000 items (Zipf) and 20 M events: one in 64,
     32 and 16 of them, each in a fresh process; a line through the costs leads to all.
@@ -41,7 +43,7 @@ import time
 from typing import Any
 
 from _leaderboard_data import DATA as KNOWN
-from _realtime_cost import latency, scale
+from _realtime_cost import latency, parts, scale
 from _realtime_log import (
     Log,
     by_level,
@@ -58,7 +60,8 @@ from _realtime_stream import Runs, stream, timeline
 SEEDS = (0, 1, 2)
 DATA = {
     "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",),
-    "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "scale": (),
+    "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "parts": ("ml-1m",),
+    "scale": (),
 }  # fmt: skip
 TIMELESS, EVEN = {"query_time": False}, {"time_decay": "none"}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -104,8 +107,9 @@ def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> 
         "timeline": lambda seed: timeline(log, seed, params, seed == options.seeds[0]),
         "stream": lambda seed: stream(log, seed, params, options.refits),
         "latency": lambda seed: iter([("ours", latency(log, seed, params))]),
+        "parts": lambda seed: iter([("ours", parts(log, seed, params))]),
     }
-    seeds = options.seeds[:1] if task == "latency" else options.seeds
+    seeds = options.seeds[:1] if task in ("latency", "parts") else options.seeds
     label = f"next, {options.part}" if task == "next" else task
     report(label, log, seeds, runs[task])
 
