@@ -1,0 +1,204 @@
+"""The loss of the next item against torch's own: in one run of rows or many, whole or drawn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sklearn_recft.modules import _softmax
+from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
+
+N_ROWS, N_ITEMS, WIDTH = 37, 23, 6
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Products of float32, whatever the processor could do."""
+    monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: False)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Products of bfloat16, which any processor can do, if slowly."""
+    monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: True)
+
+
+def draw(seed=0, n_rows=N_ROWS, n_items=N_ITEMS, width=WIDTH):
+    """States and table that ask for gradients, targets, and weights, one of them 0."""
+    rng = np.random.default_rng(seed)
+    states, table = (
+        torch.tensor(rng.normal(size=(n, width)), dtype=torch.float32, requires_grad=True)
+        for n in (n_rows, n_items)
+    )
+    target = torch.from_numpy(rng.integers(0, n_items, n_rows))
+    weight = torch.tensor(rng.uniform(0.2, 3, n_rows), dtype=torch.float32)
+    weight[1] = 0
+    return states, table, target, weight
+
+
+def by_torch(states, table, target, weight):
+    each = functional.cross_entropy(states @ table.T, target, reduction="none")
+    return (each * weight).sum() / weight.sum()
+
+
+def with_gradients(loss, states, table, *rest):
+    """Return the loss, and the gradients of three times it: one is handed on from outside."""
+    value = loss(states, table, *rest)
+    return value.detach(), *torch.autograd.grad(3 * value, (states, table))
+
+
+# ------------------------------------------------------------------------------- the catalogue
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5, 36, 37, 1024])
+def test_the_loss_is_cross_entropy_however_many_rows_are_held(plain, rows_at_once, monkeypatch):
+    monkeypatch.setattr(_softmax, "_ROWS_AT_ONCE", rows_at_once)
+    given = draw()
+    expected, found = with_gradients(by_torch, *given), with_gradients(softmax_loss, *given)
+    assert found[0].shape == ()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert not found[1][1].any(), "a row of weight 0 has no gradient"
+
+
+def test_the_gradient_is_that_of_finite_differences(plain):
+    """Of the loss itself, and not of torch's."""
+    states, table, target, weight = draw(n_rows=4, n_items=3, width=2)
+    _, *gradients = with_gradients(softmax_loss, states, table, target, weight)
+    for parameter, gradient in zip((states, table), gradients, strict=True):
+        for place in np.ndindex(*parameter.shape):
+            losses = []
+            for step in (0.01, -0.01):
+                with torch.no_grad():
+                    parameter[place] += step
+                    losses.append(softmax_loss(states, table, target, weight).item())
+                    parameter[place] -= step
+            assert 3 * (losses[0] - losses[1]) / 0.02 == pytest.approx(
+                gradient[place].item(), abs=1e-3
+            )
+
+
+def test_products_of_bfloat16_are_near(quick):
+    given = draw(n_rows=300, n_items=500, width=32)
+    expected, found = with_gradients(by_torch, *given), with_gradients(softmax_loss, *given)
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=0.02)
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        assert one.dtype == torch.float32
+        assert not torch.equal(one, other), "these were never rounded"
+        cosine = functional.cosine_similarity(one.flatten(), other.flatten(), dim=0)
+        assert cosine > 0.999
+        assert one.norm() == pytest.approx(other.norm().item(), rel=0.02)
+
+
+def test_only_ratios_of_weights_count(plain):
+    states, table, target, weight = draw()
+    one, other = (softmax_loss(states, table, target, w).item() for w in (weight, 40 * weight))
+    assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_a_target_that_is_out_of_reach_has_a_finite_loss(plain):
+    states, table = torch.full((1, 1), 300.0), torch.tensor([[1.0], [-1.0]])
+    table.requires_grad_()
+    loss = softmax_loss(states, table, torch.tensor([1]), torch.ones(1))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert loss > 50
+    np.testing.assert_allclose(table.grad, [[300.0], [-300.0]], rtol=1e-5)
+
+
+def test_autocast_around_it_changes_nothing(plain):
+    given = draw()
+    outside = with_gradients(softmax_loss, *given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = softmax_loss(*given)
+    within = value.detach(), *torch.autograd.grad(3 * value, given[:2])
+    for one, other in zip(within, outside, strict=True):
+        assert torch.equal(one, other)
+
+
+# --------------------------------------------------------------------------------- the sample
+
+
+def by_hand(states, table, target, weight, negative, log_q):
+    total = 0.0
+    for row in range(len(states)):
+        s = states[row].double() @ table.double().T
+        below = math.exp(s[target[row]])
+        for code, log_share in zip(negative.tolist(), log_q.tolist(), strict=True):
+            if code != target[row]:
+                below += math.exp(s[code]) / (len(negative) * math.exp(log_share))
+        total += weight[row].item() * -math.log(math.exp(s[target[row]]) / below)
+    return total / weight.sum().item()
+
+
+def draw_negatives(n, seed=0):
+    """Items drawn by shares that are far from even, and the logarithm of each one's share."""
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.linspace(1, 20, N_ITEMS, dtype=torch.float64)
+    share /= share.sum()
+    negative = torch.multinomial(share, n, replacement=True, generator=generator)
+    return negative, share.log()[negative].float()
+
+
+@pytest.mark.parametrize("n_negatives", [2, 9, 200])
+def test_the_sampled_loss_by_hand(n_negatives):
+    given, drawn = draw(), draw_negatives(n_negatives)
+    with torch.no_grad():
+        expected = by_hand(*given, *drawn)
+    assert sampled_softmax_loss(*given, *drawn).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_drawn_speaks_for_the_whole_catalogue(plain):
+    """The mean over many draws, of the loss and of its gradients."""
+    given = draw()
+    expected = with_gradients(softmax_loss, *given)
+    draws = [
+        with_gradients(sampled_softmax_loss, *given, *draw_negatives(20_000, seed))
+        for seed in range(10)
+    ]
+    for one, *others in zip(expected, *draws, strict=True):
+        found = torch.stack(others).mean(0)
+        np.testing.assert_allclose(found, one, atol=0.02 * one.abs().max())
+
+
+def test_a_draw_that_is_the_target_does_not_stand_against_it():
+    states, table, target, weight = draw()
+    negative, log_q = draw_negatives(30)
+    same = negative == target[5]
+    assert same.any()
+    assert not same.all()
+    row = (states[5:6], table, target[5:6], weight[5:6])
+    found = sampled_softmax_loss(*row, negative, log_q)
+    # Each other one weighs as if so many had been drawn.
+    left = log_q[~same] + math.log(30 / (~same).sum())
+    assert found.item() == pytest.approx(
+        sampled_softmax_loss(*row, negative[~same], left).item(), rel=1e-5
+    )
+
+
+def test_draws_that_are_all_the_target_teach_nothing():
+    states, table, _, weight = draw()
+    target = torch.full((N_ROWS,), 4)
+    negative, log_q = torch.full((3,), 4), torch.zeros(3)
+    loss, *gradients = with_gradients(
+        sampled_softmax_loss, states, table, target, weight, negative, log_q
+    )
+    assert loss == 0
+    for gradient in gradients:
+        assert not gradient.any()
+
+
+# ------------------------------------------------------------------------------- the hardware
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": 1}, False)],
+)
+def test_a_processor_says_what_it_can_do(able, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert _softmax.has_fast_bfloat16(torch.device("cpu")) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert _softmax.has_fast_bfloat16(torch.device("cpu")) is False
