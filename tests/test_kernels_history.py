@@ -146,3 +146,76 @@ def test_no_later_event_changes_what_is_found():
     for later in (0.0, 0.25, 1e6):
         history.append(asked, asked, np.ones(N_USERS), times + later, N_USERS)
         assert gather(history, asked, times) == before
+
+
+# ---------------------------------------------------------------------- what a query knows
+
+
+def known_by_hand(events, item, now):
+    """How many of a user's events, in order, lie before a query that asks for ``item``."""
+    count = 0
+    for its_item, _, then in events:
+        if then > now or (then == now and its_item == item):
+            break
+        count += 1
+    return count
+
+
+@given(st.integers(0, 80), seeds, spans)
+@settings(deadline=None, max_examples=150)
+def test_a_query_knows_what_stands_before_it(size, seed, span):
+    """Up to its time; at its time, up to its own item, where it is itself one of the events."""
+    rng = np.random.default_rng(seed)
+    users, items, feedback, times = draw(rng, size, span)
+    order = np.lexsort((times, users))
+    users, items, feedback, times = (c[order] for c in (users, items, feedback, times))
+    start = np.searchsorted(users, np.arange(N_USERS))
+    stop = np.searchsorted(users, np.arange(N_USERS), side="right")
+    owners, asked = rng.integers(0, N_USERS, 20), rng.integers(-1, 6, 20)
+    now = START + rng.integers(-1, span + 1, 20) / 4
+    if size:  # half of the queries are events of the log
+        rows = rng.integers(0, size, 10)
+        owners[:10], asked[:10], now[:10] = users[rows], items[rows], times[rows]
+    out = np.full(20, 77)
+    kernels.count_past(owners, now, asked, start, stop, items, times, out)
+    log = list(zip(items.tolist(), feedback.tolist(), times.tolist(), strict=True))
+    assert out.tolist() == [
+        known_by_hand(log[start[u] : stop[u]], item, t)
+        for u, item, t in zip(owners.tolist(), asked.tolist(), now.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("item", "n_known"), [(5, 1), (7, 2), (9, 4), (8, 5), (-1, 5)])
+def test_events_of_one_moment_are_known_in_their_order(item, n_known):
+    """What is asked for at the moment of a basket knows of it what was put in before."""
+    items, times = np.array([9, 5, 7, 5, 9, 8]), START + np.array([0.0, 1, 1, 1, 1, 2])
+    out, nobody = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    now = np.array([START + 1])
+    kernels.count_past(nobody, now, np.array([item]), nobody, np.array([6]), items, times, out)
+    assert out.tolist() == [n_known]
+
+
+@given(sizes, seeds, st.integers(1, 5), st.integers(0, 12))
+@settings(deadline=None, max_examples=100)
+def test_the_latest_events_are_the_last_to_arrive(sizes, seed, max_history, limit):
+    rng, history = np.random.default_rng(seed), EventHistory(max_history)
+    log = draw(rng, sum(sizes), 40)
+    for begin, end in pairwise(np.cumsum([0, *sizes])):
+        history.append(*(column[begin:end] for column in log), N_USERS)
+    users = rng.permutation(np.r_[-1, np.arange(N_USERS + 2)])
+    last, previous, item, feedback, time = history.log
+    counts, limit = np.full(len(users), 77), min(limit, 2 * max_history)
+    kernels.latest_events(users, last, previous, limit, counts, np.empty(0, np.int64))
+    expected = [np.flatnonzero(log[0] == user)[max(0, (log[0] == user).sum() - limit) :]
+                for user in users]  # fmt: skip
+    assert counts.tolist() == [len(rows) for rows in expected]
+    again, places = np.full(len(users), 77), np.full(counts.sum(), -7)
+    kernels.latest_events(users, last, previous, limit, again, places)
+    assert again.tolist() == counts.tolist()
+    rows = np.concatenate(expected)
+    for found, column in zip((item, feedback, time), log[1:], strict=True):
+        assert found[places].tolist() == column[rows].tolist()
+    if limit == 2 * max_history:
+        slow = history.events_of(users)
+        for name, found in (("item", item), ("feedback", feedback), ("time", time)):
+            assert slow[name].tolist() == found[places].tolist()

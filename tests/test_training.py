@@ -12,6 +12,7 @@ from torch import nn
 
 from sklearn_recft.training import (
     LastRows,
+    OwnLoss,
     PenalisedLoss,
     checkpoint,
     fit_net,
@@ -110,6 +111,33 @@ def test_the_loss_of_extreme_scores_is_finite():
     for loss in ("log_loss", "bpr"):
         value = PenalisedLoss(loss, 0.0)((score, torch.zeros(2)), torch.tensor([[0.0, 1], [1, 1]]))
         assert torch.isfinite(value)
+
+
+# --------------------------------------------------------------------------------- OwnLoss
+
+
+class Away(nn.Module):
+    """Returns its loss itself: how far a level is from the mean of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, code):
+        return (self.level - code.float().mean()).square()
+
+
+def test_a_module_may_return_its_own_loss():
+    output = torch.tensor(2.5, requires_grad=True)
+    assert OwnLoss()(output, torch.full((9, 2), torch.nan)) is output
+    net = make_net(
+        Away(), OwnLoss(), learning_rate=0.25, max_epochs=1, verbose=0,
+        net_params={"optimizer": torch.optim.SGD, "batch_size": -1},
+    )  # fmt: skip
+    # Of the target nothing is read but its length.
+    fit_net(net, {"code": np.array([0, 1, 1, 6])}, np.zeros(4, np.float32), epochs=2, seed=0)
+    assert net.history[:, "train_loss"] == [1.0, 0.25]
+    assert net.module_.level.item() == 2.25
 
 
 # ------------------------------------------------------------------------- make_net, fit_net
