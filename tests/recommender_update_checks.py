@@ -122,9 +122,19 @@ def interrupted(at_line):
         sys.settrace(before)
 
 
-def check_killed_leaves_no_trace(estimator, n_points=80):
+def check_killed_leaves_no_trace(estimator):
     """Whatever line Ctrl-C strikes, the call has happened whole or not at all."""
-    model, news = fitted(estimator), make_news()
+    _kill(estimator, make_news(), n_points=80)
+
+
+def check_killed_on_known_ids_leaves_no_trace(estimator):
+    """Nor where no table grows, and what is learned is written over what was known."""
+    X, y = make_log(60)
+    _kill(estimator, (X + np.array([0, 0, 366 * 86_400]), y), n_points=15)
+
+
+def _kill(estimator, news, n_points):
+    model = fitted(estimator)
     pickled, before = pickle.dumps(model), answers(model)
     with interrupted(at_line=None) as lines:
         model.partial_fit(*news)

@@ -386,15 +386,15 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         states = states_of(
             self.module_, self._catalogue, log, asked, n_threads=n_threads(self.n_jobs)
         )
-        # A stranger's query is the column of what is popular.
-        stranger = (asked["n_before"] == 0).astype(np.float32)[:, None]
         vectors = self._catalogue.numpy(force=True)
-        popularity = popular(self)[: len(vectors), None]
-        rows = np.concatenate([states, stranger], 1)
-        items = np.concatenate([vectors, popularity], 1)[columns]
-        return dot_tiles(
-            rows, items, np.zeros(len(columns), np.float32), np.zeros(len(rows), np.float32)
-        )
+        if len(columns) < len(vectors):
+            vectors = vectors[columns]
+        stranger = asked["n_before"] == 0
+        if stranger.any():  # whose query is one more column, of what is popular
+            states = np.column_stack([states, stranger.astype(np.float32)])
+            vectors = np.column_stack([vectors, popular(self)[columns]])
+        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
+        return dot_tiles(states, vectors, *nothing)
 
     def _seed(self) -> int:
         return int(self._rng.integers(np.iinfo(np.int32).max))

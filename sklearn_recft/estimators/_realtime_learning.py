@@ -47,7 +47,8 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     module = _make_module(model, vectors, new)
     module.begin(vectors, new["feedback"], new["context"])
     module.grow(vectors, model.n_items_, model._rng)
-    _remember_counts(model, module, np.zeros(0), new)
+    model._n_events = _counted(model, np.zeros(0), new)
+    module.count(model._n_events)
     log = _in_order(new)
     until, judge = np.inf, None
     policy = model.net_.policy
@@ -73,10 +74,11 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
         texts, codes = _texts_of(model, events, items, listed)
         module.grow(_read(model, codes, texts, n_items), model.n_items_, model._rng)
         new = _log(model, events, users, items, times)
-        _remember_counts(model, module, model._n_events, new)
-        if learn:
-            _rehearse(model, undo, users, new)
+        model._n_events = _counted(model, model._n_events, new)
         if learn or model.n_items_ > n_items:
+            module.count(model._n_events)
+            if learn:
+                _rehearse(model, undo, users, new)
             model._catalogue = module.catalogue()
         _append(model, new)
         undo.pop_all()
@@ -248,13 +250,12 @@ def _windows(log: Columns, max_history: int, until: float = np.inf) -> Columns:
     return {"start": begin[real], "size": (stop - begin)[real]}
 
 
-def _remember_counts(model: Any, module: SequenceNet, before: np.ndarray, new: Columns) -> None:
-    """Count the events of each item, for what strangers are told and what is drawn."""
+def _counted(model: Any, before: np.ndarray, new: Columns) -> np.ndarray:
+    """Events of each item (n_items,), for what strangers are told and what is drawn."""
     counts = np.zeros(model.n_items_)
     counts[: len(before)] = before
     counts += np.bincount(new["item"], new["weight"] > 0, model.n_items_)
-    model._n_events = counts
-    module.count(counts)
+    return counts
 
 
 def _append(model: Any, new: Columns) -> None:

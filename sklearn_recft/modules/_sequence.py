@@ -199,9 +199,9 @@ class SequenceNet(nn.Module):
 
     @torch.no_grad()
     def catalogue(self, extra: np.ndarray | None = None) -> Tensor:
-        """`vectors` for scoring."""
+        """`vectors` for scoring: a copy, which training does not write to."""
         with torch_threads(1):
-            return self.vectors(extra).detach()
+            return self.vectors(extra).detach().clone()
 
     # ------------------------------------------------------------------ sequences
 
