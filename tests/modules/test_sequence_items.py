@@ -1,0 +1,198 @@
+"""Items of the sequence net: vectors and texts, growth, newcomers, draws, and what is frozen."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from tests.modules.test_sequence_module import (
+    N_ITEMS,
+    TEXT_WIDTH,
+    WIDTH,
+    answer,
+    make_net,
+    make_sequences,
+    plain,
+    scramble,
+)
+
+both = pytest.mark.parametrize("texts", [False, True], ids=["ids", "texts"])
+
+
+def some_texts(n, seed=3):
+    return np.random.default_rng(seed).normal(1, 1, (n, TEXT_WIDTH)).astype(np.float32)
+
+
+def grow(net, n, seed=3):
+    """Add ``n`` items, with texts where there are any."""
+    texts = None if net.text is None else some_texts(n, seed)
+    net.grow(texts, net.n_items + n, np.random.default_rng(0))
+    return texts
+
+
+def told_by_text(net, texts):
+    """What texts say of items, by hand."""
+    centred = texts - plain(net)["text_mean"]
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return 0.02 * math.sqrt(3 * TEXT_WIDTH) * unit @ plain(net)["text.weight"].T
+
+
+# ------------------------------------------------------------------------------------ vectors
+
+
+def test_vectors_are_embeddings_and_what_texts_say():
+    texts = np.random.default_rng(0).normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32)
+    net = make_net(texts=True)
+    assert plain(net)["text_mean"] == pytest.approx(texts.mean(0), rel=1e-4)
+    expected = plain(net)["embedding"] + told_by_text(net, texts)
+    np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
+    assert net.catalogue().shape == (N_ITEMS, WIDTH)
+    assert not net.catalogue().requires_grad
+    assert torch.equal(make_net().catalogue(), make_net().embedding)
+
+
+@both
+def test_strangers_stand_behind_the_catalogue(texts):
+    """With the embedding of a newcomer: the mean of the tenth that was met least."""
+    net = make_net(texts=texts)
+    grow(net, 21)
+    met = np.random.default_rng(0).permutation(30)
+    net.count(met)
+    extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
+    found = net.catalogue(extra)
+    assert torch.equal(found[:30], net.catalogue())
+    newcomer = plain(net)["embedding"][met < 3].mean(0)
+    np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
+    expected = newcomer + (told_by_text(net, extra) if texts else np.zeros((4, 1)))
+    np.testing.assert_allclose(found[30:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_are_hidden_in_training_at_the_rate_asked_for():
+    net = make_net(texts=True, cold_dropout=0.3)
+    grow(net, 3000)
+    bare = torch.from_numpy(plain(net)["embedding"]).float()
+    told = net.catalogue() - bare
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        left = (net.train().vectors() - told).detach()
+    hidden = left.abs().amax(1) < 1e-4
+    assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.03)
+    np.testing.assert_allclose(left[~hidden], bare[~hidden], atol=1e-4)
+    np.testing.assert_allclose(net.eval().vectors().detach(), told + bare, atol=1e-6)
+    # Nothing is hidden where no text could speak.
+    alone = make_net(cold_dropout=0.3).train()
+    assert torch.equal(alone.vectors(), alone.embedding)
+
+
+# ------------------------------------------------------------------------- growing, shrinking
+
+
+@both
+def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
+    net, sequences = make_net(texts=texts), make_sequences()
+    before, said = net.catalogue(), answer(net, sequences)
+    tables = net.item_texts, net.embedding, net.log_q
+    newcomer = net.newcomer().numpy()
+    new = grow(net, 20)
+    assert (net.item_texts, net.embedding, net.log_q) == tables  # what an optimizer holds
+    grown = net.catalogue()
+    assert len(grown) == net.n_items == N_ITEMS + 20
+    assert torch.equal(grown[:N_ITEMS], before)
+    assert (answer(net, sequences) == said).all()
+    expected = newcomer + (told_by_text(net, new) if texts else np.zeros((20, 1)))
+    np.testing.assert_allclose(grown[N_ITEMS:], expected, rtol=1e-4, atol=1e-5)
+    net.shrink(N_ITEMS)
+    assert net.n_items == N_ITEMS
+    assert torch.equal(net.catalogue(), before)
+
+
+def test_first_items_are_small_noise():
+    net = make_net(n_layers=1)
+    net.shrink(0)
+    grow(net, 400)
+    noise = net.embedding.detach()
+    assert noise.std().item() == pytest.approx(0.02, rel=0.1)
+    assert len(noise.unique()) == noise.numel()
+    net.shrink(0)
+    grow(net, 400)
+    assert torch.equal(net.embedding, noise), "the same generator draws the same"
+
+
+def test_growing_by_nothing_is_nothing():
+    net = make_net(texts=True)
+    before = pickle.dumps(net)
+    net.grow(None, N_ITEMS, np.random.default_rng(0))
+    assert pickle.dumps(net) == before
+
+
+def test_half_of_the_draws_follow_the_counts_and_half_go_anywhere():
+    net = make_net()
+    net.count(np.array([6.0, 2, 0, 0, 0, 0, 0, 0, 0]))
+    share = net.log_q.exp()
+    assert share.sum().item() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(share[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5)
+    net.count(np.zeros(N_ITEMS))
+    assert torch.isfinite(net.log_q).all()
+
+
+@both
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_answers_the_same_and_lives_alone(clone, texts):
+    net, sequences = make_net(texts=texts), make_sequences()
+    said, size = answer(net, sequences), len(pickle.dumps(net))
+    grow(net, 900)
+    net.shrink(N_ITEMS)
+    twin = clone(net)
+    assert len(pickle.dumps(net)) < size + 1_000  # no room for growth in there
+    assert (answer(twin, sequences) == said).all()
+    grow(twin, 5)
+    scramble(twin, seed=3)
+    assert (answer(net, sequences) == said).all()
+
+
+def test_first_weights_are_drawn_from_the_seed_alone():
+    state = torch.get_rng_state()
+    one, other = make_net(), make_net()
+    assert torch.equal(torch.get_rng_state(), state)
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_what_never_moves_has_a_scale_of_one():
+    net = make_net()
+    net.begin(
+        None, np.full(5, 4.0), np.column_stack([np.arange(5.0), np.full(5, 7), -np.arange(5)])
+    )
+    np.testing.assert_allclose(net.scale_of_feedback, [4, 1])
+    np.testing.assert_allclose(net.scale_of_context[0], [2, 7, -2])
+    np.testing.assert_allclose(net.scale_of_context[1], [2**0.5, 1, 2**0.5])
+
+
+# ------------------------------------------------------------------------------------ freezing
+
+
+def moving(net):
+    return {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+
+def test_the_lowest_blocks_are_frozen_and_with_all_of_them_what_goes_in():
+    net = make_net(texts=True)
+    names = {name for name, _ in net.named_parameters()}
+    net.freeze(0)
+    assert moving(net) == names
+    net.freeze(1)
+    assert moving(net) == {name for name in names if not name.startswith("blocks.0.")}
+    net.freeze(2)
+    assert moving(net) == {"embedding"}
+    net.freeze(0)
+    assert moving(net) == names
+
+
+def test_parameters_are_named_by_what_becomes_of_them():
+    net = make_net(n_layers=3)
+    groups = net.parameter_groups()
+    assert {name: len(group) for name, group in groups.items()} == {"decay": 3, "embedding": 1}
+    assert groups["embedding"][0] is net.embedding

@@ -1,0 +1,358 @@
+"""The sequence net against plain loops, and what may speak for a query."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sklearn_recft.modules import _softmax
+from sklearn_recft.modules._sequence import make_sequence_net
+
+N_ITEMS, N_CONTEXT, WIDTH, N_HEADS, TEXT_WIDTH, LENGTH = 9, 3, 6, 2, 5, 8
+DAY = 86_400
+
+decays = pytest.mark.parametrize("decay", ["exponential", "log", "none"])
+layers = pytest.mark.parametrize("n_layers", [1, 2])
+
+
+def scramble(net, seed=0):
+    """Give every parameter another number, far from its first."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in net.named_parameters():
+        size = 0.3 if name.endswith("log_rate") else 0.7
+        parameter.data.normal_(0, size, generator=generator)
+    return net
+
+
+def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **options):
+    given = {"query_time": True, "dropout": 0.0, "n_heads": N_HEADS, "n_context": N_CONTEXT}
+    given |= {"text_width": TEXT_WIDTH * texts, **options}
+    net = make_sequence_net(
+        0, width=WIDTH, n_layers=n_layers, max_history=max_history, time_decay=decay, **given
+    )
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32) if texts else None
+    context = rng.normal(2, 3, (20, given["n_context"]))
+    net.begin(vectors, rng.normal(3, 2, 20), context)
+    net.grow(vectors, N_ITEMS, rng)
+    net.count(np.arange(N_ITEMS) ** 2.0)
+    return scramble(net).eval()
+
+
+def make_sequences(n=3, length=LENGTH, seed=0):
+    """Sequences, and a query after each of their events, from at once to years later."""
+    rng = np.random.default_rng(seed)
+    time = 1.6e9 + np.cumsum(np.floor(10 ** rng.uniform(0, 6, (n, length))), 1)
+    time[:, 2] = time[:, 1]  # two of one moment
+    return {
+        "item": rng.integers(0, N_ITEMS, (n, length)),
+        "feedback": rng.normal(3, 2, (n, length)).astype(np.float32), "time": time,
+        "n_before": np.tile(np.arange(1, length + 1), (n, 1)),
+        "asked": time + np.floor(10 ** rng.uniform(0, 8, (n, length))),
+        "context": rng.normal(2, 3, (n, length, N_CONTEXT)).astype(np.float32),
+    }  # fmt: skip
+
+
+def answer(net, sequences, **options):
+    return net.answer(net.catalogue(), sequences, **options)
+
+
+# ------------------------------------------------------------------------------------ by hand
+
+
+def normed(state, name, x):
+    x = (x - x.mean()) / math.sqrt(x.var() + 1e-5)
+    return x * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def step_by_hand(seconds):
+    return min(int(2 * math.log2(seconds + 1)), 63)
+
+
+def fading_by_hand(decay, rate, seconds):
+    days = seconds / DAY
+    return {"exponential": rate * days, "log": rate * math.log(1 + days), "none": 0.0}[decay]
+
+
+def attend_by_hand(net, number, ask, when, past, times):
+    """What each head gives to past events, the newest of which is the one that asks."""
+    state, block = plain(net), f"blocks.{number}."
+    attention = net.stack[number].attention
+    size, found = WIDTH // N_HEADS, []
+    for h in range(N_HEADS):
+        rows = slice(h * size, (h + 1) * size)
+        q = state[f"{block}attention.query.weight"][rows] @ ask
+        rate, logits = math.exp(state[f"{block}attention.log_rate"][h]), []
+        for j, (event, then) in enumerate(zip(past, times, strict=True)):
+            k = state[f"{block}attention.key_value.weight"][:WIDTH][rows] @ event
+            lag = len(past) - 1 - j
+            if lag >= attention.order.shape[1]:
+                logits.append(-math.inf)
+                continue
+            logit = q @ k / math.sqrt(size) + state[f"{block}attention.order"][h, lag]
+            logits.append(logit - fading_by_hand(attention.decay, rate, when - then))
+        powers = [math.exp(logit - max(logits)) for logit in logits]
+        found.append([power / sum(powers) for power in powers])
+    return found
+
+
+def block_by_hand(net, number, x, when, past, times):
+    """The new state of one row that looks at past events, all of them normed."""
+    state, block = plain(net), f"blocks.{number}."
+    weights = attend_by_hand(net, number, normed(state, f"{block}norm", x), when, past, times)
+    values = [state[f"{block}attention.key_value.weight"][WIDTH:] @ event for event in past]
+    size = WIDTH // N_HEADS
+    pooled = [
+        sum(w * v[h * size : (h + 1) * size] for w, v in zip(weights[h], values, strict=True))
+        for h in range(N_HEADS)
+    ]
+    output = state[f"{block}attention.output.weight"], state[f"{block}attention.output.bias"]
+    x = x + output[0] @ np.concatenate(pooled) + output[1]
+    hidden = normed(state, f"{block}hidden_norm", x)
+    hidden = state[f"{block}hidden.weight"] @ hidden + state[f"{block}hidden.bias"]
+    return x + state[f"{block}output.weight"] @ hidden.clip(0) + state[f"{block}output.bias"]
+
+
+def plain(net):
+    return {name: value.double().numpy() for name, value in net.state_dict().items()}
+
+
+def query_by_hand(net, decay, sequences, row, place):
+    """States of the events a query knows, and what it is before it looks at them."""
+    state, n = plain(net), sequences["n_before"][row, place]
+    item, feedback, time = (sequences[name][row, :n] for name in ("item", "feedback", "time"))
+    mean, scale = state["scale_of_feedback"]
+    x = []
+    for j in range(n):
+        event = state["embedding"][item[j]] + (feedback[j] - mean) / scale * state["feedback"]
+        if decay != "none":
+            event = event + state["gap"][step_by_hand(time[j] - time[max(j - 1, 0)])]
+        x.append(event * math.sqrt(WIDTH))
+    for number in range(len(net.blocks) - 1):
+        past = [normed(state, f"blocks.{number}.norm", event) for event in x]
+        x = [
+            block_by_hand(net, number, x[j], time[j], past[: j + 1], time[: j + 1])
+            for j in range(n)
+        ]
+    when = max(sequences["asked"][row, place], time[-1]) if net.query_time else time[-1]
+    told = state["query_gap"][step_by_hand(when - time[-1])] * net.query_time
+    if "context" in sequences:
+        mean, scale = state["scale_of_context"]
+        context = (sequences["context"][row, place] - mean) / scale
+        told = told + state["context.weight"] @ context
+    last = f"blocks.{len(net.blocks) - 1}."
+    past = [normed(state, f"{last}past_norm", event) for event in x]
+    return x[-1] + told * math.sqrt(WIDTH), when, past, time
+
+
+def state_by_hand(net, decay, sequences, row, place):
+    x = block_by_hand(net, len(net.blocks) - 1, *query_by_hand(net, decay, sequences, row, place))
+    return normed(plain(net), "norm", x)
+
+
+# ------------------------------------------------------------------------------- the equation
+
+
+@decays
+@layers
+@pytest.mark.parametrize("query_time", [True, False])
+@pytest.mark.parametrize("told", ["context", "no context"])
+def test_states_are_the_equation(decay, n_layers, query_time, told):
+    net = make_net(decay, n_layers, query_time=query_time, max_history=5)
+    sequences = make_sequences(2)
+    if told == "no context":
+        del sequences["context"]
+    found = answer(net, sequences)
+    expected = [
+        [state_by_hand(net, decay, sequences, row, place) for place in range(LENGTH)]
+        for row in range(2)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.std(expected) > 0.3
+
+
+@decays
+def test_three_layers_and_one_head_are_the_equation_too(decay, monkeypatch):
+    monkeypatch.setitem(globals(), "N_HEADS", 1)
+    net, sequences = make_net(decay, 3, n_heads=1, max_history=3), make_sequences(1)
+    expected = [state_by_hand(net, decay, sequences, 0, place) for place in range(LENGTH)]
+    np.testing.assert_allclose(answer(net, sequences)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@decays
+@layers
+def test_attention_is_the_equation_and_sums_to_one(decay, n_layers):
+    net, sequences = make_net(decay, n_layers, max_history=5), make_sequences(1)
+    found = answer(net, sequences, weights=True)
+    assert found.shape == (1, N_HEADS, LENGTH, LENGTH)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+    for place in range(LENGTH):
+        x, *rest = query_by_hand(net, decay, sequences, 0, place)
+        asks = normed(plain(net), f"blocks.{n_layers - 1}.norm", x)
+        expected = attend_by_hand(net, n_layers - 1, asks, *rest)
+        np.testing.assert_allclose(found[0, :, place, : place + 1], expected, rtol=1e-3, atol=1e-5)
+        assert not found[0, :, place, place + 1 :].any()
+        assert not found[0, :, place, : max(0, place - 4)].any()
+
+
+def test_no_context_is_the_average_one():
+    net, sequences = make_net(), make_sequences()
+    average = np.tile(net.scale_of_context[0].numpy(), (3, LENGTH, 1))
+    some = answer(net, {**sequences, "context": average})
+    assert (np.abs(some - answer(net, sequences)) > 1e-3).any()
+    del sequences["context"]
+    np.testing.assert_allclose(answer(net, sequences), some, atol=1e-6)
+
+
+def test_a_query_before_its_last_event_is_asked_at_that_ones_time():
+    net, sequences = make_net(), make_sequences()
+    early = answer(net, {**sequences, "asked": sequences["time"] - 5_000})
+    assert (early == answer(net, {**sequences, "asked": sequences["time"]})).all()
+    assert (early != answer(net, sequences)).any()
+
+
+@layers
+def test_the_time_of_a_query_is_told_or_not(n_layers):
+    sequences = make_sequences()
+    later = {**sequences, "asked": sequences["asked"] + 40 * DAY}
+    for decay in ("exponential", "log", "none"):
+        told = make_net(decay, n_layers, query_time=True)
+        assert (answer(told, later) != answer(told, sequences)).any()
+        untold = make_net(decay, n_layers, query_time=False)
+        assert (answer(untold, later) == answer(untold, sequences)).all()
+
+
+def test_without_decay_only_the_order_of_events_counts():
+    net, sequences = make_net("none", 2, query_time=False), make_sequences()
+    other = {**sequences, "time": np.sort(np.random.default_rng(1).uniform(0, 1e9, (3, LENGTH)))}
+    assert (answer(net, other) == answer(net, sequences)).all()
+    timed = make_net("log", 2, query_time=False)
+    assert (answer(timed, other) != answer(timed, sequences)).any()
+
+
+def test_times_are_kept_to_the_second():
+    """Since 1970, of which float32 keeps but the minutes."""
+    net, sequences = make_net("log", 1), make_sequences(1)
+    sequences["time"] = 1.6e9 + np.arange(LENGTH)[None]
+    answers = [answer(net, {**sequences, "asked": sequences["time"] + s}) for s in (1, 2, 3, 4)]
+    for one, other in pairwise(answers):
+        assert (one != other).any()
+    long_ago = {
+        name: c - 1.6e9 if name in ("time", "asked") else c for name, c in sequences.items()
+    }
+    np.testing.assert_allclose(answer(net, long_ago), answer(net, sequences), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------ leakage
+
+
+def asked_by_tensors(net, sequences, table=None):
+    """States of queries, with gradients."""
+    given = {name: torch.from_numpy(column) for name, column in sequences.items()}
+    table = net.vectors() if table is None else table
+    events = net.events(table, given["item"], given["feedback"], given["time"])
+    return net.ask(events, given["time"], given["n_before"], given["asked"], given.get("context"))
+
+
+@decays
+@layers
+def test_no_event_at_or_after_its_place_moves_a_query(decay, n_layers):
+    """The gradient with respect to it is exactly zero, and so is that of the far past."""
+    net, sequences = make_net(decay, n_layers, max_history=3), make_sequences(1)
+    sequences["item"] = np.arange(LENGTH)[None]  # a row of the table for each place
+    for place in range(LENGTH):
+        table = torch.randn(LENGTH, WIDTH, generator=torch.Generator().manual_seed(1))
+        table.requires_grad_()
+        asked_by_tensors(net, sequences, table)[0, place].square().sum().backward()
+        reached = torch.nonzero(table.grad.any(1))[:, 0].tolist()
+        # Three of the last block's, each of which has looked two further back below.
+        first = max(0, place - 2 * n_layers)
+        assert reached == list(range(first, place + 1))
+
+
+@decays
+@layers
+def test_no_later_time_feedback_or_query_moves_a_query(decay, n_layers):
+    net, sequences = make_net(decay, n_layers), make_sequences()
+    said, rng = answer(net, sequences), np.random.default_rng(1)
+    for place in range(LENGTH):
+        other = {name: column.copy() for name, column in sequences.items()}
+        later = np.s_[:, place + 1 :]
+        other["time"][later] += 10.0 ** rng.uniform(0, 9)
+        other["feedback"][later] = rng.normal(size=other["feedback"][later].shape)
+        other["item"][later] = rng.integers(0, N_ITEMS, other["item"][later].shape)
+        other["asked"][later] += 77 * DAY
+        other["context"][later] = 9
+        found = answer(net, other)
+        assert (found[:, : place + 1] == said[:, : place + 1]).all()
+        if place < LENGTH - 1:
+            assert (found[:, place + 1 :] != said[:, place + 1 :]).any(-1).all()
+
+
+def test_each_batch_is_its_sequences():
+    """Alone or in company, padded or not, in whatever order the queries come."""
+    net, sequences = make_net(), make_sequences(4)
+    said = answer(net, sequences)
+    for row in range(4):
+        for n in range(1, LENGTH + 1):
+            alone = {name: column[row : row + 1, :n] for name, column in sequences.items()}
+            np.testing.assert_allclose(answer(net, alone)[0], said[row, :n], atol=1e-5)
+    padded = {name: column.copy() for name, column in sequences.items()}
+    for name, value in (("item", -1), ("feedback", 9.0), ("time", 0.0)):
+        padded[name] = np.concatenate([padded[name], np.full((4, 3), value, padded[name].dtype)], 1)
+    np.testing.assert_allclose(answer(net, padded), said, atol=1e-5)
+    order = [3, 0, 0, 5]
+    some = {name: sequences[name][:, order] for name in ("n_before", "asked", "context")}
+    np.testing.assert_allclose(answer(net, {**sequences, **some}), said[:, order], atol=1e-5)
+
+
+@layers
+def test_the_loss_is_that_of_each_next_item(n_layers, monkeypatch):
+    monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: False)
+    net, sequences = make_net("log", n_layers), make_sequences(3)
+    rng = np.random.default_rng(2)
+    target, weight = rng.integers(0, N_ITEMS, (3, LENGTH)), rng.uniform(1, 2, (3, LENGTH))
+    weight[0, :3] = weight[2, 5:] = 0
+    given = {name: torch.from_numpy(column) for name, column in sequences.items()}
+    del given["n_before"]
+    given |= {"target": torch.from_numpy(target), "weight": torch.from_numpy(weight).float()}
+    logits = torch.from_numpy(answer(net, sequences)) @ net.vectors().detach().T
+    each = functional.cross_entropy(logits.transpose(1, 2), given["target"], reduction="none")
+    expected = (each * given["weight"]).sum() / given["weight"].sum()
+    assert net(**given).item() == pytest.approx(expected.item(), rel=1e-5)
+    # Drawn ones speak for the catalogue, by the shares they were drawn by.
+    net.n_negatives = 50_000
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert net(**given).item() == pytest.approx(expected.item(), rel=0.03)
+
+
+def test_the_loss_of_a_target_knows_nothing_of_what_is_behind_it():
+    net, sequences = make_net(), make_sequences(3)
+    given = {name: torch.from_numpy(column) for name, column in sequences.items()}
+    del given["n_before"]
+    target = torch.randint(N_ITEMS, (3, LENGTH), generator=torch.Generator().manual_seed(0))
+    for place in range(LENGTH):
+        weight = torch.zeros(3, LENGTH)
+        weight[:, place] = 1
+        losses = []
+        for shift in (0, 4):
+            other = {name: column.clone() for name, column in given.items()}
+            later = np.s_[:, place + 1 :]
+            other["item"][later] = (other["item"][later] + shift) % N_ITEMS
+            other["time"][later] += shift
+            other["feedback"][later] -= shift
+            aims = target.clone()
+            aims[later] = (aims[later] + shift) % N_ITEMS
+            losses.append(net(**other, target=aims, weight=weight).item())
+        assert losses[0] == losses[1]
+
+
+def test_what_is_dropped_moves_answers_in_training_alone():
+    net, sequences = make_net(dropout=0.3), make_sequences()
+    said = answer(net, sequences)
+    assert (answer(net, sequences) == said).all()
+    assert (answer(net.train(), sequences) != said).any()
