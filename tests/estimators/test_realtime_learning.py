@@ -1,0 +1,327 @@
+"""How the sequence model learns: what is a target, updates, and where to stop."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from skorch.callbacks import Callback
+
+from sklearn_recft import RealtimeTransformerRecommender
+
+START, N_USERS, N_ITEMS = 1.6e9, 12, 10
+
+
+# ------------------------------------------------------------------------- what is a target
+
+
+class Watch(Callback):
+    """Notes what was to be predicted, after how much, and with what optimizer a call began."""
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self):
+        self.targets, self.asked, self.weights, self.states, self.begun = [], [], [], [], []
+
+    def on_train_begin(self, net, **kwargs):
+        self.begun.append(
+            [
+                (p.shape, copy.deepcopy(net.optimizer_.state.get(p)))
+                for p in net.module_.parameters()
+            ]
+        )
+
+    def on_batch_begin(self, net, batch=None, **kwargs):
+        columns = batch[0]
+        real = columns["weight"] > 0
+        self.targets += columns["target"][real].tolist()
+        self.asked += columns["asked"][real].tolist()
+        self.weights += columns["weight"][real].tolist()
+
+    def on_epoch_end(self, net, **kwargs):
+        self.states.append(copy.deepcopy(net.module_.state_dict()))
+
+
+def make_log(n_steps=8, n_users=N_USERS, seed=0, begin=START):
+    """Walks round a ring of items; all steps are a minute apart, each at a time of its own."""
+    rng = np.random.default_rng(seed)
+    item = (rng.integers(N_ITEMS, size=n_users) + np.cumsum(
+        rng.random((n_steps, n_users)) < 0.8, axis=0)) % N_ITEMS  # fmt: skip
+    return pd.DataFrame({
+        "user_id": np.tile(np.arange(n_users), n_steps), "item_id": item.ravel(),
+        "timestamp": begin + 60.0 * np.arange(item.size),
+    })  # fmt: skip
+
+
+def make_model(max_epochs=1, max_history=5, width=8, random_state=0, **given):
+    named = ("n_layers", "n_heads", "time_decay", "query_time", "freeze", "verbose", "backbone")
+    own = {name: given.pop(name) for name in named if name in given}
+    return RealtimeTransformerRecommender(
+        max_epochs=max_epochs, max_history=max_history, random_state=random_state, **own,
+        net_params={"width": width, **given},
+    )  # fmt: skip
+
+
+def parameters(model):
+    return {name: p.detach().clone() for name, p in model.module_.named_parameters()}
+
+
+def moved(model, before):
+    return {name for name, p in parameters(model).items() if not torch.equal(p, before[name])}
+
+
+def test_a_fit_predicts_each_event_but_the_first_of_each_user():
+    X, watch = make_log(), Watch()
+    make_model(2, callbacks=[watch]).fit(X)
+    first = X.user_id.drop_duplicates().index
+    rest = X.drop(first)
+    assert sorted(watch.asked) == sorted([*rest.timestamp] * 2)
+    assert set(watch.weights) == {1.0}
+
+
+def test_what_was_not_liked_is_no_target_but_is_told():
+    X, watch, rng = make_log(), Watch(), np.random.default_rng(0)
+    y = rng.choice([-1.0, 0.0, 0.5, 3.0], len(X))
+    model = make_model(3, callbacks=[watch], lr=0.05).fit(X, y)
+    rest = X[(y > 0) & X.user_id.duplicated()]
+    assert sorted(watch.asked) == sorted([*rest.timestamp] * 3)
+    # Told: what is asked next hangs on the feedback of an event that was no target.
+    last, query = X.tail(N_USERS), X.tail(N_USERS).assign(timestamp=X.timestamp.max() + 99)
+    answers = [
+        copy.deepcopy(model).observe(last.assign(timestamp=last.timestamp + 50), y).predict(query)
+        for y in (np.zeros(N_USERS), np.full(N_USERS, -3.0))
+    ]
+    assert (answers[0] != answers[1]).all()
+
+
+def test_weights_are_those_of_targets_and_rows_without_any_are_absent():
+    X, watch, rng = make_log(), Watch(), np.random.default_rng(1)
+    weight = rng.choice([0.0, 0.5, 2.0], len(X))
+    model = make_model(callbacks=[watch]).fit(X, sample_weight=weight)
+    kept = X[weight > 0]
+    rest = kept[kept.user_id.duplicated()]
+    expected = zip(rest.timestamp, weight[rest.index], strict=True)
+    assert sorted(zip(watch.asked, watch.weights, strict=True)) == sorted(expected)
+    # To the bit as if they had not been given, as context of others too.
+    other = make_model().fit(kept, sample_weight=weight[weight > 0])
+    assert_array_equal(other.predict(X), model.predict(X))
+
+
+def test_only_what_is_new_is_learned_by_an_update():
+    X, watch = make_log(), Watch()
+    model = make_model(callbacks=[watch], n_replay=0).fit(X)
+    news = make_log(3, n_users=N_USERS + 2, seed=1, begin=START + 10_000)
+    late = X[:2].assign(timestamp=X.timestamp[:2] + 150)  # in the midst of what is known
+    watch.clear()
+    model.partial_fit(pd.concat([news, late]))
+    is_first = (news.user_id >= N_USERS) & ~news.user_id.duplicated()
+    assert sorted(watch.asked) == sorted([*news.timestamp[~is_first], *late.timestamp])
+
+
+def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
+    X, watch = make_log(20), Watch()
+    model = make_model(callbacks=[watch], n_replay=6).fit(X)
+    news = make_log(4, n_users=2, seed=1, begin=START + 100_000)
+    others = X[X.user_id > 1].drop_duplicates("user_id").assign(timestamp=START + 200_000)
+    before = model.attend(others)
+    watch.clear()
+    model.partial_fit(news)
+    again = [t for t in watch.asked if t < START + 100_000]
+    assert sorted(t for t in watch.asked if t >= START + 100_000) == sorted(news.timestamp)
+    rehearsed = X[X.timestamp.isin(again)]
+    assert len(again) == len(rehearsed), "nothing is rehearsed twice"
+    assert not rehearsed.user_id.isin([0, 1]).any()
+    for _, rows in rehearsed.groupby("user_id"):
+        its = X[X.user_id == rows.user_id.iloc[0]]
+        assert rows.timestamp.tolist() == its.timestamp.tolist()[-model.max_history :]
+    after = model.attend(others)
+    assert_array_equal(after.item_ids, before.item_ids)
+    assert_array_equal(after.age, before.age)
+
+
+# ------------------------------------------------------------------------------------ stopping
+
+
+def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
+    X, watch = make_log(20), Watch()
+    X["item_id"] = np.random.default_rng(0).integers(0, N_ITEMS, len(X))  # nothing to be found
+    model = make_model(8, callbacks=[watch], patience=2, lr=0.02, validation_fraction=0.2)
+    model.fit(X)
+    scores = model.net_.history[:, "ndcg@10"]
+    best = int(np.argmax(scores))
+    assert len(scores) == min(8, best + 3)
+    assert best < len(scores) - 1, "no test of going back"
+    assert 0 < max(scores) <= 1
+    for name, value in model.module_.state_dict().items():
+        assert torch.equal(value, watch.states[best][name])
+    assert torch.equal(model._catalogue, model.module_.catalogue())
+    # What it is judged by is not trained on, however much of the log it is.
+    until = np.quantile(X.timestamp, 0.8)
+    assert max(watch.asked) <= until
+    assert len(watch.asked) / len(scores) == (X.timestamp <= until).sum() - N_USERS
+
+
+def test_the_judge_is_ndcg_of_whole_lists_by_hand():
+    X = make_log(12)
+    model = make_model(1, max_history=12, patience=1, validation_fraction=0.25).fit(X)
+    later = X[X.timestamp > np.quantile(X.timestamp, 0.75)]
+    gains = []
+    for row in range(len(later)):
+        one = later[row : row + 1]
+        items = model.item_ids_.tolist()
+        each = pd.concat([one.assign(item_id=item) for item in items], ignore_index=True)
+        # Each row is asked a moment before, so that its own event is not known to it.
+        scores = model.predict(each.assign(timestamp=each.timestamp - 1e-4))
+        rank = (scores > scores[items.index(one.item_id.iloc[0])]).sum()
+        gains.append(1 / np.log2(rank + 2) if rank < 10 else 0)
+    assert model.net_.history[-1, "ndcg@10"] == pytest.approx(np.mean(gains), rel=1e-6)
+
+
+def test_what_is_held_out_moves_no_weight():
+    X = make_log(12)
+    held = X.timestamp > np.quantile(X.timestamp, 0.8)
+    other = X.assign(item_id=X.item_id.where(~held, (X.item_id + 3) % N_ITEMS))
+    models = [make_model(1, patience=1, validation_fraction=0.2).fit(x) for x in (X, other)]
+    assert not moved(models[0], parameters(models[1]))
+    assert models[0].net_.history[-1, "ndcg@10"] != models[1].net_.history[-1, "ndcg@10"]
+
+
+def test_verbose_prints_each_epoch(capsys):
+    make_model(2, verbose=1, patience=5).fit(make_log())
+    said = capsys.readouterr().out
+    for name in ("epoch", "ndcg@10", "train_loss", "dur"):
+        assert name in said
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
+    make_model(2).fit(make_log())
+    assert capsys.readouterr().out == ""
+
+
+# ------------------------------------------------------------------------------------- updates
+
+
+@pytest.mark.parametrize(
+    ("freeze", "still"),
+    [
+        ("none", ()), (0, ()), (1, ("blocks.0.",)),
+        (2, ("blocks.", "gap", "query_gap", "feedback", "norm.")),
+        ("all", ("blocks.", "gap", "query_gap", "feedback", "norm.")),
+    ],
+)  # fmt: skip
+def test_what_is_frozen_stays_in_updates(freeze, still):
+    X, rng = make_log(), np.random.default_rng(0)
+    y = rng.choice([1.0, 2.0], len(X))
+    model = make_model(freeze=freeze).fit(X, y)
+    before = parameters(model)
+    model.partial_fit(make_log(4, seed=1, begin=START + 10_000), rng.choice([1.0, 2.0], 48))
+    still = (*still, "blocks.0.past_norm")  # events of the first block look at each other
+    assert moved(model, before) == {name for name in before if not name.startswith(still)}
+    assert all(p.requires_grad for p in model.module_.parameters())
+
+
+def test_new_items_keep_the_optimizers_moments():
+    X, watch = make_log(), Watch()
+    model = make_model(callbacks=[watch]).fit(X)
+    old = copy.deepcopy(model.net_.optimizer_.state[model.module_.embedding])
+    news = make_log(3, seed=1, begin=START + 10_000)
+    watch.clear()
+    model.observe(news[:5].assign(item_id=77))
+    model.partial_fit(news.assign(item_id=news.item_id % 4 + 100))
+    assert model.n_items_ == N_ITEMS + 5
+    begun = {shape: state for shape, state in watch.begun[0] if shape == (N_ITEMS + 5, 8)}
+    (state,) = begun.values()
+    assert state["step"] == old["step"] > 0
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(state[name][:N_ITEMS], old[name])
+        assert not state[name][N_ITEMS:].any()
+        now = model.net_.optimizer_.state[model.module_.embedding]
+        assert now[name].shape == model.module_.embedding.shape
+        assert now["step"] > old["step"]
+
+
+def test_first_partial_fit_is_fit_and_the_seed_decides():
+    X = make_log()
+    one, other = make_model(2).fit(X), make_model(2).partial_fit(X)
+    assert not moved(one, parameters(other))
+    assert moved(make_model(2, random_state=1).fit(X), parameters(one))
+
+
+def test_a_log_in_which_nobody_did_two_things_is_remembered():
+    X = make_log(1)
+    model = make_model().fit(X)
+    _, scores = model.recommend(X.user_id, n_recommendations=2)
+    assert np.isfinite(scores).all()
+    model.partial_fit(X.assign(user_id=X.user_id + 100, timestamp=X.timestamp + 9999))
+    assert model.n_users_ == 2 * N_USERS
+
+
+class Break(Callback):
+    """Raises in the midst of the training of an update."""
+
+    def __init__(self, error):
+        self.error, self.armed = error, False
+
+    def on_batch_end(self, net, **kwargs):
+        if self.armed:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt()])
+def test_what_breaks_in_training_leaves_no_trace(error):
+    X, broken = make_log(), Break(error)
+    model = make_model(callbacks=[broken], freeze=1).fit(X)
+    twin, queries = pickle.loads(pickle.dumps(model)), X.assign(timestamp=START + 20_000)
+    before, size = model.predict(queries), len(pickle.dumps(model))
+    news = make_log(4, n_users=20, seed=1, begin=START + 10_000)
+    news["item_id"] += 5
+    broken.armed = True
+    with pytest.raises(type(error)):
+        model.partial_fit(news)
+    broken.armed = False
+    assert not moved(model, parameters(twin))
+    assert all(p.requires_grad for p in model.module_.parameters())
+    assert_array_equal(model.predict(queries), before)
+    assert len(pickle.dumps(model)) == size
+    # As if nothing had been: the next call draws and learns the same.
+    for each in (model, twin):
+        each.partial_fit(news)
+    assert not moved(model, parameters(twin))
+    assert_array_equal(model.predict(queries), twin.predict(queries))
+
+
+# ----------------------------------------------------------------------------------- policies
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"accumulate": 3, "batch_size": 40}, {"bf16": True}, {"n_negatives": 4},
+        {"n_negatives": 50, "bf16": True}, {"adversarial": 0.1}, {"dropout": 0.0, "clip": None},
+        {"weight_decay": 0.1, "warmup": 0.5, "schedule": "constant"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_policies_can_be_asked_for(given):
+    X = make_log()
+    model, plain = make_model(2, **given).fit(X), make_model(2).fit(X)
+    model.partial_fit(make_log(2, seed=1, begin=START + 10_000))
+    assert all(torch.isfinite(p).all() for p in model.module_.parameters())
+    assert all(p.dtype == torch.float32 for p in model.module_.parameters())
+    assert moved(model, parameters(plain)), "no word of it was heard"
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_drawn_items_teach_what_the_whole_catalogue_does():
+    """Who met i meets i + 1 next."""
+    X = make_log(12, n_users=30)
+    for n_negatives in (0, 8):
+        model = make_model(8, n_layers=1, lr=0.03, n_negatives=n_negatives, dropout=0.0).fit(X)
+        assert model.module_.n_negatives == n_negatives
+        last = X.tail(30)
+        items, _ = model.recommend(last.user_id, n_recommendations=2, exclude_seen=False)
+        nexts = (last.item_id.to_numpy() + 1) % N_ITEMS
+        assert (items[:, 0] == nexts).mean() > 0.7
