@@ -327,8 +327,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         place = np.where(there, (queries["start"] + queries["n_before"])[:, None] - 1 - back, 0)
         names, age = np.full(place.shape, None, object), np.zeros(place.shape)
         names[there] = self._items.decode(log["item"][place[there]])
-        age[there] = (queries["asked"][:, None] - log["time"][place])[there] / SECONDS_PER_DAY
-        return Bunch(item_ids=names, attention=attention, age=age)
+        age[there] = queries["asked"].repeat(there.sum(1)) - log["time"][place[there]]
+        return Bunch(item_ids=names, attention=attention, age=age / SECONDS_PER_DAY)
 
     @property
     def half_lives_(self) -> np.ndarray:
