@@ -233,6 +233,23 @@ def test_without_decay_only_the_order_of_events_counts():
     assert (answer(timed, other) != answer(timed, sequences)).any()
 
 
+@pytest.mark.xfail(reason="what all events of a query have lost is rounded before it cancels")
+@pytest.mark.parametrize("decay", ["exponential", "log"])
+def test_bfloat16_forgets_a_long_gap_no_worse_than_none(decay):
+    """A hundred days since the last event, for heads that tell minutes apart."""
+    net, sequences = make_net(decay, 1, n_context=0), make_sequences(20)
+    del sequences["context"]
+    sequences["time"] = 1.6e9 + np.tile(1800.0 * np.arange(LENGTH), (20, 1))
+    net.stack[0].attention.log_rate.data.fill_(math.log(35))
+    errors = []
+    for gap in (0, 100 * DAY):
+        asked = {**sequences, "asked": sequences["time"] + gap}
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = answer(net, asked)
+        errors.append(np.abs(rounded - answer(net, asked)).mean())
+    assert errors[1] < 3 * errors[0]
+
+
 def test_times_are_kept_to_the_second():
     """Since 1970, of which float32 keeps but the minutes."""
     net, sequences = make_net("log", 1), make_sequences(1)
