@@ -254,7 +254,7 @@ def test_times_are_kept_to_the_second():
     """Since 1970, of which float32 keeps but the minutes."""
     net, sequences = make_net("log", 1), make_sequences(1)
     sequences["time"] = 1.6e9 + np.arange(LENGTH)[None]
-    answers = [answer(net, {**sequences, "asked": sequences["time"] + s}) for s in (1, 2, 3, 4)]
+    answers = [answer(net, {**sequences, "asked": sequences["time"] + s}) for s in (1, 2, 3)]
     for one, other in pairwise(answers):
         assert (one != other).any()
     long_ago = {
