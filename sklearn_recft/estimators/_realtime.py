@@ -56,7 +56,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     freeze : {"none", "all"} or int, default="none"
         Blocks from the lowest that `partial_fit` leaves as they are; with all of them, only
         items' vectors move.
-    max_epochs : int, default=20
+    max_epochs : int, default=12
     n_jobs : int, default=None
         Threads; None is 1, -1 all cores.
     random_state : int, RandomState or None, default=None
@@ -67,7 +67,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         ``compile``, ``callbacks``), of the fine-tuning policy (``weight_decay``, ``warmup``,
         ``clip``, ``accumulate``, ``bf16``, ``patience``, ``update_rate``, ...; ``patience``
         holds out the newest events and judges by their NDCG@10) and of the model: ``width``
-        (64), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
+        (128), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
         ``cold_dropout`` (0.3, of items' embeddings where texts are read), ``n_negatives`` (None:
         the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
         each batch; 0 is always the whole), ``n_replay`` (1.0 sequences of other users rehearsed
@@ -150,7 +150,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         time_decay: str = "log",
         query_time: bool = True,
         freeze: Any = "none",
-        max_epochs: int = 20,
+        max_epochs: int = 12,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,

@@ -20,7 +20,7 @@ Columns = dict[str, np.ndarray]
 
 # What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
 OWN: dict[str, Any] = {
-    "width": 64, "dropout": 0.2, "half_lives": None, "cold_dropout": 0.3, "n_negatives": None,
+    "width": 128, "dropout": 0.2, "half_lives": None, "cold_dropout": 0.3, "n_negatives": None,
     "n_replay": 1.0,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
@@ -138,6 +138,11 @@ def _train(
 def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> Any:
     """Return what finds NDCG@10 of events after ``until``, each by what came before it."""
     asked = np.flatnonzero((log["time"] > until) & (log["weight"] > 0))
+    if not len(asked):
+        raise ValueError(
+            "patience judges by the newest events, and none is later than the rest: give X a "
+            "timestamp, a larger validation_fraction, or patience=None."
+        )
     if len(asked) > _N_JUDGED:
         asked = np.sort(model._rng.choice(asked, _N_JUDGED, replace=False))
     threads = n_threads(model.n_jobs)
@@ -157,6 +162,7 @@ def _make_encoder(model: Any, texts: list[str]) -> Any:
 def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> SequenceNet:
     """Make the module, and the net around it."""
     own = own_params(model.net_params)
+    _check_own(own, model.n_heads)
     if own["n_negatives"] is None:
         own["n_negatives"] = _MANY_NEGATIVES if model.n_items_ > _FEW_ITEMS else 0
     del own["n_replay"]
@@ -178,6 +184,19 @@ def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> Sequen
         policy=replace(_POLICY),
     )  # fmt: skip
     return model.net_.module_.eval()
+
+
+def _check_own(own: dict[str, Any], n_heads: int) -> None:
+    """Raise ValueError where a parameter of the model itself cannot be."""
+    for name, lawful, wanted in (
+        ("width", own["width"] % n_heads == 0 < own["width"], f"a multiple of n_heads={n_heads}"),
+        ("dropout", 0 <= own["dropout"] <= 0.9, "a share from 0 to 0.9"),
+        ("cold_dropout", 0 <= own["cold_dropout"] <= 0.9, "a share from 0 to 0.9"),
+        ("n_negatives", (own["n_negatives"] or 0) >= 0, "None or a number, at least 0"),
+        ("n_replay", own["n_replay"] >= 0, "at least 0"),
+    ):
+        if not lawful:
+            raise ValueError(f"net_params: {name}={own[name]!r}; it must be {wanted}.")
 
 
 def _texts_of(

@@ -46,9 +46,13 @@ def max_tokens(model: Any, tokenizer: Any) -> int:
 
 @contextmanager
 def still(model: Any, n_threads: int) -> Iterator[None]:
-    """Hold a model in evaluation mode, without gradients, on few threads."""
+    """Hold a model in evaluation mode on few threads.
+
+    Gradients are switched off by the functions around it, as a whole: an interrupt on the way
+    into a block with two ends would leave them off for good.
+    """
     modes = {module: module.training for module in model.modules()}
-    with one_at_a_time, torch_threads(n_threads), torch.no_grad():
+    with one_at_a_time, torch_threads(n_threads):
         model.eval()
         try:
             yield
@@ -57,6 +61,7 @@ def still(model: Any, n_threads: int) -> Iterator[None]:
                 module.training = mode
 
 
+@torch.no_grad()
 def run_all(model: Any, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndarray:
     """Run token ids through all layers: the mean of each text's last states (n, width)."""
     rows = _as_rows(tokens)
@@ -68,6 +73,7 @@ def run_all(model: Any, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndar
     return vectors
 
 
+@torch.no_grad()
 def run_lower(
     model: Any, tokens: Sequence[np.ndarray], first: int, n_threads: int
 ) -> list[np.ndarray]:
@@ -97,6 +103,7 @@ def run_upper(model: Any, rows: RaggedRows, wanted: np.ndarray, first: int | Non
     return torch.cat(vectors)[back]
 
 
+@torch.no_grad()
 def runs_in_parts(model: Any, tokenizer: Any, first: int) -> bool:
     """Try whether the model, cut below layer ``first``, gives what it gives in one piece."""
     tokens = tokenize(model, tokenizer, ["", "one text and another, of different lengths"])

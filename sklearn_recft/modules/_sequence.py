@@ -261,17 +261,25 @@ class SequenceNet(nn.Module):
             told = told + self.context((context - mean) / scale)
         x = x + self.dropout(told * math.sqrt(self.width))
         block = self.stack[-1]
-        bias = block.attention.bias(events.shape[1], place, self._faded(asked, time))
+        faded = self._faded(asked, time)
+        if faded is not None:
+            # What all have lost alike cancels in the softmax: taken off before it is rounded.
+            newest = self._faded_of(asked - then)
+            faded = faded - newest[..., None]
+        bias = block.attention.bias(events.shape[1], place, faded)
         if weights:
-            return block.attention.weights(block.norm(x), block.past_norm(events), bias)
+            return block.attention.weights(block.norm(x), block.norm(events), bias)
         return self.norm(block(x, events, bias))
 
     def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""
         if not self.timed:
             return None
-        age = (asked[..., None] - time[:, None]).clamp(min=0) / 86_400
-        return self.stack[0].attention.faded(age.float())
+        return self._faded_of((asked[..., None] - time[:, None]).clamp(min=0))
+
+    def _faded_of(self, seconds: Tensor) -> Tensor:
+        """Seconds as decay counts them: in days, or the logarithm of days."""
+        return self.stack[0].attention.faded((seconds / 86_400).float())
 
     def forward(
         self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,

@@ -102,15 +102,14 @@ class Block(nn.Module):
     def __init__(self, attention: TimedAttention, width: int, dropout: float) -> None:
         super().__init__()
         self.attention = attention
-        self.norm, self.past_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.hidden_norm = nn.LayerNorm(width)
+        self.norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.hidden, self.output = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.dropout = Dropout(dropout)
 
     def forward(self, asks: Tensor, past: Tensor | None, bias: Tensor) -> Tensor:
         """Rows (B, Q, d) that look at events (B, n, d); None: that look at each other."""
         normed = self.norm(asks)
-        events = normed if past is None else self.past_norm(past)
+        events = normed if past is None else self.norm(past)
         x = asks + self.dropout(self.attention(normed, events, bias))
         hidden = self.dropout(functional.relu(self.hidden(self.hidden_norm(x))))
         return x + self.dropout(self.output(hidden))

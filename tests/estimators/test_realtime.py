@@ -346,8 +346,6 @@ def test_a_saved_model_goes_on(fitted, reader, which):
 
 # ------------------------------------------------------------------------------- bad input
 
-unclear = pytest.mark.xfail(reason="the error does not name the parameter yet")
-
 
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -364,12 +362,12 @@ unclear = pytest.mark.xfail(reason="the error does not name the parameter yet")
         ({"net_params": {"n_factors": 3}}, r"net_params: unknown \['n_factors'\]"),
         ({"net_params": {"half_lives": [1.0]}}, "half_lives.*2 positive numbers"),
         ({"net_params": {"half_lives": [1.0, -2.0]}}, "half_lives"),
-        pytest.param({"net_params": {"width": 7}}, "width=7.*n_heads=2", marks=unclear),
-        pytest.param({"net_params": {"dropout": 1.0}}, "dropout=1.0", marks=unclear),
-        pytest.param({"net_params": {"dropout": -0.5}}, "dropout=-0.5", marks=unclear),
-        pytest.param({"net_params": {"cold_dropout": 2.0}}, "cold_dropout=2.0", marks=unclear),
-        pytest.param({"net_params": {"n_negatives": -3}}, "n_negatives=-3", marks=unclear),
-        pytest.param({"net_params": {"n_replay": -1.0}}, "n_replay=-1.0", marks=unclear),
+        ({"net_params": {"width": 7}}, "width=7.*n_heads=2"),
+        ({"net_params": {"dropout": 1.0}}, "dropout=1.0"),
+        ({"net_params": {"dropout": -0.5}}, "dropout=-0.5"),
+        ({"net_params": {"cold_dropout": 2.0}}, "cold_dropout=2.0"),
+        ({"net_params": {"n_negatives": -3}}, "n_negatives=-3"),
+        ({"net_params": {"n_replay": -1.0}}, "n_replay=-1.0"),
     ],
     ids=str,
 )

@@ -190,7 +190,6 @@ def test_what_is_held_out_moves_no_weight():
     assert models[0].net_.history[-1, "ndcg@10"] != models[1].net_.history[-1, "ndcg@10"]
 
 
-@pytest.mark.xfail(reason="nothing is held out, each epoch scores 0, and the first one wins")
 @pytest.mark.parametrize("times", ["none", "newest tied"])
 def test_patience_never_judges_by_nothing(times):
     """Where no row is later than the others, it is said, or some are held out all the same."""
@@ -235,7 +234,6 @@ def test_what_is_frozen_stays_in_updates(freeze, still):
     model = make_model(freeze=freeze).fit(X, y)
     before = parameters(model)
     model.partial_fit(make_log(4, seed=1, begin=START + 10_000), rng.choice([1.0, 2.0], 48))
-    still = (*still, "blocks.0.past_norm")  # events of the first block look at each other
     assert moved(model, before) == {name for name in before if not name.startswith(still)}
     assert all(p.requires_grad for p in model.module_.parameters())
 

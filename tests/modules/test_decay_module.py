@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sklearn_recft.history import log_windows
-from sklearn_recft.modules import _bert, _decay
+from sklearn_recft.modules import _bert, _decay, _fading
 from sklearn_recft.modules._bert import load_encoder
 from sklearn_recft.modules._decay import DecayAttention, LogWindows, make_decay_net
 
