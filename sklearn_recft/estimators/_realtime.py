@@ -212,7 +212,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ) -> RealtimeTransformerRecommender:
         """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
 
-        Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
+        Parameters are those of `fit`. Events that were observed before (of one user, item and
+        time) are learned, and not remembered twice. A call that fails or is interrupted leaves no
+        trace.
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y, sample_weight, items=items)
@@ -222,6 +224,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
         """Remember events without moving a weight: what is asked next knows of them.
+
+        An event that is remembered already (of one user, item and time) changes nothing.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn_recft import training
 from sklearn_recft.base import n_threads
 from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
-from sklearn_recft.estimators._realtime_scoring import next_item_ndcg
+from sklearn_recft.estimators._realtime_scoring import next_item_ndcg, remembered
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.modules._sequence import SequenceNet, SequenceWindows, make_sequence_net
 
@@ -74,11 +74,13 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
         texts, codes = _texts_of(model, events, items, listed)
         module.grow(_read(model, codes, texts, n_items), model.n_items_, model._rng)
         new = _log(model, events, users, items, times)
+        known = _as_log(model, remembered(model, np.unique(users))[0], weight=0.0)
+        new = _without_known(known, new) if model._timed else new
         model._n_events = _counted(model, model._n_events, new)
         if learn or model.n_items_ > n_items:
             module.count(model._n_events)
             if learn:
-                _rehearse(model, undo, users, new)
+                _rehearse(model, undo, known, new)
             model._catalogue = module.catalogue()
         _append(model, new)
         undo.pop_all()
@@ -94,16 +96,38 @@ def times_of(model: Any, events: Interactions) -> np.ndarray:
     return np.full(len(events), model._newest + 1.0 if model._timed else 0.0)
 
 
-def _rehearse(model: Any, undo: ExitStack, users: np.ndarray, new: Columns) -> None:
+def _without_known(known: Columns, new: Columns) -> Columns:
+    """Return the new events that are not remembered yet: of one user, item and time.
+
+    Those that are become targets where they stand in ``known``, which is written to. As many
+    are taken for known as there are: what came three times and is remembered twice, is new once.
+    """
+    both = {name: np.concatenate([known[name], new[name]]) for name in ("user", "item", "time")}
+    n_known = len(known["user"])
+    is_new = np.arange(len(both["user"])) >= n_known
+    order = np.lexsort((is_new, both["time"], both["item"], both["user"]))
+    first = np.ones(len(order), bool)
+    first[1:] = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in both.values()])
+    group = np.cumsum(first) - 1
+    n_before = np.bincount(group, ~is_new[order]).astype(np.int64)[group]  # remembered alike
+    nth = np.arange(len(order)) - np.flatnonzero(first)[group] - n_before
+    again = np.flatnonzero((nth >= 0) & (nth < n_before))
+    there, here = order[again - n_before[again]], order[again] - n_known
+    for name in ("weight", "context"):
+        known[name][there] = new[name][here]
+    kept = np.delete(np.arange(len(new["user"])), here)
+    return {name: column[kept] for name, column in new.items()}
+
+
+def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None:
     """Train on new events, each after its user's past, beside sequences of other users."""
-    touched = np.unique(users)
-    old = _as_log(model, model._history.events_of(touched), weight=0.0)
-    log = _in_order({name: np.concatenate([old[name], new[name]]) for name in new})
+    log = _in_order({name: np.concatenate([known[name], new[name]]) for name in new})
+    touched = np.unique(log["user"])
     windows = _windows(log, model.max_history)
     n_replayed = round(own_params(model.net_params)["n_replay"] * len(windows["start"]))
     if n_replayed:
         others = np.setdiff1d(model._rng.integers(model.n_users_, size=n_replayed), touched)
-        old = _in_order(_as_log(model, model._history.events_of(others), weight=1.0))
+        old = _as_log(model, remembered(model, others)[0], weight=1.0)
         again = _windows(old, model.max_history)
         last = np.unique(old["user"][again["start"]], return_index=True)[1]
         again = {name: column[last] for name, column in again.items()}
@@ -281,4 +305,4 @@ def _append(model: Any, new: Columns) -> None:
     """Remember the events, in order of arrival."""
     columns = (new[name] for name in ("user", "item", "feedback", "time"))
     model._history.append(*columns, model.n_users_)
-    model._newest = max(model._newest, float(new["time"].max()))
+    model._newest = max(model._newest, float(new["time"].max(initial=-np.inf)))

@@ -126,7 +126,7 @@ def queries_of(
     ``times`` None asks after all that is known; ``items`` None for none in particular.
     """
     distinct, owner = np.unique(users, return_inverse=True)
-    log, start, stop = _remembered(model, distinct)
+    log, start, stop = remembered(model, distinct)
     n_before = stop[owner] - start[owner]
     asked = np.full(len(users), model._newest + 1.0 if model._timed else 0.0)
     if model._timed and times is not None:
@@ -140,14 +140,19 @@ def queries_of(
     return log, {**queries, "context": context.astype(np.float32)}
 
 
-def _remembered(model: Any, users: np.ndarray) -> tuple[Columns, np.ndarray, np.ndarray]:
-    """Events of distinct users in order of time, then arrival; where each one's begin and end."""
+def remembered(model: Any, users: np.ndarray) -> tuple[Columns, np.ndarray, np.ndarray]:
+    """Read the events of distinct users, in order of time, then arrival.
+
+    Returns columns ``user, item, feedback, time``, one user after the other, and where each
+    one's begin and end.
+    """
     last, previous, *columns = model._history.log
     counts, limit = np.empty(len(users), np.int64), 2 * model.max_history
     kernels.latest_events(users, last, previous, limit, counts, np.empty(0, np.int64))
     place = np.empty(counts.sum(), np.int64)
     kernels.latest_events(users, last, previous, limit, counts, place)
     log = {name: c[place] for name, c in zip(("item", "feedback", "time"), columns, strict=True)}
+    log["user"] = np.repeat(users, counts)
     order = np.lexsort((log["time"], np.repeat(np.arange(len(users)), counts)))
     stop = np.cumsum(counts)
     return {name: column[order] for name, column in log.items()}, stop - counts, stop

@@ -1,0 +1,100 @@
+"""Events that come twice: first observed, then learned, and remembered once."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from sklearn_recft import RealtimeTransformerRecommender
+from sklearn_recft.estimators._realtime_learning import _without_known
+
+
+def make_rows(rng, n):
+    return {
+        "user": rng.integers(2, size=n), "item": rng.integers(2, size=n),
+        "time": rng.integers(3, size=n).astype(float),
+        "weight": rng.random(n).astype(np.float32),
+        "context": rng.random((n, 1)).astype(np.float32),
+    }  # fmt: skip
+
+
+@given(st.integers(0, 10_000), st.integers(0, 12), st.integers(0, 12))
+@settings(deadline=None, max_examples=150)
+def test_known_events_are_found_one_by_one(seed, n_known, n_new):
+    rng = np.random.default_rng(seed)
+    known, new = make_rows(rng, n_known), make_rows(rng, n_new)
+    known["weight"][:] = 0
+    weight, context, kept = known["weight"].copy(), known["context"].copy(), []
+    taken = set()
+    for row in range(n_new):
+        alike = [
+            place
+            for place in range(n_known)
+            if place not in taken
+            and all(known[name][place] == new[name][row] for name in ("user", "item", "time"))
+        ]
+        if alike:
+            taken.add(alike[0])
+            weight[alike[0]], context[alike[0]] = new["weight"][row], new["context"][row]
+        else:
+            kept.append(row)
+    found = _without_known(known, new)
+    assert_array_equal(known["weight"], weight)
+    assert_array_equal(known["context"], context)
+    for name, column in found.items():
+        assert_array_equal(column, new[name][np.array(kept, int)])
+
+
+@pytest.fixture(scope="module")
+def log():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "user_id": rng.integers(12, size=300), "item_id": rng.integers(15, size=300),
+            "timestamp": np.sort(rng.integers(10_000, size=300)), "hour": rng.random(300),
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(log):
+    params = {"width": 8}
+    model = RealtimeTransformerRecommender(max_epochs=2, random_state=0, net_params=params)
+    return model.fit(log[:200])
+
+
+def answers(model, log):
+    asked = pd.DataFrame({"user_id": range(14), "timestamp": 20_000.0, "hour": 0.5})
+    return np.concatenate(
+        [model.predict(log), model.recommend(asked, exclude_seen=False)[1].ravel()]
+    )
+
+
+def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
+    at_once = copy.deepcopy(fitted).partial_fit(log[200:])
+    followed = copy.deepcopy(fitted)
+    for row in range(200, 300):
+        followed.observe(log[row : row + 1])
+    assert (answers(followed, log) != answers(at_once, log)).any()
+    followed.partial_fit(log[200:])
+    assert_array_equal(answers(followed, log), answers(at_once, log))
+    assert_array_equal(followed._n_events, at_once._n_events)
+
+
+def test_an_event_that_is_told_again_changes_nothing(fitted, log):
+    once = copy.deepcopy(fitted).observe(log[200:])
+    again = copy.deepcopy(once).observe(log[150:])
+    assert_array_equal(answers(again, log), answers(once, log))
+
+
+def test_without_times_a_thing_done_again_is_done_twice(log):
+    X = log[["user_id", "item_id"]]
+    model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, net_params={"width": 8})
+    model.fit(X[:200])
+    before = model._n_events.copy()
+    model.observe(X[:10])
+    assert model._n_events.sum() == before.sum() + 10
