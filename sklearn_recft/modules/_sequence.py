@@ -64,6 +64,7 @@ class SequenceNet(nn.Module):
     scale_of_feedback: Tensor
     scale_of_context: Tensor
     log_q: Tensor
+    met: Tensor
 
     def __init__(
         self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
@@ -94,6 +95,7 @@ class SequenceNet(nn.Module):
             ("scale_of_feedback", torch.tensor([0.0, 1.0])),
             ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
             ("log_q", torch.zeros(0)),
+            ("met", torch.zeros(0)),
         ):
             self.register_buffer(name, tensor)
 
@@ -135,8 +137,7 @@ class SequenceNet(nn.Module):
     def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator) -> None:
         """Add items up to ``n_items``, with their text vectors where texts are read.
 
-        The first ones begin as noise, later ones as the mean of the rarest so far, whom the
-        softmax has taught to wait behind the others.
+        The first ones begin as noise, later ones as `newcomer`.
         """
         first = self.n_items
         if n_items == first:
@@ -150,29 +151,40 @@ class SequenceNet(nn.Module):
         else:
             noise = rng.standard_normal((n_items, self.width), np.float32)
             self.embedding.copy_(torch.from_numpy(_SCALE * noise))
-        grow_rows(self.log_q, n_items)
+        for table in (self.log_q, self.met):
+            grow_rows(table, n_items)
         self.n_items = n_items
 
     def shrink(self, n_items: int) -> None:
         """Forget the items from ``n_items`` on."""
-        for table in (self.item_texts, self.embedding, self.log_q):
+        for table in (self.item_texts, self.embedding, self.log_q, self.met):
             if len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
 
     def count(self, n_events: np.ndarray) -> None:
-        """Take note of how many events (n_items,) each item has: half of the draws follow them."""
+        """Take note of how many events (n_items,) each item has.
+
+        Half of the draws follow them, and a text speaks alone for an item that has none.
+        """
         share = 0.5 * n_events / max(n_events.sum(), 1) + 0.5 / max(len(n_events), 1)
         self.log_q.copy_(torch.from_numpy(np.log(share)))
+        self.met.copy_(torch.from_numpy(n_events > 0))
 
     def newcomer(self) -> Tensor:
-        """Embedding (d,) of an item of which nothing is known."""
+        """Embedding (d,) of an item that nobody has met.
+
+        It is nothing where a text speaks, as training shows texts without their embedding. Else
+        the mean of the rarest items, whom the softmax has taught to wait behind the others.
+        """
+        if self.text is not None:
+            return torch.zeros_like(self.feedback)
         known = len(self.log_q)
         rare = self.log_q.argsort()[: max(1, int(_FEW * known))]
         return self.embedding.detach()[rare].mean(0)
 
     def __getstate__(self) -> dict:
-        for table in (self.item_texts, self.embedding, self.log_q):
+        for table in (self.item_texts, self.embedding, self.log_q, self.met):
             trim_rows(table)
         return self.__dict__.copy()
 
@@ -184,11 +196,11 @@ class SequenceNet(nn.Module):
     def vectors(self, extra: np.ndarray | None = None) -> Tensor:
         """Vectors (n_items, d) of all items, and behind them those of ``extra`` texts (m, t)."""
         table: Tensor = self.embedding
-        if self.training and self.cold_dropout:
-            known = torch.rand(self.n_items, 1, device=table.device) >= self.cold_dropout
-            table = table * known
         if self.text is not None:
-            table = table + self.text(self.item_texts)
+            known = self.met[:, None]
+            if self.training and self.cold_dropout:
+                known = known * (torch.rand_like(known) >= self.cold_dropout)
+            table = table * known + self.text(self.item_texts)
         if extra is not None:
             own = self.newcomer().expand(len(extra), -1)
             if self.text is not None:

@@ -47,8 +47,11 @@ def test_vectors_are_embeddings_and_what_texts_say():
     texts = np.random.default_rng(0).normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32)
     net = make_net(texts=True)
     assert plain(net)["text_mean"] == pytest.approx(texts.mean(0), rel=1e-4)
-    expected = plain(net)["embedding"] + told_by_text(net, texts)
-    np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
+    for met in (np.arange(N_ITEMS), np.ones(N_ITEMS)):  # in the former the first by nobody
+        net.count(met)
+        own = np.where(met[:, None] > 0, plain(net)["embedding"], 0)
+        expected = own + told_by_text(net, texts)
+        np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
     assert net.catalogue().shape == (N_ITEMS, WIDTH)
     assert not net.catalogue().requires_grad
     assert torch.equal(make_net().catalogue(), make_net().embedding)
@@ -56,7 +59,7 @@ def test_vectors_are_embeddings_and_what_texts_say():
 
 @both
 def test_strangers_stand_behind_the_catalogue(texts):
-    """With the embedding of a newcomer: the mean of the tenth that was met least."""
+    """With the embedding of a newcomer: the mean of the tenth that was met least, or their text."""
     net = make_net(texts=texts)
     grow(net, 21)
     met = np.random.default_rng(0).permutation(30)
@@ -64,7 +67,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
     extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
     found = net.catalogue(extra)
     assert torch.equal(found[:30], net.catalogue())
-    newcomer = plain(net)["embedding"][met < 3].mean(0)
+    newcomer = plain(net)["embedding"][met < 3].mean(0) * (not texts)
     np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
     expected = newcomer + (told_by_text(net, extra) if texts else np.zeros((4, 1)))
     np.testing.assert_allclose(found[30:], expected, rtol=1e-4, atol=1e-5)
@@ -73,6 +76,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
 def test_embeddings_are_hidden_in_training_at_the_rate_asked_for():
     net = make_net(texts=True, cold_dropout=0.3)
     grow(net, 3000)
+    net.count(np.ones(net.n_items))
     bare = torch.from_numpy(plain(net)["embedding"]).float()
     told = net.catalogue() - bare
     with torch.random.fork_rng():
