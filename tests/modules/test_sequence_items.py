@@ -77,6 +77,8 @@ def test_embeddings_are_hidden_in_training_at_the_rate_asked_for():
     net = make_net(texts=True, cold_dropout=0.3)
     grow(net, 3000)
     net.count(np.ones(net.n_items))
+    learned = np.random.default_rng(0).standard_normal((net.n_items, WIDTH), np.float32)
+    net.embedding.data.copy_(torch.from_numpy(learned))
     bare = torch.from_numpy(plain(net)["embedding"]).float()
     told = net.catalogue() - bare
     with torch.random.fork_rng():
