@@ -16,6 +16,7 @@ Columns = dict[str, np.ndarray]
 
 _TOKENS, _CELLS = 16_384, 4_000_000  # of the sequences that are run at a time, and of attention
 _QUERIES = 64  # of one sequence that are asked at a time
+_FEW = 64  # queries that one thread answers sooner than several
 _STEP = 16  # sequences are padded to a multiple of so many events
 
 
@@ -46,7 +47,7 @@ def states_of(
     depth = module.stack[-1].attention.order.shape[1]
     shape = (module.stack[0].attention.n_heads, depth) if weights else (module.width,)
     out = np.zeros((len(queries["start"]), *shape), np.float32)
-    with torch_threads(n_threads):
+    with torch_threads(1 if len(out) <= _FEW else n_threads):
         for rows, place, columns in _batches(log, queries):
             said = module.answer(table, columns, weights=weights)
             if not weights:
