@@ -30,7 +30,7 @@ def softmax_loss(states: Tensor, table: Tensor, target: Tensor, weight: Tensor) 
     -----
     Gradients are taken on the way, a run of rows at a time, so that the M x V logits never
     exist at once. Where the processor multiplies bfloat16 by itself, products are of that
-    type, eight times as fast, and sums of float32; the loss is then exact to 1 %, and its
+    type, several times as fast, and sums of float32; the loss is then exact to 2 %, and its
     gradient within the noise of a batch.
     """
     return _FullSoftmax.apply(states, table, target, weight)
