@@ -1,0 +1,167 @@
+"""What everybody took of late, as it was known at the start of every period."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from sklearn_recft.columns import SECONDS_PER_DAY
+
+_PRIOR = 100.0  # events by which a fast share leans on the next slower
+_N_PERIODS = 512  # with events that are told apart; older ones are one sum
+
+Counts = tuple[np.ndarray, np.ndarray]  # codes of items, and how often each came
+State = tuple[int, np.ndarray]  # a period, and the faded counts (n_speeds, n) at its start
+
+
+class Trends:
+    """Shares of items in what all users took, at several speeds of forgetting.
+
+    At the start b of a period the count of item i at speed k is ``s_ki = sum_e 2^(-(b - b_e) /
+    half_life_k)`` over its events of earlier periods, ``b_e`` being the end of the event's.
+    Shares lean on the next slower one, the slowest on none: ``p_ki = (s_ki + m p_(k+1)i) /
+    (sum_i s_ki + m)``, with m = 100 events, and for the slowest ``(s + 1) / (sum s + n_items)``.
+
+    What a period starts with never depends on its own events, or on the order or the number of
+    calls in which earlier ones were told, to the last digit. An object never changes: `after`
+    returns another, and they share what is the same.
+
+    Parameters
+    ----------
+    half_lives : sequence of float
+        Days, ascending; inf never forgets.
+    period : float
+        Seconds; periods begin at its multiples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import Trends
+    >>> trends = Trends([1.0], period=86_400.0)
+    >>> trends = trends.after(np.array([0, 0, 1]), np.array([10.0, 20.0, 90_000.0]), n_items=2)
+    >>> places, known = trends.known_at(np.array([30.0, 86_400.0, 172_800.0]), n_items=2)
+    >>> places.tolist(), np.exp(known[:, 0]).round(2).tolist()
+    ([0, 1, 2], [[1.0, 1.0], [1.5, 0.5], [1.0, 1.0]])
+    """
+
+    def __init__(self, half_lives: Sequence[float], period: float) -> None:
+        self.half_lives, self.period = tuple(half_lives), period
+        self._keep = np.exp2(-period / (SECONDS_PER_DAY * np.array(half_lives)))[:, None]
+        self._counts: dict[int, Counts] = {}  # of each period with events, ascending
+        self._base: State | None = None  # what older ones left
+        self._walked: State | None = None  # how far it was counted last, to go on from
+
+    def after(self, items: np.ndarray, times: np.ndarray, n_items: int) -> Trends:
+        """Trends once these events are known too.
+
+        Parameters
+        ----------
+        items : ndarray of shape (n,)
+            Codes below ``n_items``.
+        times : ndarray of shape (n,)
+            Seconds. Events older than the newest 512 periods count for the oldest of these.
+        n_items : int
+        """
+        if not len(items):
+            return self
+        new = object.__new__(Trends)
+        vars(new).update(vars(self))
+        periods = self._period_of(times)
+        if self._base is not None:
+            periods = np.maximum(periods, self._base[0])
+        order = np.argsort(periods, kind="stable")
+        found, begin = np.unique(periods[order], return_index=True)
+        new._counts = self._counts.copy()
+        for period, codes in zip(found.tolist(), np.split(items[order], begin[1:]), strict=True):
+            new._counts[period] = _added(self._counts.get(period), codes, n_items)
+        new._counts = dict(sorted(new._counts.items()))
+        while len(new._counts) > _N_PERIODS:
+            oldest = next(iter(new._counts))
+            new._base = new._passed(new._start(), oldest, n_items)
+            del new._counts[oldest]
+        if self._walked is not None and found[0] < self._walked[0]:
+            new._walked = None
+        return new
+
+    def known_at(self, times: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+        """Say what was known at the start of each time's period.
+
+        Parameters
+        ----------
+        times : ndarray of shape (n,)
+            Seconds.
+        n_items : int
+
+        Returns
+        -------
+        places : ndarray of shape (n,), int64
+            Of each time, in ``shares``.
+        shares : ndarray of shape (n_moments, n_speeds, n_items), float32
+            ``log(n_items p_ki)`` at the start of each distinct period; 0 where nothing is known.
+        """
+        wanted, places = np.unique(self._period_of(times), return_inverse=True)
+        shares = np.zeros((len(wanted), len(self.half_lives), n_items), np.float32)
+        periods = list(self._counts)
+        if not periods or not len(wanted):
+            return places, shares
+        state = self._start()
+        if self._walked is not None and state[0] <= self._walked[0] <= wanted[0]:
+            state = self._walked
+        nth = bisect_left(periods, state[0])
+        for row, period in enumerate(wanted.tolist()):
+            while nth < len(periods) and periods[nth] < period:
+                state = self._passed(state, periods[nth], n_items)
+                nth += 1
+            if period >= state[0]:
+                shares[row] = _log_shares(self._faded(state, period), n_items)
+        self._walked = state
+        return places, shares
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_walked": None}
+
+    def _period_of(self, times: np.ndarray) -> np.ndarray:
+        return np.floor(times / self.period).astype(np.int64)
+
+    def _start(self) -> State:
+        """Where counting begins."""
+        nothing = np.zeros((len(self.half_lives), 0))
+        return self._base or (next(iter(self._counts)), nothing)
+
+    def _faded(self, state: State, period: int) -> np.ndarray:
+        """Find the counts of a state at the start of a later period."""
+        return state[1] * self._keep ** (period - state[0])
+
+    def _passed(self, state: State, period: int, n_items: int) -> State:
+        """Go on to the end of a period with events."""
+        before = self._faded(state, period) * self._keep
+        after = np.zeros((len(before), n_items))
+        after[:, : before.shape[1]] = before
+        codes, count = self._counts[period]
+        after[:, codes] += count
+        return period + 1, after
+
+
+def _added(counts: Counts | None, codes: np.ndarray, n_items: int) -> Counts:
+    """Count each of ``codes``, which may repeat, once more."""
+    codes, count = np.unique(codes, return_counts=True)
+    if counts is not None:
+        both = np.concatenate([counts[0], codes])
+        n = np.bincount(both, np.concatenate([counts[1], count]), n_items)
+        codes = np.flatnonzero(n)
+        count = n[codes]
+    return codes.astype(np.int32), count.astype(np.int32)
+
+
+def _log_shares(counts: np.ndarray, n_items: int) -> np.ndarray:
+    """Logarithm of shares (n_speeds, n_items), in units of one in ``n_items``."""
+    shares = np.empty((len(counts), n_items))
+    slower, prior = np.ones(n_items), float(n_items)
+    for speed in reversed(range(len(counts))):
+        known = np.zeros(n_items)
+        known[: counts.shape[1]] = counts[speed]
+        slower = (n_items * known + prior * slower) / (known.sum() + prior)
+        shares[speed], prior = slower, _PRIOR
+    return np.log(shares)

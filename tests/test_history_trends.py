@@ -1,0 +1,126 @@
+"""Trends against sums over all events, told at once, in pieces and late, and all taken back."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_recft.history import Trends, _trends
+
+HALF_LIVES, PERIOD = (0.5, 3.0, np.inf), 43_200.0
+seeds = st.integers(0, 10_000)
+
+
+def draw(rng, n, n_items=5, n_periods=12):
+    """Items and times, in any order."""
+    return rng.integers(n_items, size=n), rng.integers(n_periods * 8, size=n) * PERIOD / 8
+
+
+def told(*parts, n_items=5):
+    trends = Trends(HALF_LIVES, PERIOD)
+    for items, times in parts:
+        trends = trends.after(items, times, n_items)
+    return trends
+
+
+def by_hand(items, times, asked, n_items):
+    """Log-shares (n_speeds, n_items) at the start of the period of one time."""
+    begin = np.floor(asked / PERIOD) * PERIOD
+    ends = (np.floor(times / PERIOD) + 1) * PERIOD
+    past = ends <= begin
+    shares, prior = np.full(n_items, 1 / n_items), n_items
+    for half_life in HALF_LIVES[::-1]:
+        weight = 0.5 ** ((begin - ends[past]) / 86_400 / half_life)
+        counts = np.zeros(n_items)
+        for item, w in zip(items[past], weight, strict=True):
+            counts[item] += w
+        shares = (counts + prior * shares) / (counts.sum() + prior)
+        prior = 100.0
+        yield np.log(n_items * shares)
+
+
+@given(seeds, st.integers(0, 80))
+@settings(deadline=None)
+def test_shares_are_sums_over_the_events_of_earlier_periods(seed, n):
+    rng = np.random.default_rng(seed)
+    items, times = draw(rng, n)
+    asked = rng.uniform(-PERIOD, 20 * PERIOD, 7)
+    places, shares = told((items, times)).known_at(asked, 5)
+    for place, time in zip(places, asked, strict=True):
+        expected = list(by_hand(items, times, time, 5))[::-1]
+        np.testing.assert_allclose(shares[place], expected, rtol=1e-5, atol=1e-6)
+
+
+@given(seeds)
+@settings(deadline=None)
+def test_it_does_not_matter_in_which_calls_and_order_events_are_told(seed):
+    rng = np.random.default_rng(seed)
+    items, times = draw(rng, 60)
+    asked = np.arange(-1, 15) * PERIOD
+    places, expected = told((items, times)).known_at(asked, 5)
+    order, trends = rng.permutation(60), told()
+    for rows in np.array_split(order, 7):
+        trends = trends.after(items[rows], times[rows], 5)
+        trends.known_at(rng.choice(asked, 3), 5)  # what was counted so far is gone on from
+    again = trends.known_at(asked, 5)
+    assert (again[0] == places).all()
+    assert again[1].tobytes() == expected.tobytes()
+    one_by_one = np.stack([trends.known_at(asked[row : row + 1], 5)[1][0] for row in range(16)])
+    assert one_by_one[np.argsort(np.argsort(asked))].tobytes() == expected[places].tobytes()
+
+
+def test_a_periods_own_events_and_later_ones_say_nothing_of_it():
+    rng = np.random.default_rng(0)
+    items, times = draw(rng, 200)
+    asked = np.array([5.5 * PERIOD])
+    before = told((items, times)).known_at(asked, 5)[1]
+    other = items.copy()
+    other[times >= 5 * PERIOD] = 0
+    assert told((other, times)).known_at(asked, 5)[1].tobytes() == before.tobytes()
+    first = np.flatnonzero(times < 5 * PERIOD)[0]
+    other[first] = (other[first] + 1) % 5
+    assert told((other, times)).known_at(asked, 5)[1].tobytes() != before.tobytes()
+
+
+def test_what_was_stays_as_it_was():
+    rng = np.random.default_rng(0)
+    one, two = draw(rng, 40), draw(rng, 40)
+    trends = told(one)
+    asked = np.arange(14) * PERIOD
+    before, stored = trends.known_at(asked, 5)[1], pickle.dumps(trends)
+    grown = trends.after(two[0] + 3, two[1], 8)
+    assert grown.known_at(asked, 8)[1].shape == (14, 3, 8)
+    assert trends.known_at(asked, 5)[1].tobytes() == before.tobytes()
+    assert pickle.dumps(trends) == stored
+    assert trends.after(two[0][:0], two[1][:0], 5) is trends
+
+
+def test_new_items_were_never_taken():
+    trends = told((np.array([0, 0, 1]), np.zeros(3)), n_items=2)
+    shares = trends.known_at(np.array([PERIOD]), 4)[1][0]
+    assert (shares[:, 2] == shares[:, 3]).all()
+    assert (shares[:, 0] > shares[:, 1]).all()
+    assert (shares[:, 1] > shares[:, 2]).all()
+    np.testing.assert_allclose(np.exp(shares).sum(1), 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_old_periods_become_one_sum(monkeypatch, in_pieces):
+    monkeypatch.setattr(_trends, "_N_PERIODS", 3)
+    rng = np.random.default_rng(0)
+    items = rng.integers(5, size=300)
+    times = np.sort(rng.uniform(0, 10 * PERIOD, 300))
+    parts = np.array_split(np.arange(300), 9 if in_pieces else 1)
+    trends = told(*((items[rows], times[rows]) for rows in parts))
+    assert len(trends._counts) == 3
+    asked = np.array([7.5, 8.5, 9.5, 12.5]) * PERIOD
+    _, shares = trends.known_at(asked, 5)
+    for row, time in enumerate(asked):
+        expected = list(by_hand(items, times, time, 5))[::-1]
+        np.testing.assert_allclose(shares[row], expected, rtol=1e-5, atol=1e-6)
+    assert (trends.known_at(np.array([3 * PERIOD]), 5)[1] == 0).all(), "forgotten, not guessed"
+    late = trends.after(np.zeros(50, int), np.zeros(50), 5)
+    assert (late.known_at(asked[:1], 5)[1] == shares[:1]).all()
+    assert (late.known_at(asked[1:], 5)[1][:, :, 0] > shares[1:, :, 0]).all()
