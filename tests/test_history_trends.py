@@ -30,15 +30,14 @@ def by_hand(items, times, asked, n_items):
     begin = np.floor(asked / PERIOD) * PERIOD
     ends = (np.floor(times / PERIOD) + 1) * PERIOD
     past = ends <= begin
-    shares, prior = np.full(n_items, 1 / n_items), n_items
+    shares = np.full(n_items + 1, 0.01)
     for half_life in HALF_LIVES[::-1]:
         weight = 0.5 ** ((begin - ends[past]) / 86_400 / half_life)
-        counts = np.zeros(n_items)
+        counts = np.zeros(n_items + 1)  # the last is never taken
         for item, w in zip(items[past], weight, strict=True):
             counts[item] += w
-        shares = (counts + prior * shares) / (counts.sum() + prior)
-        prior = 100.0
-        yield np.log(n_items * shares)
+        shares = (counts + 100 * shares) / (counts.sum() + 100)
+        yield np.log(100 * shares)
 
 
 @given(seeds, st.integers(0, 80))
@@ -91,19 +90,21 @@ def test_what_was_stays_as_it_was():
     asked = np.arange(14) * PERIOD
     before, stored = trends.known_at(asked, 5)[1], pickle.dumps(trends)
     grown = trends.after(two[0] + 3, two[1], 8)
-    assert grown.known_at(asked, 8)[1].shape == (14, 3, 8)
+    assert grown.known_at(asked, 8)[1].shape == (14, 3, 9)
     assert trends.known_at(asked, 5)[1].tobytes() == before.tobytes()
     assert pickle.dumps(trends) == stored
     assert trends.after(two[0][:0], two[1][:0], 5) is trends
+    assert Trends([], PERIOD).after(*one, 5).known_at(asked, 5)[1].shape == (14, 0, 6)
 
 
 def test_new_items_were_never_taken():
     trends = told((np.array([0, 0, 1]), np.zeros(3)), n_items=2)
     shares = trends.known_at(np.array([PERIOD]), 4)[1][0]
-    assert (shares[:, 2] == shares[:, 3]).all()
+    assert (shares[:, 2:4] == shares[:, 4:]).all(), "as one of which nothing is known"
     assert (shares[:, 0] > shares[:, 1]).all()
     assert (shares[:, 1] > shares[:, 2]).all()
-    np.testing.assert_allclose(np.exp(shares).sum(1), 4, rtol=1e-6)
+    more = trends.known_at(np.array([PERIOD]), 7)[1][0]
+    assert (more[:, :4] == shares[:, :4]).all(), "later items change nothing"
 
 
 @pytest.mark.parametrize("in_pieces", [False, True])

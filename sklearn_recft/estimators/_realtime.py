@@ -16,7 +16,14 @@ from sklearn_recft.base import RecommenderMixin, TileScorer, n_threads
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.estimators._item_texts import texts_of
 from sklearn_recft.estimators._realtime_learning import learn_all, update
-from sklearn_recft.estimators._realtime_scoring import popular, queries_of, scores_of, states_of
+from sklearn_recft.estimators._realtime_scoring import (
+    add_trends,
+    popular,
+    queries_of,
+    scores_of,
+    states_of,
+    trends_of,
+)
 from sklearn_recft.history import EventHistory, SeenItems
 from sklearn_recft.interactions import (
     Interactions,
@@ -392,14 +399,23 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             self.module_, self._catalogue, log, asked, n_threads=n_threads(self.n_jobs)
         )
         vectors = self._catalogue.numpy(force=True)
-        if len(columns) < len(vectors):
-            vectors = vectors[columns]
+        weights, moment, told = trends_of(self, states, asked)
         stranger = asked["n_before"] == 0
-        if stranger.any():  # whose query is one more column, of what is popular
+        if stranger.any() and not weights.shape[1]:
+            # Without trends their query is one more column, of what is popular.
             states = np.column_stack([states, stranger.astype(np.float32)])
-            vectors = np.column_stack([vectors, popular(self)[columns]])
+            vectors = np.column_stack([vectors, popular(self)[:-1]])
+        told = told[..., :-1]
+        if len(columns) < len(vectors):
+            vectors, told = vectors[columns], told[..., columns]
         nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
-        return dot_tiles(states, vectors, *nothing)
+        score = dot_tiles(states, vectors, *nothing)
+
+        def score_and_tell(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            score(r0, r1, c0, c1, out)
+            add_trends(out, weights[r0:r1], moment[r0:r1], told[..., c0:c1])
+
+        return score_and_tell
 
     def _seed(self) -> int:
         return int(self._rng.integers(np.iinfo(np.int32).max))

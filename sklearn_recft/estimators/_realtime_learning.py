@@ -11,8 +11,10 @@ import numpy as np
 
 from sklearn_recft import training
 from sklearn_recft.base import n_threads
+from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.estimators._realtime_scoring import next_item_ndcg, remembered
+from sklearn_recft.history import Trends
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.modules._sequence import SequenceNet, SequenceWindows, make_sequence_net
 
@@ -20,14 +22,16 @@ Columns = dict[str, np.ndarray]
 
 # What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
 OWN: dict[str, Any] = {
-    "width": 128, "dropout": 0.2, "half_lives": None, "cold_dropout": 0.3, "n_negatives": None,
-    "n_replay": 1.0,
+    "width": 128, "dropout": 0.2, "half_lives": None, "trend_half_lives": (3.0, 30.0, np.inf),
+    "late_share": 0.3, "n_negatives": None, "n_replay": 1.0,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
 _POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1)
 _TOKENS = 2048  # of a batch
 _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
 _N_JUDGED = 4096  # held-out events at most
+_N_PERIODS = 256  # that a log is cut into, for trends; none is longer than a day,
+_TREND_BYTES = 2**27  # but where all of them would say more than this
 
 
 def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
@@ -37,6 +41,7 @@ def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
 
 def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     """Train the net on every step of every user's sequence."""
+    _check_own(own_params(model.net_params), model.n_heads)
     users, items = model._remember(events)
     times = times_of(model, events)
     texts, codes = _texts_of(model, events, items, listed)
@@ -44,18 +49,21 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     model._encoder = _make_encoder(model, texts) if reads else None
     vectors = _read(model, codes, texts, 0)
     new = _log(model, events, users, items, times)
+    model._trends = _after(_make_trends(model, times), new, model.n_items_)
     module = _make_module(model, vectors, new)
     module.begin(vectors, new["feedback"], new["context"])
     module.grow(vectors, model.n_items_, model._rng)
     model._n_events = _counted(model, np.zeros(0), new)
     module.count(model._n_events)
     log = _in_order(new)
+    _tell_trends(model, log)
     until, judge = np.inf, None
     policy = model.net_.policy
     if policy.patience is not None:
         until = float(np.quantile(times, 1 - policy.validation_fraction))
         judge = _make_judge(model, module, log, until)
     _train(model, log, _windows(log, model.max_history, until), judge=judge)
+    module.trends = None
     _append(model, new)
     model._catalogue = module.catalogue()
 
@@ -77,6 +85,7 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
         known = _as_log(model, remembered(model, np.unique(users))[0], weight=0.0)
         new = _without_known(known, new) if model._timed else new
         model._n_events = _counted(model, model._n_events, new)
+        model._trends = _after(model._trends, new, model.n_items_)
         if learn or model.n_items_ > n_items:
             module.count(model._n_events)
             if learn:
@@ -135,6 +144,8 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
         windows = {name: np.concatenate([windows[name], again[name]]) for name in windows}
         log = {name: np.concatenate([log[name], old[name]]) for name in log}
     module = model.module_
+    undo.callback(setattr, module, "trends", None)
+    _tell_trends(model, log)
     n_layers = len(module.blocks)
     frozen = {"none": 0, "all": n_layers}.get(model.freeze, model.freeze)
     undo.callback(training.checkpoint(model.net_, weights=True))
@@ -143,6 +154,7 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
         _train(model, log, windows, update=True)
     finally:
         module.requires_grad_(True)
+        module.trends = None
 
 
 def _train(
@@ -157,6 +169,7 @@ def _train(
         n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
         judge=judge, judge_name="ndcg@10",
     )  # fmt: skip
+    model.module_.settle()
 
 
 def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> Any:
@@ -173,6 +186,33 @@ def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> 
     return lambda: next_item_ndcg(module, log, asked, n_threads=threads)
 
 
+# ------------------------------------------------------------------------- trends
+
+
+def _make_trends(model: Any, times: np.ndarray) -> Trends:
+    """Make trends that know nothing yet, with periods to suit the log."""
+    half_lives = own_params(model.net_params)["trend_half_lives"]
+    if not (model._timed and model.query_time):
+        half_lives = ()
+    span = float(np.ptp(times)) or SECONDS_PER_DAY
+    size = 4 * (model.n_items_ + 1) * len(half_lives)  # bytes of a period
+    period = min(span / _N_PERIODS, SECONDS_PER_DAY)
+    return Trends(half_lives, max(period, span * size / _TREND_BYTES))
+
+
+def _after(trends: Trends, new: Columns, n_items: int) -> Trends:
+    wanted = new["weight"] > 0
+    return trends.after(new["item"][wanted], new["time"][wanted], n_items)
+
+
+def _tell_trends(model: Any, log: Columns) -> None:
+    """Let the module know what was popular when each event of ``log`` is to be predicted."""
+    if model._trends.half_lives:
+        asked = np.where(log["weight"] > 0, log["time"], log["time"].max(initial=0))
+        log["moment"], shares = model._trends.known_at(asked, model.n_items_)
+        model.module_.tell_trends(shares[..., :-1])
+
+
 # ------------------------------------------------------------------- what is made
 
 
@@ -186,10 +226,12 @@ def _make_encoder(model: Any, texts: list[str]) -> Any:
 def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> SequenceNet:
     """Make the module, and the net around it."""
     own = own_params(model.net_params)
-    _check_own(own, model.n_heads)
     if own["n_negatives"] is None:
         own["n_negatives"] = _MANY_NEGATIVES if model.n_items_ > _FEW_ITEMS else 0
-    del own["n_replay"]
+    own["n_trends"] = len(model._trends.half_lives)
+    if not (model._timed and model.query_time):
+        own["late_share"] = 0.0  # nothing tells a pause
+    del own["n_replay"], own["trend_half_lives"]
     module = make_sequence_net(
         model._seed(), new["context"].shape[1], n_layers=model.n_layers, n_heads=model.n_heads,
         max_history=model.max_history, query_time=model.query_time and model._timed,
@@ -215,12 +257,19 @@ def _check_own(own: dict[str, Any], n_heads: int) -> None:
     for name, lawful, wanted in (
         ("width", own["width"] % n_heads == 0 < own["width"], f"a multiple of n_heads={n_heads}"),
         ("dropout", 0 <= own["dropout"] <= 0.9, "a share from 0 to 0.9"),
-        ("cold_dropout", 0 <= own["cold_dropout"] <= 0.9, "a share from 0 to 0.9"),
+        ("late_share", 0 <= own["late_share"] <= 1, "a share from 0 to 1"),
+        ("trend_half_lives", _ascend(own["trend_half_lives"]), "positive days, ascending"),
         ("n_negatives", (own["n_negatives"] or 0) >= 0, "None or a number, at least 0"),
         ("n_replay", own["n_replay"] >= 0, "at least 0"),
     ):
         if not lawful:
             raise ValueError(f"net_params: {name}={own[name]!r}; it must be {wanted}.")
+
+
+def _ascend(days: Any) -> bool:
+    """Whether all are positive, and none is below the one before it."""
+    known = np.asarray(days, float)
+    return known.ndim == 1 and bool((np.diff(known, prepend=0) > 0).all())
 
 
 def _texts_of(

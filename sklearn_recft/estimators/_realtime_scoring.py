@@ -122,7 +122,7 @@ def queries_of(
     model: Any, users: np.ndarray, times: np.ndarray | None, items: np.ndarray | None,
     context: np.ndarray | None,
 ) -> tuple[Columns, Columns]:  # fmt: skip
-    """Find what each query knows: the sorted log of its user, and its place in there.
+    """Find what each query knows: the sorted log of its user, its place in there, and times.
 
     ``times`` None asks after all that is known; ``items`` None for none in particular.
     """
@@ -130,14 +130,15 @@ def queries_of(
     log, start, stop = remembered(model, distinct)
     n_before = stop[owner] - start[owner]
     asked = np.full(len(users), model._newest + 1.0 if model._timed else 0.0)
+    told = asked + model._trends.period  # of trends: of all that is known
     if model._timed and times is not None:
-        asked = times
+        asked = told = times
         none = np.full(len(users), -1) if items is None else items
         kernels.count_past(owner, times, none, start, stop, log["item"], log["time"], n_before)
     if context is None:
         mean = model.module_.scale_of_context[0].numpy(force=True)
         context = np.tile(mean, (len(users), 1))
-    queries = {"start": start[owner], "n_before": n_before, "asked": asked}
+    queries = {"start": start[owner], "n_before": n_before, "asked": asked, "told": told}
     return log, {**queries, "context": context.astype(np.float32)}
 
 
@@ -165,21 +166,47 @@ def popular(model: Any) -> np.ndarray:
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
+def trends_of(
+    model: Any, states: np.ndarray, queries: Columns
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find what was popular when queries are asked, and what that weighs.
+
+    Returns the weights (N, k), the moment (N,) of each query, and the trends (T, k, n_items + 1)
+    of the moments, last of an item that nobody took. Strangers are told the quickest trend.
+    """
+    weights = model.module_.weights_of_trends(states)
+    weights[queries["n_before"] == 0] = np.arange(weights.shape[1]) == 0
+    return weights, *model._trends.known_at(queries["told"], model.n_items_)
+
+
+def add_trends(out: np.ndarray, weights: np.ndarray, moment: np.ndarray, told: np.ndarray) -> None:
+    """Add to scores (n, m) what items' trends (T, k, m) weigh (n, k) at each row's moment."""
+    for place in np.unique(moment) if weights.shape[1] else ():
+        rows = moment == place
+        out[rows] += weights[rows] @ told[place]
+
+
 def scores_of(model: Any, log: Columns, queries: Columns, table: Any, items: np.ndarray) -> Any:
     """Score (N,) of each query for the item at its place in ``table`` (m, d), float64."""
     threads = n_threads(model.n_jobs)
     states = states_of(model.module_, model._catalogue, log, queries, n_threads=threads)
-    vectors = table.numpy(force=True)
+    vectors, known = table.numpy(force=True), np.minimum(items, model.n_items_)
     scores = np.einsum("nd,nd->n", states, vectors[items], dtype=np.float64)
-    stranger = queries["n_before"] == 0
-    scores[stranger] = popular(model)[np.minimum(items[stranger], model.n_items_)]
+    weights, moment, told = trends_of(model, states, queries)
+    scores += (weights * told[moment, :, known]).sum(1)
+    if not weights.shape[1]:
+        stranger = queries["n_before"] == 0
+        scores[stranger] = popular(model)[known[stranger]]
     return scores
 
 
 def next_item_ndcg(
     module: SequenceNet, log: Columns, asked: np.ndarray, *, n_threads: int
 ) -> float:
-    """NDCG@10 of events of a sorted log, each to be found by what came before it."""
+    """NDCG@10 of events of a sorted log, each to be found by what came before it.
+
+    ``log["moment"]`` says which of the module's trends holds, if it is told any.
+    """
     start = np.searchsorted(log["user"], log["user"][asked])
     queries = {
         "start": start, "n_before": asked - start, "asked": log["time"][asked],
@@ -188,8 +215,12 @@ def next_item_ndcg(
     table = module.catalogue()
     states = states_of(module, table, log, queries, n_threads=n_threads)
     vectors, gain = table.numpy(force=True), 0.0
+    weights = module.weights_of_trends(states)
     for part in np.array_split(np.arange(len(asked)), -(-len(asked) // 1024) or 1):
         scores = states[part] @ vectors.T
+        if module.trends is not None:
+            told = module.trends.numpy(force=True)
+            add_trends(scores, weights[part], log["moment"][asked[part]], told)
         own = scores[np.arange(len(part)), log["item"][asked[part]]]
         rank = (scores > own[:, None]).sum(1)
         gain += float((1 / np.log2(rank + 2))[rank < 10].sum())

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
 
-_PRIOR = 100.0  # events by which a fast share leans on the next slower
+_PRIOR = 100.0  # events by which a share leans on the next slower
 _N_PERIODS = 512  # with events that are told apart; older ones are one sum
 
 Counts = tuple[np.ndarray, np.ndarray]  # codes of items, and how often each came
@@ -21,8 +21,8 @@ class Trends:
 
     At the start b of a period the count of item i at speed k is ``s_ki = sum_e 2^(-(b - b_e) /
     half_life_k)`` over its events of earlier periods, ``b_e`` being the end of the event's.
-    Shares lean on the next slower one, the slowest on none: ``p_ki = (s_ki + m p_(k+1)i) /
-    (sum_i s_ki + m)``, with m = 100 events, and for the slowest ``(s + 1) / (sum s + n_items)``.
+    Shares are in percent, and lean on the next slower one as if on 100 events: ``p_ki = 100
+    (s_ki + p_(k+1)i) / (sum_j s_kj + 100)``; the slowest leans on 1 for every item.
 
     What a period starts with never depends on its own events, or on the order or the number of
     calls in which earlier ones were told, to the last digit. An object never changes: `after`
@@ -42,8 +42,8 @@ class Trends:
     >>> trends = Trends([1.0], period=86_400.0)
     >>> trends = trends.after(np.array([0, 0, 1]), np.array([10.0, 20.0, 90_000.0]), n_items=2)
     >>> places, known = trends.known_at(np.array([30.0, 86_400.0, 172_800.0]), n_items=2)
-    >>> places.tolist(), np.exp(known[:, 0]).round(2).tolist()
-    ([0, 1, 2], [[1.0, 1.0], [1.5, 0.5], [1.0, 1.0]])
+    >>> places.tolist(), np.exp(known[:, 0, :2]).round(2).tolist()
+    ([0, 1, 2], [[1.0, 1.0], [2.94, 0.98], [1.96, 1.96]])
     """
 
     def __init__(self, half_lives: Sequence[float], period: float) -> None:
@@ -64,7 +64,7 @@ class Trends:
             Seconds. Events older than the newest 512 periods count for the oldest of these.
         n_items : int
         """
-        if not len(items):
+        if not len(items) or not self.half_lives:
             return self
         new = object.__new__(Trends)
         vars(new).update(vars(self))
@@ -98,11 +98,12 @@ class Trends:
         -------
         places : ndarray of shape (n,), int64
             Of each time, in ``shares``.
-        shares : ndarray of shape (n_moments, n_speeds, n_items), float32
-            ``log(n_items p_ki)`` at the start of each distinct period; 0 where nothing is known.
+        shares : ndarray of shape (n_moments, n_speeds, n_items + 1), float32
+            ``log(p_ki)`` at the start of each distinct period, and last that of an item
+            nobody took; all 0 where nothing is known.
         """
         wanted, places = np.unique(self._period_of(times), return_inverse=True)
-        shares = np.zeros((len(wanted), len(self.half_lives), n_items), np.float32)
+        shares = np.zeros((len(wanted), len(self.half_lives), n_items + 1), np.float32)
         periods = list(self._counts)
         if not periods or not len(wanted):
             return places, shares
@@ -156,12 +157,11 @@ def _added(counts: Counts | None, codes: np.ndarray, n_items: int) -> Counts:
 
 
 def _log_shares(counts: np.ndarray, n_items: int) -> np.ndarray:
-    """Logarithm of shares (n_speeds, n_items), in units of one in ``n_items``."""
-    shares = np.empty((len(counts), n_items))
-    slower, prior = np.ones(n_items), float(n_items)
+    """Find the logarithm of shares (n_speeds, n_items + 1) in percent."""
+    shares = np.zeros((len(counts), n_items + 1))
+    shares[:, : counts.shape[1]] = counts
+    slower, total = np.ones(n_items + 1), counts.sum(1)
     for speed in reversed(range(len(counts))):
-        known = np.zeros(n_items)
-        known[: counts.shape[1]] = counts[speed]
-        slower = (n_items * known + prior * slower) / (known.sum() + prior)
-        shares[speed], prior = slower, _PRIOR
+        slower = _PRIOR * (shares[speed] + slower) / (total[speed] + _PRIOR)
+        shares[speed] = slower
     return np.log(shares)

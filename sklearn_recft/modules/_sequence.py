@@ -16,7 +16,9 @@ from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
 from sklearn_recft.modules._timed import Block, Dropout, TimedAttention
 
 _SCALE = 0.02  # of the noise that embeddings begin with
+_TEXT_SCALE = 0.1  # of what texts say at first: more than noise does
 _N_GAPS = 64  # steps of half an octave, from a second to a century
+_TREND = 0.5  # weight of trends at first, of all speeds together
 _FEW = 0.1  # of the items: the rarest, whose mean a new one begins as
 
 
@@ -36,7 +38,8 @@ class SequenceNet(nn.Module):
     Events go through ``n_layers - 1`` blocks in which each looks at itself and those before it.
     A query, which is the state of the last event before it, the time since then and a context,
     then looks at all of them in a last block, at their age when it asks. Logits of items are
-    the products of its state with the items' vectors, which are also what events begin as.
+    the products of its state with the items' vectors, which are also what events begin as, and
+    a mix of the items' trends, whose weights are the query's too.
 
     Parameters
     ----------
@@ -50,9 +53,11 @@ class SequenceNet(nn.Module):
     dropout : float
     text_width : int, default=0
         Length of a text vector; 0 reads no texts.
-    cold_dropout : float, default=0.0
-        Where texts are read, the share of item embeddings that are hidden from a batch, so
-        that texts learn to speak for items without events.
+    n_trends : int, default=0
+        Speeds of forgetting at which trends are told.
+    late_share : float, default=0.0
+        Of the queries in training that do not know of the newest events, from one of them to
+        all but the first, evenly on the logarithm: what is asked after a pause.
     n_negatives : int, default=0
         Items that a batch's softmax draws; 0 takes the whole catalogue.
     half_lives : sequence of float, default=None
@@ -63,23 +68,22 @@ class SequenceNet(nn.Module):
     text_mean: Tensor
     scale_of_feedback: Tensor
     scale_of_context: Tensor
-    log_q: Tensor
-    met: Tensor
+    n_events: Tensor
+    trends: Tensor | None = None  # (T, k, n_items), of the moments of a log that is learned
 
     def __init__(
         self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
         time_decay: str, query_time: bool, dropout: float, text_width: int = 0,
-        cold_dropout: float = 0.0, n_negatives: int = 0, half_lives: Sequence[float] | None = None,
+        n_trends: int = 0, late_share: float = 0.0, n_negatives: int = 0,
+        half_lives: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.n_items = width, 0
         self.timed, self.query_time = time_decay != "none", query_time
-        self.cold_dropout, self.n_negatives = cold_dropout * bool(text_width), n_negatives
+        self.late_share, self.n_negatives = late_share, n_negatives
         self.embedding = nn.Parameter(torch.empty(0, width))
         self.text = nn.Linear(text_width, width, bias=False) if text_width else None
-        self.gap, self.query_gap = (
-            nn.Parameter(_SCALE * torch.randn(_N_GAPS, width)) for _ in range(2)
-        )
+        self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
         self.feedback = nn.Parameter(torch.zeros(width))
         self.context = nn.Linear(n_context, width, bias=False) if n_context else None
         self.blocks = nn.ModuleList(
@@ -89,13 +93,16 @@ class SequenceNet(nn.Module):
             for _ in range(n_layers)
         )
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
+        self.mix = nn.Linear(width, n_trends) if n_trends else None
+        if self.mix is not None:
+            nn.init.zeros_(self.mix.weight)
+            nn.init.constant_(self.mix.bias, _TREND / n_trends)
         for name, tensor in (
             ("item_texts", torch.zeros(0, text_width)),
             ("text_mean", torch.zeros(text_width)),
             ("scale_of_feedback", torch.tensor([0.0, 1.0])),
             ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
-            ("log_q", torch.zeros(0)),
-            ("met", torch.zeros(0)),
+            ("n_events", torch.zeros(0)),
         ):
             self.register_buffer(name, tensor)
 
@@ -112,6 +119,10 @@ class SequenceNet(nn.Module):
             deviation[deviation < 1e-6] = 1.0
             found = torch.from_numpy(np.stack([mean, deviation]))
             scale.copy_(found.view(scale.shape))
+
+    def tell_trends(self, trends: np.ndarray) -> None:
+        """Put before the module what was popular at each moment (T, k, n_items) of a log."""
+        self.trends = torch.from_numpy(trends).to(self.embedding.device)
 
     @property
     def stack(self) -> list[Block]:
@@ -151,56 +162,54 @@ class SequenceNet(nn.Module):
         else:
             noise = rng.standard_normal((n_items, self.width), np.float32)
             self.embedding.copy_(torch.from_numpy(_SCALE * noise))
-        for table in (self.log_q, self.met):
-            grow_rows(table, n_items)
+        grow_rows(self.n_events, n_items)
         self.n_items = n_items
 
     def shrink(self, n_items: int) -> None:
         """Forget the items from ``n_items`` on."""
-        for table in (self.item_texts, self.embedding, self.log_q, self.met):
+        for table in (self.item_texts, self.embedding, self.n_events):
             if len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
 
     def count(self, n_events: np.ndarray) -> None:
-        """Take note of how many events (n_items,) each item has.
+        """Take note of how many events (n_items,) each item has."""
+        self.n_events.copy_(torch.from_numpy(n_events))
 
-        Half of the draws follow them, and a text speaks alone for an item that has none.
-        """
-        share = 0.5 * n_events / max(n_events.sum(), 1) + 0.5 / max(len(n_events), 1)
-        self.log_q.copy_(torch.from_numpy(np.log(share)))
-        self.met.copy_(torch.from_numpy(n_events > 0))
+    def shares(self) -> Tensor:
+        """Share (n_items,) of each item in what is drawn: half follows the events, half none."""
+        return 0.5 * self.n_events / self.n_events.sum().clamp(min=1) + 0.5 / self.n_items
 
     def newcomer(self) -> Tensor:
         """Embedding (d,) of an item that nobody has met.
 
-        It is nothing where a text speaks, as training shows texts without their embedding. Else
-        the mean of the rarest items, whom the softmax has taught to wait behind the others.
+        The mean of the rarest that somebody has, whom the softmax has taught to wait behind the
+        others.
         """
-        if self.text is not None:
-            return torch.zeros_like(self.feedback)
-        known = len(self.log_q)
-        rare = self.log_q.argsort()[: max(1, int(_FEW * known))]
-        return self.embedding.detach()[rare].mean(0)
+        met = self.n_events.nonzero()[:, 0]
+        rare = met[self.n_events[met].argsort()[: max(1, int(_FEW * len(met)))]]
+        return self.embedding.detach()[rare].sum(0) / max(len(rare), 1)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Let items that nobody has met be newcomers, whatever a softmax has made of them."""
+        self.embedding[self.n_events == 0] = self.newcomer()
 
     def __getstate__(self) -> dict:
-        for table in (self.item_texts, self.embedding, self.log_q, self.met):
+        for table in (self.item_texts, self.embedding, self.n_events):
             trim_rows(table)
         return self.__dict__.copy()
 
     def prepared(self, texts: Tensor) -> Tensor:
-        """Text vectors (n, t), centred, and so long that their first map is as embeddings are."""
-        length = _SCALE * math.sqrt(3 * texts.shape[1])
+        """Text vectors (n, t), centred, and as long as gives their first map its scale."""
+        length = _TEXT_SCALE * math.sqrt(3 * texts.shape[1])
         return length * functional.normalize(texts - self.text_mean, dim=1)
 
     def vectors(self, extra: np.ndarray | None = None) -> Tensor:
         """Vectors (n_items, d) of all items, and behind them those of ``extra`` texts (m, t)."""
         table: Tensor = self.embedding
         if self.text is not None:
-            known = self.met[:, None]
-            if self.training and self.cold_dropout:
-                known = known * (torch.rand_like(known) >= self.cold_dropout)
-            table = table * known + self.text(self.item_texts)
+            table = table + self.text(self.item_texts)
         if extra is not None:
             own = self.newcomer().expand(len(extra), -1)
             if self.text is not None:
@@ -233,7 +242,7 @@ class SequenceNet(nn.Module):
         x = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
         x = x + ((feedback - mean) / scale)[..., None] * self.feedback
         if self.timed:
-            x = x + self.gap[_step(torch.diff(time, dim=1, prepend=time[:, :1]))]
+            x = x + _told(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
         x = self.dropout(x * math.sqrt(self.width))
         if len(self.blocks) == 1:
             return x
@@ -267,7 +276,7 @@ class SequenceNet(nn.Module):
             then = time.gather(1, place)
             x = events.gather(1, place[..., None].expand(-1, -1, self.width))
         asked = torch.maximum(asked, then) if self.query_time else then
-        told = self.query_gap[_step(asked - then)] * self.query_time
+        told = _told(self.query_gap, asked - then) * self.query_time
         if self.context is not None and context is not None:
             mean, scale = self.scale_of_context
             told = told + self.context((context - mean) / scale)
@@ -295,7 +304,7 @@ class SequenceNet(nn.Module):
 
     def forward(
         self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,
-        weight: Tensor, context: Tensor | None = None,
+        weight: Tensor, context: Tensor | None = None, moment: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss () of predicting, after each event, what comes next.
 
@@ -311,20 +320,43 @@ class SequenceNet(nn.Module):
             What it counts for; 0 where there is none.
         context : Tensor of shape (B, n, n_context), default=None
             In which it happened.
+        moment : Tensor of shape (B, n), int64, default=None
+            Which of ``trends`` holds at its time.
         """
         table = self.vectors()
         states = self.events(table, item, feedback, time)
-        states = self.ask(states, time, None, asked, context)
+        states = self.ask(states, time, self._late(item), asked, context)
         real = weight > 0
         aims = states[real].float(), table, target[real], weight[real]
+        trending = None
+        if self.mix is not None and self.trends is not None and moment is not None:
+            trending = self.mix(aims[0]).float(), moment[real], self.trends
         if not self.n_negatives:
-            return softmax_loss(*aims)
+            return softmax_loss(*aims, trending)
+        share = self.shares()
         drawn = torch.rand(self.n_negatives, device=item.device)
-        chosen = torch.searchsorted(self.log_q.exp().cumsum(0), drawn)
-        chosen = chosen.clamp(max=self.n_items - 1)
-        return sampled_softmax_loss(*aims, chosen, self.log_q[chosen])
+        chosen = torch.searchsorted(share.cumsum(0), drawn).clamp(max=self.n_items - 1)
+        return sampled_softmax_loss(*aims, chosen, share[chosen].log(), trending)
+
+    def _late(self, item: Tensor) -> Tensor | None:
+        """Draw how many events (B, n) each query of a batch knows; None: all before it."""
+        if not self.late_share:
+            return None
+        known = torch.arange(1, item.shape[1] + 1, device=item.device).expand(item.shape)
+        late, far = torch.rand(2, *item.shape, device=item.device)
+        hidden = torch.exp(far * known.log()).long().clamp(max=known - 1)
+        return known - torch.where(late < self.late_share, hidden, 0)
 
     # ------------------------------------------------------------------ answers
+
+    @torch.no_grad()
+    def weights_of_trends(self, states: np.ndarray) -> np.ndarray:
+        """Say what trends weigh (n, k) for queries of these states (n, d)."""
+        if self.mix is None:
+            return np.zeros((len(states), 0), np.float32)
+        device = self.mix.weight.device
+        with torch_threads(1):
+            return self.mix(torch.from_numpy(states).to(device)).numpy(force=True)
 
     @torch.no_grad()
     def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
@@ -341,9 +373,14 @@ class SequenceNet(nn.Module):
         return asked.float().numpy(force=True)
 
 
-def _step(seconds: Tensor) -> Tensor:
-    """Which step of half an octave a time in seconds is in."""
-    return (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=_N_GAPS - 1)
+def _told(table: Tensor, seconds: Tensor) -> Tensor:
+    """Say what a time in seconds means, by which step of half an octave it is in.
+
+    A step is the sum of ``table`` (n_steps, d) up to it, so that times longer than any that
+    was learned from mean what the longest one does.
+    """
+    step = (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=_N_GAPS - 1)
+    return (table / math.sqrt(_N_GAPS)).cumsum(0)[step]
 
 
 class SequenceWindows:
@@ -353,7 +390,7 @@ class SequenceWindows:
     ----------
     log : dict of arrays of shape (n,)
         Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` of each as
-        what is to be predicted, and ``context`` (n, c).
+        what is to be predicted, ``context`` (n, c), and ``moment`` if trends are told.
     """
 
     def __init__(self, log: Columns) -> None:
@@ -371,4 +408,5 @@ class SequenceWindows:
             "target": log["item"][place + 1],
             "weight": log["weight"][place + 1].masked_fill(pad, 0),
             **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
+            **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
         }  # fmt: skip

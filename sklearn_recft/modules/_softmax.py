@@ -10,8 +10,12 @@ from torch import Tensor
 
 _ROWS_AT_ONCE = 1024  # whose logits over the whole catalogue are held at a time
 
+Trending = tuple[Tensor, Tensor, Tensor]
 
-def softmax_loss(states: Tensor, table: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+
+def softmax_loss(
+    states: Tensor, table: Tensor, target: Tensor, weight: Tensor, trending: Trending | None = None
+) -> Tensor:
     """Weighted mean of ``-log softmax(states @ table.T)[target]`` over the whole catalogue.
 
     Parameters
@@ -21,6 +25,9 @@ def softmax_loss(states: Tensor, table: Tensor, target: Tensor, weight: Tensor) 
         Vectors of the items.
     target : Tensor of shape (M,), int64
     weight : Tensor of shape (M,)
+    trending : tuple of ``mix, moment, trends``, or None
+        Logits of row r are more by ``mix[r] @ trends[moment[r]]``: Tensors of shape (M, k), of
+        (M,) of int64, and (T, k, V), which has no gradient.
 
     Returns
     -------
@@ -33,14 +40,23 @@ def softmax_loss(states: Tensor, table: Tensor, target: Tensor, weight: Tensor) 
     type, several times as fast, and sums of float32; the loss is then exact to 2 %, and its
     gradient within the noise of a batch.
     """
-    return _FullSoftmax.apply(states, table, target, weight)
+    if trending is None:
+        nothing = states.new_zeros(len(states), 0)
+        return _FullSoftmax.apply(states, table, target, weight, nothing, target, nothing[None])
+    mix, moment, trends = trending
+    order = moment.argsort(stable=True)  # rows of one moment are one product
+    rows = states[order], table, target[order], weight[order]
+    return _FullSoftmax.apply(*rows, mix[order], moment[order], trends)
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass over the rows."""
+    """Loss and gradients in one pass over the rows, which are in the order of moments."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, table: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, table: Tensor, target: Tensor, weight: Tensor,
+        mix: Tensor, moment: Tensor, trends: Tensor,
+    ) -> Tensor:  # fmt: skip
         """Add up the loss, and keep its gradients."""
         kind = torch.bfloat16 if has_fast_bfloat16(states.device) else torch.float32
         with torch.autocast(states.device.type, enabled=False):
@@ -48,31 +64,51 @@ class _FullSoftmax(torch.autograd.Function):
             turned = items.T.contiguous()
             share = (weight / weight.sum()).float()
             grad_x, grad_items = torch.empty_like(x), torch.zeros_like(table, dtype=torch.float32)
+            mixed = mix.to(kind)
+            grad_mix = torch.empty_like(mixed)
             loss = torch.zeros((), device=x.device)
             for rows in torch.arange(len(x), device=x.device).split(_ROWS_AT_ONCE):
                 some, aim = x[rows], target[rows]
                 each = torch.arange(len(rows), device=x.device), aim
-                said = torch.softmax(some @ turned, 1)
+                said, first = some @ turned, int(rows[0])
+                runs = _runs(moment[rows]) if mix.shape[1] else []
+                for which, run in runs:
+                    said[run].addmm_(mixed[rows][run], trends[which].to(kind))
+                said = torch.softmax(said, 1)
                 right = said[each].float()
                 loss -= (right.clamp(min=1e-30).log() * share[rows]).sum()
                 said[each] -= 1
                 scale = share[rows, None].to(kind)
-                torch.mm(said, items, out=grad_x[rows[0] : rows[-1] + 1])
+                torch.mm(said, items, out=grad_x[first : first + len(rows)])
+                for which, run in runs:
+                    its = slice(first + run.start, first + run.stop)
+                    torch.mm(said[run], trends[which].to(kind).T, out=grad_mix[its])
                 grad_items += said.T @ (some * scale)
-            grad_x = grad_x.float() * share[:, None]
-        ctx.save_for_backward(grad_x.to(states.dtype), grad_items.to(table.dtype))
+            grad_x, grad_mix = (g.float() * share[:, None] for g in (grad_x, grad_mix))
+        ctx.save_for_backward(
+            grad_x.to(states.dtype), grad_items.to(table.dtype), grad_mix.to(mix.dtype)
+        )
         return loss
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         """Hand on what `forward` found."""
-        grad_x, grad_items = ctx.saved_tensors
-        return outer[0] * grad_x, outer[0] * grad_items, None, None
+        grad_x, grad_items, grad_mix = (outer[0] * found for found in ctx.saved_tensors)
+        return grad_x, grad_items, None, None, grad_mix, None, None
+
+
+def _runs(moment: Tensor) -> list[tuple[int, slice]]:
+    """Find the runs of one moment in ascending ``moment`` (n,)."""
+    which, length = torch.unique_consecutive(moment, return_counts=True)
+    stop = length.cumsum(0)
+    bounds = zip(which.tolist(), (stop - length).tolist(), stop.tolist(), strict=True)
+    return [(number, slice(begin, end)) for number, begin, end in bounds]
 
 
 def sampled_softmax_loss(
-    states: Tensor, table: Tensor, target: Tensor, weight: Tensor, negative: Tensor, log_q: Tensor
-) -> Tensor:
+    states: Tensor, table: Tensor, target: Tensor, weight: Tensor, negative: Tensor,
+    log_q: Tensor, trending: Trending | None = None,
+) -> Tensor:  # fmt: skip
     """`softmax_loss` against a sample of the catalogue that all rows share.
 
     ``-log(e^s / (e^s + sum_j e^(s_j - log(K q_j))))`` with the target's logit s and those of
@@ -85,10 +121,21 @@ def sampled_softmax_loss(
     negative : Tensor of shape (K,), int64
     log_q : Tensor of shape (K,)
         Log-probability with which each was drawn.
+    trending : tuple or None
     """
+    if trending is not None:
+        mix, moment, trends = trending
+        order = moment.argsort(stable=True)
+        states, target, weight, mix, moment = (
+            column[order] for column in (states, target, weight, mix, moment)
+        )
     logits = states @ table[negative].T - (log_q + math.log(len(negative)))
-    logits = logits.masked_fill(negative == target[:, None], -torch.inf)
     right = (states * table[target]).sum(1)
+    if trending is not None:
+        told = [mix[run] @ trends[which][:, negative].to(mix) for which, run in _runs(moment)]
+        logits = logits + torch.cat(told)
+        right = right + (mix * trends[moment, :, target].to(mix)).sum(1)
+    logits = logits.masked_fill(negative == target[:, None], -torch.inf)
     loss = torch.logaddexp(right, logits.logsumexp(1)) - right
     return (loss * weight).sum() / weight.sum()
 

@@ -29,6 +29,7 @@ from tests.estimators.test_realtime_learning import (
 DAY, LATER = 86_400, START + 10_000
 WORDS = np.array(["red tea", "green tea", "oat milk", "rye bread", "cold coffee"])
 EVERY = {"n_recommendations": N_ITEMS, "exclude_seen": False}
+ALONE = {"trend_half_lives": ()}  # what others do moves nobody
 
 
 def asked(users=range(N_USERS), time=LATER):
@@ -46,12 +47,14 @@ def with_context(X, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return make_model(3, lr=0.02).fit(make_log(6))
+    return make_model(3, lr=0.02, **ALONE).fit(make_log(6))
 
 
 @pytest.fixture(scope="module")
 def reader():
-    return make_model(2, backbone="scratch", freeze=1, lr=0.02).fit(with_texts(make_log(6)))
+    return make_model(2, backbone="scratch", freeze=1, lr=0.02, **ALONE).fit(
+        with_texts(make_log(6))
+    )
 
 
 # ------------------------------------------------------------------------------ the last click
@@ -64,7 +67,7 @@ def test_observing_moves_no_weight_but_the_next_list(fitted):
     assert model.observe(clicks) is model
     assert not moved(model, parameters(fitted))
     for name, value in model.module_.state_dict().items():
-        assert torch.equal(value, state[name]) or name == "log_q"
+        assert torch.equal(value, state[name]) or name == "n_events"
     after = model.recommend(asked(), **EVERY)[1]
     assert (after != before).any(1).tolist() == [True] * 6 + [False] * 6
     for user, item in zip(clicks.user_id, clicks.item_id, strict=True):
@@ -88,7 +91,7 @@ def test_who_met_2_meets_3():
 def test_a_history_that_is_handed_in_is_as_if_it_had_been_observed(feedback):
     X, rng = make_log(6), np.random.default_rng(0)
     y = rng.choice([-1.0, 1.0, 2.0], len(X)) if feedback else None
-    model = make_model(2, lr=0.02).fit(X, y)
+    model = make_model(2, lr=0.02, **ALONE).fit(X, y)
     events = make_log(3, n_users=4, seed=4, begin=LATER - 5000)
     events["user_id"] = [f"visitor {user}" for user in events.user_id]
     said = rng.choice([-1.0, 1.0, 2.0], len(events)) if feedback else None
@@ -228,7 +231,7 @@ def test_context_moves_scores_by_name_and_by_position():
 def test_strangers_are_told_what_is_popular():
     X = make_log(6)
     y = np.where(X.item_id % 3 == 0, 0.0, 1.0)  # what nobody liked is not popular
-    model = make_model().fit(X, y)
+    model = make_model(**ALONE).fit(X, y)
     often = X.item_id[y > 0].value_counts().reindex(model.item_ids_, fill_value=0).to_numpy()
     expected = model.item_ids_[np.argsort(-often, kind="stable")]
     items, scores = model.recommend(["a stranger", "another"], **EVERY)
@@ -365,7 +368,9 @@ def test_a_saved_model_goes_on(fitted, reader, which):
         ({"net_params": {"width": 7}}, "width=7.*n_heads=2"),
         ({"net_params": {"dropout": 1.0}}, "dropout=1.0"),
         ({"net_params": {"dropout": -0.5}}, "dropout=-0.5"),
-        ({"net_params": {"cold_dropout": 2.0}}, "cold_dropout=2.0"),
+        ({"net_params": {"late_share": 2.0}}, "late_share=2.0"),
+        ({"net_params": {"trend_half_lives": (3, 1)}}, r"trend_half_lives=\(3, 1\).*ascending"),
+        ({"net_params": {"trend_half_lives": 3.0}}, r"trend_half_lives=3.0"),
         ({"net_params": {"n_negatives": -3}}, "n_negatives=-3"),
         ({"net_params": {"n_replay": -1.0}}, "n_replay=-1.0"),
     ],

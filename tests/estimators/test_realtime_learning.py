@@ -224,8 +224,8 @@ def test_verbose_prints_each_epoch(capsys):
     ("freeze", "still"),
     [
         ("none", ()), (0, ()), (1, ("blocks.0.",)),
-        (2, ("blocks.", "gap", "query_gap", "feedback", "norm.")),
-        ("all", ("blocks.", "gap", "query_gap", "feedback", "norm.")),
+        (2, ("blocks.", "gap", "query_gap", "feedback", "norm.", "mix.")),
+        ("all", ("blocks.", "gap", "query_gap", "feedback", "norm.", "mix.")),
     ],
 )  # fmt: skip
 def test_what_is_frozen_stays_in_updates(freeze, still):

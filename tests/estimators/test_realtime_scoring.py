@@ -34,10 +34,11 @@ def log():
     return X, np.random.default_rng(0).choice([-1.0, 1.0, 2.0], len(X))
 
 
-@pytest.fixture(scope="module")
-def fitted(log):
+@pytest.fixture(scope="module", params=[(), (0.02, np.inf)], ids=["alone", "trends"])
+def fitted(log, request):
     # Room for all that happens, since what is kept of a user is bounded.
-    return make_model(2, max_history=30, lr=0.02).fit(*log)
+    own = {"lr": 0.02, "trend_half_lives": request.param}
+    return make_model(2, max_history=30, **own).fit(*log)
 
 
 def observed(model, X, y):

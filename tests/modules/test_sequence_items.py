@@ -37,7 +37,7 @@ def told_by_text(net, texts):
     """What texts say of items, by hand."""
     centred = texts - plain(net)["text_mean"]
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    return 0.02 * math.sqrt(3 * TEXT_WIDTH) * unit @ plain(net)["text.weight"].T
+    return 0.1 * math.sqrt(3 * TEXT_WIDTH) * unit @ plain(net)["text.weight"].T
 
 
 # ------------------------------------------------------------------------------------ vectors
@@ -47,11 +47,8 @@ def test_vectors_are_embeddings_and_what_texts_say():
     texts = np.random.default_rng(0).normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32)
     net = make_net(texts=True)
     assert plain(net)["text_mean"] == pytest.approx(texts.mean(0), rel=1e-4)
-    for met in (np.arange(N_ITEMS), np.ones(N_ITEMS)):  # in the former the first by nobody
-        net.count(met)
-        own = np.where(met[:, None] > 0, plain(net)["embedding"], 0)
-        expected = own + told_by_text(net, texts)
-        np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
+    expected = plain(net)["embedding"] + told_by_text(net, texts)
+    np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
     assert net.catalogue().shape == (N_ITEMS, WIDTH)
     assert not net.catalogue().requires_grad
     assert torch.equal(make_net().catalogue(), make_net().embedding)
@@ -59,38 +56,29 @@ def test_vectors_are_embeddings_and_what_texts_say():
 
 @both
 def test_strangers_stand_behind_the_catalogue(texts):
-    """With the embedding of a newcomer: the mean of the tenth that was met least, or their text."""
+    """With the mean of the embeddings of the tenth that was met least, and their text."""
     net = make_net(texts=texts)
-    grow(net, 21)
-    met = np.random.default_rng(0).permutation(30)
+    grow(net, 24)
+    met = np.maximum(np.random.default_rng(0).permutation(33) - 2, 0)
     net.count(met)
     extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
     found = net.catalogue(extra)
-    assert torch.equal(found[:30], net.catalogue())
-    newcomer = plain(net)["embedding"][met < 3].mean(0) * (not texts)
+    assert torch.equal(found[:33], net.catalogue())
+    newcomer = plain(net)["embedding"][(met > 0) & (met < 4)].mean(0)
     np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
     expected = newcomer + (told_by_text(net, extra) if texts else np.zeros((4, 1)))
-    np.testing.assert_allclose(found[30:], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[33:], expected, rtol=1e-4, atol=1e-5)
+    before = net.embedding.detach().clone()
+    net.settle()
+    assert torch.equal(net.embedding[met > 0], before[met > 0])
+    assert (net.embedding[met == 0] == net.newcomer()).all()
+    assert not torch.equal(net.embedding[met == 0], before[met == 0])
 
 
-def test_embeddings_are_hidden_in_training_at_the_rate_asked_for():
-    net = make_net(texts=True, cold_dropout=0.3)
-    grow(net, 3000)
-    net.count(np.ones(net.n_items))
-    learned = np.random.default_rng(0).standard_normal((net.n_items, WIDTH), np.float32)
-    net.embedding.data.copy_(torch.from_numpy(learned))
-    bare = torch.from_numpy(plain(net)["embedding"]).float()
-    told = net.catalogue() - bare
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        left = (net.train().vectors() - told).detach()
-    hidden = left.abs().amax(1) < 1e-4
-    assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.03)
-    np.testing.assert_allclose(left[~hidden], bare[~hidden], atol=1e-4)
-    np.testing.assert_allclose(net.eval().vectors().detach(), told + bare, atol=1e-6)
-    # Nothing is hidden where no text could speak.
-    alone = make_net(cold_dropout=0.3).train()
-    assert torch.equal(alone.vectors(), alone.embedding)
+def test_where_nobody_has_met_anything_newcomers_are_nothing():
+    net = make_net()
+    net.count(np.zeros(N_ITEMS))
+    assert not net.newcomer().any()
 
 
 # ------------------------------------------------------------------------- growing, shrinking
@@ -100,10 +88,10 @@ def test_embeddings_are_hidden_in_training_at_the_rate_asked_for():
 def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
     net, sequences = make_net(texts=texts), make_sequences()
     before, said = net.catalogue(), answer(net, sequences)
-    tables = net.item_texts, net.embedding, net.log_q
+    tables = net.item_texts, net.embedding, net.n_events
     newcomer = net.newcomer().numpy()
     new = grow(net, 20)
-    assert (net.item_texts, net.embedding, net.log_q) == tables  # what an optimizer holds
+    assert (net.item_texts, net.embedding, net.n_events) == tables  # what an optimizer holds
     grown = net.catalogue()
     assert len(grown) == net.n_items == N_ITEMS + 20
     assert torch.equal(grown[:N_ITEMS], before)
@@ -137,11 +125,12 @@ def test_growing_by_nothing_is_nothing():
 def test_half_of_the_draws_follow_the_counts_and_half_go_anywhere():
     net = make_net()
     net.count(np.array([6.0, 2, 0, 0, 0, 0, 0, 0, 0]))
-    share = net.log_q.exp()
-    assert share.sum().item() == pytest.approx(1, rel=1e-5)
-    np.testing.assert_allclose(share[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5)
+    assert net.shares().sum().item() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(
+        net.shares()[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5
+    )
     net.count(np.zeros(N_ITEMS))
-    assert torch.isfinite(net.log_q).all()
+    np.testing.assert_allclose(net.shares(), 1 / 18)
 
 
 @both

@@ -68,8 +68,9 @@ def normed(state, name, x):
     return x * state[f"{name}.weight"] + state[f"{name}.bias"]
 
 
-def step_by_hand(seconds):
-    return min(int(2 * math.log2(seconds + 1)), 63)
+def told_by_hand(table, seconds):
+    """What a time means: all half octaves from a second up to it, added up."""
+    return sum(table[step] for step in range(min(int(2 * math.log2(seconds + 1)), 63) + 1)) / 8
 
 
 def fading_by_hand(decay, rate, seconds):
@@ -129,7 +130,7 @@ def query_by_hand(net, decay, sequences, row, place):
     for j in range(n):
         event = state["embedding"][item[j]] + (feedback[j] - mean) / scale * state["feedback"]
         if decay != "none":
-            event = event + state["gap"][step_by_hand(time[j] - time[max(j - 1, 0)])]
+            event = event + told_by_hand(state["gap"], time[j] - time[max(j - 1, 0)])
         x.append(event * math.sqrt(WIDTH))
     for number in range(len(net.blocks) - 1):
         past = [normed(state, f"blocks.{number}.norm", event) for event in x]
@@ -138,7 +139,7 @@ def query_by_hand(net, decay, sequences, row, place):
             for j in range(n)
         ]
     when = max(sequences["asked"][row, place], time[-1]) if net.query_time else time[-1]
-    told = state["query_gap"][step_by_hand(when - time[-1])] * net.query_time
+    told = told_by_hand(state["query_gap"], when - time[-1]) * net.query_time
     if "context" in sequences:
         mean, scale = state["scale_of_context"]
         context = (sequences["context"][row, place] - mean) / scale
@@ -326,24 +327,73 @@ def test_each_batch_is_its_sequences():
 
 
 @layers
-def test_the_loss_is_that_of_each_next_item(n_layers, monkeypatch):
+@pytest.mark.parametrize("n_trends", [0, 2])
+def test_the_loss_is_that_of_each_next_item(n_layers, n_trends, monkeypatch):
     monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: False)
-    net, sequences = make_net("log", n_layers), make_sequences(3)
-    rng = np.random.default_rng(2)
-    target, weight = rng.integers(0, N_ITEMS, (3, LENGTH)), rng.uniform(1, 2, (3, LENGTH))
-    weight[0, :3] = weight[2, 5:] = 0
-    given = {name: torch.from_numpy(column) for name, column in sequences.items()}
-    del given["n_before"]
-    given |= {"target": torch.from_numpy(target), "weight": torch.from_numpy(weight).float()}
-    logits = torch.from_numpy(answer(net, sequences)) @ net.vectors().detach().T
-    each = functional.cross_entropy(logits.transpose(1, 2), given["target"], reduction="none")
-    expected = (each * given["weight"]).sum() / given["weight"].sum()
-    assert net(**given).item() == pytest.approx(expected.item(), rel=1e-5)
+    net, sequences = make_net("log", n_layers, n_trends=n_trends), make_sequences(3)
+    given, expected = aims_of(net, sequences)
+    assert net(**given).item() == pytest.approx(expected, rel=1e-5)
     # Drawn ones speak for the catalogue, by the shares they were drawn by.
     net.n_negatives = 50_000
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        assert net(**given).item() == pytest.approx(expected.item(), rel=0.03)
+        assert net(**given).item() == pytest.approx(expected, rel=0.03)
+
+
+def aims_of(net, sequences):
+    """What a batch is given to learn of sequences, and its loss by the answers of the net."""
+    rng, shape = np.random.default_rng(2), sequences["item"].shape
+    weight = rng.uniform(1, 2, shape)
+    weight[0, :3] = weight[2, 5:] = 0
+    aims = {"target": rng.integers(0, N_ITEMS, shape), "weight": weight.astype(np.float32)}
+    states = answer(net, sequences)
+    logits = states @ net.catalogue().numpy().T
+    if net.mix is not None:
+        aims["moment"] = rng.integers(0, 4, shape)
+        net.tell_trends(rng.normal(0, 2, (4, net.mix.out_features, N_ITEMS)).astype(np.float32))
+        mixed = net.weights_of_trends(states)
+        expected = states @ plain(net)["mix.weight"].T + plain(net)["mix.bias"]
+        np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
+        logits = logits + np.einsum("bnk,bnkv->bnv", mixed, net.trends.numpy()[aims["moment"]])
+    columns = {**sequences, **aims}
+    del columns["n_before"]
+    given = {name: torch.from_numpy(column) for name, column in columns.items()}
+    each = functional.cross_entropy(
+        torch.from_numpy(logits).transpose(1, 2), given["target"], reduction="none"
+    )
+    return given, ((each * given["weight"]).sum() / given["weight"].sum()).item()
+
+
+def test_a_late_query_learns_without_the_newest_events(monkeypatch):
+    """From what it still knows: as if it had been asked so long after that."""
+    monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: False)
+    net, sequences = make_net(late_share=0.5), make_sequences(3)
+    sequences["asked"] = np.maximum(sequences["asked"], sequences["time"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        known = net._late(torch.from_numpy(sequences["item"])).numpy()
+        assert (known != sequences["n_before"]).any()
+        given, expected = aims_of(net, {**sequences, "n_before": known})
+        torch.manual_seed(0)
+        assert net(**given).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_so_many_queries_are_late_and_evenly_on_the_logarithm(share):
+    net, item = make_net(late_share=share), torch.zeros(4000, 64)
+    if not share:
+        assert net._late(item) is None
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        known = net._late(item)
+    hidden = torch.arange(1, 65) - known
+    assert hidden.min() >= 0
+    assert known.min() >= 1
+    assert not hidden[:, 0].any()
+    for below in (2, 8, 32):  # of the last query, which could know of 64 events
+        expected = 1 - share + share * math.log(below) / math.log(64)
+        assert (hidden[:, -1] < below).float().mean().item() == pytest.approx(expected, abs=0.03)
 
 
 def test_the_loss_of_a_target_knows_nothing_of_what_is_behind_it():

@@ -38,8 +38,21 @@ def draw(seed=0, n_rows=N_ROWS, n_items=N_ITEMS, width=WIDTH):
     return states, table, target, weight
 
 
-def by_torch(states, table, target, weight):
-    each = functional.cross_entropy(states @ table.T, target, reduction="none")
+def draw_trends(n_rows=N_ROWS, n_items=N_ITEMS, n_moments=5, n_speeds=3):
+    """A mix that asks for a gradient, a moment for each row, and what is told at each."""
+    rng = np.random.default_rng(9)
+    mix = torch.tensor(rng.normal(size=(n_rows, n_speeds)), dtype=torch.float32, requires_grad=True)
+    moment = torch.from_numpy(rng.integers(0, n_moments, n_rows))
+    trends = torch.from_numpy(rng.normal(size=(n_moments, n_speeds, n_items)).astype(np.float32))
+    return mix, moment, trends
+
+
+def by_torch(states, table, target, weight, trending=None):
+    logits = states @ table.T
+    if trending is not None:
+        mix, moment, trends = trending
+        logits = logits + torch.einsum("rk,rkv->rv", mix, trends[moment])
+    each = functional.cross_entropy(logits, target, reduction="none")
     return (each * weight).sum() / weight.sum()
 
 
@@ -61,6 +74,34 @@ def test_the_loss_is_cross_entropy_however_many_rows_are_held(plain, rows_at_onc
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assert not found[1][1].any(), "a row of weight 0 has no gradient"
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5, 1024])
+def test_what_trends_add_to_the_logits_and_the_mix_learns(plain, rows_at_once, monkeypatch):
+    monkeypatch.setattr(_softmax, "_ROWS_AT_ONCE", rows_at_once)
+    given, trending = draw(), draw_trends()
+    asks = (*given[:2], trending[0])
+    values, gradients = [], []
+    for loss in (by_torch, softmax_loss):
+        value = loss(*given, trending)
+        values.append(value.item())
+        gradients.append(torch.autograd.grad(3 * value, asks))
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+    assert values[1] != pytest.approx(by_torch(*given).item(), rel=1e-2)
+    for one, other in zip(*gradients, strict=True):
+        assert other.any()
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+def test_trends_of_bfloat16_are_near(quick):
+    given, trending = draw(n_rows=300, n_items=500, width=32), draw_trends(300, 500)
+    for numbers in (torch.float32, torch.float16):
+        told = (*trending[:2], trending[2].to(numbers))
+        found = [
+            torch.autograd.grad(value, trending[0])[0].flatten()
+            for value in (by_torch(*given, trending), softmax_loss(*given, told))
+        ]
+        assert functional.cosine_similarity(*found, dim=0) > 0.999
 
 
 def test_the_gradient_is_that_of_finite_differences(plain):
@@ -161,6 +202,21 @@ def test_what_is_drawn_speaks_for_the_whole_catalogue(plain):
     for one, *others in zip(expected, *draws, strict=True):
         found = torch.stack(others).mean(0)
         np.testing.assert_allclose(found, one, atol=0.02 * one.abs().max())
+
+
+def test_trends_speak_in_the_sample_as_in_the_whole(plain):
+    """Drawn evenly and each item once, the sample is the whole catalogue."""
+    given, trending = draw(), draw_trends()
+    negative = torch.arange(N_ITEMS)
+    log_q = torch.full((N_ITEMS,), -math.log(N_ITEMS))
+    asks = (*given[:2], trending[0])
+    whole, sampled = (
+        by_torch(*given, trending),
+        sampled_softmax_loss(*given, negative, log_q, trending),
+    )
+    assert sampled.item() == pytest.approx(whole.item(), rel=1e-5)
+    for one, other in zip(*(torch.autograd.grad(x, asks) for x in (whole, sampled)), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
 def test_a_draw_that_is_the_target_does_not_stand_against_it():
