@@ -75,7 +75,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         ``clip``, ``accumulate``, ``bf16``, ``patience``, ``update_rate``, ...; ``patience``
         holds out the newest events and judges by their NDCG@10) and of the model: ``width``
         (128), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
-        ``cold_dropout`` (0.3, of items' embeddings where texts are read), ``n_negatives`` (None:
+        ``trend_half_lives`` ((3, 30, inf) days, ascending; () is without trends), ``late_share``
+        (0.3 of the queries in training do not know of the newest events), ``n_negatives`` (None:
         the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
         each batch; 0 is always the whole), ``n_replay`` (1.0 sequences of other users rehearsed
         by `partial_fit` for each new one).
@@ -98,8 +99,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     attention and hidden layers make of it a state. In head h of a block the logit of event j is
     ``q k_j / sqrt(d_h) + o_h[events back] - lambda_h log(1 + t_j)``. A query begins as the
     state of the user's last event plus ``g'(time since) + C context``, and ages are taken at its
-    time. The score of an item is the product of the query's state with the item's vector, a
-    logit of the softmax over the catalogue: it orders items, and has no scale.
+    time. The score of an item is the product of the query's state z with the item's vector, and
+    the sum of its trends, ``(w_k z + b_k) log p_ki``: a logit of the softmax over the catalogue. It
+    orders items, and has no scale. Trends are shares of items in what everybody took, faded by
+    each of ``trend_half_lives``, as known at the start of the day (or of a 256th of the fitted
+    log, if that is less). Without query_time or without timestamps there are none.
 
     Events of one time follow each other as their rows do. A query sees what has come in up to
     its time; a row of `predict` that is itself an event of the history is asked just before it.
@@ -111,7 +115,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ones, at ``update_rate`` times the learning rate. Kept of each user are ``2 * max_history``
     events, and who met what.
 
-    Users without events are answered by the items' counts, and so are all rows of unknown users.
+    Users without events are answered by the quickest trend, or without trends by the items'
+    counts, and so are all rows of unknown users.
 
     The defaults are the best of a few settings that were tried on the validation part of
     MovieLens 1M (see ``benchmarks``).
