@@ -1,8 +1,9 @@
 """Following users in time: lists asked before each event, and models that learn day by day.
 
-While weights stand still, lists depend on the user's own events alone, with two exceptions: a user
-without events is told what is popular, and the first event of a new item puts it in the catalogue.
-Between these, the k-th event of every user is asked for together and then observed together.
+While weights stand still, lists depend on the user's own events alone, with three exceptions: every
+period has its trends, a user without events is told what is popular, and the first event of a new
+item puts it in the catalogue. Between these, the k-th event of every user is asked for together and
+then observed together.
 """
 
 import copy
@@ -27,18 +28,22 @@ RIVALS = {  # as chosen on the leaderboard's validation part of this time line
 Runs = Iterator[tuple[str, dict[str, Any]]]
 
 
-def rounds(events: pd.DataFrame, user_ids: np.ndarray, item_ids: np.ndarray) -> list[np.ndarray]:
+def rounds(
+    events: pd.DataFrame, user_ids: np.ndarray, item_ids: np.ndarray, period: float
+) -> list[np.ndarray]:
     """Rows that can be asked for together, then observed together, as if one by one.
 
     Known are ``user_ids`` and ``item_ids``. A stranger's first event is asked when all before it
     are observed; the first event of a new item stands alone, so that no list before it has it.
+    Trends change at multiples of ``period`` in seconds, when all earlier events are observed.
     """
     stranger, new = (
         (~events[name].isin(ids) & ~events[name].duplicated()).to_numpy()
         for name, ids in (("user_id", user_ids), ("item_id", item_ids))
     )
     after_new = np.r_[False, new[:-1]]
-    stretch = np.cumsum(stranger | new | after_new)
+    begins = np.diff(events["timestamp"].to_numpy() // period, prepend=np.nan) != 0
+    stretch = np.cumsum(stranger | new | after_new | begins)
     place = events.groupby([stretch, "user_id"]).cumcount().to_numpy()
     order = np.lexsort((place, stretch))
     ends = np.diff(stretch[order]).astype(bool) | np.diff(place[order]).astype(bool)
@@ -48,7 +53,8 @@ def rounds(events: pd.DataFrame, user_ids: np.ndarray, item_ids: np.ndarray) -> 
 def ask_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
     """Ask for the list before each event, all earlier ones observed; shape (n, K)."""
     lists = np.empty((len(events), K), object)
-    for rows in rounds(events, model.user_ids_, model.item_ids_) if len(events) else ():
+    period = model.trend_period_
+    for rows in rounds(events, model.user_ids_, model.item_ids_, period) if len(events) else ():
         now = events.iloc[rows]
         lists[rows] = lists_of(model, now, exclude_seen)
         model.observe(now)

@@ -56,6 +56,7 @@ class Follower:
     """Ranks what followed the user's last item most often, and keeps all that it is told."""
 
     made: list["Follower"] = []
+    trend_period_ = np.inf
 
     def __init__(self):
         self.told, self.remembered, self.asked = [], [], []
@@ -214,10 +215,14 @@ def test_of_variants_texts_need_a_backbone(log, follower):
 
 def test_rounds_keep_the_order_of_a_user_strangers_and_new_items():
     events = pd.DataFrame({"user_id": list("aabbcabca"), "item_id": list("xyxyxxzxx")})
+    events["timestamp"] = [10, 11, 12, 13, 14, 15, 16, 19, 20]
     # Known are a, b, x and y: c is a stranger in row 4, z is new in row 6.
-    found = streams.rounds(events, np.array(["a", "b"]), np.array(["x", "y"]))
+    known = np.array(["a", "b"]), np.array(["x", "y"])
+    found = streams.rounds(events, *known, np.inf)
     assert [rows.tolist() for rows in found] == [[0, 2], [1, 3], [4, 5], [6], [7, 8]]
-    [alone] = streams.rounds(events[:1], np.array([]), np.array([]))
+    found = streams.rounds(events, *known, 10.0)  # with one more cut, for its trends
+    assert [rows.tolist() for rows in found] == [[0, 2], [1, 3], [4, 5], [6], [7], [8]]
+    [alone] = streams.rounds(events[:1], np.array([]), np.array([]), np.inf)
     assert alone.tolist() == [0]
 
 

@@ -90,6 +90,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     module_ : torch.nn.Module
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
+    trend_period_ : float
+        Seconds; trends are counted anew at its multiples. inf without trends.
     n_features_in_ : int
         Columns of ``X``; ``feature_names_in_`` has their names where they have any.
 
@@ -351,6 +353,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def half_lives_(self) -> np.ndarray:
         """Days in which each head's weight of an event halves, shape (n_layers, n_heads)."""
         return np.stack([block.attention.half_lives() for block in self.module_.stack])
+
+    @property
+    def trend_period_(self) -> float:
+        """Seconds of a period; trends are counted anew at its multiples."""
+        return np.inf if self.module_.mix is None else self._trends.period
 
     @property
     def module_(self) -> SequenceNet:

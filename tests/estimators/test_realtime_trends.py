@@ -135,7 +135,7 @@ def test_what_others_take_moves_the_lists_of_the_next_period(fitted):
     fitted.module_.mix.bias.data.fill_(1.0)  # whatever was learned
     fitted.module_.mix.weight.data.zero_()
     model = copy.deepcopy(fitted).observe(others)
-    period = model._trends.period
+    period = model.trend_period_
     begin = (LATER // period + 1) * period
     for time, moves in ((LATER - 1, False), (LATER, False), (begin - 1, False), (begin, True)):
         queries = asked([time] * N_USERS)
@@ -215,7 +215,7 @@ def test_the_fad_of_the_day_is_learned_and_followed():
 def test_without_times_there_are_no_trends(log, columns, params):
     model = make_model(**params).fit(log[columns])
     assert model.module_.mix is None
-    assert model._trends.half_lives == ()
+    assert model.trend_period_ == np.inf
     model.partial_fit(log[columns]).observe(log[columns])
     assert not model._trends._counts
 
@@ -229,4 +229,4 @@ def test_periods_suit_the_log(log, days, room, expected, monkeypatch):
     monkeypatch.setattr(_realtime_learning, "_TREND_BYTES", room)
     X = log.assign(timestamp=np.linspace(0, days * DAY, len(log)))
     model = make_model(trend_half_lives=SPEEDS).fit(X)
-    assert model._trends.period == pytest.approx(expected)
+    assert model.trend_period_ == pytest.approx(expected)
