@@ -54,6 +54,7 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     module.begin(vectors, new["feedback"], new["context"])
     module.grow(vectors, model.n_items_, model._rng)
     model._n_events = _counted(model, np.zeros(0), new)
+    model._met = _met(model, np.zeros(0, bool), new)
     module.count(model._n_events)
     log = _in_order(new)
     _tell_trends(model, log)
@@ -85,6 +86,7 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
         known = _as_log(model, remembered(model, np.unique(users))[0], weight=0.0)
         new = _without_known(known, new) if model._timed else new
         model._n_events = _counted(model, model._n_events, new)
+        model._met = _met(model, model._met, new)
         model._trends = _after(model._trends, new, model.n_items_)
         if learn or model.n_items_ > n_items:
             module.count(model._n_events)
@@ -169,7 +171,7 @@ def _train(
         n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
         judge=judge, judge_name="ndcg@10",
     )  # fmt: skip
-    model.module_.settle()
+    model.module_.settle(model._met)
 
 
 def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> Any:
@@ -348,6 +350,13 @@ def _counted(model: Any, before: np.ndarray, new: Columns) -> np.ndarray:
     counts[: len(before)] = before
     counts += np.bincount(new["item"], new["weight"] > 0, model.n_items_)
     return counts
+
+
+def _met(model: Any, before: np.ndarray, new: Columns) -> np.ndarray:
+    """Whether each item (n_items,) is in any event, liked or not."""
+    met = np.bincount(new["item"], minlength=model.n_items_) > 0
+    met[: len(before)] |= before
+    return met
 
 
 def _append(model: Any, new: Columns) -> None:

@@ -191,9 +191,9 @@ class SequenceNet(nn.Module):
         return self.embedding.detach()[rare].sum(0) / max(len(rare), 1)
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Let items that nobody has met be newcomers, whatever a softmax has made of them."""
-        self.embedding[self.n_events == 0] = self.newcomer()
+    def settle(self, met: np.ndarray) -> None:
+        """Let items that are not in ``met`` (n_items,) be newcomers, whatever was made of them."""
+        self.embedding[torch.from_numpy(~met)] = self.newcomer()
 
     def __getstate__(self) -> dict:
         for table in (self.item_texts, self.embedding, self.n_events):

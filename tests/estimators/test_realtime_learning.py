@@ -340,3 +340,19 @@ def test_drawn_items_teach_what_the_whole_catalogue_does():
         items, _ = model.recommend(last.user_id, n_recommendations=2, exclude_seen=False)
         nexts = (last.item_id.to_numpy() + 1) % N_ITEMS
         assert (items[:, 0] == nexts).mean() > 0.7
+
+
+def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
+    X = make_log()
+    y = np.where(X.item_id == 2, 0.0, 1.0)  # met by many, liked by none
+    listed = pd.DataFrame({"item_id": ["a", "b"], "text": ""})
+    model = make_model(2).fit(X, y, items=listed)
+    for _ in range(2):
+        embedding = model.module_.embedding.detach()
+        new = model._items.encode(np.array(["a", "b"], object))
+        assert (embedding[new] == model.module_.newcomer()).all()
+        disliked = model._items.encode(np.array([2], object))[0]
+        assert not (embedding[disliked] == model.module_.newcomer()).all()
+        model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
+    model.partial_fit(X[:1].assign(item_id="a", timestamp=START + 90_000), [1.0])
+    assert not (model.module_.embedding[new[0]] == model.module_.newcomer()).all()
