@@ -354,5 +354,3 @@ def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
         disliked = model._items.encode(np.array([2], object))[0]
         assert not (embedding[disliked] == model.module_.newcomer()).all()
         model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
-    model.partial_fit(X[:1].assign(item_id="a", timestamp=START + 90_000), [1.0])
-    assert not (model.module_.embedding[new[0]] == model.module_.newcomer()).all()
