@@ -78,8 +78,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         ``trend_half_lives`` ((3, 30, inf) days, ascending; () is without trends), ``late_share``
         (0.3 of the queries in training do not know of the newest events), ``n_negatives`` (None:
         the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
-        each batch; 0 is always the whole), ``n_replay`` (1.0 sequences of other users rehearsed
-        by `partial_fit` for each new one).
+        each batch; 0 is always the whole), ``update_epochs`` (3, of `partial_fit`), ``n_replay``
+        (0 sequences of other users rehearsed by `partial_fit` for each new one).
 
     Attributes
     ----------
@@ -113,8 +113,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     order alone is known. Rows whose feedback is not above 0 are remembered, and told to the
     model, but are no targets.
 
-    `partial_fit` is a warm start, not exact: one pass over the new steps and the rehearsed
-    ones, at ``update_rate`` times the learning rate. Kept of each user are ``2 * max_history``
+    `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
+    ones, at ``update_rate`` (0.1) times the learning rate. Kept of each user are ``2 * max_history``
     events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'

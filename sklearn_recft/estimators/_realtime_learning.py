@@ -23,7 +23,7 @@ Columns = dict[str, np.ndarray]
 # What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
 OWN: dict[str, Any] = {
     "width": 128, "dropout": 0.2, "half_lives": None, "trend_half_lives": (3.0, 30.0, np.inf),
-    "late_share": 0.3, "n_negatives": None, "n_replay": 1.0,
+    "late_share": 0.3, "n_negatives": None, "n_replay": 0.0, "update_epochs": 3,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
 _POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1)
@@ -165,9 +165,10 @@ def _train(
 ) -> None:  # fmt: skip
     if not len(windows["start"]):
         return  # nobody has done two things
+    own = own_params(model.net_params)
     training.fit_net(
         model.net_, windows, np.zeros(len(windows["start"]), np.float32),
-        epochs=1 if update else model.max_epochs, seed=model._seed(),
+        epochs=own["update_epochs"] if update else model.max_epochs, seed=model._seed(),
         n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
         judge=judge, judge_name="ndcg@10",
     )  # fmt: skip
@@ -233,7 +234,8 @@ def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> Sequen
     own["n_trends"] = len(model._trends.half_lives)
     if not (model._timed and model.query_time):
         own["late_share"] = 0.0  # nothing tells a pause
-    del own["n_replay"], own["trend_half_lives"]
+    for name in ("n_replay", "update_epochs", "trend_half_lives"):
+        del own[name]
     module = make_sequence_net(
         model._seed(), new["context"].shape[1], n_layers=model.n_layers, n_heads=model.n_heads,
         max_history=model.max_history, query_time=model.query_time and model._timed,
@@ -263,6 +265,7 @@ def _check_own(own: dict[str, Any], n_heads: int) -> None:
         ("trend_half_lives", _ascend(own["trend_half_lives"]), "positive days, ascending"),
         ("n_negatives", (own["n_negatives"] or 0) >= 0, "None or a number, at least 0"),
         ("n_replay", own["n_replay"] >= 0, "at least 0"),
+        ("update_epochs", own["update_epochs"] >= 1, "at least 1"),
     ):
         if not lawful:
             raise ValueError(f"net_params: {name}={own[name]!r}; it must be {wanted}.")

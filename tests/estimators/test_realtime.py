@@ -373,6 +373,7 @@ def test_a_saved_model_goes_on(fitted, reader, which):
         ({"net_params": {"trend_half_lives": 3.0}}, r"trend_half_lives=3.0"),
         ({"net_params": {"n_negatives": -3}}, "n_negatives=-3"),
         ({"net_params": {"n_replay": -1.0}}, "n_replay=-1.0"),
+        ({"net_params": {"update_epochs": 0}}, "update_epochs=0"),
     ],
     ids=str,
 )

@@ -113,7 +113,7 @@ def test_weights_are_those_of_targets_and_rows_without_any_are_absent():
 
 def test_only_what_is_new_is_learned_by_an_update():
     X, watch = make_log(), Watch()
-    model = make_model(callbacks=[watch], n_replay=0).fit(X)
+    model = make_model(callbacks=[watch], update_epochs=1).fit(X)
     news = make_log(3, n_users=N_USERS + 2, seed=1, begin=START + 10_000)
     late = X[:2].assign(timestamp=X.timestamp[:2] + 150)  # in the midst of what is known
     watch.clear()
@@ -124,7 +124,7 @@ def test_only_what_is_new_is_learned_by_an_update():
 
 def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
     X, watch = make_log(20), Watch()
-    model = make_model(callbacks=[watch], n_replay=6).fit(X)
+    model = make_model(callbacks=[watch], n_replay=6, update_epochs=1).fit(X)
     news = make_log(4, n_users=2, seed=1, begin=START + 100_000)
     others = X[X.user_id > 1].drop_duplicates("user_id").assign(timestamp=START + 200_000)
     before = model.attend(others)
@@ -354,3 +354,13 @@ def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
         disliked = model._items.encode(np.array([2], object))[0]
         assert not (embedding[disliked] == model.module_.newcomer()).all()
         model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
+
+
+def test_an_update_goes_over_the_news_so_many_times():
+    watch = Watch()
+    model = make_model(callbacks=[watch], update_epochs=4).fit(make_log())
+    watch.clear()
+    news = make_log(3, seed=1, begin=START + 10_000)
+    model.partial_fit(news)
+    assert sorted(watch.asked) == sorted(4 * news.timestamp.tolist())
+    assert len(watch.states) == 4
