@@ -114,8 +114,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     model, but are no targets.
 
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
-    ones, at ``update_rate`` (0.1) times the learning rate. Kept of each user are ``2 * max_history``
-    events, and who met what.
+    ones, at ``update_rate`` (0.1) times the learning rate. Kept of each user are
+    ``2 * max_history`` events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'
     counts, and so are all rows of unknown users.
