@@ -34,7 +34,7 @@ def states_of(
         ``item``, ``feedback`` and ``time`` of events, each sequence in order.
     queries : dict of arrays of shape (N,)
         ``start``, where the query's sequence begins in the log; ``n_before``, how many of its
-        events the query knows; ``asked``, when; and ``context`` (N, c).
+        events the query knows; ``asked``, when; and ``context`` (N, c). Others are not read.
     n_threads : int
     weights : bool, default=False
         Return the last block's attention (N, n_heads, max_history) in place of the states,

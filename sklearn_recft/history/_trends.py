@@ -107,9 +107,9 @@ class Trends:
         periods = list(self._counts)
         if not periods or not len(wanted):
             return places, shares
-        state = self._start()
-        if self._walked is not None and state[0] <= self._walked[0] <= wanted[0]:
-            state = self._walked
+        state, walked = self._start(), self._walked
+        if walked is not None and state[0] <= walked[0] <= wanted[0]:
+            state = walked
         nth = bisect_left(periods, state[0])
         for row, period in enumerate(wanted.tolist()):
             while nth < len(periods) and periods[nth] < period:
