@@ -96,9 +96,15 @@ def learn_part(dawn: Any, part: pd.DataFrame) -> Any:
     return dawn.partial_fit(part)
 
 
-def stream(log: Log, seed: int, params: dict[str, Any], n_refits: int) -> Runs:
-    """Yield the models, from the one that stands still to the one that is fitted anew."""
+def stream(
+    log: Log, seed: int, params: dict[str, Any], n_refits: int, n_later: int | None = None
+) -> Runs:
+    """Yield the models, from the one that stands still to the one that is fitted anew.
+
+    They follow the first ``n_later`` events of the last tenth, or all of them.
+    """
     learned, later = log.split_in_time()
+    later = later[:n_later]
     daily = days(later)
     shares = np.array_split(np.arange(len(daily)), min(n_refits + 1, len(daily)))
     spans = [pd.concat([daily[n] for n in share]) for share in shares]

@@ -105,7 +105,7 @@ def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> 
             log, seed, params, options.part, options.backbone, options.variants
         ),
         "timeline": lambda seed: timeline(log, seed, params, seed == options.seeds[0]),
-        "stream": lambda seed: stream(log, seed, params, options.refits),
+        "stream": lambda seed: stream(log, seed, params, options.refits, options.later),
         "latency": lambda seed: iter([("ours", latency(log, seed, params))]),
         "parts": lambda seed: iter([("ours", parts(log, seed, params))]),
     }
@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backbone", help="a folder or a name: titles are read, in a row more")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--refits", type=int, default=5, help="how often in a stream")
+    parser.add_argument("--later", type=int, help="first events of a stream alone")
     parser.add_argument("--slices", nargs="+", type=int, default=[64, 32, 16], help="of scale")
     options = parser.parse_args(argv)
     params = merged({"n_jobs": options.threads}, options.params)

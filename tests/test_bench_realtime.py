@@ -307,6 +307,8 @@ def test_refits_know_all_events_before_their_midnight(log, follower):
     assert rows["observe, partial_fit daily"]["n_learned"] == len(days) - 1
     assert rows["observe"]["ndcg"] > rows["frozen"]["ndcg"]
     assert all(found["n_events"] == 90 for found in rows.values())
+    short = dict(streams.stream(log, 0, {}, 2, 20))
+    assert all(found["n_events"] == 20 for found in short.values())
 
 
 def test_days_make_no_difference_to_who_learns_nothing(log):
