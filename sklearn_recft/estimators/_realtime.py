@@ -114,7 +114,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     model, but are no targets.
 
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
-    ones, at ``update_rate`` (0.1) times the learning rate. Kept of each user are
+    ones, at ``update_rate`` (0.03) times the learning rate. Kept of each user are
     ``2 * max_history`` events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'

@@ -26,7 +26,7 @@ OWN: dict[str, Any] = {
     "late_share": 0.3, "n_negatives": None, "n_replay": 0.0, "update_epochs": 3,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
-_POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1)
+_POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.03)
 _TOKENS = 2048  # of a batch
 _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
 _N_JUDGED = 4096  # held-out events at most
