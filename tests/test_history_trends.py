@@ -62,7 +62,7 @@ def test_it_does_not_matter_in_which_calls_and_order_events_are_told(seed):
     order, trends = rng.permutation(60), told()
     for rows in np.array_split(order, 7):
         trends = trends.after(items[rows], times[rows], 5)
-        trends.known_at(rng.choice(asked, rng.integers(1, 4)), 5)  # what was counted so far is gone on from
+        trends.known_at(rng.choice(asked, rng.integers(1, 4)), 5)  # whatever is kept of it
     again = trends.known_at(asked, 5)
     assert (again[0] == places).all()
     assert again[1].tobytes() == expected.tobytes()
