@@ -42,7 +42,7 @@ class Trends:
     >>> trends = Trends([1.0], period=86_400.0)
     >>> trends = trends.after(np.array([0, 0, 1]), np.array([10.0, 20.0, 90_000.0]), n_items=2)
     >>> places, known = trends.known_at(np.array([30.0, 86_400.0, 172_800.0]), n_items=2)
-    >>> places.tolist(), np.exp(known[:, 0, :2]).round(2).tolist()
+    >>> places.tolist(), np.exp(known[:, 0, :2].astype(float)).round(2).tolist()
     ([0, 1, 2], [[1.0, 1.0], [2.94, 0.98], [1.96, 1.96]])
     """
 
