@@ -9,16 +9,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from sklearn_recft.modules._content import Content
 from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
 from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
 from sklearn_recft.modules._timed import Block, Dropout, TimedAttention
 
 _SCALE = 0.02  # of the noise that embeddings begin with
-_TEXT_SCALE = 0.1  # of what texts say at first: more than noise does
 _N_GAPS = 64  # steps of half an octave, from a second to a century
 _TREND = 0.5  # weight of trends at first, of all speeds together
+_FAMILIAR = 100.0  # events by which an item is half known
 _FEW = 0.1  # of the items: the rarest, whose mean a new one begins as
 
 
@@ -65,7 +65,6 @@ class SequenceNet(nn.Module):
     """
 
     item_texts: Tensor
-    text_mean: Tensor
     scale_of_feedback: Tensor
     scale_of_context: Tensor
     n_events: Tensor
@@ -82,7 +81,9 @@ class SequenceNet(nn.Module):
         self.timed, self.query_time = time_decay != "none", query_time
         self.late_share, self.n_negatives = late_share, n_negatives
         self.embedding = nn.Parameter(torch.empty(0, width))
-        self.text = nn.Linear(text_width, width, bias=False) if text_width else None
+        self.content = Content(text_width, width, max_history) if text_width else None
+        size = self.content.size if self.content else 0
+        self.text = nn.Linear(size, width, bias=False) if size else None
         self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
         self.feedback = nn.Parameter(torch.zeros(width))
         self.context = nn.Linear(n_context, width, bias=False) if n_context else None
@@ -98,8 +99,7 @@ class SequenceNet(nn.Module):
             nn.init.zeros_(self.mix.weight)
             nn.init.constant_(self.mix.bias, _TREND / n_trends)
         for name, tensor in (
-            ("item_texts", torch.zeros(0, text_width)),
-            ("text_mean", torch.zeros(text_width)),
+            ("item_texts", torch.zeros(0, size)),
             ("scale_of_feedback", torch.tensor([0.0, 1.0])),
             ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
             ("n_events", torch.zeros(0)),
@@ -110,8 +110,8 @@ class SequenceNet(nn.Module):
 
     def begin(self, texts: np.ndarray | None, feedback: np.ndarray, context: np.ndarray) -> None:
         """Measure text vectors, feedback and context by those of the first rows ever after."""
-        if texts is not None:
-            self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
+        if self.content is not None and texts is not None:
+            self.content.begin(torch.from_numpy(texts))
         for scale, values in (
             (self.scale_of_feedback, feedback[:, None]), (self.scale_of_context, context)
         ):  # fmt: skip
@@ -136,6 +136,10 @@ class SequenceNet(nn.Module):
             "embedding": [self.embedding],
         }
 
+    def familiarity(self) -> dict[nn.Parameter, Tensor]:
+        """How well (n_items,) the embedding of each item is known, from its events: 0 to 1."""
+        return {self.embedding: self.n_events / (self.n_events + _FAMILIAR)}
+
     def freeze(self, n_layers: int) -> None:
         """Let all but the lowest ``n_layers`` blocks train; with all, also what goes into them."""
         for number, block in enumerate(self.blocks):
@@ -153,9 +157,9 @@ class SequenceNet(nn.Module):
         first = self.n_items
         if n_items == first:
             return
-        if self.text is not None and texts is not None:
+        if self.content is not None and texts is not None:
             grow_rows(self.item_texts, n_items)
-            self.item_texts[first:] = self.prepared(torch.from_numpy(texts))
+            self.item_texts[first:] = self.content(torch.from_numpy(texts))
         grow_rows(self.embedding, n_items)
         if first:
             self.embedding[first:] = self.newcomer()
@@ -200,23 +204,23 @@ class SequenceNet(nn.Module):
             trim_rows(table)
         return self.__dict__.copy()
 
-    def prepared(self, texts: Tensor) -> Tensor:
-        """Text vectors (n, t), centred, and as long as gives their first map its scale."""
-        length = _TEXT_SCALE * math.sqrt(3 * texts.shape[1])
-        return length * functional.normalize(texts - self.text_mean, dim=1)
+    @property
+    def query_width(self) -> int:
+        """Length of an item's vector, and of what a query asks with: d, or d + c with texts."""
+        return self.width + self.item_texts.shape[1]
 
     def vectors(self, extra: np.ndarray | None = None) -> Tensor:
-        """Vectors (n_items, d) of all items, and behind them those of ``extra`` texts (m, t)."""
-        table: Tensor = self.embedding
-        if self.text is not None:
-            table = table + self.text(self.item_texts)
+        """Vectors (n_items, d + c) of all items, and behind them those of ``extra`` texts (m, t).
+
+        The last c coordinates are the texts' own, by which items are like a user's past.
+        """
+        table, texts = self.embedding, self.item_texts
         if extra is not None:
-            own = self.newcomer().expand(len(extra), -1)
-            if self.text is not None:
-                texts = torch.from_numpy(extra).to(table.device)
-                own = own + self.text(self.prepared(texts))
-            table = torch.cat([table, own])
-        return table
+            table = torch.cat([table, self.newcomer().expand(len(extra), -1)])
+            if self.content is not None:
+                new = self.content(torch.from_numpy(extra).to(table.device))
+                texts = torch.cat([texts, new])
+        return table if self.text is None else torch.cat([table + self.text(texts), texts], 1)
 
     @torch.no_grad()
     def catalogue(self, extra: np.ndarray | None = None) -> Tensor:
@@ -229,9 +233,11 @@ class SequenceNet(nn.Module):
     def events(self, table: Tensor, item: Tensor, feedback: Tensor, time: Tensor) -> Tensor:
         """States (B, n, d) of events, each from what is known right after it.
 
+        Behind them stand the events' texts, as in ``table``: (B, n, d + c) in all.
+
         Parameters
         ----------
-        table : Tensor of shape (n_items, d)
+        table : Tensor of shape (n_items, d + c)
         item : Tensor of shape (B, n), int64
             In order; -1 behind the last.
         feedback : Tensor of shape (B, n)
@@ -239,17 +245,16 @@ class SequenceNet(nn.Module):
             Seconds.
         """
         mean, scale = self.scale_of_feedback
-        x = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
+        known = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
+        x, texts = known[..., : self.width], known[..., self.width :]
         x = x + ((feedback - mean) / scale)[..., None] * self.feedback
         if self.timed:
             x = x + _told(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
         x = self.dropout(x * math.sqrt(self.width))
-        if len(self.blocks) == 1:
-            return x
-        faded = self._faded(time, time)
+        faded = self._faded(time, time) if len(self.blocks) > 1 else None
         for block in self.stack[:-1]:
             x = block(x, None, block.attention.bias(item.shape[1], None, faded))
-        return x
+        return x if self.content is None else torch.cat([x, texts], 2)
 
     def ask(
         self, events: Tensor, time: Tensor, n_before: Tensor | None, asked: Tensor,
@@ -257,9 +262,11 @@ class SequenceNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
 
+        Behind the states stand the users' profiles of texts: (B, Q, d + c) in all.
+
         Parameters
         ----------
-        events : Tensor of shape (B, n, d)
+        events : Tensor of shape (B, n, d + c)
         time : Tensor of shape (B, n), float64
             Seconds of the events.
         n_before : Tensor of shape (B, Q), int64, or None
@@ -271,6 +278,7 @@ class SequenceNet(nn.Module):
         weights : bool, default=False
         """
         place = None if n_before is None else n_before - 1
+        events, texts = events[..., : self.width], events[..., self.width :]
         x, then = events, time
         if place is not None:
             then = time.gather(1, place)
@@ -290,7 +298,10 @@ class SequenceNet(nn.Module):
         bias = block.attention.bias(events.shape[1], place, faded)
         if weights:
             return block.attention.weights(block.norm(x), block.norm(events), bias)
-        return self.norm(block(x, events, bias))
+        states: Tensor = self.norm(block(x, events, bias))
+        if self.content is None:
+            return states
+        return torch.cat([states, self.content.profile(states, texts, place)], 2)
 
     def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""
@@ -330,7 +341,7 @@ class SequenceNet(nn.Module):
         aims = states[real].float(), table, target[real], weight[real]
         trending = None
         if self.mix is not None and self.trends is not None and moment is not None:
-            trending = self.mix(aims[0]).float(), moment[real], self.trends
+            trending = self.mix(states[real][:, : self.width]).float(), moment[real], self.trends
         if not self.n_negatives:
             return softmax_loss(*aims, trending)
         share = self.shares()
@@ -351,16 +362,17 @@ class SequenceNet(nn.Module):
 
     @torch.no_grad()
     def weights_of_trends(self, states: np.ndarray) -> np.ndarray:
-        """Say what trends weigh (n, k) for queries of these states (n, d)."""
+        """Say what trends weigh (n, k) for queries of these states (n, d + c)."""
         if self.mix is None:
             return np.zeros((len(states), 0), np.float32)
         device = self.mix.weight.device
         with torch_threads(1):
-            return self.mix(torch.from_numpy(states).to(device)).numpy(force=True)
+            own = torch.from_numpy(states[..., : self.width]).to(device)
+            return self.mix(own).numpy(force=True)
 
     @torch.no_grad()
     def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
-        """States (B, Q, d) of queries, or their attention (B, H, Q, n), without gradients.
+        """States (B, Q, d + c) of queries, or their attention (B, H, Q, n), without gradients.
 
         ``columns`` are the arguments of `events` and `ask`, as arrays.
         """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 # What no group of the module names.
 OTHER = "other"
@@ -40,7 +40,10 @@ class FineTuning:
         What follows: a line that reaches 0 after the last planned step, or the full rate.
     update_rate : float or None, default=0.1
         The constant factor of the learning rate in an update of a fitted net, without
-        warm-up; None gives updates the shape of a fit.
+        warm-up; None gives updates the shape of a fit. Where a module says by
+        ``familiarity() -> dict[Parameter, Tensor]`` how well it knows each row of a parameter,
+        from 0 to 1, the row's factor is ``update_rate ** familiarity``: what is new is learned
+        at the rate of a fit.
     clip : float or None, default=1.0
         Largest global norm of a step's gradient; None does not clip.
     accumulate : int, default=1
@@ -148,6 +151,13 @@ class FineTuning:
             }
             for (group, spared), members in split.items()
         ]  # fmt: skip
+
+    def row_factors(self, module: nn.Module) -> dict[nn.Parameter, Tensor]:
+        """What steps of rows in an update are multiplied by, beside ``update_rate`` itself."""
+        if not self.update_rate:
+            return {}
+        known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)()
+        return {parameter: self.update_rate ** (rows - 1) for parameter, rows in known.items()}
 
     def check(self, module: nn.Module) -> None:
         """Raise ValueError where the policy names what the module has not."""

@@ -28,6 +28,7 @@ class _Call:
     batch: int = 0  # within the epoch
     step: int = 0  # of the optimizer, over all epochs
     perturbed: list[nn.Parameter] = field(default_factory=list)
+    rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of their steps
 
 
 class _TunedNet(NeuralNet):
@@ -52,6 +53,8 @@ class _TunedNet(NeuralNet):
         if self.policy.adversarial:
             found = self.policy.targets(self.module_)
             self.call_.perturbed = [p for p in found if p.requires_grad]
+        if update:
+            self.call_.rows = self.policy.row_factors(self.module_)
         if update and self.policy.patience is not None:
             self.train_split = None
             self.callbacks_ = [c for c in callbacks if not isinstance(c[1], EarlyStopping)]
@@ -165,7 +168,8 @@ class _TunedNet(NeuralNet):
             group["lr"] = group["initial_lr"] * factor
         if policy.clip is not None:
             nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], policy.clip)
-        self.optimizer_.step()
+        with _by_row(call.rows):
+            self.optimizer_.step()
         call.step += 1
 
 
@@ -184,6 +188,16 @@ def _perturbed(parameters: list[nn.Parameter], size: float) -> Iterator[None]:
         with torch.no_grad():
             for parameter, _, before in moved:
                 parameter.copy_(before)  # what was added and taken away again would be rounded
+
+
+@contextmanager
+def _by_row(factors: dict[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Multiply by ``factors`` what an optimizer, whichever it is, does to rows in the block."""
+    before = {p: p.detach().clone() for p in factors if p.grad is not None}
+    yield
+    with torch.no_grad():
+        for parameter, old in before.items():
+            parameter.sub_(old).mul_(factors[parameter][:, None]).add_(old)
 
 
 def _in_bf16(wanted: bool | None, device: torch.device) -> bool:
