@@ -99,28 +99,27 @@ def learn_part(dawn: Any, part: pd.DataFrame) -> Any:
 def stream(
     log: Log, seed: int, params: dict[str, Any], n_refits: int, n_later: int | None = None
 ) -> Runs:
-    """Yield the models, from the one that stands still to the one that is fitted anew.
+    """Yield the models, from the one that stands still to the one that is fitted anew each day.
 
-    They follow the first ``n_later`` events of the last tenth, or all of them.
+    They follow the first ``n_later`` events of the last tenth, or all of them. A daily refit is
+    made and judged on ``n_refits`` of the days, evenly spaced behind the first, and all models
+    are judged by the events of these days as well.
     """
     learned, later = log.split_in_time()
     later = later[:n_later]
     daily = days(later)
-    shares = np.array_split(np.arange(len(daily)), min(n_refits + 1, len(daily)))
-    spans = [pd.concat([daily[n] for n in share]) for share in shares]
-
-    def refit(_: Any, span: pd.DataFrame) -> Any:
-        return make_model(seed, params).fit(log.events.loc[: span.index[-1]])
-
+    n_refits = min(n_refits, len(daily) - 1)
+    chosen = np.unique(np.linspace(1, len(daily) - 1, n_refits).round().astype(int))
+    ends = np.cumsum([len(day) for day in daily])
+    again = np.isin(np.searchsorted(ends, np.arange(len(later)), side="right"), chosen)
     start = time.perf_counter()
     fitted = make_model(seed, params).fit(learned)
-    fit_seconds = time.perf_counter() - start
-    known = later["user_id"].isin(learned["user_id"]).to_numpy()
+    cost = {"n_days": len(daily), "fit_seconds": time.perf_counter() - start}
+    users, found = later["user_id"].to_numpy(), {}
     for name, (parts, learn) in {
         "frozen": (None, None),
         "observe": ([later], None),
         "observe, partial_fit daily": (daily, learn_part),
-        f"observe, {len(spans) - 1} refits": (spans, refit),
     }.items():
         model, seconds = copy.deepcopy(fitted), []
         start = time.perf_counter()
@@ -129,15 +128,51 @@ def stream(
         else:
             lists, seconds = follow(model, parts, log.exclude_seen, learn)
         total = time.perf_counter() - start
-        found = judge_next(later, lists)
+        found[name] = judge_next(later, lists)["ndcg"]
+        known = np.isin(users, learned["user_id"])
         yield name, {
-            **{figure: mean(values) for figure, values in found.items()},
-            "ndcg of known users": mean(found["ndcg"][known]),
-            "n_events": len(later), "n_days": len(daily), "n_learned": len(seconds),
-            "learn_seconds": float(sum(seconds)),
-            "learn_seconds_once": float(np.median(seconds)) if seconds else 0.0,
-            "ask_and_observe_seconds": total - sum(seconds), "fit_seconds": fit_seconds,
+            "ndcg": mean(found[name]), "ndcg of known users": mean(found[name][known]),
+            "n_events": len(later), **_of_refitted(found, name, again, users), **_costs(seconds),
+            "ask_and_observe_seconds": total - sum(seconds), **cost,
         }  # fmt: skip
+    if not again.any():
+        return
+    lists, seconds = [], []
+    for day in (daily[n] for n in chosen):
+        start = time.perf_counter()
+        model = make_model(seed, params).fit(log.events.loc[: day.index[0] - 1])
+        seconds.append(time.perf_counter() - start)
+        lists.append(ask_and_observe(model, day, log.exclude_seen))
+    name = "observe, refit daily"
+    found[name] = np.full(len(later), np.nan)
+    found[name][again] = judge_next(later[again], np.concatenate(lists))["ndcg"]
+    yield name, {**_of_refitted(found, name, again, users), **_costs(seconds), **cost}
+
+
+def _of_refitted(
+    found: dict[str, np.ndarray], name: str, again: np.ndarray, users: np.ndarray
+) -> dict[str, Any]:
+    """Score the days that are refitted, and what that is more than what merely observes has.
+
+    The error is the standard error of the difference, users being drawn anew.
+    """
+    if not again.any():
+        return {}
+    own = found[name][again]
+    figures = {"ndcg of refitted days": mean(own), "n_refitted_events": int(again.sum())}
+    if "observe" in found:
+        more = own - found["observe"][again]
+        by_user = np.bincount(np.unique(users[again], return_inverse=True)[1], more - more.mean())
+        error = np.sqrt((by_user**2).sum()) / len(more)
+        figures |= {"more than observe": mean(more), "its error": float(error)}
+    return figures
+
+
+def _costs(seconds: list[float]) -> dict[str, Any]:
+    return {
+        "n_learned": len(seconds), "learn_seconds": float(sum(seconds)),
+        "learn_seconds_once": float(np.median(seconds)) if seconds else 0.0,
+    }  # fmt: skip
 
 
 # --------------------------------------------------------------------- timeline

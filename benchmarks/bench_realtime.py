@@ -27,7 +27,8 @@ timeline
 stream
     The same split; next-item scores over all later events, of new users and new items too: weights
     and histories frozen; every event observed; a day's events learned at midnight (UTC) as well;
-    or everything fitted anew at ``--refits`` midnights, evenly spaced, observing in between.
+    or everything fitted anew each midnight. Of such refits ``--refits`` are made, evenly spaced
+    behind the first day, and judged on the day that follows; all are judged on these days too.
 latency
     Milliseconds of one event observed and one list asked for, and seconds of 100,000 at once.
 parts

@@ -294,21 +294,33 @@ def test_a_day_is_remembered_once_and_learned_at_midnight(log):
     assert len(asked_on_last_day) == len(log.events) - 1
 
 
-def test_refits_know_all_events_before_their_midnight(log, follower):
+def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(log, follower):
     rows = dict(streams.stream(log, 0, {}, 2))
     learned, later = log.split_in_time()
     days = streams.days(later)
     assert len(days) == 4
     refits = [model for model in follower.made if len(model.told[0]) > len(learned)]
-    ends = np.cumsum([len(day) for day in days])[[1, 2]] + len(learned)
-    assert [len(model.told[0]) for model in refits] == ends.tolist()
-    assert rows["observe, 2 refits"]["n_learned"] == 2
+    ends = np.cumsum([len(day) for day in days]) + len(learned)
+    assert [len(model.told[0]) for model in refits] == ends[[0, 2]].tolist()
+    refitted = rows["observe, refit daily"]
+    assert refitted["n_learned"] == 2
     assert rows["frozen"]["n_learned"] == rows["observe"]["n_learned"] == 0
     assert rows["observe, partial_fit daily"]["n_learned"] == len(days) - 1
     assert rows["observe"]["ndcg"] > rows["frozen"]["ndcg"]
-    assert all(found["n_events"] == 90 for found in rows.values())
+    n_events = len(days[1]) + len(days[3])
+    assert all(found["n_refitted_events"] == n_events for found in rows.values())
+    lists = [
+        streams.ask_and_observe(model, days[n], log.exclude_seen)
+        for n, model in ((n, Follower().fit(pd.concat([learned, *days[:n]]))) for n in (1, 3))
+    ]
+    asked = pd.concat([days[1], days[3]])
+    again = logs.judge_next(asked, np.concatenate(lists))["ndcg"]
+    assert refitted["ndcg of refitted days"] == pytest.approx(again.mean())
+    more = again.mean() - rows["observe"]["ndcg of refitted days"]
+    assert refitted["more than observe"] == pytest.approx(more)
+    assert refitted["its error"] > 0 == rows["observe"]["its error"]
     short = dict(streams.stream(log, 0, {}, 2, 20))
-    assert all(found["n_events"] == 20 for found in short.values())
+    assert short["observe"]["n_events"] == 20
 
 
 def test_days_make_no_difference_to_who_learns_nothing(log):

@@ -178,6 +178,29 @@ def test_an_update_has_a_rate_of_its_own(update_rate):
     assert [rates[place] for rates in watch.rates] == pytest.approx([f / 2 for f in factors])
 
 
+@pytest.mark.parametrize("update", [True, False])
+@pytest.mark.parametrize("update_rate", [0.25, 0.0, None])
+def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update):
+    """A row's steps are those of a fit to the power of what is known of it."""
+    known = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0, 0.0])
+    moved = []
+    for familiar in (False, True):
+        module = Small()
+        if familiar:
+            module.familiarity = lambda table=module.table: {table: known}
+        policy = FineTuning(rates={}, weight_decay=0.0, update_rate=update_rate)
+        net = make_net(
+            module, MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=policy,
+            net_params={"batch_size": -1},
+        )  # fmt: skip
+        before = module.table.detach().clone()
+        fit_net(net, *rows(), epochs=1, seed=0, update=update)
+        moved.append((module.table - before).detach().numpy())
+    factor = update_rate ** (known.numpy() - 1) if update and update_rate else np.ones(6)
+    np.testing.assert_allclose(moved[1], factor[:, None] * moved[0], rtol=1e-4, atol=1e-7)
+    assert moved[1].any() == (not update or update_rate != 0)
+
+
 # ------------------------------------------------------------------------- steps, by hand
 
 

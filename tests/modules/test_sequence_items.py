@@ -28,16 +28,18 @@ def some_texts(n, seed=3):
 
 def grow(net, n, seed=3):
     """Add ``n`` items, with texts where there are any."""
-    texts = None if net.text is None else some_texts(n, seed)
+    texts = None if net.content is None else some_texts(n, seed)
     net.grow(texts, net.n_items + n, np.random.default_rng(0))
     return texts
 
 
-def told_by_text(net, texts):
-    """What texts say of items, by hand."""
-    centred = texts - plain(net)["text_mean"]
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    return 0.1 * math.sqrt(3 * TEXT_WIDTH) * unit @ plain(net)["text.weight"].T
+def by_text(net, embedding, texts):
+    """Vectors of items by hand: what their texts say is added, and stands behind as well."""
+    if net.content is None:
+        return embedding
+    white = (texts - plain(net)["content.mean"]) @ plain(net)["content.axes"]
+    white *= 0.1 * math.sqrt(3 * white.shape[1]) / np.linalg.norm(white, axis=1, keepdims=True)
+    return np.hstack([embedding + white @ plain(net)["text.weight"].T, white])
 
 
 # ------------------------------------------------------------------------------------ vectors
@@ -46,10 +48,10 @@ def told_by_text(net, texts):
 def test_vectors_are_embeddings_and_what_texts_say():
     texts = np.random.default_rng(0).normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32)
     net = make_net(texts=True)
-    assert plain(net)["text_mean"] == pytest.approx(texts.mean(0), rel=1e-4)
-    expected = plain(net)["embedding"] + told_by_text(net, texts)
+    assert plain(net)["content.mean"] == pytest.approx(texts.mean(0), rel=1e-4)
+    expected = by_text(net, plain(net)["embedding"], texts)
     np.testing.assert_allclose(net.catalogue(), expected, rtol=1e-4, atol=1e-5)
-    assert net.catalogue().shape == (N_ITEMS, WIDTH)
+    assert net.catalogue().shape == (N_ITEMS, WIDTH + TEXT_WIDTH) == (N_ITEMS, net.query_width)
     assert not net.catalogue().requires_grad
     assert torch.equal(make_net().catalogue(), make_net().embedding)
 
@@ -66,7 +68,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
     assert torch.equal(found[:33], net.catalogue())
     newcomer = plain(net)["embedding"][(met > 0) & (met < 4)].mean(0)
     np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
-    expected = newcomer + (told_by_text(net, extra) if texts else np.zeros((4, 1)))
+    expected = by_text(net, np.tile(newcomer, (4, 1)), extra)
     np.testing.assert_allclose(found[33:], expected, rtol=1e-4, atol=1e-5)
     before = net.embedding.detach().clone()
     net.settle(met > 0)
@@ -96,7 +98,7 @@ def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
     assert len(grown) == net.n_items == N_ITEMS + 20
     assert torch.equal(grown[:N_ITEMS], before)
     assert (answer(net, sequences) == said).all()
-    expected = newcomer + (told_by_text(net, new) if texts else np.zeros((20, 1)))
+    expected = by_text(net, np.tile(newcomer, (20, 1)), new)
     np.testing.assert_allclose(grown[N_ITEMS:], expected, rtol=1e-4, atol=1e-5)
     net.shrink(N_ITEMS)
     assert net.n_items == N_ITEMS

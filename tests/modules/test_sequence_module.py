@@ -276,12 +276,15 @@ def asked_by_tensors(net, sequences, table=None):
 
 @decays
 @layers
-def test_no_event_at_or_after_its_place_moves_a_query(decay, n_layers):
+@pytest.mark.parametrize("texts", [False, True])
+def test_no_event_at_or_after_its_place_moves_a_query(decay, n_layers, texts):
     """The gradient with respect to it is exactly zero, and so is that of the far past."""
-    net, sequences = make_net(decay, n_layers, max_history=3), make_sequences(1)
+    net = make_net(decay, n_layers, texts=texts, max_history=3)
+    sequences = make_sequences(1)
     sequences["item"] = np.arange(LENGTH)[None]  # a row of the table for each place
     for place in range(LENGTH):
-        table = torch.randn(LENGTH, WIDTH, generator=torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        table = torch.randn(LENGTH, net.query_width, generator=generator)
         table.requires_grad_()
         asked_by_tensors(net, sequences, table)[0, place].square().sum().backward()
         reached = torch.nonzero(table.grad.any(1))[:, 0].tolist()
@@ -327,10 +330,11 @@ def test_each_batch_is_its_sequences():
 
 
 @layers
-@pytest.mark.parametrize("n_trends", [0, 2])
-def test_the_loss_is_that_of_each_next_item(n_layers, n_trends, monkeypatch):
+@pytest.mark.parametrize(("n_trends", "texts"), [(0, False), (2, False), (0, True), (2, True)])
+def test_the_loss_is_that_of_each_next_item(n_layers, n_trends, texts, monkeypatch):
     monkeypatch.setattr(_softmax, "has_fast_bfloat16", lambda device: False)
-    net, sequences = make_net("log", n_layers, n_trends=n_trends), make_sequences(3)
+    net = make_net("log", n_layers, texts=texts, n_trends=n_trends)
+    sequences = make_sequences(3)
     given, expected = aims_of(net, sequences)
     assert net(**given).item() == pytest.approx(expected, rel=1e-5)
     # Drawn ones speak for the catalogue, by the shares they were drawn by.
@@ -352,7 +356,7 @@ def aims_of(net, sequences):
         aims["moment"] = rng.integers(0, 4, shape)
         net.tell_trends(rng.normal(0, 2, (4, net.mix.out_features, N_ITEMS)).astype(np.float32))
         mixed = net.weights_of_trends(states)
-        expected = states @ plain(net)["mix.weight"].T + plain(net)["mix.bias"]
+        expected = states[..., :WIDTH] @ plain(net)["mix.weight"].T + plain(net)["mix.bias"]
         np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
         logits = logits + np.einsum("bnk,bnkv->bnv", mixed, net.trends.numpy()[aims["moment"]])
     columns = {**sequences, **aims}

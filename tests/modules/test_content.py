@@ -1,0 +1,68 @@
+"""Texts as short vectors, and profiles of a past, against plain loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_recft.modules._content import Content
+
+N, TEXT_WIDTH, WIDTH, LENGTH = 40, 7, 5, 6
+
+
+def some_texts(n=N):
+    """Vectors of which one coordinate is much louder than the others."""
+    loud = np.array([9, 1, 1, 1, 1, 1, 0.5])
+    return torch.from_numpy(np.random.default_rng(0).normal(2, loud, (n, TEXT_WIDTH))).float()
+
+
+def make_content(max_history=LENGTH):
+    content = Content(TEXT_WIDTH, WIDTH, max_history)
+    with torch.no_grad():
+        content.mix.weight.normal_(generator=torch.Generator().manual_seed(0))
+    return content
+
+
+def test_vectors_are_white_and_of_one_length():
+    content, texts = make_content(), some_texts()
+    content.begin(texts)
+    white = ((texts - texts.mean(0)) @ content.axes).numpy()
+    np.testing.assert_allclose(white.T @ white / N, np.eye(WIDTH), atol=1e-4)
+    found = content(texts)
+    assert found.shape == (N, WIDTH)
+    np.testing.assert_allclose(found.norm(dim=1), 0.1 * np.sqrt(3 * WIDTH), rtol=1e-5)
+    directions = white / np.linalg.norm(white, axis=1, keepdims=True)
+    np.testing.assert_allclose(found / found.norm(dim=1, keepdim=True), directions, atol=1e-5)
+    # The loudest axis is kept, and no louder than the rest.
+    variance = np.cov(texts.numpy().T, bias=True)
+    assert 1 / content.axes[:, 0].norm() ** 2 == pytest.approx(
+        np.linalg.eigvalsh(variance)[-1], rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_texts_have_finite_vectors(n):
+    content, texts = make_content(), some_texts(n)
+    content.begin(texts)
+    assert content(some_texts()).isfinite().all()
+
+
+@pytest.mark.parametrize("max_history", [2, LENGTH, 9])
+def test_profiles_are_fading_means_of_the_past(max_history):
+    content = make_content(max_history)
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn(3, LENGTH, WIDTH, generator=generator)
+    past = torch.randn(3, LENGTH, WIDTH, generator=generator)
+    expected = np.zeros((3, LENGTH, WIDTH))
+    for row in range(3):
+        for place in range(LENGTH):
+            weights = content.mix(states[row, place]).tolist()
+            for weight, kept in zip(weights, (0.0, 0.7, 0.95), strict=True):
+                for lag in range(min(place + 1, max_history)):
+                    share = (1 - kept) * kept**lag
+                    expected[row, place] += weight * share * past[row, place - lag].numpy()
+    with torch.no_grad():
+        found = content.profile(states, past, None)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        place = torch.tensor([[4, 0, 2]]).expand(3, -1)
+        some = content.profile(states[:, [4, 0, 2]], past, place)
+    np.testing.assert_allclose(some, expected[:, [4, 0, 2]], atol=1e-5)
