@@ -113,8 +113,13 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     order alone is known. Rows whose feedback is not above 0 are remembered, and told to the
     model, but are no targets.
 
+    With a backbone ``v_item = e_item + W c_item + b``, c being the whitened vector of its text, and
+    the score has a term more, the likeness to what the user met: ``P c_item``, the profile P being
+    a mix of fading means of the texts of past events, whose weights are linear in z.
+
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
-    ones, at ``update_rate`` (0.03) times the learning rate. Kept of each user are
+    ones, at ``update_rate`` (0.03) times the learning rate; the vector of an item of n events at
+    ``update_rate ** (n / (n + 100))`` times, so that new ones are learned as in a fit. Kept of each user are
     ``2 * max_history`` events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'

@@ -83,7 +83,9 @@ class SequenceNet(nn.Module):
         self.embedding = nn.Parameter(torch.empty(0, width))
         self.content = Content(text_width, width, max_history) if text_width else None
         size = self.content.size if self.content else 0
-        self.text = nn.Linear(size, width, bias=False) if size else None
+        self.text = nn.Linear(size, width) if size else None
+        if self.text is not None:
+            nn.init.zeros_(self.text.bias)  # what items have that nobody has met
         self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
         self.feedback = nn.Parameter(torch.zeros(width))
         self.context = nn.Linear(n_context, width, bias=False) if n_context else None
@@ -188,8 +190,10 @@ class SequenceNet(nn.Module):
         """Embedding (d,) of an item that nobody has met.
 
         The mean of the rarest that somebody has, whom the softmax has taught to wait behind the
-        others.
+        others; nothing where texts are read, since some are learned by their text alone.
         """
+        if self.content is not None:
+            return self.embedding.new_zeros(self.width)
         met = self.n_events.nonzero()[:, 0]
         rare = met[self.n_events[met].argsort()[: max(1, int(_FEW * len(met)))]]
         return self.embedding.detach()[rare].sum(0) / max(len(rare), 1)
@@ -209,12 +213,24 @@ class SequenceNet(nn.Module):
         """Length of an item's vector, and of what a query asks with: d, or d + c with texts."""
         return self.width + self.item_texts.shape[1]
 
-    def vectors(self, extra: np.ndarray | None = None) -> Tensor:
+    def _hidden(self) -> Tensor:
+        """Draw items (n_items,) for a batch that does not know them but by their text.
+
+        An item of n events is with probability 1 / (n + 1): as often as one of its events comes
+        first, were there one more. So the rarer, the more its text has to say for it.
+        """
+        drawn = torch.rand(self.n_items, device=self.embedding.device)
+        return drawn * (self.n_events + 1) < 1
+
+    def vectors(self, extra: np.ndarray | None = None, hidden: Tensor | None = None) -> Tensor:
         """Vectors (n_items, d + c) of all items, and behind them those of ``extra`` texts (m, t).
 
-        The last c coordinates are the texts' own, by which items are like a user's past.
+        The last c coordinates are the texts' own, by which items are like a user's past. Those that
+        are ``hidden`` (n_items,) are as if nobody had met them.
         """
         table, texts = self.embedding, self.item_texts
+        if hidden is not None:
+            table = table.masked_fill(hidden[:, None], 0.0)
         if extra is not None:
             table = torch.cat([table, self.newcomer().expand(len(extra), -1)])
             if self.content is not None:
@@ -334,7 +350,8 @@ class SequenceNet(nn.Module):
         moment : Tensor of shape (B, n), int64, default=None
             Which of ``trends`` holds at its time.
         """
-        table = self.vectors()
+        hides = self.content is not None and self.training
+        table = self.vectors(hidden=self._hidden() if hides else None)
         states = self.events(table, item, feedback, time)
         states = self.ask(states, time, self._late(item), asked, context)
         real = weight > 0

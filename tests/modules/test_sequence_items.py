@@ -39,7 +39,8 @@ def by_text(net, embedding, texts):
         return embedding
     white = (texts - plain(net)["content.mean"]) @ plain(net)["content.axes"]
     white *= 0.1 * math.sqrt(3 * white.shape[1]) / np.linalg.norm(white, axis=1, keepdims=True)
-    return np.hstack([embedding + white @ plain(net)["text.weight"].T, white])
+    said = white @ plain(net)["text.weight"].T + plain(net)["text.bias"]
+    return np.hstack([embedding + said, white])
 
 
 # ------------------------------------------------------------------------------------ vectors
@@ -58,7 +59,7 @@ def test_vectors_are_embeddings_and_what_texts_say():
 
 @both
 def test_strangers_stand_behind_the_catalogue(texts):
-    """With the mean of the embeddings of the tenth that was met least, and their text."""
+    """With the mean of the embeddings of the tenth that was met least, or with their text."""
     net = make_net(texts=texts)
     grow(net, 24)
     met = np.maximum(np.random.default_rng(0).permutation(33) - 2, 0)
@@ -66,7 +67,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
     extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
     found = net.catalogue(extra)
     assert torch.equal(found[:33], net.catalogue())
-    newcomer = plain(net)["embedding"][(met > 0) & (met < 4)].mean(0)
+    newcomer = plain(net)["embedding"][(met > 0) & (met < 4)].mean(0) * (not texts)
     np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
     expected = by_text(net, np.tile(newcomer, (4, 1)), extra)
     np.testing.assert_allclose(found[33:], expected, rtol=1e-4, atol=1e-5)
@@ -81,6 +82,35 @@ def test_where_nobody_has_met_anything_newcomers_are_nothing():
     net = make_net()
     net.count(np.zeros(N_ITEMS))
     assert not net.newcomer().any()
+
+
+def test_rare_items_are_often_learned_by_their_text_alone():
+    """An item of n events is hidden from one batch in n + 1, as what it says and as a target."""
+    net = make_net(texts=True)
+    net.count(np.r_[0, 1, 3, np.full(N_ITEMS - 3, 1e9)])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = torch.stack([net._hidden() for _ in range(4000)]).float().mean(0)
+    np.testing.assert_allclose(drawn[:3], [1, 1 / 2, 1 / 4], atol=0.03)
+    assert not drawn[3:].any()
+    hidden = torch.arange(N_ITEMS) == 4
+    expected = net.catalogue()
+    expected[4, :WIDTH] -= net.embedding[4].detach()
+    np.testing.assert_allclose(net.vectors(hidden=hidden).detach(), expected, atol=1e-6)
+
+
+@both
+def test_only_training_hides_and_only_where_texts_speak(texts, monkeypatch):
+    net, sequences = make_net(texts=texts), make_sequences()
+    asked = []
+    hidden = torch.zeros(N_ITEMS, dtype=torch.bool)
+    monkeypatch.setattr(net, "_hidden", lambda: asked.append(net.training) or hidden)
+    given = {name: torch.from_numpy(sequences[name]) for name in sequences if name != "n_before"}
+    aims = {"target": given["item"], "weight": torch.ones(given["item"].shape)}
+    for training in (True, False):
+        net.train(training)(**given, **aims)
+    net.catalogue()
+    assert asked == [True] * texts
 
 
 # ------------------------------------------------------------------------- growing, shrinking
