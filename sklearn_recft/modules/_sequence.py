@@ -228,7 +228,8 @@ class SequenceNet(nn.Module):
         The last c coordinates are the texts' own, by which items are like a user's past. Those that
         are ``hidden`` (n_items,) are as if nobody had met them.
         """
-        table, texts = self.embedding, self.item_texts
+        table: Tensor = self.embedding
+        texts = self.item_texts
         if hidden is not None:
             table = table.masked_fill(hidden[:, None], 0.0)
         if extra is not None:

@@ -153,7 +153,7 @@ class FineTuning:
         ]  # fmt: skip
 
     def row_factors(self, module: nn.Module) -> dict[nn.Parameter, Tensor]:
-        """What steps of rows in an update are multiplied by, beside ``update_rate`` itself."""
+        """Find by what steps of rows (n,) are multiplied in an update, beside ``update_rate``."""
         if not self.update_rate:
             return {}
         known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)()

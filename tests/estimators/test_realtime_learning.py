@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -364,3 +365,24 @@ def test_an_update_goes_over_the_news_so_many_times():
     model.partial_fit(news)
     assert sorted(watch.asked) == sorted(4 * news.timestamp.tolist())
     assert len(watch.states) == 4
+
+
+def test_an_update_moves_items_the_less_the_more_is_known_of_them():
+    """An item of n events moves at update_rate ** (n / (n + 100)) times the rate of a fit."""
+    model = make_model(2, update_epochs=1, batch_size=-1, clip=None).fit(make_log(200))
+    news = make_log(3, seed=1, begin=START + 10**6)
+    news.loc[news.user_id == 3, "item_id"] = 99
+    steps = []
+    for rate in (None, 0.03):
+        twin = copy.deepcopy(model)
+        twin.net_.policy = replace(
+            twin.net_.policy, update_rate=rate, warmup=0, schedule="constant"
+        )
+        begun = twin.module_.embedding.detach()[:N_ITEMS].clone()
+        twin.partial_fit(news)
+        steps.append((twin.module_.embedding.detach()[:N_ITEMS] - begun).numpy())
+    n = model._n_events + np.bincount(
+        model._items.encode(news.item_id.to_numpy())[news.user_id != 3], minlength=N_ITEMS
+    )
+    expected = 0.03 ** (n / (n + 100))
+    np.testing.assert_allclose(steps[1], expected[:, None] * steps[0], rtol=1e-3, atol=1e-7)
