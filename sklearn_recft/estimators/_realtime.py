@@ -113,9 +113,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     order alone is known. Rows whose feedback is not above 0 are remembered, and told to the
     model, but are no targets.
 
-    With a backbone ``v_item = e_item + W c_item + b``, c being the whitened vector of its text, and
+    With a backbone ``v_item = e_item + W c_item``, c being the whitened vector of its text, and
     the score has a term more, the likeness to what the user met: ``P c_item``, the profile P being
-    a mix of fading means of the texts of past events, whose weights are linear in z.
+    a mix of fading means of the texts of past events, whose weights are linear in z. In answers,
+    not in training, an item of n events also has ``8 cos(c_last, c_item) 2 / (n + 2)``, c_last
+    being the text of the user's last event.
 
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
     ones, at ``update_rate`` (0.03) times the learning rate; the vector of an item of n events at

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sklearn_recft.modules._content import Content
 from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
@@ -39,7 +40,9 @@ class SequenceNet(nn.Module):
     A query, which is the state of the last event before it, the time since then and a context,
     then looks at all of them in a last block, at their age when it asks. Logits of items are
     the products of its state with the items' vectors, which are also what events begin as, and
-    a mix of the items' trends, whose weights are the query's too.
+    a mix of the items' trends, whose weights are the query's too. Where texts are read, an item's
+    vector is an embedding and a map of its text, and how its text is like the user's past is told
+    beside (`Content`).
 
     Parameters
     ----------
@@ -83,9 +86,7 @@ class SequenceNet(nn.Module):
         self.embedding = nn.Parameter(torch.empty(0, width))
         self.content = Content(text_width, width, max_history) if text_width else None
         size = self.content.size if self.content else 0
-        self.text = nn.Linear(size, width) if size else None
-        if self.text is not None:
-            nn.init.zeros_(self.text.bias)  # what items have that nobody has met
+        self.text = nn.Linear(size, width, bias=False) if size else None
         self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
         self.feedback = nn.Parameter(torch.zeros(width))
         self.context = nn.Linear(n_context, width, bias=False) if n_context else None
@@ -190,10 +191,8 @@ class SequenceNet(nn.Module):
         """Embedding (d,) of an item that nobody has met.
 
         The mean of the rarest that somebody has, whom the softmax has taught to wait behind the
-        others; nothing where texts are read, since some are learned by their text alone.
+        others.
         """
-        if self.content is not None:
-            return self.embedding.new_zeros(self.width)
         met = self.n_events.nonzero()[:, 0]
         rare = met[self.n_events[met].argsort()[: max(1, int(_FEW * len(met)))]]
         return self.embedding.detach()[rare].sum(0) / max(len(rare), 1)
@@ -210,28 +209,16 @@ class SequenceNet(nn.Module):
 
     @property
     def query_width(self) -> int:
-        """Length of an item's vector, and of what a query asks with: d, or d + c with texts."""
-        return self.width + self.item_texts.shape[1]
+        """Length of what a query asks with: d, or d + 2 c with texts."""
+        return self.width + 2 * self.item_texts.shape[1]
 
-    def _hidden(self) -> Tensor:
-        """Draw items (n_items,) for a batch that does not know them but by their text.
-
-        An item of n events is with probability 1 / (n + 1): as often as one of its events comes
-        first, were there one more. So the rarer, the more its text has to say for it.
-        """
-        drawn = torch.rand(self.n_items, device=self.embedding.device)
-        return drawn * (self.n_events + 1) < 1
-
-    def vectors(self, extra: np.ndarray | None = None, hidden: Tensor | None = None) -> Tensor:
+    def vectors(self, extra: np.ndarray | None = None) -> Tensor:
         """Vectors (n_items, d + c) of all items, and behind them those of ``extra`` texts (m, t).
 
-        The last c coordinates are the texts' own, by which items are like a user's past. Those that
-        are ``hidden`` (n_items,) are as if nobody had met them.
+        The last c coordinates are the texts' own, by which items are like a user's past.
         """
         table: Tensor = self.embedding
         texts = self.item_texts
-        if hidden is not None:
-            table = table.masked_fill(hidden[:, None], 0.0)
         if extra is not None:
             table = torch.cat([table, self.newcomer().expand(len(extra), -1)])
             if self.content is not None:
@@ -241,9 +228,17 @@ class SequenceNet(nn.Module):
 
     @torch.no_grad()
     def catalogue(self, extra: np.ndarray | None = None) -> Tensor:
-        """`vectors` for scoring: a copy, which training does not write to."""
+        """`vectors` for scoring, a copy which training does not write to.
+
+        Behind them stand the texts once more, the louder the rarer the item: (n, d + 2 c) in all.
+        """
         with torch_threads(1):
-            return self.vectors(extra).detach().clone()
+            table = self.vectors(extra).detach().clone()
+            if self.content is None:
+                return table
+            n_events = functional.pad(self.n_events, (0, len(table) - self.n_items))
+            rare = self.content.of_the_rare(table[:, self.width :], n_events)
+            return torch.cat([table, rare], 1)
 
     # ------------------------------------------------------------------ sequences
 
@@ -254,7 +249,7 @@ class SequenceNet(nn.Module):
 
         Parameters
         ----------
-        table : Tensor of shape (n_items, d + c)
+        table : Tensor of shape (n_items, d + c) or more
         item : Tensor of shape (B, n), int64
             In order; -1 behind the last.
         feedback : Tensor of shape (B, n)
@@ -263,7 +258,10 @@ class SequenceNet(nn.Module):
         """
         mean, scale = self.scale_of_feedback
         known = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
-        x, texts = known[..., : self.width], known[..., self.width :]
+        x, texts = (
+            known[..., : self.width],
+            known[..., self.width :][..., : self.item_texts.shape[1]],
+        )
         x = x + ((feedback - mean) / scale)[..., None] * self.feedback
         if self.timed:
             x = x + _told(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
@@ -279,7 +277,8 @@ class SequenceNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
 
-        Behind the states stand the users' profiles of texts: (B, Q, d + c) in all.
+        Behind the states stand the users' profiles of texts, and the text of the last event: (B,
+        Q, d + 2 c) in all.
 
         Parameters
         ----------
@@ -318,7 +317,10 @@ class SequenceNet(nn.Module):
         states: Tensor = self.norm(block(x, events, bias))
         if self.content is None:
             return states
-        return torch.cat([states, self.content.profile(states, texts, place)], 2)
+        last = texts
+        if place is not None:
+            last = texts.gather(1, place[..., None].expand(-1, -1, texts.shape[2]))
+        return torch.cat([states, self.content.profile(states, texts, place), last], 2)
 
     def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""
@@ -351,12 +353,11 @@ class SequenceNet(nn.Module):
         moment : Tensor of shape (B, n), int64, default=None
             Which of ``trends`` holds at its time.
         """
-        hides = self.content is not None and self.training
-        table = self.vectors(hidden=self._hidden() if hides else None)
+        table = self.vectors()
         states = self.events(table, item, feedback, time)
         states = self.ask(states, time, self._late(item), asked, context)
         real = weight > 0
-        aims = states[real].float(), table, target[real], weight[real]
+        aims = states[real][:, : table.shape[1]].float(), table, target[real], weight[real]
         trending = None
         if self.mix is not None and self.trends is not None and moment is not None:
             trending = self.mix(states[real][:, : self.width]).float(), moment[real], self.trends
@@ -380,7 +381,7 @@ class SequenceNet(nn.Module):
 
     @torch.no_grad()
     def weights_of_trends(self, states: np.ndarray) -> np.ndarray:
-        """Say what trends weigh (n, k) for queries of these states (n, d + c)."""
+        """Say what trends weigh (n, k) for queries of these states (n, d + 2 c)."""
         if self.mix is None:
             return np.zeros((len(states), 0), np.float32)
         device = self.mix.weight.device
@@ -390,7 +391,7 @@ class SequenceNet(nn.Module):
 
     @torch.no_grad()
     def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
-        """States (B, Q, d + c) of queries, or their attention (B, H, Q, n), without gradients.
+        """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
 
         ``columns`` are the arguments of `events` and `ask`, as arrays.
         """

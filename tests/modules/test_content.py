@@ -66,3 +66,13 @@ def test_profiles_are_fading_means_of_the_past(max_history):
         place = torch.tensor([[4, 0, 2]]).expand(3, -1)
         some = content.profile(states[:, [4, 0, 2]], past, place)
     np.testing.assert_allclose(some, expected[:, [4, 0, 2]], atol=1e-5)
+
+
+def test_rare_items_are_likened_to_the_last_event():
+    content, texts = make_content(), some_texts()
+    content.begin(texts)
+    vectors, n_events = content(texts), torch.arange(N) ** 2.0
+    found = content.of_the_rare(vectors, n_events) @ vectors[3]
+    unit = (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
+    expected = 8 * unit @ unit[3] * 2 / (np.arange(N) ** 2 + 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -351,7 +351,8 @@ def aims_of(net, sequences):
     weight[0, :3] = weight[2, 5:] = 0
     aims = {"target": rng.integers(0, N_ITEMS, shape), "weight": weight.astype(np.float32)}
     states = answer(net, sequences)
-    logits = states @ net.catalogue().numpy().T
+    n = net.vectors().shape[1]  # of the rare, scores have a term more
+    logits = states[..., :n] @ net.catalogue().numpy()[:, :n].T
     if net.mix is not None:
         aims["moment"] = rng.integers(0, 4, shape)
         net.tell_trends(rng.normal(0, 2, (4, net.mix.out_features, N_ITEMS)).astype(np.float32))
