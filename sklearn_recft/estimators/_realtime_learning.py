@@ -16,7 +16,8 @@ from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_t
 from sklearn_recft.estimators._realtime_scoring import next_item_ndcg, remembered
 from sklearn_recft.history import Trends
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.modules._sequence import SequenceNet, SequenceWindows, make_sequence_net
+from sklearn_recft.modules._sequence import SequenceNet, make_sequence_net
+from sklearn_recft.modules._windows import SequenceWindows
 
 Columns = dict[str, np.ndarray]
 
@@ -55,7 +56,8 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     module.grow(vectors, model.n_items_, model._rng)
     model._n_events = _counted(model, np.zeros(0), new)
     model._met = _met(model, np.zeros(0, bool), new)
-    module.count(model._n_events)
+    model._n_learned = model._n_events
+    module.count(model._n_events, model._n_learned)
     log = _in_order(new)
     _tell_trends(model, log)
     until, judge = np.inf, None
@@ -73,7 +75,7 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
     """Grow, learn and remember; whatever fails on the way is undone."""
     module, n_items, rng = model.module_, model.n_items_, model._rng.bit_generator
     with model._undo(events) as undo:
-        undo.callback(module.count, model._n_events)
+        undo.callback(module.count, model._n_events, model._n_learned)
         undo.callback(model._items.truncate, n_items)  # after those that are only listed
         undo.callback(module.shrink, n_items)
         undo.callback(setattr, rng, "state", rng.state)
@@ -82,14 +84,15 @@ def update(model: Any, events: Interactions, listed: Any, *, learn: bool) -> Non
         times = times_of(model, events)
         texts, codes = _texts_of(model, events, items, listed)
         module.grow(_read(model, codes, texts, n_items), model.n_items_, model._rng)
-        new = _log(model, events, users, items, times)
+        told = _log(model, events, users, items, times)
         known = _as_log(model, remembered(model, np.unique(users))[0], weight=0.0)
-        new = _without_known(known, new) if model._timed else new
+        new = _without_known(known, told) if model._timed else told
         model._n_events = _counted(model, model._n_events, new)
+        model._n_learned = _counted(model, model._n_learned, told if learn else None)
         model._met = _met(model, model._met, new)
         model._trends = _after(model._trends, new, model.n_items_)
         if learn or model.n_items_ > n_items:
-            module.count(model._n_events)
+            module.count(model._n_events, model._n_learned)
             if learn:
                 _rehearse(model, undo, known, new)
             model._catalogue = module.catalogue()
@@ -347,11 +350,12 @@ def _windows(log: Columns, max_history: int, until: float = np.inf) -> Columns:
     return {"start": begin[real], "size": (stop - begin)[real]}
 
 
-def _counted(model: Any, before: np.ndarray, new: Columns) -> np.ndarray:
-    """Events of each item (n_items,), for what strangers are told and what is drawn."""
+def _counted(model: Any, before: np.ndarray, new: Columns | None) -> np.ndarray:
+    """Count the events of each item (n_items,) that were to be recommended, with new ones."""
     counts = np.zeros(model.n_items_)
     counts[: len(before)] = before
-    counts += np.bincount(new["item"], new["weight"] > 0, model.n_items_)
+    if new is not None:
+        counts += np.bincount(new["item"], new["weight"] > 0, model.n_items_)
     return counts
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 _LOUDNESS = 0.1  # of what texts say at first, in an embedding's coordinates
 _KEPT = (0.0, 0.7, 0.95)  # of a profile, from one event to the next
-_LIKENESS = 8.0  # in logits, of an item of no events whose text is that of the last event
+_LIKENESS = 8.0  # in logits, of an item with no events whose text is that of the last event
 _RARE = 2.0  # events by which that is halved
 _FLOOR = 1e-3  # of the largest variance; less is not blown up
 
@@ -64,14 +64,14 @@ class Content(nn.Module):
         length = _LOUDNESS * math.sqrt(3 * self.size)
         return length * functional.normalize((texts - self.mean) @ self.axes, dim=1)
 
-    def of_the_rare(self, vectors: Tensor, n_events: Tensor) -> Tensor:
+    def of_the_rare(self, vectors: Tensor, n_learned: Tensor) -> Tensor:
         """Vectors (n, c) by which items are the more like the last event, the rarer they are.
 
         A rare item's embedding has learned its few events by heart, so in training there is
         little that its text needs to say; of the events to come it knows nothing. The product
-        with the vector of the last event's text is ``8 cos(c_last, c_i) 2 / (n_events + 2)``.
+        with the vector of the last event's text is ``8 cos(c_last, c_i) 2 / (n_learned + 2)``.
         """
-        share = _LIKENESS / (3 * self.size * _LOUDNESS**2) * _RARE / (n_events + _RARE)
+        share = _LIKENESS / (3 * self.size * _LOUDNESS**2) * _RARE / (n_learned + _RARE)
         return vectors * share[:, None]
 
     def profile(self, states: Tensor, past: Tensor, place: Tensor | None) -> Tensor:

@@ -70,7 +70,8 @@ class SequenceNet(nn.Module):
     item_texts: Tensor
     scale_of_feedback: Tensor
     scale_of_context: Tensor
-    n_events: Tensor
+    n_events: Tensor  # (n_items,), known and learned
+    n_learned: Tensor
     trends: Tensor | None = None  # (T, k, n_items), of the moments of a log that is learned
 
     def __init__(
@@ -106,6 +107,7 @@ class SequenceNet(nn.Module):
             ("scale_of_feedback", torch.tensor([0.0, 1.0])),
             ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
             ("n_events", torch.zeros(0)),
+            ("n_learned", torch.zeros(0)),
         ):
             self.register_buffer(name, tensor)
 
@@ -140,8 +142,8 @@ class SequenceNet(nn.Module):
         }
 
     def familiarity(self) -> dict[nn.Parameter, Tensor]:
-        """How well (n_items,) the embedding of each item is known, from its events: 0 to 1."""
-        return {self.embedding: self.n_events / (self.n_events + _FAMILIAR)}
+        """How well (n_items,) embeddings are known by the events they learned from: 0 to 1."""
+        return {self.embedding: self.n_learned / (self.n_learned + _FAMILIAR)}
 
     def freeze(self, n_layers: int) -> None:
         """Let all but the lowest ``n_layers`` blocks train; with all, also what goes into them."""
@@ -170,18 +172,25 @@ class SequenceNet(nn.Module):
             noise = rng.standard_normal((n_items, self.width), np.float32)
             self.embedding.copy_(torch.from_numpy(_SCALE * noise))
         grow_rows(self.n_events, n_items)
+        grow_rows(self.n_learned, n_items)
         self.n_items = n_items
 
     def shrink(self, n_items: int) -> None:
         """Forget the items from ``n_items`` on."""
-        for table in (self.item_texts, self.embedding, self.n_events):
+        for table in self._tables:
             if len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
 
-    def count(self, n_events: np.ndarray) -> None:
-        """Take note of how many events (n_items,) each item has."""
+    @property
+    def _tables(self) -> tuple[Tensor, ...]:
+        """All that has a row an item."""
+        return self.item_texts, self.embedding, self.n_events, self.n_learned
+
+    def count(self, n_events: np.ndarray, n_learned: np.ndarray) -> None:
+        """Take note of how many events (n_items,) each item has, and of how many are learned."""
         self.n_events.copy_(torch.from_numpy(n_events))
+        self.n_learned.copy_(torch.from_numpy(n_learned))
 
     def shares(self) -> Tensor:
         """Share (n_items,) of each item in what is drawn: half follows the events, half none."""
@@ -203,7 +212,7 @@ class SequenceNet(nn.Module):
         self.embedding[torch.from_numpy(~met)] = self.newcomer()
 
     def __getstate__(self) -> dict:
-        for table in (self.item_texts, self.embedding, self.n_events):
+        for table in self._tables:
             trim_rows(table)
         return self.__dict__.copy()
 
@@ -236,8 +245,8 @@ class SequenceNet(nn.Module):
             table = self.vectors(extra).detach().clone()
             if self.content is None:
                 return table
-            n_events = functional.pad(self.n_events, (0, len(table) - self.n_items))
-            rare = self.content.of_the_rare(table[:, self.width :], n_events)
+            n_learned = functional.pad(self.n_learned, (0, len(table) - self.n_items))
+            rare = self.content.of_the_rare(table[:, self.width :], n_learned)
             return torch.cat([table, rare], 1)
 
     # ------------------------------------------------------------------ sequences
@@ -412,32 +421,3 @@ def _told(table: Tensor, seconds: Tensor) -> Tensor:
     """
     step = (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=_N_GAPS - 1)
     return (table / math.sqrt(_N_GAPS)).cumsum(0)[step]
-
-
-class SequenceWindows:
-    """Hands each batch its windows of a log, padded behind to the longest of them.
-
-    Parameters
-    ----------
-    log : dict of arrays of shape (n,)
-        Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` of each as
-        what is to be predicted, ``context`` (n, c), and ``moment`` if trends are told.
-    """
-
-    def __init__(self, log: Columns) -> None:
-        self.log = {name: torch.from_numpy(column) for name, column in log.items()}
-
-    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Turn columns ``start`` and ``size`` into sequences; the event behind each is a target."""
-        place = batch["start"][:, None] + torch.arange(int(batch["size"].max()))
-        pad = place >= (batch["start"] + batch["size"])[:, None]
-        place = torch.where(pad, place.masked_fill(pad, 0).amax(1, keepdim=True), place)
-        log = self.log
-        return {
-            "item": log["item"][place], "feedback": log["feedback"][place],
-            "time": log["time"][place], "asked": log["time"][place + 1],
-            "target": log["item"][place + 1],
-            "weight": log["weight"][place + 1].masked_fill(pad, 0),
-            **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
-            **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
-        }  # fmt: skip

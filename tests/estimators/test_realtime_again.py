@@ -83,6 +83,7 @@ def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
     followed.partial_fit(log[200:])
     assert_array_equal(answers(followed, log), answers(at_once, log))
     assert_array_equal(followed._n_events, at_once._n_events)
+    assert_array_equal(followed._n_learned, at_once._n_learned)
 
 
 def test_an_event_that_is_told_again_changes_nothing(fitted, log):

@@ -64,7 +64,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
     net = make_net(texts=texts)
     grow(net, 24)
     met = np.maximum(np.random.default_rng(0).permutation(33) - 2, 0)
-    net.count(met)
+    net.count(met, met)
     extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
     found = net.catalogue(extra)
     assert torch.equal(found[:33], net.catalogue())
@@ -81,7 +81,7 @@ def test_strangers_stand_behind_the_catalogue(texts):
 
 def test_where_nobody_has_met_anything_newcomers_are_nothing():
     net = make_net()
-    net.count(np.zeros(N_ITEMS))
+    net.count(np.zeros(N_ITEMS), np.zeros(N_ITEMS))
     assert not net.newcomer().any()
 
 
@@ -92,10 +92,10 @@ def test_where_nobody_has_met_anything_newcomers_are_nothing():
 def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
     net, sequences = make_net(texts=texts), make_sequences()
     before, said = net.catalogue(), answer(net, sequences)
-    tables = net.item_texts, net.embedding, net.n_events
+    tables = net._tables
     newcomer = net.newcomer().numpy()
     new = grow(net, 20)
-    assert (net.item_texts, net.embedding, net.n_events) == tables  # what an optimizer holds
+    assert net._tables == tables  # what an optimizer holds
     grown = net.catalogue()
     assert len(grown) == net.n_items == N_ITEMS + 20
     assert torch.equal(grown[:N_ITEMS], before)
@@ -128,12 +128,12 @@ def test_growing_by_nothing_is_nothing():
 
 def test_half_of_the_draws_follow_the_counts_and_half_go_anywhere():
     net = make_net()
-    net.count(np.array([6.0, 2, 0, 0, 0, 0, 0, 0, 0]))
+    net.count(np.array([6.0, 2, 0, 0, 0, 0, 0, 0, 0]), np.zeros(N_ITEMS))
     assert net.shares().sum().item() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(
         net.shares()[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5
     )
-    net.count(np.zeros(N_ITEMS))
+    net.count(np.zeros(N_ITEMS), np.zeros(N_ITEMS))
     np.testing.assert_allclose(net.shares(), 1 / 18)
 
 

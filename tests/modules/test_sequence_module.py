@@ -38,7 +38,7 @@ def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **opti
     context = rng.normal(2, 3, (20, given["n_context"]))
     net.begin(vectors, rng.normal(3, 2, 20), context)
     net.grow(vectors, N_ITEMS, rng)
-    net.count(np.arange(N_ITEMS) ** 2.0)
+    net.count(*2 * [np.arange(N_ITEMS) ** 2.0])
     return scramble(net).eval()
 
 

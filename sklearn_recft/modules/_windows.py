@@ -1,0 +1,38 @@
+"""Sequences of a log as batches of tensors, handed on by where they begin."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Columns = dict[str, np.ndarray]
+
+
+class SequenceWindows:
+    """Hands each batch its windows of a log, padded behind to the longest of them.
+
+    Parameters
+    ----------
+    log : dict of arrays of shape (n,)
+        Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` of each as
+        what is to be predicted, ``context`` (n, c), and ``moment`` if trends are told.
+    """
+
+    def __init__(self, log: Columns) -> None:
+        self.log = {name: torch.from_numpy(column) for name, column in log.items()}
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn columns ``start`` and ``size`` into sequences; the event behind each is a target."""
+        place = batch["start"][:, None] + torch.arange(int(batch["size"].max()))
+        pad = place >= (batch["start"] + batch["size"])[:, None]
+        place = torch.where(pad, place.masked_fill(pad, 0).amax(1, keepdim=True), place)
+        log = self.log
+        return {
+            "item": log["item"][place], "feedback": log["feedback"][place],
+            "time": log["time"][place], "asked": log["time"][place + 1],
+            "target": log["item"][place + 1],
+            "weight": log["weight"][place + 1].masked_fill(pad, 0),
+            **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
+            **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
+        }  # fmt: skip
