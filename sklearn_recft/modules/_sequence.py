@@ -267,10 +267,8 @@ class SequenceNet(nn.Module):
         """
         mean, scale = self.scale_of_feedback
         known = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
-        x, texts = (
-            known[..., : self.width],
-            known[..., self.width :][..., : self.item_texts.shape[1]],
-        )
+        end = self.width + self.item_texts.shape[1]
+        x, texts = known[..., : self.width], known[..., self.width : end]
         x = x + ((feedback - mean) / scale)[..., None] * self.feedback
         if self.timed:
             x = x + _told(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))

@@ -195,9 +195,8 @@ def _by_row(factors: dict[nn.Parameter, Tensor]) -> Iterator[None]:
     """Multiply by ``factors`` what an optimizer, whichever it is, does to rows in the block."""
     before = {p: p.detach().clone() for p in factors if p.grad is not None}
     yield
-    with torch.no_grad():
-        for parameter, old in before.items():
-            parameter.sub_(old).mul_(factors[parameter][:, None]).add_(old)
+    for parameter, old in before.items():
+        parameter.data.sub_(old).mul_(factors[parameter][:, None]).add_(old)
 
 
 def _in_bf16(wanted: bool | None, device: torch.device) -> bool:
