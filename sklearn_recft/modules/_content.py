@@ -44,6 +44,8 @@ class Content(nn.Module):
         self.mix = nn.Linear(width, len(_KEPT))
         nn.init.zeros_(self.mix.weight)
         nn.init.constant_(self.mix.bias, 1 / len(_KEPT))
+        # A weight of answers, which training has no part in.
+        self.likeness = nn.Parameter(torch.tensor(_LIKENESS))
         self.register_buffer("mean", torch.zeros(text_width))
         self.register_buffer("axes", torch.eye(text_width, self.size))
         kept = torch.tensor(_KEPT, dtype=torch.float64)[:, None]
@@ -69,9 +71,10 @@ class Content(nn.Module):
 
         A rare item's embedding has learned its few events by heart, so in training there is
         little that its text needs to say; of the events to come it knows nothing. The product
-        with the vector of the last event's text is ``8 cos(c_last, c_i) 2 / (n_learned + 2)``.
+        with the vector of the last event's text is ``cos(c_last, c_i) 2 / (n_learned + 2)``, which
+        a query multiplies by ``likeness``.
         """
-        share = _LIKENESS / (3 * self.size * _LOUDNESS**2) * _RARE / (n_learned + _RARE)
+        share = _RARE / (n_learned + _RARE) / (3 * self.size * _LOUDNESS**2)
         return vectors * share[:, None]
 
     def profile(self, states: Tensor, past: Tensor, place: Tensor | None) -> Tensor:

@@ -327,7 +327,8 @@ class SequenceNet(nn.Module):
         last = texts
         if place is not None:
             last = texts.gather(1, place[..., None].expand(-1, -1, texts.shape[2]))
-        return torch.cat([states, self.content.profile(states, texts, place), last], 2)
+        profile = self.content.profile(states, texts, place)
+        return torch.cat([states, profile, self.content.likeness * last], 2)
 
     def _faded(self, asked: Tensor, time: Tensor) -> Tensor | None:
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""

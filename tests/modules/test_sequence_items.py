@@ -40,7 +40,7 @@ def by_text(net, embedding, texts, n_events):
     white = (texts - plain(net)["content.mean"]) @ plain(net)["content.axes"]
     white *= 0.1 * math.sqrt(3 * white.shape[1]) / np.linalg.norm(white, axis=1, keepdims=True)
     length = 0.03 * white.shape[1]  # squared
-    rare = white * 16 / length / (n_events + 2)[:, None]
+    rare = white * 2 / length / (n_events + 2)[:, None]
     return np.hstack([embedding + white @ plain(net)["text.weight"].T, white, rare])
 
 
