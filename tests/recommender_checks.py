@@ -134,7 +134,8 @@ def check_batch_equals_single(estimator):
     model = fitted(estimator)
     some = PAIRS[::37]
     each = np.concatenate([model.predict(pair[None]) for pair in some])
-    assert_allclose(model.predict(some), each, rtol=1e-6, atol=1e-7)
+    # Float32 of terms of order one that may cancel: small scores are exact to its last digits.
+    assert_allclose(model.predict(some), each, rtol=1e-6, atol=1e-6)
     _, scores = model.recommend(np.arange(45), n_recommendations=9)
     single = [model.recommend([user], n_recommendations=9)[1] for user in range(45)]
     assert_allclose(scores, np.concatenate(single), rtol=1e-5, atol=1e-5)
