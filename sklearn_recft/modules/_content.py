@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sklearn_recft.modules._timed import by_lag
+
 _LOUDNESS = 0.1  # of what texts say at first, in an embedding's coordinates
 _KEPT = (0.0, 0.7, 0.95)  # of a profile, from one event to the next
 _LIKENESS = 8.0  # in logits, of an item with no events whose text is that of the last event
@@ -89,9 +91,7 @@ class Content(nn.Module):
             The last event that each query knows; None is each its own.
         """
         n = past.shape[1]
-        depth = min(n, self.lags.shape[1])
-        lags = functional.pad(self.lags[:, :depth], (n, n - depth))
-        fading = lags.flip(1).unfold(1, n, 1)[:, :n].flip(1)  # (k, n, n), 0 for what is later
+        fading = by_lag(self.lags[:, :n], n)  # (k, n, n), 0 for what is later
         fading = fading[:, None] if place is None else fading[:, place]  # (k, B, Q, n)
         weights = cast("Tensor", self.mix(states)).permute(2, 0, 1)[..., None]  # (k, B, Q, 1)
         return (weights * fading).sum(0) @ past

@@ -67,9 +67,7 @@ class TimedAttention(FadingHeads):
             Ages, as the decay counts them.
         """
         depth = min(n, self.order.shape[1])
-        lags = functional.pad(self.order[:, :depth], (n, n - depth), value=-torch.inf)
-        # Of lags -n to n - 1 row i has those from i down: windows of one vector, not a look-up.
-        bias = lags.flip(1).unfold(1, n, 1)[:, :n].flip(1)  # (H, n, n)
+        bias = by_lag(self.order[:, :depth], n, far=-torch.inf)  # (H, n, n)
         bias = bias[None] if place is None else bias[:, place].transpose(0, 1)
         if faded is not None:
             bias = bias - self.log_rate.exp()[:, None, None] * faded[:, None]
@@ -94,6 +92,16 @@ class TimedAttention(FadingHeads):
         logits = logits / math.sqrt(query.shape[-1] // self.n_heads) + bias
         # Where there is nothing to look at, nothing has weight.
         return torch.nan_to_num(logits.softmax(-1))
+
+
+def by_lag(values: Tensor, n: int, *, far: float = 0.0) -> Tensor:
+    """Lay out values (k, depth) of lags 0, 1, ... of the last n events: (k, n, n).
+
+    Row i has in column j the value of lag i - j, or ``far`` where that is none of them.
+    """
+    lags = functional.pad(values, (n, n - values.shape[1]), value=far)
+    # Of lags -n to n - 1 row i has those from i down: windows of one vector, not a look-up.
+    return lags.flip(1).unfold(1, n, 1)[:, :n].flip(1)
 
 
 class Block(nn.Module):

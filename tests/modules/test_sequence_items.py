@@ -85,6 +85,17 @@ def test_where_nobody_has_met_anything_newcomers_are_nothing():
     assert not net.newcomer().any()
 
 
+def test_a_query_ends_with_the_text_of_its_last_event():
+    net, sequences = make_net(texts=True), make_sequences()
+    last = net.content.likeness.item() * net.item_texts.numpy()[sequences["item"]]
+    said = answer(net, sequences)[..., -TEXT_WIDTH:]
+    np.testing.assert_allclose(said, last, rtol=1e-5)
+    order = [5, 0, 3]
+    some = {name: sequences[name][:, order] for name in ("n_before", "asked", "context")}
+    said = answer(net, {**sequences, **some})[..., -TEXT_WIDTH:]
+    np.testing.assert_allclose(said, last[:, order], rtol=1e-5)
+
+
 # ------------------------------------------------------------------------- growing, shrinking
 
 
