@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 
@@ -145,6 +146,10 @@ def _kill(estimator, news, n_points):
         with pytest.raises(KeyboardInterrupt), interrupted(point):
             model.partial_fit(*news)
         try:
+            assert torch.is_grad_enabled(), "gradients are off"
+            depth = torch.autocast_increment_nesting() - 1
+            torch.autocast_decrement_nesting()
+            assert depth == 0, "autocast is on"
             said = answers(model)
             if (said == after).all():
                 continue  # the work was done; only the return was struck

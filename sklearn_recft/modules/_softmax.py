@@ -58,33 +58,11 @@ class _FullSoftmax(torch.autograd.Function):
         mix: Tensor, moment: Tensor, trends: Tensor,
     ) -> Tensor:  # fmt: skip
         """Add up the loss, and keep its gradients."""
-        kind = torch.bfloat16 if has_fast_bfloat16(states.device) else torch.float32
-        with torch.autocast(states.device.type, enabled=False):
-            x, items = states.to(kind), table.to(kind)
-            turned = items.T.contiguous()
-            share = (weight / weight.sum()).float()
-            grad_x, grad_items = torch.empty_like(x), torch.zeros_like(table, dtype=torch.float32)
-            mixed = mix.to(kind)
-            grad_mix = torch.empty_like(mixed)
-            loss = torch.zeros((), device=x.device)
-            for rows in torch.arange(len(x), device=x.device).split(_ROWS_AT_ONCE):
-                some, aim = x[rows], target[rows]
-                each = torch.arange(len(rows), device=x.device), aim
-                said, first = some @ turned, int(rows[0])
-                runs = _runs(moment[rows]) if mix.shape[1] else []
-                for which, run in runs:
-                    said[run].addmm_(mixed[rows][run], trends[which].to(kind))
-                said = torch.softmax(said, 1)
-                right = said[each].float()
-                loss -= (right.clamp(min=1e-30).log() * share[rows]).sum()
-                said[each] -= 1
-                scale = share[rows, None].to(kind)
-                torch.mm(said, items, out=grad_x[first : first + len(rows)])
-                for which, run in runs:
-                    its = slice(first + run.start, first + run.stop)
-                    torch.mm(said[run], trends[which].to(kind).T, out=grad_mix[its])
-                grad_items += said.T @ (some * scale)
-            grad_x, grad_mix = (g.float() * share[:, None] for g in (grad_x, grad_mix))
+        # By a call, not a `with` of ours, which an interrupt could leave without its end.
+        exactly = torch.autocast(states.device.type, enabled=False)(_loss_and_gradients)
+        loss, grad_x, grad_items, grad_mix = exactly(
+            states, table, target, weight, mix, moment, trends
+        )
         ctx.save_for_backward(
             grad_x.to(states.dtype), grad_items.to(table.dtype), grad_mix.to(mix.dtype)
         )
@@ -95,6 +73,40 @@ class _FullSoftmax(torch.autograd.Function):
         """Hand on what `forward` found."""
         grad_x, grad_items, grad_mix = (outer[0] * found for found in ctx.saved_tensors)
         return grad_x, grad_items, None, None, grad_mix, None, None
+
+
+def _loss_and_gradients(
+    states: Tensor, table: Tensor, target: Tensor, weight: Tensor,
+    mix: Tensor, moment: Tensor, trends: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Find the loss (), and its gradients by ``states``, ``table`` and ``mix``."""
+    kind = torch.bfloat16 if has_fast_bfloat16(states.device) else torch.float32
+    x, items = states.to(kind), table.to(kind)
+    turned = items.T.contiguous()
+    share = (weight / weight.sum()).float()
+    grad_x, grad_items = torch.empty_like(x), torch.zeros_like(table, dtype=torch.float32)
+    mixed = mix.to(kind)
+    grad_mix = torch.empty_like(mixed)
+    loss = torch.zeros((), device=x.device)
+    for rows in torch.arange(len(x), device=x.device).split(_ROWS_AT_ONCE):
+        some, aim = x[rows], target[rows]
+        each = torch.arange(len(rows), device=x.device), aim
+        said, first = some @ turned, int(rows[0])
+        runs = _runs(moment[rows]) if mix.shape[1] else []
+        for which, run in runs:
+            said[run].addmm_(mixed[rows][run], trends[which].to(kind))
+        said = torch.softmax(said, 1)
+        right = said[each].float()
+        loss -= (right.clamp(min=1e-30).log() * share[rows]).sum()
+        said[each] -= 1
+        scale = share[rows, None].to(kind)
+        torch.mm(said, items, out=grad_x[first : first + len(rows)])
+        for which, run in runs:
+            its = slice(first + run.start, first + run.stop)
+            torch.mm(said[run], trends[which].to(kind).T, out=grad_mix[its])
+        grad_items += said.T @ (some * scale)
+    grad_x, grad_mix = (g.float() * share[:, None] for g in (grad_x, grad_mix))
+    return loss, grad_x, grad_items, grad_mix
 
 
 def _runs(moment: Tensor) -> list[tuple[int, slice]]:

@@ -145,9 +145,9 @@ class _TunedNet(NeuralNet):
         device = torch.device(self.device)
         if not (self.module_.training and _in_bf16(self.policy.bf16, device)):
             return super().infer(x, **fit_params)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            output = super().infer(x, **fit_params)
-        return _widened(output)
+        # By a call, not a `with` of ours, which an interrupt could leave without its end.
+        infer = torch.autocast(device.type, dtype=torch.bfloat16)(super().infer)
+        return _widened(infer(x, **fit_params))
 
     # ------------------------------------------------------------------ private
 
