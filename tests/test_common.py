@@ -93,7 +93,8 @@ N_CHECKS = 58 if parse_version(sklearn.__version__) >= parse_version("1.9") else
 _SMALL = {"n_factors": 8, "max_epochs": 8, "random_state": 0}
 _ADAM = {"solver": "adam", "n_factors": 8, "max_epochs": 3, "random_state": 0}
 _SEQUENCES = {
-    "max_epochs": 3, "max_history": 20, "random_state": 0, "net_params": {"width": 16}
+    "max_epochs": 3, "max_history": 20, "random_state": 0,
+    "net_params": {"width": 16, "batch_size": 256},
 }  # fmt: skip
 RECOMMENDERS = {
     "bias": BiasRecommender(),
@@ -134,7 +135,7 @@ RECOMMENDERS = {
         max_epochs=3,
         max_history=20,
         random_state=0,
-        net_params={"width": 16, "n_negatives": 20},
+        net_params={"width": 16, "batch_size": 256, "n_negatives": 20},
     ),
 }
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks()]
