@@ -27,7 +27,7 @@ OWN: dict[str, Any] = {
     "late_share": 0.3, "n_negatives": None, "n_replay": 0.0, "update_epochs": 3,
 }  # fmt: skip
 _LEARNING_RATE = 2e-3
-_POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.03)
+_POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1)
 _TOKENS = 2048  # of a batch
 _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
 _N_JUDGED = 4096  # held-out events at most
@@ -169,11 +169,13 @@ def _train(
     if not len(windows["start"]):
         return  # nobody has done two things
     own = own_params(model.net_params)
+    n_so_far = np.cumsum(log["weight"] > 0)
+    n_targets = n_so_far[windows["start"] + windows["size"]] - n_so_far[windows["start"]]
     training.fit_net(
         model.net_, windows, np.zeros(len(windows["start"]), np.float32),
         epochs=own["update_epochs"] if update else model.max_epochs, seed=model._seed(),
         n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
-        judge=judge, judge_name="ndcg@10",
+        n_targets=int(n_targets.sum()), judge=judge, judge_name="ndcg@10",
     )  # fmt: skip
     model.module_.settle(model._met)
 

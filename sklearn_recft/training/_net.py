@@ -87,7 +87,8 @@ def make_net(
 def fit_net(
     net: NeuralNet, columns: Columns, target: np.ndarray, *, epochs: int, seed: int,
     n_negatives: int = 0, n_threads: int = 1, gather: Gather | None = None, update: bool = False,
-    judge: Callable[[], float] | None = None, judge_name: str = "score",
+    n_targets: int | None = None, judge: Callable[[], float] | None = None,
+    judge_name: str = "score",
 ) -> None:  # fmt: skip
     """Train for ``epochs`` on rows in time order; nothing global changes, interrupts pass on.
 
@@ -110,6 +111,9 @@ def fit_net(
     update : bool, default=False
         Whether this is an update of a fitted net, for the sake of its policy: another
         learning rate, no rows held out.
+    n_targets : int, default=None
+        In an update, what is to be learned in an epoch, in units of the batch size: where it
+        fills the batches in part, the policy's ``update_rate`` is less. None fills them.
     judge : callable, default=None
         Asked after each epoch, with the module in evaluation mode, how good it is by now; more
         is better. With a policy's ``patience`` it decides when a fit stops, and what it goes
@@ -120,7 +124,9 @@ def fit_net(
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     net.iterator_train__n_negatives = net.iterator_valid__n_negatives = n_negatives
     grow_optimizer(net)
-    planned = net.one_call(epochs, update=update) if isinstance(net, _TunedNet) else nullcontext()
+    planned = nullcontext()
+    if isinstance(net, _TunedNet):
+        planned = net.one_call(epochs, update=update, n_targets=n_targets)
     judged = nullcontext() if judge is None else _judging(net, judge, judge_name)
     with torch_threads(n_threads), _seeded(net, seed), _gathering(net, gather), judged, planned:
         # skorch's own partial_fit would swallow a KeyboardInterrupt.

@@ -40,10 +40,11 @@ class FineTuning:
         What follows: a line that reaches 0 after the last planned step, or the full rate.
     update_rate : float or None, default=0.1
         The constant factor of the learning rate in an update of a fitted net, without
-        warm-up; None gives updates the shape of a fit. Where a module says by
-        ``familiarity() -> dict[Parameter, Tensor]`` how well it knows each row of a parameter,
-        from 0 to 1, the row's factor is ``update_rate ** familiarity``: what is new is learned
-        at the rate of a fit.
+        warm-up; None gives updates the shape of a fit. Where `fit_net` is told of fewer targets
+        than fill the batches, the factor is less in proportion, for Adam's steps are no shorter
+        where less is known. Where a module says by ``familiarity() -> dict[Parameter, Tensor]``
+        how well it knows each row of a parameter, from 0 to 1, the row's factor is that of all
+        to the power of it: what is new is learned at the rate of a fit.
     clip : float or None, default=1.0
         Largest global norm of a step's gradient; None does not clip.
     accumulate : int, default=1
@@ -118,10 +119,15 @@ class FineTuning:
             if not lawful:
                 raise ValueError(f"{name}={getattr(self, name)!r}: it must be {wanted}.")
 
-    def factor(self, step: int, n_steps: int, *, update: bool = False) -> float:
-        """Learning-rate factor of step 0, 1, ... of the ``n_steps`` planned for a call."""
+    def factor(
+        self, step: int, n_steps: int, *, update: bool = False, filled: float = 1.0
+    ) -> float:
+        """Learning-rate factor of step 0, 1, ... of the ``n_steps`` planned for a call.
+
+        In an update targets fill the batches to the share ``filled``.
+        """
         if update and self.update_rate is not None:
-            return self.update_rate
+            return self.update_rate * filled
         rising = round(self.warmup * n_steps)
         if step < rising:
             return (step + 1) / (rising + 1)  # neither the first nor the last step is lost
@@ -152,12 +158,11 @@ class FineTuning:
             for (group, spared), members in split.items()
         ]  # fmt: skip
 
-    def row_factors(self, module: nn.Module) -> dict[nn.Parameter, Tensor]:
-        """Find by what steps of rows (n,) are multiplied in an update, beside ``update_rate``."""
-        if not self.update_rate:
-            return {}
-        known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)()
-        return {parameter: self.update_rate ** (rows - 1) for parameter, rows in known.items()}
+    def row_factors(self, module: nn.Module, filled: float) -> dict[nn.Parameter, Tensor]:
+        """Find by what steps of rows (n,) are multiplied in an update, beside `factor`."""
+        rate = (self.update_rate or 0) * filled
+        known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)() if rate else {}
+        return {parameter: rate ** (rows - 1) for parameter, rows in known.items()}
 
     def check(self, module: nn.Module) -> None:
         """Raise ValueError where the policy names what the module has not."""

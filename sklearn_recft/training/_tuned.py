@@ -24,6 +24,8 @@ class _Call:
 
     epochs: int
     update: bool
+    n_targets: int | None  # of an epoch; None where each batch is full of them
+    filled: float = 1.0  # share of the batches' length that is targets
     batches: int = 0  # of an epoch
     batch: int = 0  # within the epoch
     step: int = 0  # of the optimizer, over all epochs
@@ -46,15 +48,15 @@ class _TunedNet(NeuralNet):
         super().__init__(*args, **kwargs)
 
     @contextmanager
-    def one_call(self, epochs: int, *, update: bool) -> Iterator[None]:
+    def one_call(
+        self, epochs: int, *, update: bool, n_targets: int | None = None
+    ) -> Iterator[None]:
         """Plan the steps of a call; an update trains on every row and stops at no epoch."""
         callbacks, split = self.callbacks_, self.train_split
-        self.call_ = _Call(epochs, update)
+        self.call_ = _Call(epochs, update, n_targets)
         if self.policy.adversarial:
             found = self.policy.targets(self.module_)
             self.call_.perturbed = [p for p in found if p.requires_grad]
-        if update:
-            self.call_.rows = self.policy.row_factors(self.module_)
         if update and self.policy.patience is not None:
             self.train_split = None
             self.callbacks_ = [c for c in callbacks if not isinstance(c[1], EarlyStopping)]
@@ -101,8 +103,13 @@ class _TunedNet(NeuralNet):
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
         """Count the batches of the epoch, then run it."""
-        if training and self.call_ is not None:
-            self.call_.batches, self.call_.batch = len(iterator), 0
+        call = self.call_
+        if training and call is not None:
+            call.batches, call.batch = len(iterator), 0
+            if call.n_targets is not None and self.batch_size > 0:
+                call.filled = min(1.0, call.n_targets / (call.batches * self.batch_size))
+            if call.update:
+                call.rows = self.policy.row_factors(self.module_, call.filled)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
@@ -163,7 +170,7 @@ class _TunedNet(NeuralNet):
     def _take_step(self, call: _Call) -> None:
         policy, groups = self.policy, self.optimizer_.param_groups
         planned = call.epochs * -(-call.batches // policy.accumulate)
-        factor = policy.factor(call.step, planned, update=call.update)
+        factor = policy.factor(call.step, planned, update=call.update, filled=call.filled)
         for group in groups:
             group["lr"] = group["initial_lr"] * factor
         if policy.clip is not None:
