@@ -125,7 +125,7 @@ def interrupted(at_line):
 
 def check_killed_leaves_no_trace(estimator):
     """Whatever line Ctrl-C strikes, the call has happened whole or not at all."""
-    _kill(estimator, make_news(), n_points=80)
+    _kill(estimator, make_news(), n_points=50)
 
 
 def check_killed_on_known_ids_leaves_no_trace(estimator):
@@ -141,7 +141,7 @@ def _kill(estimator, news, n_points):
         model.partial_fit(*news)
     after = answers(model)
     assert (after != before).any()
-    for point in np.unique(np.linspace(1, len(lines), n_points).astype(int)):
+    for point in _moments(lines, n_points):
         model = pickle.loads(pickled)
         with pytest.raises(KeyboardInterrupt), interrupted(point):
             model.partial_fit(*news)
@@ -158,6 +158,15 @@ def _kill(estimator, news, n_points):
         except Exception as error:
             place = "{} (line {} of {})".format(*lines[point - 1])
             raise AssertionError(f"killed in {place}: {error}") from error
+
+
+def _moments(lines, n_points):
+    """When to strike, counted from 1: at different lines, each in any of its runs, and last."""
+    runs = np.random.default_rng(0).permutation(len(lines))
+    _, first = np.unique(np.array([str(lines[run]) for run in runs]), return_index=True)
+    moments = np.sort(runs[first])
+    chosen = np.linspace(0, len(moments) - 1, n_points - 1).astype(int)
+    return np.unique([*moments[chosen], len(lines) - 1]) + 1
 
 
 def recommender_update_checks():

@@ -197,17 +197,21 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
+class _Stop(nn.Module):
+    """Stand where a layer was and say what it is given."""
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Raise `_Reached`."""
+        raise _Reached(hidden_states)
+
+
 def _input_of_layer(model: Any, number: int, ids: Tensor, mask: Tensor) -> Tensor:
     """Run a model up to a layer and give what that layer would read (B, T, width)."""
-
-    def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        raise _Reached(args[0] if args else kwargs["hidden_states"])
-
-    handle = layer_stack(model)[1][number].register_forward_pre_hook(stop, with_kwargs=True)
+    path, layers = layer_stack(model)
+    # In a copy: a hook on the model itself could outlive an interrupt.
+    lower = nn.ModuleList([*list(layers)[:number], _Stop()])
     try:
-        model(input_ids=ids, attention_mask=mask)
+        _with_module(model, path, lower)(input_ids=ids, attention_mask=mask)
     except _Reached as reached:
         return reached.hidden
-    finally:
-        handle.remove()
     raise RuntimeError("the layer was never reached")
