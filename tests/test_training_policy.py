@@ -201,6 +201,38 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
     assert moved[1].any() == (not update or update_rate != 0)
 
 
+@pytest.mark.parametrize(
+    ("n_targets", "batch_size", "filled"), [(10, 8, 0.25), (400, 8, 1), (10, -1, 1), (None, 8, 1)]
+)
+def test_an_update_of_few_targets_goes_in_shorter_steps(n_targets, batch_size, filled):
+    watch, module = Rates(), Small()
+    module.familiarity = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
+    policy = FineTuning(rates={}, weight_decay=0.0, update_rate=0.2)
+    net = make_net(
+        module, MeanLoss(), learning_rate=1.0, max_epochs=1, verbose=0, policy=policy,
+        net_params={"batch_size": batch_size, "callbacks": [watch]},
+    )  # fmt: skip
+    fit_net(net, *rows(), epochs=2, seed=0, update=True, n_targets=n_targets)
+    rate = 0.2 * filled
+    assert np.ravel(watch.rates) == pytest.approx(np.full(np.size(watch.rates), rate))
+    # What is new goes at the rate of a fit, whatever there is to learn.
+    [(_, rows_of)] = policy.row_factors(module, filled).items()
+    np.testing.assert_allclose(rate * rows_of.numpy(), [1, rate, rate, rate, rate, rate**0.5])
+
+
+def test_a_fit_of_few_targets_has_the_steps_of_any():
+    moved = []
+    for n_targets in (1, None):
+        module = Small()
+        net = make_net(
+            module, MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=FineTuning(),
+            net_params={"batch_size": 8},
+        )  # fmt: skip
+        fit_net(net, *rows(), epochs=1, seed=0, n_targets=n_targets)
+        moved.append(module.table.detach().numpy().copy())
+    np.testing.assert_array_equal(*moved)
+
+
 # ------------------------------------------------------------------------- steps, by hand
 
 

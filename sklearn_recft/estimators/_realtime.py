@@ -120,9 +120,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     being the text of the user's last event.
 
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
-    ones, at ``update_rate`` (0.03) times the learning rate; the vector of an item of n events at
-    ``update_rate ** (n / (n + 100))`` times, so that new ones are learned as in a fit. Kept
-    of each user are ``2 * max_history`` events, and who met what.
+    ones, at ``r = update_rate * b`` (0.1 b) times the learning rate, b being how full of these the
+    batches are; the vector of an item of n events at ``r ** (n / (n + 100))`` times, so that new
+    ones are learned as in a fit. Kept of each user are ``2 * max_history`` events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'
     counts, and so are all rows of unknown users.

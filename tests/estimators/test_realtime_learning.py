@@ -367,9 +367,13 @@ def test_an_update_goes_over_the_news_so_many_times():
     assert len(watch.states) == 4
 
 
-def test_an_update_moves_items_the_less_the_more_is_known_of_them():
-    """An item of n events moves at update_rate ** (n / (n + 100)) times the rate of a fit."""
-    model = make_model(2, update_epochs=1, batch_size=-1, clip=None).fit(make_log(200))
+@pytest.mark.parametrize("batch_size", [-1, 4096])
+def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
+    """An item of n events moves at rate ** (n / (n + 100)) times the rate of a fit.
+
+    The rate is the less, the less of a batch the new events are; of the past nothing counts.
+    """
+    model = make_model(2, update_epochs=1, batch_size=batch_size, clip=None).fit(make_log(200))
     news = make_log(3, seed=1, begin=START + 10**6)
     news.loc[news.user_id == 3, "item_id"] = 99
     steps = []
@@ -384,5 +388,6 @@ def test_an_update_moves_items_the_less_the_more_is_known_of_them():
     n = model._n_events + np.bincount(
         model._items.encode(news.item_id.to_numpy())[news.user_id != 3], minlength=N_ITEMS
     )
-    expected = 0.03 ** (n / (n + 100))
+    filled = 1 if batch_size == -1 else len(news) / batch_size
+    expected = (0.03 * filled) ** (n / (n + 100))
     np.testing.assert_allclose(steps[1], expected[:, None] * steps[0], rtol=1e-3, atol=1e-7)
