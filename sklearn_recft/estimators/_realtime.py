@@ -76,7 +76,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         holds out the newest events and judges by their NDCG@10) and of the model: ``width``
         (128), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
         ``trend_half_lives`` ((3, 30, inf) days, ascending; () is without trends), ``late_share``
-        (0.3 of the queries in training do not know of the newest events), ``n_negatives`` (None:
+        (0.3 of the queries in `fit` do not know of the newest events), ``n_negatives`` (None:
         the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
         each batch; 0 is always the whole), ``update_epochs`` (3, of `partial_fit`), ``n_replay``
         (0 sequences of other users rehearsed by `partial_fit` for each new one).

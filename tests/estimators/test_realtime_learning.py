@@ -367,6 +367,21 @@ def test_an_update_goes_over_the_news_so_many_times():
     assert len(watch.states) == 4
 
 
+def test_queries_are_late_in_a_fit_and_not_in_an_update():
+    shares = []
+
+    class Late(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            shares.append(net.module_.late_share)
+
+    model = make_model(late_share=0.4, callbacks=[Late()]).fit(make_log())
+    assert set(shares) == {0.4}
+    shares.clear()
+    model.partial_fit(make_log(3, seed=1, begin=START + 10_000))
+    assert set(shares) == {0.0}
+    assert model.module_.late_share == 0.4
+
+
 @pytest.mark.parametrize("batch_size", [-1, 4096])
 def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
     """An item of n events moves at rate ** (n / (n + 100)) times the rate of a fit.
