@@ -122,7 +122,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
     ones, at ``r = update_rate * b`` (0.1 b) times the learning rate, b being how full of these the
     batches are; the vector of an item of n events at ``r ** (n / (n + 100))`` times, so that new
-    ones are learned as in a fit. Kept of each user are ``2 * max_history`` events, and who met what.
+    ones are learned as in a fit. Nothing is dropped out then, and no query is late. Kept of each
+    user are ``2 * max_history`` events, and who met what.
 
     Users without events are answered by the quickest trend, or without trends by the items'
     counts, and so are all rows of unknown users.

@@ -151,17 +151,16 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
     module = model.module_
     undo.callback(setattr, module, "trends", None)
     _tell_trends(model, log)
-    late_share = module.late_share
-    undo.callback(setattr, module, "late_share", late_share)
+    undo.callback(setattr, module, "noisy", True)
     n_layers = len(module.blocks)
     frozen = {"none": 0, "all": n_layers}.get(model.freeze, model.freeze)
     undo.callback(training.checkpoint(model.net_, weights=True))
     try:
-        module.late_share = 0.0  # what pauses mean is known; what is new is asked for as it came
+        module.noisy = False  # that keeps long fits from learning by heart; few steps do not
         module.freeze(min(frozen, n_layers))
         _train(model, log, windows, update=True)
     finally:
-        module.late_share = late_share
+        module.noisy = True
         module.requires_grad_(True)
         module.trends = None
 

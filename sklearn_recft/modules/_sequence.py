@@ -84,6 +84,7 @@ class SequenceNet(nn.Module):
         self.width, self.n_items = width, 0
         self.timed, self.query_time = time_decay != "none", query_time
         self.late_share, self.n_negatives = late_share, n_negatives
+        self.noisy = True  # whether training drops units, and hides events from late queries
         self.embedding = nn.Parameter(torch.empty(0, width))
         self.content = Content(text_width, width, max_history) if text_width else None
         size = self.content.size if self.content else 0
@@ -124,6 +125,14 @@ class SequenceNet(nn.Module):
             deviation[deviation < 1e-6] = 1.0
             found = torch.from_numpy(np.stack([mean, deviation]))
             scale.copy_(found.view(scale.shape))
+
+    def train(self, mode: bool = True) -> SequenceNet:
+        """Set the mode of all parts; of a module that is not ``noisy`` no part drops units."""
+        super().train(mode)
+        for part in self.modules():
+            if isinstance(part, Dropout):
+                part.training = mode and self.noisy
+        return self
 
     def tell_trends(self, trends: np.ndarray) -> None:
         """Put before the module what was popular at each moment (T, k, n_items) of a log."""
@@ -378,7 +387,7 @@ class SequenceNet(nn.Module):
 
     def _late(self, item: Tensor) -> Tensor | None:
         """Draw how many events (B, n) each query of a batch knows; None: all before it."""
-        if not self.late_share:
+        if not (self.noisy and self.late_share):
             return None
         known = torch.arange(1, item.shape[1] + 1, device=item.device).expand(item.shape)
         late, far = torch.rand(2, *item.shape, device=item.device)

@@ -7,7 +7,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -124,7 +124,7 @@ def fit_net(
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     net.iterator_train__n_negatives = net.iterator_valid__n_negatives = n_negatives
     grow_optimizer(net)
-    planned = nullcontext()
+    planned: AbstractContextManager[None] = nullcontext()
     if isinstance(net, _TunedNet):
         planned = net.one_call(epochs, update=update, n_targets=n_targets)
     judged = nullcontext() if judge is None else _judging(net, judge, judge_name)

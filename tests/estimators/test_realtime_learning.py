@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
 from sklearn_recft import RealtimeTransformerRecommender
+from sklearn_recft.modules._timed import Dropout
 
 START, N_USERS, N_ITEMS = 1.6e9, 12, 10
 
@@ -367,19 +368,23 @@ def test_an_update_goes_over_the_news_so_many_times():
     assert len(watch.states) == 4
 
 
-def test_queries_are_late_in_a_fit_and_not_in_an_update():
-    shares = []
+def test_a_fit_is_noisy_and_an_update_is_not():
+    """Queries are late and units dropped in the one alone."""
+    seen = set()
 
-    class Late(Callback):
-        def on_batch_begin(self, net, **kwargs):
-            shares.append(net.module_.late_share)
+    class Noise(Callback):
+        def on_grad_computed(self, net, batch, **kwargs):
+            module = net.module_
+            seen.add(("late", module._late(batch[0]["item"]) is not None))
+            seen.update(("drops", d.training) for d in module.modules() if isinstance(d, Dropout))
 
-    model = make_model(late_share=0.4, callbacks=[Late()]).fit(make_log())
-    assert set(shares) == {0.4}
-    shares.clear()
+    model = make_model(late_share=0.4, callbacks=[Noise()]).fit(make_log())
+    assert seen == {("late", True), ("drops", True)}
+    seen.clear()
     model.partial_fit(make_log(3, seed=1, begin=START + 10_000))
-    assert set(shares) == {0.0}
-    assert model.module_.late_share == 0.4
+    assert seen == {("late", False), ("drops", False)}
+    assert model.module_.noisy
+    assert not any(part.training for part in model.module_.modules())
 
 
 @pytest.mark.parametrize("batch_size", [-1, 4096])
