@@ -112,15 +112,15 @@ def mean(values: np.ndarray) -> float:
 def report(
     task: str, log: Log, seeds: list[int], runs_of: Callable[[int], Iterator[tuple[str, dict]]]
 ) -> None:
-    """Print what ``runs_of(seed)`` yields of each model, and at last the means over the seeds."""
+    """Print what ``runs_of(seed)`` yields of each model as it comes, and the means of several."""
     found: dict[str, list[dict]] = {}
     for seed in seeds:
         for model, figures in runs_of(seed):
             found.setdefault(model, []).append(figures)
-            if len(seeds) > 1:
-                row(task, log.name, model, seed=seed, **figures)
+            row(task, log.name, model, seed=seed, **figures)
     for model, runs in found.items():
-        row(task, log.name, model, **summary(runs))
+        if len(runs) > 1:
+            row(task, log.name, model, **summary(runs))
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
