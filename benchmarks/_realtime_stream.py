@@ -152,19 +152,21 @@ def stream(
 def _of_refitted(
     found: dict[str, np.ndarray], name: str, again: np.ndarray, users: np.ndarray
 ) -> dict[str, Any]:
-    """Score the days that are refitted, and what that is more than what merely observes has.
+    """Score the days that are refitted, and by how much that is more than the models before have.
 
-    The error is the standard error of the difference, users being drawn anew.
+    Each error is the standard error of the difference, users being drawn anew. What stands still
+    is not compared.
     """
     if not again.any():
         return {}
     own = found[name][again]
     figures = {"ndcg of refitted days": mean(own), "n_refitted_events": int(again.sum())}
-    if "observe" in found:
-        more = own - found["observe"][again]
-        by_user = np.bincount(np.unique(users[again], return_inverse=True)[1], more - more.mean())
-        error = np.sqrt((by_user**2).sum()) / len(more)
-        figures |= {"more than observe": mean(more), "its error": float(error)}
+    code = np.unique(users[again], return_inverse=True)[1]
+    for other in (model for model in found if model not in (name, "frozen")):
+        more = own - found[other][again]
+        by_user = np.bincount(code, more - more.mean())
+        figures[f"more than {other}"] = mean(more)
+        figures[f"its error, {other}"] = float(np.sqrt((by_user**2).sum()) / len(more))
     return figures
 
 

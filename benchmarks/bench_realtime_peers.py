@@ -50,9 +50,9 @@ from sklearn_recft.model_selection import LeaveLastOut
 
 HERE = Path(__file__).resolve().parent
 DATA = "ml-1m"
-LEVELS = (0.05, 0.10, 0.12, 0.14, 0.15, 0.16, 0.17, 0.18)
+LEVELS = (0.05, 0.10, 0.12, 0.14, 0.16, 0.18, 0.20, 0.21, 0.22, 0.23)
 WIDTH, LAYERS, HEADS, DROPOUT, RATE, USERS = 64, 2, 2, 0.2, 1e-3, 128
-EPOCHS = 20
+EPOCHS = 25
 MODELS = ("matched", "defaults", "rectools")
 PEER = "rectools"
 

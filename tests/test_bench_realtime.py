@@ -316,9 +316,11 @@ def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(
     asked = pd.concat([days[1], days[3]])
     again = logs.judge_next(asked, np.concatenate(lists))["ndcg"]
     assert refitted["ndcg of refitted days"] == pytest.approx(again.mean())
-    more = again.mean() - rows["observe"]["ndcg of refitted days"]
-    assert refitted["more than observe"] == pytest.approx(more)
-    assert refitted["its error"] > 0 == rows["observe"]["its error"]
+    for other in ("observe", "observe, partial_fit daily"):
+        more = again.mean() - rows[other]["ndcg of refitted days"]
+        assert refitted[f"more than {other}"] == pytest.approx(more)
+        assert refitted[f"its error, {other}"] > 0
+    assert not any("more than" in figure for name in ("frozen", "observe") for figure in rows[name])
     short = dict(streams.stream(log, 0, {}, 2, 20))
     assert short["observe"]["n_events"] == 20
 
