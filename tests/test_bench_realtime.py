@@ -316,13 +316,28 @@ def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(
     asked = pd.concat([days[1], days[3]])
     again = logs.judge_next(asked, np.concatenate(lists))["ndcg"]
     assert refitted["ndcg of refitted days"] == pytest.approx(again.mean())
-    for other in ("observe", "observe, partial_fit daily"):
-        more = again.mean() - rows[other]["ndcg of refitted days"]
-        assert refitted[f"more than {other}"] == pytest.approx(more)
-        assert refitted[f"its error, {other}"] > 0
+    more = again.mean() - rows["observe"]["ndcg of refitted days"]
+    assert refitted["more than observe"] == pytest.approx(more)
+    assert refitted["its error, observe"] > 0
+    daily = "observe, partial_fit daily"  # by which `Follower` knows as much as by a refit
+    assert refitted[f"more than {daily}"] == refitted[f"its error, {daily}"] == 0
     assert not any("more than" in figure for name in ("frozen", "observe") for figure in rows[name])
     short = dict(streams.stream(log, 0, {}, 2, 20))
     assert short["observe"]["n_events"] == 20
+
+
+def test_the_error_of_a_difference_is_that_of_drawing_users_anew():
+    rng = np.random.default_rng(0)
+    users, again = rng.integers(0, 300, 4_000), rng.random(4_000) < 0.5
+    ours, others = rng.random(300)[users] + rng.random(4_000), rng.random(4_000)
+    found = {"frozen": others, "observe": others, "ours": ours}
+    figures = streams._of_refitted(found, "ours", again, users)
+    events = pd.DataFrame({"user": users, "more": ours - others})[again]
+    sums = events.groupby("user")["more"].agg(["sum", "size"])
+    drawn = (sums.sample(frac=1, replace=True, random_state=seed).sum() for seed in range(2_000))
+    means = [one["sum"] / one["size"] for one in drawn]
+    assert figures["more than observe"] == pytest.approx(events["more"].mean())
+    assert figures["its error, observe"] == pytest.approx(np.std(means), rel=0.08)
 
 
 def test_days_make_no_difference_to_who_learns_nothing(log):
