@@ -52,7 +52,7 @@ HERE = Path(__file__).resolve().parent
 DATA = "ml-1m"
 LEVELS = (0.05, 0.10, 0.12, 0.14, 0.16, 0.18, 0.20, 0.21, 0.22, 0.23)
 WIDTH, LAYERS, HEADS, DROPOUT, RATE, USERS = 64, 2, 2, 0.2, 1e-3, 128
-EPOCHS = 25
+EPOCHS = 20
 MODELS = ("matched", "defaults", "rectools")
 PEER = "rectools"
 

@@ -24,7 +24,7 @@ class _Call:
 
     epochs: int
     update: bool
-    n_targets: int | None  # of an epoch; None where each batch is full of them
+    n_targets: int | None  # of an update's epoch; None where each batch is full of them
     filled: float = 1.0  # share of the batches' length that is targets
     batches: int = 0  # of an epoch
     batch: int = 0  # within the epoch
@@ -106,9 +106,9 @@ class _TunedNet(NeuralNet):
         call = self.call_
         if training and call is not None:
             call.batches, call.batch = len(iterator), 0
-            if call.n_targets is not None and self.batch_size > 0:
-                call.filled = min(1.0, call.n_targets / (call.batches * self.batch_size))
             if call.update:
+                if call.n_targets is not None and self.batch_size > 0:
+                    call.filled = min(1.0, call.n_targets / (call.batches * self.batch_size))
                 call.rows = self.policy.row_factors(self.module_, call.filled)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
