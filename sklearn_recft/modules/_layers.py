@@ -64,18 +64,23 @@ def dot_tiles(
 
     Shapes: ``p`` (n, k), ``q`` (m, k), ``bias`` (m,), ``base`` (n,).
     """
+    if len(p) == 1:
+        # One row is a matrix-vector product, which numpy's BLAS does faster.
+        def score_one(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            np.dot(q[c0:c1], p[0], out=out[0])
+            out[0] += bias[c0:c1]
+            out[0] += base
+
+        return score_one
     rows, columns, column_bias = map(torch.from_numpy, (p, q, bias))
     row_base = torch.from_numpy(base)[:, None]  # (n, 1)
 
     def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-        if len(p) == 1:
-            # One row is a matrix-vector product, which numpy's BLAS does faster.
-            np.dot(q[c0:c1], p[0], out=out[0])
-            out[0] += bias[c0:c1]
-            out[0] += base
-            return
         tile = torch.from_numpy(out)
-        torch.addmm(column_bias[c0:c1], rows[r0:r1], columns[c0:c1].T, out=tile)
+        # Where rows begin decides the order of MKL's sums, and so the last bit of a score: they
+        # are copied to where torch begins a tensor.
+        some = rows[r0:r1].clone()
+        torch.addmm(column_bias[c0:c1], some, columns[c0:c1].T, out=tile)
         tile += row_base[r0:r1]
 
     return score

@@ -1,4 +1,4 @@
-"""Tables that grow in place: the same tensor, zero rows, few copies."""
+"""Tables that grow in place, the same tensor, zero rows, few copies; and products of rows."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_recft.modules._layers import grow_rows, torch_threads
+from sklearn_recft.modules._layers import dot_tiles, grow_rows, torch_threads
 
 shapes = pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
 
@@ -119,3 +119,29 @@ def test_torch_threads_are_for_the_block_only():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def placed(array, offset):
+    """Copy the array to where it begins so many bytes behind a whole cache line."""
+    room = np.empty(array.nbytes + 128, np.uint8)
+    begin = -room.ctypes.data % 64 + offset
+    copy = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 45])
+def test_scores_are_the_same_to_the_last_bit_wherever_their_factors_lie(n_rows):
+    rng = np.random.default_rng(0)
+    shapes = (n_rows, 8), (116, 8), (116,), (n_rows,)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    p, q, bias, base = arrays
+    found = []
+    for offset in range(0, 64, 4):
+        out = np.empty((n_rows, 100), np.float32)
+        dot_tiles(*(placed(a, offset) for a in arrays))(0, n_rows, 16, 116, out)
+        found.append(out)
+    exact = p.astype(float) @ q[16:].astype(float).T + bias[16:] + base[:, None]
+    np.testing.assert_allclose(found[0], exact, rtol=1e-4, atol=1e-5)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
