@@ -1,7 +1,9 @@
 """Compiled kernels against the same sums written out in numpy, in double precision."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -377,3 +379,33 @@ indptr, columns = kernels.gather_seen(np.array([0]), nothing, nothing, nothing, 
 assert indptr.tolist() == [0, 0] and not len(columns)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_FIT_AND_ANSWER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from recommender_checks import answers, fitted, make_news
+from sklearn_recft.estimators import ALSRecommender, IncrementalMFRecommender
+for model in (
+    ALSRecommender(n_factors=8, random_state=0),
+    IncrementalMFRecommender(n_factors=8, random_state=0),
+    IncrementalMFRecommender(n_factors=8, loss="log_loss", random_state=0),
+    IncrementalMFRecommender(n_factors=8, loss="bpr", random_state=0),
+):
+    print(answers(fitted(model).partial_fit(*make_news())).tobytes().hex())
+"""
+
+
+def test_kernels_compiled_and_read_from_disk_agree_to_the_last_bit(tmp_path):
+    code = _FIT_AND_ANSWER.format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, read = (
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+            env=environment,
+        ).stdout
+        for _ in range(2)
+    )  # fmt: skip
+    assert len(compiled) > 1000
+    assert read == compiled

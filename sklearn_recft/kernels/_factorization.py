@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_recft.kernels._compile import jit
+from sklearn_recft.kernels._compile import inlined, jit
 
 _one = np.float32(1.0)
 
@@ -10,7 +10,7 @@ _one = np.float32(1.0)
 SQUARED_ERROR, LOG_LOSS = 0, 1
 
 
-@jit
+@inlined
 def _sigmoid(score):
     return _one / (_one + np.exp(-score))
 
@@ -57,7 +57,7 @@ def sgd_epoch(
             q[k] = keep_i * b + gain * a
 
 
-@jit
+@inlined
 def _start_bias(bias, code, newest):
     """Start a new bias at the mean of those met just before it."""
     first = max(0, code - newest)
@@ -67,7 +67,7 @@ def _start_bias(bias, code, newest):
     bias[code] = total / np.float32(max(code - first, 1))
 
 
-@jit
+@inlined
 def _start_user(factors, bias, code, newest):
     """Start a new user at the mean of the users met just before."""
     _start_bias(bias, code, newest)
@@ -230,6 +230,14 @@ def bpr_pass(
                 other[k] = keep_q * other[k] - gain_q * a
 
 
+@inlined
+def _dot(a, b):
+    total = 0.0
+    for k in range(a.shape[0]):
+        total += a[k] * b[k]
+    return total
+
+
 @jit
 def fold_in(
     starts, rows, codes, others, residual, weight, reg_n, reg_0, bias_reg_n, bias_reg_0, newest,
@@ -269,7 +277,7 @@ def fold_in(
         ridge[:] = reg_n * total + reg_0
         ridge[n_factors] = bias_reg_n * total + bias_reg_0
         direction[:] = rest
-        size = np.sum(rest * rest)
+        size = _dot(rest, rest)
         goal = 1e-12 * size
         for _ in range(n_factors + 1):
             if size <= goal:
@@ -284,11 +292,11 @@ def fold_in(
                 for k in range(n_factors):
                     image[k] += along * q[k]
                 image[n_factors] += along
-            step = size / np.sum(direction * image)
+            step = size / _dot(direction, image)
             solution += step * direction
             rest -= step * image
             before = size
-            size = np.sum(rest * rest)
+            size = _dot(rest, rest)
             direction[:] = rest + size / before * direction
         for k in range(n_factors):
             factors[code, k] += solution[k]
