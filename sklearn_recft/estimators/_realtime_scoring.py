@@ -44,7 +44,7 @@ def states_of(
     -----
     A sequence is run once for all of its queries, up to the last event that one of them knows.
     """
-    depth = module.stack[-1].attention.order.shape[1]
+    depth = module.depth
     shape = (module.stack[0].attention.n_heads, depth) if weights else (module.query_width,)
     out = np.zeros((len(queries["start"]), *shape), np.float32)
     with torch_threads(1 if len(out) <= _FEW else n_threads):

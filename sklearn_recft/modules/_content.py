@@ -91,7 +91,7 @@ class Content(nn.Module):
             The last event that each query knows; None is each its own.
         """
         n = past.shape[1]
-        fading = by_lag(self.lags[:, :n], n)  # (k, n, n), 0 for what is later
-        fading = fading[:, None] if place is None else fading[:, place]  # (k, B, Q, n)
+        fading = by_lag(self.lags[:, :n], n, place)  # 0 for what is later
+        fading = fading[:, None] if place is None else fading  # (k, B, Q, n)
         weights = cast("Tensor", self.mix(states)).permute(2, 0, 1)[..., None]  # (k, B, Q, 1)
         return (weights * fading).sum(0) @ past

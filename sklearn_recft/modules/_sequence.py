@@ -139,6 +139,11 @@ class SequenceNet(nn.Module):
         self.trends = torch.from_numpy(trends).to(self.embedding.device)
 
     @property
+    def depth(self) -> int:
+        """How many events each looks back at, itself included."""
+        return self.stack[0].attention.order.shape[1]
+
+    @property
     def stack(self) -> list[Block]:
         """The blocks, from the lowest."""
         return cast("list[Block]", list(self.blocks))
@@ -260,10 +265,12 @@ class SequenceNet(nn.Module):
 
     # ------------------------------------------------------------------ sequences
 
-    def events(self, table: Tensor, item: Tensor, feedback: Tensor, time: Tensor) -> Tensor:
-        """States (B, n, d) of events, each from what is known right after it.
+    def events(
+        self, table: Tensor, item: Tensor, feedback: Tensor, time: Tensor, *, first: int = 0
+    ) -> Tensor:
+        """States (B, n - first, d) of events, each from what is known right after it.
 
-        Behind them stand the events' texts, as in ``table``: (B, n, d + c) in all.
+        Behind them stand the events' texts, as in ``table``: (B, n - first, d + c) in all.
 
         Parameters
         ----------
@@ -273,6 +280,8 @@ class SequenceNet(nn.Module):
         feedback : Tensor of shape (B, n)
         time : Tensor of shape (B, n), float64
             Seconds.
+        first : int, default=0
+            The event from which on states are wanted: of those before it is done what they need.
         """
         mean, scale = self.scale_of_feedback
         known = table.index_select(0, item.clamp(min=0).flatten()).view(*item.shape, -1)
@@ -282,10 +291,16 @@ class SequenceNet(nn.Module):
         if self.timed:
             x = x + _told(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
         x = self.dropout(x * math.sqrt(self.width))
-        faded = self._faded(time, time) if len(self.blocks) > 1 else None
-        for block in self.stack[:-1]:
-            x = block(x, None, block.attention.bias(item.shape[1], None, faded))
-        return x if self.content is None else torch.cat([x, texts], 2)
+        lower, begin = self.stack[:-1], 0  # place of the first event in x
+        starts = [max(0, first - reach * (self.depth - 1)) for reach in range(len(lower))[::-1]]
+        faded = self._faded(time[:, starts[0] :], time) if lower else None
+        for block, start in zip(lower, starts, strict=True):
+            some = None if faded is None else faded[:, start - starts[0] :, begin:]
+            bias = block.attention.bias(x.shape[1], None, some, first=start - begin)
+            x = block(x[:, start - begin :], None if start == begin else x, bias)
+            begin = start
+        x = x[:, first - begin :]  # without lower blocks none was left out yet
+        return x if self.content is None else torch.cat([x, texts[:, first:]], 2)
 
     def ask(
         self, events: Tensor, time: Tensor, n_before: Tensor | None, asked: Tensor,
@@ -413,9 +428,12 @@ class SequenceNet(nn.Module):
         ``columns`` are the arguments of `events` and `ask`, as arrays.
         """
         given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
-        states = self.events(table, given["item"], given["feedback"], given["time"])
+        # The first event that a query looks at; attention is told of all of them.
+        first = 0 if weights else max(0, int(columns["n_before"].min()) - self.depth)
+        time, n_before = given["time"], given["n_before"] - first
+        states = self.events(table, given["item"], given["feedback"], time, first=first)
         asked = self.ask(
-            states, given["time"], given["n_before"], given["asked"], given.get("context"),
+            states, time[:, first:], n_before, given["asked"], given.get("context"),
             weights=weights,
         )  # fmt: skip
         return asked.float().numpy(force=True)

@@ -54,7 +54,9 @@ class TimedAttention(FadingHeads):
         self.output = nn.Linear(width, width)
         self.order = nn.Parameter(torch.zeros(n_heads, max_history))
 
-    def bias(self, n: int, place: Tensor | None, faded: Tensor | None) -> Tensor:
+    def bias(
+        self, n: int, place: Tensor | None, faded: Tensor | None, *, first: int = 0
+    ) -> Tensor:
         """Add to logits (B or 1, H, Q, n) so much, of what is out of sight minus infinity.
 
         Parameters
@@ -65,10 +67,12 @@ class TimedAttention(FadingHeads):
             The event that each row looks back from, itself included; None is each from itself.
         faded : Tensor of shape (B, Q, n) or None
             Ages, as the decay counts them.
+        first : int, default=0
+            Without ``place``, the event from which on there are rows.
         """
         depth = min(n, self.order.shape[1])
-        bias = by_lag(self.order[:, :depth], n, far=-torch.inf)  # (H, n, n)
-        bias = bias[None] if place is None else bias[:, place].transpose(0, 1)
+        bias = by_lag(self.order[:, :depth], n, place, first=first, far=-torch.inf)
+        bias = bias[None] if place is None else bias.transpose(0, 1)
         if faded is not None:
             bias = bias - self.log_rate.exp()[:, None, None] * faded[:, None]
         return bias
@@ -94,14 +98,19 @@ class TimedAttention(FadingHeads):
         return torch.nan_to_num(logits.softmax(-1))
 
 
-def by_lag(values: Tensor, n: int, *, far: float = 0.0) -> Tensor:
-    """Lay out values (k, depth) of lags 0, 1, ... of the last n events: (k, n, n).
+def by_lag(
+    values: Tensor, n: int, place: Tensor | None = None, *, first: int = 0, far: float = 0.0
+) -> Tensor:
+    """Lay out values (k, depth) of lags 0, 1, ... of the last n events.
 
-    Row i has in column j the value of lag i - j, or ``far`` where that is none of them.
+    The row of place i has in column j the value of lag i - j, or ``far`` where that is none of
+    them. There is a row for each ``place`` (B, Q), in all (k, B, Q, n), or else for every one from
+    ``first`` on: (k, n - first, n).
     """
     lags = functional.pad(values, (n, n - values.shape[1]), value=far)
     # Of lags -n to n - 1 row i has those from i down: windows of one vector, not a look-up.
-    return lags.flip(1).unfold(1, n, 1)[:, :n].flip(1)
+    windows = lags.flip(1).unfold(1, n, 1)[:, :n]  # (k, n, n), the last place first
+    return windows[:, : n - first].flip(1) if place is None else windows[:, n - 1 - place]
 
 
 class Block(nn.Module):

@@ -294,6 +294,27 @@ def test_no_event_at_or_after_its_place_moves_a_query(decay, n_layers, texts):
 
 
 @decays
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("texts", [False, True])
+def test_only_what_a_query_can_see_is_run(decay, n_layers, texts):
+    """Of events too far back nothing is done, and the answer is that of a run of all."""
+    net, sequences = make_net(decay, n_layers, texts=texts, max_history=2), make_sequences(3)
+    expected = asked_by_tensors(net, sequences, net.catalogue()).numpy(force=True)
+    events, rows = net.events, []
+
+    def counting(*args, **kwargs):
+        rows.append(events(*args, **kwargs).shape[1])
+        return events(*args, **kwargs)
+
+    net.events = counting
+    for place in range(LENGTH):
+        one = {name: sequences[name][:, [place]] for name in ("n_before", "asked", "context")}
+        found = answer(net, {**sequences, **one})
+        np.testing.assert_allclose(found[:, 0], expected[:, place], atol=1e-5)
+    assert rows == [LENGTH - max(0, place - 1) for place in range(LENGTH)]
+
+
+@decays
 @layers
 def test_no_later_time_feedback_or_query_moves_a_query(decay, n_layers):
     net, sequences = make_net(decay, n_layers), make_sequences()
