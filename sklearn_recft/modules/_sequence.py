@@ -358,11 +358,12 @@ class SequenceNet(nn.Module):
         """Ages (B, Q, n) of events in days when asked, as decay counts them."""
         if not self.timed:
             return None
-        return self._faded_of((asked[..., None] - time[:, None]).clamp(min=0))
+        return self._faded_of(asked[..., None] - time[:, None])
 
     def _faded_of(self, seconds: Tensor) -> Tensor:
         """Seconds as decay counts them: in days, or the logarithm of days."""
-        return self.stack[0].attention.faded((seconds / 86_400).float())
+        days = seconds.float().clamp(min=0) / 86_400
+        return self.stack[0].attention.faded(days)
 
     def forward(
         self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,

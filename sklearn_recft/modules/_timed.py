@@ -74,7 +74,8 @@ class TimedAttention(FadingHeads):
         bias = by_lag(self.order[:, :depth], n, place, first=first, far=-torch.inf)
         bias = bias[None] if place is None else bias.transpose(0, 1)
         if faded is not None:
-            bias = bias - self.log_rate.exp()[:, None, None] * faded[:, None]
+            rate = self.log_rate.exp()[:, None, None]
+            bias = torch.addcmul(bias, rate, faded[:, None], value=-1)
         return bias
 
     def _split(self, x: Tensor) -> Tensor:
