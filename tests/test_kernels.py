@@ -383,10 +383,22 @@ assert indptr.tolist() == [0, 0] and not len(columns)
 
 _FIT_AND_ANSWER = """
 import sys
-from pathlib import Path
 sys.path.insert(0, {tests!r})
+import numpy as np
 from recommender_checks import answers, fitted, make_news
+from sklearn_recft import kernels
 from sklearn_recft.estimators import ALSRecommender, IncrementalMFRecommender
+rng = np.random.default_rng(0)
+users, items = rng.integers(50, size=(2, 2000), dtype=np.int32)
+times, target = np.sort(rng.random(2000)), rng.random(2000, np.float32)
+shapes = 1, 50, 50, (50, 16), (50, 16), 0, 50, 50
+tables = tuple(rng.random(shape, np.float32) for shape in shapes)
+out, rates = np.empty((2000, kernels.N_SCORES)), np.full(10, 0.1, np.float32)
+kernels.follow_factorization(
+    users, items, times, target, np.ones(2000, np.float32), np.array([0, 0, 0, np.inf, -np.inf]),
+    rates, kernels.SQUARED_ERROR, 20, True, True, tables, out,
+)
+print(out.tobytes().hex())
 for model in (
     ALSRecommender(n_factors=8, random_state=0),
     IncrementalMFRecommender(n_factors=8, random_state=0),

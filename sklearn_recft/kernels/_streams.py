@@ -18,6 +18,8 @@ _PAUSE = 3600.0  # seconds without an event that end a session
 _DAMPING = 5.0  # events' worth of the average that a rate begins with
 _DAY = 86_400.0
 
+_online_pass = inlined(online_pass.py_func)
+
 
 @inlined
 def _log_odds(label_sum, weight, average):
@@ -157,10 +159,12 @@ def follow_factorization(
     Rows ascend in time; those of one time are all described before any of them is learned.
     Without ``items_learn`` only the rows' users learn: what an item is, and the mean, stay.
     """
-    n, n_factors = users.shape[0], tables[4].shape[1]
+    (
+        mean, user_bias, item_bias, user_factors, item_factors, no_context, user_count, item_count
+    ) = tables  # fmt: skip
+    n = users.shape[0]
     context, scored = np.zeros((1, 0), np.float32), np.zeros(1, np.float32)
-    mean, item_bias, item_factors, item_count = tables[0], tables[2], tables[4], tables[7]
-    before, frozen_moments = np.empty(n_factors, np.float32), moments.copy()
+    before, frozen_moments = np.empty(item_factors.shape[1], np.float32), moments.copy()
     first = 0
     while first < n:
         end = first + 1
@@ -175,9 +179,11 @@ def follow_factorization(
             if not items_learn:
                 before[:] = item_factors[item]
                 old_mean, old_bias, old_count = mean[0], item_bias[item], item_count[item]
-            online_pass(
+            _online_pass(
                 users[row : row + 1], items[row : row + 1], target[row : row + 1],
-                weight[row : row + 1], context, scored, moments, rates, loss, newest, *tables,
+                weight[row : row + 1], context, scored, moments, rates, loss, newest,
+                mean, user_bias, item_bias, user_factors, item_factors, no_context,
+                user_count, item_count,
             )  # fmt: skip
             if not items_learn:
                 item_factors[item] = before
