@@ -54,9 +54,7 @@ class TimedAttention(FadingHeads):
         self.output = nn.Linear(width, width)
         self.order = nn.Parameter(torch.zeros(n_heads, max_history))
 
-    def bias(
-        self, n: int, place: Tensor | None, faded: Tensor | None, *, first: int = 0
-    ) -> Tensor:
+    def bias(self, n: int, place: Tensor | None, faded: Tensor | None, *, first: int = 0) -> Tensor:
         """Add to logits (B or 1, H, Q, n) so much, of what is out of sight minus infinity.
 
         Parameters
