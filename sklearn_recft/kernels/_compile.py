@@ -18,7 +18,6 @@ def inlined(function):
     """Make a function part of every kernel that calls it, so that there is but one code of it.
 
     Else a process that compiled the kernel and one that read it from disk may each run a copy of
-    the helper that sums in another order, and differ in the last digit.
-    ``np.sum`` is such a helper.
+    the helper, ``np.sum`` among them, that sums in another order, and differ in the last digit.
     """
     return numba.njit(function, inline="always", **_OPTIONS)

@@ -303,8 +303,9 @@ def test_only_what_a_query_can_see_is_run(decay, n_layers, texts):
     events, rows = net.events, []
 
     def counting(*args, **kwargs):
-        rows.append(events(*args, **kwargs).shape[1])
-        return events(*args, **kwargs)
+        said = events(*args, **kwargs)
+        rows.append(said.shape[1])
+        return said
 
     net.events = counting
     for place in range(LENGTH):
