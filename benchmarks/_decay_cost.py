@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoConfig
 
-from sklearn_recft.modules._bert import TextEncoder, load_encoder
+from sklearn_recft.text._encoder import TextEncoder, load_encoder
 
 WARM_UP = 400  # rows
 ASKED = 50  # users, one a call

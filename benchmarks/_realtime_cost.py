@@ -16,7 +16,7 @@ from _realtime_log import Log, make_model, merged
 
 from sklearn_recft.modules import _sequence
 from sklearn_recft.modules._sequence import SequenceNet
-from sklearn_recft.modules._windows import SequenceWindows
+from sklearn_recft.training._windows import SequenceWindows
 
 DAY = 86_400
 N_CALLS, N_WARM_UP, N_AT_ONCE = 1000, 20, 100_000

@@ -39,7 +39,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from transformers import AutoConfig
 
 from sklearn_recft.datasets import make_interactions
-from sklearn_recft.modules._bert import load_encoder
+from sklearn_recft.text._encoder import load_encoder
 
 SEEDS = (0, 1, 2)
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from numbers import Integral
 from typing import Any
@@ -12,7 +9,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from sklearn_recft import kernels
 from sklearn_recft.history import SeenItems
@@ -21,15 +17,12 @@ from sklearn_recft.interactions import (
     check_events,
     check_queries,
 )
-from sklearn_recft.modules._layers import limit_torch_threads, torch_threads
+from sklearn_recft.parallel import n_threads
+from sklearn_recft.ranking import TileScorer, top_k
 from sklearn_recft.vocabulary import Vocabulary
 
-# Rows x columns of a tile of scores: 2 MiB of float32 a thread stays in cache.
-_TILE_ROWS, _TILE_COLUMNS = 128, 4096
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
-
-TileScorer = Callable[[int, int, int, int, np.ndarray], None]
 
 
 class RecommenderMixin:
@@ -209,100 +202,6 @@ class RecommenderMixin:
 
 
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
-
-
-def n_threads(n_jobs: int | None) -> int:
-    """Threads meant by ``n_jobs``: None is 1, negative counts back from all cores."""
-    if n_jobs is None:
-        return 1
-    if n_jobs == 0:
-        raise ValueError("n_jobs=0 has no meaning; give None, a positive or a negative number.")
-    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
-
-
-def blas_threads(n_threads: int) -> threadpool_limits:
-    """Keep numpy's and scipy's linear algebra to that many threads inside a with-block."""
-    return threadpool_limits(limits=n_threads, user_api="blas")
-
-
-def in_threads(
-    step: Callable[[int, int], None], sizes: np.ndarray, n_threads: int, n_pieces: int = 8
-) -> None:
-    """Run ``step(first, last)`` over pieces of the rows, each of about as much work.
-
-    ``sizes`` (n,) is the work of each row. Pieces must not touch each other's results; what
-    comes out is then the same whatever ``n_threads`` is.
-    """
-    if n_threads == 1:
-        step(0, len(sizes))
-        return
-    work = np.cumsum(sizes + 1.0)
-    cuts = np.searchsorted(work, np.linspace(0, work[-1], n_pieces * n_threads + 1)[1:-1])
-    bounds = np.unique(np.r_[0, cuts, len(sizes)]).tolist()
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(step, bounds[:-1], bounds[1:]))
-
-
-def top_k(
-    score_tile: TileScorer,
-    n_queries: int,
-    n_columns: int,
-    k: int,
-    seen_indptr: np.ndarray,
-    seen_columns: np.ndarray,
-    *,
-    n_threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Best ``k`` columns of a score matrix that is never held whole.
-
-    Parameters
-    ----------
-    score_tile : callable ``(r0, r1, c0, c1, out)``
-        Writes float32 scores of rows ``r0:r1`` and columns ``c0:c1``; thread-safe.
-    n_queries, n_columns, k : int
-        Shape of the matrix, and the length of a list.
-    seen_indptr, seen_columns : ndarray
-        CSR layout of the columns to leave out, ascending in each row.
-    n_threads : int, default=1
-
-    Returns
-    -------
-    columns : ndarray of shape (n_queries, k), int64
-        Best first, ties by lower column.
-    scores : ndarray of shape (n_queries, k), float32
-
-    Notes
-    -----
-    Each thread scores a few hundred rows against a cache-sized run of columns and merges it
-    into a running list, so memory is O(threads x tile + n_queries x k).
-    """
-    scores = np.full((n_queries, k), -np.inf, np.float32)
-    columns = np.full((n_queries, k), -1, np.int64)
-    pointer = seen_indptr[:-1].copy()
-    rows = min(_TILE_ROWS, n_queries)
-    width = _TILE_ROWS * _TILE_COLUMNS // max(rows, 1)
-
-    def run(r0: int) -> None:
-        r1 = min(r0 + rows, n_queries)
-        buffer = np.empty((r1 - r0) * min(width, n_columns), np.float32)
-        for c0 in range(0, n_columns, width):
-            c1 = min(c0 + width, n_columns)
-            tile = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
-            score_tile(r0, r1, c0, c1, tile)
-            kernels.update_topk(
-                tile, c0, seen_indptr[r0 : r1 + 1], seen_columns, pointer[r0:r1],
-                scores[r0:r1], columns[r0:r1],
-            )  # fmt: skip
-
-    starts = range(0, n_queries, rows)
-    with torch_threads(1):
-        if n_threads == 1 or len(starts) == 1:
-            for r0 in starts:
-                run(r0)
-        else:
-            with ThreadPoolExecutor(n_threads, initializer=limit_torch_threads) as pool:
-                list(pool.map(run, starts))
-    return columns, scores
 
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:

@@ -11,8 +11,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_info
 
-from sklearn_recft import base
-from sklearn_recft.base import RecommenderMixin, blas_threads, in_threads, n_threads, top_k
+from sklearn_recft import base, ranking
+from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.parallel import blas_threads, in_threads, n_threads
+from sklearn_recft.ranking import top_k
 
 
 class TableRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -67,8 +69,8 @@ def write_from(scores):
 @pytest.mark.parametrize("shape", [(1, 150), (13, 150), (14, 1)])
 @pytest.mark.parametrize("decimals", [0, 7])
 def test_top_k_is_a_stable_sort(monkeypatch, threads, tile_rows, tile_columns, shape, decimals):
-    monkeypatch.setattr(base, "_TILE_ROWS", tile_rows)
-    monkeypatch.setattr(base, "_TILE_COLUMNS", tile_columns)
+    monkeypatch.setattr(ranking, "_TILE_ROWS", tile_rows)
+    monkeypatch.setattr(ranking, "_TILE_COLUMNS", tile_columns)
     rng = np.random.default_rng(tile_columns)
     scores = rng.normal(size=shape).round(decimals).astype(np.float32)
     n_rows, n_columns = shape
@@ -84,8 +86,8 @@ def test_top_k_is_a_stable_sort(monkeypatch, threads, tile_rows, tile_columns, s
 
 
 def test_top_k_never_asks_for_more_than_a_tile(monkeypatch):
-    monkeypatch.setattr(base, "_TILE_ROWS", 8)
-    monkeypatch.setattr(base, "_TILE_COLUMNS", 16)
+    monkeypatch.setattr(ranking, "_TILE_ROWS", 8)
+    monkeypatch.setattr(ranking, "_TILE_COLUMNS", 16)
     sizes, covered = [], np.zeros((30, 100), int)
 
     def score(r0, r1, c0, c1, out):
@@ -99,7 +101,7 @@ def test_top_k_never_asks_for_more_than_a_tile(monkeypatch):
 
 
 def test_top_k_passes_on_an_error_of_a_thread(monkeypatch):
-    monkeypatch.setattr(base, "_TILE_ROWS", 2)
+    monkeypatch.setattr(ranking, "_TILE_ROWS", 2)
 
     def score(r0, r1, c0, c1, out):
         raise RuntimeError(f"row {r0}")
@@ -206,8 +208,8 @@ def seen_by(model, user):
 @pytest.mark.parametrize("block", [4, 16_384])
 def test_recommend_is_a_sort_of_what_is_unseen(monkeypatch, fitted, n_jobs, block):
     monkeypatch.setattr(base, "_QUERY_BLOCK", block)
-    monkeypatch.setattr(base, "_TILE_ROWS", 3)
-    monkeypatch.setattr(base, "_TILE_COLUMNS", 4)
+    monkeypatch.setattr(ranking, "_TILE_ROWS", 3)
+    monkeypatch.setattr(ranking, "_TILE_COLUMNS", 4)
     fitted.set_params(n_jobs=n_jobs)
     asked = [5, 999, *range(2, N_USERS), 5, "nobody"]
     codes = fitted._users.encode(asked)

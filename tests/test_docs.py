@@ -17,6 +17,8 @@ NOT_IN_REFERENCE = {
     "sklearn_recft.estimators": "exported by sklearn_recft itself",
     "sklearn_recft.history": "what estimators remember, for our own rooms",
     "sklearn_recft.kernels": "compiled loops for our own rooms",
+    "sklearn_recft.modules": "torch modules, internal",
+    "sklearn_recft.text": "text encoders, internal",
     "sklearn_recft.training": "how nets are trained, for our own rooms",
 }
 PAGES = sorted(p for p in DOCS.glob("*.rst") if p.name != "sg_execution_times.rst")

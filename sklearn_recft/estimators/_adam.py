@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
-from sklearn_recft.base import n_threads
 from sklearn_recft.estimators import _sgd
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.parallel import n_threads
 
 Rows = dict[str, np.ndarray]
 

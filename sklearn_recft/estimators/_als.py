@@ -12,10 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin, TileScorer, blas_threads, in_threads, n_threads
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.estimators import _feedback
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.modules._layers import dot_tiles
+from sklearn_recft.parallel import blas_threads, in_threads, n_threads
+from sklearn_recft.ranking import TileScorer, dot_tiles
 
 # Rounds of conjugate gradients a sweep: as far as a warm start needs (Takács et al. 2011).
 _STEPS = 3

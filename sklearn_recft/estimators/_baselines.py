@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft.base import RecommenderMixin, TileScorer
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import SECONDS_PER_DAY, fade
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.ranking import TileScorer
 
 
 class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):

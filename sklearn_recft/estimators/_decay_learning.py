@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
-from sklearn_recft.base import n_threads
 from sklearn_recft.estimators._decay_rows import Columns, draw_negatives, explicit, windows_of
 from sklearn_recft.estimators._decay_scoring import ROWS_AT_ONCE, score, times_of
-from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.modules._bert import TextEncoder
-from sklearn_recft.modules._decay import DecayNet, LogWindows, make_decay_net
+from sklearn_recft.modules import DecayNet, make_decay_net
+from sklearn_recft.parallel import n_threads
+from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.training import LogWindows
 
 # What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
 OWN: dict[str, Any] = {

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
-from sklearn_recft.base import TileScorer, n_threads
 from sklearn_recft.estimators._decay_rows import Columns, past_of
-from sklearn_recft.estimators._item_texts import texts_of
 from sklearn_recft.interactions import Interactions, context_of_queries
+from sklearn_recft.parallel import n_threads
+from sklearn_recft.ranking import TileScorer
+from sklearn_recft.text import texts_of
 
 ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
 _SCORED_AT_ONCE = 256

@@ -14,12 +14,13 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin, TileScorer
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import fade
 from sklearn_recft.estimators import _adam, _sgd
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Interactions, context_of_queries
-from sklearn_recft.modules._factorization import MatrixFactorization
+from sklearn_recft.modules import MatrixFactorization
+from sklearn_recft.ranking import TileScorer
 
 # How a model learns: each has begin, fit and update, and its own best settings.
 _SOLVERS = {"sgd": _sgd, "adam": _adam}

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
-from sklearn_recft.base import TileScorer
 from sklearn_recft.columns import fade
 from sklearn_recft.history import FeedbackMatrix, fade_by_order
+from sklearn_recft.ranking import TileScorer
 
 # So much popularity an event adds to a user's scores: it tells apart what nothing else does.
 _BACKOFF = 1e-9
@@ -80,7 +80,7 @@ def _share_of_popularity(model: Any, users: np.ndarray) -> np.ndarray:
 
 
 def tile_scorer(model: Any, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
-    """Scores ``sum_j x_uj similarity_ji``; of strangers, popularity (see base.top_k).
+    """Scores ``sum_j x_uj similarity_ji``; of strangers, popularity (see `top_k`).
 
     ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns; the model
     keeps its ``_popularity`` beside it.

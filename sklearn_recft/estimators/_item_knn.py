@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin, TileScorer, in_threads, n_threads
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.estimators import _feedback
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.parallel import in_threads, n_threads
+from sklearn_recft.ranking import TileScorer
 
 
 class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):

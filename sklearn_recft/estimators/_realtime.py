@@ -12,9 +12,8 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, TileScorer, n_threads
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.estimators._item_texts import texts_of
 from sklearn_recft.estimators._realtime_learning import learn_all, update
 from sklearn_recft.estimators._realtime_scoring import (
     add_trends,
@@ -31,8 +30,10 @@ from sklearn_recft.interactions import (
     check_items,
     context_of_queries,
 )
-from sklearn_recft.modules._layers import dot_tiles
-from sklearn_recft.modules._sequence import SequenceNet
+from sklearn_recft.modules import SequenceNet
+from sklearn_recft.parallel import n_threads
+from sklearn_recft.ranking import TileScorer, dot_tiles
+from sklearn_recft.text import texts_of
 from sklearn_recft.vocabulary import Vocabulary
 
 

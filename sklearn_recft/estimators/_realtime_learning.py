@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
-from sklearn_recft.base import n_threads
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.estimators._realtime_scoring import next_item_ndcg, remembered
 from sklearn_recft.history import Trends
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.modules._sequence import SequenceNet, make_sequence_net
-from sklearn_recft.modules._windows import SequenceWindows
+from sklearn_recft.modules import SequenceNet, make_sequence_net
+from sklearn_recft.parallel import n_threads
+from sklearn_recft.text import make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.training import SequenceWindows
 
 Columns = dict[str, np.ndarray]
 

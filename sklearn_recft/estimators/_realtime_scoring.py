@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.base import n_threads
-from sklearn_recft.modules._layers import torch_threads
-from sklearn_recft.modules._sequence import SequenceNet
+from sklearn_recft.modules import SequenceNet
+from sklearn_recft.parallel import n_threads, torch_threads
 
 Columns = dict[str, np.ndarray]
 

@@ -13,9 +13,9 @@ from scipy.special import expit
 from tqdm import trange
 
 from sklearn_recft import kernels
-from sklearn_recft.base import n_threads
 from sklearn_recft.columns import fade
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.parallel import n_threads
 
 Rows = dict[str, np.ndarray]
 Arrays = dict[str, np.ndarray]

@@ -15,7 +15,7 @@ from sklearn_recft.estimators._sgd import (
     start_all,
     start_items,
 )
-from sklearn_recft.modules._streams import StreamTables
+from sklearn_recft.modules import StreamTables
 
 # Days in which the popularity among the features halves.
 _POPULARITY_HALF_LIFE = 30.0

@@ -3,7 +3,7 @@
 from sklearn_recft.inspection._comparison import RecommenderComparisonDisplay
 from sklearn_recft.inspection._interest_decay import InterestDecayDisplay
 from sklearn_recft.inspection._learning_curve import LearningCurveDisplay
-from sklearn_recft.inspection._plots import PrequentialDisplay
+from sklearn_recft.inspection._prequential import PrequentialDisplay
 
 __all__ = [
     "InterestDecayDisplay",

@@ -22,7 +22,11 @@ from sklearn_recft.metrics._ranking import (
     precision_at_k,
     recall_at_k,
 )
+from sklearn_recft.metrics._scorers import RANKING_METRICS as RANKING_METRICS
 from sklearn_recft.metrics._scorers import make_ranking_scorer
+from sklearn_recft.metrics._scorers import recommend_up_to as recommend_up_to
+from sklearn_recft.metrics._scorers import relevant_rows as relevant_rows
+from sklearn_recft.metrics._scorers import top_k_task as top_k_task
 
 __all__ = [
     "average_popularity_at_k",

@@ -23,9 +23,9 @@ from sklearn.utils import (
 from tqdm import tqdm
 
 from sklearn_recft.interactions import items_of, times_or_none, users_of
-from sklearn_recft.metrics import catalogue_coverage_at_k
-from sklearn_recft.metrics._scorers import (
+from sklearn_recft.metrics import (
     RANKING_METRICS,
+    catalogue_coverage_at_k,
     recommend_up_to,
     relevant_rows,
     top_k_task,

@@ -14,9 +14,9 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.interactions import items_of, users_of
-from sklearn_recft.metrics import grouped_roc_auc_score
-from sklearn_recft.metrics._scorers import (
+from sklearn_recft.metrics import (
     RANKING_METRICS,
+    grouped_roc_auc_score,
     recommend_up_to,
     relevant_rows,
     top_k_task,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_recft.modules._timed import by_lag
+from sklearn_recft.modules._time_attention import by_lag
 
 _LOUDNESS = 0.1  # of what texts say at first, in an embedding's coordinates
 _KEPT = (0.0, 0.7, 0.95)  # of a profile, from one event to the next

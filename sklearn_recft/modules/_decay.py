@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_recft.modules._bert import TextEncoder
-from sklearn_recft.modules._fading import FadingHeads
-from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
+from sklearn_recft.modules._decay_heads import FadingHeads
+from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.parallel import torch_threads
+from sklearn_recft.text._encoder import TextEncoder
 
 _TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
 _EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
@@ -352,37 +353,3 @@ class DecayNet(nn.Module):
             same, pad = (codes == own[:, None]).to(table.dtype), codes < 0
             gathered = table[codes.clamp(min=0)]
             return self.attention.weights(asks, gathered, came, old, same, pad).cpu().numpy()
-
-
-class LogWindows:
-    """Hands each batch its rows' past, read off a log sorted by user and time.
-
-    Parameters
-    ----------
-    items : ndarray of shape (n,), int64
-        Codes; ``feedback`` (n,) float32 and ``times`` (n,) float64, seconds, beside them.
-    longest : int, default=None
-        Length of every past; None pads to the longest of each batch.
-    """
-
-    def __init__(
-        self, items: np.ndarray, feedback: np.ndarray, times: np.ndarray, longest: int | None = None
-    ) -> None:
-        self.items, self.feedback = torch.from_numpy(items), torch.from_numpy(feedback)
-        self.times, self.longest = torch.from_numpy(times), longest
-
-    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Turn columns ``start``, ``stop`` (places in the log) and ``time`` into the past.
-
-        The past is padded behind, newest first.
-        """
-        start, stop, now = (batch.pop(name) for name in ("start", "stop", "time"))
-        longest = self.longest or max(int((stop - start).max()), 1)
-        place = stop[:, None] - 1 - torch.arange(longest)
-        pad = place < start[:, None]
-        place = place.masked_fill_(pad, 0)
-        age = ((now[:, None] - self.times[place]) / 86_400).float()
-        return {
-            **batch, "past": self.items[place].masked_fill(pad, -1),
-            "feedback": self.feedback[place].masked_fill(pad, 0), "age": age.masked_fill(pad, 0),
-        }  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import dot_tiles, grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.ranking import dot_tiles
 
 # Rows scored at a time: bounds memory.
 _BLOCK = 65_536
@@ -159,7 +160,7 @@ class MatrixFactorization(nn.Module):
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, offset: np.ndarray
     ) -> Callable[[int, int, int, int, np.ndarray], None]:
-        """Scores of queries for catalogue ``columns``, tile by tile (see base.top_k).
+        """Scores of queries for catalogue ``columns``, tile by tile (see `ranking.top_k`).
 
         ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
         """

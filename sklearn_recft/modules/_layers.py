@@ -1,11 +1,9 @@
-"""Parts that several modules share: tables whose rows grow in place, threads, dot products."""
+"""Tables whose rows grow in place."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import numpy as np
 import torch
 from torch import Tensor
+
+from sklearn_recft.parallel import torch_threads
 
 
 def grow_rows(table: Tensor, n_rows: int) -> None:
@@ -35,52 +33,7 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
         table.data[rows:] = 0
 
 
-@contextmanager
-def torch_threads(n: int) -> Iterator[None]:
-    """Let torch use ``n`` threads within the block: more would fight with ours for the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def limit_torch_threads() -> None:
-    """Keep torch to one thread for good: for the start of a worker thread."""
-    torch.set_num_threads(1)
-
-
 def trim_rows(table: Tensor) -> None:
     """Give up, in place, the room that `grow_rows` keeps behind the last row."""
     if table.untyped_storage().nbytes() > table.numel() * table.element_size():
         table.data = table.data.clone()
-
-
-def dot_tiles(
-    p: np.ndarray, q: np.ndarray, bias: np.ndarray, base: np.ndarray
-) -> Callable[[int, int, int, int, np.ndarray], None]:
-    """Scores ``p_r . q_c + bias_c + base_r``, tile by tile (see base.top_k); float32 arrays.
-
-    Shapes: ``p`` (n, k), ``q`` (m, k), ``bias`` (m,), ``base`` (n,).
-    """
-    if len(p) == 1:
-        # One row is a matrix-vector product, which numpy's BLAS does faster.
-        def score_one(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            np.dot(q[c0:c1], p[0], out=out[0])
-            out[0] += bias[c0:c1]
-            out[0] += base
-
-        return score_one
-    rows, columns, column_bias = map(torch.from_numpy, (p, q, bias))
-    row_base = torch.from_numpy(base)[:, None]  # (n, 1)
-
-    def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-        tile = torch.from_numpy(out)
-        # Where rows begin decides the order of MKL's sums, and so the last bit of a score: they
-        # are copied to where torch begins a tensor.
-        some = rows[r0:r1].clone()
-        torch.addmm(column_bias[c0:c1], some, columns[c0:c1].T, out=tile)
-        tile += row_base[r0:r1]
-
-    return score

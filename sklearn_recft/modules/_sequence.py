@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._content import Content
-from sklearn_recft.modules._layers import grow_rows, torch_threads, trim_rows
+from sklearn_recft.modules._layers import grow_rows, trim_rows
 from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
-from sklearn_recft.modules._timed import Block, Dropout, TimedAttention
+from sklearn_recft.modules._time_attention import Block, Dropout, TimedAttention
+from sklearn_recft.parallel import torch_threads
 
 _SCALE = 0.02  # of the noise that embeddings begin with
 _N_GAPS = 64  # steps of half an octave, from a second to a century

@@ -10,6 +10,7 @@ from sklearn_recft.training._net import (
     predict_net,
 )
 from sklearn_recft.training._policy import FineTuning
+from sklearn_recft.training._windows import LogWindows, SequenceWindows
 
 __all__ = [
     "Batches",
@@ -18,8 +19,10 @@ __all__ = [
     "Gather",
     "LastRows",
     "LogLoss",
+    "LogWindows",
     "OwnLoss",
     "PenalisedLoss",
+    "SequenceWindows",
     "checkpoint",
     "fit_net",
     "grow_optimizer",

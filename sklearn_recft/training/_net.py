@@ -19,7 +19,7 @@ from skorch.dataset import Dataset
 from skorch.history import History
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import torch_threads
+from sklearn_recft.parallel import torch_threads
 from sklearn_recft.training._batches import Batches, Columns, Gather, LastRows, tensor_of
 from sklearn_recft.training._policy import FineTuning, take_policy
 from sklearn_recft.training._tuned import _TunedNet

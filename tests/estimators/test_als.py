@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from sklearn_recft import ALSRecommender
 from sklearn_recft.datasets import make_interactions
-from tests.dense_feedback import DAY, best_scores, dense_sums, known_pairs
+from tests.estimators.dense_feedback import DAY, best_scores, dense_sums, known_pairs
 
 OPTIONS = [
     {},
@@ -270,8 +270,8 @@ def test_predict_is_the_dot_product(kind):
 @kinds
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_recommend_is_the_head_of_the_dense_product(monkeypatch, kind, n_jobs):
-    monkeypatch.setattr("sklearn_recft.base._TILE_ROWS", 4)
-    monkeypatch.setattr("sklearn_recft.base._TILE_COLUMNS", 3)
+    monkeypatch.setattr("sklearn_recft.ranking._TILE_ROWS", 4)
+    monkeypatch.setattr("sklearn_recft.ranking._TILE_COLUMNS", 3)
     log = log_of(kind)
     model = ALSRecommender(**SMALL, n_jobs=n_jobs).fit(*log)
     p = np.vstack([model.user_factors_, model.user_factors_.mean(axis=0)])

@@ -15,8 +15,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_recft import DecayBertRecommender
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import prequential_score
-from sklearn_recft.modules._bert import TextEncoder
-from tests.modules.test_bert import write_bert
+from sklearn_recft.text._encoder import TextEncoder
+from tests.text.test_encoder import write_bert
 
 DAY = 86_400
 WORDS = [

@@ -16,7 +16,7 @@ from sklearn_recft.estimators._decay_rows import (
     windows_of,
 )
 from sklearn_recft.history import EventHistory
-from sklearn_recft.modules._decay import LogWindows
+from sklearn_recft.training import LogWindows
 
 N_USERS, N_ITEMS, START, DAY = 4, 6, 1.7e9, 86_400.0
 seeds = st.integers(0, 10_000)

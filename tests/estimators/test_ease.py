@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn_recft import EASERecommender
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.estimators._ease import _inverse
-from tests.dense_feedback import dense_sums, known_pairs
+from tests.estimators.dense_feedback import dense_sums, known_pairs
 
 OPTIONS = [{}, {"reg": 3.0}, {"half_life": 50.0, "reg": 0.5}, {"reg": 1e5}]
 options = pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from sklearn_recft import EASERecommender, ItemKNNRecommender, PopularityRecommender, base
 from sklearn_recft.datasets import make_interactions
-from tests.dense_feedback import DAY, best_scores, dense_sums, known_pairs
+from tests.estimators.dense_feedback import DAY, best_scores, dense_sums, known_pairs
 
 MODELS = [
     ItemKNNRecommender(n_neighbors=6),
@@ -128,8 +128,8 @@ def test_a_pair_takes_twenty_bytes(model, log):
 @pytest.mark.parametrize("fading", [{}, {"half_life": 60.0}, {"history_half_life": 2.5}], ids=str)
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_recommend_is_the_head_of_the_dense_product(monkeypatch, model, fading, n_jobs, log):
-    monkeypatch.setattr(base, "_TILE_ROWS", 4)
-    monkeypatch.setattr(base, "_TILE_COLUMNS", 3)  # several tiles of columns, of rows too
+    monkeypatch.setattr(ranking, "_TILE_ROWS", 4)
+    monkeypatch.setattr(ranking, "_TILE_COLUMNS", 3)  # several tiles of columns, of rows too
     X, y, weight = log
     model = clone(model).set_params(n_jobs=n_jobs, **fading).fit(X, y, weight)
     scores = scores_by_hand(model, X, y, weight)

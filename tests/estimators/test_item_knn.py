@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_recft import ItemKNNRecommender
 from sklearn_recft.datasets import make_interactions
-from tests.dense_feedback import DAY, dense_sums, known_pairs
+from tests.estimators.dense_feedback import DAY, dense_sums, known_pairs
 
 OPTIONS = [
     {},

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
-from sklearn_recft.modules._bert import TextEncoder
+from sklearn_recft.text._encoder import TextEncoder
 from tests.estimators.test_realtime_learning import (
     N_ITEMS,
     N_USERS,

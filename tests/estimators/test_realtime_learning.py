@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
 from sklearn_recft import RealtimeTransformerRecommender
-from sklearn_recft.modules._timed import Dropout
+from sklearn_recft.modules._time_attention import Dropout
 
 START, N_USERS, N_ITEMS = 1.6e9, 12, 10
 

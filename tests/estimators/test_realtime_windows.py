@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sklearn_recft.estimators._realtime_learning import _windows
-from sklearn_recft.modules._windows import SequenceWindows
+from sklearn_recft.training._windows import SequenceWindows
 
 START = 1.6e9
 seeds = st.integers(0, 10_000)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_recft.modules._layers import dot_tiles, grow_rows, torch_threads
+from sklearn_recft.modules._layers import grow_rows
+from sklearn_recft.parallel import torch_threads
+from sklearn_recft.ranking import dot_tiles
 
 shapes = pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.modules.test_sequence_module import (
+from tests.modules.test_sequence import (
     N_ITEMS,
     TEXT_WIDTH,
     WIDTH,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_recft.modules._timed import Dropout, TimedAttention
+from sklearn_recft.modules._time_attention import Dropout, TimedAttention
 
 # ------------------------------------------------------------------------------------ dropout
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._backbone import MAX_TOKENS, clean, quiet
-from sklearn_recft.modules._layers import torch_threads
-from sklearn_recft.modules._texts import RaggedRows, batches_by_length
+from sklearn_recft.parallel import torch_threads
+from sklearn_recft.text._backbone import MAX_TOKENS, clean, quiet
+from sklearn_recft.text._cache import RaggedRows, batches_by_length
 
 # Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
 # 1024, whose hidden states stay in the processor's cache; an accelerator wants many at once.

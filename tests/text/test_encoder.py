@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_recft.modules import _backbone, _bert
-from sklearn_recft.modules._bert import TextEncoder, load_encoder
-from sklearn_recft.modules._texts import VectorCache
+from sklearn_recft.text import _backbone, _encoder
+from sklearn_recft.text._cache import VectorCache
+from sklearn_recft.text._encoder import TextEncoder, load_encoder
 
 N_LAYERS, WIDTH = 3, 32
 TEXTS = [
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _nothing_known_yet():
-    _bert._shared_vectors.clear()
+    _encoder._shared_vectors.clear()
 
 
 @pytest.fixture
@@ -110,10 +110,10 @@ def test_vectors_are_the_mean_of_the_last_states(encoder, folder):
 
 @pytest.mark.parametrize("budget", [1, 64, 100_000])
 def test_a_text_has_the_same_vector_alone_and_in_company(encoder, monkeypatch, budget):
-    monkeypatch.setattr("sklearn_recft.modules._passes.BATCH_TOKENS_CPU", budget)
+    monkeypatch.setattr("sklearn_recft.text._passes.BATCH_TOKENS_CPU", budget)
     together = encoder.encode(TEXTS)
     for text, vector in zip(TEXTS, together, strict=True):
-        _bert._shared_vectors.clear()
+        _encoder._shared_vectors.clear()
         np.testing.assert_allclose(encoder.encode([text])[0], vector, atol=1e-5)
 
 
@@ -148,7 +148,7 @@ class AllAskFirst(VectorCache):
 
 def test_threads_that_ask_for_the_same_text_share_the_work(folder, monkeypatch):
     encoders = [load_encoder(str(folder)) for _ in range(3)]
-    monkeypatch.setattr(_bert, "_shared_vectors", AllAskFirst(len(encoders)))
+    monkeypatch.setattr(_encoder, "_shared_vectors", AllAskFirst(len(encoders)))
     found: list[np.ndarray] = []
     threads = [threading.Thread(target=lambda e=e: found.append(e.encode(TEXTS))) for e in encoders]
     for thread in threads:
@@ -314,7 +314,7 @@ def test_scratch_shares_nothing():
     assert first.n_encoded == second.n_encoded == len(TEXTS)
     first.encode(TEXTS)
     assert first.n_encoded == len(TEXTS)
-    assert len(_bert._shared_vectors) == 0
+    assert len(_encoder._shared_vectors) == 0
 
 
 # Two parts
@@ -333,8 +333,8 @@ def test_two_parts_give_what_one_piece_gives(encoder, keep, atol):
 
 
 def test_half_precision_is_the_only_difference(encoder, monkeypatch):
-    monkeypatch.setattr("sklearn_recft.modules._passes.np.float16", np.float32)
-    monkeypatch.setattr("sklearn_recft.modules._bert.np.float16", np.float32)
+    monkeypatch.setattr("sklearn_recft.text._passes.np.float16", np.float32)
+    monkeypatch.setattr("sklearn_recft.text._encoder.np.float16", np.float32)
     encoder.freeze(1).eval()
     codes = torch.from_numpy(encoder.lower(TEXTS))
     np.testing.assert_allclose(encoder.upper(codes).detach(), encoder.encode(TEXTS), atol=1e-5)
@@ -495,7 +495,7 @@ def test_a_pickle_notices_other_weights_in_its_folder(tmp_path):
         pickle.loads(saved).encode(["something new"])
     # What is in memory is no longer what lies in the folder: now the weights are pickled.
     loaded = pickle.loads(pickle.dumps(encoder))
-    _bert._shared_vectors.clear()
+    _encoder._shared_vectors.clear()
     np.testing.assert_array_equal(loaded.encode(TEXTS), vectors)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from sklearn_recft.modules._backbone import quiet, seeded
-from sklearn_recft.modules._passes import layer_stack
+from sklearn_recft.text._backbone import quiet, seeded
+from sklearn_recft.text._passes import layer_stack
 
 
 def import_peft() -> Any:

@@ -23,9 +23,9 @@ from sklearn_recft import (
     preprocessing,
 )
 from sklearn_recft.preprocessing import BehaviorText
-from tests.decay_likes import DecayBertLikes
-from tests.recommender_checks import recommender_checks
-from tests.recommender_update_checks import recommender_update_checks
+from tests.contract.decay_likes import DecayBertLikes
+from tests.contract.recommender_checks import recommender_checks
+from tests.contract.recommender_update_checks import recommender_update_checks
 
 _STOCHASTIC = {
     "check_sample_weight_equivalence_on_dense_data": (

@@ -385,7 +385,7 @@ _FIT_AND_ANSWER = """
 import sys
 sys.path.insert(0, {tests!r})
 import numpy as np
-from recommender_checks import answers, fitted, make_news
+from tests.contract.recommender_checks import answers, fitted, make_news
 from sklearn_recft import kernels
 from sklearn_recft.estimators import ALSRecommender, IncrementalMFRecommender
 rng = np.random.default_rng(0)
@@ -410,7 +410,7 @@ for model in (
 
 
 def test_kernels_compiled_and_read_from_disk_agree_to_the_last_bit(tmp_path):
-    code = _FIT_AND_ANSWER.format(tests=str(Path(__file__).parent))
+    code = _FIT_AND_ANSWER.format(tests=str(Path(__file__).parents[2]))
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     compiled, read = (
         subprocess.run(

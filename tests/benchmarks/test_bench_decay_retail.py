@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 # The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import bench_decay_retail as bench
 

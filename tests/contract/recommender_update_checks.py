@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 import sklearn_recft
 from sklearn_recft.model_selection import iter_prequential
-from tests.recommender_checks import answers, as_table, fitted, make_log, make_news
+from tests.contract.recommender_checks import answers, as_table, fitted, make_log, make_news
 
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
 

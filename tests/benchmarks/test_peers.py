@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from sklearn_recft import ALSRecommender, EASERecommender, ItemKNNRecommender
 from sklearn_recft.datasets import make_interactions
-from tests.dense_feedback import best_scores
+from tests.estimators.dense_feedback import best_scores
 
 
 @pytest.fixture(params=["synthetic", "MovieLens 100K"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_recft.estimators._item_texts import make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.text._items import make_encoder, new_texts, read_texts, texts_of
 from sklearn_recft.vocabulary import Vocabulary
 
 TEXTS = ["green tea", "black tea", "coffee", "green tea"]

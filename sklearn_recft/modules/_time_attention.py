@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_recft.modules._fading import FadingHeads
+from sklearn_recft.modules._decay_heads import FadingHeads
 
 
 class Dropout(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_recft.modules._texts import RaggedRows, VectorCache, batches_by_length
+from sklearn_recft.text._cache import RaggedRows, VectorCache, batches_by_length
 
 
 def test_the_oldest_vectors_make_room():

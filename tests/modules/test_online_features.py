@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from sklearn_recft.modules._streams import StreamTables
+from sklearn_recft.modules._online_features import StreamTables
 
 N_USERS, N_ITEMS, N_FACTORS, WIDTHS = 6, 8, 3, (5, 4)
 

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._adapters import adapt, import_peft
-from sklearn_recft.modules._backbone import (
+from sklearn_recft.text._backbone import (
     Backbone,
     digest,
     fingerprint,
     load_backbone,
     scratch_backbone,
 )
-from sklearn_recft.modules._passes import (
+from sklearn_recft.text._cache import RaggedRows, VectorCache
+from sklearn_recft.text._lora import adapt, import_peft
+from sklearn_recft.text._passes import (
     layer_stack,
     one_at_a_time,
     run_all,
@@ -27,7 +28,6 @@ from sklearn_recft.modules._passes import (
     runs_in_parts,
     tokenize,
 )
-from sklearn_recft.modules._texts import RaggedRows, VectorCache
 
 SHARED_BYTES = 512 * 2**20  # of vectors kept for every encoder of the process with known weights
 OWN_BYTES = 128 * 2**20  # of vectors kept by one encoder with weights of its own

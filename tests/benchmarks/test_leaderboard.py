@@ -12,7 +12,7 @@ import pytest
 from sklearn_recft.datasets import make_checkerboard
 
 # The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import _leaderboard_data as data
 import _leaderboard_grid as grid

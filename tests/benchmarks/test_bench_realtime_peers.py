@@ -13,7 +13,7 @@ import torch
 import sklearn_recft
 
 # The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import _peers_curve
 import bench_realtime_peers as bench

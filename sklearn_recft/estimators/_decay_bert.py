@@ -14,14 +14,15 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, TileScorer
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.estimators._decay_learning import learn_all, own_params, update
 from sklearn_recft.estimators._decay_rows import class_weights, encode_labels, past_of
 from sklearn_recft.estimators._decay_scoring import logits_of, tile_scorer, times_of
 from sklearn_recft.estimators._streams import Streams
 from sklearn_recft.history import EventHistory, Reservoir
 from sklearn_recft.interactions import Interactions, check_events, check_items
-from sklearn_recft.modules._decay import DecayNet
+from sklearn_recft.modules import DecayNet
+from sklearn_recft.ranking import TileScorer
 
 
 class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):

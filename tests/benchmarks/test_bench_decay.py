@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn_recft.datasets import make_interactions
 
 # The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import _decay_cost
 import _decay_log

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from sklearn_recft.history import log_windows
-from sklearn_recft.modules import _bert, _decay, _fading
-from sklearn_recft.modules._bert import load_encoder
-from sklearn_recft.modules._decay import DecayAttention, LogWindows, make_decay_net
+from sklearn_recft.modules import _decay, _decay_heads
+from sklearn_recft.modules._decay import DecayAttention, make_decay_net
+from sklearn_recft.text import _encoder
+from sklearn_recft.text._encoder import load_encoder
+from sklearn_recft.training import LogWindows
 
 N_ITEMS, N_FEATURES, WIDTH, TEXT_WIDTH, N_HEADS, LENGTH = 9, 5, 4, 6, 3, 6
 ABOUT_ITEM = [1, 3]
@@ -256,7 +258,7 @@ def test_an_event_weighs_half_at_its_half_life(decay, half_lives):
         np.testing.assert_allclose(attention.half_lives(), half_lives, rtol=1e-4)
     else:
         first, *_, last = attention.half_lives()
-        np.testing.assert_allclose([first, last], _fading.FIRST_HALF_LIVES, rtol=1e-4)
+        np.testing.assert_allclose([first, last], _decay_heads.FIRST_HALF_LIVES, rtol=1e-4)
     nothing = torch.zeros(1, N_HEADS, WIDTH)
     for head, days in enumerate(attention.half_lives()):
         age = torch.tensor([[0.0, days]])
@@ -467,13 +469,13 @@ def test_gradients_reach_what_is_unfrozen_and_nothing_else(keep):
 
 def test_each_distinct_text_of_a_batch_is_read_once(monkeypatch):
     """Items that share a text share the work; nothing else is read but what pads (item 0)."""
-    net, read, run_upper = make_training_net(1), [], _bert.run_upper
+    net, read, run_upper = make_training_net(1), [], _encoder.run_upper
 
     def spy(model, rows, codes, first):
         read.append(codes)
         return run_upper(model, rows, codes, first)
 
-    monkeypatch.setattr(_bert, "run_upper", spy)
+    monkeypatch.setattr(_encoder, "run_upper", spy)
     rows = make_rows()
     rows["item"][:], rows["past"][:] = [6, 2, 3, 2, 6, 0, 0, 6], -1
     rows["past"][:, 0] = [2, 2, 6, 6, 3, 3, 2, 0]

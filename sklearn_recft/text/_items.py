@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft.modules._bert import TextEncoder, load_encoder
+from sklearn_recft.text._encoder import TextEncoder, load_encoder
 
 
 def make_encoder(
