@@ -1,57 +1,114 @@
-"""What every recommender shares: its ids, what was seen, and the straight line to a top-k."""
+"""What every recommender shares: verbs, checks of input, tags, and the way to a top-k."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import copy
+from contextlib import nullcontext
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from sklearn.utils import check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft import kernels
-from sklearn_recft.history import SeenItems
-from sklearn_recft.interactions import (
-    Interactions,
-    check_events,
-    check_queries,
-)
+from sklearn_recft.interactions import Interactions, check_events, check_queries
+from sklearn_recft.metrics import make_ranking_scorer
+from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import n_threads
-from sklearn_recft.ranking import TileScorer, top_k
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.ranking import top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
+_NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
+
+Recommender = TypeVar("Recommender", bound="RecommenderMixin")
+
+
+@dataclass(frozen=True)
+class RecommenderTags:
+    """What a recommender is; README, documentation and contract tests read it.
+
+    Attributes
+    ----------
+    predicts : {"feedback", "probability", "order"}
+        What `predict` (a classifier's `predict_proba`) returns: the expected feedback, the
+        probability of the second class, or a score that only orders items.
+    lists_by : {"predictions", "own score"}
+        What `recommend` ranks by, and returns as scores.
+    partial_fit : {"exact", "warm start", "fold-in"}
+        Whether `partial_fit` equals a `fit` on all rows, goes on from the fitted model, or solves
+        for the users and items of the new rows only.
+    reads : tuple of {"time", "order", "text", "context"}
+        Optional columns that the answers depend on.
+    personal : bool
+        Whether users get different lists.
+    keeps : str
+        What memory `partial_fit` keeps.
+    learns : str
+        One line: what the model learns.
+    """
+
+    predicts: str = "feedback"
+    lists_by: str = "predictions"
+    partial_fit: str = "exact"
+    reads: tuple[str, ...] = ()
+    personal: bool = True
+    keeps: str = ""
+    learns: str = ""
+
+
+# Verbs beyond scikit-learn's, in the order in which tables list them.
+VERBS = (
+    "partial_fit",
+    "observe",
+    "recommend",
+    "partial_fit_predict",
+    "partial_fit_predict_proba",
+    "observe_predict_proba",
+    "attend",
+)
+
+
+def verbs_of(estimator: Any) -> tuple[str, ...]:
+    """Return the verbs that an estimator, or a class of estimators, has."""
+    return tuple(verb for verb in VERBS if hasattr(estimator, verb))
 
 
 class RecommenderMixin:
-    """Mixin with `recommend`, the public vocabularies and the checks every verb starts with.
+    """Mixin of every recommender: it holds one `FittedModel` and brings the shared verbs.
 
-    A subclass keeps ``_users`` and ``_items`` (`Vocabulary`) and ``_seen`` (`SeenItems`) and
-    gives ``_tile_scorer(users, columns, queries)``: a function ``(r0, r1, c0, c1, out)`` that
-    writes the float32 scores of queries ``r0:r1`` for catalogue ``columns[c0:c1]``.
+    A subclass implements ``_settings(self)``, the model's settings by the parameters of now, and
+    ``_make_model(self, rows)``, an empty model; `fit` and `partial_fit` call `_fit` and `_update`.
+    ``_FIXED`` names the parameters that decide what a model keeps: `partial_fit` refuses to go
+    on with another value than `fit` had.
     """
+
+    _model: FittedModel
+    _fixed: dict[str, Any]
+    _FIXED: ClassVar[tuple[str, ...]] = ()
+    _TAGS: ClassVar[RecommenderTags] = RecommenderTags()
 
     @property
     def user_ids_(self) -> np.ndarray:
-        """Known user ids, in the order they were met, shape (n_users_,)."""
-        return self._known("_users").ids
+        """Known user ids, in order of first appearance, shape (n_users_,)."""
+        return self._fitted("user_ids_").users.ids
 
     @property
     def item_ids_(self) -> np.ndarray:
         """Known item ids, in catalogue order, shape (n_items_,)."""
-        return self._known("_items").ids
+        return self._fitted("item_ids_").items.ids
 
     @property
     def n_users_(self) -> int:
         """Number of known users."""
-        return len(self._known("_users"))
+        return self._fitted("n_users_").n_users
 
     @property
     def n_items_(self) -> int:
         """Number of known items."""
-        return len(self._known("_items"))
+        return self._fitted("n_items_").n_items
 
     def recommend(
         self,
@@ -61,27 +118,27 @@ class RecommenderMixin:
         candidates: Any = None,
         exclude_seen: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Best items for each query, best first; ties in catalogue order.
+        """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
             A table has ``user_id`` and optionally ``timestamp`` and context columns (by name
-            in a frame; by position user, timestamp, context in an array). Unknown users are
-            answered by what is known without them.
+            in a frame; by position user, timestamp, context in an array). Unknown users get
+            the list that fits a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, default=None
             The items to choose from; None for the whole catalogue.
         exclude_seen : bool, default=True
-            Leave out what the user has already met in `fit` and `partial_fit`.
+            Leave out the items that the user interacted with in `fit` and `partial_fit`.
 
         Returns
         -------
         items : ndarray of shape (n_queries, n_recommendations)
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
-            Their scores, on the scale of `predict`.
+            Their scores. Their meaning is in the estimator's notes, and in its tags.
 
         Raises
         ------
@@ -92,105 +149,208 @@ class RecommenderMixin:
         check_is_fitted(self)
         queries = check_queries(X)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
-        users = self._users.encode(queries.user_ids)
-        columns = self._candidate_codes(candidates)
-        lookup = np.full(self.n_items_, -1, np.int64)
-        lookup[columns] = np.arange(len(columns))
-        found = np.empty((len(users), n_recommendations), np.int64)
-        scores = np.empty((len(users), n_recommendations), np.float32)
-        for start in range(0, len(users), _QUERY_BLOCK):
-            rows = slice(start, start + _QUERY_BLOCK)
-            block = users[rows]
-            seen = self._seen
-            log = (seen.last, seen.previous, seen.item) if exclude_seen else _NOTHING_SEEN
-            indptr, hidden = kernels.gather_seen(block, *log, lookup)
-            _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
-            tiles = self._tile_scorer(block, columns, queries.take(np.arange(len(users))[rows]))
-            found[rows], scores[rows] = top_k(
-                tiles, len(block), len(columns), n_recommendations, indptr, hidden,
-                n_threads=n_threads(getattr(self, "n_jobs", None)),
-            )  # fmt: skip
-        return self._items.decode(columns[found]), self._link(scores.astype(np.float64))
+        return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
 
-    # ------------------------------------------------------------------ private
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return how well the model answers rows: R² or accuracy, or NDCG@10 if it only ranks.
 
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        """Return what writes scores of ``users`` (codes) for catalogue ``columns``."""
-        raise AttributeError(f"{type(self).__name__} has no _tile_scorer.")
+        A model that only orders items, or that was fitted without ``y``, is scored by the mean
+        NDCG@10 of one list for each user of ``X``, at the time and in the context of the user's
+        first row. Rows with ``y > 0`` (all rows without ``y``) are relevant. Seen items are left
+        out of the lists unless rows of ``X`` are seen pairs themselves. All others are scored
+        as scikit-learn scores them.
 
-    def _link(self, scores: np.ndarray) -> np.ndarray:
-        """Return ``scores`` on the scale of `predict`."""
-        return scores
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            Feedback or labels.
+        sample_weight : array-like of shape (n,), default=None
 
-    def _known(self, name: str) -> Vocabulary:
-        if name not in vars(self):
-            # An attribute error, so that hasattr tells a fitted estimator from a new one.
-            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
-        return vars(self)[name]
+        Returns
+        -------
+        score : float
+            Higher is better.
+        """
+        check_is_fitted(self)
+        if self._TAGS.predicts != "order" and not self._model.positives_only and y is not None:
+            return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
+        events = self._model.encode(self._check_rows(X))
+        seen = self._model.seen.contains(events.user, events.item).any()
+        scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
+        return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
-    def _candidate_codes(self, candidates: Any) -> np.ndarray:
-        if candidates is None:
-            return np.arange(self.n_items_)
-        ids = check_queries(candidates).user_ids  # a plain list of ids, whoever they are of
-        codes = self._items.encode(ids)
-        if (codes < 0).any():
-            unknown = np.asarray(ids)[codes < 0].tolist()
-            raise ValueError(
-                f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
-                f"is {unknown[0]!r}; choose from item_ids_."
-            )
-        return np.unique(codes)
+    def forget(self: Recommender, user_ids: Any) -> Recommender:
+        """Erase users: their ids, histories, seen items and rows of parameters.
 
-    def _check_events(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
+        What the parameters of items learned from their events stays, except in models that
+        keep sums by pair and solve for their parameters: these become as if the users had never
+        come.
+
+        Parameters
+        ----------
+        user_ids : array-like of user ids of shape (n,)
+            Unknown ids are passed over.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self)
+        codes = self._model.users.encode(check_queries(user_ids).user_ids)
+        model = copy.deepcopy(self._model)
+        model.forget(np.unique(codes[codes >= 0]))
+        self._model = model
+        return self
+
+    def set_params(self: Recommender, **params: Any) -> Recommender:
+        """Set parameters, those of ``training`` too where it is still None.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; ``training__learning_rate`` is that of ``training``.
+
+        Returns
+        -------
+        self : object
+        """
+        nested = any(name.startswith("training__") for name in params)
+        if nested and "training" not in params and getattr(self, "training", 0) is None:
+            params = {"training": self._new_training(), **params}
+        return super().set_params(**params)  # type: ignore[misc]
+
+    # ------------------------------------------------------------------ for subclasses
+
+    def _settings(self) -> Any:
+        """Return the settings of the model by the parameters of now."""
+        raise NotImplementedError
+
+    def _make_model(self, rows: Interactions) -> FittedModel:
+        """Return an empty model for events like ``rows``."""
+        raise NotImplementedError
+
+    def _new_training(self) -> Any:
+        """Return what ``training=None`` stands for."""
+        raise NotImplementedError
+
+    def _relevance(self, y: Any) -> Any:
+        """Return feedback above 0 for what should be listed."""
+        return y
+
+    def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         """Check what comes in; columns are remembered only once all of it is sound."""
-        fading = (name for name in ("half_life", "window") if getattr(self, name, None) is not None)
-        events = check_events(
-            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(fading, None),
+        decaying = (
+            name for name in ("half_life", "window") if getattr(self, name, None) is not None
+        )
+        rows = check_events(
+            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
         )  # fmt: skip
-        if not reset and (y is None) != self._positives_only:
+        if not reset and (y is None) != self._model.positives_only:
             raise ValueError(
-                "y was " + ("not " if self._positives_only else "") + "given to fit and must be "
-                "given (or not) likewise to partial_fit."
+                "y was " + ("not " if self._model.positives_only else "") + "given to fit and must "
+                "be given (or not) likewise to partial_fit."
             )
-        return events
+        return rows
 
     def _check_rows(self, X: Any) -> Interactions:
+        """Check rows to predict."""
         check_is_fitted(self)
-        return check_events(self, X, reset=False)
+        return check_events(self, X, reset=False, outcome=getattr(self, "outcome", None))
 
-    def _remember(self, events: Interactions) -> tuple[np.ndarray, np.ndarray]:
-        """Grow the vocabularies and the seen items; return user and item codes."""
-        users = self._users.extend(events.user_ids)
-        items = self._items.extend(events.item_ids)
-        self._seen.append(users, items, len(self._users))
-        return users, items
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
+    ) -> np.ndarray:
+        """Learn from nothing, on a copy: a failure leaves this estimator as it was."""
+        fresh = copy.copy(self)
+        rows = fresh._check(X, y, sample_weight, reset=True, **check)
+        fresh._fixed = {name: getattr(self, name) for name in self._FIXED}
+        fresh._model = fresh._make_model(rows)
+        answer = fresh._model.learn(rows, fresh._model.settings, call)
+        self.__dict__ = fresh.__dict__
+        return answer
 
-    def _begin(self, events: Interactions) -> None:
-        """Start from nothing."""
-        self._users, self._items, self._seen = Vocabulary(), Vocabulary(), SeenItems()
-        self._positives_only = events.feedback is None
+    def _update(
+        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None
+    ) -> np.ndarray:
+        """Learn further rows; the first call is a fit."""
+        if not self.__sklearn_is_fitted__():
+            return self._fit(X, y, sample_weight, call)
+        self._check_fixed()
+        rows = self._check(X, y, sample_weight, reset=False)
+        return self._model.learn(rows, self._settings(), call)
 
-    def _undo(self, events: Interactions) -> ExitStack:
-        """Collect what puts the estimator back if learning ``events`` fails or is killed.
+    def _check_fixed(self) -> None:
+        """Refuse parameters that say otherwise than the fitted model."""
+        for name, fitted in self._fixed.items():
+            now = getattr(self, name)
+            if now is not fitted and now != fitted:
+                raise ValueError(
+                    f"{name}={now!r} was set after fit with {name}={fitted!r}, and decides what "
+                    "the fitted model keeps. Set it back to go on, or call fit to start anew."
+                )
 
-        For estimators whose other arrays are replaced, never written to: ids and seen items
-        alone are appended in place.
-        """
-        undo = ExitStack()
-        undo.callback(vars(self).update, vars(self).copy())
-        undo.callback(vars(self).clear)
-        if "_users" in vars(self):
-            known = self._users.encode(events.user_ids)
-            undo.callback(self._users.truncate, len(self._users))
-            undo.callback(self._items.truncate, len(self._items))
-            undo.callback(self._seen.restore, self._seen.mark(known[known >= 0]))
-        return undo
+    def _predict(self, X: Any) -> np.ndarray:
+        """Return the model's answer to rows."""
+        rows = self._check_rows(X)
+        with self._model.reading():
+            return self._model.score(self._model.encode(rows))
+
+    def _recommend(
+        self,
+        model: FittedModel,
+        queries: Interactions,
+        n_recommendations: int,
+        candidates: Any,
+        exclude_seen: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rank the items of a model for queries that are checked."""
+        with model.reading():
+            users = model.users.encode(queries.user_ids)
+            columns = _candidate_codes(model, candidates)
+            lookup = np.full(model.n_items, -1, np.int64)
+            lookup[columns] = np.arange(len(columns))
+            found = np.empty((len(users), n_recommendations), np.int64)
+            scores = np.empty((len(users), n_recommendations), np.float32)
+            for start in range(0, len(users), _QUERY_BLOCK):
+                rows = slice(start, start + _QUERY_BLOCK)
+                block, seen = users[rows], model.seen
+                log = (seen.last, seen.previous, seen.item) if exclude_seen else _NOTHING_SEEN
+                indptr, hidden = kernels.gather_seen(block, *log, lookup)
+                _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
+                some = queries.take(np.arange(len(users))[rows])
+                found[rows], scores[rows] = top_k(
+                    model.tile_scorer(block, columns, some), len(block), len(columns),
+                    n_recommendations, indptr, hidden, n_threads=self._n_threads(),
+                )  # fmt: skip
+            return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
+
+    def _n_threads(self) -> int:
+        return n_threads(getattr(self, "n_jobs", None))
+
+    def _seed(self) -> int | None:
+        """Draw a seed from ``random_state``; None stays None, not numpy's global state."""
+        seed = getattr(self, "random_state", None)
+        return None if seed is None else check_random_state(seed).randint(np.iinfo(np.int32).max)
+
+    def _fitted(self, name: str) -> Any:
+        """Return the model, or raise an attribute error: `hasattr` then says what is fitted."""
+        if "_model" not in vars(self):
+            raise AttributeError(
+                f"This {type(self).__name__} instance is not fitted yet: it has no {name}."
+            )
+        return self._model
 
     def __sklearn_is_fitted__(self) -> bool:
-        return "_users" in vars(self)
+        return "_model" in vars(self)
+
+    def __recommender_tags__(self) -> RecommenderTags:
+        return self._TAGS
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._model.reading() if self.__sklearn_is_fitted__() else nullcontext():
+            return super().__getstate__()  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -201,7 +361,23 @@ class RecommenderMixin:
         return tags
 
 
-_NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
+def recommender_tags(estimator: Any) -> RecommenderTags:
+    """Return the `RecommenderTags` of an estimator."""
+    return estimator.__recommender_tags__()
+
+
+def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
+    if candidates is None:
+        return np.arange(model.n_items)
+    ids = check_queries(candidates).user_ids  # a plain list of ids, whoever they are of
+    codes = model.items.encode(ids)
+    if (codes < 0).any():
+        unknown = np.asarray(ids)[codes < 0].tolist()
+        raise ValueError(
+            f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
+            f"is {unknown[0]!r}; choose from item_ids_."
+        )
+    return np.unique(codes)
 
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:

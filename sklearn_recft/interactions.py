@@ -64,6 +64,56 @@ class Interactions:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Events:
+    """Events as a fitted model reads them: `Interactions` with codes in place of ids.
+
+    Also the type of a log: what is remembered of users, in whatever order a function says.
+
+    Attributes
+    ----------
+    user, item : ndarray of shape (n,), int
+        Codes; -1 is an unknown id.
+    time : ndarray of shape (n,), float64
+        Seconds.
+    feedback : ndarray of shape (n,)
+        1 for every event where none was given.
+    weight : ndarray of shape (n,)
+        Sample weights, 1 where none were given.
+    context : ndarray of shape (n, n_context)
+        Numeric context of the request.
+    text : tuple of str of length n, or None
+        Text of each item, the id where it has none; None where nothing reads texts.
+    outcome : ndarray of shape (n,), or None
+        Auxiliary feedback, known only after the event.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    feedback: np.ndarray
+    weight: np.ndarray
+    context: np.ndarray
+    text: tuple[str, ...] | None = None
+    outcome: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: np.ndarray | slice) -> Events:
+        """Return the same columns at ``rows``, without texts."""
+        outcome = None if self.outcome is None else self.outcome[rows]
+        columns = (self.user, self.item, self.time, self.feedback, self.weight, self.context)
+        return Events(*(column[rows] for column in columns), outcome=outcome)
+
+    def joined(self, later: Events) -> Events:
+        """Return the events of both, these first, without texts and outcomes."""
+        names = ("user", "item", "time", "feedback", "weight", "context")
+        return Events(
+            *(np.concatenate([getattr(self, name), getattr(later, name)]) for name in names)
+        )
+
+
 def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> Interactions:
     """Check a table of events and its feedback; raise before anything is changed.
 

@@ -1,4 +1,4 @@
-"""Threads: how many of ours, of BLAS and of torch work at a time."""
+"""Threads: how many work at a time, and a lock that readers share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Condition, RLock, get_ident
+from weakref import WeakSet
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+# Seconds after which a waiting thread looks again, should a holder have died unheard.
+_PATIENCE = 0.05
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -64,3 +69,78 @@ def in_threads(
     bounds = np.unique(np.r_[0, cuts, len(sizes)]).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(step, bounds[:-1], bounds[1:]))
+
+
+class _Claim:
+    """What one thread holds of a lock; it dies with the frame that holds it."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+
+
+class SharedLock:
+    """Many readers or one writer; a thread that holds the lock may take it again.
+
+    A waiting writer goes before readers that come later. An interrupt (Ctrl-C) between two lines
+    leaves nothing locked: claims are held by the frames of their calls alone.
+
+    Examples
+    --------
+    >>> from sklearn_recft.parallel import SharedLock
+    >>> lock = SharedLock()
+    >>> with lock.writing(), lock.reading():
+    ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition(RLock())
+        self._readers: WeakSet[_Claim] = WeakSet()
+        self._writers: WeakSet[_Claim] = WeakSet()
+        self._waiting: WeakSet[_Claim] = WeakSet()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the lock together with other readers inside a with-block."""
+        claim = _Claim()
+        with self._changed:
+            mine = self._held_by(claim.thread)
+            while _others(self._writers, claim) or (not mine and _others(self._waiting, claim)):
+                self._changed.wait(_PATIENCE)
+            self._readers.add(claim)
+        try:
+            yield
+        finally:
+            self._let_go(self._readers, claim)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock alone inside a with-block."""
+        claim = _Claim()
+        with self._changed:
+            self._waiting.add(claim)
+            while _others(self._writers, claim) or _others(self._readers, claim):
+                self._changed.wait(_PATIENCE)
+            self._writers.add(claim)
+            self._waiting.discard(claim)
+        try:
+            yield
+        finally:
+            self._let_go(self._writers, claim)
+
+    def _held_by(self, thread: int) -> bool:
+        return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
+
+    def _let_go(self, held: WeakSet[_Claim], claim: _Claim) -> None:
+        with self._changed:
+            held.discard(claim)
+            self._changed.notify_all()
+
+    def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
+        return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds
+
+
+def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
+    """Whether a thread other than the claim's is among the holders."""
+    return any(other.thread != claim.thread for other in held)

@@ -89,8 +89,13 @@ class Vocabulary:
         """Ids behind ``codes`` (any shape; every code must be known)."""
         return self.ids[np.asarray(codes, dtype=np.int64)]
 
-    def truncate(self, size: int) -> None:
-        """Forget every id with a code of ``size`` or more: undoes growth."""
+    def mark(self) -> int:
+        """Return what `restore` needs to undo growth from here on."""
+        return self._size
+
+    def restore(self, mark: int) -> None:
+        """Remove every id that was added since ``mark``."""
+        size = mark
         gone = self._ids[size : self._size]
         if self._table is None:
             for value in gone.tolist():
@@ -147,7 +152,7 @@ class Vocabulary:
             grown = np.empty(max(size, len(self._ids) * 3 // 2), self._ids.dtype)
             grown[: self._size] = self._ids[: self._size]
             self._ids = grown
-        # The ids first: should the rest be interrupted, `truncate` finds what to take back.
+        # The ids first: should the rest be interrupted, `restore` finds what to take back.
         self._ids[self._size : size] = new
         self._size = size
         if self._table is None:
@@ -177,11 +182,24 @@ class Vocabulary:
             self._table, self._low = table, low - below
         return True
 
-    def __getstate__(self) -> dict[str, np.ndarray]:
-        return {"ids": self._ids[: self._size].copy()}
+    def state(self) -> dict[str, Any]:
+        """Return the ids in code order: an int64 array, or a list of hashables."""
+        ids = self._ids[: self._size]
+        return {"ids": ids.copy() if ids.dtype == np.int64 else ids.tolist()}
 
-    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become the vocabulary that `state` described."""
         self.__init__(state["ids"])  # type: ignore[misc]
+
+    def forget(self, codes: np.ndarray) -> None:
+        """Erase the ids of ``codes``; the codes behind them move up."""
+        self.load_state({"ids": np.delete(self.ids, codes)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state(state)
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"

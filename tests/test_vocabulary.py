@@ -61,7 +61,7 @@ def test_truncate_takes_growth_back(batches, data):
     twin, size = copy.deepcopy(vocabulary), len(vocabulary)
     gone = data.draw(st.lists(mixed, max_size=8)) + (batches[-1] if batches else [])
     vocabulary.extend(gone)
-    vocabulary.truncate(size)
+    vocabulary.restore(size)
     assert len(vocabulary) == size
     assert vocabulary.ids.dtype == twin.ids.dtype
     assert vocabulary.ids.tolist() == twin.ids.tolist() == list(known)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.estimators import _feedback
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.parallel import blas_threads, in_threads, n_threads
-from sklearn_recft.ranking import TileScorer, dot_tiles
-
-# Rounds of conjugate gradients a sweep: as far as a warm start needs (Takács et al. 2011).
-_STEPS = 3
+from sklearn_recft.models import ALSModel, ALSSettings
 
 
 class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -90,6 +83,14 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     array([['milk']], dtype=object)
     """
 
+    _FIXED = ("half_life", "n_factors")
+    _TAGS = RecommenderTags(
+        predicts="order",
+        partial_fit="fold-in",
+        reads=("time",),
+        keeps="sums of distinct pairs, factors",
+        learns="factors of all pairs, events counting more",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "reg": [Interval(Real, 0, None, closed="neither")],
@@ -135,12 +136,14 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        return _feedback.learn(self, X, y, sample_weight, reset=True)
+        self._fit(X, y, sample_weight)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ALSRecommender:
         """Fold in the users and items of further rows; parameters as in `fit`."""
-        return _feedback.learn(self, X, y, sample_weight, reset=not self.__sklearn_is_fitted__())
+        self._update(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict whether each row's user takes its item.
@@ -154,85 +157,27 @@ class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         y : ndarray of shape (n,), float64
             ``p_u . q_i``, mostly between 0 and 1.
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        p, q = _rows(self.user_factors_, users), _rows(self.item_factors_, items)
-        return np.einsum("nk,nk->n", p, q, dtype=np.float64)
+        return self._predict(X)
 
-    def _begin(self, events: Interactions) -> None:
-        """Start from nothing."""
-        super()._begin(events)
-        self.user_factors_ = np.zeros((0, self.n_factors), np.float32)
-        self.item_factors_ = np.zeros((0, self.n_factors), np.float32)
+    @property
+    def user_factors_(self) -> np.ndarray:
+        """Factors of users, shape (n_users_, n_factors), float32."""
+        return self._fitted("user_factors_").user_factors
 
-    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Learn all factors after a reset, those of the given rows else."""
-        matrix = self._feedback.total()
-        turned = _feedback.by_item(matrix)
-        first_time = not len(self.user_factors_)
-        n_users, n_items = matrix.shape
-        p, q = _grown(self.user_factors_, n_users), _grown(self.item_factors_, n_items)
-        with blas_threads(1):
-            if first_time:
-                q[:] = self._start(q.shape)
-                for _ in range(self.max_epochs):
-                    self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
-                    self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
-            else:
-                users, items, enough = np.unique(users), np.unique(items), 2 * self.n_factors
-                self._sweep(users, matrix, q, p, enough)
-                self._sweep(items, turned, p, q, enough)
-                self._sweep(users, matrix, q, p, enough)
-        self.user_factors_, self.item_factors_ = p, q
+    @property
+    def item_factors_(self) -> np.ndarray:
+        """Factors of items, shape (n_items_, n_factors), float32."""
+        return self._fitted("item_factors_").item_factors
 
-    def _start(self, shape: tuple[int, int]) -> np.ndarray:
-        """Draw where item factors start; without a seed from the system, not numpy's own state."""
-        seed = self.random_state
-        if seed is not None:
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        return np.random.default_rng(seed).normal(0, 0.01, shape)
+    def _settings(self) -> ALSSettings:
+        return ALSSettings(
+            half_life=self.half_life,
+            n_threads=self._n_threads(),
+            n_factors=self.n_factors,
+            reg=self.reg,
+            alpha=self.alpha,
+            max_epochs=self.max_epochs,
+        )
 
-    def _sweep(
-        self,
-        rows: np.ndarray,
-        matrix: csr_array,
-        others: np.ndarray,
-        factors: np.ndarray,
-        n_steps: int,
-    ) -> None:
-        """Solve the ``rows`` of ``factors`` given the other side."""
-        if len(rows) < matrix.shape[0]:
-            matrix = matrix[rows]
-        values, reg = matrix.data * np.float32(self.alpha), np.float32(self.reg)
-
-        # Rounded from double precision: how BLAS shares its work then leaves no trace.
-        wide = others.astype(np.float64)
-        gram = (wide.T @ wide).astype(np.float32)
-
-        def step(first: int, last: int) -> None:
-            kernels.als_rows(
-                first, last, rows, matrix.indptr, matrix.indices, values, gram, reg,
-                n_steps, others, factors,
-            )  # fmt: skip
-
-        in_threads(step, np.diff(matrix.indptr), n_threads(self.n_jobs))
-
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        p, q = _rows(self.user_factors_, users), self.item_factors_[columns]
-        return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
-
-
-def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Factors of codes, the mean of all for -1."""
-    rows = factors[codes]
-    rows[codes < 0] = factors.mean(axis=0)
-    return rows
-
-
-def _grown(factors: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return a copy with ``n_rows`` rows, new ones zero."""
-    return np.concatenate(
-        [factors, np.zeros((n_rows - len(factors), factors.shape[1]), np.float32)]
-    )
+    def _make_model(self, rows: Interactions) -> ALSModel:
+        return ALSModel(rows, replace(self._settings(), seed=self._seed()))

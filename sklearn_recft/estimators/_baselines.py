@@ -9,10 +9,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.columns import SECONDS_PER_DAY, fade
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.models import BiasModel, BiasSettings, PopularityModel, PopularitySettings
 
 
 class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -52,6 +51,16 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     (array([['tea', 'rice']], dtype=object), array([[2., 1.]]))
     """
 
+    _FIXED = ("half_life", "window")
+    _TAGS = RecommenderTags(
+        predicts="feedback",
+        lists_by="own score",
+        partial_fit="exact",
+        reads=("time",),
+        personal=False,
+        keeps="two sums an item, seen items",
+        learns="counts that decay by `half_life` or end by `window`",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "window": [Interval(Real, 0, None, closed="neither"), None],
@@ -77,14 +86,16 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        return self._fit(X, y, sample_weight, reset=True)
+        self._fit(X, y, sample_weight)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> PopularityRecommender:
         """Count further rows; parameters as in `fit`."""
-        return self._fit(X, y, sample_weight, reset=not self.__sklearn_is_fitted__())
+        self._update(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the mean feedback of each row's item.
@@ -97,60 +108,18 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         y : ndarray of shape (n,), float64
         """
-        events = self._check_rows(X)
-        items = self._items.encode(events.item_ids)
-        total = self._weight.sum()
-        default = self.popularity_.sum() / total
-        with np.errstate(invalid="ignore"):
-            mean = np.where(self._weight > 0, self.popularity_ / self._weight, default)
-        return np.where(items >= 0, mean[items], default)
+        return self._predict(X)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> PopularityRecommender:
-        events = self._check_events(X, y, sample_weight, reset=reset)
-        weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
-        feedback = np.ones(len(events)) if events.feedback is None else events.feedback
-        times = np.zeros(len(events)) if events.timestamps is None else events.timestamps
-        with self._undo(events) as undo:
-            if reset:
-                self._begin(events)
-                self._weight, self.popularity_ = np.empty(0), np.empty(0)
-                self._latest, self._recent = -np.inf, np.empty((0, 4))
-            _, items = self._remember(events)
-            self._count(np.column_stack([items, times, weight, feedback]))
-            undo.pop_all()
-        return self
+    @property
+    def popularity_(self) -> np.ndarray:
+        """Popularity of each item, in catalogue order, shape (n_items_,), float64."""
+        return self._fitted("popularity_").popularity
 
-    def _count(self, rows: np.ndarray) -> None:
-        """Add rows of (item, time, weight, feedback) and fade everything to the newest."""
-        latest = max(self._latest, rows[:, 1].max())
-        if self.window is not None:
-            # Late and expiring events make sums drift; recounting what is inside does not.
-            rows = np.concatenate([self._recent, rows])
-            rows = rows[rows[:, 1] > latest - self.window * SECONDS_PER_DAY]
-            self._recent = rows
-            self._weight, self.popularity_ = np.empty(0), np.empty(0)
-        grown = self.n_items_ - len(self._weight)
-        weight, popularity = (np.pad(a, (0, grown)) for a in (self._weight, self.popularity_))
-        now = rows[:, 2]
-        if self.half_life is not None:
-            if np.isfinite(self._latest):
-                left = fade(latest - self._latest, self.half_life)
-                weight, popularity = weight * left, popularity * left
-            now = now * fade(latest - rows[:, 1], self.half_life)
-        items = rows[:, 0].astype(np.int64)
-        self._weight = weight + np.bincount(items, now, self.n_items_)
-        self.popularity_ = popularity + np.bincount(items, now * rows[:, 3], self.n_items_)
-        self._latest = latest
+    def _settings(self) -> PopularitySettings:
+        return PopularitySettings(self.half_life, self.window)
 
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        scores = self.popularity_[columns].astype(np.float32)
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            out[:] = scores[c0:c1]
-
-        return score
+    def _make_model(self, rows: Interactions) -> PopularityModel:
+        return PopularityModel(rows, self._settings())
 
 
 class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -190,6 +159,13 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     array([4.33])
     """
 
+    _TAGS = RecommenderTags(
+        predicts="feedback",
+        partial_fit="exact",
+        personal=False,
+        keeps="two sums an id, seen items",
+        learns="damped user and item means",
+    )
     _parameter_constraints: ClassVar[dict] = {"damping": [Interval(Real, 0, None, closed="left")]}
 
     def __init__(self, damping: float = 5.0) -> None:
@@ -210,12 +186,14 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        return self._fit(X, y, sample_weight, reset=True)
+        self._fit(X, y, sample_weight)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BiasRecommender:
         """Take further rows into the means; parameters as in `fit`."""
-        return self._fit(X, y, sample_weight, reset=not self.__sklearn_is_fitted__())
+        self._update(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of each row; an unknown id counts as average.
@@ -228,54 +206,15 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         y : ndarray of shape (n,), float64
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        b_u, b_i = self._biases()
-        return (
-            self.mean_
-            + np.where(users >= 0, b_u[users], 0.0)
-            + np.where(items >= 0, b_i[items], 0.0)
-        )
+        return self._predict(X)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> BiasRecommender:
-        events = self._check_events(X, y, sample_weight, reset=reset)
-        weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
-        feedback = np.ones(len(events)) if events.feedback is None else events.feedback
-        with self._undo(events) as undo:
-            if reset:
-                self._begin(events)
-                self._user_sums, self._item_sums = np.zeros((2, 0)), np.zeros((2, 0))
-            users, items = self._remember(events)
-            self._item_sums = _added(self._item_sums, items, weight, feedback, self.n_items_)
-            self.mean_ = float(self._item_sums[1].sum() / self._item_sums[0].sum())
-            _, b_i = self._biases()
-            self._user_sums = _added(
-                self._user_sums, users, weight, feedback - b_i[items], self.n_users_
-            )
-            undo.pop_all()
-        return self
+    @property
+    def mean_(self) -> float:
+        """Weighted mean of all feedback."""
+        return self._fitted("mean_").mean
 
-    def _biases(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(  # type: ignore[return-value]
-            (total - weight * self.mean_) / np.maximum(weight + self.damping, 1e-12)
-            for weight, total in (self._user_sums, self._item_sums)
-        )
+    def _settings(self) -> BiasSettings:
+        return BiasSettings(self.damping)
 
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        b_u, b_i = self._biases()
-        base = self.mean_ + np.where(users >= 0, b_u[users], 0.0)
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
-
-        return score
-
-
-def _added(
-    sums: np.ndarray, codes: np.ndarray, weight: np.ndarray, values: np.ndarray, n: int
-) -> np.ndarray:
-    """Rows (weight, weighted sum) per code, grown to ``n`` codes and added to."""
-    grown = np.pad(sums, ((0, 0), (0, n - sums.shape[1])))
-    return grown + np.stack([np.bincount(codes, weight, n), np.bincount(codes, weight * values, n)])
+    def _make_model(self, rows: Interactions) -> BiasModel:
+        return BiasModel(rows, self._settings())

@@ -6,18 +6,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.estimators import _feedback
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.parallel import blas_threads, in_threads, n_threads
-from sklearn_recft.ranking import TileScorer
-
-_BLOCK = 512
+from sklearn_recft.models import EASEModel, EASESettings
 
 
 class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -84,6 +78,14 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     array([['milk', 'rice']], dtype=object)
     """
 
+    _FIXED = ("half_life", "history_half_life")
+    _TAGS = RecommenderTags(
+        predicts="order",
+        partial_fit="exact",
+        reads=("time",),
+        keeps="sums of distinct pairs, items × items weights",
+        learns="each item from all others, in closed form",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "reg": [Interval(Real, 0, None, closed="neither")],
         "zero_diagonal": ["boolean"],
@@ -122,12 +124,14 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        return _feedback.learn(self, X, y, sample_weight, reset=True)
+        self._fit(X, y, sample_weight)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> EASERecommender:
         """Count further rows and solve anew; parameters as in `fit`."""
-        return _feedback.learn(self, X, y, sample_weight, reset=not self.__sklearn_is_fitted__())
+        self._update(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict what each row's feedback is expected to sum up to.
@@ -141,52 +145,21 @@ class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         y : ndarray of shape (n,), float64
             The scores of `recommend`.
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        return _feedback.pair_scores(self, self.item_weights_, users, items)
+        return self._predict(X)
 
-    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Solve for the item weights."""
-        matrix = self._feedback.total()
-        self._popularity = _feedback.popularity(self._feedback)
-        turned = _feedback.by_item(matrix)
-        n_items = matrix.shape[1]
-        gram = np.zeros((n_items, n_items))
-        arrays = [a for m in (turned, matrix) for a in (m.indptr, m.indices, m.data)]
-        in_threads(
-            lambda first, last: kernels.gram_rows(first, last, *arrays, gram),
-            np.diff(turned.indptr) * np.arange(1.0, n_items + 1),
-            n_threads(self.n_jobs),
+    @property
+    def item_weights_(self) -> np.ndarray:
+        """Weights of items in each other's scores, shape (n_items_, n_items_), float32."""
+        return self._fitted("item_weights_").item_weights
+
+    def _settings(self) -> EASESettings:
+        return EASESettings(
+            half_life=self.half_life,
+            history_half_life=self.history_half_life,
+            n_threads=self._n_threads(),
+            reg=self.reg,
+            zero_diagonal=self.zero_diagonal,
         )
-        np.fill_diagonal(gram, gram.diagonal() + self.reg)
-        with blas_threads(n_threads(self.n_jobs)):
-            gram = _inverse(gram)
-        scale = -1.0 / gram.diagonal() if self.zero_diagonal else np.full(n_items, -self.reg)
-        diagonal = np.zeros(n_items) if self.zero_diagonal else 1.0 + scale * gram.diagonal()
-        weights = np.empty((n_items, n_items), np.float32)
-        for first in range(0, n_items, _BLOCK):
-            block = slice(first, first + _BLOCK)
-            np.multiply(gram[block], scale, out=weights[block], casting="same_kind")
-        np.fill_diagonal(weights, diagonal)
-        self.item_weights_ = weights
 
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        return _feedback.tile_scorer(self, self.item_weights_, users, columns)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Invert, in its own memory, a positive definite matrix given by its lower triangle."""
-    factor, invert = get_lapack_funcs(("potrf", "potri"), (matrix,))
-    upper, info = factor(matrix.T, lower=0, clean=0, overwrite_a=1)  # LAPACK reads columns
-    if info:
-        raise np.linalg.LinAlgError("X^T X + reg I is not positive definite; raise reg.")
-    upper, _ = invert(upper, lower=0, overwrite_c=1)
-    inverse = upper.T
-    for first in range(0, len(inverse), _BLOCK):
-        last = min(first + _BLOCK, len(inverse))
-        inverse[first:last, last:] = inverse[last:, first:last].T
-        corner = inverse[first:last, first:last]
-        corner[:] = np.tril(corner) + np.tril(corner, -1).T
-    return inverse
+    def _make_model(self, rows: Interactions) -> EASEModel:
+        return EASEModel(rows, self._settings())

@@ -10,12 +10,9 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft import kernels
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.estimators import _feedback
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.parallel import in_threads, n_threads
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.models import ItemKNNModel, ItemKNNSettings
 
 
 class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -90,6 +87,15 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     array([['milk', 'rice']], dtype=object)
     """
 
+    _FIXED = ("half_life", "history_half_life")
+    _TAGS = RecommenderTags(
+        predicts="feedback",
+        lists_by="own score",
+        partial_fit="exact",
+        reads=("time",),
+        keeps="sums of distinct pairs, neighbours",
+        learns="items that occur together: cosine or BM25, shrinkage",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "similarity": [StrOptions({"cosine", "bm25"})],
@@ -137,12 +143,14 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        return _feedback.learn(self, X, y, sample_weight, reset=True)
+        self._fit(X, y, sample_weight)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ItemKNNRecommender:
         """Count further rows and find the neighbours anew; parameters as in `fit`."""
-        return _feedback.learn(self, X, y, sample_weight, reset=not self.__sklearn_is_fitted__())
+        self._update(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of each row from the user's own on similar items.
@@ -158,61 +166,24 @@ class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             nothing, the item's mean, and for unknown items the mean of all. Without feedback in
             `fit`, the scores of `recommend`.
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        if self._positives_only:
-            return _feedback.pair_scores(self, self.similarity_, users, items)
-        sums = self._feedback.sums.sum(axis=0)
-        mean = sums.sum().imag / sums.sum().real
-        item_mean = np.divide(sums.imag, sums.real, np.full(len(sums), mean), where=sums.real > 0)
-        pairs = self._profiles, users, items
-        total = _feedback.pair_sums(pairs[0].total, self.similarity_, *pairs[1:])
-        weight = _feedback.pair_sums(pairs[0].weight, abs(self.similarity_), *pairs[1:])
-        fallback = np.where(items >= 0, item_mean[items], mean)
-        return np.divide(total, weight, fallback, where=weight > 0)
+        return self._predict(X)
 
-    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Find the neighbours of all items."""
-        matrix = self._feedback.total()
-        self._popularity = _feedback.popularity(self._feedback)
-        n_items = matrix.shape[1]
-        if self.similarity == "bm25":
-            matrix, size, shrinkage = self._bm25(matrix), np.ones(n_items), 0.0
-        else:
-            size = np.sqrt(np.bincount(matrix.indices, matrix.data.astype(float) ** 2, n_items))
-            shrinkage = float(self.shrinkage)
-        turned = _feedback.by_item(matrix)
-        k = min(self.n_neighbors, n_items)
-        found, n_found = np.empty((n_items, k), np.int32), np.empty(n_items, np.int64)
-        nearness = np.empty((n_items, k), np.float32)
-        arrays = [a for m in (turned, matrix) for a in (m.indptr, m.indices, m.data)]
+    @property
+    def similarity_(self) -> csr_array:
+        """Similarities of each item's neighbours, shape (n_items_, n_items_), float32."""
+        return self._fitted("similarity_").similarity
 
-        def step(first: int, last: int) -> None:
-            kernels.nearest_items(
-                first, last, *arrays, size, shrinkage, found, nearness, n_found
-            )  # fmt: skip
+    def _settings(self) -> ItemKNNSettings:
+        return ItemKNNSettings(
+            half_life=self.half_life,
+            history_half_life=self.history_half_life,
+            n_threads=self._n_threads(),
+            n_neighbors=self.n_neighbors,
+            similarity=self.similarity,
+            shrinkage=self.shrinkage,
+            bm25_k1=self.bm25_k1,
+            bm25_b=self.bm25_b,
+        )
 
-        work = turned @ np.diff(matrix.indptr).astype(np.float32)
-        in_threads(step, np.abs(work), n_threads(self.n_jobs))
-        kept = np.arange(k) < n_found[:, None]
-        starts = np.concatenate([[0], np.cumsum(n_found)])
-        if starts[-1] < np.iinfo(np.int32).max:
-            starts = starts.astype(np.int32)  # or the codes would be widened to match
-        near = csr_array((nearness[kept], found[kept], starts), (n_items, n_items))
-        near.sum_duplicates()  # there are none; it is marked so, and never looked through again
-        self.similarity_ = near
-
-    def _bm25(self, matrix: csr_array) -> csr_array:
-        """Weigh feedback as a search engine weighs words, items being the documents."""
-        values = np.maximum(matrix.data, 0).astype(float)
-        n_own = np.diff(matrix.indptr)
-        length = np.bincount(matrix.indices, values, matrix.shape[1])
-        below = 1 - self.bm25_b + self.bm25_b * length / max(length.mean(), 1e-300)
-        values *= (self.bm25_k1 + 1) / (self.bm25_k1 * below[matrix.indices] + values + 1e-300)
-        values *= np.repeat(np.log(matrix.shape[1] / (1.0 + n_own)), n_own)
-        return csr_array((values.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
-
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        return _feedback.tile_scorer(self, self.similarity_, users, columns)
+    def _make_model(self, rows: Interactions) -> ItemKNNModel:
+        return ItemKNNModel(rows, self._settings())

@@ -1,17 +1,38 @@
 """What is remembered of the past in bounded memory: events, who saw what, trends, a sample."""
 
-from sklearn_recft.history._events import EventHistory, log_windows
+from sklearn_recft.history._events import EventHistory
 from sklearn_recft.history._feedback import FeedbackMatrix, fade_by_order
+from sklearn_recft.history._log import without
 from sklearn_recft.history._reservoir import Reservoir
 from sklearn_recft.history._seen import SeenItems
 from sklearn_recft.history._trends import Trends
+from sklearn_recft.history._windows import (
+    Past,
+    Spans,
+    in_order,
+    log_windows,
+    past_at,
+    past_in,
+    sequences_of,
+    training_windows,
+    windows_of_last,
+)
 
 __all__ = [
     "EventHistory",
     "FeedbackMatrix",
+    "Past",
     "Reservoir",
     "SeenItems",
+    "Spans",
     "Trends",
     "fade_by_order",
+    "in_order",
     "log_windows",
+    "past_at",
+    "past_in",
+    "sequences_of",
+    "training_windows",
+    "windows_of_last",
+    "without",
 ]

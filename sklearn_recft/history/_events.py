@@ -1,10 +1,16 @@
-"""What each user did last, and when: events kept in bounded memory, and windows of a log."""
+"""What each user did last, and when: events kept in bounded memory."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from sklearn_recft.history._log import grown, link
+from sklearn_recft import kernels
+from sklearn_recft.history._log import grown, link, without
+from sklearn_recft.interactions import Events
+
+_NO_PLACES = np.empty(0, np.int64)
 
 
 class EventHistory:
@@ -43,7 +49,7 @@ class EventHistory:
     >>> past = EventHistory(max_history=1)
     >>> users, items = np.array([0, 1, 0, 0]), np.array([7, 7, 3, 7])
     >>> past.append(users, items, np.array([1.0, 0, 0, 1]), np.arange(4) * 60.0, n_users=2)
-    >>> past.events_of(np.array([0]))["item"]
+    >>> past.events_of(np.array([0]))[0].item
     array([3, 7], dtype=int32)
     """
 
@@ -92,8 +98,8 @@ class EventHistory:
         self.last = np.full(len(self.last), -1, np.int32)
         self._write(tuple(column[kept] for column in joined))
 
-    def events_of(self, users: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the remembered events of ``users``, one user after the other, as columns.
+    def events_of(self, users: np.ndarray) -> tuple[Events, np.ndarray]:
+        """Return the remembered events of ``users``, one user after the other.
 
         Parameters
         ----------
@@ -102,33 +108,29 @@ class EventHistory:
 
         Returns
         -------
-        dict of str to ndarray
-            ``user, item, feedback, time``, each of shape (n_events,); in the order of ``users``,
-            and of each user in order of arrival.
+        log : Events
+            In the order of ``users``, each user's in order of arrival; weights are 1, and there
+            is no context.
+        counts : ndarray of shape (n,), int64
+            Events of each user.
         """
-        known = (users >= 0) & (users < len(self.last))
-        row = np.flatnonzero(known)
-        place = self.last[users[row]]
-        rows, places = [row[:0]], [place[:0]]
-        for _ in range(2 * self.max_history):
-            row, place = row[place >= 0], place[place >= 0]
-            if not len(row):
-                break
-            rows.append(row)
-            places.append(place)
-            place = self.previous[place]
-        # The last step of the walk holds the oldest events.
-        order = np.argsort(np.concatenate(rows[::-1]), kind="stable")
-        found = np.concatenate(places[::-1])[order]
-        columns = (column[found] for column in self._rows())
-        return dict(zip(("user", "item", "feedback", "time"), columns, strict=True))
+        counts, limit = np.empty(len(users), np.int64), 2 * self.max_history
+        kernels.latest_events(users, self.last, self.previous, limit, counts, _NO_PLACES)
+        place = np.empty(counts.sum(), np.int64)
+        if len(place):
+            kernels.latest_events(users, self.last, self.previous, limit, counts, place)
+        log = Events(
+            np.repeat(users, counts), self.item[place], self.time[place], self.feedback[place],
+            np.ones(len(place)), np.empty((len(place), 0)),
+        )  # fmt: skip
+        return log, counts
 
-    def mark(self, users: np.ndarray) -> tuple:
+    def mark(self, users: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo appends of ``users`` made from here on."""
         known = users[users < len(self.last)]
         return vars(self).copy(), known, self.last[known]
 
-    def restore(self, mark: tuple) -> None:
+    def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo every append since ``mark``."""
         # A log that was freed of old events is a new one; the one of then is as it was.
         state, known, last = mark
@@ -155,62 +157,31 @@ class EventHistory:
             column[begin:] = values
         link(rows[0], begin, self.last, self.previous)
 
-    def __getstate__(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
+        """Return the kept events, by user and in order of arrival."""
         kept = _newest(self._user[: self.size], 2 * self.max_history)
-        return {
-            "max_history": self.max_history,
-            "rows": tuple(column[kept] for column in self._rows()),
-        }
+        names = ("user", "item", "feedback", "time")
+        columns = {name: c[kept] for name, c in zip(names, self._rows(), strict=True)}
+        return {"max_history": self.max_history, **columns}
 
-    def __setstate__(self, state: dict) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
         self.__init__(state["max_history"])  # type: ignore[misc]
-        users, items, feedback, times = state["rows"]
-        self.append(users, items, feedback, times, int(users.max(initial=-1)) + 1)
+        rows = (state[name] for name in ("user", "item", "feedback", "time"))
+        self.append(*rows, int(state["user"].max(initial=-1)) + 1)
 
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the events of ``users`` (codes); the codes behind them move up."""
+        state = self.state()
+        kept, moved = without(state["user"], users)
+        columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
+        self.load_state({**state, **columns, "user": moved})
 
-def log_windows(
-    users: np.ndarray, times: np.ndarray, max_history: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find, for each row of a log, the user's last events strictly earlier in time.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state()
 
-    Parameters
-    ----------
-    users : ndarray of shape (n,)
-        Codes of the rows, in order of arrival; rows of -1 have no past and are no one's.
-    times : ndarray of shape (n,)
-        Seconds; they need not ascend.
-    max_history : int
-        Events of a row at most.
-
-    Returns
-    -------
-    order : ndarray of shape (n,), int64
-        Rows by user, then time, then arrival.
-    start, stop : ndarray of shape (n,), int64
-        ``order[start[j]:stop[j]]`` are the events before row ``j``, oldest first. Of events
-        at one time those that arrived last count as the newest.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_recft.history import log_windows
-    >>> users, times = np.array([0, 1, 0, 0, 0]), np.array([10.0, 10, 20, 20, 30])
-    >>> order, start, stop = log_windows(users, times, max_history=2)
-    >>> [order[a:b].tolist() for a, b in zip(start, stop)]
-    [[], [], [0], [0], [2, 3]]
-    """
-    order = np.lexsort((times, users))
-    grouped, moments = users[order], times[order]
-    is_first, is_later = np.ones(len(order), bool), np.ones(len(order), bool)
-    is_first[1:] = grouped[1:] != grouped[:-1]
-    is_later[1:] = is_first[1:] | (moments[1:] != moments[:-1])
-    places = np.arange(len(order))
-    first = np.maximum.accumulate(np.where(is_first, places, 0))  # of the user
-    tied = np.maximum.accumulate(np.where(is_later, places, 0))  # of the user at this time
-    start, stop = np.empty_like(places), np.empty_like(places)
-    start[order] = np.where(grouped < 0, tied, np.maximum(first, tied - max_history))
-    stop[order] = tied
-    return order, start, stop
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state(state)
 
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.sparse import csr_array
 
@@ -58,6 +60,49 @@ class FeedbackMatrix:
         grown.sums = new
         return grown
 
+    def merged(self, other: FeedbackMatrix, users: np.ndarray, items: np.ndarray) -> FeedbackMatrix:
+        """Return the sum of both; ``users`` and ``items`` are the codes here of the other's."""
+        theirs = other.sums.tocoo()
+        rows, columns = users[theirs.coords[0]], items[theirs.coords[1]]
+        shape = tuple(
+            max(size, int(codes.max(initial=-1)) + 1)
+            for size, codes in zip(self.sums.shape, (users, items), strict=True)
+        )
+        ours = self.sums.copy()
+        ours.resize(shape)
+        both = FeedbackMatrix()
+        new = csr_array((theirs.data, (rows.astype(np.int32), columns.astype(np.int32))), shape)
+        both.sums = ours + new
+        both.sums.sum_duplicates()
+        return both
+
+    def scaled(self, factor: float) -> FeedbackMatrix:
+        """Return ``factor`` times the matrix."""
+        scaled = FeedbackMatrix()
+        scaled.sums = self.sums * factor
+        return scaled
+
+    def mark(self) -> None:
+        """Need nothing: a matrix never changes in place."""
+
+    def restore(self, mark: None) -> None:
+        """Do nothing: whoever kept the matrix still has it."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums in compressed rows."""
+        sums = self.sums
+        arrays = {"data": sums.data, "indices": sums.indices, "indptr": sums.indptr}
+        return {"shape": tuple(sums.shape), **arrays}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        arrays = state["data"], state["indices"], state["indptr"]
+        self.sums = csr_array(arrays, shape=tuple(state["shape"]))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        self.sums = self.sums[np.setdiff1d(np.arange(self.sums.shape[0]), users)]
+
     def total(self, users: np.ndarray | None = None) -> csr_array:
         """Return sums of weighted feedback of ``users`` (all if None), float32; -1: empty."""
         return self._part(users, 1)
@@ -72,7 +117,7 @@ class FeedbackMatrix:
         starts, n_rows = sums.indptr, sums.shape[0]
         if users is not None and n_rows < len(users):
             n_rows = len(users)
-            starts = np.r_[starts[:1], starts[np.cumsum(users >= 0)]]  # strangers end at once
+            starts = np.r_[starts[:1], starts[np.cumsum(users >= 0)]]  # unknown users: empty
         return csr_array((values, sums.indices, starts), shape=(n_rows, sums.shape[1]))
 
 

@@ -14,6 +14,28 @@ def grown(last: np.ndarray, n_users: int) -> np.ndarray:
     return longer
 
 
+def without(users: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows are not of the users ``gone``, and the codes of their users from now on.
+
+    Codes behind an erased one move up.
+
+    Parameters
+    ----------
+    users : ndarray of shape (n,)
+        Codes of the rows.
+    gone : ndarray of shape (m,)
+        Codes to erase.
+
+    Returns
+    -------
+    kept : ndarray of shape (n,), bool
+    users : ndarray of shape (n_kept,)
+    """
+    gone = np.unique(gone)
+    kept = ~np.isin(users, gone)
+    return kept, users[kept] - np.searchsorted(gone, users[kept])
+
+
 def link(users: np.ndarray, begin: int, last: np.ndarray, previous: np.ndarray) -> None:
     """Chain the entries from ``begin`` on, one for each of ``users`` in order of arrival.
 

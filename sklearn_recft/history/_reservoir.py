@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from sklearn_recft.history._log import without
 
 
 class Reservoir:
@@ -67,14 +71,44 @@ class Reservoir:
         """Return the kept rows at ``places``."""
         return {name: column[places] for name, column in self.rows.items()}
 
-    def mark(self, slots: np.ndarray) -> tuple:
+    def mark(self, slots: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo a `put` at ``slots``."""
         held = min((len(column) for column in self.rows.values()), default=0)
         places = slots[slots < held]
         return dict(self.rows), self.n_offered, places, self.take(places)
 
-    def restore(self, mark: tuple) -> None:
+    def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo the `put` made since ``mark``."""
         self.rows, self.n_offered, places, values = mark
         for name, column in values.items():
             self.rows[name][places] = column
+
+    def state(self) -> dict[str, Any]:
+        """Return the kept rows and the number of all rows offered."""
+        rows = self.take(np.arange(len(self)))
+        return {"capacity": self.capacity, "n_offered": self.n_offered, "rows": rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.capacity, self.n_offered = state["capacity"], state["n_offered"]
+        self.rows = {name: column.copy() for name, column in state["rows"].items()}
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the kept rows of ``users`` (codes in the column ``user``).
+
+        The codes behind them move up. The next rows offered fill the places that became free.
+        """
+        rows = self.take(np.arange(len(self)))
+        if "user" not in rows:
+            return
+        kept, moved = without(rows["user"], users)
+        self.rows = {name: column[kept] for name, column in rows.items()}
+        self.rows["user"] = moved.astype(rows["user"].dtype)
+        if not kept.all():
+            self.n_offered = int(kept.sum())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state(state)

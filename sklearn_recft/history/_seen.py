@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from sklearn_recft.history._log import grown, link
+from sklearn_recft.history._log import grown, link, without
 
 
 class SeenItems:
@@ -57,12 +59,20 @@ class SeenItems:
             place = int(self.previous[place])
         return np.unique(np.array(found, np.int64))
 
-    def mark(self, users: np.ndarray) -> tuple:
+    def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Whether each pair of codes was seen, (n,) bool; False for codes of -1."""
+        known = (users >= 0) & (items >= 0)
+        found = np.zeros(len(users), bool)
+        wanted = users[known].astype(np.int64) << 32 | items[known].astype(np.int64)
+        found[known] = np.isin(wanted, _keys(self._user[: self.size], self.item[: self.size]))
+        return found
+
+    def mark(self, users: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo appends of ``users`` made from here on."""
         known = users[users < len(self.last)]
         return (self.last, self.previous, self.item, self._user, self.size), known, self.last[known]
 
-    def restore(self, mark: tuple) -> None:
+    def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo every append since ``mark``."""
         arrays, known, last = mark
         self.last, self.previous, self.item, self._user, self.size = arrays
@@ -76,10 +86,7 @@ class SeenItems:
         self.size = end
 
     def _make_room(self, users: np.ndarray, items: np.ndarray) -> None:
-        keys = np.r_[self._user[: self.size], users].astype(np.int64) << 32
-        keys |= np.r_[self.item[: self.size], items].astype(np.int64)
-        keys.sort()
-        keys = keys[np.r_[True, keys[1:] != keys[:-1]]]
+        keys = _keys(np.r_[self._user[: self.size], users], np.r_[self.item[: self.size], items])
         capacity = max(len(self.item), 64)
         while len(keys) * 2 > capacity:
             capacity *= 2
@@ -89,10 +96,32 @@ class SeenItems:
         self.size = 0
         self._write((keys >> 32).astype(np.int32), keys.astype(np.int32))
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the distinct pairs ``user``, ``item``, sorted: the same for the same pairs."""
+        keys = _keys(self._user[: self.size], self.item[: self.size])
+        return {"user": (keys >> 32).astype(np.int32), "item": keys.astype(np.int32)}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Become what `state` described."""
+        self.__init__()  # type: ignore[misc]
+        self.append(state["user"], state["item"], int(state["user"].max(initial=-1)) + 1)
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase all pairs of ``users`` (codes); the codes behind them move up."""
+        state = self.state()
+        kept, moved = without(state["user"], users)
+        self.load_state({"user": moved, "item": state["item"][kept]})
+
     def __getstate__(self) -> dict[str, np.ndarray]:
-        return {"user": self._user[: self.size].copy(), "item": self.item[: self.size].copy()}
+        return self.state()
 
     def __setstate__(self, state: dict[str, np.ndarray]) -> None:
-        self.__init__()  # type: ignore[misc]
-        if len(state["user"]):
-            self.append(state["user"], state["item"], int(state["user"].max()) + 1)
+        self.load_state(state)
+
+
+def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return distinct pairs as sorted numbers of 64 bits."""
+    keys = users.astype(np.int64) << 32
+    keys |= items.astype(np.int64)
+    keys.sort()
+    return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +52,7 @@ class Trends:
         self._keep = np.exp2(-period / (SECONDS_PER_DAY * np.array(half_lives)))[:, None]
         self._counts: dict[int, Counts] = {}  # of each period with events, ascending
         self._base: State | None = None  # what older ones left
-        self._walked: State | None = None  # how far it was counted last, to go on from
-        self._told: tuple[int, np.ndarray] | None = None  # one period's shares, asked for last
+        self._cache = _Cache()
 
     def after(self, items: np.ndarray, times: np.ndarray, n_items: int) -> Trends:
         """Trends once these events are known too.
@@ -83,10 +83,7 @@ class Trends:
             oldest = next(iter(new._counts))
             new._base = new._passed(new._start(), oldest, n_items)
             del new._counts[oldest]
-        if self._walked is not None and found[0] < self._walked[0]:
-            new._walked = None
-        if self._told is not None and found[0] < self._told[0]:
-            new._told = None
+        new._cache = self._cache.until(int(found[0]))
         return new
 
     def known_at(self, times: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,14 +104,15 @@ class Trends:
             nobody took; all 0 where nothing is known.
         """
         wanted, places = np.unique(self._period_of(times), return_inverse=True)
-        asked, told = self._told or (None, np.empty((0, 0, 0)))
-        if wanted.tolist() == [asked] and told.shape[2] == n_items + 1:
-            return places, told
+        walked, cached = self._cache.walked, self._cache.shares
+        fits = cached is not None and cached[1].shape[2] == n_items + 1
+        if cached is not None and fits and wanted.tolist() == [cached[0]]:
+            return places, cached[1]
         shares = np.zeros((len(wanted), len(self.half_lives), n_items + 1), np.float32)
         periods = list(self._counts)
         if not periods or not len(wanted):
             return places, shares
-        state, walked = self._start(), self._walked
+        state = self._start()
         if walked is not None and state[0] <= walked[0] <= wanted[0]:
             state = walked
         nth = bisect_left(periods, state[0])
@@ -124,13 +122,51 @@ class Trends:
                 nth += 1
             if period >= state[0]:
                 shares[row] = _log_shares(self._faded(state, period), n_items)
-        self._walked = state
+        self._cache.walked = state
         if len(wanted) == 1:
-            self._told = int(wanted[0]), shares
+            self._cache.shares = int(wanted[0]), shares
         return places, shares
 
-    def __getstate__(self) -> dict:
-        return vars(self) | {"_walked": None, "_told": None}
+    def mark(self) -> None:
+        """Need nothing: trends never change in place."""
+
+    def restore(self, mark: None) -> None:
+        """Do nothing: whoever kept the trends still has them."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts of each period, and what older periods left."""
+        codes = [codes for codes, _ in self._counts.values()]
+        counts = [count for _, count in self._counts.values()]
+        nothing = np.zeros((len(self.half_lives), 0))
+        period, left = self._base or (None, nothing)
+        return {
+            "half_lives": self.half_lives,
+            "period": self.period,
+            "periods": np.array(list(self._counts), np.int64),
+            "sizes": np.array([len(c) for c in codes], np.int64),
+            "item": np.concatenate([np.empty(0, np.int32), *codes]),
+            "count": np.concatenate([np.empty(0, np.int32), *counts]),
+            "base_period": period,
+            "base": left,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.__init__(state["half_lives"], state["period"])  # type: ignore[misc]
+        cuts = np.cumsum(state["sizes"])[:-1]
+        parts = zip(np.split(state["item"], cuts), np.split(state["count"], cuts), strict=True)
+        self._counts = dict(zip(state["periods"].tolist(), parts, strict=False))
+        if state["base_period"] is not None:
+            self._base = state["base_period"], state["base"]
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: the counts are of all users together."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state(state)
 
     def _period_of(self, times: np.ndarray) -> np.ndarray:
         return np.floor(times / self.period).astype(np.int64)
@@ -152,6 +188,25 @@ class Trends:
         codes, count = self._counts[period]
         after[:, codes] += count
         return period + 1, after
+
+
+class _Cache:
+    """The last walk and the last shares of some trends.
+
+    Reading fills it, and nothing depends on what is in it: both entries are replaced whole, and
+    their arrays are never written to, so that many threads may read.
+    """
+
+    def __init__(self) -> None:
+        self.walked: State | None = None  # how far was counted last, to go on from
+        self.shares: tuple[int, np.ndarray] | None = None  # of one period
+
+    def until(self, period: int) -> _Cache:
+        """Return what still holds once events of ``period`` are added."""
+        new, walked, shares = _Cache(), self.walked, self.shares
+        new.walked = None if walked is None or period < walked[0] else walked
+        new.shares = None if shares is None or period < shares[0] else shares
+        return new
 
 
 def _added(counts: Counts | None, codes: np.ndarray, n_items: int) -> Counts:

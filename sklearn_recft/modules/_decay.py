@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,16 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._decay_heads import FadingHeads
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, tight_state
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text._encoder import TextEncoder
 
 _TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
 _EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
 _FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
 
 
-Columns = dict[str, np.ndarray]
+
+class Encoder(Protocol):
+    """A text encoder that is trained with the net: a module with a method `upper`."""
+
+    def upper(self, codes: Tensor) -> Tensor:
+        """Return the vectors (n, t) of texts by code, with gradients."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter."""
 
 
 def make_decay_net(seed: int, *args: Any, **kwargs: Any) -> DecayNet:
@@ -126,7 +133,7 @@ class DecayNet(nn.Module):
         Known of a row beside the past.
     text_width : int
         Length of a text vector; 0 reads no texts.
-    encoder : TextEncoder, default=None
+    encoder : Encoder, default=None
         Where it is to be trained with the rest. Else texts come as vectors.
     ids : bool
         Whether items have an embedding of their own.
@@ -154,7 +161,7 @@ class DecayNet(nn.Module):
     def __init__(
         self, n_features: int, *, text_width: int, ids: bool, about_item: Sequence[int], width: int,
         n_hidden: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None,
-        cold_dropout: float = 0.3, encoder: TextEncoder | None = None,
+        cold_dropout: float = 0.3, encoder: Encoder | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.cold_dropout, self.n_items = cold_dropout, 0
@@ -225,18 +232,25 @@ class DecayNet(nn.Module):
                 self.embedding.data[first:] = torch.from_numpy(_EMBEDDING_SCALE * noise)
         self.n_items = n_items
 
-    def shrink(self, n_items: int) -> None:
-        """Forget the items from ``n_items`` on."""
+    def mark(self, *rows: Any) -> int:
+        """Return what `restore` needs to undo growth from here on."""
+        return self.n_items
+
+    def restore(self, mark: int) -> None:
+        """Remove the items that were added since ``mark``."""
+        n_items = mark
         for table in (self.item_texts, self.embedding):
             if table is not None and len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
 
-    def __getstate__(self) -> dict:
-        for table in (self.item_texts, self.embedding):
-            if table is not None:
-                trim_rows(table)
-        return self.__dict__.copy()
+    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        tables = [table for table in (self.item_texts, self.embedding) if table is not None]
+        return tight_state(self, tables, memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.tight_state({})
 
     def prepared(self, texts: Tensor) -> Tensor:
         """Text vectors (n, t), centred and of one length."""
@@ -322,18 +336,25 @@ class DecayNet(nn.Module):
         return (self.output(hidden) + self.linear(features))[:, 0]
 
     def score_items(
-        self, table: Tensor, items: np.ndarray, features: np.ndarray, past: Columns
+        self, table: Tensor, items: np.ndarray, features: np.ndarray, past: tuple[np.ndarray, ...]
     ) -> np.ndarray:
-        """Logits (n,) of ``items`` (n,) with ``features`` (n, F) for one user's ``past`` (L,)."""
-        there = past["past"] >= 0
+        """Logits (n,) of ``items`` (n,) with ``features`` (n, F) for one user's ``past``.
+
+        The past is item codes, feedback and age in days, (L,) each.
+        """
+        its_items, its_feedback, its_age = past
+        there = its_items >= 0
         with torch.no_grad():
             codes, known, feedback, age, own = (
                 torch.from_numpy(column).to(table.device)
                 for column in (
-                    past["past"][there], features, past["feedback"][there], past["age"][there],
+                    its_items[there],
+                    features,
+                    its_feedback[there],
+                    its_age[there],
                     items,
                 )
-            )  # fmt: skip
+            )
             same = (own[:, None] == codes).to(table.dtype)
             pad = torch.zeros(len(codes), dtype=torch.bool, device=table.device)
             vectors = table[own]

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
 from sklearn_recft.ranking import dot_tiles
 
 # Rows scored at a time: bounds memory.
 _BLOCK = 65_536
+
+# Numbers of users and items, and rows of tables: what `MatrixFactorization.restore` needs.
+Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
 
 
 class MatrixFactorization(nn.Module):
@@ -78,21 +81,40 @@ class MatrixFactorization(nn.Module):
                 for name in names:
                     grow_rows(getattr(self, name), n_rows)
 
+    def tables(self) -> list[Tensor]:
+        """Every tensor with a row per user or item."""
+        return [getattr(self, name) for names in self.ID_TABLES for name in names]
+
+    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        return tight_state(self, self.tables(), memo)
+
     def __getstate__(self) -> dict[str, Any]:
-        # The room kept for growth is no part of the model. It is given up in place, not in a
-        # copy: an optimizer pickled beside the module must hold these very tensors.
-        for names in self.ID_TABLES:
-            for name in names:
-                trim_rows(getattr(self, name))
-        return self.__dict__.copy()
+        return self.tight_state({})
+
+    def state(self) -> dict[str, Any]:
+        """Return every parameter and buffer as an array of its own."""
+        return {name: array.copy() for name, array in self.arrays().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.grow(len(state["user_bias"]), len(state["item_bias"]))
+        for name, array in state.items():
+            getattr(self, name).data.copy_(torch.from_numpy(array))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        kept = np.setdiff1d(np.arange(len(self.user_bias)), users)
+        for name in self.ID_TABLES[0]:
+            keep_rows(getattr(self, name), torch.from_numpy(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every parameter and buffer as an array: the same memory where it is on the CPU."""
         tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
         return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
 
-    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
-        """Return a function that takes back growth and any change of these rows."""
+    def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
+        """Return what `restore` needs to undo growth and changes of these rows (codes)."""
         arrays = self.arrays()
         saved: list[tuple[str, np.ndarray | slice, np.ndarray]] = []
         sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
@@ -102,13 +124,14 @@ class MatrixFactorization(nn.Module):
                 known = np.unique(known)
             saved += [(name, known, arrays[name][known]) for name in names]
         saved += [(name, slice(None), arrays[name].copy()) for name in ("mean", "context_weight")]
+        return sizes, saved
 
-        def restore() -> None:
-            self.grow(*sizes)
-            for name, known, values in saved:
-                getattr(self, name).data[known] = torch.as_tensor(values)
-
-        return restore
+    def restore(self, mark: Mark) -> None:
+        """Undo growth and changes since ``mark``."""
+        sizes, saved = mark
+        self.grow(*sizes)
+        for name, known, values in saved:
+            getattr(self, name).data[known] = torch.as_tensor(values)
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Write `arrays` back where they are copies: a module that is not on the CPU."""

@@ -1,7 +1,11 @@
 """Tables whose rows grow in place."""
 
+import copy
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sklearn_recft.parallel import torch_threads
 
@@ -33,7 +37,28 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
         table.data[rows:] = 0
 
 
-def trim_rows(table: Tensor) -> None:
-    """Give up, in place, the room that `grow_rows` keeps behind the last row."""
-    if table.untyped_storage().nbytes() > table.numel() * table.element_size():
-        table.data = table.data.clone()
+def is_tight(table: Tensor) -> bool:
+    """Whether `grow_rows` keeps no room behind the last row."""
+    return table.untyped_storage().nbytes() <= table.numel() * table.element_size()
+
+
+def tight_state(module: nn.Module, tables: Iterable[Tensor], memo: dict[int, Any]) -> dict:
+    """Return what to pickle of a module: its attributes, with tables that have no spare room.
+
+    The module itself is not written to: others may be reading it. ``memo`` gets, by `id`, the
+    copy of each table, for an optimizer that is to be pickled beside the module.
+    """
+    tables = list(tables)
+    if all(map(is_tight, tables)):
+        return module.__dict__.copy()
+    for table in tables:
+        copied = table.detach().clone()
+        if isinstance(table, nn.Parameter):
+            copied = nn.Parameter(copied, requires_grad=table.requires_grad)
+        memo[id(table)] = copied
+    return copy.deepcopy(module.__dict__, memo)
+
+
+def keep_rows(table: Tensor, kept: Tensor) -> None:
+    """Keep the rows ``kept`` (codes) of ``table``, in place."""
+    table.data = table.data[kept.to(table.device)]

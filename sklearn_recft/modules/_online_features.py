@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._factorization import MatrixFactorization
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
 
 _SIDES = ("user_statistics", "item_statistics")
+# Numbers of users and items, their rows, and the codes of these.
+Mark = tuple[tuple[int, int], "OnlineTables", list[np.ndarray]]
 
 
-class StreamTables(nn.Module):
+class OnlineTables(nn.Module):
     """State that follows a stream: what is counted of each id, and factors of users and items.
 
     Parameters
@@ -56,9 +57,30 @@ class StreamTables(nn.Module):
             factorization.grow(n_users, n_items)
 
     def __getstate__(self) -> dict[str, Any]:
-        for name in _SIDES:
-            trim_rows(getattr(self, name))
-        return self.__dict__.copy()
+        tables = [getattr(self, name) for name in _SIDES]
+        for factorization in self.factorizations:
+            tables += factorization.tables()
+        return tight_state(self, tables, {})
+
+    def state(self) -> dict[str, Any]:
+        """Return every table as an array of its own."""
+        own = {name: array.copy() for name, array in self.arrays().items()}
+        return {**own, "factorizations": [f.state() for f in self.factorizations]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.grow(len(state["users"]), len(state["items"]))
+        for name, array in self.arrays().items():
+            array[...] = state[name]
+        for factorization, part in zip(self.factorizations, state["factorizations"], strict=True):
+            factorization.load_state(part)
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        kept = np.setdiff1d(np.arange(len(self.user_statistics)), users)
+        keep_rows(self.user_statistics, torch.from_numpy(kept))
+        for factorization in self.factorizations:
+            factorization.forget(users)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ``users``, ``items``, ``totals`` and ``moments``, the memory of the tables."""
@@ -66,9 +88,9 @@ class StreamTables(nn.Module):
         named = {**names, "totals": "totals", "moments": "moments"}
         return {name: self._buffers[held].numpy() for name, held in named.items()}  # type: ignore[union-attr]
 
-    def rows(self, users: np.ndarray, items: np.ndarray) -> StreamTables:
+    def rows(self, users: np.ndarray, items: np.ndarray) -> OnlineTables:
         """Copy the rows of ``users`` and ``items`` (codes) as tables of their own."""
-        part = StreamTables.__new__(StreamTables)
+        part = OnlineTables.__new__(OnlineTables)
         nn.Module.__init__(part)
         for name, codes in zip(_SIDES, (users, items), strict=True):
             part.register_buffer(name, getattr(self, name)[torch.from_numpy(codes)])
@@ -77,7 +99,7 @@ class StreamTables(nn.Module):
         part.factorizations = [_rows_of(f, (users, items)) for f in self.factorizations]
         return part
 
-    def patch(self, other: StreamTables, users: np.ndarray, items: np.ndarray) -> None:
+    def patch(self, other: OnlineTables, users: np.ndarray, items: np.ndarray) -> None:
         """Write rows of ``other`` to ``users`` and ``items`` (-1: nowhere), and its totals."""
         for name, codes in zip(_SIDES, (users, items), strict=True):
             _write(getattr(self, name), getattr(other, name), codes)
@@ -89,20 +111,20 @@ class StreamTables(nn.Module):
                     _write(getattr(ours, name).data, getattr(theirs, name).data, codes)
             ours.mean.data.copy_(theirs.mean.data)
 
-    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
-        """Return a function that takes back growth and any change of these rows."""
+    def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
+        """Return what `restore` needs to undo growth and changes of these rows (codes)."""
         sizes = len(self.user_statistics), len(self.item_statistics)
         known = [
             np.unique(codes[(codes >= 0) & (codes < size)])
             for codes, size in zip((users, items), sizes, strict=True)
         ]
-        kept = self.rows(*known)
+        return sizes, self.rows(*known), known
 
-        def restore() -> None:
-            self.grow(*sizes)
-            self.patch(kept, *known)
-
-        return restore
+    def restore(self, mark: Mark) -> None:
+        """Undo growth and changes since ``mark``."""
+        sizes, kept, known = mark
+        self.grow(*sizes)
+        self.patch(kept, *known)
 
 
 def _rows_of(factorization: MatrixFactorization, codes: tuple[np.ndarray, ...]) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._content import Content
-from sklearn_recft.modules._layers import grow_rows, trim_rows
+from sklearn_recft.modules._layers import grow_rows, tight_state
 from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
 from sklearn_recft.modules._time_attention import Block, Dropout, TimedAttention
 from sklearn_recft.parallel import torch_threads
@@ -190,12 +190,19 @@ class SequenceNet(nn.Module):
         grow_rows(self.n_learned, n_items)
         self.n_items = n_items
 
-    def shrink(self, n_items: int) -> None:
-        """Forget the items from ``n_items`` on."""
+    def mark(self, *rows: Any) -> tuple[int, Tensor, Tensor]:
+        """Return what `restore` needs to undo growth and counts from here on."""
+        return self.n_items, self.n_events.clone(), self.n_learned.clone()
+
+    def restore(self, mark: tuple[int, Tensor, Tensor]) -> None:
+        """Remove the items that were added since ``mark``, and what was counted."""
+        n_items, n_events, n_learned = mark
         for table in self._tables:
             if len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
+        self.n_events.copy_(n_events)
+        self.n_learned.copy_(n_learned)
 
     @property
     def _tables(self) -> tuple[Tensor, ...]:
@@ -226,10 +233,12 @@ class SequenceNet(nn.Module):
         """Let items that are not in ``met`` (n_items,) be newcomers, whatever was made of them."""
         self.embedding[torch.from_numpy(~met)] = self.newcomer()
 
-    def __getstate__(self) -> dict:
-        for table in self._tables:
-            trim_rows(table)
-        return self.__dict__.copy()
+    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        return tight_state(self, self._tables, memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.tight_state({})
 
     @property
     def query_width(self) -> int:

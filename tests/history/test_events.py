@@ -75,7 +75,8 @@ def test_the_state_does_not_tell_in_what_pieces_events_came(cuts, seed, max_hist
     whole, pieces = EventHistory(max_history), EventHistory(max_history)
     append(whole, [columns])
     append(pieces, zip(*(np.split(column, sorted(cuts)) for column in columns), strict=True))
-    rows, twins = whole.__getstate__()["rows"], pieces.__getstate__()["rows"]
+    names = ("user", "item", "feedback", "time")
+    rows, twins = ([each.state()[name] for name in names] for each in (whole, pieces))
     assert [column.dtype for column in rows] == [np.int32, np.int32, np.float32, np.float64]
     for column, twin in zip(rows, twins, strict=True):
         assert column.dtype == twin.dtype

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from sklearn_recft.modules._online_features import StreamTables
+from sklearn_recft.modules._online_features import OnlineTables
 
 N_USERS, N_ITEMS, N_FACTORS, WIDTHS = 6, 8, 3, (5, 4)
 
@@ -14,7 +14,7 @@ N_USERS, N_ITEMS, N_FACTORS, WIDTHS = 6, 8, 3, (5, 4)
 @pytest.fixture
 def tables():
     """Two factorizations, every number of them another."""
-    tables = StreamTables(N_FACTORS, 2, WIDTHS)
+    tables = OnlineTables(N_FACTORS, 2, WIDTHS)
     tables.grow(N_USERS, N_ITEMS)
     scramble(tables, seed=0)
     return tables
@@ -57,7 +57,7 @@ def rows_of(expected, users, items):
 
 
 def test_it_begins_with_nothing_known():
-    tables = StreamTables(N_FACTORS, 2, WIDTHS)
+    tables = OnlineTables(N_FACTORS, 2, WIDTHS)
     tables.grow(2, 3)
     arrays = tables.arrays()
     assert [arrays[name].shape for name in ("users", "items")] == [(2, 5), (3, 4)]

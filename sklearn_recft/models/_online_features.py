@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.estimators._sgd import (
-    _STREAM,
+from sklearn_recft.history import without
+from sklearn_recft.models._factorization_sgd import (
     LEARNING_RATE,
     REG,
+    STREAM,
+    Rows,
     fit_epochs,
     start_all,
     start_items,
 )
-from sklearn_recft.modules import StreamTables
+from sklearn_recft.modules import OnlineTables
 
 # Days in which the popularity among the features halves.
 _POPULARITY_HALF_LIFE = 30.0
 _LOSSES = (kernels.LOG_LOSS, kernels.SQUARED_ERROR)  # of the label; of the outcome
-_RATES = np.array(_STREAM, np.float32)
+_RATES = np.array(STREAM, np.float32)
 _EPOCHS = 30  # over a whole log
 
+# What `OnlineFeatures.restore` needs.
+Mark = tuple[Any, list[dict[str, Any]], float, Any]
 
-class Streams:
+
+class OnlineFeatures:
     """Features of rows from what came strictly before them, learned event by event.
 
     Statistics of users and items, an online factorization of the label and, where there is
@@ -43,11 +48,11 @@ class Streams:
 
     def __init__(self, n_factors: int, *, outcome: bool, rng: np.random.Generator) -> None:
         widths = kernels.USER_STATISTICS, kernels.ITEM_STATISTICS
-        self.tables = StreamTables(n_factors, 1 + outcome, widths)
+        self.tables = OnlineTables(n_factors, 1 + outcome, widths)
         self.newest = -np.inf
         self._rngs = rng.spawn(1 + outcome)  # apart, so that it does not matter in how many steps
         # Rows as they were just before the newest time, of the ids met at it.
-        self._before: tuple[StreamTables, np.ndarray, np.ndarray] | None = None
+        self._before: tuple[OnlineTables, np.ndarray, np.ndarray] | None = None
 
     @property
     def n_features(self) -> int:
@@ -81,19 +86,50 @@ class Streams:
         """Codes of the items that have events, ascending."""
         return np.flatnonzero(self.tables.arrays()["items"][:, 0] > 0)
 
-    def checkpoint(self, users: np.ndarray, items: np.ndarray) -> Callable[[], None]:
-        """Return a function that undoes what is learned of these codes from here on."""
-        restore = self.tables.checkpoint(users, items)
-        states = [rng.bit_generator.state for rng in self._rngs]
-        newest, before = self.newest, self._before
+    def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
+        """Return what `restore` needs to undo what is learned of these codes from here on."""
+        states = [dict(rng.bit_generator.state) for rng in self._rngs]
+        return self.tables.mark(users, items), states, self.newest, self._before
 
-        def undo() -> None:
-            restore()
-            for rng, state in zip(self._rngs, states, strict=True):
-                rng.bit_generator.state = state
-            self.newest, self._before = newest, before
+    def restore(self, mark: Mark) -> None:
+        """Undo what was learned since ``mark``."""
+        tables, states, self.newest, self._before = mark
+        self.tables.restore(tables)
+        for rng, state in zip(self._rngs, states, strict=True):
+            rng.bit_generator.state = state
 
-        return undo
+    def state(self) -> dict[str, Any]:
+        """Return the tables, and those of the ids of the newest time as they were before it."""
+        before = None
+        if self._before is not None:
+            tables, users, items = self._before
+            before = {"tables": tables.state(), "users": users, "items": items}
+        rngs = [dict(rng.bit_generator.state) for rng in self._rngs]
+        return {
+            "tables": self.tables.state(), "newest": self.newest, "before": before, "rngs": rngs
+        }  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.tables.load_state(state["tables"])
+        self.newest, self._before = state["newest"], None
+        for rng, its_state in zip(self._rngs, state["rngs"], strict=True):
+            rng.bit_generator.state = its_state
+        before = state["before"]
+        if before is not None:
+            users, items = before["users"], before["items"]
+            tables = self.tables.rows(users, items)
+            tables.load_state(before["tables"])
+            self._before = tables, users, items
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        self.tables.forget(users)
+        if self._before is not None:
+            tables, known, items = self._before
+            kept, moved = without(known, users)
+            places = np.flatnonzero(kept)
+            self._before = tables.rows(places, np.arange(len(items))), moved, items
 
     def describe(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Features (n, n_features), float32, of rows of codes (-1: unknown) at ``times``.
@@ -166,10 +202,8 @@ class Streams:
 
         On MovieLens 100K and 1M that is worth 0.003 of AUC in the time after.
         """
-        rows = {
-            "user": users.astype(np.int32), "item": items.astype(np.int32),
-            "weight": weight.astype(np.float32), "context": np.zeros((len(users), 0), np.float32),
-        }  # fmt: skip
+        ids = users.astype(np.int32), items.astype(np.int32)
+        rest = weight.astype(np.float32), np.zeros((len(users), 0), np.float32)
         moments = self.tables.arrays()["moments"]
         for j, target in enumerate([label] if outcome is None else [label, outcome]):
             loss = ("log_loss", "squared_error")[j]
@@ -178,7 +212,7 @@ class Streams:
                 table[...] = 0
             total, mean, squares, _, _ = moments[j]
             scale = float(np.sqrt(squares / total)) if j and squares > 0 else 1.0
-            columns = {**rows, "target": target.astype(np.float32)}
+            columns = Rows(*ids, target.astype(np.float32), *rest)
             start_all(tables, columns, loss, mean, scale, rng)
             fit_epochs(
                 tables, columns, loss=loss, learning_rate=LEARNING_RATE[loss], reg=REG[loss],
@@ -218,7 +252,7 @@ class Streams:
 
 
 def _describe(
-    tables: StreamTables, users: np.ndarray, items: np.ndarray, times: np.ndarray, out: np.ndarray
+    tables: OnlineTables, users: np.ndarray, items: np.ndarray, times: np.ndarray, out: np.ndarray
 ) -> None:
     arrays = tables.arrays()
     kernels.describe_statistics(

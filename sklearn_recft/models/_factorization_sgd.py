@@ -5,19 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.special import expit
-from tqdm import trange
 
 from sklearn_recft import kernels
-from sklearn_recft.columns import fade
-from sklearn_recft.interactions import Interactions
-from sklearn_recft.parallel import n_threads
 
-Rows = dict[str, np.ndarray]
 Arrays = dict[str, np.ndarray]
 
 # Of `fit`; rates and penalties of ratings are in units of the standard deviation of y, so
@@ -34,7 +28,7 @@ _NEW_ITEM = 0.03
 
 # Learning event by event; the slots are those of kernels.online_pass. A user's bias keeps a
 # floor under its step when events arrive one by one, since moods drift.
-_STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
+STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
 _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
 # BPR, event by event: draws an event, how much of the user's vector stays, and the rates of
 # user, item and their L2: the user follows the session, the items move slowly. In chunks, as
@@ -48,75 +42,41 @@ _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
 # Rows whose negatives are drawn at a time, which bounds memory, and rows so few that drawing
 # ahead is cheaper than keeping every item.
-_BLOCK, _FEW_ROWS = 16_384, 256
+_BLOCK, FEW_ROWS = 16_384, 256
 
 
-def begin(model: Any) -> None:
-    """Nothing beside the tables is needed."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows to learn, as the kernels read them; named after the arguments of the module.
 
+    Attributes
+    ----------
+    user, item : ndarray of shape (n,), int32
+    target, weight : ndarray of shape (n,), float32
+    context : ndarray of shape (n, n_context), float32
+    """
 
-def fit(model: Any, events: Interactions, rows: Rows) -> None:
-    """Start every table and run the epochs."""
-    arrays, loss = model.module_.arrays(), model.loss
-    _, mean, _, _, _ = model._moments
-    start_all(arrays, rows, loss, mean, model._scale, model._rng)
-    if loss == "bpr":
-        if model.half_life is not None:
-            times = np.asarray(events.timestamps)
-            weight = rows["weight"] * fade(times.max() - times, model.half_life)
-            arrays["item_count"][:] = np.bincount(rows["item"], weight, model.n_items_)
-        _count_popularity(model, events)
-    fit_epochs(
-        arrays, rows, loss=loss, learning_rate=model._learning_rate, reg=model._reg,
-        epochs=trange(model.max_epochs, disable=not model.verbose, desc="epochs"),
-        scale=model._scale, n_threads=n_threads(model.n_jobs), rng=model._rng,
-    )  # fmt: skip
+    user: np.ndarray
+    item: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    context: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.user)
 
-def update(
-    model: Any, undo: ExitStack, events: Interactions, rows: Rows, old: Rows,
-    known: tuple[int, int], *, one_by_one: bool,
-) -> np.ndarray:  # fmt: skip
-    """Grow, start what is new, then one compiled pass over the rows; return predictions (n,)."""
-    module, loss, draws = model.module_, model.loss, None
-    n_items = known[1] if one_by_one else model.n_items_
-    users, items = ([rows[side], *([old[side]] if old else [])] for side in ("user", "item"))
-    if loss == "bpr":
-        if old or model.half_life is not None or len(events) > _FEW_ROWS:
-            items.append(np.arange(known[1]))  # any item may change
-        else:
-            # Drawn ahead: it is known what will change, and no more has to be kept.
-            draws = draw_negatives(rows["item"], n_items, model._rng, chunk=not one_by_one)
-            items.append(draws.ravel())
-    undo.callback(module.checkpoint(np.concatenate(users), np.concatenate(items)))
-    module.grow(model.n_users_, model.n_items_)
-    arrays = module.arrays()
-    start_items(arrays, known[1], model._noise_rng)
-    if loss == "bpr" and model.half_life is not None:
-        _count_popularity(model, events)
-    if loss != "bpr" and not one_by_one:
-        fold_in(arrays, rows, *known, module.NEWEST, loss=loss, scale=model._scale)
-    settings: dict[str, Any] = {
-        "loss": loss, "learning_rate": model._learning_rate, "rng": model._rng,
-    }  # fmt: skip
-    predicted = stream(
-        arrays, rows, model._moments, newest=module.NEWEST, chunk=not one_by_one, draws=draws,
-        n_items=n_items, **settings,
-    )  # fmt: skip
-    if old:
-        rehearse(arrays, old, reg=model._reg, scale=model._scale, **settings)
-    return predicted.astype(np.float64)
+    def take(self, rows: np.ndarray | slice) -> Rows:
+        """Return some of the rows."""
+        return Rows(*(column[rows] for column in self.columns().values()))
 
+    def joined(self, later: Rows) -> Rows:
+        """Return the rows of both, these first."""
+        pairs = zip(self.columns().values(), later.columns().values(), strict=True)
+        return Rows(*(np.concatenate(pair) for pair in pairs))
 
-def _count_popularity(model: Any, events: Interactions) -> None:
-    """Bring the popularity inside a "bpr" model to the time of the newest event."""
-    arrays = model.module_.arrays()
-    if model.half_life is not None:
-        latest = max(model._latest, float(np.asarray(events.timestamps).max()))
-        if np.isfinite(model._latest):
-            arrays["item_count"] *= fade(latest - model._latest, model.half_life)
-        model._latest = latest
-    arrays["item_bias"][:] = np.log1p(arrays["item_count"])
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def start_all(
@@ -125,13 +85,13 @@ def start_all(
     """Count the rows of each id, set the mean and draw the first factors."""
     for side in ("user", "item"):
         count, factors = arrays[f"{side}_count"], arrays[f"{side}_factors"]
-        count += np.bincount(rows[side], rows["weight"], len(count))
+        count += np.bincount(getattr(rows, side), rows.weight, len(count))
         factors[:] = rng.standard_normal(factors.shape, np.float32)
         factors *= np.float32(_INIT[loss] * np.sqrt(scale))
     if loss == "squared_error":
         arrays["mean"][:] = mean
     elif loss == "log_loss":
-        n = rows["weight"].sum()
+        n = rows.weight.sum()
         share = (n * mean + 0.5) / (n + 1)
         arrays["mean"][:] = np.log(share / (1 - share))
 
@@ -151,8 +111,8 @@ def fit_epochs(
     Rows are shuffled once, in memory: on MovieLens a new order every epoch is no better and
     half as fast.
     """
-    order = rng.permutation(len(rows["user"]))
-    rows = {name: column[order] for name, column in rows.items()}
+    order = rng.permutation(len(rows.user))
+    rows = rows.take(order)
     cuts = np.linspace(0, len(order), n_threads + 1).astype(int)
     pieces = [slice(a, b) for a, b in itertools.pairwise(cuts)]
     step = _bpr_step if loss == "bpr" else _pointwise_step
@@ -190,7 +150,7 @@ def _bpr_step(
     rng: np.random.Generator,
 ) -> Callable[[slice], None]:  # fmt: skip
     n_items = len(arrays["item_bias"])
-    negatives = rng.integers(0, n_items, (len(rows["user"]), 1), dtype=np.int32)
+    negatives = rng.integers(0, n_items, (len(rows.user), 1), dtype=np.int32)
     rates = (rate, rate, reg, reg)
 
     def work(piece: slice) -> None:
@@ -210,24 +170,24 @@ def stream(
     ``n_items``: how many items were known before. ``draws``: the negatives of "bpr", where the
     caller has drawn them.
     """
-    n = len(rows["user"])
+    n = len(rows.user)
     scored = np.empty(n, np.float32)
     if chunk and n > 1:
         order = rng.permutation(n)
-        rows = {name: column[order] for name, column in rows.items()}
+        rows = rows.take(order)
     speed = learning_rate / LEARNING_RATE[loss]
     if loss == "bpr":
         _, keep, (user_rate, item_rate, *regs) = _BPR_CHUNK if chunk else _BPR_STREAM
         rates = (speed * user_rate, speed * item_rate, *regs)
         for start in range(0, n, _BLOCK):
             piece = slice(start, min(start + _BLOCK, n))
-            drawn, items = draws, rows["item"][piece]
+            drawn, items = draws, rows.item[piece]
             if drawn is None:
                 drawn = draw_negatives(items, n_items, rng, chunk=chunk)
                 n_items = max(n_items, int(items.max()) + 1)
             _bpr(arrays, rows, piece, drawn, scored[piece], True, keep, rates, newest)
         return scored
-    numbers = np.array(_CHUNK if chunk else _STREAM, np.float32)
+    numbers = np.array(_CHUNK if chunk else STREAM, np.float32)
     numbers[4:6] *= speed
     kernels.online_pass(
         *_columns(rows, slice(None)), scored, moments, numbers, _LOSS[loss], newest,
@@ -269,20 +229,21 @@ def fold_in(
     New users are fitted to the items known before, then new items to all users; for the
     logistic loss to the working response ``4 (y - p)`` of Newton's method at p = 1/2.
     """
-    base = arrays["mean"] + rows["context"] @ arrays["context_weight"]
+    base = arrays["mean"] + rows.context @ arrays["context_weight"]
     reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
     ridge = (reg_n * scale, reg_0 * scale, bias_reg_n, bias_reg_0)
     for side, other, first, last in (
         ("user", "item", n_users, n_items), ("item", "user", n_items, len(arrays["user_bias"])),
     ):  # fmt: skip
-        score = base + arrays[f"{other}_bias"][rows[other]]
-        rest = 4 * (rows["target"] - expit(score)) if loss == "log_loss" else rows["target"] - score
-        usable = np.flatnonzero((rows[side] >= first) & (rows[other] < last))
-        usable = usable[np.argsort(rows[side][usable], kind="stable")]
-        codes, starts, counts = np.unique(rows[side][usable], return_index=True, return_counts=True)
+        own, others = getattr(rows, side), getattr(rows, other)
+        score = base + arrays[f"{other}_bias"][others]
+        rest = 4 * (rows.target - expit(score)) if loss == "log_loss" else rows.target - score
+        usable = np.flatnonzero((own >= first) & (others < last))
+        usable = usable[np.argsort(own[usable], kind="stable")]
+        codes, starts, counts = np.unique(own[usable], return_index=True, return_counts=True)
         kernels.fold_in(
-            np.append(starts, len(usable)), usable, codes, rows[other],
-            rest, rows["weight"], *ridge, newest, side == "user", *_tables(
+            np.append(starts, len(usable)), usable, codes, others, rest,
+            rows.weight, *ridge, newest, side == "user", *_tables(
                 arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
         )  # fmt: skip
         # As many events as were used: what is already learned is not learned anew in a rush.
@@ -294,7 +255,7 @@ def _bpr(
     counting: bool, keep: float, rates: tuple[float, ...], newest: int,
 ) -> None:  # fmt: skip
     kernels.bpr_pass(
-        rows["user"][piece], rows["item"][piece], negatives, rows["weight"][piece], scored,
+        rows.user[piece], rows.item[piece], negatives, rows.weight[piece], scored,
         counting, np.float32(keep), np.array(rates, np.float32), newest, *_tables(
             arrays, "user_bias", "item_bias", "user_factors", "item_factors", "user_count",
             "item_count"),
@@ -302,7 +263,7 @@ def _bpr(
 
 
 def _columns(rows: Rows, piece: slice) -> list[np.ndarray]:
-    return [rows[name][piece] for name in ("user", "item", "target", "weight", "context")]
+    return [column[piece] for column in rows.columns().values()]
 
 
 def _tables(arrays: Arrays, *names: str) -> list[np.ndarray]:

@@ -1,0 +1,121 @@
+"""Alternating least squares: factors of users and items, solved side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sklearn_recft import kernels
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
+from sklearn_recft.parallel import blas_threads, in_threads
+from sklearn_recft.ranking import TileScorer, dot_tiles
+
+_STEPS = 3  # of conjugate gradients for each row, in `fit`
+
+
+@dataclass(frozen=True)
+class ALSSettings(UserItemSettings):
+    """Settings of `ALSModel`: as the parameters of the estimator; ``seed`` draws the start."""
+
+    n_factors: int = 64
+    reg: float = 30.0
+    alpha: float = 3.0
+    max_epochs: int = 15
+    seed: int | None = None
+
+
+class ALSModel(UserItemModel):
+    """Factors of users and items.
+
+    Attributes
+    ----------
+    user_factors : ndarray of shape (n_users, n_factors), float32
+    item_factors : ndarray of shape (n_items, n_factors), float32
+    """
+
+    kind = "ALSRecommender"
+    settings: ALSSettings
+
+    def __init__(self, rows: Interactions, settings: ALSSettings) -> None:
+        super().__init__(rows, settings)
+        self.user_factors = np.zeros((0, settings.n_factors), np.float32)
+        self.item_factors = np.zeros((0, settings.n_factors), np.float32)
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return ``p_u . q_i`` of rows."""
+        p, q = _rows(self.user_factors, events.user), _rows(self.item_factors, events.item)
+        return np.einsum("nk,nk->n", p, q, dtype=np.float64)
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes ``p_u . q_i``."""
+        p, q = _rows(self.user_factors, users), self.item_factors[columns]
+        return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the sums and factors of ``users`` (codes), and solve once for everyone else."""
+        self.user_factors = np.delete(self.user_factors, users, axis=0)
+        super().forget(users)
+
+    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Learn all factors in the first call, those of the given rows later."""
+        matrix = self.feedback.total()
+        turned = by_item(matrix)
+        n_users, n_items = matrix.shape
+        first_time = not len(self.user_factors)
+        p, q = _grown(self.user_factors, n_users), _grown(self.item_factors, n_items)
+        with blas_threads(1):
+            if first_time:
+                q[:] = np.random.default_rng(self.settings.seed).normal(0, 0.01, q.shape)
+                for _ in range(self.settings.max_epochs):
+                    self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
+                    self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
+            else:
+                users, items = np.unique(users), np.unique(items)
+                enough = 2 * self.settings.n_factors
+                self._sweep(users, matrix, q, p, enough)
+                self._sweep(items, turned, p, q, enough)
+                self._sweep(users, matrix, q, p, enough)
+        self.user_factors, self.item_factors = p, q
+
+    def _sweep(
+        self,
+        rows: np.ndarray,
+        matrix: csr_array,
+        others: np.ndarray,
+        factors: np.ndarray,
+        n_steps: int,
+    ) -> None:
+        """Solve the ``rows`` of ``factors`` given the other side."""
+        if len(rows) < matrix.shape[0]:
+            matrix = matrix[rows]
+        values = matrix.data * np.float32(self.settings.alpha)
+        reg = np.float32(self.settings.reg)
+        # Rounded from double precision: how BLAS shares its work then leaves no trace.
+        wide = others.astype(np.float64)
+        gram = (wide.T @ wide).astype(np.float32)
+
+        def step(first: int, last: int) -> None:
+            kernels.als_rows(
+                first, last, rows, matrix.indptr, matrix.indices, values, gram, reg,
+                n_steps, others, factors,
+            )  # fmt: skip
+
+        in_threads(step, np.diff(matrix.indptr), self.settings.n_threads)
+
+
+def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Factors of codes, the mean of all for -1."""
+    rows = factors[codes]
+    rows[codes < 0] = factors.mean(axis=0)
+    return rows
+
+
+def _grown(factors: np.ndarray, n_rows: int) -> np.ndarray:
+    """Return a copy with ``n_rows`` rows, new ones zero."""
+    new = np.zeros((n_rows - len(factors), factors.shape[1]), np.float32)
+    return np.concatenate([factors, new])

@@ -1,0 +1,365 @@
+"""What a fitted recommender is: parts that learn together, score, and can be undone or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+
+from sklearn_recft.history import SeenItems
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._state import from_plain, to_plain
+from sklearn_recft.parallel import SharedLock
+from sklearn_recft.ranking import TileScorer
+from sklearn_recft.vocabulary import Vocabulary
+
+Model = TypeVar("Model", bound="FittedModel")
+
+
+@runtime_checkable
+class Part(Protocol):
+    """A stateful part of a fitted model.
+
+    Vocabularies, histories, tables, nets, encoders and random streams are parts.
+    """
+
+    def mark(self, *rows: Any) -> Any:
+        """Return what `restore` needs to undo changes of ``rows`` (codes) from here on."""
+
+    def restore(self, mark: Any) -> None:
+        """Undo every change since ``mark``."""
+
+    def state(self) -> dict[str, Any]:
+        """Return named arrays and plain values that describe the part."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes); the codes behind them move up."""
+
+
+class Transaction:
+    """What puts a model back if the call that changes it fails or is interrupted."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def keep(self, part: Part, *rows: Any) -> None:
+        """Restore ``rows`` of a part on failure; call it before they change."""
+        self._stack.callback(part.restore, part.mark(*rows))
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a call of `FittedModel.learn` learns; each verb of an estimator is one of these.
+
+    Attributes
+    ----------
+    weights : bool
+        Whether shared weights move. False for `observe`: histories and counters only.
+    predict : bool
+        Whether to return the prediction of each row just before it is learned.
+    catalogue : (ids, texts) or None
+        Further items that may be recommended, from ``items=``.
+    """
+
+    weights: bool = True
+    predict: bool = False
+    catalogue: tuple[np.ndarray, np.ndarray] | None = None
+
+
+class FittedModel:
+    """A fitted recommender: parts, and methods on integer codes and arrays.
+
+    A subclass adds parts in its constructor and implements `_learn`, `score` and `tile_scorer`.
+    It may replace any attribute, but may write in place only to what a `Transaction` keeps.
+    Many threads may read while one writes: reads are inside `reading`, and `learn` holds the
+    model alone.
+
+    Parameters
+    ----------
+    rows : Interactions
+        The first events; they decide what later ones must have (feedback, context columns).
+    settings : dataclass
+        What the estimator's parameters say; `learn` replaces it.
+
+    Attributes
+    ----------
+    users, items : Vocabulary
+    seen : SeenItems
+    """
+
+    kind: ClassVar[str]
+    # Attributes that are computed from others: not part of the state.
+    _DERIVED: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, rows: Interactions, settings: Any) -> None:
+        self.users, self.items, self.seen = Vocabulary(), Vocabulary(), SeenItems()
+        self.positives_only = rows.feedback is None
+        self.context_names = rows.context_names
+        self.timed = rows.timestamps is not None
+        self.settings = settings
+        self._lock = SharedLock()
+
+    @property
+    def n_users(self) -> int:
+        """Number of known users."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of known items."""
+        return len(self.items)
+
+    def parts(self) -> dict[str, Part]:
+        """Every stateful part by name; one that has two names is listed under the first."""
+        found: dict[str, Part] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Part) and all(value is not part for part in found.values()):
+                found[name] = value
+        return found
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Hold the model unchanged inside a with-block, together with other readers."""
+        return self._lock.reading()
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(self, rows: Interactions, settings: Any, call: Call | None = None) -> np.ndarray:
+        """Learn further events, wholly or not at all.
+
+        Parameters
+        ----------
+        rows : Interactions
+        settings : dataclass
+        call : Call, default=None
+            None is `fit` or `partial_fit`.
+
+        Returns
+        -------
+        predictions : ndarray of shape (n,), float64
+            Of each row just before it was learned, where ``call.predict``; else empty.
+        """
+        call = call or Call()
+        with self.transaction(rows) as undo:
+            self.settings = settings
+            self._prepare(rows, undo, call)
+            answers = [
+                self._learn(self._register(piece), undo, call) for piece in self._pieces(rows, call)
+            ]
+            return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
+        """Cut rows into what is learned at a time."""
+        return [rows]
+
+    def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
+        """Keep what a call may change whatever its pieces are."""
+
+    @contextmanager
+    def transaction(self, rows: Interactions) -> Iterator[Transaction]:
+        """Let the model change inside a with-block; a failure or an interrupt undoes it all.
+
+        Attributes, ids, seen items and random streams are kept; what else is written to in
+        place is given to `Transaction.keep` first.
+        """
+        with self._lock.writing(), ExitStack() as stack:
+            attributes = vars(self).copy()
+            stack.callback(self._put_back, attributes)
+            undo = Transaction(stack)
+            users = self.users.encode(rows.user_ids) if self.n_users else np.empty(0, np.int64)
+            undo.keep(self.seen, users[users >= 0])
+            for part in attributes.values():
+                if isinstance(part, (Vocabulary, RandomStream)):
+                    undo.keep(part)
+            yield undo
+            stack.pop_all()
+
+    def _put_back(self, attributes: dict[str, Any]) -> None:
+        vars(self).clear()
+        vars(self).update(attributes)
+
+    def _register(self, rows: Interactions) -> Events:
+        """Give new ids codes, remember who has seen what, and return the events by code."""
+        users = self.users.extend(rows.user_ids)
+        items = self.items.extend(rows.item_ids)
+        self.seen.append(users, items, self.n_users)
+        return self._as_events(rows, users, items)
+
+    def encode(self, rows: Interactions) -> Events:
+        """Return rows by code, -1 for unknown ids; nothing changes."""
+        return self._as_events(
+            rows, self.users.encode(rows.user_ids), self.items.encode(rows.item_ids)
+        )
+
+    def _as_events(self, rows: Interactions, users: np.ndarray, items: np.ndarray) -> Events:
+        ones = np.ones(len(rows))
+        return Events(
+            users, items, self._times_of(rows),
+            ones if rows.feedback is None else rows.feedback,
+            ones if rows.sample_weight is None else rows.sample_weight,
+            rows.context, self._texts_of(rows), rows.outcome,
+        )  # fmt: skip
+
+    def _times_of(self, rows: Interactions) -> np.ndarray:
+        """Seconds of rows; 0 where there are none."""
+        return np.zeros(len(rows)) if rows.timestamps is None else rows.timestamps
+
+    def _texts_of(self, rows: Interactions) -> tuple[str, ...] | None:
+        """Text of each row's item, where the model reads texts."""
+        return None
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ answering
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return what `predict` says of rows, (n,) float64."""
+        raise NotImplementedError
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes scores of ``users`` for catalogue ``columns``.
+
+        Parameters
+        ----------
+        users : ndarray of shape (n,)
+            Codes, -1 for unknown users.
+        columns : ndarray of shape (m,)
+            Item codes.
+        queries : Interactions of length n
+            Time and context of each query.
+        """
+        raise NotImplementedError
+
+    def link(self, scores: np.ndarray) -> np.ndarray:
+        """Return scores of `tile_scorer` as `recommend` shows them."""
+        return scores
+
+    # ------------------------------------------------------------------ saving, erasing
+
+    def state(self) -> dict[str, Any]:
+        """Return the model as named arrays and plain values: no objects, no code.
+
+        Settings are not part of it: they are what the estimator's parameters say.
+        """
+        with self.reading():
+            parts = self.parts()
+            shared = {
+                name: first
+                for name, value in vars(self).items()
+                for first, part in parts.items()
+                if value is part and name != first
+            }
+            values = {
+                name: to_plain(value)
+                for name, value in vars(self).items()
+                if name not in (*parts, *shared, *self._DERIVED, "settings", "_lock")
+            }
+            return {
+                "kind": self.kind,
+                "parts": {name: to_plain(part.state()) for name, part in parts.items()},
+                "shared": shared,
+                "values": values,
+            }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become the model that `state` described; the parts must be of the same kinds."""
+        if state["kind"] != self.kind:
+            raise ValueError(f"The state is of a {state['kind']!r}, not of a {self.kind!r}.")
+        with self._lock.writing():
+            for name, plain in state["parts"].items():
+                getattr(self, name).load_state(from_plain(plain))
+            for name, first in state["shared"].items():
+                setattr(self, name, getattr(self, first))
+            for name, plain in state["values"].items():
+                setattr(self, name, from_plain(plain))
+            self._derive()
+
+    def _derive(self) -> None:
+        """Compute what is not part of the state."""
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase all rows of ``users`` (codes); the codes behind them move up.
+
+        What others' parameters learned from them stays; a subclass says what it recomputes.
+        """
+        with self._lock.writing():
+            for name, part in self.parts().items():
+                if name != "items":
+                    part.forget(users)
+
+    def merge(self: Model, other: Model) -> None:
+        """Add what another model of the same kind learned, where sums add up exactly.
+
+        Raises
+        ------
+        ValueError
+            Where they do not: the message says why.
+        """
+        raise ValueError(
+            f"{self.kind} models cannot be merged: parameters trained by gradient steps depend "
+            "on the order of events. Fit one model on all events."
+        )
+
+    def known_users(self) -> Interactions:
+        """Return the known users as rows without items."""
+        ids, context = self.users.ids, np.empty((self.n_users, len(self.context_names)))
+        return Interactions(ids, None, None, None, None, context, self.context_names)
+
+    def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
+        """Take over another model's ids and seen items; return its codes here."""
+        if (self.positives_only, self.context_names) != (other.positives_only, other.context_names):
+            raise ValueError(
+                "merge: both models must be fitted with feedback or both without, and with the "
+                "same context columns."
+            )
+        users, items = self.users.extend(other.users.ids), self.items.extend(other.items.ids)
+        pairs = other.seen.state()
+        self.seen.append(users[pairs["user"]], items[pairs["item"]], self.n_users)
+        return users, items
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self.reading():
+            return vars(self).copy()
+
+
+class RandomStream:
+    """A random generator as a part of a model.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    """
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.generator = generator
+
+    def seed(self) -> int:
+        """Draw a seed for another generator."""
+        return int(self.generator.integers(np.iinfo(np.int32).max))
+
+    def mark(self, *rows: Any) -> dict[str, Any]:
+        """Return what `restore` needs."""
+        return dict(self.generator.bit_generator.state)
+
+    def restore(self, mark: dict[str, Any]) -> None:
+        """Draw again what was drawn since ``mark``."""
+        self.generator.bit_generator.state = mark
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the bit generator."""
+        return dict(self.generator.bit_generator.state)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.generator.bit_generator.state = state
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: a random stream knows no users."""

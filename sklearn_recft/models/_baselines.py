@@ -1,0 +1,203 @@
+"""Counts and damped means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_recft.columns import SECONDS_PER_DAY, fade
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.ranking import TileScorer
+
+
+@dataclass(frozen=True)
+class PopularitySettings:
+    """Settings of `PopularityModel`: days, or None."""
+
+    half_life: float | None = None
+    window: float | None = None
+
+
+class PopularityModel(FittedModel):
+    """Decayed sums of each item's events.
+
+    Attributes
+    ----------
+    weight, popularity : ndarray of shape (n_items,), float64
+        Sums of weights, and of weights times feedback.
+    latest : float
+        Time of the newest event.
+    recent : ndarray of shape (n, 4)
+        Item, time, weight and feedback of the events inside the window.
+    """
+
+    kind = "PopularityRecommender"
+    settings: PopularitySettings
+
+    def __init__(self, rows: Interactions, settings: PopularitySettings) -> None:
+        super().__init__(rows, settings)
+        self.weight, self.popularity = np.empty(0), np.empty(0)
+        self.latest, self.recent = -np.inf, np.empty((0, 4))
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Add events and decay everything to the newest time."""
+        rows = np.column_stack([events.item, events.time, events.weight, events.feedback])
+        half_life, window = self.settings.half_life, self.settings.window
+        latest = max(self.latest, rows[:, 1].max())
+        if window is not None:
+            # Late and expiring events make sums drift; recounting what is inside does not.
+            rows = np.concatenate([self.recent, rows])
+            rows = rows[rows[:, 1] > latest - window * SECONDS_PER_DAY]
+            self.recent = rows
+            self.weight, self.popularity = np.empty(0), np.empty(0)
+        n_new = self.n_items - len(self.weight)
+        weight, popularity = (np.pad(a, (0, n_new)) for a in (self.weight, self.popularity))
+        now = rows[:, 2]
+        if half_life is not None:
+            if np.isfinite(self.latest):
+                left = fade(latest - self.latest, half_life)
+                weight, popularity = weight * left, popularity * left
+            now = now * fade(latest - rows[:, 1], half_life)
+        items = rows[:, 0].astype(np.int64)
+        self.weight = weight + np.bincount(items, now, self.n_items)
+        self.popularity = popularity + np.bincount(items, now * rows[:, 3], self.n_items)
+        self.latest = latest
+        return np.empty(0)
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return the mean feedback of each row's item."""
+        items = events.item
+        default = self.popularity.sum() / self.weight.sum()
+        with np.errstate(invalid="ignore"):
+            mean = np.where(self.weight > 0, self.popularity / self.weight, default)
+        return np.where(items >= 0, mean[items], default)
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes the popularity of items."""
+        scores = self.popularity[columns].astype(np.float32)
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            out[:] = scores[c0:c1]
+
+        return score
+
+    def merge(self, other: PopularityModel) -> None:  # type: ignore[override]
+        """Add the counts of another model."""
+        half_life = self.settings.half_life
+        rows = other.recent.copy()
+        with self.transaction(other.known_users()):
+            _, items = self._merge_ids(other)
+            latest = max(self.latest, other.latest)
+            sums = []
+            for ours, theirs in ((self.weight, other.weight), (self.popularity, other.popularity)):
+                if half_life is not None:
+                    ours = ours * fade(latest - self.latest, half_life)
+                    theirs = theirs * fade(latest - other.latest, half_life)
+                grown = np.pad(ours, (0, self.n_items - len(ours)))
+                sums.append(grown + np.bincount(items, theirs, self.n_items))
+            self.weight, self.popularity = sums
+            if self.settings.window is not None:
+                rows[:, 0] = items[rows[:, 0].astype(np.int64)]
+                self._recount(np.concatenate([self.recent, rows]), latest)
+            self.latest = latest
+
+    def _recount(self, rows: np.ndarray, latest: float) -> None:
+        """Count the events inside the window anew."""
+        window, half_life = self.settings.window or 0.0, self.settings.half_life
+        rows = rows[rows[:, 1] > latest - window * SECONDS_PER_DAY]
+        now = rows[:, 2]
+        if half_life is not None:
+            now = now * fade(latest - rows[:, 1], half_life)
+        items = rows[:, 0].astype(np.int64)
+        self.recent = rows
+        self.weight = np.bincount(items, now, self.n_items)
+        self.popularity = np.bincount(items, now * rows[:, 3], self.n_items)
+
+
+@dataclass(frozen=True)
+class BiasSettings:
+    """Settings of `BiasModel`."""
+
+    damping: float = 5.0
+
+
+class BiasModel(FittedModel):
+    """Damped means of users and items.
+
+    Attributes
+    ----------
+    user_sums, item_sums : ndarray of shape (2, n), float64
+        Weights, and weights times what is left of the feedback.
+    mean : float
+    """
+
+    kind = "BiasRecommender"
+    settings: BiasSettings
+
+    def __init__(self, rows: Interactions, settings: BiasSettings) -> None:
+        super().__init__(rows, settings)
+        self.user_sums, self.item_sums, self.mean = np.zeros((2, 0)), np.zeros((2, 0)), 0.0
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Add events to the sums."""
+        weight, feedback = events.weight, events.feedback
+        self.item_sums = _added(self.item_sums, events.item, weight, feedback, self.n_items)
+        self.mean = float(self.item_sums[1].sum() / self.item_sums[0].sum())
+        _, b_i = self.biases()
+        rest = feedback - b_i[events.item]
+        self.user_sums = _added(self.user_sums, events.user, weight, rest, self.n_users)
+        return np.empty(0)
+
+    def biases(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the biases of users and of items."""
+        b_u, b_i = (
+            (total - weight * self.mean) / np.maximum(weight + self.settings.damping, 1e-12)
+            for weight, total in (self.user_sums, self.item_sums)
+        )
+        return b_u, b_i
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return ``mu + b_u + b_i``; an unknown id has a bias of 0."""
+        b_u, b_i = self.biases()
+        users, items = events.user, events.item
+        return (
+            self.mean
+            + np.where(users >= 0, b_u[users], 0.0)
+            + np.where(items >= 0, b_i[items], 0.0)
+        )
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes ``mu + b_u + b_i``."""
+        b_u, b_i = self.biases()
+        base = self.mean + np.where(users >= 0, b_u[users], 0.0)
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
+
+        return score
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the sums of ``users`` (codes); the items' means keep their events."""
+        super().forget(users)
+        self.user_sums = np.delete(self.user_sums, users, axis=1)
+
+    def merge(self, other: BiasModel) -> None:  # type: ignore[override]
+        """Refuse: a user's sum holds the item means of the time its events arrived."""
+        raise ValueError(
+            "Bias models cannot be merged: a user's sum is taken after the item means that the "
+            "same model had then. Fit one model on all events."
+        )
+
+
+def _added(
+    sums: np.ndarray, codes: np.ndarray, weight: np.ndarray, values: np.ndarray, n: int
+) -> np.ndarray:
+    """Rows (weight, weighted sum) per code, grown to ``n`` codes and added to."""
+    grown = np.pad(sums, ((0, 0), (0, n - sums.shape[1])))
+    return grown + np.stack([np.bincount(codes, weight, n), np.bincount(codes, weight * values, n)])

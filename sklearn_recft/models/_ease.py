@@ -1,0 +1,94 @@
+"""EASE: item weights of a linear autoencoder, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import get_lapack_funcs
+
+from sklearn_recft import kernels
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
+from sklearn_recft.parallel import blas_threads, in_threads
+from sklearn_recft.ranking import TileScorer
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class EASESettings(UserItemSettings):
+    """Settings of `EASEModel`: as the parameters of the estimator."""
+
+    reg: float = 500.0
+    zero_diagonal: bool = True
+
+
+class EASEModel(UserItemModel):
+    """Item weights, solved for from the sums after every call.
+
+    Attributes
+    ----------
+    item_weights : ndarray of shape (n_items, n_items), float32
+    """
+
+    kind = "EASERecommender"
+    settings: EASESettings
+
+    def __init__(self, rows: Interactions, settings: EASESettings) -> None:
+        super().__init__(rows, settings)
+        self.item_weights = np.empty((0, 0), np.float32)
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return the scores of `tile_scorer` for rows."""
+        return self._item_scores(self.item_weights, events.user, events.item)
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes products of the user's feedback and the weights."""
+        return self._item_tiles(self.item_weights, users, columns)
+
+    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Solve for the item weights."""
+        settings, matrix = self.settings, self.feedback.total()
+        turned = by_item(matrix)
+        n_items = matrix.shape[1]
+        gram = np.zeros((n_items, n_items))
+        arrays = [a for m in (turned, matrix) for a in (m.indptr, m.indices, m.data)]
+        in_threads(
+            lambda first, last: kernels.gram_rows(first, last, *arrays, gram),
+            np.diff(turned.indptr) * np.arange(1.0, n_items + 1),
+            settings.n_threads,
+        )
+        np.fill_diagonal(gram, gram.diagonal() + settings.reg)
+        with blas_threads(settings.n_threads):
+            gram = _inverse(gram)
+        zero, reg = settings.zero_diagonal, settings.reg
+        scale = -1.0 / gram.diagonal() if zero else np.full(n_items, -reg)
+        diagonal = np.zeros(n_items) if zero else 1.0 + scale * gram.diagonal()
+        weights = np.empty((n_items, n_items), np.float32)
+        for first in range(0, n_items, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            np.multiply(gram[block], scale, out=weights[block], casting="same_kind")
+        np.fill_diagonal(weights, diagonal)
+        self.item_weights = weights
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Invert, in its own memory, a positive definite matrix given by its lower triangle."""
+    factor, invert = get_lapack_funcs(("potrf", "potri"), (matrix,))
+    upper, info = factor(matrix.T, lower=0, clean=0, overwrite_a=1)  # LAPACK reads columns
+    if info:
+        raise ValueError(
+            "y: the sums of feedback are so large beside reg that X^T X + reg I is numerically "
+            "singular; raise reg, or divide y by its largest value."
+        )
+    upper, _ = invert(upper, lower=0, overwrite_c=1)
+    inverse = upper.T
+    for first in range(0, len(inverse), _BLOCK):
+        last = min(first + _BLOCK, len(inverse))
+        inverse[first:last, last:] = inverse[last:, first:last].T
+        corner = inverse[first:last, first:last]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return inverse

@@ -1,0 +1,295 @@
+"""Matrix factorization that keeps learning, by compiled loops or by a net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import expit
+from tqdm import trange
+
+from sklearn_recft.columns import fade
+from sklearn_recft.history import Reservoir
+from sklearn_recft.interactions import Events, Interactions, context_of_queries
+from sklearn_recft.models import _factorization_sgd as sgd
+from sklearn_recft.models._base import Call, FittedModel, RandomStream, Transaction
+from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.modules import MatrixFactorization
+from sklearn_recft.ranking import TileScorer
+
+
+@dataclass(frozen=True)
+class FactorizationSettings:
+    """Settings of a factorization: as the parameters of the estimator.
+
+    ``learning_rate`` and ``reg`` of None are the best measured for the loss and the solver;
+    ``seed`` decides everything drawn.
+    """
+
+    n_factors: int = 64
+    loss: str = "squared_error"
+    learning_rate: float | None = None
+    reg: float | None = None
+    max_epochs: int = 30
+    half_life: float | None = None
+    replay_size: int = 0
+    n_threads: int = 1
+    verbose: int = 0
+    seed: int | None = None
+
+
+class FactorizationModel(FittedModel):
+    """Factors and biases of users and items; a subclass says how they are trained.
+
+    Attributes
+    ----------
+    moments : ndarray of shape (5,)
+        Count, mean, sum of squared deviations, least and largest of the targets.
+    latest : float
+        Time of the newest event.
+    reservoir : Reservoir
+        Past rows to rehearse.
+    rng, noise_rng, replay_rng : RandomStream
+        Separate, so that what one draws does not depend on how much another has drawn: how many
+        rows follow must not change what is predicted now.
+    """
+
+    settings: FactorizationSettings
+    LEARNING_RATE: ClassVar[dict[str, float]]
+    REG: ClassVar[dict[str, float]]
+
+    def __init__(self, rows: Interactions, settings: FactorizationSettings) -> None:
+        super().__init__(rows, settings)
+        streams = np.random.default_rng(settings.seed).spawn(3)
+        self.rng, self.noise_rng, self.replay_rng = map(RandomStream, streams)
+        self.moments = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
+        self.latest = -np.inf
+        self.reservoir = Reservoir(settings.replay_size)
+
+    @property
+    def module(self) -> MatrixFactorization:
+        """The tables: a row of factors, a bias and a count for each id."""
+        raise NotImplementedError
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate in use."""
+        given = self.settings.learning_rate
+        return self.LEARNING_RATE[self.settings.loss] if given is None else given
+
+    @property
+    def reg(self) -> float:
+        """L2 penalty in use."""
+        return self.REG[self.settings.loss] if self.settings.reg is None else self.settings.reg
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of the targets, the unit of rates and penalties of ratings."""
+        n, _, squares, _, _ = self.moments
+        ratings = self.settings.loss == "squared_error"
+        return float(np.sqrt(squares / n)) if squares > 0 and ratings else 1.0
+
+    # ------------------------------------------------------------------ learning
+
+    def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
+        """Row by row where each row may change every item, in one piece else."""
+        if not self._one_at_a_time(call):
+            yield rows
+            return
+        for row in range(len(rows)):
+            yield rows.take(np.array([row]))
+
+    def _one_at_a_time(self, call: Call) -> bool:
+        """Whether rows must be learned in calls of their own to be predicted one by one."""
+        raise NotImplementedError
+
+    def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
+        """Keep what a call of several pieces may change."""
+        self.moments = self.moments.copy()
+        if self._one_at_a_time(call):
+            self._keep_all(undo)
+
+    def _keep_all(self, undo: Transaction) -> None:
+        undo.keep(self.module, np.arange(self.n_users), np.arange(self.n_items))
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Fit the first events, update by later ones; predict row by row where asked."""
+        known = len(self.module.user_bias), len(self.module.item_bias)
+        if known == (0, 0) and not call.predict:
+            self._fit(events)
+            return np.empty(0)
+        rows = self._rows(events, decayed=not call.predict)
+        n_old = 0 if call.predict else min(len(events), len(self.reservoir))
+        old = None
+        if n_old:
+            old = Rows(**self.reservoir.draw(n_old, self.replay_rng.generator))
+        slots = self.reservoir.slots(len(events), self.replay_rng.generator)
+        undo.keep(self.reservoir, slots)
+        predicted = self._update(events, rows, old, undo, call)
+        self.reservoir.put(slots, rows.columns())
+        return predicted
+
+    def _rows(self, events: Events, *, decayed: bool) -> Rows:
+        """Put events in the columns of the kernels."""
+        settings, weight = self.settings, events.weight
+        if settings.loss == "bpr":
+            weight = np.where(events.feedback > 0, weight, 0.0)
+        elif decayed and settings.half_life is not None:
+            weight = weight * fade(events.time.max() - events.time, settings.half_life)
+        return Rows(
+            events.user.astype(np.int32),
+            events.item.astype(np.int32),
+            events.feedback.astype(np.float32),
+            weight.astype(np.float32),
+            self.module.standardise(events.context),
+        )
+
+    def _fit(self, events: Events) -> None:
+        """Take stock of the targets, start the tables, run the epochs."""
+        if len(self.context_names):
+            self.module.learn_context_scale(events.context)
+        rows = self._rows(events, decayed=True)
+        target, weight = rows.target.astype(np.float64), rows.weight.astype(np.float64)
+        if not weight.any():
+            raise ValueError("y: no row is positive, and loss='bpr' learns from positives only.")
+        mean = np.average(target, weights=weight)
+        squares = weight @ (target - mean) ** 2
+        self.moments[:] = weight.sum(), mean, squares, target.min(), target.max()
+        self.module.grow(self.n_users, self.n_items)
+        self._train(events, rows)
+        slots = self.reservoir.slots(len(events), self.replay_rng.generator)
+        self.reservoir.put(slots, rows.columns())
+
+    def _train(self, events: Events, rows: Rows) -> None:
+        """Start every table and run the epochs of a fit."""
+        raise NotImplementedError
+
+    def _update(
+        self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
+    ) -> np.ndarray:
+        """Grow and learn new rows beside old ones; return their predictions before, (n,)."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ answering
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return ratings, probabilities or ("bpr") scores of rows."""
+        return self.link(self.module.score(events.user, events.item, events.context))
+
+    def link(self, scores: np.ndarray) -> np.ndarray:
+        """Return raw scores on the scale of ``y``."""
+        loss = self.settings.loss
+        if loss == "squared_error":
+            return np.clip(scores, *self.moments[3:]) if self.moments[0] else scores
+        return expit(scores) if loss == "log_loss" else scores
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes raw scores, in the average context where none is given."""
+        context = context_of_queries(queries, self.context_names)
+        if context is None:
+            # The average context, which stands at zero once standardised.
+            context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
+        return self.module.tile_scorer(users, columns, self.module.offset(context))
+
+
+class SGDFactorizationModel(FactorizationModel):
+    """A factorization trained by compiled stochastic gradient descent.
+
+    Attributes
+    ----------
+    tables : MatrixFactorization
+    """
+
+    kind = "IncrementalMFRecommender"
+    LEARNING_RATE, REG = sgd.LEARNING_RATE, sgd.REG
+
+    def __init__(self, rows: Interactions, settings: FactorizationSettings) -> None:
+        super().__init__(rows, settings)
+        self.tables = MatrixFactorization(settings.n_factors, len(rows.context_names))
+
+    @property
+    def module(self) -> MatrixFactorization:
+        """The tables."""
+        return self.tables
+
+    def _one_at_a_time(self, call: Call) -> bool:
+        # Decaying popularity changes every item between rows.
+        settings = self.settings
+        return call.predict and settings.loss == "bpr" and settings.half_life is not None
+
+    def _train(self, events: Events, rows: Rows) -> None:
+        settings, arrays = self.settings, self.tables.arrays()
+        rng = self.rng.generator
+        sgd.start_all(arrays, rows, settings.loss, self.moments[1], self.scale, rng)
+        if settings.loss == "bpr":
+            if settings.half_life is not None:
+                age = events.time.max() - events.time
+                weight = rows.weight * fade(age, settings.half_life)
+                arrays["item_count"][:] = np.bincount(rows.item, weight, self.n_items)
+            self._count_popularity(events)
+        sgd.fit_epochs(
+            arrays, rows, loss=settings.loss, learning_rate=self.learning_rate, reg=self.reg,
+            epochs=trange(settings.max_epochs, disable=not settings.verbose, desc="epochs"),
+            scale=self.scale, n_threads=settings.n_threads, rng=rng,
+        )  # fmt: skip
+
+    def _update(
+        self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
+    ) -> np.ndarray:
+        """Start what is new, then one compiled pass over the rows."""
+        settings, tables = self.settings, self.tables
+        loss, chunk, rng = settings.loss, not call.predict, self.rng.generator
+        known = len(tables.user_bias), len(tables.item_bias)
+        n_items = self.n_items if chunk else known[1]
+        draws = None
+        if not self._one_at_a_time(call):
+            draws = self._keep_touched(rows, old, undo, n_items, chunk=chunk)
+        tables.grow(self.n_users, self.n_items)
+        arrays = tables.arrays()
+        sgd.start_items(arrays, known[1], self.noise_rng.generator)
+        if loss == "bpr" and settings.half_life is not None:
+            self._count_popularity(events)
+        if loss != "bpr" and chunk:
+            sgd.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
+        predicted = sgd.stream(
+            arrays, rows, self.moments, loss=loss, learning_rate=self.learning_rate,
+            newest=tables.NEWEST, chunk=chunk, draws=draws, n_items=n_items, rng=rng,
+        )  # fmt: skip
+        if old is not None:
+            sgd.rehearse(
+                arrays, old, loss=loss, learning_rate=self.learning_rate, reg=self.reg,
+                scale=self.scale, rng=rng,
+            )  # fmt: skip
+        return predicted.astype(np.float64)
+
+    def _keep_touched(
+        self, rows: Rows, old: Rows | None, undo: Transaction, n_items: int, *, chunk: bool
+    ) -> np.ndarray | None:
+        """Keep the rows of tables that learning will change; return negatives drawn ahead."""
+        users, items, draws = [rows.user], [rows.item], None
+        if old is not None:
+            users, items = [*users, old.user], [*items, old.item]
+        if self.settings.loss == "bpr":
+            decays = self.settings.half_life is not None
+            if old is not None or decays or len(rows) > sgd.FEW_ROWS:
+                items.append(np.arange(len(self.tables.item_bias)))  # any item may change
+            else:
+                # Drawn ahead: it is known what will change, and no more has to be kept.
+                draws = sgd.draw_negatives(rows.item, n_items, self.rng.generator, chunk=chunk)
+                items.append(draws.ravel())
+        undo.keep(self.tables, np.concatenate(users), np.concatenate(items))
+        return draws
+
+    def _count_popularity(self, events: Events) -> None:
+        """Bring the popularity inside a "bpr" model to the time of the newest event."""
+        arrays, half_life = self.tables.arrays(), self.settings.half_life
+        if half_life is not None:
+            latest = max(self.latest, float(events.time.max()))
+            if np.isfinite(self.latest):
+                arrays["item_count"] *= fade(latest - self.latest, half_life)
+            self.latest = latest
+        arrays["item_bias"][:] = np.log1p(arrays["item_count"])

@@ -1,0 +1,104 @@
+"""A trained net as a part of a model: its weights and its optimizer."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_recft import training
+
+
+class Net:
+    """A skorch net as a part.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        As `training.make_net` made it.
+    """
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+
+    @property
+    def module(self) -> Any:
+        """The module that the net trains."""
+        return self.net.module_
+
+    def mark(self, *rows: Any) -> Any:
+        """Return what `restore` needs to undo training from here on: all weights that train."""
+        return training.checkpoint(self.net, weights=True)
+
+    def restore(self, mark: Any) -> None:
+        """Undo all training since ``mark``."""
+        mark()
+
+    def state(self) -> dict[str, Any]:
+        """Return parameters, buffers and the moments of the optimizer as arrays."""
+        tensors = self.module.state_dict()
+        moments = self.net.optimizer_.state_dict()["state"]
+        return {
+            "module": {name: _array(tensor) for name, tensor in tensors.items()},
+            "n_items": int(getattr(self.module, "n_items", 0)),
+            "optimizer": {
+                str(number): {name: _array(value) for name, value in its.items()}
+                for number, its in moments.items()
+            },
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described; the module must have the same parts."""
+        named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
+        for name, array in state["module"].items():
+            named[name].data = torch.from_numpy(array.copy()).to(named[name].device)
+        if hasattr(self.module, "n_items"):
+            self.module.n_items = state["n_items"]
+        optimizer = self.net.optimizer_.state_dict()
+        optimizer["state"] = {
+            int(number): {name: torch.from_numpy(value.copy()) for name, value in its.items()}
+            for number, its in state["optimizer"].items()
+        }
+        self.net.optimizer_.load_state_dict(optimizer)
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the rows of ``users`` (codes) where the module has any, and their moments."""
+        if not hasattr(self.module, "forget"):
+            return
+        before = {p: len(p) for p in self.module.parameters() if p.ndim}
+        self.module.forget(users)
+        for parameter, moments in self.net.optimizer_.state.items():
+            if parameter.ndim and len(parameter) < before[parameter]:
+                kept = torch.from_numpy(np.setdiff1d(np.arange(before[parameter]), users))
+                for name, moment in moments.items():
+                    if moment.ndim:
+                        moments[name] = moment[kept.to(moment.device)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"net": tight_copy(self.net)}
+
+
+def tight_copy(net: Any) -> Any:
+    """Return a net to pickle, whose tables have no spare room; ``net`` itself is not written to.
+
+    Its module and its optimizer share tensors, as those of ``net`` do.
+    """
+    memo: dict[int, Any] = {}
+    module: nn.Module = net.module_
+    state = module.tight_state(memo) if hasattr(module, "tight_state") else None
+    if not memo:
+        return net
+    twin = object.__new__(type(module))
+    twin.__dict__ = state
+    other = object.__new__(type(net))
+    other.__dict__ = net.__dict__.copy()
+    other.__dict__["module_"] = twin
+    other.__dict__["optimizer_"] = copy.deepcopy(net.optimizer_, memo)
+    return other
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach().cpu().numpy() if torch.is_tensor(value) else value).copy()

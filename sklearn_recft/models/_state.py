@@ -1,0 +1,59 @@
+"""Values as arrays and plain numbers, strings, lists and dicts: what a file can hold."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+_PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
+
+
+def to_plain(value: Any) -> Any:
+    """Return ``value`` as arrays and plain values.
+
+    Tuples, sparse matrices and dataclasses become dicts that `from_plain` reads.
+
+    Raises
+    ------
+    TypeError
+        For a value of any other type.
+
+    Examples
+    --------
+    >>> from sklearn_recft.models._state import from_plain, to_plain
+    >>> from_plain(to_plain({"days": (3.0, 30.0)}))
+    {'days': (3.0, 30.0)}
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple):
+        return {"": "tuple", "values": [to_plain(v) for v in value]}
+    if isinstance(value, list):
+        return [to_plain(v) for v in value]
+    if isinstance(value, csr_array):
+        arrays = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
+        return {"": "csr", "shape": [int(n) for n in value.shape], **arrays}
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_plain({f: getattr(value, f) for f in value.__dataclass_fields__})
+    if isinstance(value, dict):
+        return {str(name): to_plain(v) for name, v in value.items()}
+    raise TypeError(f"A {type(value).__name__} cannot be part of a model's state.")
+
+
+def from_plain(value: Any) -> Any:
+    """Return the value that `to_plain` was given; dataclasses stay dicts."""
+    if isinstance(value, list):
+        return [from_plain(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("") == "tuple":
+        return tuple(from_plain(v) for v in value["values"])
+    if value.get("") == "csr":
+        arrays = value["data"], value["indices"], value["indptr"]
+        return csr_array(arrays, shape=tuple(value["shape"]))
+    return {name: from_plain(v) for name, v in value.items()}

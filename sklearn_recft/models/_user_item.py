@@ -1,0 +1,212 @@
+"""Models of the user-item matrix: feedback summed by pair, and scores by items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sklearn_recft import kernels
+from sklearn_recft.columns import fade
+from sklearn_recft.history import FeedbackMatrix, fade_by_order
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.ranking import TileScorer
+
+# So much popularity an event adds to a user's scores: it tells apart what nothing else does.
+_BACKOFF = 1e-9
+# Rows of `pair_sums` at a time; bounds what their users' rows take.
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class UserItemSettings:
+    """Settings that all models of the user-item matrix share.
+
+    Attributes
+    ----------
+    half_life : float or None
+        Days after which an event counts half.
+    history_half_life : float or None
+        Events of a user after which one counts half in that user's own list.
+    n_threads : int
+    """
+
+    half_life: float | None = None
+    history_half_life: float | None = None
+    n_threads: int = 1
+
+
+class UserItemModel(FittedModel):
+    """Feedback summed by user and item, and what a subclass computes from the sums.
+
+    Attributes
+    ----------
+    feedback : FeedbackMatrix
+        Sums of all users' events, decayed by age.
+    profiles : FeedbackMatrix
+        What a user's list is made from: the same matrix or, with ``history_half_life``, one
+        decayed by order too.
+    popularity : ndarray of shape (n_items,), float64
+        Mean feedback per user of each item, no event counting as 0.
+    latest : float
+        Time of the newest event.
+    """
+
+    settings: UserItemSettings
+    _DERIVED: ClassVar[tuple[str, ...]] = ("popularity",)
+
+    def __init__(self, rows: Interactions, settings: UserItemSettings) -> None:
+        super().__init__(rows, settings)
+        self.feedback = self.profiles = FeedbackMatrix()
+        self.popularity = np.empty(0)
+        self.latest = -np.inf
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Add events to the sums, then recompute what is made from them."""
+        weight, left = self._decayed(events)
+        matrix = self.feedback.added(
+            events.user, events.item, weight=weight, feedback=events.feedback, left=left
+        )
+        by_order = self.settings.history_half_life
+        if by_order is None:
+            self.profiles = matrix
+        else:
+            share, rest = fade_by_order(events.user, events.time, by_order, self.n_users)
+            self.profiles = self.profiles.added(
+                events.user, events.item,
+                weight=weight * share, feedback=events.feedback, left=left * rest,
+            )  # fmt: skip
+        self.feedback = matrix
+        self._derive()
+        self._refresh(events.user, events.item)
+        return np.empty(0)
+
+    def _decayed(self, events: Events) -> tuple[np.ndarray, float]:
+        """Weights of new events, and what is left of old ones, as seen at the newest time."""
+        half_life = self.settings.half_life
+        if half_life is None:
+            return events.weight, 1.0
+        before, self.latest = self.latest, max(self.latest, float(events.time.max()))
+        left = fade(self.latest - before, half_life) if np.isfinite(before) else 1.0
+        return events.weight * fade(self.latest - events.time, half_life), left
+
+    def _derive(self) -> None:
+        total = self.feedback.sums.imag
+        self.popularity = np.asarray(total.sum(axis=0)).ravel() / max(total.shape[0], 1)
+
+    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Compute the model from the sums, after events of ``users`` and ``items``."""
+        raise NotImplementedError
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase ``users`` (codes) and compute the model anew, as if they had never come."""
+        super().forget(users)
+        self._derive()
+        self._refresh(np.arange(self.n_users), np.arange(self.n_items))
+
+    def merge(self, other: UserItemModel) -> None:  # type: ignore[override]
+        """Add the sums of another model, and compute the model from all of them.
+
+        Raises
+        ------
+        ValueError
+            With ``history_half_life``, if both know a user: the order of that user's events is
+            not kept.
+        """
+        if (
+            self.settings.history_half_life is not None
+            and np.isin(other.users.ids, self.users.ids).any()
+        ):
+            raise ValueError(
+                "merge: with history_half_life the events of a user must all be in one model; "
+                "split the log by users."
+            )
+        with self.transaction(other.known_users()):
+            users, items = self._merge_ids(other)
+            left, theirs = 1.0, 1.0
+            if self.settings.half_life is not None:
+                latest = max(self.latest, other.latest)
+                left = fade(latest - self.latest, self.settings.half_life)
+                theirs = fade(latest - other.latest, self.settings.half_life)
+                self.latest = latest
+            own_profiles = self.profiles is not self.feedback
+            self.feedback = self.feedback.scaled(left).merged(
+                other.feedback.scaled(theirs), users, items
+            )
+            self.profiles = (
+                self.profiles.scaled(left).merged(other.profiles.scaled(theirs), users, items)
+                if own_profiles
+                else self.feedback
+            )
+            self._derive()
+            self._refresh(np.arange(self.n_users), np.arange(self.n_items))
+
+    # ------------------------------------------------------------------ scores by items
+
+    def _popularity_share(self, users: np.ndarray) -> np.ndarray:
+        """Weight (n,) of popularity in the scores of users; 1 for unknown users."""
+        n_events = self.profiles.weight(users).sum(axis=1, dtype=np.float64)
+        return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
+
+    def _item_tiles(self, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
+        """Scores ``sum_j x_uj similarity_ji``; of unknown users, popularity.
+
+        ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
+        """
+        profiles = self.profiles.total(users)
+        popular = self.popularity[columns]
+        share = self._popularity_share(users)
+        whole = len(columns) == similarity.shape[1]
+        near = similarity if whole else similarity[:, columns]
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            np.multiply.outer(share[r0:r1], popular[c0:c1], out=out, casting="same_kind")
+            rows = profiles[r0:r1]
+            if isinstance(near, np.ndarray):
+                out += rows @ near[:, c0:c1]
+            else:
+                arrays = rows.indptr, rows.indices, rows.data
+                kernels.spread(*arrays, near.indptr, near.indices, near.data, c0, out)
+
+        return score
+
+    def _item_scores(self, similarity: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the scores of `_item_tiles` for pairs of codes, -1 for unknown; (n,) float64.
+
+        An item without events is as popular as the mean of the others.
+        """
+        popular = self.popularity
+        base = np.where(items >= 0, popular[items], popular.mean())
+        scores = self._popularity_share(users) * base
+        scores[(items < 0) & (users >= 0)] = popular.mean()
+        scores += pair_sums(self.profiles.total, similarity, users, items)
+        return scores
+
+
+def by_item(matrix: csr_array) -> csr_array:
+    """Return the matrix of items by users, users ascending."""
+    turned = csr_array(matrix.T)
+    turned.sort_indices()
+    return turned
+
+
+def pair_sums(
+    rows_of: Callable[[np.ndarray], csr_array],
+    similarity: Any,
+    users: np.ndarray,
+    items: np.ndarray,
+) -> np.ndarray:
+    """``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 where unknown."""
+    sums = np.empty(len(users))
+    for start in range(0, len(users), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rows = rows_of(np.where(items[block] >= 0, users[block], -1))
+        n_own = np.diff(rows.indptr)
+        row = np.repeat(np.arange(len(n_own)), n_own)
+        shared = similarity[rows.indices, items[block][row]]
+        sums[block] = np.bincount(row, rows.data * np.asarray(shared).ravel(), len(n_own))
+    return sums
