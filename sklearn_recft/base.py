@@ -112,6 +112,30 @@ class RecommenderMixin:
             )  # fmt: skip
         return self._items.decode(columns[found]), self._link(scores.astype(np.float64))
 
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, also nested ones: ``training__learning_rate`` of ``training=None``.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters.
+
+        Returns
+        -------
+        self : object
+        """
+        nested = {
+            name.partition("__")[2]: value
+            for name, value in params.items()
+            if name.startswith("training__")
+        }
+        if nested and params.get("training", getattr(self, "training", params)) is None:
+            from sklearn_recft.training import FineTuning
+
+            params = {name: v for name, v in params.items() if not name.startswith("training__")}
+            params["training"] = FineTuning().set_params(**nested)
+        return super().set_params(**params)  # type: ignore[misc]
+
     # ------------------------------------------------------------------ private
 
     def _tile_scorer(

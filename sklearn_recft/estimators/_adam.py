@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,20 @@ Rows = dict[str, np.ndarray]
 
 LEARNING_RATE = {"squared_error": 0.005, "log_loss": 0.005, "bpr": 0.005}
 REG = {"squared_error": 0.1, "log_loss": 0.02, "bpr": 0.03}
-# Epochs over new and rehearsed rows in `partial_fit`.
-_UPDATE_EPOCHS = 1
+DEFAULTS = training.PLAIN
+# The options of `FineTuning` that this estimator has.
+OPTIONS = (
+    "weight_decay", "warmup", "schedule", "clip", "accumulate", "bf16", "patience",
+    "validation_fraction", "update_rate", "update_epochs",
+)  # fmt: skip
 
 
 def begin(model: Any) -> None:
     """Wrap the module in a net."""
+    policy = replace(model._policy, learning_rate=model._learning_rate)
     model.net_ = training.make_net(
-        vars(model).pop("_module"), training.PenalisedLoss(model.loss, model._reg),
-        learning_rate=model._learning_rate, max_epochs=model.max_epochs,
-        verbose=model.verbose, net_params=model.net_params,
+        vars(model).pop("_module"), training.PenalisedLoss(model.loss, model._reg), policy,
+        max_epochs=model.max_epochs, verbose=model.verbose, net_params=model.net_params,
     )  # fmt: skip
 
 
@@ -39,7 +44,7 @@ def fit(model: Any, events: Interactions, rows: Rows) -> None:
     if events.timestamps is not None:
         order = np.argsort(events.timestamps, kind="stable")
         rows = {name: column[order] for name, column in rows.items()}
-    _train(model, rows, model.max_epochs)
+    _train(model, rows)
 
 
 def update(
@@ -66,18 +71,19 @@ def update(
     moments[3] = min(moments[3], rows["target"].min())
     moments[4] = max(moments[4], rows["target"].max())
     both = {name: np.concatenate([old[name], rows[name]]) for name in rows} if old else rows
-    _train(model, both, _UPDATE_EPOCHS)
+    _train(model, both, update=True)
     return predicted
 
 
-def _train(model: Any, rows: Rows, epochs: int) -> None:
+def _train(model: Any, rows: Rows, *, update: bool = False) -> None:
     counted = rows["weight"] > 0
     if not counted.any():
         return
     rows = {name: column[counted] for name, column in rows.items()}
-    training.fit_net(
-        model.net_, {name: rows[name] for name in ("user", "item", "context")},
-        np.column_stack([rows["target"], rows["weight"]]), epochs=epochs,
-        n_negatives=model.n_items_ if model.loss == "bpr" else 0,
-        n_threads=n_threads(model.n_jobs), seed=int(model._rng.integers(np.iinfo(np.int32).max)),
+    trainer = training.Trainer(
+        model._policy.update_epochs if update else model.max_epochs,
+        int(model._rng.integers(np.iinfo(np.int32).max)), n_threads=n_threads(model.n_jobs),
+        n_negatives=model.n_items_ if model.loss == "bpr" else 0, update=update,
     )  # fmt: skip
+    columns = {name: rows[name] for name in ("user", "item", "context")}
+    trainer.fit(model.net_, columns, np.column_stack([rows["target"], rows["weight"]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.estimators._decay_learning import learn_all, own_params, update
+from sklearn_recft.estimators._decay_learning import DEFAULTS, OPTIONS, learn_all, update
 from sklearn_recft.estimators._decay_rows import class_weights, encode_labels, past_of
 from sklearn_recft.estimators._decay_scoring import logits_of, tile_scorer, times_of
 from sklearn_recft.estimators._streams import Streams
@@ -23,53 +23,66 @@ from sklearn_recft.history import EventHistory, Reservoir
 from sklearn_recft.interactions import Interactions, check_events, check_items
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.ranking import TileScorer
+from sklearn_recft.training import FineTuning, Policy, resolve_training
 
 
 class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
-    """Say whether a user will click, buy or like an item now.
+    """Predict whether a user will click, buy or like an item, from past events and texts.
 
-    The user's past events answer the candidate by attention over the vectors of their texts,
-    which a pretrained BERT has read once, and the older they are the less they say, by a
-    half-life that is learned for each head. Beside them stand what streams know of user and
-    item the moment before: rates, popularity, and a factorization that learns event by event.
+    The model attends from a candidate item to the user's past events. It compares the vectors
+    of their texts, which a pretrained BERT computes once. The weight of a past event halves with
+    a half-life that is learned for each attention head. Online features of the user and the item
+    are further inputs: rates, popularity, and a factorization that learns event by event.
 
     Parameters
     ----------
     backbone : str or None, default="sentence-transformers/all-MiniLM-L6-v2"
-        A BERT-like encoder by its name on the Hugging Face hub or its local folder;
-        ``"scratch"``, a small random one whose tokenizer is trained on the texts at hand; or
-        None, which reads no texts.
+        Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
+        ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
+        to read no texts.
     decay : {"exponential", "log", "none"}, default="exponential"
-        How an event of age t days fades: its attention logit loses ``lambda t``, or ``lambda
-        log(1 + t)``, or nothing.
+        Time decay of a past event of age t days: its attention logit is reduced by ``lambda t``,
+        by ``lambda log(1 + t)``, or not at all.
     n_heads : int, default=4
-        Heads of attention; each has a half-life of its own.
+        Number of attention heads; each has its own half-life.
     max_history : int, default=50
-        Events of a user that are remembered and asked, at most.
+        Number of past events of a user that the model attends to, at most.
     freeze : {"all", "none"} or int, default="all"
-        What of the backbone is not trained: all of it, none, or so many lower layers.
+        Layers of the text encoder that are not trained: all, none, or this number of the lowest
+        layers. It needs a ``backbone``.
     outcome : str or None, default=None
-        A column of ``X`` that tells more of an event than ``y`` does, known only after it (the
-        rating behind a like, seconds of listening). Asked of past events alone; `predict` and
-        `recommend` never look at it.
+        Column of ``X`` with auxiliary feedback that is known only after the event, such as a
+        rating behind a like or seconds of listening. It is read of past events only; `predict`
+        and `recommend` never read it.
+    width : int, default=32
+        Length of an item's vector. The hidden layer has ``2 * width`` units.
+    n_factors : int, default=64
+        Number of factors of the online factorization.
+    cold_dropout : float, default=0.3
+        Fraction of training rows whose item is treated as a cold-start item: what is known of
+        it apart from its text is hidden.
+    n_negatives : int, default=4
+        Number of negatives drawn per event when ``y`` is None.
+    replay_size : int, default=2048
+        Number of past rows kept and rehearsed beside new ones in `partial_fit`, if that trains
+        the net (``update_rate`` of `FineTuning` above 0).
     max_epochs : int, default=2
-        Passes over the rows in `fit`.
+        Number of passes over the rows in `fit`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
+    training : FineTuning, default=None
+        How the net is trained: learning rates, schedule, early stopping and more. None is
+        ``FineTuning()``, the defaults of this estimator.
     n_jobs : int or None, default=None
-        Threads. None is one, and reproducible to the bit within a process.
+        Number of threads. None is one, and reproducible to the bit within a process.
     random_state : int, RandomState instance or None, default=None
-        Decides everything drawn.
+        Seed of everything random.
     verbose : int, default=0
         1 prints each epoch.
     net_params : dict or None, default=None
-        Parameters of `skorch.NeuralNet` (``lr``, ``batch_size``, ``device``, ``callbacks``),
-        of the fine-tuning policy (``weight_decay``, ``warmup``, ``clip``, ``accumulate``,
-        ``bf16``, ``adversarial``, ``patience``, ``rates``, ``update_rate``) and of the model:
-        ``width`` (32) of an item's vector, ``n_hidden`` (64), ``half_lives`` (days, before
-        training), ``cold_dropout`` (0.3), ``id_embedding`` (None: only without texts),
-        ``n_factors`` (64), ``n_negatives`` (4, drawn for each event when ``y`` is None),
-        ``replay_size`` (2048 rows rehearsed by `partial_fit`), ``lora_rank`` (0).
+        Parameters of `skorch.NeuralNet`, such as ``batch_size``, ``device``, ``callbacks`` or
+        ``optimizer``. A learning-rate scheduler among the callbacks replaces the warm-up and
+        the schedule of ``training``.
 
     Attributes
     ----------
@@ -132,8 +145,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         "max_history": [Interval(Integral, 1, None, closed="left")],
         "freeze": [StrOptions({"all", "none"}), Interval(Integral, 0, None, closed="left")],
         "outcome": [str, None],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        "cold_dropout": [Interval(Real, 0, 1, closed="both")],
+        "n_negatives": [Interval(Integral, 1, None, closed="left")],
+        "replay_size": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -148,8 +167,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         max_history: int = 50,
         freeze: Any = "all",
         outcome: str | None = None,
+        width: int = 32,
+        n_factors: int = 64,
+        cold_dropout: float = 0.3,
+        n_negatives: int = 4,
+        replay_size: int = 2048,
         max_epochs: int = 2,
         class_weight: Mapping[Any, float] | str | None = None,
+        training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -161,8 +186,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self.max_history = max_history
         self.freeze = freeze
         self.outcome = outcome
+        self.width = width
+        self.n_factors = n_factors
+        self.cold_dropout = cold_dropout
+        self.n_negatives = n_negatives
+        self.replay_size = replay_size
         self.max_epochs = max_epochs
         self.class_weight = class_weight
+        self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -353,12 +384,31 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self.classes_: np.ndarray = np.array([0, 1]) if known is None else known
         return events
 
+    def _check_options(self) -> Policy:
+        """Check what the parameters say together; return the settings of the training."""
+        policy = resolve_training(
+            self.training, self.net_params, defaults=DEFAULTS, supported=OPTIONS,
+            parameters=self._get_param_names(),
+        )  # fmt: skip
+        if self.backbone is None and self.freeze != "all":
+            raise ValueError(
+                f"freeze={self.freeze!r}: backbone=None has no layers to freeze; give a backbone, "
+                "or leave freeze at its default."
+            )
+        if policy.lora_rank and (self.backbone is None or self.freeze == "all"):
+            raise ValueError(
+                f"training: lora_rank={policy.lora_rank}, but no layer of a text encoder is "
+                "trained; give a backbone, and freeze='none' or a number of layers."
+            )
+        return policy
+
     def _anew(
         self, X: Any, y: Any, sample_weight: Any, items: Any, classes: Any = None
     ) -> np.ndarray:
         """Begin and learn on a copy, so that a failure leaves this estimator as it was."""
         fresh = copy.copy(self)
         fresh.__dict__.pop("net_", None)
+        fresh._policy = fresh._check_options()
         events = fresh._check(X, y, sample_weight, reset=True, classes=classes)
         listed = None if items is None else check_items(items)
         fresh._begin(events)
@@ -372,12 +422,11 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         if seed is not None:
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
         self._rng, stream_rng = np.random.default_rng(seed).spawn(2)
-        own = own_params(self.net_params)
         self._timed = events.timestamps is not None
         self._context_names = events.context_names
         self._history = EventHistory(self.max_history)
-        self._reservoir = Reservoir(own["replay_size"])
-        self._streams = Streams(own["n_factors"], outcome=self.outcome is not None, rng=stream_rng)
+        self._reservoir = Reservoir(self.replay_size)
+        self._streams = Streams(self.n_factors, outcome=self.outcome is not None, rng=stream_rng)
         # What is taken off an outcome, and its unit: those of the first rows.
         self._outcome_scale = 0.0, 1.0
         if events.outcome is not None:

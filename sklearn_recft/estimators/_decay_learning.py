@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,17 @@ from sklearn_recft.interactions import Interactions
 from sklearn_recft.modules import DecayNet, make_decay_net
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts, texts_of
-from sklearn_recft.training import LogWindows
+from sklearn_recft.training import LogWindows, Trainer
 
-# What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
-OWN: dict[str, Any] = {
-    "width": 32, "n_hidden": 64, "half_lives": None, "cold_dropout": 0.3, "id_embedding": None,
-    "n_factors": 64, "n_negatives": 4, "replay_size": 2048, "lora_rank": 0,
-}  # fmt: skip
-_LEARNING_RATE = 2e-3
-_POLICY = training.FineTuning(
-    rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
+DEFAULTS = training.Policy(
+    learning_rate=2e-3, rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
 )
-
-
-def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
-    """Parameters of the model itself, those not given at their defaults."""
-    return {name: (net_params or {}).get(name, value) for name, value in OWN.items()}
+# The options of `FineTuning` that this estimator has.
+OPTIONS = (
+    "learning_rate", "backbone_rate", "decay_rate", "embedding_rate", "weight_decay", "warmup",
+    "schedule", "clip", "accumulate", "bf16", "adversarial", "patience", "validation_fraction",
+    "update_rate", "update_epochs", "lora_rank",
+)  # fmt: skip
 
 
 def learn_all(model: Any, events: Interactions, listed: Any) -> np.ndarray:
@@ -59,10 +53,9 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> np.ndarray:
     order = np.argsort(rows["time"], kind="stable")
     columns = {name: column[order] for name, column in columns.items()}
     target = _target(model, rows)[order]
-    training.fit_net(
-        model.net_, columns, target, epochs=model.max_epochs, seed=model._seed(),
-        n_threads=threads, gather=LogWindows(log["item"], log["feedback"], log["time"]),
-    )  # fmt: skip
+    windows = LogWindows(log["item"], log["feedback"], log["time"])
+    trainer = Trainer(model.max_epochs, model._seed(), n_threads=threads, collate=windows)
+    trainer.fit(model.net_, columns, target)
     if _net_moves(model):
         size = min(model._reservoir.capacity, len(order))
         chosen = np.sort(model._rng.choice(len(order), size, replace=False))
@@ -139,10 +132,12 @@ def _rehearse(
             old = model._reservoir.draw(len(new["item"]), model._rng)
             both = {name: np.concatenate([new[name], old[name]]) for name in new}
         aims = both["target"]
-        training.fit_net(
-            model.net_, {name: column for name, column in both.items() if name != "target"}, aims,
-            epochs=1, seed=model._seed(), update=True, n_threads=n_threads(model.n_jobs),
+        trainer = Trainer(
+            model._policy.update_epochs, model._seed(), n_threads=n_threads(model.n_jobs),
+            update=True,
         )  # fmt: skip
+        inputs = {name: column for name, column in both.items() if name != "target"}
+        trainer.fit(model.net_, inputs, aims)
         slots = model._reservoir.slots(len(new["item"]), model._rng)
         undo.callback(model._reservoir.restore, model._reservoir.mark(slots))
         model._reservoir.put(slots, new)
@@ -150,31 +145,36 @@ def _rehearse(
 
 def _net_moves(model: Any) -> bool:
     """Whether updates train the net, which then needs rows to rehearse."""
-    return model.net_.policy.update_rate != 0
+    return model._policy.update_rate != 0
 
 
 # ------------------------------------------------------------------- what is made
 
 
-def _make_encoder(model: Any, texts: list[str]) -> Any:
-    return make_encoder(
-        model.backbone, model.freeze, texts, seed=model._seed(),
+def _make_encoder(model: Any, texts: list[str]) -> TextEncoder:
+    encoder = make_encoder(
+        model.backbone, "all", texts, seed=model._seed(),
         device=str((model.net_params or {}).get("device", "cpu")),
-        lora_rank=own_params(model.net_params)["lora_rank"],
+        lora_rank=model._policy.lora_rank,
     )  # fmt: skip
+    if not isinstance(model.freeze, str) and model.freeze > encoder.n_layers:
+        raise ValueError(
+            f"freeze={model.freeze}: it must be 'all', 'none' or an int from 0 to "
+            f"{encoder.n_layers}, the number of layers of backbone={model.backbone!r}."
+        )
+    return encoder.freeze(model.freeze)
 
 
 def _make_module(
     model: Any, features: np.ndarray, encoder: TextEncoder | None, no_words: bool
 ) -> DecayNet:
-    own, streams = own_params(model.net_params), model._streams
+    streams = model._streams
     trains = encoder is not None and encoder.keep != "all"
-    ids = no_words if own["id_embedding"] is None else bool(own["id_embedding"])
     module = make_decay_net(
-        model._seed(), features.shape[1], text_width=encoder.width if encoder else 0, ids=ids,
-        about_item=streams.about_item, width=own["width"], n_hidden=own["n_hidden"],
-        n_heads=model.n_heads, decay=model.decay, half_lives=own["half_lives"],
-        cold_dropout=own["cold_dropout"], encoder=encoder if trains else None,
+        model._seed(), features.shape[1], text_width=encoder.width if encoder else 0, ids=no_words,
+        about_item=streams.about_item, width=model.width, n_hidden=2 * model.width,
+        n_heads=model.n_heads, decay=model.decay, half_lives=None,
+        cold_dropout=model.cold_dropout, encoder=encoder if trains else None,
     )  # fmt: skip
     first = np.zeros(features.shape[1])
     first[: streams.n_features] = streams.first_weights
@@ -184,15 +184,11 @@ def _make_module(
 
 
 def _make_net(model: Any, module: DecayNet, n_rows: int) -> None:
-    given = {name: value for name, value in (model.net_params or {}).items() if name not in OWN}
     # Few rows are learned in small batches, or there would be too few steps.
-    given.setdefault("batch_size", int(np.clip(2 ** int(np.log2(n_rows / 100 + 1)), 16, 512)))
-    groups = module.parameter_groups()
-    rates = {name: rate for name, rate in _POLICY.rates.items() if name in groups}
+    size = int(np.clip(2 ** int(np.log2(n_rows / 100 + 1)), 16, 512))
     model.net_ = training.make_net(
-        module, training.LogLoss(), learning_rate=given.pop("lr", _LEARNING_RATE),
-        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given,
-        policy=replace(_POLICY, rates=rates),
+        module, training.LogLoss(), model._policy, max_epochs=model.max_epochs,
+        verbose=model.verbose, net_params={"batch_size": size, **(model.net_params or {})},
     )  # fmt: skip
 
 
@@ -227,8 +223,8 @@ def _rows(
     n = len(events)
     event, real = np.arange(n), np.ones(n, bool)
     if model._positives_only:
-        n_draws = own_params(model.net_params)["n_negatives"]
-        event, items = draw_negatives(items, model._streams.met_items(), n_draws, model._rng)
+        met = model._streams.met_items()
+        event, items = draw_negatives(items, met, model.n_negatives, model._rng)
         real = np.r_[True, event[1:] != event[:-1]]
     label = np.ones(n) if events.feedback is None else events.feedback
     weight = np.ones(n) if events.sample_weight is None else events.sample_weight

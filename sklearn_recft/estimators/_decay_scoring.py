@@ -51,7 +51,7 @@ def logits_of(model: Any, events: Interactions) -> np.ndarray:
     return out
 
 
-def score(model: Any, columns: Columns, gather: training.Gather) -> np.ndarray:
+def score(model: Any, columns: Columns, collate: training.Collate) -> np.ndarray:
     """Logits (n,), float64, each of them the same to the last bit whatever rows come behind.
 
     Of matrix products that holds for one shape: the last batch is filled up.
@@ -63,7 +63,7 @@ def score(model: Any, columns: Columns, gather: training.Gather) -> np.ndarray:
     }
     said = training.predict_net(
         model.net_, filled, batch_size=_SCORED_AT_ONCE, n_threads=n_threads(model.n_jobs),
-        gather=gather,
+        collate=collate,
     )  # fmt: skip
     return said[:n].astype(np.float64)
 

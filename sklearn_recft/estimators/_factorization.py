@@ -21,6 +21,7 @@ from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Interactions, context_of_queries
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
+from sklearn_recft.training import FineTuning, Policy, resolve_training
 
 # How a model learns: each has begin, fit and update, and its own best settings.
 _SOLVERS = {"sgd": _sgd, "adam": _adam}
@@ -54,16 +55,21 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     replay_size : int, default=0
         Past events kept (a uniform sample) and rehearsed beside the new ones, one for one, in
         `partial_fit`.
+    training : FineTuning, default=None
+        How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
+        None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
     n_jobs : int, default=None
-        Threads. None is one, and reproducible to the bit; with more, "sgd" runs without locks.
+        Number of threads. None is one, and reproducible to the bit; with more, "sgd" runs
+        without locks.
     random_state : int, RandomState instance or None, default=None
-        Decides everything drawn.
+        Seed of everything random.
     verbose : int, default=0
         1 shows progress.
     net_params : dict, default=None
-        Further parameters of `skorch.NeuralNet` for ``solver="adam"`` (``device``,
-        ``optimizer``, ``batch_size``, ``callbacks``, ...). With an ``EarlyStopping`` callback
-        the last tenth of rows in time is held out to judge it.
+        Parameters of `skorch.NeuralNet` for ``solver="adam"``, such as ``batch_size``,
+        ``device``, ``optimizer`` or ``callbacks``; not with "sgd". With an ``EarlyStopping``
+        callback the newest tenth of the rows is the validation set. A learning-rate scheduler
+        among the callbacks replaces the warm-up and the schedule of ``training``.
 
     Attributes
     ----------
@@ -115,6 +121,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
+        "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -131,6 +138,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         max_epochs: int = 30,
         half_life: float | None = None,
         replay_size: int = 0,
+        training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -144,6 +152,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self.max_epochs = max_epochs
         self.half_life = half_life
         self.replay_size = replay_size
+        self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -242,10 +251,22 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
                 )
         return events
 
+    def _check_options(self) -> Policy:
+        """Check what the parameters say together; return the settings of the training."""
+        if self.solver == "sgd":
+            for name in ("training", "net_params"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only solver='adam' reads it; solver is 'sgd'.")
+        return resolve_training(
+            self.training, self.net_params, defaults=_adam.DEFAULTS, supported=_adam.OPTIONS,
+            parameters=self._get_param_names(),
+        )  # fmt: skip
+
     def _anew(self, X: Any, y: Any, sample_weight: Any, learn: Callable[..., Any]) -> Any:
         """Begin and learn on a copy, so that a failure leaves this estimator as it was."""
         fresh = copy.copy(self)
         fresh.__dict__.pop("net_", None)
+        fresh._policy = fresh._check_options()
         events = fresh._check(X, y, sample_weight, reset=True)
         fresh._begin(events)
         result = learn(fresh, events)
