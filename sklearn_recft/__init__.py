@@ -10,6 +10,7 @@ from sklearn_recft.estimators import (
     PopularityRecommender,
     RealtimeTransformerRecommender,
 )
+from sklearn_recft.training import FineTuning
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ __all__ = [
     "BiasRecommender",
     "DecayBertRecommender",
     "EASERecommender",
+    "FineTuning",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",

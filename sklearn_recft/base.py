@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +19,7 @@ from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.ranking import top_k
+from sklearn_recft.training import FineTuning
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
@@ -173,7 +175,8 @@ class RecommenderMixin:
             Higher is better.
         """
         check_is_fitted(self)
-        if self._TAGS.predicts != "order" and not self._model.positives_only and y is not None:
+        ranks = recommender_tags(self).predicts == "order" or self._model.positives_only
+        if not ranks and y is not None:
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
         events = self._model.encode(self._check_rows(X))
         seen = self._model.seen.contains(events.user, events.item).any()
@@ -204,20 +207,25 @@ class RecommenderMixin:
         return self
 
     def set_params(self: Recommender, **params: Any) -> Recommender:
-        """Set parameters, those of ``training`` too where it is still None.
+        """Set parameters, also nested ones: ``training__learning_rate`` of ``training=None``.
 
         Parameters
         ----------
         **params : dict
-            Parameters by name; ``training__learning_rate`` is that of ``training``.
+            Estimator parameters.
 
         Returns
         -------
         self : object
         """
-        nested = any(name.startswith("training__") for name in params)
-        if nested and "training" not in params and getattr(self, "training", 0) is None:
-            params = {"training": self._new_training(), **params}
+        nested = {
+            name.partition("__")[2]: value
+            for name, value in params.items()
+            if name.startswith("training__")
+        }
+        if nested and params.get("training", getattr(self, "training", params)) is None:
+            params = {name: v for name, v in params.items() if not name.startswith("training__")}
+            params["training"] = FineTuning().set_params(**nested)
         return super().set_params(**params)  # type: ignore[misc]
 
     # ------------------------------------------------------------------ for subclasses
@@ -228,10 +236,6 @@ class RecommenderMixin:
 
     def _make_model(self, rows: Interactions) -> FittedModel:
         """Return an empty model for events like ``rows``."""
-        raise NotImplementedError
-
-    def _new_training(self) -> Any:
-        """Return what ``training=None`` stands for."""
         raise NotImplementedError
 
     def _relevance(self, y: Any) -> Any:
@@ -265,7 +269,7 @@ class RecommenderMixin:
         """Learn from nothing, on a copy: a failure leaves this estimator as it was."""
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
-        fresh._fixed = {name: getattr(self, name) for name in self._FIXED}
+        fresh._fixed = fresh._fixed_values()
         fresh._model = fresh._make_model(rows)
         answer = fresh._model.learn(rows, fresh._model.settings, call)
         self.__dict__ = fresh.__dict__
@@ -281,14 +285,22 @@ class RecommenderMixin:
         rows = self._check(X, y, sample_weight, reset=False)
         return self._model.learn(rows, self._settings(), call)
 
+    def _fixed_values(self) -> dict[str, Any]:
+        """Return the parameters that decide what the model keeps."""
+        return {name: _value(getattr(self, name)) for name in self._fixed_names()}
+
+    def _fixed_names(self) -> tuple[str, ...]:
+        return self._FIXED
+
     def _check_fixed(self) -> None:
         """Refuse parameters that say otherwise than the fitted model."""
+        now = self._fixed_values()
         for name, fitted in self._fixed.items():
-            now = getattr(self, name)
-            if now is not fitted and now != fitted:
+            if name not in now or now[name] != fitted:
                 raise ValueError(
-                    f"{name}={now!r} was set after fit with {name}={fitted!r}, and decides what "
-                    "the fitted model keeps. Set it back to go on, or call fit to start anew."
+                    f"{name}={getattr(self, name)!r} was set after fit, and decides what the "
+                    f"fitted model keeps (fit had {fitted!r}). Set it back to go on, or call fit "
+                    "to start anew."
                 )
 
     def _predict(self, X: Any) -> np.ndarray:
@@ -364,6 +376,13 @@ class RecommenderMixin:
 def recommender_tags(estimator: Any) -> RecommenderTags:
     """Return the `RecommenderTags` of an estimator."""
     return estimator.__recommender_tags__()
+
+
+def _value(parameter: Any) -> Any:
+    """Return what can be compared of a parameter, whatever becomes of the object."""
+    if isinstance(parameter, BaseEstimator):
+        return parameter.get_params()
+    return dict(parameter) if isinstance(parameter, dict) else parameter
 
 
 def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:

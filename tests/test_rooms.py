@@ -287,7 +287,7 @@ def test_tables_name_only_rooms():
 LAWFUL = {
     "an estimator from rooms above": (
         "estimators/_a.py",
-        "from sklearn.base import BaseEstimator\nfrom sklearn_recft.training import fit_net\n",
+        "from sklearn.base import BaseEstimator\nfrom sklearn_recft.training import make_net\n",
     ),
     "a sibling within a room": ("metrics/_b.py", "from sklearn_recft.metrics._a import recall\n"),
     "a slow package when used": (

@@ -48,7 +48,6 @@ def auc_and_model(log, decay):
         n_heads=2,
         max_epochs=3,
         random_state=0,
-        net_params={"half_lives": [3.0, 3.0]},
     )
     model.fit(log.data[:learned], log.target[:learned])
     probability = model.partial_fit_predict(log.data[learned:], log.target[learned:])

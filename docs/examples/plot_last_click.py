@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import softmax
 
-from sklearn_recft import RealtimeTransformerRecommender
+from sklearn_recft import FineTuning, RealtimeTransformerRecommender
 
 KINDS = ["tea", "coffee", "juice", "soup"]
 N_GUESTS, N_ORDERS, N_OF_A_KIND = 600, 60, 10
@@ -37,7 +37,7 @@ X = np.column_stack([guest, item.ravel(), second.ravel()])
 
 # The log is small and its law simple: larger steps than by default, and no dropout.
 model = RealtimeTransformerRecommender(
-    max_epochs=12, random_state=0, net_params={"lr": 0.005, "dropout": 0.0}
+    max_epochs=12, random_state=0, dropout=0.0, training=FineTuning(learning_rate=0.005)
 )
 model.fit(X)
 print(f"{len(X)} orders, {model.net_.history[:, 'dur'][-1]:.1f} seconds an epoch")

@@ -2,74 +2,83 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from numbers import Integral
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.estimators._decay_learning import learn_all, own_params, update
-from sklearn_recft.estimators._decay_rows import class_weights, encode_labels, past_of
-from sklearn_recft.estimators._decay_scoring import logits_of, tile_scorer, times_of
-from sklearn_recft.estimators._streams import Streams
-from sklearn_recft.history import EventHistory, Reservoir
-from sklearn_recft.interactions import Interactions, check_events, check_items
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._labels import class_weights, encode_labels
+from sklearn_recft.interactions import Interactions, check_items
+from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.training import FineTuning, resolve_training
 
 
 class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
-    """Say whether a user will click, buy or like an item now.
+    """Predict whether a user will click, buy or like an item, from past events and texts.
 
-    The user's past events answer the candidate by attention over the vectors of their texts,
-    which a pretrained BERT has read once, and the older they are the less they say, by a
-    half-life that is learned for each head. Beside them stand what streams know of user and
-    item the moment before: rates, popularity, and a factorization that learns event by event.
+    The model attends from a candidate item to the user's past events. It compares the vectors
+    of their texts, which a pretrained BERT computes once. The weight of a past event halves with
+    a half-life that is learned for each attention head. Online features of the user and the item
+    are further inputs: rates, popularity, and a factorization that learns event by event.
 
     Parameters
     ----------
     backbone : str or None, default="sentence-transformers/all-MiniLM-L6-v2"
-        A BERT-like encoder by its name on the Hugging Face hub or its local folder;
-        ``"scratch"``, a small random one whose tokenizer is trained on the texts at hand; or
-        None, which reads no texts.
+        Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
+        ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
+        to read no texts.
     decay : {"exponential", "log", "none"}, default="exponential"
-        How an event of age t days fades: its attention logit loses ``lambda t``, or ``lambda
-        log(1 + t)``, or nothing.
+        Time decay of a past event of age t days: its attention logit is reduced by ``lambda t``,
+        by ``lambda log(1 + t)``, or not at all.
     n_heads : int, default=4
-        Heads of attention; each has a half-life of its own.
+        Number of attention heads; each has its own half-life.
     max_history : int, default=50
-        Events of a user that are remembered and asked, at most.
+        Number of past events of a user that the model attends to, at most.
     freeze : {"all", "none"} or int, default="all"
-        What of the backbone is not trained: all of it, none, or so many lower layers.
+        Layers of the text encoder that are not trained: all, none, or this number of the lowest
+        layers. It needs a ``backbone``.
     outcome : str or None, default=None
-        A column of ``X`` that tells more of an event than ``y`` does, known only after it (the
-        rating behind a like, seconds of listening). Asked of past events alone; `predict` and
-        `recommend` never look at it.
+        Column of ``X`` with auxiliary feedback that is known only after the event, such as a
+        rating behind a like or seconds of listening. It is read of past events only; `predict`
+        and `recommend` never read it.
+    width : int, default=32
+        Length of an item's vector. The hidden layer has ``2 * width`` units.
+    n_factors : int, default=64
+        Number of factors of the online factorization.
+    cold_dropout : float, default=0.3
+        Fraction of training rows whose item is treated as a cold-start item: what is known of
+        it apart from its text is hidden.
+    n_negatives : int, default=4
+        Number of negatives drawn per event when ``y`` is None.
+    replay_size : int, default=2048
+        Number of past rows kept and rehearsed beside new ones in `partial_fit`, if that trains
+        the net (``update_rate`` of `FineTuning` above 0).
     max_epochs : int, default=2
-        Passes over the rows in `fit`.
+        Number of passes over the rows in `fit`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
+    training : FineTuning, default=None
+        How the net is trained: learning rates, schedule, early stopping and more. None is
+        ``FineTuning()``, the defaults of this estimator.
     n_jobs : int or None, default=None
-        Threads. None is one, and reproducible to the bit within a process.
+        Number of threads. None is one, and reproducible to the bit within a process.
     random_state : int, RandomState instance or None, default=None
-        Decides everything drawn.
+        Seed of everything random.
     verbose : int, default=0
         1 prints each epoch.
     net_params : dict or None, default=None
-        Parameters of `skorch.NeuralNet` (``lr``, ``batch_size``, ``device``, ``callbacks``),
-        of the fine-tuning policy (``weight_decay``, ``warmup``, ``clip``, ``accumulate``,
-        ``bf16``, ``adversarial``, ``patience``, ``rates``, ``update_rate``) and of the model:
-        ``width`` (32) of an item's vector, ``n_hidden`` (64), ``half_lives`` (days, before
-        training), ``cold_dropout`` (0.3), ``id_embedding`` (None: only without texts),
-        ``n_factors`` (64), ``n_negatives`` (4, drawn for each event when ``y`` is None),
-        ``replay_size`` (2048 rows rehearsed by `partial_fit`), ``lora_rank`` (0).
+        Parameters of `skorch.NeuralNet`, such as ``batch_size``, ``device``, ``callbacks`` or
+        ``optimizer``. A learning-rate scheduler among the callbacks replaces the warm-up and
+        the schedule of ``training``.
 
     Attributes
     ----------
@@ -125,6 +134,18 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     3
     """
 
+    _FIXED = (
+        "backbone", "decay", "n_heads", "max_history", "freeze", "outcome", "width", "n_factors",
+        "replay_size", "class_weight", "training", "net_params",
+    )  # fmt: skip
+    _TAGS = RecommenderTags(
+        predicts="probability",
+        partial_fit="warm start",
+        reads=("time", "text", "context"),
+        keeps="`2 * max_history` events a user, distinct items, tables, `replay_size` rows",
+        learns="clicks, likes or positives: attention over item texts of a decaying history, "
+        "online rates and factors",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
         "decay": [StrOptions({"exponential", "log", "none"})],
@@ -132,8 +153,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         "max_history": [Interval(Integral, 1, None, closed="left")],
         "freeze": [StrOptions({"all", "none"}), Interval(Integral, 0, None, closed="left")],
         "outcome": [str, None],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        "cold_dropout": [Interval(Real, 0, 1, closed="both")],
+        "n_negatives": [Interval(Integral, 1, None, closed="left")],
+        "replay_size": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -148,8 +175,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         max_history: int = 50,
         freeze: Any = "all",
         outcome: str | None = None,
+        width: int = 32,
+        n_factors: int = 64,
+        cold_dropout: float = 0.3,
+        n_negatives: int = 4,
+        replay_size: int = 2048,
         max_epochs: int = 2,
         class_weight: Mapping[Any, float] | str | None = None,
+        training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -161,8 +194,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self.max_history = max_history
         self.freeze = freeze
         self.outcome = outcome
+        self.width = width
+        self.n_factors = n_factors
+        self.cold_dropout = cold_dropout
+        self.n_negatives = n_negatives
+        self.replay_size = replay_size
         self.max_epochs = max_epochs
         self.class_weight = class_weight
+        self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -194,7 +233,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         ValueError
             More or fewer than two classes, a backbone that cannot be had, or bad columns.
         """
-        self._anew(X, y, sample_weight, items)
+        self._fit(X, y, sample_weight, _call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -215,10 +254,11 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         -------
         self : object
         """
+        call = _call(items)
         if not self.__sklearn_is_fitted__():
-            self._anew(X, y, sample_weight, items, classes)
-            return self
-        self._update(X, y, sample_weight, items)
+            self._fit(X, y, sample_weight, call, classes=classes)
+        else:
+            self._update(X, y, sample_weight, call)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
@@ -238,10 +278,10 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self : object
         """
         check_is_fitted(self)
-        self._update(X, y, learn=False)
+        self._update(X, y, None, Call(weights=False))
         return self
 
-    def partial_fit_predict(
+    def partial_fit_predict_proba(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
     ) -> np.ndarray:
         """Predict each row, then learn it, moment after moment: the prequential loop in one call.
@@ -255,12 +295,10 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         y_proba : ndarray of shape (n,), float64
             Probability of the second class of each row just before it was learned.
         """
-        if not self.__sklearn_is_fitted__():
-            self._validate_params()
-            return expit(self._anew(X, y, sample_weight, items))
-        return expit(self._update(X, y, sample_weight, items, predict=True))
+        self._validate_params()
+        return self._update(X, y, sample_weight, _call(items, predict=True))
 
-    def observe_predict(self, X: Any, y: Any = None) -> np.ndarray:
+    def observe_predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
         """Predict each row, then `observe` it, moment after moment, in one call.
 
         Returns
@@ -269,7 +307,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
             Probability of the second class of each row just before it was observed.
         """
         check_is_fitted(self)
-        return expit(self._update(X, y, learn=False, predict=True))
+        return self._update(X, y, None, Call(weights=False, predict=True))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-odds (n,) of the second class for each row, at its time.
@@ -279,9 +317,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         X : table of events of shape (n, n_columns)
             Rows without ``timestamp`` are asked now, after all that is known.
         """
-        check_is_fitted(self)
-        events = check_events(self, X, reset=False, outcome=self.outcome)
-        return logits_of(self, events)
+        return self._predict(X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability (n, 2) of each class for each row; parameters as `decision_function`."""
@@ -308,21 +344,17 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
             L), which with the weight that nothing earned sums to 1 in each head; ``age`` in
             days and ``feedback`` (n, L). L is the longest history of these rows.
         """
-        check_is_fitted(self)
-        events = check_events(self, X, reset=False, outcome=self.outcome)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        if (items < 0).any():
-            raise ValueError(f"X: {int((items < 0).sum())} rows have an unknown item.")
-        past = past_of(users, times_of(self, events), self._history)
-        longest = max(int((past["past"] >= 0).sum(1).max()), 1)
-        past = {name: column[:, :longest] for name, column in past.items()}
-        names = np.full(past["past"].shape, None, object)
-        there = past["past"] >= 0
-        names[there] = self._items.decode(past["past"][there])
-        return Bunch(
-            item_ids=names, age=past["age"], feedback=past["feedback"],
-            attention=self.module_.attention_of(self._catalogue, items, **past),
-        )  # fmt: skip
+        rows = self._check_rows(X)
+        model: DecayModel = self._fitted("attend")
+        with model.reading():
+            events = model.encode(rows)
+            if (events.item < 0).any():
+                raise ValueError(f"X: {int((events.item < 0).sum())} rows have an unknown item.")
+            attention, past = model.attention(events)
+            names = np.full(past.item.shape, None, object)
+            there = past.item >= 0
+            names[there] = model.items.decode(past.item[there])
+        return Bunch(item_ids=names, age=past.age, feedback=past.feedback, attention=attention)
 
     @property
     def half_lives_(self) -> np.ndarray:
@@ -332,9 +364,12 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     @property
     def module_(self) -> DecayNet:
         """The net's module."""
-        if "net_" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
-        return self.net_.module_
+        return self._fitted("module_").module
+
+    @property
+    def net_(self) -> Any:
+        """The skorch net around ``module_``."""
+        return self._fitted("net_").net.net
 
     # ------------------------------------------------------------------ private
     def _check(
@@ -345,7 +380,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
             known = np.unique(classes)
         if y is not None:
             known, code = encode_labels(y, known)
-        events = self._check_events(X, code, sample_weight, reset=reset)
+        events = super()._check(X, code, sample_weight, reset=reset)
         if self.outcome is not None and events.outcome is None:
             raise ValueError(
                 f"outcome={self.outcome!r} is no column of X; add it, or set outcome to None."
@@ -353,56 +388,52 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         self.classes_: np.ndarray = np.array([0, 1]) if known is None else known
         return events
 
-    def _anew(
-        self, X: Any, y: Any, sample_weight: Any, items: Any, classes: Any = None
-    ) -> np.ndarray:
-        """Begin and learn on a copy, so that a failure leaves this estimator as it was."""
-        fresh = copy.copy(self)
-        fresh.__dict__.pop("net_", None)
-        events = fresh._check(X, y, sample_weight, reset=True, classes=classes)
-        listed = None if items is None else check_items(items)
-        fresh._begin(events)
-        said = learn_all(fresh, events, listed)
-        self.__dict__ = fresh.__dict__
-        return said
+    def _settings(self) -> DecaySettings:
+        """Check what the parameters say together; return the settings of the model."""
+        policy = resolve_training(
+            self.training,
+            self.net_params,
+            defaults=DECAY_DEFAULTS,
+            supported=DECAY_OPTIONS,
+            parameters=self._get_param_names(),
+        )
+        if self.backbone is None and self.freeze != "all":
+            raise ValueError(
+                f"freeze={self.freeze!r}: backbone=None has no layers to freeze; give a backbone, "
+                "or leave freeze at its default."
+            )
+        if policy.lora_rank and (self.backbone is None or self.freeze == "all"):
+            raise ValueError(
+                f"training: lora_rank={policy.lora_rank}, but no layer of a text encoder is "
+                "trained; give a backbone, and freeze='none' or a number of layers."
+            )
+        return DecaySettings(
+            backbone=self.backbone,
+            decay=self.decay,
+            n_heads=self.n_heads,
+            max_history=self.max_history,
+            freeze=self.freeze,
+            outcome=self.outcome is not None,
+            width=self.width,
+            n_factors=self.n_factors,
+            cold_dropout=self.cold_dropout,
+            n_negatives=self.n_negatives,
+            replay_size=self.replay_size,
+            max_epochs=self.max_epochs,
+            policy=policy,
+            net_params=dict(self.net_params or {}),
+            n_threads=self._n_threads(),
+            verbose=self.verbose,
+        )
 
-    def _begin(self, events: Interactions) -> None:
-        super()._begin(events)
-        seed = self.random_state
-        if seed is not None:
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        self._rng, stream_rng = np.random.default_rng(seed).spawn(2)
-        own = own_params(self.net_params)
-        self._timed = events.timestamps is not None
-        self._context_names = events.context_names
-        self._history = EventHistory(self.max_history)
-        self._reservoir = Reservoir(own["replay_size"])
-        self._streams = Streams(own["n_factors"], outcome=self.outcome is not None, rng=stream_rng)
-        # What is taken off an outcome, and its unit: those of the first rows.
-        self._outcome_scale = 0.0, 1.0
-        if events.outcome is not None:
-            self._outcome_scale = events.outcome.mean(), events.outcome.std() or 1.0
-        labels = None if self._positives_only else events.feedback
-        self._class_weight = class_weights(self.class_weight, self.classes_, labels)
+    def _make_model(self, rows: Interactions) -> DecayModel:
+        labels = rows.feedback
+        negative, positive = class_weights(self.class_weight, self.classes_, labels).tolist()
+        weights = (negative, positive)
+        return DecayModel(rows, replace(self._settings(), class_weights=weights, seed=self._seed()))
 
-    def _update(
-        self, X: Any, y: Any, sample_weight: Any = None, items: Any = None, *,
-        learn: bool = True, predict: bool = False,
-    ) -> np.ndarray:  # fmt: skip
-        events = self._check(X, y, sample_weight, reset=False)
-        listed = None if items is None else check_items(items)
-        return update(self, events, listed, learn=learn, predict=predict)
-
-    def _link(self, scores: np.ndarray) -> np.ndarray:
-        return expit(scores)
-
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        return tile_scorer(self, users, columns, queries)
-
-    def _seed(self) -> int:
-        return int(self._rng.integers(np.iinfo(np.int32).max))
+    def _relevance(self, y: Any) -> Any:
+        return None if y is None else np.asarray(y) == self.classes_[1]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -410,3 +441,8 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         # Ids have no arithmetic: rows of unseen ids cannot be told apart.
         tags.classifier_tags.poor_score = True
         return tags
+
+
+def _call(items: Any, *, predict: bool = False) -> Call:
+    """Return how to learn, with the items of a table that is checked."""
+    return Call(predict=predict, catalogue=None if items is None else check_items(items))

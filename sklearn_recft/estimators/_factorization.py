@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.columns import fade
-from sklearn_recft.estimators import _adam, _sgd
-from sklearn_recft.history import Reservoir
-from sklearn_recft.interactions import Interactions, context_of_queries
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.models import (
+    ADAM_DEFAULTS,
+    ADAM_OPTIONS,
+    AdamFactorizationModel,
+    AdamFactorizationSettings,
+    Call,
+    FactorizationSettings,
+    FittedModel,
+    SGDFactorizationModel,
+)
 from sklearn_recft.modules import MatrixFactorization
-from sklearn_recft.ranking import TileScorer
-
-# How a model learns: each has begin, fit and update, and its own best settings.
-_SOLVERS = {"sgd": _sgd, "adam": _adam}
+from sklearn_recft.training import FineTuning, resolve_training
 
 
 class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -54,16 +54,21 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     replay_size : int, default=0
         Past events kept (a uniform sample) and rehearsed beside the new ones, one for one, in
         `partial_fit`.
+    training : FineTuning, default=None
+        How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
+        None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
     n_jobs : int, default=None
-        Threads. None is one, and reproducible to the bit; with more, "sgd" runs without locks.
+        Number of threads. None is one, and reproducible to the bit; with more, "sgd" runs
+        without locks.
     random_state : int, RandomState instance or None, default=None
-        Decides everything drawn.
+        Seed of everything random.
     verbose : int, default=0
         1 shows progress.
     net_params : dict, default=None
-        Further parameters of `skorch.NeuralNet` for ``solver="adam"`` (``device``,
-        ``optimizer``, ``batch_size``, ``callbacks``, ...). With an ``EarlyStopping`` callback
-        the last tenth of rows in time is held out to judge it.
+        Parameters of `skorch.NeuralNet` for ``solver="adam"``, such as ``batch_size``,
+        ``device``, ``optimizer`` or ``callbacks``; not with "sgd". With an ``EarlyStopping``
+        callback the newest tenth of the rows is the validation set. A learning-rate scheduler
+        among the callbacks replaces the warm-up and the schedule of ``training``.
 
     Attributes
     ----------
@@ -106,6 +111,14 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     21
     """
 
+    _FIXED = ("n_factors", "loss", "solver", "half_life", "replay_size")
+    _TAGS = RecommenderTags(
+        predicts="feedback",
+        partial_fit="warm start",
+        reads=("time", "context"),
+        keeps="tables, seen items, `replay_size` events",
+        learns="ratings, likes (0/1) or positives: biases, factors, context",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions({"squared_error", "log_loss", "bpr"})],
@@ -115,6 +128,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
+        "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -131,6 +145,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         max_epochs: int = 30,
         half_life: float | None = None,
         replay_size: int = 0,
+        training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -144,6 +159,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self.max_epochs = max_epochs
         self.half_life = half_life
         self.replay_size = replay_size
+        self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -167,7 +183,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        self._anew(X, y, sample_weight, type(self)._learn_all)
+        self._fit(X, y, sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -182,9 +198,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         self : object
         """
-        if not self.__sklearn_is_fitted__():
-            return self.fit(X, y, sample_weight)
-        self._update(self._check(X, y, sample_weight, reset=False))
+        self._update(X, y, sample_weight)
         return self
 
     def partial_fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -200,10 +214,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             Prediction of each row just before it was learned; for ids met before, what
             `predict` would have said then.
         """
-        if not self.__sklearn_is_fitted__():
-            self._validate_params()
-            return self._anew(X, y, sample_weight, type(self)._follow)
-        return self._follow(self._check(X, y, sample_weight, reset=False))
+        self._validate_params()
+        return self._update(X, y, sample_weight, Call(predict=True))
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of each row: a rating, a probability or ("bpr") a score.
@@ -216,23 +228,25 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         -------
         y : ndarray of shape (n,), float64
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        return self._link(self.module_.score(users, items, events.context))
+        return self._predict(X)
 
     @property
     def module_(self) -> MatrixFactorization:
         """The model: a row of factors, a bias and a count for each id."""
-        if "net_" in vars(self):
-            return self.net_.module_
-        if "_module" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
-        return self._module
+        return self._fitted("module_").module
+
+    @property
+    def net_(self) -> Any:
+        """The skorch net around ``module_``, with ``solver="adam"`` only."""
+        model = self._fitted("net_")
+        if not isinstance(model, AdamFactorizationModel):
+            raise AttributeError("net_: solver='sgd' trains no net.")
+        return model.net.net
 
     # ------------------------------------------------------------------ private
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
-        events = self._check_events(X, y, sample_weight, reset=reset)
+        events = super()._check(X, y, sample_weight, reset=reset)
         if events.feedback is not None and self.loss == "log_loss":
             outside = int(((events.feedback < 0) | (events.feedback > 1)).sum())
             if outside:
@@ -242,127 +256,45 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
                 )
         return events
 
-    def _anew(self, X: Any, y: Any, sample_weight: Any, learn: Callable[..., Any]) -> Any:
-        """Begin and learn on a copy, so that a failure leaves this estimator as it was."""
-        fresh = copy.copy(self)
-        fresh.__dict__.pop("net_", None)
-        events = fresh._check(X, y, sample_weight, reset=True)
-        fresh._begin(events)
-        result = learn(fresh, events)
-        self.__dict__ = fresh.__dict__
-        return result
-
-    def _begin(self, events: Interactions) -> None:
-        super()._begin(events)
-        seed = self.random_state
-        if seed is not None:
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        # Apart, so that what one thing draws does not hang on how much another has drawn: how
-        # many rows follow must not change what is predicted now.
-        self._rng, self._noise_rng, self._replay_rng = np.random.default_rng(seed).spawn(3)
-        self._context_names = events.context_names
-        # Count, mean, sum of squared deviations, least and largest of the targets.
-        self._moments = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
-        self._latest = -np.inf
-        self._reservoir = Reservoir(self.replay_size)
-        self._module = MatrixFactorization(self.n_factors, len(events.context_names))
-        _SOLVERS[self.solver].begin(self)
-
-    @property
-    def _learning_rate(self) -> float:
-        default = _SOLVERS[self.solver].LEARNING_RATE[self.loss]
-        return default if self.learning_rate is None else self.learning_rate
-
-    @property
-    def _reg(self) -> float:
-        return _SOLVERS[self.solver].REG[self.loss] if self.reg is None else self.reg
-
-    @property
-    def _scale(self) -> float:
-        """Standard deviation of the targets, the unit of rates and penalties."""
-        n, _, squares, _, _ = self._moments
-        return float(np.sqrt(squares / n)) if squares > 0 and self.loss == "squared_error" else 1.0
-
-    def _rows(
-        self, events: Interactions, users: np.ndarray, items: np.ndarray, *, faded: bool
-    ) -> dict[str, np.ndarray]:
-        """Columns named after the arguments of the module and of the kernels."""
-        weight = np.ones(len(events)) if events.sample_weight is None else events.sample_weight
-        target = np.ones(len(events)) if events.feedback is None else events.feedback
-        if self.loss == "bpr":
-            weight = np.where(target > 0, weight, 0.0)
-        if faded and self.half_life is not None and self.loss != "bpr":
-            times = np.asarray(events.timestamps)
-            weight = weight * fade(times.max() - times, self.half_life)
-        return {
-            "user": users.astype(np.int32),
-            "item": items.astype(np.int32),
-            "target": target.astype(np.float32),
-            "weight": weight.astype(np.float32),
-            "context": self.module_.standardise(events.context),
+    def _settings(self) -> FactorizationSettings:
+        """Check what the parameters say together; return the settings of the model."""
+        common = {
+            "n_factors": self.n_factors,
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "reg": self.reg,
+            "max_epochs": self.max_epochs,
+            "half_life": self.half_life,
+            "replay_size": self.replay_size,
+            "n_threads": self._n_threads(),
+            "verbose": self.verbose,
         }
+        if self.solver == "sgd":
+            for name in ("training", "net_params"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only solver='adam' reads it; solver is 'sgd'.")
+            return FactorizationSettings(**common)
+        policy = resolve_training(
+            self.training,
+            self.net_params,
+            defaults=ADAM_DEFAULTS,
+            supported=ADAM_OPTIONS,
+            parameters=self._get_param_names(),
+        )
+        net_params = dict(self.net_params or {})
+        return AdamFactorizationSettings(**common, policy=policy, net_params=net_params)
 
-    def _learn_all(self, events: Interactions) -> None:
-        """Take stock of the targets, start the tables, run the epochs."""
-        users, items = self._remember(events)
-        if len(self._context_names):
-            self.module_.learn_context_scale(events.context)
-        rows = self._rows(events, users, items, faded=True)
-        target, weight = rows["target"].astype(np.float64), rows["weight"].astype(np.float64)
-        if not weight.any():
-            raise ValueError("y: no row is positive, and loss='bpr' learns from positives only.")
-        mean = np.average(target, weights=weight)
-        squares = weight @ (target - mean) ** 2
-        self._moments[:] = weight.sum(), mean, squares, target.min(), target.max()
-        self.module_.grow(self.n_users_, self.n_items_)
-        _SOLVERS[self.solver].fit(self, events, rows)
-        self._reservoir.put(self._reservoir.slots(len(events), self._replay_rng), rows)
+    def _make_model(self, rows: Interactions) -> FittedModel:
+        settings = replace(self._settings(), seed=self._seed())
+        if isinstance(settings, AdamFactorizationSettings):
+            return AdamFactorizationModel(rows, settings)
+        return SGDFactorizationModel(rows, settings)
 
-    def _follow(self, events: Interactions) -> np.ndarray:
-        """Predict and learn row by row."""
-        # Fading popularity changes every item between rows, as Adam changes everything.
-        alone = self.solver == "adam" or (self.loss == "bpr" and self.half_life is not None)
-        if not alone:
-            return self._update(events, one_by_one=True)
-        each = (events.take(np.array([row])) for row in range(len(events)))
-        return np.concatenate([self._update(event, one_by_one=True) for event in each])
+    def _fixed_names(self) -> tuple[str, ...]:
+        if self.solver == "sgd":
+            return self._FIXED
+        return (*self._FIXED, "learning_rate", "reg", "training", "net_params")
 
-    def _update(self, events: Interactions, *, one_by_one: bool = False) -> np.ndarray:
-        """Grow, learn and remember; whatever fails on the way is undone."""
-        known = self.n_users_, self.n_items_
-        with ExitStack() as undo:
-            for rng in (self._rng, self._noise_rng, self._replay_rng):
-                undo.callback(setattr, rng.bit_generator, "state", rng.bit_generator.state)
-            undo.callback(setattr, self, "_moments", self._moments.copy())
-            undo.callback(setattr, self, "_latest", self._latest)
-            undo.callback(self._users.truncate, known[0])
-            undo.callback(self._items.truncate, known[1])
-            users = self._users.extend(events.user_ids)
-            items = self._items.extend(events.item_ids)
-            undo.callback(self._seen.restore, self._seen.mark(users))
-            self._seen.append(users, items, self.n_users_)
-            rows = self._rows(events, users, items, faded=not one_by_one)
-            n_old = 0 if one_by_one else min(len(events), len(self._reservoir))
-            old = self._reservoir.draw(n_old, self._replay_rng) if n_old else {}
-            slots = self._reservoir.slots(len(events), self._replay_rng)
-            undo.callback(self._reservoir.restore, self._reservoir.mark(slots))
-            predicted = _SOLVERS[self.solver].update(
-                self, undo, events, rows, old, known, one_by_one=one_by_one
-            )
-            self._reservoir.put(slots, rows)
-            undo.pop_all()
-        return predicted
-
-    def _link(self, scores: np.ndarray) -> np.ndarray:
-        if self.loss == "squared_error":
-            return np.clip(scores, *self._moments[3:]) if self._moments[0] else scores
-        return expit(scores) if self.loss == "log_loss" else scores
-
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        context = context_of_queries(queries, self._context_names)
-        if context is None:
-            # The average context, which stands at zero once standardised.
-            context = np.tile(self.module_.context_mean.cpu().numpy(), (len(users), 1))
-        return self.module_.tile_scorer(users, columns, self.module_.offset(context))
+    def __recommender_tags__(self) -> RecommenderTags:
+        predicts = {"squared_error": "feedback", "log_loss": "probability", "bpr": "order"}
+        return replace(self._TAGS, predicts=predicts[self.loss])

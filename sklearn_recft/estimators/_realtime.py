@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.estimators._realtime_learning import learn_all, update
+from sklearn_recft.estimators._realtime_learning import DEFAULTS, OPTIONS, learn_all, update
 from sklearn_recft.estimators._realtime_scoring import (
     add_trends,
     popular,
@@ -34,53 +35,67 @@ from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.ranking import TileScorer, dot_tiles
 from sklearn_recft.text import texts_of
+from sklearn_recft.training import FineTuning, Policy, resolve_training
 from sklearn_recft.vocabulary import Vocabulary
 
 
 class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
-    """Recommend what comes next, from the order and the times of a user's events.
+    """Recommend the next item from the order and the times of a user's events.
 
-    A transformer reads the user's sequence; a query, with its time and its context, looks at
-    all of it and asks for the next item. `fit` trains on every step of every sequence,
-    `partial_fit` on new ones, and `observe` lets the next list know of the last click without
-    moving a weight.
+    A transformer encodes the user's sequence of events. A query, with its time and its context,
+    attends to that sequence and scores every item. `fit` trains on every step of every sequence
+    and `partial_fit` on new ones. `observe` adds events to the history, so that the next list
+    reflects the last click, without changing a weight.
 
     Parameters
     ----------
     backbone : str or None, default=None
-        A BERT-like encoder that reads items' texts: by its name on the Hugging Face hub, its
-        local folder, or ``"scratch"`` (a small random one). None knows items by id alone.
+        Text encoder of item texts: the name of a BERT-like model on the Hugging Face hub, its
+        local folder, or ``"scratch"`` (a small random one). It is not trained. None knows items
+        by id alone.
     n_layers : int, default=2
-        Blocks; in the last the query looks at the events, in the others these at each other.
+        Number of transformer blocks. In the last one the query attends to the events, in the
+        others the events attend to each other.
     n_heads : int, default=2
+        Number of attention heads of a block.
     max_history : int, default=200
-        How many events back a query, and an event, may look.
-    time_decay : {"log", "exponential", "none"}, default="log"
-        What the logit of an event loses when it is t days old: ``lambda log(1 + t)`` or ``lambda
-        t``, with a rate learned for each head. "none" leaves the times of events out, but for
-        their order.
+        Number of past events that a query, or an event, attends to, at most.
+    decay : {"log", "exponential", "none"}, default="log"
+        Time decay of an event of age t days: its attention logit is reduced by ``lambda log(1 +
+        t)`` or ``lambda t``, with a rate learned for each head. "none" uses the order of events
+        but not their times.
     query_time : bool, default=True
-        Whether the time that has passed since the last event is told when a query is asked.
-    freeze : {"none", "all"} or int, default="none"
-        Blocks from the lowest that `partial_fit` leaves as they are; with all of them, only
-        items' vectors move.
+        Whether a query uses the time since the user's last event.
+    width : int, default=128
+        Length of item vectors and hidden states, a multiple of ``n_heads``.
+    dropout : float, default=0.2
+        Dropout rate in `fit`, from 0 to 0.9; `partial_fit` has none.
+    trend_half_lives : sequence of float, default=(3, 30, inf)
+        Half-lives in days, ascending, of the popularity trends added to the scores. () adds
+        none.
+    history_dropout : float, default=0.3
+        Fraction of the queries in `fit` whose newest events are hidden, so that the model
+        learns to predict after a pause.
+    n_negatives : int, default=None
+        Number of items drawn for the softmax of each batch; 0 takes the whole catalogue. None
+        is 0 up to 20,000 items, and 4,096 above.
+    replay_size : int, default=0
+        Number of sequences of other users rehearsed per call of `partial_fit`, at most.
     max_epochs : int, default=12
+        Number of passes over the events in `fit`.
+    training : FineTuning, default=None
+        How the net is trained: learning rates, schedule, early stopping, `partial_fit` and
+        more. None is ``FineTuning()``, the defaults of this estimator.
     n_jobs : int, default=None
-        Threads; None is 1, -1 all cores.
+        Number of threads; None is 1, -1 all cores.
     random_state : int, RandomState or None, default=None
+        Seed of everything random.
     verbose : int, default=0
-        1 prints each epoch's loss and seconds, and NDCG@10 where ``patience`` is given.
+        1 prints the loss and the seconds of each epoch, and NDCG@10 with ``patience``.
     net_params : dict or None, default=None
-        Parameters of `skorch.NeuralNet` (``lr``, ``batch_size``, here in events, ``device``,
-        ``compile``, ``callbacks``), of the fine-tuning policy (``weight_decay``, ``warmup``,
-        ``clip``, ``accumulate``, ``bf16``, ``patience``, ``update_rate``, ...; ``patience``
-        holds out the newest events and judges by their NDCG@10) and of the model: ``width``
-        (128), ``dropout`` (0.2), ``half_lives`` (days, of each head, before training),
-        ``trend_half_lives`` ((3, 30, inf) days, ascending; () is without trends), ``late_share``
-        (0.3 of the queries in `fit` do not know of the newest events), ``n_negatives`` (None:
-        the softmax is over the whole catalogue up to 20,000 items, else over 4,096 drawn for
-        each batch; 0 is always the whole), ``update_epochs`` (3, of `partial_fit`), ``n_replay``
-        (0 sequences of other users rehearsed by `partial_fit` for each new one).
+        Parameters of `skorch.NeuralNet`, such as ``batch_size`` (here the number of events),
+        ``device``, ``compile`` or ``callbacks``. A learning-rate scheduler among the callbacks
+        replaces the warm-up and the schedule of ``training``.
 
     Attributes
     ----------
@@ -155,10 +170,16 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "max_history": [Interval(Integral, 1, None, closed="left")],
-        "time_decay": [StrOptions({"exponential", "log", "none"})],
+        "decay": [StrOptions({"exponential", "log", "none"})],
         "query_time": ["boolean"],
-        "freeze": [StrOptions({"all", "none"}), Interval(Integral, 0, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 0.9, closed="both")],
+        "trend_half_lives": ["array-like"],
+        "history_dropout": [Interval(Real, 0, 1, closed="both")],
+        "n_negatives": [Interval(Integral, 0, None, closed="left"), None],
+        "replay_size": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -171,10 +192,16 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         n_layers: int = 2,
         n_heads: int = 2,
         max_history: int = 200,
-        time_decay: str = "log",
+        decay: str = "log",
         query_time: bool = True,
-        freeze: Any = "none",
+        width: int = 128,
+        dropout: float = 0.2,
+        trend_half_lives: Sequence[float] = (3, 30, np.inf),
+        history_dropout: float = 0.3,
+        n_negatives: int | None = None,
+        replay_size: int = 0,
         max_epochs: int = 12,
+        training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -184,10 +211,16 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         self.n_layers = n_layers
         self.n_heads = n_heads
         self.max_history = max_history
-        self.time_decay = time_decay
+        self.decay = decay
         self.query_time = query_time
-        self.freeze = freeze
+        self.width = width
+        self.dropout = dropout
+        self.trend_half_lives = trend_half_lives
+        self.history_dropout = history_dropout
+        self.n_negatives = n_negatives
+        self.replay_size = replay_size
         self.max_epochs = max_epochs
+        self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -223,6 +256,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         # On a copy, so that a failure leaves this estimator as it was.
         fresh = copy.copy(self)
         fresh.__dict__.pop("net_", None)
+        fresh._policy = fresh._check_options()
         events = fresh._check_events(X, y, sample_weight, reset=True)
         listed = None if items is None else check_items(items)
         fresh._begin(events)
@@ -376,6 +410,28 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         return self.net_.module_
 
     # ------------------------------------------------------------------ private
+    def _check_options(self) -> Policy:
+        """Check what the parameters say together; return the settings of the training."""
+        policy = resolve_training(
+            self.training, self.net_params, defaults=DEFAULTS, supported=OPTIONS,
+            parameters=self._get_param_names(),
+        )  # fmt: skip
+        if self.width % self.n_heads:
+            raise ValueError(
+                f"width={self.width}: it must be a multiple of n_heads={self.n_heads}."
+            )
+        if not _are_ascending(self.trend_half_lives):
+            raise ValueError(
+                f"trend_half_lives={self.trend_half_lives!r}: they must be positive numbers of "
+                "days in ascending order, or () for no trends."
+            )
+        if policy.freeze_blocks != "all" and int(policy.freeze_blocks) > self.n_layers:
+            raise ValueError(
+                f"training: freeze_blocks={policy.freeze_blocks}; it must be 'all' or an int from "
+                f"0 to n_layers={self.n_layers}."
+            )
+        return policy
+
     def _begin(self, events: Interactions) -> None:
         super()._begin(events)
         seed = self.random_state
@@ -440,3 +496,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     def _seed(self) -> int:
         return int(self._rng.integers(np.iinfo(np.int32).max))
+
+
+def _are_ascending(days: Any) -> bool:
+    """Whether all are positive numbers, each above the one before it."""
+    try:
+        known = np.asarray(days, float)
+    except (TypeError, ValueError):
+        return False
+    return known.ndim == 1 and bool((np.diff(known, prepend=0) > 0).all())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +15,29 @@ from sklearn_recft.interactions import Interactions
 from sklearn_recft.modules import SequenceNet, make_sequence_net
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.text import make_encoder, new_texts, read_texts, texts_of
-from sklearn_recft.training import SequenceWindows
+from sklearn_recft.training import Scorer, SequenceWindows, Trainer
 
 Columns = dict[str, np.ndarray]
 
-# What `net_params` may hold beside the names of skorch and of the fine-tuning policy.
-OWN: dict[str, Any] = {
-    "width": 128, "dropout": 0.2, "half_lives": None, "trend_half_lives": (3.0, 30.0, np.inf),
-    "late_share": 0.3, "n_negatives": None, "n_replay": 0.0, "update_epochs": 3,
-}  # fmt: skip
-_LEARNING_RATE = 2e-3
-_POLICY = training.FineTuning(rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1)
+DEFAULTS = training.Policy(
+    learning_rate=2e-3, rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1,
+    update_epochs=3,
+)  # fmt: skip
+# The options of `FineTuning` that this estimator has.
+OPTIONS = (
+    "learning_rate", "decay_rate", "embedding_rate", "weight_decay", "warmup", "schedule", "clip",
+    "accumulate", "bf16", "adversarial", "patience", "validation_fraction", "update_rate",
+    "update_epochs", "freeze_blocks",
+)  # fmt: skip
 _TOKENS = 2048  # of a batch
 _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
-_N_JUDGED = 4096  # held-out events at most
+_N_HELD_OUT = 4096  # held-out events at most
 _N_PERIODS = 256  # that a log is cut into, for trends; none is longer than a day,
 _TREND_BYTES = 2**27  # but where all of them would say more than this
 
 
-def own_params(net_params: dict[str, Any] | None) -> dict[str, Any]:
-    """Parameters of the model itself, those not given at their defaults."""
-    return {name: (net_params or {}).get(name, value) for name, value in OWN.items()}
-
-
 def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     """Train the net on every step of every user's sequence."""
-    _check_own(own_params(model.net_params), model.n_heads)
     users, items = model._remember(events)
     times = times_of(model, events)
     texts, codes = _texts_of(model, events, items, listed)
@@ -60,12 +55,11 @@ def learn_all(model: Any, events: Interactions, listed: Any) -> None:
     module.count(model._n_events, model._n_learned)
     log = _in_order(new)
     _tell_trends(model, log)
-    until, judge = np.inf, None
-    policy = model.net_.policy
+    until, scorer, policy = np.inf, None, model._policy
     if policy.patience is not None:
         until = float(np.quantile(times, 1 - policy.validation_fraction))
-        judge = _make_judge(model, module, log, until)
-    _train(model, log, _windows(log, model.max_history, until), judge=judge)
+        scorer = _make_scorer(model, module, log, until)
+    _train(model, log, _windows(log, model.max_history, until), scorer=scorer)
     module.trends = None
     _append(model, new)
     model._catalogue = module.catalogue()
@@ -138,7 +132,7 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
     log = _in_order({name: np.concatenate([known[name], new[name]]) for name in new})
     touched = np.unique(log["user"])
     windows = _windows(log, model.max_history)
-    n_replayed = round(own_params(model.net_params)["n_replay"] * len(windows["start"]))
+    n_replayed = min(model.replay_size, model.n_users_ - len(touched))
     if n_replayed:
         others = np.setdiff1d(model._rng.integers(model.n_users_, size=n_replayed), touched)
         old = _as_log(model, remembered(model, others)[0], weight=1.0)
@@ -153,11 +147,11 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
     _tell_trends(model, log)
     undo.callback(setattr, module, "noisy", True)
     n_layers = len(module.blocks)
-    frozen = {"none": 0, "all": n_layers}.get(model.freeze, model.freeze)
+    frozen = n_layers if model._policy.freeze_blocks == "all" else model._policy.freeze_blocks
     undo.callback(training.checkpoint(model.net_, weights=True))
     try:
         module.noisy = False  # that keeps long fits from learning by heart; few steps do not
-        module.freeze(min(frozen, n_layers))
+        module.freeze(frozen)
         _train(model, log, windows, update=True)
     finally:
         module.noisy = True
@@ -167,34 +161,33 @@ def _rehearse(model: Any, undo: ExitStack, known: Columns, new: Columns) -> None
 
 def _train(
     model: Any, log: Columns, windows: Columns, *, update: bool = False,
-    judge: Callable[[], float] | None = None,
+    scorer: Scorer | None = None,
 ) -> None:  # fmt: skip
     if not len(windows["start"]):
         return  # nobody has done two things
-    own = own_params(model.net_params)
     n_so_far = np.cumsum(log["weight"] > 0)
     n_targets = n_so_far[windows["start"] + windows["size"]] - n_so_far[windows["start"]]
-    training.fit_net(
-        model.net_, windows, np.zeros(len(windows["start"]), np.float32),
-        epochs=own["update_epochs"] if update else model.max_epochs, seed=model._seed(),
-        n_threads=n_threads(model.n_jobs), gather=SequenceWindows(log), update=update,
-        n_targets=int(n_targets.sum()), judge=judge, judge_name="ndcg@10",
+    trainer = Trainer(
+        model._policy.update_epochs if update else model.max_epochs, model._seed(),
+        n_threads=n_threads(model.n_jobs), collate=SequenceWindows(log), update=update,
+        n_targets=int(n_targets.sum()), scorer=scorer,
     )  # fmt: skip
+    trainer.fit(model.net_, windows, np.zeros(len(windows["start"]), np.float32))
     model.module_.settle(model._met)
 
 
-def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> Any:
-    """Return what finds NDCG@10 of events after ``until``, each by what came before it."""
+def _make_scorer(model: Any, module: SequenceNet, log: Columns, until: float) -> Scorer:
+    """Return what computes NDCG@10 of events after ``until``, each by what came before it."""
     asked = np.flatnonzero((log["time"] > until) & (log["weight"] > 0))
     if not len(asked):
         raise ValueError(
-            "patience judges by the newest events, and none is later than the rest: give X a "
+            "patience holds out the newest events, and none is later than the rest: give X a "
             "timestamp, a larger validation_fraction, or patience=None."
         )
-    if len(asked) > _N_JUDGED:
-        asked = np.sort(model._rng.choice(asked, _N_JUDGED, replace=False))
+    if len(asked) > _N_HELD_OUT:
+        asked = np.sort(model._rng.choice(asked, _N_HELD_OUT, replace=False))
     threads = n_threads(model.n_jobs)
-    return lambda: next_item_ndcg(module, log, asked, n_threads=threads)
+    return Scorer("ndcg@10", lambda: next_item_ndcg(module, log, asked, n_threads=threads))
 
 
 # ------------------------------------------------------------------------- trends
@@ -202,9 +195,8 @@ def _make_judge(model: Any, module: SequenceNet, log: Columns, until: float) -> 
 
 def _make_trends(model: Any, times: np.ndarray) -> Trends:
     """Make trends that know nothing yet, with periods to suit the log."""
-    half_lives = own_params(model.net_params)["trend_half_lives"]
-    if not (model._timed and model.query_time):
-        half_lives = ()
+    timed = model._timed and model.query_time
+    half_lives = tuple(map(float, model.trend_half_lives)) if timed else ()
     span = float(np.ptp(times)) or SECONDS_PER_DAY
     size = 4 * (model.n_items_ + 1) * len(half_lives)  # bytes of a period
     period = min(span / _N_PERIODS, SECONDS_PER_DAY)
@@ -236,53 +228,26 @@ def _make_encoder(model: Any, texts: list[str]) -> Any:
 
 def _make_module(model: Any, vectors: np.ndarray | None, new: Columns) -> SequenceNet:
     """Make the module, and the net around it."""
-    own = own_params(model.net_params)
-    if own["n_negatives"] is None:
-        own["n_negatives"] = _MANY_NEGATIVES if model.n_items_ > _FEW_ITEMS else 0
-    own["n_trends"] = len(model._trends.half_lives)
-    if not (model._timed and model.query_time):
-        own["late_share"] = 0.0  # nothing tells a pause
-    for name in ("n_replay", "update_epochs", "trend_half_lives"):
-        del own[name]
+    n_negatives = model.n_negatives
+    if n_negatives is None:
+        n_negatives = _MANY_NEGATIVES if model.n_items_ > _FEW_ITEMS else 0
+    timed = model._timed and model.query_time
     module = make_sequence_net(
         model._seed(), new["context"].shape[1], n_layers=model.n_layers, n_heads=model.n_heads,
-        max_history=model.max_history, query_time=model.query_time and model._timed,
-        time_decay=model.time_decay if model._timed else "none",
-        text_width=0 if vectors is None else vectors.shape[1], **own,
+        max_history=model.max_history, query_time=timed,
+        time_decay=model.decay if model._timed else "none", width=model.width,
+        text_width=0 if vectors is None else vectors.shape[1], dropout=model.dropout,
+        late_share=model.history_dropout if timed else 0.0,  # else nothing tells a pause
+        n_trends=len(model._trends.half_lives), n_negatives=n_negatives,
     )  # fmt: skip
-    given = {name: value for name, value in (model.net_params or {}).items() if name not in OWN}
     # Few events are learned in small batches, or there would be too few steps.
     size = int(np.clip(2 ** int(np.log2(len(new["user"]) / 50 + 1)), 32, _TOKENS))
-    given.setdefault("batch_size", size)
-    given.setdefault("iterator_train__size", "size")
-    given.setdefault("optimizer__betas", (0.9, 0.98))
+    ours = {"batch_size": size, "iterator_train__size": "size", "optimizer__betas": (0.9, 0.98)}
     model.net_ = training.make_net(
-        module, training.OwnLoss(), learning_rate=given.pop("lr", _LEARNING_RATE),
-        max_epochs=model.max_epochs, verbose=model.verbose, net_params=given,
-        policy=replace(_POLICY),
+        module, training.OwnLoss(), model._policy, max_epochs=model.max_epochs,
+        verbose=model.verbose, net_params={**ours, **(model.net_params or {})},
     )  # fmt: skip
     return model.net_.module_.eval()
-
-
-def _check_own(own: dict[str, Any], n_heads: int) -> None:
-    """Raise ValueError where a parameter of the model itself cannot be."""
-    for name, lawful, wanted in (
-        ("width", own["width"] % n_heads == 0 < own["width"], f"a multiple of n_heads={n_heads}"),
-        ("dropout", 0 <= own["dropout"] <= 0.9, "a share from 0 to 0.9"),
-        ("late_share", 0 <= own["late_share"] <= 1, "a share from 0 to 1"),
-        ("trend_half_lives", _ascend(own["trend_half_lives"]), "positive days, ascending"),
-        ("n_negatives", (own["n_negatives"] or 0) >= 0, "None or a number, at least 0"),
-        ("n_replay", own["n_replay"] >= 0, "at least 0"),
-        ("update_epochs", own["update_epochs"] >= 1, "at least 1"),
-    ):
-        if not lawful:
-            raise ValueError(f"net_params: {name}={own[name]!r}; it must be {wanted}.")
-
-
-def _ascend(days: Any) -> bool:
-    """Whether all are positive, and none is below the one before it."""
-    known = np.asarray(days, float)
-    return known.ndim == 1 and bool((np.diff(known, prepend=0) > 0).all())
 
 
 def _texts_of(

@@ -8,23 +8,55 @@ from sklearn_recft.models._baselines import (
     PopularityModel,
     PopularitySettings,
 )
+from sklearn_recft.models._decay import (
+    DECAY_DEFAULTS,
+    DECAY_OPTIONS,
+    DecayModel,
+    DecaySettings,
+)
 from sklearn_recft.models._ease import EASEModel, EASESettings
+from sklearn_recft.models._factorization import (
+    FactorizationModel,
+    FactorizationSettings,
+    SGDFactorizationModel,
+)
+from sklearn_recft.models._factorization_adam import (
+    ADAM_DEFAULTS,
+    ADAM_OPTIONS,
+    AdamFactorizationModel,
+    AdamFactorizationSettings,
+)
 from sklearn_recft.models._item_knn import ItemKNNModel, ItemKNNSettings
+from sklearn_recft.models._net import Net
+from sklearn_recft.models._online_features import OnlineFeatures
 
 __all__ = [
+    "ADAM_DEFAULTS",
+    "ADAM_OPTIONS",
+    "DECAY_DEFAULTS",
+    "DECAY_OPTIONS",
     "ALSModel",
     "ALSSettings",
+    "AdamFactorizationModel",
+    "AdamFactorizationSettings",
     "BiasModel",
     "BiasSettings",
     "Call",
+    "DecayModel",
+    "DecaySettings",
     "EASEModel",
     "EASESettings",
+    "FactorizationModel",
+    "FactorizationSettings",
     "FittedModel",
     "ItemKNNModel",
     "ItemKNNSettings",
+    "Net",
+    "OnlineFeatures",
     "Part",
     "PopularityModel",
     "PopularitySettings",
     "RandomStream",
+    "SGDFactorizationModel",
     "Transaction",
 ]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import training
-from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, past_in, windows_of_last
+from sklearn_recft.history import (
+    EventHistory,
+    Past,
+    Reservoir,
+    Spans,
+    past_at,
+    past_in,
+    windows_of_last,
+)
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, RandomStream, Transaction
 from sklearn_recft.models._decay_rows import Rows, draw_negatives
@@ -98,7 +106,6 @@ class DecayModel(FittedModel):
 
     kind = "DecayBertRecommender"
     settings: DecaySettings
-    _LINKS: ClassVar[bool] = True
 
     def __init__(self, rows: Interactions, settings: DecaySettings) -> None:
         super().__init__(rows, settings)
@@ -114,6 +121,7 @@ class DecayModel(FittedModel):
         self.encoder: TextEncoder | None = None
         self.net: Net | None = None
         self.catalogue: Any = None
+        self.has_text = False  # whether the items of the fit had texts
 
     @property
     def module(self) -> DecayNet:
@@ -144,7 +152,8 @@ class DecayModel(FittedModel):
     # ------------------------------------------------------------------ learning
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
-        self._has_text = rows.text is not None or call.catalogue is not None
+        if self.net is None:
+            self.has_text = rows.text is not None or call.catalogue is not None
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, update by later ones."""
@@ -267,7 +276,7 @@ class DecayModel(FittedModel):
         settings = self.settings
         encoder = None if settings.backbone is None else self._make_encoder(texts)
         trains = encoder is not None and encoder.keep != "all"
-        ids = settings.backbone is None or not self._has_text
+        ids = settings.backbone is None or not self.has_text
         module = make_decay_net(
             self.rng.seed(),
             features.shape[1],
@@ -381,8 +390,6 @@ class DecayModel(FittedModel):
         self, log: Events, columns: training.Columns, target: np.ndarray, users: np.ndarray
     ) -> training.Columns:
         """Rows with their past in full, as the reservoir keeps them."""
-        from sklearn_recft.history import Spans
-
         spans = Spans(columns["start"], columns["stop"])
         past = past_in(log, spans, columns["time"], self.settings.max_history)
         return {

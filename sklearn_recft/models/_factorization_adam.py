@@ -51,7 +51,7 @@ class AdamFactorizationModel(FactorizationModel):
     kind = "IncrementalMFRecommender (adam)"
     settings: AdamFactorizationSettings
     LEARNING_RATE = dict.fromkeys(("squared_error", "log_loss", "bpr"), 0.005)
-    REG = {"squared_error": 0.1, "log_loss": 0.02, "bpr": 0.03}  # noqa: RUF012
+    REG = {"squared_error": 0.1, "log_loss": 0.02, "bpr": 0.03}
 
     def __init__(self, rows: Interactions, settings: AdamFactorizationSettings) -> None:
         super().__init__(rows, settings)

@@ -1,31 +1,33 @@
 """Nets and how they are trained: the only room that imports skorch."""
 
-from sklearn_recft.training._batches import Batches, Columns, Gather, LastRows
+from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows
+from sklearn_recft.training._fine_tuning import FineTuning
 from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss
-from sklearn_recft.training._net import (
-    checkpoint,
-    fit_net,
-    grow_optimizer,
-    make_net,
-    predict_net,
-)
-from sklearn_recft.training._policy import FineTuning
+from sklearn_recft.training._net import checkpoint, grow_optimizer, make_net, predict_net
+from sklearn_recft.training._net_params import resolve_training
+from sklearn_recft.training._policy import PLAIN, Policy
+from sklearn_recft.training._skorch import Scorer
+from sklearn_recft.training._trainer import Trainer
 from sklearn_recft.training._windows import LogWindows, SequenceWindows
 
 __all__ = [
+    "PLAIN",
     "Batches",
+    "Collate",
     "Columns",
     "FineTuning",
-    "Gather",
     "LastRows",
     "LogLoss",
     "LogWindows",
     "OwnLoss",
     "PenalisedLoss",
+    "Policy",
+    "Scorer",
     "SequenceWindows",
+    "Trainer",
     "checkpoint",
-    "fit_net",
     "grow_optimizer",
     "make_net",
     "predict_net",
+    "resolve_training",
 ]

@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 
 Columns = dict[str, np.ndarray]
 # Makes of a batch's columns the arguments of the module's ``forward``.
-Gather = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+Collate = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 # Rows whose sizes differ by less than this part of them may change places when shuffled.
 _BLUR = 0.1
@@ -44,7 +44,7 @@ class Batches:
         ``batch_size``, but at least one. With ``shuffle``, rows of like size are put together,
         so that little of a batch is padding: other ones in each pass, in batches that follow
         each other in random order. Without, rows are cut as they come.
-    gather : callable, default=None
+    collate : callable, default=None
         Called with the columns of each batch, returns what the module gets instead. Rows can
         so be handed on by reference, say as places in a log that would be too large as a
         column of its own.
@@ -57,7 +57,7 @@ class Batches:
 
     def __init__(
         self, dataset: Any, *, batch_size: int, shuffle: bool = False, block_size: int = 0,
-        n_negatives: int = 0, size: str | None = None, gather: Gather | None = None,
+        n_negatives: int = 0, size: str | None = None, collate: Collate | None = None,
     ) -> None:  # fmt: skip
         self.rows = None
         if isinstance(dataset, Subset):
@@ -69,7 +69,7 @@ class Batches:
             batch_size = self.n_rows if size is None else sys.maxsize
         self.batch_size = batch_size
         self.shuffle, self.block_size = shuffle, block_size
-        self.n_negatives, self.gather = n_negatives, gather
+        self.n_negatives, self.collate = n_negatives, collate
         self.sizes = None if size is None else self._sizes_of(size)
         self._coming: Sequence[Tensor] | None = None  # batches of the next pass, once drawn
 
@@ -89,7 +89,7 @@ class Batches:
             batch = {name: column.index_select(0, rows) for name, column in self.columns.items()}
             if self.n_negatives:
                 batch["negative"] = torch.randint(self.n_negatives, (len(rows),))
-            yield self.gather(batch) if self.gather else batch, self.target.index_select(0, rows)
+            yield self.collate(batch) if self.collate else batch, self.target.index_select(0, rows)
 
     def _sizes_of(self, size: str) -> Tensor:
         if size not in self.columns:

@@ -1,132 +1,72 @@
-"""The fine-tuning policy as data: rates of parameter groups, schedule, clipping, stopping."""
+"""The training policy as data: rates of parameter groups, schedule, clipping, stopping."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatch
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-# What no group of the module names.
+# The group of all parameters that the module puts into none.
 OTHER = "other"
-_SCHEDULES = ("linear", "constant")
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """How a net is trained by AdamW: sensible for a pretrained body below a new head.
+class Policy:
+    """Every setting of a training run; what `FineTuning.resolve` makes of a user's settings.
 
-    Every field can be set by its name in ``net_params``, beside skorch's own names (``lr`` is
-    the learning rate that the factors below multiply).
+    The fields are those of `FineTuning`, except that learning-rate factors are one mapping, by
+    parameter group. A module names its groups by ``parameter_groups() -> dict[str,
+    list[Parameter]]``; what it leaves out is the group "other", whose factor is 1.
 
-    Parameters
-    ----------
-    rates : mapping of str to float, default={"backbone": 0.03}
-        Learning-rate factors by parameter group; groups without one have 1. A module says its
-        groups by ``parameter_groups() -> dict[str, list[Parameter]]``, and what it leaves out
-        is the group "other". At a learning rate of 1e-3 the backbone has 3e-5, of the range
-        2e-5 to 5e-5 that BERT is fine-tuned with [1]_. Given in ``net_params``, they are
-        merged into the policy's.
-    weight_decay : float, default=0.01
-        Decoupled weight decay [2]_. Never of biases and one-dimensional parameters.
-    no_weight_decay : tuple of str, default=("decay",)
-        Groups that have none either: rates of forgetting are not to shrink.
-    warmup : float, default=0.1
-        Fraction of a call's steps during which the learning rate rises in a line.
-    schedule : {"linear", "constant"}, default="linear"
-        What follows: a line that reaches 0 after the last planned step, or the full rate.
-    update_rate : float or None, default=0.1
-        The constant factor of the learning rate in an update of a fitted net, without
-        warm-up; None gives updates the shape of a fit. Where `fit_net` is told of fewer targets
-        than fill the batches, the factor is less in proportion, for Adam's steps are no shorter
-        where less is known. Where a module says by ``familiarity() -> dict[Parameter, Tensor]``
-        how well it knows each row of a parameter, from 0 to 1, the row's factor is that of all
-        to the power of it: what is new is learned at the rate of a fit.
-    clip : float or None, default=1.0
-        Largest global norm of a step's gradient; None does not clip.
-    accumulate : int, default=1
-        Batches whose gradients' mean makes one step: k batches are as one of k times the size
-        (exactly so for equal batches and a loss that is a plain mean).
-    bf16 : bool or None, default=None
-        Train in bfloat16 where that is safe, by autocast. None does so on CUDA devices that
-        have it, True on any device. Predictions are always made in float32.
-    adversarial : float, default=0.0
-        Where above 0, each batch is learned a second time with the ``perturbed`` parameters
-        moved by so much (Euclidean norm, each tensor) along their gradient [3]_.
-    perturbed : str, default="embedding"
-        A parameter group, or a pattern of parameter names such as ``"*embedding.weight"``.
-    patience : int or None, default=None
-        Stop after so many epochs without a better loss on the last rows in time, and go back
-        to the best epoch's weights. None trains on every row, for all epochs. An update
-        trains on every row in any case. Where `fit_net` has a judge, a better score of that
-        is what counts, and every row is trained on: the caller has held out what it judges by.
-    validation_fraction : float, default=0.1
-        The last rows in time that ``patience`` judges by, as a fraction of all.
-
-    References
-    ----------
-    .. [1] Devlin et al., "BERT: Pre-training of deep bidirectional transformers for language
-       understanding", NAACL 2019, appendix A.3.
-    .. [2] Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
-    .. [3] Miyato, Dai and Goodfellow, "Adversarial training methods for semi-supervised text
-       classification", ICLR 2017.
+    Where a module has ``familiarity() -> dict[Parameter, Tensor]``, a per-row scale from 0 (new)
+    to 1 (well known), `row_factors` lets new rows learn at the rate of a fit in an update.
 
     Examples
     --------
-    >>> from sklearn_recft.training import FineTuning
-    >>> policy = FineTuning(warmup=0.5)
+    >>> from sklearn_recft.training import Policy
+    >>> policy = Policy(warmup=0.5)
     >>> [policy.factor(step, 4) for step in range(4)]
     [0.3333333333333333, 0.6666666666666666, 1.0, 0.5]
     """
 
-    rates: Mapping[str, float] = field(default_factory=lambda: {"backbone": 0.03})
+    # Decay rates must not shrink towards zero, so weight decay leaves their group out.
+    NO_WEIGHT_DECAY: ClassVar[tuple[str, ...]] = ("decay",)
+    # The group that adversarial training perturbs.
+    PERTURBED: ClassVar[str] = "embedding"
+
+    learning_rate: float = 1e-3
+    rates: Mapping[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
-    no_weight_decay: tuple[str, ...] = ("decay",)
     warmup: float = 0.1
     schedule: str = "linear"
-    update_rate: float | None = 0.1
-    clip: float | None = 1.0
+    clip: float = 1.0
     accumulate: int = 1
-    bf16: bool | None = None
+    bf16: bool | None = None  # None: where the hardware has it
     adversarial: float = 0.0
-    perturbed: str = "embedding"
     patience: int | None = None
     validation_fraction: float = 0.1
+    update_rate: float = 0.1
+    update_epochs: int = 1
+    freeze_blocks: int | str = 0
+    lora_rank: int = 0
 
-    def __post_init__(self) -> None:
-        for name, lawful, wanted in (
-            ("rates", _are_rates(self.rates), "a mapping of group names to finite numbers >= 0"),
-            ("weight_decay", _within(self.weight_decay, 0), "a finite number >= 0"),
-            ("no_weight_decay", _are_names(self.no_weight_decay), "a tuple of group names"),
-            ("warmup", _within(self.warmup, 0, 1), "a number from 0 to 1"),
-            ("schedule", self.schedule in _SCHEDULES, "'linear' or 'constant'"),
-            ("update_rate", _within(self.update_rate, 0, none=True), "a number >= 0, or None"),
-            ("clip", _within(self.clip, 0, none=True) and self.clip != 0, "a number > 0, or None"),
-            ("accumulate", _counts(self.accumulate), "an int >= 1"),
-            ("bf16", self.bf16 in (True, False, None), "True, False or None"),
-            ("adversarial", _within(self.adversarial, 0), "a finite number >= 0"),
-            ("perturbed", isinstance(self.perturbed, str), "a group or a pattern of names"),
-            ("patience", self.patience is None or _counts(self.patience), "an int >= 1, or None"),
-            (
-                "validation_fraction",
-                _within(self.validation_fraction, 0, 1) and 0 < self.validation_fraction < 1,
-                "a number between 0 and 1",
-            ),
-        ):
-            if not lawful:
-                raise ValueError(f"{name}={getattr(self, name)!r}: it must be {wanted}.")
+    @property
+    def is_plain(self) -> bool:
+        """Whether a plain skorch net with Adam trains exactly like this."""
+        kept = ("learning_rate", "validation_fraction", "update_epochs")
+        return self == replace(PLAIN, **{name: getattr(self, name) for name in kept})
 
     def factor(
         self, step: int, n_steps: int, *, update: bool = False, filled: float = 1.0
     ) -> float:
-        """Learning-rate factor of step 0, 1, ... of the ``n_steps`` planned for a call.
+        """Return the learning-rate factor of step 0, 1, ... of the ``n_steps`` of a call.
 
-        In an update targets fill the batches to the share ``filled``.
+        In an update, targets fill the batches to the share ``filled``.
         """
-        if update and self.update_rate is not None:
+        if update:
             return self.update_rate * filled
         rising = round(self.warmup * n_steps)
         if step < rising:
@@ -148,7 +88,7 @@ class FineTuning:
         for key, parameter in parameters.items():
             group = group_of.get(key, OTHER)
             bias = parameter.ndim < 2 or "bias" in names.get(key, "").rpartition(".")[2]
-            split.setdefault((group, bias or group in self.no_weight_decay), []).append(parameter)
+            split.setdefault((group, bias or group in self.NO_WEIGHT_DECAY), []).append(parameter)
         return [
             {
                 "params": members, "name": group + (" without decay" if spared else ""),
@@ -159,42 +99,22 @@ class FineTuning:
         ]  # fmt: skip
 
     def row_factors(self, module: nn.Module, filled: float) -> dict[nn.Parameter, Tensor]:
-        """Find by what steps of rows (n,) are multiplied in an update, beside `factor`."""
-        rate = (self.update_rate or 0) * filled
+        """Return what the steps of rows (n,) are multiplied by in an update, beside `factor`."""
+        rate = self.update_rate * filled
         known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)() if rate else {}
         return {parameter: rate ** (rows - 1) for parameter, rows in known.items()}
 
     def check(self, module: nn.Module) -> None:
-        """Raise ValueError where the policy names what the module has not."""
-        known = [*_groups_of(module), OTHER]
-        # A body may be frozen, or absent, without more ado.
-        unknown = set(self.rates) - set(known) - set(_BY_DEFAULT.rates)
-        if unknown:
-            raise ValueError(f"rates: no parameter group {sorted(unknown)}; there are {known}.")
+        """Raise ValueError where the module has no parameters that the policy needs."""
         if self.adversarial and not self.targets(module):
             raise ValueError(
-                f"perturbed={self.perturbed!r}: no parameter group and no parameter's name; "
-                f"there are the groups {known}, and the parameters "
-                f"{[name for name, _ in module.named_parameters()]}."
+                f"adversarial={self.adversarial!r}: this net has no item embeddings to perturb "
+                "(it reads texts instead); leave adversarial out."
             )
 
     def targets(self, module: nn.Module) -> list[nn.Parameter]:
-        """Return the parameters to perturb, by group or else by a pattern of names."""
-        groups = _groups_of(module)
-        if self.perturbed in groups:
-            return list(groups[self.perturbed])
-        return [p for name, p in module.named_parameters() if fnmatch(name, self.perturbed)]
-
-
-def take_policy(policy: FineTuning | None, given: dict[str, Any]) -> FineTuning | None:
-    """Take the policy's fields out of ``given``; None where there is no policy at all."""
-    taken = {f.name: given.pop(f.name) for f in fields(FineTuning) if f.name in given}
-    if not taken:
-        return policy
-    base = policy or PLAIN
-    if isinstance(taken.get("rates"), Mapping):
-        taken["rates"] = {**base.rates, **taken["rates"]}
-    return replace(base, **taken)
+        """Return the parameters that adversarial training perturbs."""
+        return _groups_of(module).get(self.PERTURBED, [])
 
 
 def _groups_of(module: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -211,30 +131,7 @@ def _group_of(module: nn.Module) -> dict[int, str]:
     return found
 
 
-def _within(value: Any, low: float, high: float = math.inf, *, none: bool = False) -> bool:
-    if value is None:
-        return none
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and low <= value <= high and math.isfinite(value)
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _are_rates(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str) and _within(rate, 0) for name, rate in value.items()
-    )
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value)
-
-
-# What a net without a policy starts from where `net_params` name a field: all else stays off.
-PLAIN = FineTuning(
-    rates={}, weight_decay=0.0, warmup=0.0, schedule="constant", update_rate=None, clip=None,
-    bf16=False,
-)  # fmt: skip
-_BY_DEFAULT = FineTuning()
+# Adam at one rate: no schedule, no clipping, nothing held out.
+PLAIN = Policy(
+    weight_decay=0.0, warmup=0.0, schedule="constant", clip=math.inf, bf16=False, update_rate=1.0
+)

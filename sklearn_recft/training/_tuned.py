@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping
 from skorch.dataset import unpack_data
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from sklearn_recft.training._policy import FineTuning
+from sklearn_recft.training import _skorch
+from sklearn_recft.training._policy import Policy
 
 
 @dataclass
@@ -25,6 +25,7 @@ class _Call:
     epochs: int
     update: bool
     n_targets: int | None  # of an update's epoch; None where each batch is full of them
+    scheduled: bool = False  # by a scheduler of the user
     filled: float = 1.0  # share of the batches' length that is targets
     batches: int = 0  # of an epoch
     batch: int = 0  # within the epoch
@@ -33,16 +34,15 @@ class _Call:
     rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of their steps
 
 
-class _TunedNet(NeuralNet):
-    """A skorch net whose training follows a `FineTuning` policy.
+class TunedNet(NeuralNet):
+    """A skorch net whose training follows a `Policy`.
 
     Optimizers that want a closure (LBFGS) do not fit in: a step may span several batches.
     """
 
     callbacks_: list[tuple[str, Any]]
-    train_split: Any
 
-    def __init__(self, *args: Any, policy: FineTuning, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, policy: Policy, **kwargs: Any) -> None:
         self.policy = policy
         self.call_: _Call | None = None
         super().__init__(*args, **kwargs)
@@ -52,27 +52,19 @@ class _TunedNet(NeuralNet):
         self, epochs: int, *, update: bool, n_targets: int | None = None
     ) -> Iterator[None]:
         """Plan the steps of a call; an update trains on every row and stops at no epoch."""
-        callbacks, split = self.callbacks_, self.train_split
-        self.call_ = _Call(epochs, update, n_targets)
+        self.call_ = _Call(epochs, update, n_targets, _skorch.has_scheduler(self))
         if self.policy.adversarial:
             found = self.policy.targets(self.module_)
             self.call_.perturbed = [p for p in found if p.requires_grad]
-        if update and self.policy.patience is not None:
-            self.train_split = None
-            self.callbacks_ = [c for c in callbacks if not isinstance(c[1], EarlyStopping)]
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._end_call)
+            if update and self.policy.patience is not None:
+                stack.enter_context(_skorch.without_stopping(self))
             yield
-        finally:
-            self.callbacks_, self.train_split, self.call_ = callbacks, split, None
-            for group in self.optimizer_.param_groups:
-                group["lr"] = group["initial_lr"]
-            # Epochs are few, their batches are not: their records end with the call.
-            for epoch in self.history_:
-                del epoch["batches"][:-1]
 
     # ------------------------------------------------------------------ skorch's own, widened
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TunedNet:
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> TunedNet:
         """Begin the optimizer, and note each group's full learning rate."""
         super().initialize_optimizer(*args, **kwargs)
         for group in self.optimizer_.param_groups:
@@ -158,6 +150,13 @@ class _TunedNet(NeuralNet):
 
     # ------------------------------------------------------------------ private
 
+    def _end_call(self) -> None:
+        self.call_ = None
+        for group in self.optimizer_.param_groups:
+            group["lr"] = group["initial_lr"]
+        # Epochs are few, their batches are not: their records end with the call.
+        _skorch.drop_batch_records(self)
+
     def _backward(self, X: Any, y: Any, fit_params: dict[str, Any]) -> tuple[Tensor, Any]:
         call, size = self.call_, self.policy.accumulate
         # The last step of an epoch may have fewer batches: its mean is over those.
@@ -171,12 +170,18 @@ class _TunedNet(NeuralNet):
         policy, groups = self.policy, self.optimizer_.param_groups
         planned = call.epochs * -(-call.batches // policy.accumulate)
         factor = policy.factor(call.step, planned, update=call.update, filled=call.filled)
+        if call.scheduled and not call.update:
+            factor = 1.0
+        rates = [group["lr"] for group in groups]
         for group in groups:
-            group["lr"] = group["initial_lr"] * factor
-        if policy.clip is not None:
+            group["lr"] = group["lr" if call.scheduled else "initial_lr"] * factor
+        if policy.clip < math.inf:
             nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], policy.clip)
         with _by_row(call.rows):
             self.optimizer_.step()
+        if call.scheduled:  # which may compute its next rate from the last
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
         call.step += 1
 
 

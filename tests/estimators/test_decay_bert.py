@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_pre
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_recft import DecayBertRecommender
+from sklearn_recft import DecayBertRecommender, FineTuning
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import prequential_score
 from sklearn_recft.text._encoder import TextEncoder
@@ -136,7 +136,7 @@ def test_observing_moves_no_weight(fitted):
 def test_the_net_moves_where_it_is_told_to():
     X, y = make_log()
     still = DecayBertRecommender("scratch", random_state=0).fit(X[:300], y[:300])
-    moving = DecayBertRecommender("scratch", random_state=0, net_params={"update_rate": 0.2})
+    moving = DecayBertRecommender("scratch", random_state=0, training=FineTuning(update_rate=0.2))
     moving.fit(X[:300], y[:300])
     for model, moves in ((still, False), (moving, True)):
         before = model.module_.hidden.weight.detach().numpy().copy()
@@ -194,15 +194,15 @@ def test_half_lives_are_found():
     log = make_interactions(
         100, 100, 60_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
     )
-    model = DecayBertRecommender(
-        None, n_heads=1, max_epochs=3, random_state=0, net_params={"half_lives": [20.0]}
-    )
+    model = DecayBertRecommender(None, n_heads=1, max_epochs=3, random_state=0)
     model.fit(log.data, log.target)
     assert 0.7 < model.half_lives_[0] < 6
-    fixed = {"half_lives": [20.0], "rates": {"decay": 0.0}}
-    model.set_params(net_params=fixed, max_epochs=1).fit(log.data[:5000], log.target[:5000])
-    assert_allclose(model.half_lives_, 20.0, rtol=1e-5)
-    model.set_params(decay="none", net_params=None).fit(log.data[:500], log.target[:500])
+    fixed = []
+    for training in (FineTuning(decay_rate=0.0), FineTuning(decay_rate=0.0, learning_rate=0.01)):
+        model.set_params(training=training, max_epochs=1).fit(log.data[:5000], log.target[:5000])
+        fixed.append(model.half_lives_)
+    assert_allclose(*fixed, rtol=1e-5)
+    model.set_params(decay="none", training=None).fit(log.data[:500], log.target[:500])
     assert_array_equal(model.half_lives_, [np.inf])
 
 
@@ -249,17 +249,32 @@ def test_a_saved_model_with_a_folder_goes_on(folder):
 
 def test_policies_can_be_asked_for():
     X, y = make_log()
-    given = {
-        "lr": 1e-3, "weight_decay": 0.1, "warmup": 0.2, "accumulate": 2, "adversarial": 0.1,
-        "perturbed": "text*", "patience": 1, "width": 8, "n_hidden": 8, "cold_dropout": 0.0,
-        "n_factors": 4, "id_embedding": True,
-    }  # fmt: skip
-    model = DecayBertRecommender("scratch", max_epochs=5, random_state=0, net_params=given)
+    training = FineTuning(
+        learning_rate=1e-3, weight_decay=0.1, warmup=0.2, accumulate=2, adversarial=0.1, patience=1
+    )
+    model = DecayBertRecommender(
+        None, max_epochs=5, random_state=0, width=8, cold_dropout=0.0, n_factors=4,
+        training=training,
+    )  # fmt: skip
     model.fit(X, y)
-    assert model.module_.hidden.out_features == 8
+    assert model.module_.hidden.out_features == 16
     assert len(model.net_.history_) <= 5
-    with pytest.raises(ValueError, match=r"unknown \['n_layers'\]"):
+    with pytest.raises(ValueError, match="'n_layers' is unknown"):
         DecayBertRecommender("scratch", net_params={"n_layers": 3}).fit(X, y)
+    with pytest.raises(ValueError, match="adversarial=0.1.*no item embeddings"):
+        DecayBertRecommender("scratch", training=training).fit(X, y)
+
+
+def test_nothing_is_rehearsed_where_nothing_is_kept():
+    X, y = make_log()
+    model = DecayBertRecommender(
+        None, random_state=0, replay_size=0, training=FineTuning(update_rate=0.2)
+    )
+    model.fit(X[:300], y[:300])
+    before = model.module_.hidden.weight.detach().numpy().copy()
+    model.partial_fit(X[300:], y[300:])
+    assert len(model._reservoir) == 0
+    assert (model.module_.hidden.weight.detach().numpy() != before).any()
 
 
 # ------------------------------------------------------------------------------- bad input
@@ -290,9 +305,12 @@ def test_an_event_without_a_past_is_answered(fitted):
         ({"y": np.arange(100) % 3}, "Only binary classification"),
         ({"backbone": "no/such-model-anywhere"}, "scratch"),
         ({"outcome": "seconds"}, "'seconds' is no column of X"),
-        ({"freeze": 99}, "from 0 to 2"),
+        ({"freeze": 99}, "freeze=99.* from 0 to 2"),
+        ({"freeze": 1, "backbone": None}, "freeze=1.*backbone=None"),
+        ({"training": FineTuning(lora_rank=2)}, "lora_rank=2.*no layer"),
+        ({"training": FineTuning(freeze_blocks=1)}, "no option freeze_blocks"),
         ({"items": [["a"]]}, "item_id"),
-        ({"net_params": {"half_lives": [1.0]}}, "half_lives"),
+        ({"net_params": {"half_lives": [1.0]}}, "'half_lives' is unknown"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_is_named(change, message, monkeypatch):

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, EarlyStopping
 
-from sklearn_recft import IncrementalMFRecommender
+from sklearn_recft import FineTuning, IncrementalMFRecommender
 from sklearn_recft.datasets import make_interactions
 
 DAY = 86_400
@@ -235,6 +235,31 @@ def test_net_params_pass_through(log):
     assert params.keys() == model.net_params.keys()
     assert (model.predict(X) != make(solver="adam", max_epochs=3).fit(X, y).predict(X)).any()
     assert not hasattr(clone(model).set_params(solver="sgd", net_params=None).fit(X, y), "net_")
+
+
+def test_the_sgd_solver_refuses_what_it_would_ignore(log):
+    for name, value in (("training", FineTuning()), ("net_params", {"batch_size": 8})):
+        with pytest.raises(ValueError, match=f"^{name}: only solver='adam'"):
+            make(solver="sgd", **{name: value}).fit(*log)
+        make(solver="adam", max_epochs=1, **{name: value}).fit(*log)
+
+
+def test_options_of_training_are_heard(log):
+    X, y = log
+    plain = make(solver="adam", max_epochs=2).fit(X, y).predict(X)
+    for options in ({"clip": 0.01}, {"warmup": 0.5}, {"weight_decay": 0.5}, {"accumulate": 2},
+                    {"schedule": "linear"}, {"patience": 1}):  # fmt: skip
+        training = FineTuning(**options)
+        model = make(solver="adam", max_epochs=2, training=training).fit(X, y)
+        assert (model.predict(X) != plain).any(), options
+    models = [make(solver="adam", max_epochs=1, training=FineTuning(update_rate=rate)).fit(X, y)
+              for rate in (0.0, 1.0)]  # fmt: skip
+    factors = [model.module_.arrays()["item_factors"].copy() for model in models]
+    for model in models:
+        model.partial_fit(X[:50], y[:50])
+    moved = [(m.module_.arrays()["item_factors"] != f).any()
+             for m, f in zip(models, factors, strict=True)]  # fmt: skip
+    assert moved == [False, True]
 
 
 def test_early_stopping_is_judged_by_the_last_tenth_in_time(log):

@@ -62,8 +62,7 @@ def log():
 
 @pytest.fixture(scope="module")
 def fitted(log):
-    params = {"width": 8}
-    model = RealtimeTransformerRecommender(max_epochs=2, random_state=0, net_params=params)
+    model = RealtimeTransformerRecommender(max_epochs=2, random_state=0, width=8)
     return model.fit(log[:200])
 
 
@@ -94,7 +93,7 @@ def test_an_event_that_is_told_again_changes_nothing(fitted, log):
 
 def test_without_times_a_thing_done_again_is_done_twice(log):
     X = log[["user_id", "item_id"]]
-    model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, net_params={"width": 8})
+    model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, width=8)
     model.fit(X[:200])
     before = model._n_events.copy()
     model.observe(X[:10])

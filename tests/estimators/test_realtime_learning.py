@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
-from sklearn_recft import RealtimeTransformerRecommender
+from sklearn_recft import FineTuning, RealtimeTransformerRecommender
 from sklearn_recft.modules._time_attention import Dropout
 
 START, N_USERS, N_ITEMS = 1.6e9, 12, 10
@@ -60,11 +60,13 @@ def make_log(n_steps=8, n_users=N_USERS, seed=0, begin=START):
 
 
 def make_model(max_epochs=1, max_history=5, width=8, random_state=0, **given):
-    named = ("n_layers", "n_heads", "time_decay", "query_time", "freeze", "verbose", "backbone")
-    own = {name: given.pop(name) for name in named if name in given}
+    """Make a model; options of `FineTuning` and names of skorch are given beside its own."""
+    names = RealtimeTransformerRecommender._get_param_names()
+    own = {name: given.pop(name) for name in names if name in given}
+    how = {name: given.pop(name) for name in FineTuning._get_param_names() if name in given}
     return RealtimeTransformerRecommender(
-        max_epochs=max_epochs, max_history=max_history, random_state=random_state, **own,
-        net_params={"width": width, **given},
+        max_epochs=max_epochs, max_history=max_history, random_state=random_state, width=width,
+        training=FineTuning(**how), net_params=given, **own,
     )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def test_a_fit_predicts_each_event_but_the_first_of_each_user():
 def test_what_was_not_liked_is_no_target_but_is_told():
     X, watch, rng = make_log(), Watch(), np.random.default_rng(0)
     y = rng.choice([-1.0, 0.0, 0.5, 3.0], len(X))
-    model = make_model(3, callbacks=[watch], lr=0.05).fit(X, y)
+    model = make_model(3, callbacks=[watch], learning_rate=0.05).fit(X, y)
     rest = X[(y > 0) & X.user_id.duplicated()]
     assert sorted(watch.asked) == sorted([*rest.timestamp] * 3)
     # Told: what is asked next hangs on the feedback of an event that was no target.
@@ -126,7 +128,7 @@ def test_only_what_is_new_is_learned_by_an_update():
 
 def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
     X, watch = make_log(20), Watch()
-    model = make_model(callbacks=[watch], n_replay=6, update_epochs=1).fit(X)
+    model = make_model(callbacks=[watch], replay_size=12, update_epochs=1).fit(X)
     news = make_log(4, n_users=2, seed=1, begin=START + 100_000)
     others = X[X.user_id > 1].drop_duplicates("user_id").assign(timestamp=START + 200_000)
     before = model.attend(others)
@@ -151,7 +153,9 @@ def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
 def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
     X, watch = make_log(20), Watch()
     X["item_id"] = np.random.default_rng(0).integers(0, N_ITEMS, len(X))  # nothing to be found
-    model = make_model(8, callbacks=[watch], patience=2, lr=0.02, validation_fraction=0.2)
+    model = make_model(
+        8, callbacks=[watch], patience=2, learning_rate=0.02, validation_fraction=0.2
+    )
     model.fit(X)
     scores = model.net_.history[:, "ndcg@10"]
     best = int(np.argmax(scores))
@@ -233,7 +237,7 @@ def test_verbose_prints_each_epoch(capsys):
 def test_what_is_frozen_stays_in_updates(freeze, still):
     X, rng = make_log(), np.random.default_rng(0)
     y = rng.choice([1.0, 2.0], len(X))
-    model = make_model(freeze=freeze).fit(X, y)
+    model = make_model(freeze_blocks=freeze).fit(X, y)
     before = parameters(model)
     model.partial_fit(make_log(4, seed=1, begin=START + 10_000), rng.choice([1.0, 2.0], 48))
     assert moved(model, before) == {name for name in before if not name.startswith(still)}
@@ -290,7 +294,7 @@ class Break(Callback):
 @pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt()])
 def test_what_breaks_in_training_leaves_no_trace(error):
     X, broken = make_log(), Break(error)
-    model = make_model(callbacks=[broken], freeze=1).fit(X)
+    model = make_model(callbacks=[broken], freeze_blocks=1).fit(X)
     twin, queries = pickle.loads(pickle.dumps(model)), X.assign(timestamp=START + 20_000)
     before, size = model.predict(queries), len(pickle.dumps(model))
     news = make_log(4, n_users=20, seed=1, begin=START + 10_000)
@@ -317,7 +321,7 @@ def test_what_breaks_in_training_leaves_no_trace(error):
     "given",
     [
         {"accumulate": 3, "batch_size": 40}, {"bf16": True}, {"n_negatives": 4},
-        {"n_negatives": 50, "bf16": True}, {"adversarial": 0.1}, {"dropout": 0.0, "clip": None},
+        {"n_negatives": 50, "bf16": True}, {"adversarial": 0.1}, {"dropout": 0.0, "clip": np.inf},
         {"weight_decay": 0.1, "warmup": 0.5, "schedule": "constant"},
     ],
     ids=str,
@@ -336,7 +340,9 @@ def test_drawn_items_teach_what_the_whole_catalogue_does():
     """Who met i meets i + 1 next."""
     X = make_log(12, n_users=30)
     for n_negatives in (0, 8):
-        model = make_model(8, n_layers=1, lr=0.03, n_negatives=n_negatives, dropout=0.0).fit(X)
+        model = make_model(
+            8, n_layers=1, learning_rate=0.03, n_negatives=n_negatives, dropout=0.0
+        ).fit(X)
         assert model.module_.n_negatives == n_negatives
         last = X.tail(30)
         items, _ = model.recommend(last.user_id, n_recommendations=2, exclude_seen=False)
@@ -378,7 +384,7 @@ def test_a_fit_is_noisy_and_an_update_is_not():
             seen.add(("late", module._late(batch[0]["item"]) is not None))
             seen.update(("drops", d.training) for d in module.modules() if isinstance(d, Dropout))
 
-    model = make_model(late_share=0.4, callbacks=[Noise()]).fit(make_log())
+    model = make_model(history_dropout=0.4, callbacks=[Noise()]).fit(make_log())
     assert seen == {("late", True), ("drops", True)}
     seen.clear()
     model.partial_fit(make_log(3, seed=1, begin=START + 10_000))
@@ -393,11 +399,11 @@ def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
 
     The rate is the less, the less of a batch the new events are; of the past nothing counts.
     """
-    model = make_model(2, update_epochs=1, batch_size=batch_size, clip=None).fit(make_log(200))
+    model = make_model(2, update_epochs=1, batch_size=batch_size, clip=np.inf).fit(make_log(200))
     news = make_log(3, seed=1, begin=START + 10**6)
     news.loc[news.user_id == 3, "item_id"] = 99
     steps = []
-    for rate in (None, 0.03):
+    for rate in (1.0, 0.03):
         twin = copy.deepcopy(model)
         twin.net_.policy = replace(
             twin.net_.policy, update_rate=rate, warmup=0, schedule="constant"

@@ -29,7 +29,7 @@ def log():
 
 @pytest.fixture(scope="module")
 def fitted(log):
-    return make_model(3, lr=0.02, trend_half_lives=SPEEDS).fit(log)
+    return make_model(3, learning_rate=0.02, trend_half_lives=SPEEDS).fit(log)
 
 
 def scores_by_code(model, queries):
@@ -187,7 +187,7 @@ def test_the_fad_of_the_day_is_learned_and_followed():
     X = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     hit = {}
     for speeds in ((), (0.2, np.inf)):
-        model = make_model(8, width=16, lr=0.02, trend_half_lives=speeds)
+        model = make_model(8, width=16, learning_rate=0.02, trend_half_lives=speeds)
         model.fit(X[X.timestamp < START + 35 * DAY])
         hits = []
         for day in range(35, 40):

@@ -11,7 +11,8 @@ from skorch.dataset import Dataset
 from torch import nn
 from torch.utils.data import Subset
 
-from sklearn_recft.training import Batches, FineTuning, LogLoss, fit_net, make_net
+from sklearn_recft.training import Batches, LogLoss, Policy
+from tests.training.nets import fit_net, net_with
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -192,16 +193,16 @@ def test_packed_are_the_rows_of_a_subset_and_all_else_goes_on():
     dataset = dataset_of([9, 1, 9, 2, 9, 3, 4])
     part = Subset(dataset, [6, 1, 3, 5])
 
-    def gather(batch):
+    def collate(batch):
         assert set(batch) == {"size", "code", "negative"}
         assert len(batch["negative"]) == len(batch["code"])
         return {"code": batch["code"], "longest": batch["size"].max()}
 
-    batches = Batches(part, batch_size=6, size="size", n_negatives=3, gather=gather)
+    batches = Batches(part, batch_size=6, size="size", n_negatives=3, collate=collate)
     assert [(b["code"].tolist(), b["longest"].item()) for b, _ in batches] == [
         ([6], 4), ([1, 3], 2), ([5], 3),
     ]  # fmt: skip
-    batches = Batches(part, batch_size=6, size="size", shuffle=True, n_negatives=3, gather=gather)
+    batches = Batches(part, batch_size=6, size="size", shuffle=True, n_negatives=3, collate=collate)
     assert sorted(chain.from_iterable(b["code"].tolist() for b, _ in batches)) == [1, 3, 5, 6]
 
 
@@ -225,14 +226,12 @@ class Level(nn.Module):
         return self.level.expand(len(code))
 
 
-def net_of(policy=None, **net_params):
-    return make_net(
-        Level(), LogLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=policy,
-        net_params={"iterator_train__size": "size", **net_params},
-    )  # fmt: skip
+def net_of(policy=None, learning_rate=0.1, **net_params):
+    given = {"iterator_train__size": "size", **net_params}
+    return net_with(Level(), LogLoss(), policy, learning_rate=learning_rate, **given)
 
 
-@pytest.mark.parametrize("policy", [None, FineTuning(warmup=0.0)])
+@pytest.mark.parametrize("policy", [None, Policy(warmup=0.0)])
 def test_a_net_is_trained_on_packed_rows_and_the_seed_decides(policy):
     sizes = np.random.default_rng(0).integers(1, 50, 200)
     dataset = dataset_of(sizes)
@@ -250,7 +249,7 @@ def test_a_net_is_trained_on_packed_rows_and_the_seed_decides(policy):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("policy", [None, FineTuning()])
+@pytest.mark.parametrize("policy", [None, Policy()])
 @pytest.mark.parametrize("name", ["batch_size", "iterator_train__batch_size"])
 def test_one_batch_of_all_for_a_net(policy, name):
     dataset = dataset_of([3, 50, 1, 7])
@@ -268,6 +267,6 @@ def test_the_schedule_counts_packed_batches():
             return super().step(closure)
 
     dataset = dataset_of([10, 10, 10, 1, 1, 1, 1, 1])  # three batches of one row, one of five
-    net = net_of(FineTuning(warmup=0.0), batch_size=10, lr=1.0, optimizer=Watched)
+    net = net_of(Policy(warmup=0.0), batch_size=10, learning_rate=1.0, optimizer=Watched)
     fit_net(net, dataset.X, dataset.y, epochs=2, seed=0)
     assert rates == pytest.approx([8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])

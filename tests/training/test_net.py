@@ -15,11 +15,10 @@ from sklearn_recft.training import (
     OwnLoss,
     PenalisedLoss,
     checkpoint,
-    fit_net,
     grow_optimizer,
-    make_net,
     predict_net,
 )
+from tests.training.nets import fit_net, net_with
 
 
 class Table(nn.Module):
@@ -43,11 +42,10 @@ def rows(n=40, n_codes=6):
     return {"code": rng.integers(0, n_codes, n)}, target
 
 
-def net_of(module=None, *, loss="squared_error", **net_params):
-    module = Table() if module is None else module
-    return make_net(
-        module, PenalisedLoss(loss, 0.1), learning_rate=0.01, max_epochs=3, verbose=0,
-        net_params=net_params,
+def net_of(module=None, *, loss="squared_error", learning_rate=0.01, **net_params):
+    return net_with(
+        Table() if module is None else module, PenalisedLoss(loss, 0.1), max_epochs=3,
+        learning_rate=learning_rate, **net_params,
     )  # fmt: skip
 
 
@@ -130,10 +128,7 @@ class Away(nn.Module):
 def test_a_module_may_return_its_own_loss():
     output = torch.tensor(2.5, requires_grad=True)
     assert OwnLoss()(output, torch.full((9, 2), torch.nan)) is output
-    net = make_net(
-        Away(), OwnLoss(), learning_rate=0.25, max_epochs=1, verbose=0,
-        net_params={"optimizer": torch.optim.SGD, "batch_size": -1},
-    )  # fmt: skip
+    net = net_with(Away(), OwnLoss(), learning_rate=0.25, optimizer=torch.optim.SGD, batch_size=-1)
     # Of the target nothing is read but its length.
     fit_net(net, {"code": np.array([0, 1, 1, 6])}, np.zeros(4, np.float32), epochs=2, seed=0)
     assert net.history[:, "train_loss"] == [1.0, 0.25]
@@ -156,7 +151,7 @@ def test_the_module_is_used_as_it_is():
 
 def test_settings_of_the_caller_win():
     assert isinstance(net_of().optimizer_, torch.optim.Adam)
-    net = net_of(optimizer=torch.optim.SGD, batch_size=7, lr=0.5)
+    net = net_of(optimizer=torch.optim.SGD, batch_size=7, learning_rate=0.5)
     assert isinstance(net.optimizer_, torch.optim.SGD)
     assert net.optimizer_.param_groups[0]["lr"] == 0.5
     fit_net(net, *rows(), epochs=1, seed=0)
@@ -170,7 +165,7 @@ def test_one_full_batch_of_sgd_is_one_step_down_the_gradient():
     loss = PenalisedLoss("squared_error", 0.1)(twin(torch.as_tensor(columns["code"])),
                                                torch.as_tensor(target))  # fmt: skip
     loss.backward()
-    net = net_of(module, optimizer=torch.optim.SGD, lr=0.5, batch_size=-1)
+    net = net_of(module, optimizer=torch.optim.SGD, learning_rate=0.5, batch_size=-1)
     fit_net(net, columns, target, epochs=1, seed=0)
     for after, before in zip(module.parameters(), twin.parameters(), strict=True):
         expected = before - 0.5 * before.grad
@@ -267,7 +262,7 @@ def test_without_early_stopping_nothing_is_held_out():
     assert watch.valid == set()
 
 
-# ------------------------------------------------------------------------------ gather
+# ------------------------------------------------------------------------------ collate
 
 
 def test_rows_by_reference_are_the_rows():
@@ -275,12 +270,12 @@ def test_rows_by_reference_are_the_rows():
     log = torch.as_tensor(columns["code"])
     given = []
 
-    def gather(batch):
+    def collate(batch):
         given.append(batch["place"])
         return {"code": log[batch["place"]]}
 
     net, twin = net_of(batch_size=8), net_of(batch_size=8)
-    fit_net(net, {"place": np.arange(50)}, target, epochs=2, seed=0, gather=gather)
+    fit_net(net, {"place": np.arange(50)}, target, epochs=2, seed=0, collate=collate)
     fit_net(twin, columns, target, epochs=2, seed=0)
     assert state(net.module_) == state(twin.module_)
     assert sorted(torch.cat(given).tolist()) == sorted([*range(50)] * 2)
@@ -288,17 +283,17 @@ def test_rows_by_reference_are_the_rows():
     pickle.loads(pickle.dumps(net))
     fit_net(net, columns, target, epochs=1, seed=0)
     assert len(given) == 2 * 7
-    by_place = predict_net(net, {"place": np.arange(50)}, batch_size=16, gather=gather)
+    by_place = predict_net(net, {"place": np.arange(50)}, batch_size=16, collate=collate)
     assert by_place.tolist() == predict_net(net, columns).tolist()
 
 
-def test_an_error_of_gather_leaves_none_behind():
-    def gather(batch):
+def test_an_error_of_collate_leaves_none_behind():
+    def collate(batch):
         raise RuntimeError("no such place")
 
     net = net_of()
     with pytest.raises(RuntimeError, match="no such place"):
-        fit_net(net, *rows(), epochs=1, seed=0, gather=gather)
+        fit_net(net, *rows(), epochs=1, seed=0, collate=collate)
     fit_net(net, *rows(), epochs=1, seed=0)
 
 

@@ -1,16 +1,19 @@
-"""The fine-tuning policy against plain torch loops that do the same by hand."""
+"""The training policy against plain torch loops that do the same by hand."""
 
 import copy
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch import NeuralNet
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from sklearn_recft.training import FineTuning, checkpoint, fit_net, grow_optimizer, make_net
+from sklearn_recft.training import PLAIN, Policy, checkpoint, grow_optimizer
+from tests.training.nets import fit_net, net_with
 
 RATES = {"backbone": 0.1, "embedding": 0.5}
 
@@ -64,10 +67,10 @@ def rows(n=40, n_codes=6):
 
 
 def net_of(policy=None, *, module=None, learning_rate=0.05, **net_params):
-    return make_net(
-        Small() if module is None else module, MeanLoss(), learning_rate=learning_rate,
-        max_epochs=3, verbose=0, policy=policy, net_params=net_params,
-    )  # fmt: skip
+    module = Small() if module is None else module
+    return net_with(
+        module, MeanLoss(), policy, learning_rate=learning_rate, max_epochs=3, **net_params
+    )
 
 
 def assert_same_weights(module, twin, atol=1e-6):
@@ -107,7 +110,7 @@ class Rates(Callback):
 
 
 def test_every_parameter_is_in_one_group_of_its_rate_and_decay():
-    net = net_of(FineTuning(rates=RATES, weight_decay=0.2))
+    net = net_of(Policy(rates=RATES, weight_decay=0.2))
     names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
     found = {}
     for group in net.optimizer_.param_groups:
@@ -128,7 +131,7 @@ def test_without_groups_all_is_other_and_a_wide_bias_is_a_bias():
     module = nn.Module()
     module.item_bias = nn.Parameter(torch.zeros(5, 1))
     module.factors = nn.Parameter(torch.zeros(1, 5))
-    groups = FineTuning().groups(module, module.named_parameters(), 1.0)
+    groups = Policy().groups(module, module.named_parameters(), 1.0)
     assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
         ("other without decay", 1.0, 0.0), ("other", 1.0, 0.01),
     ]  # fmt: skip
@@ -138,11 +141,11 @@ def test_without_groups_all_is_other_and_a_wide_bias_is_a_bias():
 @pytest.mark.parametrize(
     ("policy", "n_steps", "factors"),
     [
-        (FineTuning(warmup=0.0), 4, [1, 3 / 4, 2 / 4, 1 / 4]),
-        (FineTuning(warmup=0.4), 5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
-        (FineTuning(warmup=0.4, schedule="constant"), 5, [1 / 3, 2 / 3, 1, 1, 1]),
-        (FineTuning(warmup=1.0), 2, [1 / 3, 2 / 3]),
-        (FineTuning(), 1, [1]),
+        (Policy(warmup=0.0), 4, [1, 3 / 4, 2 / 4, 1 / 4]),
+        (Policy(warmup=0.4), 5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]),
+        (Policy(warmup=0.4, schedule="constant"), 5, [1 / 3, 2 / 3, 1, 1, 1]),
+        (Policy(warmup=1.0), 2, [1 / 3, 2 / 3]),
+        (Policy(), 1, [1]),
     ],
 )
 def test_the_schedule_by_hand(policy, n_steps, factors):
@@ -152,7 +155,7 @@ def test_the_schedule_by_hand(policy, n_steps, factors):
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 10), (2, 6)])
 def test_the_schedule_spans_all_epochs_of_a_call(accumulate, steps):
     watch = Rates()
-    policy = FineTuning(rates=RATES, warmup=0.2, accumulate=accumulate)
+    policy = Policy(rates=RATES, warmup=0.2, accumulate=accumulate)
     net = net_of(policy, batch_size=8, callbacks=[watch])  # 5 batches an epoch
     ends = [4, 9] if accumulate == 1 else [1, 3, 4, 6, 8, 9]
     for _ in range(2):
@@ -167,19 +170,18 @@ def test_the_schedule_spans_all_epochs_of_a_call(accumulate, steps):
             assert group["lr"] == group["initial_lr"]
 
 
-@pytest.mark.parametrize("update_rate", [0.25, None])
+@pytest.mark.parametrize("update_rate", [0.25, 1.0])
 def test_an_update_has_a_rate_of_its_own(update_rate):
     watch = Rates()
-    policy = FineTuning(rates={"decay": 0.5}, warmup=0.4, update_rate=update_rate)
+    policy = Policy(rates={"decay": 0.5}, warmup=0.4, update_rate=update_rate)
     net = net_of(policy, learning_rate=1.0, batch_size=8, callbacks=[watch])
     fit_net(net, *rows(), epochs=1, seed=0, update=True)
-    factors = [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] if update_rate is None else [0.25] * 5
     place = [g["name"] for g in net.optimizer_.param_groups].index("decay without decay")
-    assert [rates[place] for rates in watch.rates] == pytest.approx([f / 2 for f in factors])
+    assert [rates[place] for rates in watch.rates] == pytest.approx([update_rate / 2] * 5)
 
 
 @pytest.mark.parametrize("update", [True, False])
-@pytest.mark.parametrize("update_rate", [0.25, 0.0, None])
+@pytest.mark.parametrize("update_rate", [0.25, 0.0, 1.0])
 def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update):
     """A row's steps are those of a fit to the power of what is known of it."""
     known = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0, 0.0])
@@ -188,11 +190,8 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
         module = Small()
         if familiar:
             module.familiarity = lambda table=module.table: {table: known}
-        policy = FineTuning(rates={}, weight_decay=0.0, update_rate=update_rate)
-        net = make_net(
-            module, MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=policy,
-            net_params={"batch_size": -1},
-        )  # fmt: skip
+        policy = Policy(rates={}, weight_decay=0.0, update_rate=update_rate)
+        net = net_of(policy, module=module, learning_rate=0.1, batch_size=-1)
         before = module.table.detach().clone()
         fit_net(net, *rows(), epochs=1, seed=0, update=update)
         moved.append((module.table - before).detach().numpy())
@@ -207,11 +206,8 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
 def test_an_update_of_few_targets_goes_in_shorter_steps(n_targets, batch_size, filled):
     watch, module = Rates(), Small()
     module.familiarity = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
-    policy = FineTuning(rates={}, weight_decay=0.0, update_rate=0.2)
-    net = make_net(
-        module, MeanLoss(), learning_rate=1.0, max_epochs=1, verbose=0, policy=policy,
-        net_params={"batch_size": batch_size, "callbacks": [watch]},
-    )  # fmt: skip
+    policy = Policy(rates={}, weight_decay=0.0, update_rate=0.2)
+    net = net_of(policy, module=module, learning_rate=1.0, batch_size=batch_size, callbacks=[watch])
     fit_net(net, *rows(), epochs=2, seed=0, update=True, n_targets=n_targets)
     rate = 0.2 * filled
     assert np.ravel(watch.rates) == pytest.approx(np.full(np.size(watch.rates), rate))
@@ -224,10 +220,7 @@ def test_a_fit_of_few_targets_has_the_steps_of_any():
     moved = []
     for n_targets in (1, None):
         module = Small()
-        net = make_net(
-            module, MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=FineTuning(),
-            net_params={"batch_size": 8},
-        )  # fmt: skip
+        net = net_of(Policy(), module=module, learning_rate=0.1, batch_size=8)
         fit_net(net, *rows(), epochs=1, seed=0, n_targets=n_targets)
         moved.append(module.table.detach().numpy().copy())
     np.testing.assert_array_equal(*moved)
@@ -285,7 +278,7 @@ def by_hand(module, *, accumulate, adversarial, clip, epochs, seed, batch_size=8
 @pytest.mark.parametrize("adversarial", [0.0, 0.7])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_training_is_a_plain_loop(accumulate, adversarial):
-    policy = FineTuning(
+    policy = Policy(
         rates=RATES, weight_decay=0.2, warmup=0.25, clip=0.1, accumulate=accumulate,
         adversarial=adversarial,
     )  # fmt: skip
@@ -300,7 +293,7 @@ def test_training_is_a_plain_loop(accumulate, adversarial):
 def test_accumulated_batches_are_one_large_batch():
     # 10 batches of 4 rows: steps of 16, 16 and 8 rows.
     nets = [
-        net_of(FineTuning(accumulate=k), batch_size=size, iterator_train__shuffle=False)
+        net_of(Policy(accumulate=k), batch_size=size, iterator_train__shuffle=False)
         for k, size in ((4, 4), (1, 16))
     ]
     for net in nets:
@@ -312,9 +305,8 @@ def test_accumulated_batches_are_one_large_batch():
 # ------------------------------------------------------------------------- perturbation
 
 
-@pytest.mark.parametrize("perturbed", ["embedding", "tab*"])
-def test_a_perturbation_is_of_its_size_and_leaves_nothing_behind(perturbed):
-    policy = FineTuning(adversarial=0.5, perturbed=perturbed)
+def test_a_perturbation_is_of_its_size_and_leaves_nothing_behind():
+    policy = Policy(adversarial=0.5)
     net = net_of(policy, learning_rate=0.0, batch_size=8)
     start = copy.deepcopy(net.module_.state_dict())
     fit_net(net, *rows(), epochs=2, seed=0)
@@ -334,7 +326,7 @@ def test_a_perturbed_pass_that_fails_leaves_nothing_behind():
                 raise RuntimeError("the third perturbed pass")
             return super().forward(code)
 
-    net = net_of(FineTuning(adversarial=0.5), module=Fails(), learning_rate=0.0, batch_size=8)
+    net = net_of(Policy(adversarial=0.5), module=Fails(), learning_rate=0.0, batch_size=8)
     with pytest.raises(RuntimeError, match="third perturbed"):
         fit_net(net, *rows(), epochs=1, seed=0)
     assert not torch.equal(net.module_.seen[1][1], Small().table)
@@ -344,7 +336,7 @@ def test_a_perturbed_pass_that_fails_leaves_nothing_behind():
 def test_no_gradient_is_no_direction():
     module = Small()
     module.head.weight.data.zero_()  # so that no gradient reaches the table
-    net = net_of(FineTuning(adversarial=0.5), module=module, learning_rate=0.0)
+    net = net_of(Policy(adversarial=0.5), module=module, learning_rate=0.0)
     fit_net(net, *rows(), epochs=1, seed=0)
     assert len(module.seen) == 2
     assert torch.equal(module.seen[1][1], module.seen[0][1])
@@ -374,7 +366,7 @@ def test_stopping_goes_back_to_the_best_epoch_by_the_last_rows_in_time():
     watch, module = Weights(), Small()
     module.fade.data.zero_()
     module.head.bias.data.fill_(4.0)  # which is wrong of all rows, and learned first
-    policy = FineTuning(rates=RATES, patience=2, warmup=0.0, schedule="constant")
+    policy = Policy(rates=RATES, patience=2, warmup=0.0, schedule="constant")
     net = net_of(policy, module=module, learning_rate=0.02, batch_size=8, callbacks=[watch])
     fit_net(net, columns, target, epochs=60, seed=0)
     best = int(np.argmin(watch.losses))
@@ -390,7 +382,7 @@ def test_the_last_rows_judge_and_never_random_ones_and_an_update_holds_out_none(
     columns, target = rows(50, n_codes=50)
     columns["code"] = np.arange(50)
     watch = Weights()
-    policy = FineTuning(patience=1, validation_fraction=0.2)
+    policy = Policy(patience=1, validation_fraction=0.2)
     net = net_of(policy, module=Small(50), batch_size=8, callbacks=[watch])
     for _ in range(2):
         fit_net(net, columns, target, epochs=2, seed=0)
@@ -406,8 +398,8 @@ def test_the_last_rows_judge_and_never_random_ones_and_an_update_holds_out_none(
 
 
 def test_training_in_bfloat16_on_request():
-    policy = FineTuning(bf16=True, patience=5)
-    net, exact = net_of(policy, batch_size=8), net_of(FineTuning(patience=5), batch_size=8)
+    policy = Policy(bf16=True, patience=5)
+    net, exact = net_of(policy, batch_size=8), net_of(Policy(patience=5), batch_size=8)
     for each in (net, exact):
         fit_net(each, *rows(), epochs=2, seed=0)
     # `layer_norm` gives float32 back under autocast on some devices; the head does not.
@@ -426,27 +418,19 @@ def test_training_in_bfloat16_on_request():
 # ------------------------------------------------------------------------- names and values
 
 
-def test_fields_in_net_params_win_and_rates_are_merged():
-    policy = FineTuning(rates={"backbone": 0.5, "decay": 0.25}, clip=3.0)
-    net = net_of(policy, clip=None, rates={"backbone": 0.125}, lr=1.0, batch_size=10)
-    assert net.policy == FineTuning(rates={"backbone": 0.125, "decay": 0.25}, clip=None)
-    assert net.batch_size == 10
-    rates = {group["name"].split()[0]: group["lr"] for group in net.optimizer_.param_groups}
-    assert rates == {"embedding": 1.0, "backbone": 0.125, "decay": 0.25, "other": 1.0}
-
-
 def test_skorchs_own_names_win_over_the_policy():
-    net = net_of(FineTuning(), optimizer=torch.optim.SGD, optimizer__momentum=0.5)
+    net = net_of(Policy(), optimizer=torch.optim.SGD, optimizer__momentum=0.5)
     assert isinstance(net.optimizer_, torch.optim.SGD)
     assert {group["momentum"] for group in net.optimizer_.param_groups} == {0.5}
-    net = net_of(FineTuning(), optimizer__weight_decay=0.7)
+    net = net_of(Policy(), optimizer__weight_decay=0.7)
     assert {group["weight_decay"] for group in net.optimizer_.param_groups} == {0.0, 0.7}
-    net = net_of(FineTuning(), optimizer__param_groups=[("head*", {"lr": 7.0})])
+    net = net_of(Policy(), optimizer__param_groups=[("head*", {"lr": 7.0})])
     assert [group["initial_lr"] for group in net.optimizer_.param_groups] == [7.0, 0.05]
 
 
-def test_a_field_without_a_policy_turns_on_itself_alone():
-    net, twin = net_of(clip=0.01, batch_size=-1, iterator_train__shuffle=False), Small()
+def test_clipping_alone_is_plain_adam_with_clipping():
+    policy = replace(PLAIN, clip=0.01)
+    net, twin = net_of(policy, batch_size=-1, iterator_train__shuffle=False), Small()
     fit_net(net, *rows(), epochs=4, seed=0)
     columns, target = rows()
     optimizer = torch.optim.Adam(twin.parameters(), lr=0.05)
@@ -458,50 +442,61 @@ def test_a_field_without_a_policy_turns_on_itself_alone():
     assert_same_weights(net.module_, twin)
 
 
-@pytest.mark.parametrize("policy", [None, FineTuning()])
-@pytest.mark.parametrize("name", ["learning_rate", "warm_up", "optimizer_lr", "module"])
-def test_an_unknown_name_is_one_clear_error(policy, name):
-    with pytest.raises(ValueError, match="net_params: unknown") as caught:
-        make_net(
-            Small(), MeanLoss(), learning_rate=0.1, max_epochs=1, verbose=0, policy=policy,
-            net_params={name: 1, "batch_size": 8},
-        )  # fmt: skip
-    message = str(caught.value)
-    assert repr([name]) in message
-    for known in ("'warmup'", "'patience'", "'batch_size'", "'lr'", "'optimizer__'"):
-        assert known in message
+def test_an_infinite_clip_is_none():
+    nets = [net_of(Policy(clip=clip)) for clip in (math.inf, 1e30)]
+    for net in nets:
+        fit_net(net, *rows(), epochs=3, seed=0)
+    assert_same_weights(nets[0].module_, nets[1].module_, atol=0)
+    assert moved(nets[0].module_)["table"]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("rates", {"backbone": -1}), ("rates", [1]), ("weight_decay", -0.1),
-        ("weight_decay", math.inf), ("no_weight_decay", "decay"), ("warmup", 1.5),
-        ("schedule", "cosine"), ("update_rate", math.nan), ("clip", 0), ("accumulate", 0),
-        ("accumulate", 2.0), ("bf16", "yes"), ("adversarial", -1), ("perturbed", None),
-        ("patience", 0), ("validation_fraction", 1.0), ("validation_fraction", 0),
-    ],
-)  # fmt: skip
-def test_a_bad_value_is_named(field, value):
-    for policy in (None, FineTuning()):
-        with pytest.raises(ValueError, match=f"^{field}=.* must be"):
-            net_of(policy, **{field: value})
+def test_a_plain_policy_is_a_plain_net():
+    assert type(net_of()) is type(net_of(replace(PLAIN, update_epochs=4))) is NeuralNet
+    for change in ({"clip": 9.0}, {"warmup": 0.1}, {"update_rate": 0.5}, {"patience": 2}):
+        assert type(net_of(replace(PLAIN, **change))) is not NeuralNet
 
 
-def test_groups_that_the_module_has_not_are_named():
-    with pytest.raises(ValueError, match=r"rates: no parameter group \['tail'\].*'backbone'"):
-        net_of(FineTuning(rates={"tail": 0.1}))
-    with pytest.raises(ValueError, match=r"perturbed='words': .*'embedding'.*'head.bias'"):
-        net_of(FineTuning(adversarial=1.0, perturbed="words"))
-    module = nn.Linear(1, 1)  # a body that is not there needs no rate
-    assert len(net_of(FineTuning(), module=module).optimizer_.param_groups) == 2
+def test_a_net_without_embeddings_has_none_to_perturb():
+    with pytest.raises(ValueError, match=r"adversarial=0.5: .*no item embeddings"):
+        net_of(Policy(adversarial=0.5), module=nn.Linear(1, 1))
+    # The rate of a group that a net does not have has no effect.
+    assert len(net_of(Policy(rates=RATES), module=nn.Linear(1, 1)).optimizer_.param_groups) == 2
+
+
+# ------------------------------------------------------------------------- a user's scheduler
+
+
+@pytest.mark.parametrize("policy", [None, Policy(warmup=0.5), Policy(warmup=0.5, accumulate=2)])
+def test_a_scheduler_of_the_user_is_respected(policy):
+    watch = Rates()
+    scheduler = LRScheduler("StepLR", step_size=1, gamma=0.1)
+    net = net_of(policy, learning_rate=1.0, batch_size=20, callbacks=[watch, scheduler])
+    fit_net(net, *rows(), epochs=3, seed=0)
+    assert [rates[0] for rates in watch.rates] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_an_update_scales_the_steps_of_a_users_scheduler():
+    used = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            used.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    scheduler = LRScheduler("StepLR", step_size=1, gamma=0.5, step_every="batch")
+    policy = Policy(update_rate=0.1)
+    net = net_of(policy, learning_rate=1.0, batch_size=10, callbacks=[scheduler], optimizer=Watched)
+    fit_net(net, *rows(), epochs=1, seed=0)
+    fit_net(net, *rows(), epochs=1, seed=0, update=True)
+    assert used == pytest.approx([1, 1 / 2, 1 / 4, 1 / 8, 0.1, 0.1 / 2, 0.1 / 4, 0.1 / 8])
+    assert net.optimizer_.param_groups[0]["lr"] == 1.0
 
 
 # ------------------------------------------------------------------------- the walls hold
 
 
 def test_nothing_global_moves_and_the_seed_decides():
-    policy = FineTuning(adversarial=0.1, patience=1, accumulate=2)
+    policy = Policy(adversarial=0.1, patience=1, accumulate=2)
     nets = [net_of(policy, batch_size=8) for _ in range(3)]
     before = torch.get_rng_state()
     for net, seed in zip(nets, (1, 1, 2), strict=True):
@@ -522,7 +517,7 @@ class Fail(Callback):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x")])
 def test_after_a_failing_call_all_can_be_put_back(error):
-    policy = FineTuning(patience=3, accumulate=2, adversarial=0.2)
+    policy = Policy(patience=3, accumulate=2, adversarial=0.2)
     nets = [net_of(policy, batch_size=8, callbacks=[("fail", Fail(error))]) for _ in range(2)]
     for net in nets:
         fit_net(net, *rows(), epochs=2, seed=0)
@@ -547,7 +542,7 @@ def test_after_a_failing_call_all_can_be_put_back(error):
 
 def test_moments_are_carried_through_growth():
     module = Small()
-    net = net_of(FineTuning(), module=module)
+    net = net_of(Policy(), module=module)
     fit_net(net, *rows(), epochs=2, seed=0)
     before = net.optimizer_.state[module.table]["exp_avg"].clone()
     module.table.data = torch.cat([module.table.data, torch.zeros(3, 4)])
@@ -562,7 +557,7 @@ def test_moments_are_carried_through_growth():
 
 
 def test_records_are_bounded_and_a_copy_goes_on_alike():
-    net = net_of(FineTuning(patience=2), batch_size=4)
+    net = net_of(Policy(patience=2), batch_size=4)
     for call in range(4):
         fit_net(net, *rows(), epochs=2, seed=call)
         assert len(net.history) == 2
@@ -577,7 +572,7 @@ def test_records_are_bounded_and_a_copy_goes_on_alike():
 
 def test_skorchs_own_partial_fit_is_a_fit_of_max_epochs():
     watch = Rates()
-    policy = FineTuning(rates={}, warmup=0.0)
+    policy = Policy(rates={}, warmup=0.0)
     net = net_of(policy, learning_rate=1.0, batch_size=20, callbacks=[watch])
     net.partial_fit(*rows())
     assert [rates[0] for rates in watch.rates] == pytest.approx([6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6,

@@ -1,4 +1,4 @@
-"""A judge of the caller's own: asked after each epoch, printed, and what stopping goes by."""
+"""A validation metric of the caller: after each epoch, printed, and what stopping goes by."""
 
 import copy
 import pickle
@@ -9,11 +9,12 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from sklearn_recft.training import FineTuning, LogLoss, fit_net, make_net
+from sklearn_recft.training import LogLoss, Policy, Scorer
+from tests.training.nets import fit_net, net_with
 
 
 class Level(nn.Module):
-    """A number per code, and dropout; remembers what it was trained on and judged by."""
+    """A number per code, and dropout; remembers what it was trained on and validated on."""
 
     def __init__(self):
         super().__init__()
@@ -44,34 +45,31 @@ def columns_and_target(n=40):
     return {"code": np.arange(n) % 4}, target
 
 
-def net_of(policy=None, *, verbose=0, **net_params):
-    return make_net(
-        Level(), LogLoss(), learning_rate=0.1, max_epochs=1, verbose=verbose, policy=policy,
-        net_params={"batch_size": 8, **net_params},
-    )  # fmt: skip
+def net_of(policy=None, **given):
+    return net_with(Level(), LogLoss(), policy, learning_rate=0.1, **{"batch_size": 8, **given})
 
 
-def judge_of(scores):
+def scorer_of(scores):
     """Give the scores one after the other."""
     scores = iter(scores)
-    return lambda: next(scores)
+    return Scorer("score", lambda: next(scores))
 
 
 def levels(net):
     return net.module_.level.tolist()
 
 
-@pytest.mark.parametrize("policy", [None, FineTuning()])
-def test_without_patience_a_judge_only_looks_on(policy):
+@pytest.mark.parametrize("policy", [None, Policy()])
+def test_without_patience_a_scorer_only_looks_on(policy):
     watch = Watch()
     net, twin = net_of(policy, callbacks=[watch]), net_of(policy)
     modes = []
 
-    def judge():
+    def score():
         modes.append((net.module_.training, net.module_.drop.training, torch.is_grad_enabled()))
         return [0.3, 0.5, 0.4, 0.5][len(modes) - 1]
 
-    fit_net(net, *columns_and_target(), epochs=4, seed=0, judge=judge)
+    fit_net(net, *columns_and_target(), epochs=4, seed=0, scorer=Scorer("score", score))
     assert net.history[:, "score"] == [0.3, 0.5, 0.4, 0.5]
     assert net.history[:, "score_best"] == [True, True, False, False]
     assert modes == [(False, False, False)] * 4
@@ -87,9 +85,9 @@ def test_without_patience_a_judge_only_looks_on(policy):
     pickle.loads(pickle.dumps(net))
 
 
-def test_a_judge_is_beside_a_split_of_the_nets_own():
-    net = net_of(FineTuning(), callbacks=[EarlyStopping(patience=9)])
-    fit_net(net, *columns_and_target(), epochs=2, seed=0, judge=judge_of([1, 2]))
+def test_a_scorer_is_beside_a_split_of_the_nets_own():
+    net = net_of(Policy(), callbacks=[EarlyStopping(patience=9)])
+    fit_net(net, *columns_and_target(), epochs=2, seed=0, scorer=scorer_of([1, 2]))
     assert net.history[:, ("score", "score_best")] == [(1.0, True), (2.0, True)]
     assert all(loss > 0 for loss in net.history[:, "valid_loss"])
     assert len(net.module_.rows[True]) == 2 * 36
@@ -110,14 +108,14 @@ def test_a_judge_is_beside_a_split_of_the_nets_own():
 def test_with_patience_it_stops_and_goes_back_to_the_best(scores, patience, best):
     watch, asked = Watch(), []
 
-    def judge():
+    def score():
         asked.append(scores[len(asked)])
         return asked[-1]
 
-    net = net_of(FineTuning(patience=patience), callbacks=[watch])
+    net = net_of(Policy(patience=patience), callbacks=[watch])
     parameter, optimized = net.module_.level, net.optimizer_.param_groups[0]["params"][0]
     split, callbacks = net.train_split, list(net.callbacks_)
-    fit_net(net, *columns_and_target(), epochs=len(scores), seed=0, judge=judge)
+    fit_net(net, *columns_and_target(), epochs=len(scores), seed=0, scorer=Scorer("score", score))
     assert len(asked) == len(net.history) == min(best + 1 + patience, len(scores))
     assert len(watch.states) == len(asked), "callbacks see the last epoch too"
     assert all("train_loss" in record and "valid_loss" not in record for record in watch.records)
@@ -125,10 +123,10 @@ def test_with_patience_it_stops_and_goes_back_to_the_best(scores, patience, best
     assert len({str(state) for state in watch.states}) == len(asked)
     assert net.module_.level is parameter is optimized
     assert not net.module_.training
-    # Every row is trained on: the caller has held out what it judges by.
+    # Every row is trained on: the caller has held out what the metric needs.
     assert len(net.module_.rows[True]) == 40 * len(asked)
     assert net.module_.rows[False] == []
-    # All is as it was: the next fit without a judge has its own rows to judge by.
+    # All is as it was: the next fit without a scorer has its own rows to validate on.
     assert net.train_split is split is not None
     assert net.callbacks_ == callbacks
     pickle.loads(pickle.dumps(net))
@@ -137,18 +135,20 @@ def test_with_patience_it_stops_and_goes_back_to_the_best(scores, patience, best
 
 
 def test_a_call_knows_nothing_of_the_scores_of_an_earlier_one():
-    net = net_of(FineTuning(patience=1))
-    fit_net(net, *columns_and_target(), epochs=3, seed=0, judge=judge_of([9, 8, 7]))
+    net = net_of(Policy(patience=1))
+    fit_net(net, *columns_and_target(), epochs=3, seed=0, scorer=scorer_of([9, 8, 7]))
     assert net.history[-2:, "score_best"] == [True, False]
-    fit_net(net, *columns_and_target(), epochs=3, seed=0, judge=judge_of([1, 2, 3]))
+    fit_net(net, *columns_and_target(), epochs=3, seed=0, scorer=scorer_of([1, 2, 3]))
     assert net.history[:, "score"] == [1, 2, 3]
     assert net.history[:, "score_best"] == [True] * 3
 
 
 def test_an_update_neither_stops_nor_goes_back():
     watch = Watch()
-    net = net_of(FineTuning(patience=1), callbacks=[watch])
-    fit_net(net, *columns_and_target(), epochs=4, seed=0, update=True, judge=judge_of([4, 3, 2, 1]))
+    net = net_of(Policy(patience=1), callbacks=[watch])
+    fit_net(
+        net, *columns_and_target(), epochs=4, seed=0, update=True, scorer=scorer_of([4, 3, 2, 1])
+    )
     assert net.history[:, "score"] == [4, 3, 2, 1]
     assert levels(net) == watch.states[-1]["level"].tolist()
     assert len(net.module_.rows[True]) == 4 * 40
@@ -165,18 +165,18 @@ class Fails(Callback):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x")])
-@pytest.mark.parametrize("of_the_judge", [False, True])
-def test_an_interrupt_passes_on_and_leaves_no_judge_behind(error, of_the_judge):
-    net = net_of(FineTuning(patience=1), callbacks=[] if of_the_judge else [Fails(error)])
+@pytest.mark.parametrize("of_the_scorer", [False, True])
+def test_an_interrupt_passes_on_and_leaves_no_scorer_behind(error, of_the_scorer):
+    net = net_of(Policy(patience=1), callbacks=[] if of_the_scorer else [Fails(error)])
 
-    def judge():
-        if of_the_judge:
+    def score():
+        if of_the_scorer:
             raise error
         return 1.0 + len(net.history)
 
     split, callbacks = net.train_split, list(net.callbacks_)
     with pytest.raises(type(error)):
-        fit_net(net, *columns_and_target(), epochs=5, seed=0, judge=judge)
+        fit_net(net, *columns_and_target(), epochs=5, seed=0, scorer=Scorer("score", score))
     assert net.train_split is split
     assert net.callbacks_ == callbacks
     assert not net.module_.training
@@ -184,10 +184,10 @@ def test_an_interrupt_passes_on_and_leaves_no_judge_behind(error, of_the_judge):
 
 
 def test_the_score_is_printed_beside_loss_and_time(capsys):
-    net = net_of(FineTuning(patience=2), verbose=1)
+    net = net_of(Policy(patience=2), verbose=1)
     scores = [0.25, 0.75, 0.5, 0.125, 0.0625]
     fit_net(
-        net, *columns_and_target(), epochs=5, seed=0, judge=judge_of(scores), judge_name="ndcg@10"
+        net, *columns_and_target(), epochs=5, seed=0, scorer=scorer_of(scores)._replace(name="ndcg@10")
     )  # fmt: skip
     header, _, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["epoch", "ndcg@10", "train_loss", "dur"]
@@ -206,9 +206,9 @@ def test_the_score_is_printed_beside_loss_and_time(capsys):
 def test_the_time_of_an_epoch_is_that_of_its_training():
     net, timed = net_of(), []
 
-    def judge():
+    def score():
         timed.append("dur" in net.history[-1])
         return 0.0
 
-    fit_net(net, *columns_and_target(), epochs=2, seed=0, judge=judge)
+    fit_net(net, *columns_and_target(), epochs=2, seed=0, scorer=Scorer("score", score))
     assert timed == [True, True]
