@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.estimators._realtime_learning import DEFAULTS, OPTIONS, learn_all, update
-from sklearn_recft.estimators._realtime_scoring import (
-    add_trends,
-    popular,
-    queries_of,
-    scores_of,
-    states_of,
-    trends_of,
-)
-from sklearn_recft.history import EventHistory, SeenItems
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import (
     Interactions,
     check_interactions,
     check_items,
-    context_of_queries,
+    check_queries,
+)
+from sklearn_recft.models import (
+    SEQUENCE_DEFAULTS,
+    SEQUENCE_OPTIONS,
+    Call,
+    SequenceModel,
+    SequenceSettings,
 )
 from sklearn_recft.modules import SequenceNet
-from sklearn_recft.parallel import n_threads
-from sklearn_recft.ranking import TileScorer, dot_tiles
-from sklearn_recft.text import texts_of
-from sklearn_recft.training import FineTuning, Policy, resolve_training
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.training import FineTuning, resolve_training
 
 
 class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
@@ -165,6 +157,18 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     array([[3]])
     """
 
+    _FIXED = (
+        "backbone", "n_layers", "n_heads", "max_history", "decay", "query_time", "width", "dropout",
+        "trend_half_lives", "history_dropout", "n_negatives", "training", "net_params",
+    )  # fmt: skip
+    _TAGS = RecommenderTags(
+        predicts="order",
+        partial_fit="warm start",
+        reads=("time", "order", "text", "context"),
+        keeps="`2 * max_history` events a user, seen items, a vector an item, "
+        "512 periods of counts",
+        learns="the next item: attention over events in order, at a time and in a context",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
@@ -253,15 +257,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         ValueError
             A backbone that cannot be had, or bad columns.
         """
-        # On a copy, so that a failure leaves this estimator as it was.
-        fresh = copy.copy(self)
-        fresh.__dict__.pop("net_", None)
-        fresh._policy = fresh._check_options()
-        events = fresh._check_events(X, y, sample_weight, reset=True)
-        listed = None if items is None else check_items(items)
-        fresh._begin(events)
-        learn_all(fresh, events, listed)
-        self.__dict__ = fresh.__dict__
+        self._fit(X, y, sample_weight, _call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -274,10 +270,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         time) are learned, and not remembered twice. A call that fails or is interrupted leaves no
         trace.
         """
-        if not self.__sklearn_is_fitted__():
-            return self.fit(X, y, sample_weight, items=items)
-        events = self._check_events(X, y, sample_weight, reset=False)
-        update(self, events, None if items is None else check_items(items), learn=True)
+        self._update(X, y, sample_weight, _call(items))
         return self
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
@@ -296,7 +289,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         self : object
         """
         check_is_fitted(self)
-        update(self, self._check_events(X, y, None, reset=False), None, learn=False)
+        self._update(X, y, None, Call(weights=False))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -307,21 +300,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         X : table of events of shape (n, n_columns)
             A row at whose time its user met its item is scored as of before that.
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        log, queries = queries_of(self, users, events.timestamps, items, events.context)
-        new, extra = np.flatnonzero(items < 0), None
-        if len(new):
-            items = items.copy()
-            # Without texts all of them are one and the same.
-            items[new] = self.n_items_ + (0 if self._encoder is None else np.arange(len(new)))
-            extra = np.zeros((1, 0), np.float32)
-            if self._encoder is not None:
-                strange = events.take(new)
-                texts = texts_of(np.asarray(strange.item_ids), strange.text)
-                extra = self._encoder.encode(texts, n_threads=n_threads(self.n_jobs), apart=True)
-        table = self._catalogue if extra is None else self.module_.catalogue(extra)
-        return scores_of(self, log, queries, table, items)
+        return self._predict(X)
 
     def recommend(
         self,
@@ -356,11 +335,13 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Their scores, as of `predict`.
         """
         check_is_fitted(self)
-        known = self if history is None else self._with_history(history)
-        return super(RealtimeTransformerRecommender, known).recommend(
-            X, n_recommendations=n_recommendations, candidates=candidates,
-            exclude_seen=exclude_seen,
-        )  # fmt: skip
+        queries = check_queries(X)
+        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        model: SequenceModel = self._model
+        with model.reading():
+            if history is not None:
+                model = model.with_history(self._check_history(history))
+            return self._recommend(model, queries, n_recommendations, candidates, exclude_seen)
 
     def attend(self, X: Any) -> Bunch:
         """Which past events a row's query looks at.
@@ -377,20 +358,13 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             n_heads, max_history), which sums to 1 in each head where there is a past; ``age``
             (n, max_history) in days.
         """
-        events = self._check_rows(X)
-        users, items = self._users.encode(events.user_ids), self._items.encode(events.item_ids)
-        log, queries = queries_of(self, users, events.timestamps, items, events.context)
-        attention = states_of(
-            self.module_, self._catalogue, log, queries, n_threads=n_threads(self.n_jobs),
-            weights=True,
-        )  # fmt: skip
-        back = np.arange(self.max_history)
-        there = back < queries["n_before"][:, None]
-        place = np.where(there, (queries["start"] + queries["n_before"])[:, None] - 1 - back, 0)
-        names, age = np.full(place.shape, None, object), np.zeros(place.shape)
-        names[there] = self._items.decode(log["item"][place[there]])
-        age[there] = queries["asked"].repeat(there.sum(1)) - log["time"][place[there]]
-        return Bunch(item_ids=names, attention=attention, age=age / SECONDS_PER_DAY)
+        rows = self._check_rows(X)
+        model: SequenceModel = self._model
+        with model.reading():
+            attention, items, age = model.attention(model.encode(rows))
+            names = np.full(items.shape, None, object)
+            names[items >= 0] = model.items.decode(items[items >= 0])
+        return Bunch(item_ids=names, attention=attention, age=age)
 
     @property
     def half_lives_(self) -> np.ndarray:
@@ -400,22 +374,29 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def trend_period_(self) -> float:
         """Seconds of a period; trends are counted anew at its multiples."""
-        return np.inf if self.module_.mix is None else self._trends.period
+        return np.inf if self.module_.mix is None else self._model.trends.period
 
     @property
     def module_(self) -> SequenceNet:
         """The net's module."""
-        if "net_" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} instance is not fitted yet.")
-        return self.net_.module_
+        return self._fitted("module_").module
+
+    @property
+    def net_(self) -> Any:
+        """The skorch net around ``module_``."""
+        return self._fitted("net_").net.net
 
     # ------------------------------------------------------------------ private
-    def _check_options(self) -> Policy:
-        """Check what the parameters say together; return the settings of the training."""
+
+    def _settings(self) -> SequenceSettings:
+        """Check what the parameters say together; return the settings of the model."""
         policy = resolve_training(
-            self.training, self.net_params, defaults=DEFAULTS, supported=OPTIONS,
+            self.training,
+            self.net_params,
+            defaults=SEQUENCE_DEFAULTS,
+            supported=SEQUENCE_OPTIONS,
             parameters=self._get_param_names(),
-        )  # fmt: skip
+        )
         if self.width % self.n_heads:
             raise ValueError(
                 f"width={self.width}: it must be a multiple of n_heads={self.n_heads}."
@@ -430,72 +411,45 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
                 f"training: freeze_blocks={policy.freeze_blocks}; it must be 'all' or an int from "
                 f"0 to n_layers={self.n_layers}."
             )
-        return policy
+        return SequenceSettings(
+            backbone=self.backbone,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            max_history=self.max_history,
+            decay=self.decay,
+            query_time=self.query_time,
+            width=self.width,
+            dropout=self.dropout,
+            trend_half_lives=tuple(map(float, self.trend_half_lives)),
+            history_dropout=self.history_dropout,
+            n_negatives=self.n_negatives,
+            replay_size=self.replay_size,
+            max_epochs=self.max_epochs,
+            policy=policy,
+            net_params=dict(self.net_params or {}),
+            n_threads=self._n_threads(),
+            verbose=self.verbose,
+        )
 
-    def _begin(self, events: Interactions) -> None:
-        super()._begin(events)
-        seed = self.random_state
-        if seed is not None:
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        self._rng = np.random.default_rng(seed)
-        self._timed, self._newest = events.timestamps is not None, -np.inf
-        self._context_names = events.context_names
-        self._history = EventHistory(self.max_history)
+    def _make_model(self, rows: Interactions) -> SequenceModel:
+        return SequenceModel(rows, replace(self._settings(), seed=self._seed()))
 
-    def _with_history(self, history: Any) -> RealtimeTransformerRecommender:
-        """Return a twin that knows these events of users, and no others."""
+    def _check_history(self, history: Any) -> Interactions:
+        """Check the events that stand in for what is remembered."""
         X, y = history if isinstance(history, tuple) else (history, None)
-        events = check_interactions(X, y)
-        if (y is None) != self._positives_only:
+        rows = check_interactions(X, y)
+        if (y is None) != self._model.positives_only:
             raise ValueError(
                 "history: fit was given feedback, and so must history be, as (table, feedback)."
                 if y is None
                 else "history: fit was given no feedback; give the table of events alone."
             )
-        twin = copy.copy(self)
-        twin._users, twin._seen = Vocabulary(), SeenItems()
-        users, items = twin._users.extend(events.user_ids), self._items.encode(events.item_ids)
-        times = events.timestamps
-        if times is None or not self._timed:
-            times = np.full(len(users), self._newest if self._timed else 0.0)
-        feedback = np.ones(len(users)) if events.feedback is None else events.feedback
-        known = items >= 0
-        users, items, n_users = users[known], items[known], len(twin._users)
-        twin._seen.append(users, items, n_users)
-        twin._history = EventHistory(self.max_history)
-        twin._history.append(users, items, feedback[known], times[known], n_users)
-        twin._newest = max(self._newest, float(times.max()))
-        return twin
+        return rows
 
-    def _tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        context = context_of_queries(queries, self._context_names)
-        log, asked = queries_of(self, users, queries.timestamps, None, context)
-        states = states_of(
-            self.module_, self._catalogue, log, asked, n_threads=n_threads(self.n_jobs)
-        )
-        vectors = self._catalogue.numpy(force=True)
-        weights, moment, told = trends_of(self, states, asked)
-        stranger = asked["n_before"] == 0
-        if stranger.any() and not weights.shape[1]:
-            # Without trends their query is one more column, of what is popular.
-            states = np.column_stack([states, stranger.astype(np.float32)])
-            vectors = np.column_stack([vectors, popular(self)[:-1]])
-        told = told[..., :-1]
-        if len(columns) < len(vectors):
-            vectors, told = vectors[columns], told[..., columns]
-        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
-        score = dot_tiles(states, vectors, *nothing)
 
-        def score_and_tell(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            score(r0, r1, c0, c1, out)
-            add_trends(out, weights[r0:r1], moment[r0:r1], told[..., c0:c1])
-
-        return score_and_tell
-
-    def _seed(self) -> int:
-        return int(self._rng.integers(np.iinfo(np.int32).max))
+def _call(items: Any) -> Call:
+    """Return how to learn, with the items of a table that is checked."""
+    return Call(catalogue=None if items is None else check_items(items))
 
 
 def _are_ascending(days: Any) -> bool:

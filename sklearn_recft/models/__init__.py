@@ -29,12 +29,20 @@ from sklearn_recft.models._factorization_adam import (
 from sklearn_recft.models._item_knn import ItemKNNModel, ItemKNNSettings
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._online_features import OnlineFeatures
+from sklearn_recft.models._sequence import (
+    SEQUENCE_DEFAULTS,
+    SEQUENCE_OPTIONS,
+    SequenceModel,
+    SequenceSettings,
+)
 
 __all__ = [
     "ADAM_DEFAULTS",
     "ADAM_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "SEQUENCE_DEFAULTS",
+    "SEQUENCE_OPTIONS",
     "ALSModel",
     "ALSSettings",
     "AdamFactorizationModel",
@@ -58,5 +66,7 @@ __all__ = [
     "PopularitySettings",
     "RandomStream",
     "SGDFactorizationModel",
+    "SequenceModel",
+    "SequenceSettings",
     "Transaction",
 ]

@@ -19,10 +19,11 @@ from sklearn_recft.history import (
     windows_of_last,
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
-from sklearn_recft.models._base import Call, FittedModel, RandomStream, Transaction
+from sklearn_recft.models._base import Call, FittedModel, Part, RandomStream, Transaction
 from sklearn_recft.models._decay_rows import Rows, draw_negatives
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._online_features import OnlineFeatures
+from sklearn_recft.models._state import from_plain
 from sklearn_recft.modules import DecayNet, make_decay_net
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts, texts_of
@@ -122,6 +123,7 @@ class DecayModel(FittedModel):
         self.net: Net | None = None
         self.catalogue: Any = None
         self.has_text = False  # whether the items of the fit had texts
+        self.shape: dict[str, Any] = {}  # of the net, given by the first rows
 
     @property
     def module(self) -> DecayNet:
@@ -271,17 +273,55 @@ class DecayModel(FittedModel):
 
     # ------------------------------------------------------------------ what is made
 
+    def parts(self) -> dict[str, Part]:
+        """Every stateful part by name, the encoder that trains included."""
+        found = super().parts()
+        if self.net is not None and self.module.encoder is not None:
+            found["trained_encoder"] = self.module.encoder
+        return found
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become the model that `state` described."""
+        parts = dict(state["parts"])
+        device = str(self.settings.net_params.get("device", "cpu"))
+        trained = parts.pop("trained_encoder", None)
+        if trained is not None:
+            trained = TextEncoder.from_state(from_plain(trained), device)
+        self.encoder = None
+        if "encoder" in parts:
+            self.encoder = TextEncoder.from_state(from_plain(parts.pop("encoder")), device)
+        self.shape = from_plain(state["values"]["shape"])
+        self.net = Net(self._build_net(0, trained))
+        super().load_state({**state, "parts": parts})
+        self.catalogue = self.catalogue.to(self.net.device)
+
     def _make_net(self, features: np.ndarray, texts: list[str]) -> None:
         """Make the encoder, the module and the net around it, by the first rows."""
         settings = self.settings
         encoder = None if settings.backbone is None else self._make_encoder(texts)
         trains = encoder is not None and encoder.keep != "all"
-        ids = settings.backbone is None or not self.has_text
+        self.shape = {
+            "n_features": features.shape[1],
+            "text_width": encoder.width if encoder else 0,
+            "ids": settings.backbone is None or not self.has_text,
+            "n_rows": len(features),
+        }
+        # One that trains is a part of the net, and pickled with it.
+        self.encoder = None if trains else encoder
+        self.net = Net(self._build_net(self.rng.seed(), encoder if trains else None))
+        first = np.zeros(features.shape[1])
+        first[: self.features.n_features] = self.features.first_weights
+        negative, positive = self.class_weights
+        self.module.begin(features, first, float(np.log(positive / negative)))
+
+    def _build_net(self, seed: int, encoder: TextEncoder | None) -> Any:
+        """Build a net of the shape that the first rows gave it."""
+        settings, shape = self.settings, self.shape
         module = make_decay_net(
-            self.rng.seed(),
-            features.shape[1],
-            text_width=encoder.width if encoder else 0,
-            ids=ids,
+            seed,
+            shape["n_features"],
+            text_width=shape["text_width"],
+            ids=shape["ids"],
             about_item=self.features.about_item,
             width=settings.width,
             n_hidden=2 * settings.width,
@@ -289,21 +329,14 @@ class DecayModel(FittedModel):
             decay=settings.decay,
             half_lives=None,
             cold_dropout=settings.cold_dropout,
-            encoder=encoder if trains else None,
+            encoder=encoder,
         )
-        first = np.zeros(features.shape[1])
-        first[: self.features.n_features] = self.features.first_weights
-        negative, positive = self.class_weights
-        module.begin(features, first, float(np.log(positive / negative)))
-        # One that trains is a part of the net, and pickled with it.
-        self.encoder = None if trains else encoder
         # Few rows are learned in small batches, or there would be too few steps.
-        size = int(np.clip(2 ** int(np.log2(len(features) / 100 + 1)), 16, 512))
-        net = training.make_net(
+        size = int(np.clip(2 ** int(np.log2(shape["n_rows"] / 100 + 1)), 16, 512))
+        return training.make_net(
             module, training.LogLoss(), settings.policy, max_epochs=settings.max_epochs,
             verbose=settings.verbose, net_params={"batch_size": size, **settings.net_params},
         )  # fmt: skip
-        self.net = Net(net)
 
     def _make_encoder(self, texts: list[str]) -> TextEncoder:
         settings = self.settings

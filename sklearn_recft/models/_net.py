@@ -29,6 +29,11 @@ class Net:
         """The module that the net trains."""
         return self.net.module_
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.module.parameters()).device
+
     def mark(self, *rows: Any) -> Any:
         """Return what `restore` needs to undo training from here on: all weights that train."""
         return training.checkpoint(self.net, weights=True)

@@ -6,6 +6,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
@@ -14,7 +15,7 @@ _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
 def to_plain(value: Any) -> Any:
     """Return ``value`` as arrays and plain values.
 
-    Tuples, sparse matrices and dataclasses become dicts that `from_plain` reads.
+    Tuples, tensors, sparse matrices and dataclasses become dicts that `from_plain` reads.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def to_plain(value: Any) -> Any:
         return {"": "tuple", "values": [to_plain(v) for v in value]}
     if isinstance(value, list):
         return [to_plain(v) for v in value]
+    if isinstance(value, torch.Tensor):
+        return {"": "tensor", "values": value.detach().cpu().numpy().copy()}
     if isinstance(value, csr_array):
         arrays = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
         return {"": "csr", "shape": [int(n) for n in value.shape], **arrays}
@@ -53,6 +56,8 @@ def from_plain(value: Any) -> Any:
         return value
     if value.get("") == "tuple":
         return tuple(from_plain(v) for v in value["values"])
+    if value.get("") == "tensor":
+        return torch.from_numpy(value["values"].copy())
     if value.get("") == "csr":
         arrays = value["data"], value["indices"], value["indptr"]
         return csr_array(arrays, shape=tuple(value["shape"]))

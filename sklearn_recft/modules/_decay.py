@@ -19,7 +19,6 @@ _EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
 _FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
 
 
-
 class Encoder(Protocol):
     """A text encoder that is trained with the net: a module with a method `upper`."""
 

@@ -160,6 +160,16 @@ class SequenceNet(nn.Module):
         """How well (n_items,) embeddings are known by the events they learned from: 0 to 1."""
         return {self.embedding: self.n_learned / (self.n_learned + _FAMILIAR)}
 
+    def begin_update(self, n_frozen: int) -> None:
+        """Train without dropout, all but the lowest ``n_frozen`` blocks."""
+        self.noisy = False
+        self.freeze(n_frozen)
+
+    def end_update(self) -> None:
+        """Let all parameters train again, with dropout, and drop the trends of the log."""
+        self.noisy, self.trends = True, None
+        self.requires_grad_(True)
+
     def freeze(self, n_layers: int) -> None:
         """Let all but the lowest ``n_layers`` blocks train; with all, also what goes into them."""
         for number, block in enumerate(self.blocks):
@@ -195,7 +205,7 @@ class SequenceNet(nn.Module):
         return self.n_items, self.n_events.clone(), self.n_learned.clone()
 
     def restore(self, mark: tuple[int, Tensor, Tensor]) -> None:
-        """Remove the items that were added since ``mark``, and what was counted."""
+        """Remove the items that were added since ``mark``, what was counted, and end an update."""
         n_items, n_events, n_learned = mark
         for table in self._tables:
             if len(table) > n_items:
@@ -203,6 +213,7 @@ class SequenceNet(nn.Module):
         self.n_items = n_items
         self.n_events.copy_(n_events)
         self.n_learned.copy_(n_learned)
+        self.end_update()
 
     @property
     def _tables(self) -> tuple[Tensor, ...]:
@@ -272,6 +283,17 @@ class SequenceNet(nn.Module):
             n_learned = functional.pad(self.n_learned, (0, len(table) - self.n_items))
             rare = self.content.of_the_rare(table[:, self.width :], n_learned)
             return torch.cat([table, rare], 1)
+
+    @torch.no_grad()
+    def with_cold_items(self, table: Tensor, extra: np.ndarray) -> Tensor:
+        """Return a `catalogue`, and behind it the vectors of items with texts ``extra`` (m, t)."""
+        with torch_threads(1):
+            cold = self.newcomer().expand(len(extra), -1)
+            if self.content is None or self.text is None:
+                return torch.cat([table, cold])
+            texts = self.content(torch.from_numpy(extra).to(table.device))
+            rare = self.content.of_the_rare(texts, texts.new_zeros(len(extra)))
+            return torch.cat([table, torch.cat([cold + self.text(texts), texts, rare], 1)])
 
     # ------------------------------------------------------------------ sequences
 

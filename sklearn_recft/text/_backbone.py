@@ -1,6 +1,7 @@
 """Where a text backbone comes from: a folder, the Hugging Face hub, or random weights."""
 
 import hashlib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -180,6 +181,29 @@ def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
             pad_token_id=tokenizer.pad_token_id,
         )
         return Backbone(BertModel(config, add_pooling_layer=False).eval(), tokenizer, None, None)
+
+
+def describe_backbone(model: Any, tokenizer: Any) -> dict[str, str]:
+    """Return a model's configuration and its tokenizer as text, without the weights."""
+    special = json.dumps(tokenizer.special_tokens_map)
+    core = tokenizer.backend_tokenizer.to_str()
+    return {"config": model.config.to_json_string(), "tokenizer": core, "special": special}
+
+
+def rebuild_backbone(described: dict[str, Any]) -> Backbone:
+    """Make the model, with random weights, and the tokenizer that `describe_backbone` described."""
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    with quiet(), seeded(0):
+        config = json.loads(described["config"])
+        model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+        if not any("pooler" in name for name in described["weights"]):
+            model.pooler = None
+        core = Tokenizer.from_str(described["tokenizer"])
+        special = json.loads(described["special"])
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
+        return Backbone(model.float().eval(), tokenizer, None, None)
 
 
 def _train_tokenizer(texts: Sequence[str]) -> Any:

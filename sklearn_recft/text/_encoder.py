@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from sklearn_recft.text._backbone import (
     Backbone,
+    describe_backbone,
     digest,
     fingerprint,
     load_backbone,
+    rebuild_backbone,
     scratch_backbone,
 )
 from sklearn_recft.text._cache import RaggedRows, VectorCache
@@ -33,6 +35,11 @@ SHARED_BYTES = 512 * 2**20  # of vectors kept for every encoder of the process w
 OWN_BYTES = 128 * 2**20  # of vectors kept by one encoder with weights of its own
 TEXTS_AT_ONCE = 16384  # tokenised before the first of them is encoded
 NOTHING_TRAINS = 'Nothing is unfrozen: use encode, or freeze less than "all".'
+
+OTHER_WEIGHTS = (
+    "The weights of the text backbone {!r} are not those that this encoder was saved with."
+    " Put the old ones back, or fit again."
+)
 
 _shared_vectors = VectorCache(SHARED_BYTES)
 
@@ -176,10 +183,7 @@ class TextEncoder(nn.Module):
             if self.model is None:
                 made = load_backbone(self._home())
                 if digest(made.fingerprint or ()) != self._digest:
-                    raise ValueError(
-                        f"The weights of the text backbone {self.backbone!r} are not those that"
-                        " this encoder was saved with. Put the old ones back, or fit again."
-                    )
+                    raise ValueError(OTHER_WEIGHTS.format(self.backbone))
                 self._take(made)
         return self.model
 
@@ -352,11 +356,61 @@ class TextEncoder(nn.Module):
             self._fill_lower(n_threads)
             return np.array([self._codes[text] for text in texts], np.int64)
 
-    def forget_texts(self, n: int) -> None:
-        """Forget the texts that `lower` was given beyond the first ``n``."""
-        if n < len(self._codes):
-            self._codes = dict(list(self._codes.items())[:n])
+    def mark(self, *rows: Any) -> int:
+        """Return what `restore` needs to undo calls of `lower` from here on."""
+        return len(self._codes)
+
+    def restore(self, mark: int) -> None:
+        """Forget the texts that `lower` was given since ``mark``."""
+        if mark < len(self._codes):
+            self._codes = dict(list(self._codes.items())[:mark])
             self._lower = None
+
+    def state(self) -> dict[str, Any]:
+        """Return the name of the backbone and the texts with codes; weights if they are its own.
+
+        Weights of a folder are told by their hash.
+        """
+        model = self._body()
+        state: dict[str, Any] = {
+            "backbone": self.backbone, "keep": self.keep, "texts": list(self._codes),
+            "lora_rank": self._lora_rank, "seed": self._seed, "digest": None, "own": None,
+        }  # fmt: skip
+        if self.is_shared and self._fingerprint is not None:
+            return {**state, "digest": digest(self._fingerprint)}
+        weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
+        own = {"weights": weights, **describe_backbone(model, self._tokenizer)}
+        return {**state, "own": own}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: str = "cpu") -> "TextEncoder":
+        """Make the encoder that `state` described."""
+        encoder = cls(state["backbone"], _made_from(state), device=device, seed=state["seed"])
+        encoder.load_state(state)
+        return encoder
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described.
+
+        Raises
+        ------
+        ValueError
+            If the folder now holds other weights.
+        """
+        own, made = state["own"], _made_from(state)
+        self._seed = state["seed"]
+        self.backbone, self._lora_rank = state["backbone"], state["lora_rank"]
+        self._was_trained, self._codes = False, {}
+        self._forget()
+        self._take(made)
+        self.freeze(state["keep"])
+        if own is not None:
+            model = self._body()
+            model.load_state_dict({n: torch.from_numpy(w) for n, w in own["weights"].items()})
+        self._codes = {text: code for code, text in enumerate(state["texts"])}
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: texts are of items."""
 
     @property
     def n_texts(self) -> int:
@@ -432,6 +486,16 @@ class TextEncoder(nn.Module):
         memo[id(self)] = other
         other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return other
+
+
+def _made_from(state: dict[str, Any]) -> Backbone:
+    """Read or rebuild the model and the tokenizer of an encoder's state."""
+    own = state["own"]
+    with one_at_a_time:
+        made = load_backbone(state["backbone"]) if own is None else rebuild_backbone(own)
+    if own is None and digest(made.fingerprint or ()) != state["digest"]:
+        raise ValueError(OTHER_WEIGHTS.format(state["backbone"]))
+    return made
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:

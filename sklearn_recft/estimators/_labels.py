@@ -1,0 +1,62 @@
+"""Labels of two classes as numbers, and the weights of the classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from sklearn_recft.columns import to_numbers
+
+
+def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return both classes, ascending, and each label as 0.0 or 1.0, shape (n,).
+
+    ``classes`` are those known before; None learns them from ``y``.
+    """
+    y = np.asarray(y)
+    if y.ndim == 0:
+        raise ValueError(f"y should be a 1d array, got {y!r}.")
+    labels = column_or_1d(y, warn=True)
+    if not len(labels):
+        raise ValueError(
+            "Found array with 0 sample(s) while a minimum of 1 is required: y is empty."
+        )
+    if labels.dtype.kind == "f":
+        to_numbers(labels, "Input y")
+    check_classification_targets(labels)
+    found = np.unique(labels)
+    if classes is not None and len(classes) != 2:
+        raise ValueError(f"classes: {classes.tolist()} are not two labels; give both.")
+    if classes is None:
+        classes = found
+        if len(classes) > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is multiclass: "
+                f"y has {len(classes)} classes, the first {classes[:5].tolist()}; make it two, "
+                "for example y >= 4."
+            )
+        if len(classes) < 2:
+            raise ValueError(
+                f"y has one class only, {classes.tolist()[0]!r}: nothing tells it from another. "
+                "For a log of positives leave y out, and negatives are drawn."
+            )
+    code = np.searchsorted(classes, labels).clip(max=1)
+    strange = classes[code] != labels
+    if strange.any():
+        first, second = classes.tolist()
+        raise ValueError(
+            f"y: {int(strange.sum())} of {len(labels)} labels are neither {first!r} nor "
+            f"{second!r}, the first is {labels[strange].tolist()[0]!r}."
+        )
+    return classes, code.astype(np.float64)
+
+
+def class_weights(class_weight: Any, classes: np.ndarray, code: np.ndarray | None) -> np.ndarray:
+    """Weight of each class, shape (2,)."""
+    if class_weight is None or code is None:
+        return np.ones(2)
+    return compute_class_weight(class_weight, classes=classes, y=classes[code.astype(int)])

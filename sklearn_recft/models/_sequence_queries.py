@@ -1,0 +1,206 @@
+"""Queries of the sequence model: what each one knows, and the states that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import training
+from sklearn_recft.interactions import Events
+from sklearn_recft.modules import SequenceNet
+from sklearn_recft.parallel import torch_threads
+
+Columns = training.Columns
+
+_TOKENS, _CELLS = 16_384, 4_000_000  # of the sequences that are run at a time, and of attention
+_QUERIES = 64  # of one sequence that are asked at a time
+_FEW = 64  # queries that one thread answers sooner than several
+_STEP = 16  # sequences are padded to a multiple of so many events
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What each query knows, and when it is made.
+
+    Attributes
+    ----------
+    start : ndarray of shape (n,)
+        Where the query's sequence begins in the log.
+    n_before : ndarray of shape (n,)
+        Number of its events that the query knows.
+    time : ndarray of shape (n,), float64
+        Seconds.
+    trend_time : ndarray of shape (n,), float64
+        Seconds at which trends are read.
+    context : ndarray of shape (n, n_context), float32
+    """
+
+    start: np.ndarray
+    n_before: np.ndarray
+    time: np.ndarray
+    trend_time: np.ndarray
+    context: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """Events to train on, sorted by user and time, and the period of each one's trends.
+
+    Attributes
+    ----------
+    events : Events
+        Events of weight 0 are no targets.
+    period : ndarray of shape (n,), int64, or None
+        Place of each event's trends in the module's; None without trends.
+    """
+
+    events: Events
+    period: np.ndarray | None = None
+
+    def columns(self) -> Columns:
+        """Return the columns that `training.SequenceWindows` reads."""
+        names = ("item", "feedback", "time", "weight", "context")
+        columns = {name: getattr(self.events, name) for name in names}
+        return columns if self.period is None else {**columns, "moment": self.period}
+
+
+def states_of(
+    module: SequenceNet,
+    table: Any,
+    log: Events,
+    queries: Queries,
+    *,
+    n_threads: int,
+    weights: bool = False,
+) -> np.ndarray:
+    """States (N, d) of queries, zero where nothing came before; or what they looked at.
+
+    Parameters
+    ----------
+    module : SequenceNet
+    table : Tensor of shape (n_items, d)
+    log : Events
+        Each sequence in order.
+    queries : Queries of length N
+    n_threads : int
+    weights : bool, default=False
+        Return the last block's attention (N, n_heads, max_history) in place of the states,
+        newest event first.
+
+    Notes
+    -----
+    A sequence is run once for all of its queries, up to the last event that one of them knows.
+    """
+    depth = module.depth
+    shape = (module.stack[0].attention.n_heads, depth) if weights else (module.query_width,)
+    out = np.zeros((len(queries), *shape), np.float32)
+    with torch_threads(1 if len(out) <= _FEW else n_threads):
+        for rows, place, columns in _batches(log, queries):
+            answers = module.answer(table, columns, weights=weights)
+            if not weights:
+                out[rows] = answers[place]
+                continue
+            last = columns["n_before"][place] - 1
+            newest = last[:, None] - np.arange(depth)  # (N, L) places in the sequence
+            its = answers[place[0], :, place[1]]  # (N, H, n)
+            its = np.take_along_axis(its, np.maximum(newest, 0)[:, None], axis=2)
+            out[rows] = np.where(newest[:, None] >= 0, its, 0)
+    return out
+
+
+def _batches(
+    log: Events, queries: Queries
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Columns]]:
+    """Cut queries into batches of padded sequences.
+
+    Yields the queries of a batch, their sequence and place in it, and the net's columns.
+    """
+    asks = np.flatnonzero(queries.n_before > 0)
+    start, n_before = queries.start[asks], queries.n_before[asks]
+    order = np.lexsort((n_before, start))
+    asks, start, n_before = asks[order], start[order], n_before[order]
+    first = np.ones(len(asks), bool)
+    first[1:] = start[1:] != start[:-1]
+    place = np.arange(len(asks))
+    nth = place - np.maximum.accumulate(np.where(first, place, 0))
+    piece = np.cumsum(first | (nth % _QUERIES == 0)) - 1
+    slot = nth % _QUERIES
+    ends = np.flatnonzero(np.diff(piece, append=piece[-1:] + 1))  # the last asks furthest on
+    length = -(-n_before[ends] // _STEP) * _STEP
+    by_length = np.argsort(length, kind="stable")
+    bounds = np.searchsorted(piece, np.arange(len(ends) + 1))
+    begin = 0
+    while begin < len(by_length):
+        n = int(length[by_length[begin]])
+        stop = begin + max(1, min(_TOKENS // n, _CELLS // n**2))
+        pieces = by_length[begin:stop]
+        pieces = pieces[length[pieces] == n]
+        begin += len(pieces)
+        rows = np.concatenate([np.arange(bounds[p], bounds[p + 1]) for p in pieces])
+        sequence = np.repeat(np.arange(len(pieces)), np.diff(bounds)[pieces])
+        yield asks[rows], (sequence, slot[rows]), _columns(
+            log, queries, asks[rows], sequence, slot[rows], start[ends[pieces]],
+            n_before[ends[pieces]], n,
+        )  # fmt: skip
+
+
+def _columns(
+    log: Events, queries: Queries, asks: np.ndarray, sequence: np.ndarray, slot: np.ndarray,
+    start: np.ndarray, size: np.ndarray, n: int,
+) -> Columns:  # fmt: skip
+    """Lay out the sequences (B, n) and the queries (B, Q) of a batch."""
+    place = np.minimum(np.arange(n), size[:, None] - 1) + start[:, None]
+    shape = len(start), int(slot.max()) + 1
+    context = queries.context
+    columns = {
+        "item": log.item[place].astype(np.int64), "feedback": log.feedback[place],
+        "time": log.time[place], "n_before": np.ones(shape, np.int64),
+        "asked": np.zeros(shape), "context": np.zeros((*shape, context.shape[1]), np.float32),
+    }  # fmt: skip
+    for name, column in (
+        ("n_before", queries.n_before),
+        ("asked", queries.time),
+        ("context", context),
+    ):
+        columns[name][sequence, slot] = column[asks]
+    return columns
+
+
+def add_trends(
+    out: np.ndarray, weights: np.ndarray, period: np.ndarray, shares: np.ndarray
+) -> None:
+    """Add to scores (n, m) the weighted (n, k) trends (T, k, m) of items in each row's period."""
+    for place in np.unique(period) if weights.shape[1] else ():
+        rows = period == place
+        out[rows] += weights[rows] @ shares[place]
+
+
+def next_item_ndcg(
+    module: SequenceNet, log: TrainingLog, held_out: np.ndarray, *, n_threads: int
+) -> float:
+    """NDCG@10 of held-out events of a sorted log, each predicted from what came before it."""
+    events = log.events
+    start = np.searchsorted(events.user, events.user[held_out])
+    queries = Queries(
+        start, held_out - start, events.time[held_out], events.time[held_out],
+        events.context[held_out],
+    )  # fmt: skip
+    table = module.catalogue()
+    states = states_of(module, table, events, queries, n_threads=n_threads)
+    vectors, gain = table.numpy(force=True), 0.0
+    weights = module.weights_of_trends(states)
+    for part in np.array_split(np.arange(len(held_out)), -(-len(held_out) // 1024) or 1):
+        scores = states[part] @ vectors.T
+        if log.period is not None and module.trends is not None:
+            shares = module.trends.numpy(force=True)
+            add_trends(scores, weights[part], log.period[held_out[part]], shares)
+        own = scores[np.arange(len(part)), events.item[held_out[part]]]
+        rank = (scores > own[:, None]).sum(1)
+        gain += float((1 / np.log2(rank + 2))[rank < 10].sum())
+    return gain / max(len(held_out), 1)
