@@ -46,6 +46,8 @@ class AdamFactorizationModel(FactorizationModel):
     Attributes
     ----------
     net : Net
+    penalty : float
+        L2 penalty in units of the targets of the fit.
     """
 
     kind = "IncrementalMFRecommender (adam)"
@@ -64,6 +66,7 @@ class AdamFactorizationModel(FactorizationModel):
             net_params=settings.net_params,
         )
         self.net = Net(net)
+        self.penalty = self.reg
 
     @property
     def module(self) -> MatrixFactorization:
@@ -83,7 +86,7 @@ class AdamFactorizationModel(FactorizationModel):
         rng = self.rng.generator
         sgd.start_all(arrays, rows, settings.loss, self.moments[1], self.scale, rng)
         self.module.load(arrays)
-        self.net.net.criterion_.reg = self.reg * self.scale
+        self.penalty = self.reg * self.scale
         if self.timed:
             rows = rows.take(np.argsort(events.time, kind="stable"))
         self._run(rows, settings.max_epochs)
@@ -120,6 +123,7 @@ class AdamFactorizationModel(FactorizationModel):
         if not counted.any():
             return
         rows, settings = rows.take(counted), self.settings
+        self.net.net.criterion_.reg = self.penalty
         trainer = training.Trainer(
             epochs,
             self.rng.seed(),

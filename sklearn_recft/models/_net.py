@@ -68,6 +68,7 @@ class Net:
             for number, its in state["optimizer"].items()
         }
         self.net.optimizer_.load_state_dict(optimizer)
+        self.module.eval()
 
     def forget(self, users: np.ndarray) -> None:
         """Erase the rows of ``users`` (codes) where the module has any, and their moments."""
