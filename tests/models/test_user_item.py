@@ -117,7 +117,9 @@ def test_a_pair_takes_twenty_bytes(model, log):
     n_pairs = (dense_sums(log[0])[0] > 0).sum()
     for history_half_life, n_bytes in ((None, 20), (5.0, 40)):
         fitted = clone(model).set_params(history_half_life=history_half_life).fit(*log)
-        matrices = {id(m): m.sums for m in (fitted._model.feedback, fitted._model.profiles)}.values()
+        matrices = {
+            id(m): m.sums for m in (fitted._model.feedback, fitted._model.profiles)
+        }.values()
         held = sum(sums.data.nbytes + sums.indices.nbytes for sums in matrices)
         assert held == n_bytes * n_pairs
 
