@@ -151,9 +151,11 @@ class TunedNet(NeuralNet):
     # ------------------------------------------------------------------ private
 
     def _end_call(self) -> None:
+        scheduled = self.call_ is not None and self.call_.scheduled
         self.call_ = None
         for group in self.optimizer_.param_groups:
-            group["lr"] = group["initial_lr"]
+            if not scheduled:  # else the scheduler goes on from here, as in any net of skorch
+                group["lr"] = group["initial_lr"]
         # Epochs are few, their batches are not: their records end with the call.
         _skorch.drop_batch_records(self)
 
