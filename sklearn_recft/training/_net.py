@@ -18,7 +18,7 @@ from sklearn_recft.parallel import torch_threads
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows, tensor_of
 from sklearn_recft.training._net_params import stops_early
 from sklearn_recft.training._policy import Policy
-from sklearn_recft.training._tuned import TunedNet
+from sklearn_recft.training._tuned import _TunedNet
 
 
 def make_net(
@@ -73,7 +73,7 @@ def make_net(
         # Any improvement counts: the weights to restore must have the lowest loss.
         stop = EarlyStopping(patience=policy.patience, threshold=0.0, load_best=True)
         given["callbacks"] = [*(given.get("callbacks") or []), ("early_stopping", stop)]
-    return TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
+    return _TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
 
 
 def predict_net(

@@ -261,7 +261,7 @@ def test_policies_can_be_asked_for():
     assert len(model.net_.history_) <= 5
     with pytest.raises(ValueError, match="'n_layers' is unknown"):
         DecayBertRecommender("scratch", net_params={"n_layers": 3}).fit(X, y)
-    with pytest.raises(ValueError, match="adversarial=0.1.*no item embeddings"):
+    with pytest.raises(ValueError, match=r"adversarial=0.1.*no item embeddings"):
         DecayBertRecommender("scratch", training=training).fit(X, y)
 
 
