@@ -362,7 +362,8 @@ class RecommenderMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._model.reading() if self.__sklearn_is_fitted__() else nullcontext():
-            return super().__getstate__()  # type: ignore[misc]
+            state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+            return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

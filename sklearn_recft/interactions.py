@@ -103,14 +103,25 @@ class Events:
     def take(self, rows: np.ndarray | slice) -> Events:
         """Return the same columns at ``rows``, without texts."""
         outcome = None if self.outcome is None else self.outcome[rows]
-        columns = (self.user, self.item, self.time, self.feedback, self.weight, self.context)
-        return Events(*(column[rows] for column in columns), outcome=outcome)
+        return Events(
+            self.user[rows],
+            self.item[rows],
+            self.time[rows],
+            self.feedback[rows],
+            self.weight[rows],
+            self.context[rows],
+            outcome=outcome,
+        )
 
     def joined(self, later: Events) -> Events:
         """Return the events of both, these first, without texts and outcomes."""
-        names = ("user", "item", "time", "feedback", "weight", "context")
         return Events(
-            *(np.concatenate([getattr(self, name), getattr(later, name)]) for name in names)
+            np.concatenate([self.user, later.user]),
+            np.concatenate([self.item, later.item]),
+            np.concatenate([self.time, later.time]),
+            np.concatenate([self.feedback, later.feedback]),
+            np.concatenate([self.weight, later.weight]),
+            np.concatenate([self.context, later.context]),
         )
 
 

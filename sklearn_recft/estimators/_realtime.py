@@ -337,7 +337,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         check_is_fitted(self)
         queries = check_queries(X)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
-        model: SequenceModel = self._model
+        model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
                 model = model.with_history(self._check_history(history))
@@ -359,7 +359,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             (n, max_history) in days.
         """
         rows = self._check_rows(X)
-        model: SequenceModel = self._model
+        model = self._sequence_model("recommend")
         with model.reading():
             attention, items, age = model.attention(model.encode(rows))
             names = np.full(items.shape, None, object)
@@ -374,7 +374,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def trend_period_(self) -> float:
         """Seconds of a period; trends are counted anew at its multiples."""
-        return np.inf if self.module_.mix is None else self._model.trends.period
+        return (
+            np.inf
+            if self.module_.mix is None
+            else self._sequence_model("trend_period_").trends.period
+        )
 
     @property
     def module_(self) -> SequenceNet:
@@ -387,6 +391,10 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         return self._fitted("net_").net.net
 
     # ------------------------------------------------------------------ private
+
+    def _sequence_model(self, name: str) -> SequenceModel:
+        model: SequenceModel = self._fitted(name)
+        return model
 
     def _settings(self) -> SequenceSettings:
         """Check what the parameters say together; return the settings of the model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -19,18 +19,24 @@ from sklearn_recft.vocabulary import Vocabulary
 Model = TypeVar("Model", bound="FittedModel")
 
 
+class Undoable(Protocol):
+    """What a `Transaction` can keep."""
+
+    @property
+    def mark(self) -> Callable[..., Any]:
+        """Return what `restore` needs to undo changes of the rows given (codes) from here on."""
+
+    @property
+    def restore(self) -> Callable[..., None]:
+        """Undo every change since a mark."""
+
+
 @runtime_checkable
-class Part(Protocol):
+class Part(Undoable, Protocol):
     """A stateful part of a fitted model.
 
     Vocabularies, histories, tables, nets, encoders and random streams are parts.
     """
-
-    def mark(self, *rows: Any) -> Any:
-        """Return what `restore` needs to undo changes of ``rows`` (codes) from here on."""
-
-    def restore(self, mark: Any) -> None:
-        """Undo every change since ``mark``."""
 
     def state(self) -> dict[str, Any]:
         """Return named arrays and plain values that describe the part."""
@@ -48,7 +54,7 @@ class Transaction:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def keep(self, part: Part, *rows: Any) -> None:
+    def keep(self, part: Undoable, *rows: Any) -> None:
         """Restore ``rows`` of a part on failure; call it before they change."""
         self._stack.callback(part.restore, part.mark(*rows))
 

@@ -85,7 +85,7 @@ class PopularityModel(FittedModel):
 
         return score
 
-    def merge(self, other: PopularityModel) -> None:  # type: ignore[override]
+    def merge(self, other: PopularityModel) -> None:
         """Add the counts of another model."""
         half_life = self.settings.half_life
         rows = other.recent.copy()
@@ -114,8 +114,10 @@ class PopularityModel(FittedModel):
             now = now * fade(latest - rows[:, 1], half_life)
         items = rows[:, 0].astype(np.int64)
         self.recent = rows
-        self.weight = np.bincount(items, now, self.n_items)
-        self.popularity = np.bincount(items, now * rows[:, 3], self.n_items)
+        self.weight = np.zeros(self.n_items) + np.bincount(items, now, self.n_items)
+        self.popularity = np.zeros(self.n_items) + np.bincount(
+            items, now * rows[:, 3], self.n_items
+        )
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class BiasModel(FittedModel):
         super().forget(users)
         self.user_sums = np.delete(self.user_sums, users, axis=1)
 
-    def merge(self, other: BiasModel) -> None:  # type: ignore[override]
+    def merge(self, other: BiasModel) -> None:
         """Refuse: a user's sum holds the item means of the time its events arrived."""
         raise ValueError(
             "Bias models cannot be merged: a user's sum is taken after the item means that the "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import expit
@@ -132,6 +132,13 @@ class DecayModel(FittedModel):
             raise AttributeError("The model has no net yet.")
         return self.net.module
 
+    @property
+    def reader(self) -> TextEncoder | None:
+        """The encoder of texts, be it frozen or a part of the net."""
+        if self.net is None or self.module.encoder is None:
+            return self.encoder
+        return cast(TextEncoder, self.module.encoder)
+
     # ------------------------------------------------------------------ events
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
@@ -203,8 +210,8 @@ class DecayModel(FittedModel):
         """Learn further events; return their logits (n,) before each, where ``call.predict``."""
         module = self.module
         undo.keep(module)
-        if module.encoder is not None:
-            undo.keep(module.encoder)
+        if self.reader is not None:
+            undo.keep(self.reader)
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
@@ -276,8 +283,8 @@ class DecayModel(FittedModel):
     def parts(self) -> dict[str, Part]:
         """Every stateful part by name, the encoder that trains included."""
         found = super().parts()
-        if self.net is not None and self.module.encoder is not None:
-            found["trained_encoder"] = self.module.encoder
+        if self.encoder is None and self.reader is not None:
+            found["trained_encoder"] = self.reader
         return found
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -352,8 +359,7 @@ class DecayModel(FittedModel):
     def _add_items(self, codes: np.ndarray, texts: list[str]) -> None:
         """Give the net what it reads of new items."""
         module, threads = self.module, self.settings.n_threads
-        first = module.n_items
-        encoder = self.encoder if module.encoder is None else module.encoder
+        first, encoder = module.n_items, self.reader
         new = new_texts(codes, texts, first)
         if not first and encoder is not None:
             module.center(encoder.encode(new, n_threads=threads))
@@ -444,7 +450,8 @@ class DecayModel(FittedModel):
         unknown, extra = np.flatnonzero(items < 0), None
         codes = items.copy()
         if len(unknown):
-            extra, place = self._unknown_texts([events.text[row] for row in unknown])
+            texts = events.text or ()
+            extra, place = self._unknown_texts([texts[row] for row in unknown.tolist()])
             codes[unknown] = self.n_items + place
         table = self.module.catalogue(self.catalogue, extra)
         out = np.empty(len(events))
@@ -522,7 +529,7 @@ class DecayModel(FittedModel):
         """Text vectors (n, t) of items without a code, and which of them each row has."""
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         place = np.array([distinct[text] for text in texts])
-        encoder = self.module.encoder or self.encoder
+        encoder = self.reader
         if encoder is None:
             return np.zeros((len(distinct), 0), np.float32), place
         threads = self.settings.n_threads

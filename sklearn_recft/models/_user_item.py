@@ -108,7 +108,7 @@ class UserItemModel(FittedModel):
         self._derive()
         self._refresh(np.arange(self.n_users), np.arange(self.n_items))
 
-    def merge(self, other: UserItemModel) -> None:  # type: ignore[override]
+    def merge(self, other: UserItemModel) -> None:
         """Add the sums of another model, and compute the model from all of them.
 
         Raises
