@@ -1,18 +1,37 @@
 """Recommenders that keep learning, as scikit-learn estimators."""
 
-from sklearn_recft.estimators import (
-    ALSRecommender,
-    BiasRecommender,
-    DecayBertRecommender,
-    EASERecommender,
-    IncrementalMFRecommender,
-    ItemKNNRecommender,
-    PopularityRecommender,
-    RealtimeTransformerRecommender,
-)
-from sklearn_recft.training import FineTuning
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.estimators._als import (
+        ALSRecommender,
+    )
+    from sklearn_recft.estimators._baselines import (
+        BiasRecommender,
+        PopularityRecommender,
+    )
+    from sklearn_recft.estimators._decay_bert import (
+        DecayBertRecommender,
+    )
+    from sklearn_recft.estimators._ease import (
+        EASERecommender,
+    )
+    from sklearn_recft.estimators._factorization import (
+        IncrementalMFRecommender,
+    )
+    from sklearn_recft.estimators._item_knn import (
+        ItemKNNRecommender,
+    )
+    from sklearn_recft.estimators._realtime import (
+        RealtimeTransformerRecommender,
+    )
+    from sklearn_recft.training import (
+        FineTuning,
+    )
+
+__version__ = "0.2.0"
 
 __all__ = [
     "ALSRecommender",
@@ -26,3 +45,18 @@ __all__ = [
     "RealtimeTransformerRecommender",
     "__version__",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ALSRecommender": "estimators._als",
+        "BiasRecommender": "estimators._baselines",
+        "DecayBertRecommender": "estimators._decay_bert",
+        "EASERecommender": "estimators._ease",
+        "FineTuning": "training",
+        "IncrementalMFRecommender": "estimators._factorization",
+        "ItemKNNRecommender": "estimators._item_knn",
+        "PopularityRecommender": "estimators._baselines",
+        "RealtimeTransformerRecommender": "estimators._realtime",
+    },
+)

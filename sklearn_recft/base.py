@@ -19,7 +19,6 @@ from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.ranking import top_k
-from sklearn_recft.training import FineTuning
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
@@ -224,6 +223,8 @@ class RecommenderMixin:
             if name.startswith("training__")
         }
         if nested and params.get("training", getattr(self, "training", params)) is None:
+            from sklearn_recft.training import FineTuning  # loads torch
+
             params = {name: v for name, v in params.items() if not name.startswith("training__")}
             params["training"] = FineTuning().set_params(**nested)
         return super().set_params(**params)  # type: ignore[misc]

@@ -1,40 +1,64 @@
 """Fitted models: what an estimator has learned, on integer codes and arrays."""
 
-from sklearn_recft.models._als import ALSModel, ALSSettings
-from sklearn_recft.models._base import Call, FittedModel, Part, RandomStream, Transaction
-from sklearn_recft.models._baselines import (
-    BiasModel,
-    BiasSettings,
-    PopularityModel,
-    PopularitySettings,
-)
-from sklearn_recft.models._decay import (
-    DECAY_DEFAULTS,
-    DECAY_OPTIONS,
-    DecayModel,
-    DecaySettings,
-)
-from sklearn_recft.models._ease import EASEModel, EASESettings
-from sklearn_recft.models._factorization import (
-    FactorizationModel,
-    FactorizationSettings,
-    SGDFactorizationModel,
-)
-from sklearn_recft.models._factorization_adam import (
-    ADAM_DEFAULTS,
-    ADAM_OPTIONS,
-    AdamFactorizationModel,
-    AdamFactorizationSettings,
-)
-from sklearn_recft.models._item_knn import ItemKNNModel, ItemKNNSettings
-from sklearn_recft.models._net import Net
-from sklearn_recft.models._online_features import OnlineFeatures
-from sklearn_recft.models._sequence import (
-    SEQUENCE_DEFAULTS,
-    SEQUENCE_OPTIONS,
-    SequenceModel,
-    SequenceSettings,
-)
+from typing import TYPE_CHECKING
+
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.models._als import (
+        ALSModel,
+        ALSSettings,
+    )
+    from sklearn_recft.models._base import (
+        Call,
+        FittedModel,
+        Part,
+        RandomStream,
+        Transaction,
+    )
+    from sklearn_recft.models._baselines import (
+        BiasModel,
+        BiasSettings,
+        PopularityModel,
+        PopularitySettings,
+    )
+    from sklearn_recft.models._decay import (
+        DECAY_DEFAULTS,
+        DECAY_OPTIONS,
+        DecayModel,
+        DecaySettings,
+    )
+    from sklearn_recft.models._ease import (
+        EASEModel,
+        EASESettings,
+    )
+    from sklearn_recft.models._factorization import (
+        FactorizationModel,
+        FactorizationSettings,
+        SGDFactorizationModel,
+    )
+    from sklearn_recft.models._factorization_adam import (
+        ADAM_DEFAULTS,
+        ADAM_OPTIONS,
+        AdamFactorizationModel,
+        AdamFactorizationSettings,
+    )
+    from sklearn_recft.models._item_knn import (
+        ItemKNNModel,
+        ItemKNNSettings,
+    )
+    from sklearn_recft.models._net import (
+        Net,
+    )
+    from sklearn_recft.models._online_features import (
+        OnlineFeatures,
+    )
+    from sklearn_recft.models._sequence import (
+        SEQUENCE_DEFAULTS,
+        SEQUENCE_OPTIONS,
+        SequenceModel,
+        SequenceSettings,
+    )
 
 __all__ = [
     "ADAM_DEFAULTS",
@@ -70,3 +94,41 @@ __all__ = [
     "SequenceSettings",
     "Transaction",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ADAM_DEFAULTS": "_factorization_adam",
+        "ADAM_OPTIONS": "_factorization_adam",
+        "DECAY_DEFAULTS": "_decay",
+        "DECAY_OPTIONS": "_decay",
+        "SEQUENCE_DEFAULTS": "_sequence",
+        "SEQUENCE_OPTIONS": "_sequence",
+        "ALSModel": "_als",
+        "ALSSettings": "_als",
+        "AdamFactorizationModel": "_factorization_adam",
+        "AdamFactorizationSettings": "_factorization_adam",
+        "BiasModel": "_baselines",
+        "BiasSettings": "_baselines",
+        "Call": "_base",
+        "DecayModel": "_decay",
+        "DecaySettings": "_decay",
+        "EASEModel": "_ease",
+        "EASESettings": "_ease",
+        "FactorizationModel": "_factorization",
+        "FactorizationSettings": "_factorization",
+        "FittedModel": "_base",
+        "ItemKNNModel": "_item_knn",
+        "ItemKNNSettings": "_item_knn",
+        "Net": "_net",
+        "OnlineFeatures": "_online_features",
+        "Part": "_base",
+        "PopularityModel": "_baselines",
+        "PopularitySettings": "_baselines",
+        "RandomStream": "_base",
+        "SGDFactorizationModel": "_factorization",
+        "SequenceModel": "_sequence",
+        "SequenceSettings": "_sequence",
+        "Transaction": "_base",
+    },
+)
