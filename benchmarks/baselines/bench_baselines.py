@@ -1,14 +1,14 @@
 """The classical estimators: the peers' figures in less time, and what forgetting is worth.
 
-    python benchmarks/bench_baselines.py --task peers
-    python benchmarks/bench_baselines.py --task half-life
+    python benchmarks/baselines/bench_baselines.py --task peers
+    python benchmarks/baselines/bench_baselines.py --task half-life
 
 peers: the same algorithm with the same constants on the same events (the first nine tenths of a
 time line, MovieLens 1M unless told otherwise), judged on the last tenth by one judge. Ours and
 skrecsys fit from raw ids, implicit from the sparse matrix it asks for, which is built off the
 clock. Lists of 10 for all users of the train part, seen items left out. Medians over `--repeats`
 rounds, in each of which every model has its turn. Wants the environment of
-`requirements-peers.txt`; libraries not there are left out.
+`benchmarks/peers/requirements.txt`; libraries not there are left out.
 
 half-life: `GridSearchCV` on the train part of each data set's time line (three temporal folds),
 over the strength of shrinkage alone, and over that and `half_life`; what each has chosen is judged
@@ -18,17 +18,21 @@ on the test part. Nothing is random.
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _leaderboard_data import COLUMNS, DATA, REPEATING, Task, judge, load, tasks
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import GridSearchCV
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.events import COLUMNS, DATA, REPEATING, Task, judge, load, tasks
 from sklearn_recft import (
     ALSRecommender,
     EASERecommender,

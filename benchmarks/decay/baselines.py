@@ -9,13 +9,13 @@ import copy
 from collections.abc import Iterator
 
 import numpy as np
-from _decay_log import LIKED_FROM, Log
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from benchmarks.decay.log import LIKED_FROM, Log
 from sklearn_recft import IncrementalMFRecommender
 from sklearn_recft.estimators._streams import Streams
 from sklearn_recft.preprocessing import BehaviorText

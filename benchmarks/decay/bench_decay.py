@@ -1,7 +1,7 @@
 """Accuracy, freshness, half-lives and cost of DecayBertRecommender, a JSON line a row.
 
-    python benchmarks/bench_decay.py --backbone FOLDER
-    python benchmarks/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
+    python benchmarks/decay/bench_decay.py --backbone FOLDER
+    python benchmarks/decay/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
 
 MovieLens 100K and 1M by time (stable sort); a rating of 4 or 5 is a like. The first 80 % are
 fitted, then the model follows validation and test, a tenth each. AUC and log-loss are those of the
@@ -16,13 +16,20 @@ plain recipe of fine-tuning a BERT on texts of behaviour. grid: GridSearchCV ove
 
 import argparse
 import copy
+import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
-from _decay_cost import cost, grid, warm_up
-from _decay_log import Log, judge, load, make_model, row, spread, user_aucs
-from _decay_rivals import (
+from scipy.special import expit, logit
+from sklearn.metrics import log_loss, roc_auc_score
+from transformers import AutoConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.report import row
+from benchmarks.decay.baselines import (
     CHUNK,
     cold_rivals,
     factorization_in_chunks,
@@ -34,10 +41,8 @@ from _decay_rivals import (
     trees,
     words,
 )
-from scipy.special import expit, logit
-from sklearn.metrics import log_loss, roc_auc_score
-from transformers import AutoConfig
-
+from benchmarks.decay.cost import cost, grid, warm_up
+from benchmarks.decay.log import Log, judge, load, make_model, spread, user_aucs
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.text._encoder import load_encoder
 

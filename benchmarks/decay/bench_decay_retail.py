@@ -1,7 +1,7 @@
 """Next week's purchases from purchases alone: `DecayBertRecommender` on weeks of two shops.
 
-    python benchmarks/bench_decay_retail.py --backbone FOLDER
-    python benchmarks/bench_decay_retail.py --data amazon-beauty-2014 --backbone FOLDER
+    python benchmarks/decay/bench_decay_retail.py --backbone FOLDER
+    python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone FOLDER
 
 Periods are weeks from Monday. Before each of the last ones every model has learned all earlier
 weeks (fitted before the first, then told week by week) and nothing of the week itself. Customers
@@ -16,14 +16,15 @@ assortment is known to a shop, its sales are not. No other model here can rank t
 such items: recall@k in the whole catalogue, the mean share of the catalogue ranked behind them
 (random: .5), and the same among the week's new items alone.
 
-Data: Online Retail as on the leaderboard (`purchases` in `_leaderboard_data.py`), Amazon Beauty as
-it is (every pair once, time in days). "own purchases" ranks by a customer's own purchases, fading,
-then by what sells.
+Data: Online Retail as on the leaderboard (`purchases` in `benchmarks/common/events.py`), Amazon
+Beauty as it is (every pair once, time in days). "own purchases" ranks by a customer's own purchases
+with time decay, then by popularity.
 """
 
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -32,9 +33,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _leaderboard_data import load
 from scipy.sparse import coo_array
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.events import load
 from sklearn_recft import (
     DecayBertRecommender,
     EASERecommender,

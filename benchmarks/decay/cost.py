@@ -4,31 +4,29 @@ Every cost is measured in a fresh process, on one thread unless told otherwise. 
 is compiled beforehand, by a small fit.
 """
 
-import multiprocessing
 import os
-import resource
 import time
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from _decay_log import Log, load, make_model, row
-from _plain_recipe import judge, make_recipe
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoConfig
 
+from benchmarks.common.process import in_fresh_process, peak_memory
+from benchmarks.common.report import row
+from benchmarks.decay.log import Log, load, make_model
+from benchmarks.decay.plain_recipe import judge, make_recipe
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
 
 WARM_UP = 400  # rows
 ASKED = 50  # users, one a call
 RECIPE_ROWS = 2000  # test rows that the recipe is asked for, and ours beside it
 EPOCHS = 2
-MIB = 2**20
 
 
 def cost(name: str, limit: int | None, backbone: str, recipe_seconds: float, seed: int) -> None:
@@ -48,17 +46,6 @@ def cost(name: str, limit: int | None, backbone: str, recipe_seconds: float, see
         predicting=found["rows_per_second_predicting"] / recipe["rows_per_second_scoring"],
         auc_more=found["auc_of_recipe_rows"] - recipe["auc"],
     )  # fmt: skip
-
-
-def in_fresh_process(function, *args) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *args).result()
-
-
-def peak_memory() -> int:
-    """MiB that this process has held at most (Linux: counted in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // MIB
 
 
 def encoding(name: str, limit: int | None, backbone: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""What the benchmarks of the decay model share: the log, the judge, and the lines they print."""
+"""What the benchmarks of the decay model share: the log and the figures."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,17 +108,3 @@ def spread(runs: list[dict[str, float]]) -> dict[str, float]:
         if name in ("auc", "log_loss") and len(runs) > 1:
             figures[f"{name}_spread"] = float(np.ptp(values))
     return {**figures, "n_seeds": len(runs)}
-
-
-def row(task: str, data: str, model: str, **figures) -> None:
-    """Print a line."""
-    rounded = {name: _rounded(value) for name, value in figures.items()}
-    print(json.dumps({"task": task, "data": data, "model": model} | rounded), flush=True)
-
-
-def _rounded(value):
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_rounded(part) for part in value]
-    if not isinstance(value, float | np.floating):
-        return value
-    return round(float(value), 4) if np.isfinite(value) else None  # JSON has no infinity

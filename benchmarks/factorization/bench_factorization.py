@@ -1,7 +1,7 @@
 """Accuracy, freshness and cost of IncrementalMFRecommender with its defaults, a JSON line a row.
 
-    python benchmarks/bench_factorization.py
-    python benchmarks/bench_factorization.py --task chunks events --data ml-1m
+    python benchmarks/factorization/bench_factorization.py
+    python benchmarks/factorization/bench_factorization.py --task chunks events --data ml-1m
 
 Tasks. fit: random 90/10 (ML-1M) and 5 folds (ML-100K), RMSE and seconds. chunks: the second half
 of the time line in 30 chunks, each predicted, then learned: never updated, updated, refitted from

@@ -1,6 +1,6 @@
 """The week's baskets of The Complete Journey, ranked by what `recft demo` compares and by habit.
 
-    python benchmarks/bench_groceries.py
+    python benchmarks/groceries/bench_groceries.py
 
 The first three quarters of 1.47 M purchases are fitted; then week by week: a top 10 for every
 household that shops, of the whole catalogue, bought before or not, then the week is learned. A JSON

@@ -1,28 +1,29 @@
 """The leaderboard: every library, one protocol, one budget, one judge.
 
-    python benchmarks/leaderboard.py --data ml-100k --protocol timeline
-    python benchmarks/leaderboard.py --data ml-100k --library rectools --python rectools=PATH
-    python benchmarks/leaderboard.py --table
+    python benchmarks/leaderboard/bench_leaderboard.py --data ml-100k --protocol timeline
+    python benchmarks/leaderboard/bench_leaderboard.py --library rectools --python rectools=PATH
+    python benchmarks/leaderboard/bench_leaderboard.py --table > benchmarks/leaderboard/TABLES.md
 
 A cell is a model on a data set under a protocol. At most 8 settings are fitted on the train part
 and chosen between by NDCG@10 on the validation part; the chosen one is fitted on both and judged on
 the test part, with three seeds where the model draws. Each cell appends one JSON line to
-`leaderboard/<data>_<protocol>.jsonl` beside this file; a cell that has its line is passed over, so
+`<data>_<protocol>.jsonl` beside this file; a cell that has its line is passed over, so
 that a run that was stopped goes on where it was (`--again` measures anew; the last line counts).
 
 Libraries are fitted by a process that gets the events to learn and the users to ask, and nothing
 that is tested; its lists come back as raw ids and are judged here by `sklearn_recft.metrics`, the
 same for all. That process may live in another environment (`--python library=interpreter`; see
-`requirements-leaderboard.txt`). It is stopped after `--limit` seconds, once for all settings and
+`requirements.txt`). It is stopped after `--limit` seconds, once for all settings and
 once for the test: settings not reached by then are told in the line, and a cell without any is a
 timeout.
 
 Data. Every event is a positive, ratings are ignored. MovieLens and Amazon Beauty (users and items
 of five events or more) hold every pair of user and item once. Online Retail: see `purchases` in
-`_leaderboard_data.py`; purchases are repeated, so seen items stay eligible and counts reach every
-model that reads them; whether to learn each pair once is part of the search. Elsewhere seen items
-are left out. Lists hold 10 of all learned items, ties as each library breaks them. A relevant item
-that was never learned counts as a miss. Users not met in the train part are not asked.
+`benchmarks/common/events.py`; purchases are repeated, so seen items stay eligible and counts reach
+every model that reads them; whether to learn each pair once is part of the search. Elsewhere seen
+items are left out. Lists hold 10 of all training items, ties as each library breaks them. A
+relevant item without training events counts as a miss. Users unknown to the train part are left
+out.
 
 Time. On the time line whatever fades does so from the newest learned event, the split point.
 leave-last-out learns other users' events from after a tested one, as published figures do.
@@ -44,9 +45,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _leaderboard_data import DATA, PROTOCOLS, REPEATING, K, Task, judge, load, tasks
-from _leaderboard_grid import MODELS, Model, at_edge, settings
-from _leaderboard_table import key, tables
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, judge, load, tasks
+from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings
+from benchmarks.leaderboard.table import key, page
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
@@ -74,7 +79,7 @@ def work(
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         python = options.python.get(model.library, sys.executable)
-        in_time = finishes([python, str(HERE / "_leaderboard_worker.py"), name], options)
+        in_time = finishes([python, "-m", "benchmarks.leaderboard.worker", name], options)
         found = []
         for n, one in enumerate(runs):
             answer = folder / f"{n}.json"
@@ -99,7 +104,7 @@ def finishes(command: list[str], options: argparse.Namespace) -> bool:
     """Run a command with its threads bounded; False if it had to be stopped."""
     names = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "LK")
     threads = {f"{name}_NUM_THREADS": str(options.threads) for name in names}
-    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | threads | {"PYTHONPATH": path}
     quiet = None if options.verbose else subprocess.DEVNULL
     # A session of its own, so that what a library has started is stopped with it.
@@ -196,9 +201,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds of a worker")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure cells that have a line too")
-    parser.add_argument("--table", action="store_true", help="only print the tables")
+    parser.add_argument("--table", action="store_true", help="only print the page of tables")
     parser.add_argument("--verbose", action="store_true", help="show what the libraries print")
-    parser.add_argument("--output", type=Path, default=HERE / "leaderboard", help="folder of lines")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of lines")
     options = parser.parse_args(arguments)
     options.python = dict(entry.split("=", 1) for entry in options.python)
     return options
@@ -217,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing and append it; 1 if a cell gave no result."""
     options = parse(arguments)
     if options.table:
-        print("\n\n".join(tables(read(options.output))))
+        print(page(read(options.output)), end="")
         return 0
     options.output.mkdir(parents=True, exist_ok=True)
     there = set() if options.again else {key(line) for line in read(options.output)}

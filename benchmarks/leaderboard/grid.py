@@ -21,7 +21,7 @@ FACTORS = [16, 32, 64, 128]
 
 @dataclass(frozen=True)
 class Model:
-    """Who, by which function of `_leaderboard_peers`, with which parameters."""
+    """Who, by which function of `libraries`, with which parameters."""
 
     library: str
     name: str

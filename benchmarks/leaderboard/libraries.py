@@ -8,7 +8,8 @@ each environment needs its own library only.
 from collections.abc import Callable
 
 import numpy as np
-from _leaderboard_log import Log
+
+from benchmarks.leaderboard.log import Log
 
 Lists = Callable[[np.ndarray, int], np.ndarray]
 

@@ -18,6 +18,19 @@ def key(line: dict[str, Any]) -> tuple[str, str, str, str]:
     return line["data"], line["protocol"], line["library"], line["model"]
 
 
+HEAD = """\
+# Leaderboard tables
+
+Written by `python benchmarks/leaderboard/bench_leaderboard.py --table`. Do not edit by hand.
+`README.md` in this folder has the protocol and says what `*` and `†` mean.
+"""
+
+
+def page(lines: list[dict[str, Any]]) -> str:
+    """Return the whole page: a heading and every table."""
+    return "\n".join([HEAD, *(f"{table}\n" for table in tables(lines))])
+
+
 def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
     """Yield one Markdown table for each data set and protocol."""
     lines = latest(lines)
@@ -28,10 +41,10 @@ def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
         one = (done or here)[0]
         yield "\n".join(
             [
-                f"### {data}, {protocol}",
+                f"## {data}, {protocol}",
                 "",
-                f"{one['n_train']:,} events and {one['n_items']:,} items learned, "
-                f"{one['n_queries']:,} users asked, {one['threads']} threads.",
+                f"{one['n_train']:,} training events, {one['n_items']:,} items, "
+                f"{one['n_queries']:,} test users, threads: {one['threads']}.",
                 "",
                 _join(["", "chosen", *METRICS.values(), "fit, s", "lists, s", "peak, MiB"]),
                 "|" + "---|" * (len(METRICS) + 5),

@@ -1,6 +1,6 @@
 """Fit and list in a process of its own, in whatever environment the library lives in.
 
-    python _leaderboard_worker.py FOLDER
+    python -m benchmarks.leaderboard.worker FOLDER
 
 The folder holds `job.json` and `log.npz`: events to learn and users to ask, never anything that is
 tested. Every run writes its lists (`0.npz`) and then its cost (`0.json`) as soon as it is done,
@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import _leaderboard_peers as peers
 import numpy as np
-from _leaderboard_log import Log
+
+from benchmarks.leaderboard import libraries
+from benchmarks.leaderboard.log import Log
 
 WARM_UP = 5000  # events
 
@@ -28,7 +29,7 @@ def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: i
     start = time.perf_counter()
     if setting.pop("once", False):
         log = log.once()
-    lists = getattr(peers, job["fit"])(log, seed, **setting)
+    lists = getattr(libraries, job["fit"])(log, seed, **setting)
     fitted = time.perf_counter()
     codes = np.full((len(users), job["k"]), -1, np.int64)
     found = np.asarray(lists(users, job["k"]), dtype=np.int64)

@@ -1,6 +1,6 @@
 """How much better a recommender looks when it has seen the future, a JSON line a row.
 
-    python benchmarks/bench_leakage.py
+    python benchmarks/leakage/bench_leakage.py
 
 MovieLens 1M. Tasks. split: the same models under a random 90/10 split, with the last event of
 every user left out, and on the last 10 % of the time line. same_rows: a random half of the last

@@ -1,10 +1,10 @@
 """Ours beside the peers, in one run: same splits, same metrics, same two threads.
 
 Every row is measured in a process of its own and printed as one JSON line; the ratios to ours come
-last. A peer that is not installed is a line that says so. See `requirements-peers.txt`.
+last. A peer that is not installed is a line that says so. See `requirements.txt`.
 
-    python benchmarks/bench_peers.py --task rating --data ml-1m
-    python benchmarks/bench_peers.py --output peers.jsonl
+    python benchmarks/peers/bench_peers.py --task rating --data ml-1m
+    python benchmarks/peers/bench_peers.py --output peers.jsonl
 
 What is timed. rating: the fit, from arrays (ours: raw ids, encoding included) or from the peer's
 own data set (building it is not timed). stream: predict, then learn, every event. topk: lists for a
@@ -32,7 +32,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from _peers import LISTS, N_FACTORS, OURS, RATERS, STREAMS, THREADS, K
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.peers.libraries import LISTS, N_FACTORS, OURS, RATERS, STREAMS, THREADS, K
 
 ENOUGH, PATIENCE = 2.0, 40.0  # seconds
 MANY = 50

@@ -1,8 +1,8 @@
 """What RealtimeTransformerRecommender is worth and costs, a JSON line a row.
 
-    python benchmarks/bench_realtime.py --task next --part validation --params '{"max_epochs": 10}'
-    python benchmarks/bench_realtime.py --task next --backbone FOLDER
-    python benchmarks/bench_realtime.py --task timeline stream latency scale --threads 2
+    python benchmarks/realtime/bench_realtime.py --task next --params '{"max_epochs": 10}'
+    python benchmarks/realtime/bench_realtime.py --task next --backbone FOLDER
+    python benchmarks/realtime/bench_realtime.py --task timeline stream latency scale --threads 2
 
 Events are in the order of time, those of one time in that of the file; every event is a positive.
 Lists rank the whole catalogue, ties in catalogue order, K = 10, and leave out what the user has
@@ -40,12 +40,16 @@ scale
 
 import argparse
 import json
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from _leaderboard_data import DATA as KNOWN
-from _realtime_cost import latency, parts, scale
-from _realtime_log import (
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.events import DATA as KNOWN
+from benchmarks.realtime.cost import latency, parts, scale
+from benchmarks.realtime.log import (
     Log,
     by_level,
     judge_next,
@@ -56,7 +60,7 @@ from _realtime_log import (
     read,
     report,
 )
-from _realtime_stream import Runs, stream, timeline
+from benchmarks.realtime.stream import Runs, stream, timeline
 
 SEEDS = (0, 1, 2)
 DATA = {

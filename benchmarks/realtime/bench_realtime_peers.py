@@ -1,7 +1,7 @@
 """NDCG@10 against seconds of training: the real-time transformer and RecTools' SASRec, in one run.
 
-    python benchmarks/bench_realtime_peers.py --python rectools=PATH > curves.jsonl
-    python benchmarks/bench_realtime_peers.py --only matched --limit-users 300 --epochs 2
+    python benchmarks/realtime/bench_realtime_peers.py --python rectools=PATH > curves.jsonl
+    python benchmarks/realtime/bench_realtime_peers.py --only matched --limit-users 300 --epochs 2
 
 PATH is the interpreter of an environment with `pip install "rectools[torch]==0.19.0" torch==2.13.0`
 (it wants numpy below 2, so the environment is its own; this package need not be in it).
@@ -42,13 +42,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _leaderboard_data import K, load
-from _peers_curve import COLUMNS, PARTS, Log
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common.events import K, load
+from benchmarks.realtime.curve_worker import COLUMNS, PARTS, Log
 from sklearn_recft.metrics import ndcg_at_k
 from sklearn_recft.model_selection import LeaveLastOut
 
-HERE = Path(__file__).resolve().parent
 DATA = "ml-1m"
 LEVELS = (0.05, 0.10, 0.12, 0.14, 0.16, 0.18, 0.20, 0.21, 0.22, 0.23)
 WIDTH, LAYERS, HEADS, DROPOUT, RATE, USERS = 64, 2, 2, 0.2, 1e-3, 128
@@ -130,12 +132,12 @@ def curve(
     """Let a process train, and judge its lists as they come."""
     names = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")
     threads = {f"{name}_NUM_THREADS": str(job["threads"]) for name in names}
-    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         log.write(folder)
-        command = [python, "-W", "ignore", str(HERE / "_peers_curve.py"), name]
+        command = [python, "-W", "ignore", "-m", "benchmarks.realtime.curve_worker", name]
         environment = os.environ | threads | {"PYTHONPATH": path}
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, text=True

@@ -9,11 +9,11 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
-from _decay_cost import in_fresh_process, peak_memory
-from _decay_log import row
-from _leaderboard_data import K
-from _realtime_log import Log, make_model, merged
 
+from benchmarks.common.events import K
+from benchmarks.common.process import in_fresh_process, peak_memory
+from benchmarks.common.report import row
+from benchmarks.realtime.log import Log, make_model, merged
 from sklearn_recft.modules import _sequence
 from sklearn_recft.modules._sequence import SequenceNet
 from sklearn_recft.training._windows import SequenceWindows

@@ -1,6 +1,6 @@
 """Train one model in a process of its own, then list with the weights of every epoch.
 
-    python _peers_curve.py FOLDER
+    python -m benchmarks.realtime.curve_worker FOLDER
 
 The folder holds `job.json` and `log.npz`: events to learn, the event of each user that came next
 (the newest of what a test query knows, never learned) and when each user is asked. What is tested

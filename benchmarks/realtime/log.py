@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _decay_log import row
-from _leaderboard_data import REPEATING, K, load
 
+from benchmarks.common.events import REPEATING, K, load
+from benchmarks.common.report import row
 from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import hit_rate_at_k, ndcg_at_k
 from sklearn_recft.model_selection import LeaveLastOut, TemporalSplit

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _leaderboard_data import K
-from _realtime_log import Log, judge_next, lists_of, make_model, mean
 
+from benchmarks.common.events import K
+from benchmarks.realtime.log import Log, judge_next, lists_of, make_model, mean
 from sklearn_recft import EASERecommender, PopularityRecommender
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 

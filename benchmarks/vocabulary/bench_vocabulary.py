@@ -4,8 +4,8 @@
 them up again, "stream" adds them in chunks of a thousand rows. Rows follow a popularity law, as
 logs do. One thread; no compilation and no file is involved, so nothing is warmed up.
 
-    python benchmarks/bench_vocabulary.py
-    python benchmarks/bench_vocabulary.py --rows 10_000_000 --ids 1_000_000 --repeats 3
+    python benchmarks/vocabulary/bench_vocabulary.py
+    python benchmarks/vocabulary/bench_vocabulary.py --rows 10_000_000 --ids 1_000_000 --repeats 3
 """
 
 import argparse

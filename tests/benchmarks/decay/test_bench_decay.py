@@ -1,23 +1,15 @@
 """The benchmark of the decay model on a few hundred rows: what each may know, what it prints."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.decay import baselines, bench_decay, cost
+from benchmarks.decay import log as logs
 from sklearn_recft.datasets import make_interactions
-
-# The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import _decay_cost
-import _decay_log
-import _decay_rivals
-import bench_decay
 
 DAY = 86_400
 
@@ -37,7 +29,7 @@ def log():
         }
     )  # fmt: skip
     catalogue = pd.DataFrame({"item_id": np.arange(30), "text": texts})
-    return _decay_log.Log("tiny", X, (rating >= 4).astype(np.int64), catalogue)
+    return logs.Log("tiny", X, (rating >= 4).astype(np.int64), catalogue)
 
 
 def changed(log, rows):
@@ -45,7 +37,7 @@ def changed(log, rows):
     X, y = log.X.copy(), log.y.copy()
     y[rows] = 1 - y[rows]
     X.loc[X.index[rows], "rating"] = np.where(y[rows] == 1, 5.0, 1.0)
-    return _decay_log.Log(log.name, X, y, log.catalogue)
+    return logs.Log(log.name, X, y, log.catalogue)
 
 
 def printed(capsys):
@@ -63,14 +55,14 @@ def test_user_aucs_are_those_of_each_user_with_both_labels():
     groups = [users == user for user in np.unique(users)]
     wanted = [roc_auc_score(y[own], scores[own]) for own in groups if len(set(y[own])) == 2]
     assert 0 < len(wanted) < len(groups) + 1
-    np.testing.assert_allclose(_decay_log.user_aucs(users, y, scores), wanted)
+    np.testing.assert_allclose(logs.user_aucs(users, y, scores), wanted)
 
 
 def test_the_judge_tells_validation_from_test(log):
     rest = log.y[log.start :]
     n = log.middle - log.start
     said = np.r_[rest[:n], 1 - rest[n:]] * 0.8 + 0.1
-    found = _decay_log.judge(log, said)
+    found = logs.judge(log, said)
     assert (found["validation_auc"], found["auc"], found["user_auc"]) == (1, 0, 0)
 
 
@@ -87,7 +79,7 @@ def test_no_contender_knows_a_label_before_its_time(log, rival):
         def contender(log, seed):
             return bench_decay.ours(log, seed, None)
     else:
-        contender = getattr(_decay_rivals, rival)
+        contender = getattr(baselines, rival)
     first = dict(contender(log, 0))
     other = dict(contender(changed(log, slice(from_row, None)), 0))
     n = from_row - log.start
@@ -104,7 +96,7 @@ def test_of_one_time_no_row_knows_another_where_ties_are_excluded(log):
     first = log.start + 40  # of a pair
     other = changed(log, slice(first, first + 1))
     for name in ("rates", "factorizations", "factorizations_of_ratings"):
-        before, after = (dict(getattr(_decay_rivals, name)(these, 0)) for these in (log, other))
+        before, after = (dict(getattr(baselines, name)(these, 0)) for these in (log, other))
         for label, said in before.items():
             if "excluded" in label or "rate, streaming" in label:
                 np.testing.assert_array_equal(said[:42], after[label][:42])
@@ -162,9 +154,9 @@ def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
 
 def test_labels_of_hidden_items_teach_no_rival(log):
     strange = log.X["item_id"].isin([0, 1, 2]).to_numpy()
-    first = dict(_decay_rivals.cold_rivals(log, strange))
-    other = dict(_decay_rivals.cold_rivals(changed(log, strange), strange))
-    seen = dict(_decay_rivals.cold_rivals(changed(log, ~strange), strange))
+    first = dict(baselines.cold_rivals(log, strange))
+    other = dict(baselines.cold_rivals(changed(log, strange), strange))
+    seen = dict(baselines.cold_rivals(changed(log, ~strange), strange))
     for label, said in first.items():
         np.testing.assert_array_equal(said, other[label])
         assert (said != seen[label]).any()
@@ -192,7 +184,7 @@ def test_planted_stands_beside_the_truth(capsys):
 
 
 def test_cost_is_counted(log):
-    found = _decay_cost.measure(log, "scratch", 0)
+    found = cost.measure(log, "scratch", 0)
     assert found["n_rows"] == 480
     assert found["n_items"] == 30
     epoch = np.median(found["epoch_seconds"])
@@ -202,11 +194,11 @@ def test_cost_is_counted(log):
 
 def test_a_recipe_without_a_folder_is_refused():
     with pytest.raises(SystemExit, match="folder"):
-        _decay_cost.cost("ml-100k", 100, "scratch", 5.0, 0)
+        cost.cost("ml-100k", 100, "scratch", 5.0, 0)
 
 
 def test_a_grid_counts_the_texts_that_are_read(log, capsys):
-    _decay_cost.grid(log, "scratch", 0, n_jobs=None)
+    cost.grid(log, "scratch", 0, n_jobs=None)
     frozen, both = printed(capsys)
     assert (frozen["n_fits"], both["n_fits"]) == (8, 16)
     assert frozen["n_processes"] == 1

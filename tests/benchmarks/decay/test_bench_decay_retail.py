@@ -1,17 +1,12 @@
 """The benchmark on weeks of purchases: what is learned, what is asked, and how lists are judged."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-# The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import bench_decay_retail as bench
+from benchmarks.decay import bench_decay_retail as bench
 
 NEWCOMER = "i30"  # sold in the last week alone
 

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from benchmarks._plain_recipe import judge, make_recipe, quiet
+from benchmarks.decay.plain_recipe import judge, make_recipe, quiet
 
 GOODS = ["tea", "rice", "oats", "milk"]
 

@@ -2,21 +2,15 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-# The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import _realtime_cost as costs
-import _realtime_log as logs
-import _realtime_stream as streams
-import bench_realtime as bench
-
+from benchmarks.realtime import bench_realtime as bench
+from benchmarks.realtime import cost as costs
+from benchmarks.realtime import log as logs
+from benchmarks.realtime import stream as streams
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = streams.DAY

@@ -1,8 +1,6 @@
 """The benchmark beside RecTools' SASRec: what is learned and asked, what the clock counts."""
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +9,8 @@ import pytest
 import torch
 
 import sklearn_recft
-
-# The benchmarks are scripts beside the package; they find each other by the folder they lie in.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import _peers_curve
-import bench_realtime_peers as bench
+from benchmarks.realtime import bench_realtime_peers as bench
+from benchmarks.realtime import curve_worker
 
 N_ITEMS = 40
 
@@ -73,7 +67,7 @@ def test_the_process_is_not_told_what_is_tested(split, tmp_path):
     pairs = set(zip(log.next_one["user_id"], truth["test"], strict=True))
     assert len(pairs) == 20
     assert not pairs & told
-    read = _peers_curve.Log.read(tmp_path)
+    read = curve_worker.Log.read(tmp_path)
     assert rows(read.learned) == rows(log.learned)
     assert rows(read.queries("test").assign(item_id=0)) == rows(
         log.queries("test").assign(item_id=0)
@@ -98,7 +92,7 @@ def test_judging_knows_the_answer():
 
 def test_batches_hold_the_events_of_as_many_users():
     users = [0] * 5 + [1] * 2 + [2] * 1
-    log = _peers_curve.Log(pd.DataFrame({"user_id": users}), None, None)
+    log = curve_worker.Log(pd.DataFrame({"user_id": users}), None, None)
     assert bench.batch_of_events(log, 4) == round(128 * (4 + 2 + 1) / 3)
 
 
@@ -121,7 +115,7 @@ def test_the_clock_stands_still_while_weights_are_copied():
         return copied()
 
     layer.state_dict = slowly
-    clock = _peers_curve.Clock(hours)
+    clock = curve_worker.Clock(hours)
     hours.now = 7.0
     clock.start()
     for value in (1.0, 2.0):
@@ -186,10 +180,10 @@ def test_each_epoch_is_asked_with_its_own_weights_and_history(split, tmp_path, m
     log, truth = split
     options = bench.parse(["--only", "defaults", "--threads", "1"])
     job = bench.job_of("defaults", log, options)
-    head, *lines = _peers_curve.run(job, log, tmp_path)
+    head, *lines = curve_worker.run(job, log, tmp_path)
     assert head["n_weights"] == 1
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert Standin.fitted == [rows(log.few(_peers_curve.WARM_UP).learned), rows(log.learned)]
+    assert Standin.fitted == [rows(log.few(curve_worker.WARM_UP).learned), rows(log.learned)]
     known = {"validation": log.learned, "test": pd.concat([log.learned, log.next_one])}
     for line in lines:
         scores = {}
@@ -206,12 +200,12 @@ def test_weights_of_an_epoch_are_those_of_a_fit_that_ends_there(split):
     lists = {}
     for epochs in (1, 2):
         options = bench.parse(["--epochs", str(epochs), "--threads", "1", "--length", "8"])
-        clock = _peers_curve.Clock()
-        ask = _peers_curve.ours(log, bench.job_of("matched", log, options), clock)
+        clock = curve_worker.Clock()
+        ask = curve_worker.ours(log, bench.job_of("matched", log, options), clock)
         assert len(clock.laps) == epochs
-        for part in _peers_curve.PARTS:
+        for part in curve_worker.PARTS:
             lists[epochs, part] = [ask(weights, part) for _, weights in clock.laps]
-    for part in _peers_curve.PARTS:
+    for part in curve_worker.PARTS:
         assert lists[1, part][0].tolist() == lists[2, part][0].tolist()
         assert lists[2, part][0].tolist() != lists[2, part][1].tolist()
 
@@ -223,10 +217,10 @@ def test_the_validation_event_is_known_to_the_test_query_alone(split):
     moved = log.next_one.assign(item_id=log.next_one["item_id"].to_numpy()[::-1])
     lists = {}
     for name, next_one in (("true", log.next_one), ("moved", moved)):
-        told = _peers_curve.Log(log.learned, next_one, log.test_time)
-        clock = _peers_curve.Clock()
-        ask = _peers_curve.ours(told, job, clock)
-        for part in _peers_curve.PARTS:
+        told = curve_worker.Log(log.learned, next_one, log.test_time)
+        clock = curve_worker.Clock()
+        ask = curve_worker.ours(told, job, clock)
+        for part in curve_worker.PARTS:
             lists[name, part] = ask(clock.laps[-1][1], part)
     assert lists["true", "validation"].tolist() == lists["moved", "validation"].tolist()
     assert lists["true", "test"].tolist() != lists["moved", "test"].tolist()
@@ -241,12 +235,12 @@ def test_times_are_told_to_the_defaults_alone(split, model, told):
     # Of the same order.
     learned = log.learned.assign(timestamp=np.arange(len(log.learned)) ** 2 * 60)
     late = learned["timestamp"].max() + 60
-    other = _peers_curve.Log(learned, log.next_one.assign(timestamp=late), log.test_time + late)
+    other = curve_worker.Log(learned, log.next_one.assign(timestamp=late), log.test_time + late)
     lists = []
     for known in (log, other):
-        clock = _peers_curve.Clock()
-        ask = _peers_curve.ours(known, job, clock)
-        lists.append([ask(clock.laps[-1][1], part).tolist() for part in _peers_curve.PARTS])
+        clock = curve_worker.Clock()
+        ask = curve_worker.ours(known, job, clock)
+        lists.append([ask(clock.laps[-1][1], part).tolist() for part in curve_worker.PARTS])
     assert (lists[0] != lists[1]) == told
 
 
