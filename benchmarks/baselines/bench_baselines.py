@@ -1,18 +1,18 @@
-"""The classical estimators: the peers' figures in less time, and what forgetting is worth.
+"""Compare the classical estimators with their peers, and measure what a half-life is worth.
 
     python benchmarks/baselines/bench_baselines.py --task peers
     python benchmarks/baselines/bench_baselines.py --task half-life
 
 peers: the same algorithm with the same constants on the same events (the first nine tenths of a
-time line, MovieLens 1M unless told otherwise), judged on the last tenth by one judge. Ours and
-skrecsys fit from raw ids, implicit from the sparse matrix it asks for, which is built off the
-clock. Lists of 10 for all users of the train part, seen items left out. Medians over `--repeats`
-rounds, in each of which every model has its turn. Wants the environment of
-`benchmarks/peers/requirements.txt`; libraries not there are left out.
+time line, by default MovieLens 1M), evaluated on the last tenth by the same metrics. Ours and
+skrecsys are fitted from raw ids. implicit is fitted from a sparse matrix, which is built before the
+clock starts. Lists of 10 for all users of the train part, seen items excluded. Medians over
+`--repeats` rounds; each round runs every model. It needs the environment of
+`benchmarks/peers/requirements.txt`; libraries that are not installed are left out.
 
 half-life: `GridSearchCV` on the train part of each data set's time line (three temporal folds),
-over the strength of shrinkage alone, and over that and `half_life`; what each has chosen is judged
-on the test part. Nothing is random.
+over the strength of shrinkage alone, and over shrinkage and `half_life`. Each chosen setting is
+evaluated on the test part. Nothing is random.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sklearn.model_selection import GridSearchCV
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
-from benchmarks.common.events import COLUMNS, DATA, REPEATING, Task, judge, load, tasks
+from benchmarks.common.events import COLUMNS, DATA, REPEATING, Task, evaluate, load, tasks
 from sklearn_recft import (
     ALSRecommender,
     EASERecommender,
@@ -58,7 +58,7 @@ Fit = Callable[[], Callable[[np.ndarray], np.ndarray]]
 
 
 class Events:
-    """The train part of a task: raw ids, and codes for those who ask for a matrix."""
+    """The train part of a task: raw ids, and codes for libraries that need a matrix."""
 
     def __init__(self, task: Task) -> None:
         self.ids = task.train[["user_id", "item_id"]].to_numpy()
@@ -136,12 +136,12 @@ def peers(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for data in options.data or ["ml-1m"]:
         _, task = tasks(load(data), "timeline", data not in REPEATING)
         events, all_of = Events(task), list(contenders(Events(task)))
-        asked = np.searchsorted(events.users, task.queries)
+        queried = np.searchsorted(events.users, task.queries)
         seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
         scores = {}
         for turn in range(options.repeats + 1):
             for algorithm, library, fit in all_of:
-                # implicit asks for it: its own threads and those of BLAS would fight.
+                # implicit warns otherwise: its own threads and those of BLAS would compete.
                 with threadpool_limits(1 if library == "implicit" else THREADS, "blas"):
                     start = time.perf_counter()
                     lists = fit()
@@ -152,7 +152,7 @@ def peers(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     times = seconds.setdefault((algorithm, library), [])
                     times.append((fitted - start, done - fitted))
                 else:
-                    scores[algorithm, library] = judge(task, list(lists(asked)))
+                    scores[algorithm, library] = evaluate(task, list(lists(queried)))
         for (algorithm, library), times in sorted(seconds.items()):
             fit_s, recommend_s = np.median(times, axis=0)
             yield {
@@ -183,7 +183,7 @@ def half_life(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 lists = search.best_estimator_.recommend(
                     task.queries, n_recommendations=K, exclude_seen=not keeps
                 )[0]
-                ndcg = round(judge(task, list(lists))["ndcg"], 4)
+                ndcg = round(evaluate(task, list(lists))["ndcg"], 4)
                 line[words] = {"ndcg": ndcg, "chosen": search.best_params_}
             yield line
 

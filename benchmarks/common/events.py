@@ -1,4 +1,4 @@
-"""What the leaderboard asks: which events are learned, who is asked, and how lists are judged."""
+"""Load events, split them into tasks, and evaluate lists: the protocol of the leaderboard."""
 
 import os
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PROTOCOLS = ("timeline", "leave-last-out")
 
 @dataclass(frozen=True)
 class Task:
-    """Learn ``train``, then answer ``queries``, whose users really took ``relevant``."""
+    """Train on ``train``, then recommend to ``queries``, whose relevant items are ``relevant``."""
 
     train: pd.DataFrame
     queries: np.ndarray
@@ -62,7 +62,7 @@ def tasks(events: pd.DataFrame, protocol: str, exclude_seen: bool) -> tuple[Task
 
     timeline
         The last tenth of the events in time order is tested, and of what is left the last tenth
-        validated, for users met before. Events of one timestamp stay on one side.
+        validated, for known users. Events of one timestamp stay on one side.
     leave-last-out
         The last event of every user is tested, the one before it validated.
     """
@@ -75,8 +75,8 @@ def tasks(events: pd.DataFrame, protocol: str, exclude_seen: bool) -> tuple[Task
     return _task(train, validation, exclude_seen), _task(past, test, exclude_seen)
 
 
-def judge(task: Task, lists: list[np.ndarray]) -> dict[str, float]:
-    """Score lists of raw ids; a relevant item that was never learned is a miss like any other.
+def evaluate(task: Task, lists: list[np.ndarray]) -> dict[str, float]:
+    """Score lists of raw ids; a relevant item without training events counts as a miss.
 
     Coverage is the share of the learned items that appear in some list.
     """
@@ -94,7 +94,7 @@ def _split(events: pd.DataFrame, splitter) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _task(train: pd.DataFrame, test: pd.DataFrame, exclude_seen: bool) -> Task:
-    """Ask for the users that both sides know, in the order of their ids.
+    """Query the users that both sides know, in the order of their ids.
 
     Where seen items are left out, those taken again are not relevant: no list could hold them.
     """

@@ -1,17 +1,17 @@
-"""Accuracy, freshness, half-lives and cost of DecayBertRecommender, a JSON line a row.
+"""Measure accuracy, freshness, half-lives and cost of DecayBertRecommender, one JSON line per row.
 
     python benchmarks/decay/bench_decay.py --backbone FOLDER
     python benchmarks/decay/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
 
-MovieLens 100K and 1M by time (stable sort); a rating of 4 or 5 is a like. The first 80 % are
-fitted, then the model follows validation and test, a tenth each. AUC and log-loss are those of the
-test part, over all of its rows; user_auc is the mean over its users with both labels. Means over
-the seeds, with the width between the best and the worst. The training part alone fits anything.
+MovieLens 100K and 1M are sorted by time (stable sort); a rating of 4 or 5 is a like. The first 80 %
+are fitted, then the model follows validation and test, a tenth each. AUC and log-loss are of all
+rows of the test part; user_auc is the mean over its users with both labels. Figures are means over
+the seeds, with the spread between the largest and the smallest. Only the training part is fitted.
 
 Tasks. quality: ours beside rates, trees, factorizations and a bag of words. cold: a tenth of the
-items, drawn at random, is known by text alone. ablation: one thing changed at a time. planted:
-logs whose interests halve in a known number of days; no texts. cost: seconds, memory, and the
-plain recipe of fine-tuning a BERT on texts of behaviour. grid: GridSearchCV over a pipeline.
+items, drawn at random, is known by text only. ablation: one thing changed at a time. planted: logs
+with a known half-life of interests; no texts. cost: seconds, memory, and the plain recipe that
+fine-tunes a BERT on texts of behaviour. grid: GridSearchCV over a pipeline.
 """
 
 import argparse
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 from benchmarks.common.report import row
 from benchmarks.decay.baselines import (
     CHUNK,
-    cold_rivals,
+    cold_baselines,
     factorization_in_chunks,
     factorizations,
     factorizations_of_ratings,
@@ -42,7 +42,7 @@ from benchmarks.decay.baselines import (
     words,
 )
 from benchmarks.decay.cost import cost, grid, warm_up
-from benchmarks.decay.log import Log, judge, load, make_model, spread, user_aucs
+from benchmarks.decay.log import Log, evaluate, load, make_model, spread, user_aucs
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.text._encoder import load_encoder
 
@@ -57,24 +57,24 @@ RULES = {
 PLANTED = {"n_users": 300, "n_items": 500, "n_factors": 8, "noise": 1.0, "feedback": "click"}
 
 
-FEW_ROWS = 200_000  # of a log that is asked in thousands of calls as well
+FEW_ROWS = 200_000  # largest log that is also predicted in chunks
 
 
 def ours(log, seed, backbone):
-    """Yield the decay model never told, told, and learning; with past ratings and without."""
+    """Yield the decay model frozen, observing and updated; with past ratings and without."""
     factorization = online_factorization(log, seed)
-    for outcome, known in (("rating", ""), (None, ", labels alone")):
+    for outcome, known in (("rating", ""), (None, ", labels only")):
         X, rest = log.columns(outcome), slice(log.start, None)
         model = make_model(backbone, seed, outcome=outcome).fit(X[: log.start], log.y[: log.start])
         yield f"ours, never updated{known}", model.predict_proba(X[rest])[:, 1]
         yield f"ours, observe{known}", copy.deepcopy(model).observe_predict(X[rest], log.y[rest])
-        said = copy.deepcopy(model).partial_fit_predict(X[rest], log.y[rest])
-        yield f"ours, partial_fit{known}", said
-        both = expit((logit(said) + logit(factorization)) / 2)
+        predicted = copy.deepcopy(model).partial_fit_predict(X[rest], log.y[rest])
+        yield f"ours, partial_fit{known}", predicted
+        both = expit((logit(predicted) + logit(factorization)) / 2)
         yield f"ours, partial_fit{known}, averaged with MF online, ties excluded", both
         if len(log.y) <= FEW_ROWS:
-            said = in_chunks(log, X, positive(model), model.partial_fit)
-            yield f"ours, partial_fit{known}, chunks of {CHUNK}", said
+            predicted = in_chunks(log, X, positive(model), model.partial_fit)
+            yield f"ours, partial_fit{known}, chunks of {CHUNK}", predicted
 
 
 def positive(model):
@@ -85,16 +85,16 @@ def quality(log: Log, seeds, backbone):
     drawn = [trees, factorizations, factorizations_of_ratings]
     if len(log.y) <= FEW_ROWS:
         drawn.append(factorization_in_chunks)
-    rivals = {rates: 1, words: 1, **dict.fromkeys(drawn)}
+    baselines = {rates: 1, words: 1, **dict.fromkeys(drawn)}
 
     def decay(log, seed):
         return ours(log, seed, backbone)
 
-    for contender, n_seeds in {**rivals, decay: None}.items():
+    for contender, n_seeds in {**baselines, decay: None}.items():
         found = defaultdict(list)
-        for seed in seeds[:n_seeds]:  # what draws nothing has one
-            for label, said in contender(log, seed):
-                found[label].append(judge(log, said))
+        for seed in seeds[:n_seeds]:  # models without randomness have one seed
+            for label, predicted in contender(log, seed):
+                found[label].append(evaluate(log, predicted))
         for label, runs in found.items():
             row("quality", log.name, label, **spread(runs))
 
@@ -104,52 +104,52 @@ def quality(log: Log, seeds, backbone):
 
 def cold(log: Log, seeds, backbone):
     ids = np.unique(log.catalogue["item_id"])
-    hidden = np.random.default_rng(0).permutation(ids)[: len(ids) // 10]
-    strange = log.X["item_id"].isin(hidden).to_numpy()
-    tested = strange & (np.arange(len(log.y)) >= log.middle)
+    hidden_ids = np.random.default_rng(0).permutation(ids)[: len(ids) // 10]
+    hidden = log.X["item_id"].isin(hidden_ids).to_numpy()
+    tested = hidden & (np.arange(len(log.y)) >= log.middle)
 
-    def judged(said):
+    def evaluated(predicted):
         users = log.X["user_id"].to_numpy()[tested]
-        aucs = user_aucs(users, log.y[tested], said)
+        aucs = user_aucs(users, log.y[tested], predicted)
         return {
-            "auc": float(roc_auc_score(log.y[tested], said)),
-            "log_loss": float(log_loss(log.y[tested], said)),
+            "auc": float(roc_auc_score(log.y[tested], predicted)),
+            "log_loss": float(log_loss(log.y[tested], predicted)),
             "user_auc": float(np.mean(aucs)), "n_users": len(aucs), "n_rows": int(tested.sum()),
         }  # fmt: skip
 
-    rivals = defaultdict(list)
-    for label, said in cold_rivals(log, strange):
-        rivals[label].append(judged(said[tested[log.start :]]))
-    for label, runs in rivals.items():
+    baselines = defaultdict(list)
+    for label, predicted in cold_baselines(log, hidden):
+        baselines[label].append(evaluated(predicted[tested[log.start :]]))
+    for label, runs in baselines.items():
         row("cold", log.name, label, **spread(runs))
     for dropout in (0.3, 0.0):
         runs = []
         for seed in seeds:
             model = make_model(backbone, seed, net_params={"cold_dropout": dropout})
-            runs.append(judged(follow_around(log, model, strange)))
+            runs.append(evaluated(follow_around(log, model, hidden)))
         row("cold", log.name, f"ours, cold_dropout={dropout}", **spread(runs))
 
 
-def follow_around(log: Log, model, strange):
+def follow_around(log: Log, model, hidden):
     """Probabilities of the hidden test rows; all other rows are learned, one after the other.
 
     Hidden items are registered by their text and never learned, counted or remembered. Each
-    row is asked when all that is earlier was learned.
+    row is predicted after all earlier rows were learned.
     """
     X, y = log.X, log.y
-    seen = np.flatnonzero(~strange)
+    seen = np.flatnonzero(~hidden)
     train = seen[seen < log.start]
     model.fit(X.iloc[train], y[train], items=log.catalogue)
     between = seen[(seen >= log.start) & (seen < log.middle)]
     model.partial_fit(X.iloc[between], y[between])
-    said = []
+    predicted = []
     test = np.arange(log.middle, len(y))
-    for rows in np.split(test, np.flatnonzero(np.diff(strange[test])) + 1):
-        if strange[rows[0]]:
-            said.append(model.predict_proba(X.iloc[rows])[:, 1])
+    for rows in np.split(test, np.flatnonzero(np.diff(hidden[test])) + 1):
+        if hidden[rows[0]]:
+            predicted.append(model.predict_proba(X.iloc[rows])[:, 1])
         else:
             model.partial_fit(X.iloc[rows], y[rows])
-    return np.concatenate(said)
+    return np.concatenate(predicted)
 
 
 # --------------------------------------------------------------------- ablation
@@ -164,7 +164,7 @@ def variants(log: Log, backbone):
         yield f"n_heads={n_heads}", {"n_heads": n_heads}
     for max_history in (10, 100):
         yield f"max_history={max_history}", {"max_history": max_history}
-    yield "ids alone", {"backbone": None}
+    yield "ids only", {"backbone": None}
     yield "texts and ids", {"net_params": {"id_embedding": True}}
     yield "cold_dropout=0", {"net_params": {"cold_dropout": 0.0}}
     yield "without outcome", {"outcome": None}
@@ -188,15 +188,19 @@ def ablation(log: Log, seeds, backbone):
 
 
 def run(log: Log, seed, backbone, changed):
-    """Fit, follow, and judge one variant."""
+    """Fit, update, and evaluate one variant."""
     params = {"backbone": backbone, **changed}
     model = make_model(params.pop("backbone"), seed, **params)
     X = log.columns(model.outcome)
     start = time.perf_counter()
     model.fit(X[: log.start], log.y[: log.start])
     seconds = time.perf_counter() - start
-    said = model.partial_fit_predict(X[log.start :], log.y[log.start :])
-    return {**judge(log, said), "fit_seconds": seconds, "half_lives": np.sort(model.half_lives_)}
+    predicted = model.partial_fit_predict(X[log.start :], log.y[log.start :])
+    return {
+        **evaluate(log, predicted),
+        "fit_seconds": seconds,
+        "half_lives": np.sort(model.half_lives_),
+    }
 
 
 # ---------------------------------------------------------------------- planted
@@ -220,23 +224,23 @@ def planted_runs(half_life, n_interactions, seed):
     X, y = truth.data, truth.target.astype(np.int64)
     start, middle = int(0.8 * len(y)), int(0.9 * len(y))
 
-    def judged(probability):
+    def evaluated(probability):
         return {
             "auc": float(roc_auc_score(y[middle:], probability[middle:])),
             "log_loss": float(log_loss(y[middle:], probability[middle:])),
         }
 
-    yield "truth", judged(truth.expected)
+    yield "truth", evaluated(truth.expected)
     users, items, _ = X.T
     taste = np.einsum("nk,nk->n", truth.user_factors[users], truth.item_factors[items])
-    yield "truth without interests of the moment", judged(expit(taste / PLANTED["noise"]))
+    yield "truth without interests of the moment", evaluated(expit(taste / PLANTED["noise"]))
     for known, net_params in (("", {}), (", n_factors=1", {"n_factors": 1})):
         for rule, changed in RULES.items():
             params = {"net_params": {**changed.get("net_params", {}), **net_params}}
             model = make_model(None, seed, outcome=None, **{**changed, **params})
             model.fit(X[:start], y[:start])
-            said = model.partial_fit_predict(X[start:], y[start:])
-            figures = judged(np.r_[np.zeros(start), said])
+            predicted = model.partial_fit_predict(X[start:], y[start:])
+            figures = evaluated(np.r_[np.zeros(start), predicted])
             yield f"{rule}{known}", {**figures, "half_lives": np.sort(model.half_lives_)}
 
 
@@ -276,8 +280,8 @@ def measure(task, name, options):
         return
     log = load(name, options.limit)
     few = task == "ablation" and name == "ml-1m"
-    judge_all = {"quality": quality, "cold": cold, "ablation": ablation}[task]
-    judge_all(log, seeds or (SEEDS[:1] if few else SEEDS), backbone)
+    evaluate_all = {"quality": quality, "cold": cold, "ablation": ablation}[task]
+    evaluate_all(log, seeds or (SEEDS[:1] if few else SEEDS), backbone)
 
 
 if __name__ == "__main__":

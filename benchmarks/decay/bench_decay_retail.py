@@ -4,9 +4,9 @@
     python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone FOLDER
 
 Periods are weeks from Monday. Before each of the last ones every model has learned all earlier
-weeks (fitted before the first, then told week by week) and nothing of the week itself. Customers
-who buy in the week and were known before are asked for at its first second; relevant are the
-distinct items they buy in it. The whole catalogue is ranked, whatever was bought before, and once
+weeks (fitted before the first, then updated week by week) and nothing of the week itself. Known
+customers who buy in the week are queried at its first second; relevant are the distinct items they
+buy in it. The whole catalogue is ranked, whatever was bought before, and once
 more without what the customer had bought already (relevant is then only what is new to them).
 NDCG@10 and recall@10 are means over user-weeks; the first `N_VALIDATION` weeks choose between
 settings of a model, the others report. A JSON line a model, and one for each seed of ours.
@@ -56,7 +56,7 @@ CHOOSING = ("ndcg", "ndcg_new_to_user")  # by what; the other where no pair come
 
 
 class OwnPurchases:
-    """Rank by a customer's own purchases, fading with ``half_life`` days, then by what sells."""
+    """Rank by a customer's own purchases, with decay by ``half_life`` days, then by popularity."""
 
     def __init__(self, half_life: float) -> None:
         self.half_life = half_life
@@ -89,15 +89,15 @@ class OwnPurchases:
 
 
 class Weeks:
-    """The log of a shop cut into weeks, and what is asked in the last of them.
+    """The log of a shop cut into weeks, and the queries of the last of them.
 
     Parameters
     ----------
     data : str
     n_days : int, default=None
-        How many days before the first asked week are learned; None: all.
+        How many days before the first queried week are learned; None: all.
     n_users : int, default=None
-        Asked in a week at most, drawn at random; None: all.
+        Customers queried in a week at most, drawn at random; None: all.
     """
 
     def __init__(self, data: str, n_days: int | None = None, n_users: int | None = None) -> None:
@@ -117,7 +117,7 @@ class Weeks:
         self.frame, self.week, self.n_users = frame, week, n_users
         self.texts = frame.drop_duplicates("item_id")[["item_id", "text"]]
         self.new_in = week.groupby(frame["item_id"]).min()
-        self._asked: dict[int, tuple] = {}
+        self._queried: dict[int, tuple] = {}
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first, self.first + N_VALIDATION + N_TEST))
@@ -137,13 +137,13 @@ class Weeks:
         new = self.new_in.index[self.new_in == week]
         return self.texts[self.texts["item_id"].isin(new)]
 
-    def asked(self, week: int) -> tuple[pd.DataFrame, list[np.ndarray], list[np.ndarray]]:
-        """Ask whom, at its start; what each buys in it; what each had bought before."""
-        if week not in self._asked:
-            self._asked[week] = self._ask(week)
-        return self._asked[week]
+    def queried(self, week: int) -> tuple[pd.DataFrame, list[np.ndarray], list[np.ndarray]]:
+        """Return the queries at its start, the items each user buys in it and had bought before."""
+        if week not in self._queried:
+            self._queried[week] = self._query(week)
+        return self._queried[week]
 
-    def _ask(self, week: int) -> tuple[pd.DataFrame, list[np.ndarray], list[np.ndarray]]:
+    def _query(self, week: int) -> tuple[pd.DataFrame, list[np.ndarray], list[np.ndarray]]:
         known, now = self.before(week), self.of(week)
         users = np.intersect1d(now["user_id"], known["user_id"])
         if self.n_users is not None and len(users) > self.n_users:
@@ -159,7 +159,7 @@ class Weeks:
 def follow(
     model: Any, weeks: Weeks, *, lists_news: bool = False, refit: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Rank the catalogue (n_users, n_items) for each week's customers, then tell of the week."""
+    """Rank the catalogue (n_users, n_items) for each week's customers, then learn the week."""
 
     def news(week: int) -> dict[str, pd.DataFrame]:
         new = weeks.news(week) if lists_news else []
@@ -168,7 +168,7 @@ def follow(
     columns = ["user_id", "item_id", "timestamp", *(["text"] if lists_news else [])]
     model.fit(weeks.before(weeks.first)[columns], **news(weeks.first))
     for week in weeks:
-        queries = weeks.asked(week)[0]
+        queries = weeks.queried(week)[0]
         yield (
             week,
             model.recommend(queries, n_recommendations=model.n_items_, exclude_seen=False)[0],
@@ -180,9 +180,9 @@ def follow(
                 model.partial_fit(weeks.of(week)[columns], **news(week + 1))
 
 
-def judge(weeks: Weeks, week: int, ranked: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate(weeks: Weeks, week: int, ranked: np.ndarray) -> dict[str, np.ndarray]:
     """Score each user-week, and each purchase of a new item, of one week."""
-    _, bought, owned = weeks.asked(week)
+    _, bought, owned = weeks.queried(week)
     found = {
         "ndcg": ndcg_at_k(bought, ranked[:, :K], k=K, per_user=True),
         "recall": recall_at_k(bought, ranked[:, :K], k=K, per_user=True),
@@ -194,16 +194,16 @@ def judge(weeks: Weeks, week: int, ranked: np.ndarray) -> dict[str, np.ndarray]:
     rest = np.argsort(np.take_along_axis(had, ranked, 1), axis=1, kind="stable")[:, :K]
     shown = np.take_along_axis(ranked, rest, 1)
     first = [np.setdiff1d(now, past) for now, past in zip(bought, owned, strict=True)]
-    asked = [row for row, items in enumerate(first) if len(items)]
-    if asked:
-        first, shown = [first[row] for row in asked], shown[asked]
+    queried = [row for row, items in enumerate(first) if len(items)]
+    if queried:
+        first, shown = [first[row] for row in queried], shown[queried]
         found["ndcg_new_to_user"] = ndcg_at_k(first, shown, k=K, per_user=True)
         found["recall_new_to_user"] = recall_at_k(first, shown, k=K, per_user=True)
     new = weeks.news(week)["item_id"].to_numpy()
-    return found | judge_news(ranked, bought, new)
+    return found | evaluate_news(ranked, bought, new)
 
 
-def judge_news(ranked: np.ndarray, bought: list[np.ndarray], new: np.ndarray) -> dict:
+def evaluate_news(ranked: np.ndarray, bought: list[np.ndarray], new: np.ndarray) -> dict:
     """Find where in the lists the purchased new items are; a model without them has no place."""
     places: dict[str, list[float]] = {"new_behind": [], "new_behind_among_new": []}
     places |= {f"new_recall@{k}": [] for k in DEPTHS}
@@ -230,7 +230,7 @@ def judge_news(ranked: np.ndarray, bought: list[np.ndarray], new: np.ndarray) ->
 def measure(model: Any, weeks: Weeks, **how: bool) -> dict[str, Any]:
     """Mean figures over the validation weeks and over the test weeks."""
     began = time.perf_counter()
-    found = [judge(weeks, week, ranked) for week, ranked in follow(model, weeks, **how)]
+    found = [evaluate(weeks, week, ranked) for week, ranked in follow(model, weeks, **how)]
     line: dict[str, Any] = {}
     for part, rows in (("validation", found[:N_VALIDATION]), ("test", found[N_VALIDATION:])):
         line[part] = {}
@@ -301,8 +301,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--decay", nargs="*", choices=OURS, default=list(OURS))
     parser.add_argument("--peers", nargs="*", choices=peers(), default=list(peers()))
-    parser.add_argument("--days", type=int, help="learn so many days before the first week asked")
-    parser.add_argument("--users", type=int, help="ask at most so many customers a week")
+    parser.add_argument("--days", type=int, help="learn so many days before the first week queried")
+    parser.add_argument("--users", type=int, help="query at most so many customers a week")
     parser.add_argument("--params", type=json.loads, default={}, help="of ours, as JSON")
     options = parser.parse_args(argv)
     weeks = Weeks(options.data, options.days, options.users)

@@ -1,7 +1,7 @@
-"""Seconds, rows a second and memory of the decay model, beside the plain recipe; and grids.
+"""Measure seconds, rows per second and memory of the decay model and the plain recipe; and grids.
 
-Every cost is measured in a fresh process, on one thread unless told otherwise. What is compiled
-is compiled beforehand, by a small fit.
+Every cost is measured in a fresh process, by default on one thread. A small fit compiles what is
+needed before the clock starts.
 """
 
 import os
@@ -20,12 +20,12 @@ from transformers import AutoConfig
 from benchmarks.common.process import in_fresh_process, peak_memory
 from benchmarks.common.report import row
 from benchmarks.decay.log import Log, load, make_model
-from benchmarks.decay.plain_recipe import judge, make_recipe
+from benchmarks.decay.plain_recipe import evaluate, make_recipe
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
 
 WARM_UP = 400  # rows
-ASKED = 50  # users, one a call
-RECIPE_ROWS = 2000  # test rows that the recipe is asked for, and ours beside it
+N_QUERIED = 50  # users, one a call
+RECIPE_ROWS = 2000  # test rows that the recipe and ours predict
 EPOCHS = 2
 
 
@@ -69,7 +69,7 @@ def own_cost(name: str, limit: int | None, backbone: str, seed: int) -> dict[str
 
 
 def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
-    """Say what our model costs, and how good it is on the rows that the recipe is asked for."""
+    """Measure the cost of our model, and its AUC on the rows that the recipe predicts."""
     warm_up(log, seed)
     before, n = peak_memory(), log.start
     model = make_model(backbone, seed, max_epochs=EPOCHS)
@@ -89,7 +89,7 @@ def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
     predicting = time.perf_counter() - start
     listing = recommend_cost(model, log.X["user_id"][:n].unique(), seed)
     start = time.perf_counter()
-    said = model.partial_fit_predict(rest, log.y[n:])
+    predicted = model.partial_fit_predict(rest, log.y[n:])
     following = time.perf_counter() - start
     chosen = recipe_rows(log, seed)
     return {
@@ -99,7 +99,7 @@ def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
         "rows_per_second_partial_fit_predict": len(rest) / following, **listing,
         "n_items": model.n_items_, "peak_mib_before": before, "peak_mib_of_fit": peak_of_fit,
         "peak_mib": peak_memory(),
-        "auc_of_recipe_rows": float(roc_auc_score(log.y[chosen], said[chosen - n])),
+        "auc_of_recipe_rows": float(roc_auc_score(log.y[chosen], predicted[chosen - n])),
     }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def warm_up(log: Log, seed: int) -> None:
 
 def recommend_cost(model, users: np.ndarray, seed: int) -> dict[str, float]:
     """Median milliseconds of a top 10 of the whole catalogue for one user."""
-    chosen = np.random.default_rng(seed).permutation(users)[:ASKED]
+    chosen = np.random.default_rng(seed).permutation(users)[:N_QUERIED]
     found = {}
     for n_jobs in (None, 2):
         model.set_params(n_jobs=n_jobs)
@@ -129,7 +129,7 @@ def recommend_cost(model, users: np.ndarray, seed: int) -> dict[str, float]:
 
 
 def recipe_rows(log: Log, seed: int) -> np.ndarray:
-    """Test rows that both are judged by."""
+    """Test rows on which both are evaluated."""
     test = np.arange(log.middle, len(log.y))
     return np.sort(np.random.default_rng(seed).permutation(test)[:RECIPE_ROWS])
 
@@ -137,12 +137,12 @@ def recipe_rows(log: Log, seed: int) -> np.ndarray:
 def recipe_cost(
     name: str, limit: int | None, backbone: str, seed: int, seconds: float
 ) -> dict[str, Any]:
-    """Judge the plain recipe by what it learns in its time, on one thread."""
+    """Train the plain recipe for its seconds on one thread, and evaluate it."""
     log = load(name, limit)
     torch.set_num_threads(1)
     recipe = make_recipe(backbone, seconds)
     train, X = np.arange(log.start), log.columns(None)
-    found = judge(recipe, X, log.y, train, recipe_rows(log, seed), seed=seed)
+    found = evaluate(recipe, X, log.y, train, recipe_rows(log, seed), seed=seed)
     return {**found, "peak_mib": peak_memory()}
 
 
@@ -164,7 +164,7 @@ def grid(log: Log, backbone: str, seed: int, n_jobs: int = 2) -> None:
     """Search over decay, heads and frozen layers, and count the texts that were read.
 
     First over frozen backbones alone, where a process reads each text once; then over one with
-    its top layer trained too, whose lower layers every fit runs anew.
+    its top layer trained too, whose lower layers run again in every fit.
     """
     n_layers = 2 if backbone == "scratch" else AutoConfig.from_pretrained(backbone)
     n_layers = getattr(n_layers, "num_hidden_layers", n_layers)

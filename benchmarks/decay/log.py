@@ -1,4 +1,4 @@
-"""What the benchmarks of the decay model share: the log and the figures."""
+"""Load the log of ratings, make the model, and compute the figures of the decay benchmarks."""
 
 from dataclasses import dataclass
 
@@ -45,11 +45,11 @@ class Log:
 
     @property
     def ids(self) -> pd.DataFrame:
-        """The columns that no factorization takes for context."""
+        """The columns without context for a factorization."""
         return self.X[["user_id", "item_id", "timestamp"]]
 
     def columns(self, outcome: str | None) -> pd.DataFrame:
-        """X, without the rating if it is not the outcome: it would be context, known too early."""
+        """X, without the rating unless it is the outcome: as context it would leak the label."""
         return self.X if outcome == "rating" else self.X.drop(columns="rating")
 
 
@@ -66,11 +66,11 @@ def load(name: str, limit: int | None = None) -> Log:
 
 
 def make_model(backbone: str | None, seed: int, **params) -> DecayBertRecommender:
-    """Return the estimator with its defaults, but that past ratings are looked at."""
+    """Return the estimator with its defaults, except that it reads past ratings."""
     return DecayBertRecommender(backbone, random_state=seed, **{"outcome": "rating", **params})
 
 
-def judge(log: Log, probability: np.ndarray) -> dict[str, float]:
+def evaluate(log: Log, probability: np.ndarray) -> dict[str, float]:
     """Figures of the probabilities of the rows after training, of each part by itself."""
     n = log.middle - log.start
     y = log.y[log.start :]
@@ -99,7 +99,7 @@ def user_aucs(users: np.ndarray, y: np.ndarray, scores: np.ndarray) -> np.ndarra
 
 
 def spread(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each figure over the seeds, and the width of those that are judged by."""
+    """Mean of each figure over the seeds, and the spread of AUC and log-loss."""
     figures = {}
     for name in runs[0]:
         values = [run[name] for run in runs]

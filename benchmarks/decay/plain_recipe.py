@@ -1,8 +1,8 @@
-"""The plain recipe: what a user did, in words, through a BERT that is fine-tuned on it.
+"""The plain recipe: fine-tune a BERT on texts of each user's behaviour.
 
 A scikit-learn pipeline of BehaviorText, skorch's tokenizer and a skorch net over transformers'
-BertForSequenceClassification. It reads the whole history anew for every row, so it is slow:
-within a budget of wall-clock time it learns from as many rows as it can.
+BertForSequenceClassification. It reads the whole history again for every row, so it is slow:
+within a budget of wall-clock time it trains on as many rows as it can.
 """
 
 import time
@@ -112,12 +112,12 @@ def make_recipe(
     )
 
 
-def judge(recipe, X, y, train, test, *, n_train_rows=None, follow=True, seed=0):
+def evaluate(recipe, X, y, train, test, *, n_train_rows=None, follow=True, seed=0):
     """Fit on rows ``train`` of a log (a frame in order of time) and score rows ``test``.
 
-    Every row is told as of its own time, which `BehaviorText.fit_transform` does for a whole log
-    at once: with ``follow``, test rows know all that happened before them, as a model does that
-    observes each event after predicting it; without, they know the training rows alone.
+    The text of a row is as of the row's own time; `BehaviorText.fit_transform` computes this for
+    a whole log at once. With ``follow``, test rows know all earlier events, like a model that
+    observes each event after predicting it. Without, they know the training rows only.
     """
     start = time.perf_counter()
     # A budget on a processor ends after a few thousand rows. Of MovieLens 100K's training part
@@ -125,23 +125,23 @@ def judge(recipe, X, y, train, test, *, n_train_rows=None, follow=True, seed=0):
     rows = np.random.default_rng(seed).permutation(train)[:n_train_rows]
     behavior, learner = recipe["behavior"], recipe[1:]
     if follow:
-        told = behavior.fit_transform(X, y)
-        asked = told[test]
+        texts = behavior.fit_transform(X, y)
+        queried = texts[test]
     else:
-        told = np.empty(len(y), object)
-        told[train] = behavior.fit_transform(X.iloc[train], y[train])
-        asked = behavior.transform(X.iloc[test])
-    telling = (time.perf_counter() - start) / len(y)  # seconds a row
+        texts = np.empty(len(y), object)
+        texts[train] = behavior.fit_transform(X.iloc[train], y[train])
+        queried = behavior.transform(X.iloc[test])
+    text_seconds = (time.perf_counter() - start) / len(y)  # seconds a row
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         start = time.perf_counter()
-        learner.fit(told[rows], y[rows])
+        learner.fit(texts[rows], y[rows])
     preparing = recipe["net"].callbacks[0].start_ - start
     training = time.perf_counter() - start - preparing
     n_rows = recipe["net"].callbacks[0].n_rows_
     start = time.perf_counter()
-    probability = learner.predict_proba(asked)[:, 1]
-    scoring = time.perf_counter() - start + telling * len(test)
+    probability = learner.predict_proba(queried)[:, 1]
+    scoring = time.perf_counter() - start + text_seconds * len(test)
     return {
         "auc": float(roc_auc_score(y[test], probability)),
         "log_loss": float(log_loss(y[test], probability)),
@@ -149,7 +149,7 @@ def judge(recipe, X, y, train, test, *, n_train_rows=None, follow=True, seed=0):
         "rows_per_second_scoring": len(test) / scoring,
         "n_rows": n_rows,
         "training_seconds": training,
-        "preparing_seconds": preparing + telling * len(y),
+        "preparing_seconds": preparing + text_seconds * len(y),
     }
 
 
@@ -157,12 +157,12 @@ def plain_recipe(
     backbone_folder, seconds=300.0, *, n_train_rows=None, n_test_rows=None, follow=True, seed=0,
     **options,
 ):  # fmt: skip
-    """Train the recipe on MovieLens 100K for ``seconds`` and judge it on the last 10 %.
+    """Train the recipe on MovieLens 100K for ``seconds`` and evaluate it on the last 10 %.
 
     A like is four stars or more. The log is sorted by time, stably: 80 % to train on, 10 % to
     choose on, where nothing was chosen, and 10 % to test. Rows to train on are drawn at
     random, in random order, as many as the time allows. The time is that of training: texts
-    are told and tokens counted beforehand, which ``preparing_seconds`` says.
+    and tokens are prepared beforehand, which ``preparing_seconds`` reports.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def plain_recipe(
     n_train_rows, n_test_rows : int, default=None
         Rows drawn at most; None: all.
     follow : bool, default=True
-        Whether test rows are told what happened since training, see `judge`.
+        Whether test rows know the events since training, see `evaluate`.
     seed : int, default=0
     **options
         Of `make_recipe`: max_history, max_length, batch_size, learning_rate, max_epochs, device.
@@ -193,4 +193,4 @@ def plain_recipe(
     if n_test_rows is not None:
         test = np.sort(np.random.default_rng(seed).permutation(test)[:n_test_rows])
     recipe = make_recipe(backbone_folder, seconds, **options)
-    return judge(recipe, X, y, train, test, n_train_rows=n_train_rows, follow=follow, seed=seed)
+    return evaluate(recipe, X, y, train, test, n_train_rows=n_train_rows, follow=follow, seed=seed)

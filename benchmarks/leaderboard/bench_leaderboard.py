@@ -1,36 +1,35 @@
-"""The leaderboard: every library, one protocol, one budget, one judge.
+"""The leaderboard: all libraries, one protocol, one budget, the same metrics.
 
     python benchmarks/leaderboard/bench_leaderboard.py --data ml-100k --protocol timeline
     python benchmarks/leaderboard/bench_leaderboard.py --library rectools --python rectools=PATH
     python benchmarks/leaderboard/bench_leaderboard.py --table > benchmarks/leaderboard/TABLES.md
 
-A cell is a model on a data set under a protocol. At most 8 settings are fitted on the train part
-and chosen between by NDCG@10 on the validation part; the chosen one is fitted on both and judged on
-the test part, with three seeds where the model draws. Each cell appends one JSON line to
-`<data>_<protocol>.jsonl` beside this file; a cell that has its line is passed over, so
-that a run that was stopped goes on where it was (`--again` measures anew; the last line counts).
+A cell is a model on a data set under a protocol. At most 8 settings are fitted on the train part.
+NDCG@10 on the validation part chooses one of them. It is fitted on both parts and evaluated on the
+test part, with three seeds where the model is random. Each cell appends one JSON line to
+`<data>_<protocol>.jsonl` beside this file. A cell that has a line is skipped, so a stopped run can
+be resumed (`--again` measures once more; the last line counts).
 
-Libraries are fitted by a process that gets the events to learn and the users to ask, and nothing
-that is tested; its lists come back as raw ids and are judged here by `sklearn_recft.metrics`, the
-same for all. That process may live in another environment (`--python library=interpreter`; see
-`requirements.txt`). It is stopped after `--limit` seconds, once for all settings and
-once for the test: settings not reached by then are told in the line, and a cell without any is a
-timeout.
+A process of its own fits each library. It gets the training events and the users to query, and
+nothing of the test part. Its lists come back as raw ids and are evaluated here by
+`sklearn_recft.metrics`. The process may use another environment (`--python library=interpreter`;
+see `requirements.txt`). It is stopped after `--limit` seconds, once for all settings and once for
+the test. The line names the settings that were not reached; a cell without any is a timeout.
 
 Data. Every event is a positive, ratings are ignored. MovieLens and Amazon Beauty (users and items
 of five events or more) hold every pair of user and item once. Online Retail: see `purchases` in
-`benchmarks/common/events.py`; purchases are repeated, so seen items stay eligible and counts reach
-every model that reads them; whether to learn each pair once is part of the search. Elsewhere seen
-items are left out. Lists hold 10 of all training items, ties as each library breaks them. A
+`benchmarks/common/events.py`; purchases repeat, so seen items stay eligible and counts reach every
+model that reads them. Whether to train on each pair once is part of the search. Elsewhere seen
+items are excluded. Lists hold 10 of all training items, ties as each library breaks them. A
 relevant item without training events counts as a miss. Users unknown to the train part are left
 out.
 
-Time. On the time line whatever fades does so from the newest learned event, the split point.
-leave-last-out learns other users' events from after a tested one, as published figures do.
+Time. On the time line, decay counts from the newest training event, the split point.
+leave-last-out trains on other users' events from after a test event, as published figures do.
 
 In the tables: * an edge of the range was chosen, † not every setting ended in time. The spread is
 the largest value less the smallest over the seeds; seconds are medians over them. Fits are timed
-from codes of users and items, after a small one that takes imports and compilation off the clock.
+from codes of users and items, after a small fit that takes imports and compilation off the clock.
 The peak is the memory that a fit and its lists take beyond what the events held before.
 """
 
@@ -49,7 +48,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, judge, load, tasks
+from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, evaluate, load, tasks
 from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings
 from benchmarks.leaderboard.table import key, page
 
@@ -64,7 +63,7 @@ def work(
     options: argparse.Namespace,
     warm_up: bool = False,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Let a worker do ``runs``; return what each showed and whether time ran out.
+    """Let a worker do ``runs``; return the result of each and whether time ran out.
 
     The returned list is shorter than ``runs`` where the worker was stopped or died.
     """
@@ -89,7 +88,7 @@ def work(
             if "fit_s" in found[-1]:
                 with np.load(folder / f"{n}.npz") as saved:
                     rows = zip(saved["items"], saved["valid"], strict=True)
-                    scores = judge(task, [items[valid] for items, valid in rows])
+                    scores = evaluate(task, [items[valid] for items, valid in rows])
                 found[-1] |= {metric: round(value, 5) for metric, value in scores.items()}
         return found, not in_time
 
@@ -125,7 +124,7 @@ def finishes(command: list[str], options: argparse.Namespace) -> bool:
 def measure(
     model: Model, pair: tuple[Task, Task], options: argparse.Namespace
 ) -> dict[str, Any] | None:
-    """Choose on validation, report on test; None if the model is not to be had here."""
+    """Choose on validation, report on test; None if the library is not installed."""
     validation, test = pair
     tried_settings = settings(model, not test.exclude_seen)
     head = {
@@ -133,26 +132,26 @@ def measure(
         "n_queries": len(test.queries), "threads": options.threads, "limit_s": options.limit,
     }  # fmt: skip
     tried: list[dict[str, Any]] = []
-    late = False
+    timed_out = False
     if len(tried_settings) > 1:
         runs = [{"setting": setting, "seed": 0} for setting in tried_settings]
-        tried, late = work(model, validation, runs, options)
+        tried, timed_out = work(model, validation, runs, options)
         if any("absent" in run for run in tried):
             return None
         scored = [run for run in tried if "ndcg" in run]
         if not scored:
-            return head | {"tried": tried} | lost(tried, late)
+            return head | {"tried": tried} | lost(tried, timed_out)
         chosen = max(scored, key=lambda run: run["ndcg"])["setting"]
     else:
         scored, chosen = tried, tried_settings[0]
     seeds = SEEDS if model.stochastic else SEEDS[:1]
     runs = [{"setting": chosen, "seed": seed} for seed in seeds]
-    found, late = work(model, test, runs, options, warm_up=True)
+    found, timed_out = work(model, test, runs, options, warm_up=True)
     if any("absent" in run for run in found):
         return None
     done = [run for run in found if "ndcg" in run]
     if not done:
-        return head | {"tried": tried, "chosen": chosen} | lost(found, late)
+        return head | {"tried": tried, "chosen": chosen} | lost(found, timed_out)
     return head | {
         "status": "done",
         "version": done[0]["version"],
@@ -169,11 +168,11 @@ def without(run: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in run.items() if name not in names}
 
 
-def lost(found: list[dict[str, Any]], late: bool) -> dict[str, Any]:
-    """Say of a cell without a result why it has none."""
+def lost(found: list[dict[str, Any]], timed_out: bool) -> dict[str, Any]:
+    """Report why a cell has no result."""
     failures = [run["failed"] for run in found if "failed" in run]
     version = next((run["version"] for run in found), "")
-    if late:
+    if timed_out:
         return {"status": "timeout", "version": version, "error": "no run ended in time"}
     error = failures[0] if failures else "the process died"
     return {"status": "failed", "version": version, "error": error}
@@ -247,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def summary(line: dict[str, Any]) -> str:
-    """Tell a cell in one short line."""
+    """Describe a cell in one short line."""
     words = " ".join(key(line))
     if line["status"] != "done":
         return f"{words}: {line['status']}, {line['error']}"

@@ -1,4 +1,4 @@
-"""Every model of the leaderboard and what may be tried for it: one table, one budget.
+"""Every model of the leaderboard and its settings: one table, one budget.
 
 A grid with no more combinations than the budget is tried whole. From a larger one a seeded random
 design is drawn that tries every value of every parameter about equally often. A few models have as
@@ -13,7 +13,7 @@ import numpy as np
 
 BUDGET = 8
 OURS = "sklearn-recft"
-FADING = [None, 7, 30, 90, 365]  # half-lives, days
+HALF_LIVES = [None, 7, 30, 90, 365]  # half-lives, days
 REG = [30, 100, 300, 1000, 3000, 10000, 30000, 100000]
 NEIGHBOURS = [5, 10, 20, 50, 100, 200, 500, 1000]
 FACTORS = [16, 32, 64, 128]
@@ -47,7 +47,7 @@ MODELS = (
     ),
     Model(
         OURS, "IncrementalMF, bpr", "ours_mf",
-        {"n_factors": FACTORS, "max_epochs": [5, 10, 20, 40], "half_life": FADING},
+        {"n_factors": FACTORS, "max_epochs": [5, 10, 20, 40], "half_life": HALF_LIVES},
         stochastic=True,
     ),
     Model(
@@ -69,7 +69,7 @@ MODELS = (
         OURS, "ItemKNN, BM25", "ours_bm25",
         {
             "n_neighbors": [20, 50, 100, 200, 500, 1000], "bm25_k1": [0.3, 1.2, 5, 20, 100, 500],
-            "bm25_b": [0, 0.25, 0.5, 0.75], "half_life": FADING,
+            "bm25_b": [0, 0.25, 0.5, 0.75], "half_life": HALF_LIVES,
         },
     ),
     Model(
@@ -90,7 +90,7 @@ MODELS = (
         OURS, "ALS", "ours_als",
         {
             "n_factors": FACTORS, "reg": [1, 10, 30, 100, 300], "alpha": [0.3, 1, 3, 10],
-            "half_life": FADING,
+            "half_life": HALF_LIVES,
         },
         stochastic=True,
     ),

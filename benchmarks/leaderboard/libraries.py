@@ -18,7 +18,7 @@ Lists = Callable[[np.ndarray, int], np.ndarray]
 
 def _ours(model, log: Log) -> Lists:
     model.fit(log.events)
-    # No timestamp in the query: what fades does so from the newest learned event.
+    # No timestamp in the query: decay counts from the newest training event.
     return lambda users, k: model.recommend(
         users, n_recommendations=k, exclude_seen=log.exclude_seen
     )[0]

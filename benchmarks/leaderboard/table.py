@@ -22,7 +22,7 @@ HEAD = """\
 # Leaderboard tables
 
 Written by `python benchmarks/leaderboard/bench_leaderboard.py --table`. Do not edit by hand.
-`README.md` in this folder has the protocol and says what `*` and `†` mean.
+`README.md` in this folder has the protocol and the meaning of `*` and `†`.
 """
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.leaderboard.worker FOLDER
 
-The folder holds `job.json` and `log.npz`: events to learn and users to ask, never anything that is
-tested. Every run writes its lists (`0.npz`) and then its cost (`0.json`) as soon as it is done,
-so that a process that is stopped loses one run only.
+The folder holds `job.json` and `log.npz`: training events and users to query, never anything of
+the test part. Every run writes its lists (`0.npz`) and then its cost (`0.json`) when it is done, so
+a process that is stopped loses one run only.
 """
 
 import importlib.metadata
@@ -40,7 +40,7 @@ def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: i
 
 
 def memory(field: str, forget: bool = False) -> float:
-    """MiB resident now (VmRSS) or at most (VmHWM) since it was told to forget; NaN off Linux."""
+    """MiB resident now (VmRSS) or at most (VmHWM) since the last reset; NaN off Linux."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not clear.exists():
         return float("nan")
@@ -50,8 +50,8 @@ def memory(field: str, forget: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def told(job: dict[str, Any], log: Log, users: np.ndarray, one: dict, folder: Path, n: int):
-    """Run once; what goes wrong in a library is told, not raised."""
+def attempt(job: dict[str, Any], log: Log, users: np.ndarray, one: dict, folder: Path, n: int):
+    """Run once; report an error of a library instead of raising it."""
     try:
         items, valid, cost = run(job, log, users, one["setting"], one["seed"])
     except ImportError as error:
@@ -78,10 +78,10 @@ def main(folder: Path) -> None:
     if job["warm_up"]:  # imports, compilation and thread pools are off the clock
         small = log.take(slice(0, WARM_UP))
         someone = np.arange(min(100, len(small.user_ids)))
-        told(job | {"k": 1}, small, someone, job["runs"][0], folder, -1)
+        attempt(job | {"k": 1}, small, someone, job["runs"][0], folder, -1)
     head = {"version": version(job["library"]), "python": sys.version.split()[0]}
     for n, one in enumerate(job["runs"]):
-        answer = told(job, log, users, one, folder, n)
+        answer = attempt(job, log, users, one, folder, n)
         done = folder / f"{n}.part"
         done.write_text(json.dumps(head | answer), encoding="utf-8")
         done.rename(folder / f"{n}.json")

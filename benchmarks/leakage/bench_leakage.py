@@ -1,14 +1,14 @@
-"""How much better a recommender looks when it has seen the future, a JSON line a row.
+"""Measure how much better a recommender looks with data from the future, one JSON line per row.
 
     python benchmarks/leakage/bench_leakage.py
 
 MovieLens 1M. Tasks. split: the same models under a random 90/10 split, with the last event of
 every user left out, and on the last 10 % of the time line. same_rows: a random half of the last
-10 %, predicted by models that know the past alone, or the other half of the last 10 % too in place
+10 %, predicted by models that know the past only, or the other half of the last 10 % too in place
 of as many rows of the past. counts: popularity counted before the split, or over the whole log.
 ties: the last event of every user left out, rows of the same second in the order of the log or in
 reverse. RMSE for stars; for top 10 lists NDCG@10 where every rating is a positive, of the whole
-catalogue but what the user met in training, over all users with test rows.
+catalogue except items seen in training, over all users with test rows.
 """
 
 import argparse
@@ -53,24 +53,24 @@ def rankers(seed):
     }
 
 
-def judge(X, y, train, test, seed, drawn_only=False):
+def evaluate(X, y, train, test, seed, drawn_only=False):
     """RMSE and NDCG@10 of every model that was fitted on `train`, or of those that draw."""
 
-    def asked(models):
+    def drawn(models):
         return [m for m in models.items() if not drawn_only or hasattr(m[1], "random_state")]
 
     found = {}
-    for name, model in asked(raters(seed)):
+    for name, model in drawn(raters(seed)):
         predicted = model.fit(X[train], y[train]).predict(X[test])
         found[name, "rmse"] = root_mean_squared_error(y[test], predicted)
-    for name, model in asked(rankers(seed)):
+    for name, model in drawn(rankers(seed)):
         found[name, "ndcg@10"] = NDCG(model.fit(X[train]), X[test])
     return found
 
 
-def judge_seeds(X, y, train, test):
-    """Judge on rows that do not depend on the seed."""
-    return [judge(X, y, train, test, seed, drawn_only=seed != SEEDS[0]) for seed in SEEDS]
+def evaluate_seeds(X, y, train, test):
+    """Evaluate on rows that do not depend on the seed."""
+    return [evaluate(X, y, train, test, seed, drawn_only=seed != SEEDS[0]) for seed in SEEDS]
 
 
 def report(task, how, runs):
@@ -85,24 +85,24 @@ def report(task, how, runs):
 def split(X, y):
     n = len(y)
     random = (np.split(np.random.RandomState(seed).permutation(n), [9 * n // 10]) for seed in SEEDS)
-    report("split", "random 90/10", [judge(X, y, *s, i) for i, s in enumerate(random)])
+    report("split", "random 90/10", [evaluate(X, y, *s, i) for i, s in enumerate(random)])
     for how, splitter in {
         "last event of every user": LeaveLastOut(),
         "last 10 % of the time line": TemporalSplit(1, test_size=0.1),
     }.items():
         [(train, test)] = splitter.split(X)
-        report("split", how, judge_seeds(X, y, train, test))
+        report("split", how, evaluate_seeds(X, y, train, test))
 
 
 def same_rows(X, y):
     [(past, last)] = TemporalSplit(1, test_size=0.1).split(X)
-    runs = {"the past alone": [], "as many rows, some later": []}
+    runs = {"the past only": [], "as many rows, some later": []}
     for seed in SEEDS:
         rng = np.random.RandomState(seed)
         test, others = np.array_split(rng.permutation(last), 2)
         kept = rng.permutation(past)[len(others) :]
-        runs["the past alone"].append(judge(X, y, past, test, seed))
-        runs["as many rows, some later"].append(judge(X, y, np.r_[kept, others], test, seed))
+        runs["the past only"].append(evaluate(X, y, past, test, seed))
+        runs["as many rows, some later"].append(evaluate(X, y, np.r_[kept, others], test, seed))
     for how, found in runs.items():
         report("same_rows", how, found)
 
@@ -125,7 +125,7 @@ def ties(X, y):
     for how, order in {"of the log": np.arange(len(y)), "reversed": backwards}.items():
         [(train, test)] = LeaveLastOut().split(X[order])
         last[how] = dict(X[order[test]][:, :2].tolist())
-        report("ties", f"order {how}", judge_seeds(X[order], y[order], train, test))
+        report("ties", f"order {how}", evaluate_seeds(X[order], y[order], train, test))
     changed = np.mean([last["of the log"][user] != item for user, item in last["reversed"].items()])
     line = {"task": "ties", "how": "users whose last event is another one"}
     print(json.dumps(line | {"share": round(float(changed), 4)}), flush=True)

@@ -1,7 +1,7 @@
-"""Ours beside the peers, in one run: same splits, same metrics, same two threads.
+"""Compare with other libraries in one run: same splits, same metrics, same two threads.
 
 Every row is measured in a process of its own and printed as one JSON line; the ratios to ours come
-last. A peer that is not installed is a line that says so. See `requirements.txt`.
+last. A peer that is not installed prints a line. See `requirements.txt`.
 
     python benchmarks/peers/bench_peers.py --task rating --data ml-1m
     python benchmarks/peers/bench_peers.py --output peers.jsonl
@@ -45,7 +45,7 @@ MANY = 50
 
 
 def go_on(seconds: list[float], repeats: int) -> bool:
-    """Say whether a row deserves another run."""
+    """Decide whether a row is run once more."""
     too_few = len(seconds) < repeats or sum(seconds) < ENOUGH
     return too_few and sum(seconds) < PATIENCE and len(seconds) < max(repeats, MANY)
 
@@ -262,7 +262,7 @@ def is_installed(module: str) -> bool:
 
 
 def measure(row: Row) -> dict[str, Any]:
-    """Measure a row in a fresh process; what goes wrong in there is told, not raised."""
+    """Measure a row in a fresh process; report an error instead of raising it."""
     head = {"task": row.task, "data": row.data, "library": row.library, "model": row.model}
     if not is_installed(MODULES.get(row.library, row.library)):
         return {**head, "skipped": "not installed"}
@@ -291,7 +291,7 @@ def version(distribution: str) -> str:
 
 
 def ratios(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Say how many times as fast ours is, and by how much its error differs (negative: lower)."""
+    """Compute how many times as fast ours is, and how its error differs (negative: lower)."""
     done = [r for r in records if "seconds" in r]
     for ours in (r for r in done if r["library"] == OURS):
         for peer in (r for r in done if r["library"] != OURS):

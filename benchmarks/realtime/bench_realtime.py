@@ -1,41 +1,43 @@
-"""What RealtimeTransformerRecommender is worth and costs, a JSON line a row.
+"""Measure what RealtimeTransformerRecommender is worth and costs, one JSON line per row.
 
     python benchmarks/realtime/bench_realtime.py --task next --params '{"max_epochs": 10}'
     python benchmarks/realtime/bench_realtime.py --task next --backbone FOLDER
     python benchmarks/realtime/bench_realtime.py --task timeline stream latency scale --threads 2
 
-Events are in the order of time, those of one time in that of the file; every event is a positive.
-Lists rank the whole catalogue, ties in catalogue order, K = 10, and leave out what the user has
-taken, but in Online Retail, where people buy the same again. A query is a user and the time of the
-event that it is judged by. What was never learned is a miss. Means over the seeds, and of what is
-judged by the largest less the smallest, after a line for each seed.
+Events are in the order of time; events of one time keep the order of the file. Every event is a
+positive. Lists rank the whole catalogue, ties in catalogue order, K = 10. Seen items are excluded,
+except in Online Retail, where people buy the same again. A query is a user and the time of the test
+event. An item without training events counts as a miss. Each seed has a line; then follow the means
+over the seeds, with the spread of the metrics (the largest value less the smallest).
 
 next
-    Leave-last-out: the last event of every user is asked for after a fit on all events before it
-    (``--part test``), or the one before after a fit without both (``--part validation``, by which
-    settings are chosen). As in the literature, others' events may be later than the asked one.
-    One thing is changed at a time; NDCG@10 also by how many training events the asked item has.
-    With ``--backbone`` the titles of ``items.parquet`` are read, and items without events are in
-    the catalogue too. Amazon Beauty is as it is filed: 22,332 users and 12,086 items with 5 events
-    or more (22,363 and 12,101 in the literature), time in days. Its file has the events of a
-    user's day in the order of item ids, so the last of them is the one with the highest id.
+    Leave-last-out: the last event of every user is predicted after a fit on all events before it
+    (``--part test``), or the one before it after a fit without both (``--part validation``, by
+    which settings are chosen). As in the literature, others' events may be later than the test
+    event. One thing is changed at a time. NDCG@10 is also given by the number of training events
+    of the test item. With ``--backbone`` the titles of ``items.parquet`` are read, and items
+    without events are in the catalogue too. Amazon Beauty is used as filed: 22,332 users and
+    12,086 items with 5 events or more (22,363 and 12,101 in the literature), time in days. Its
+    file has the events of a user's day in the order of item ids, so the last of them is the one
+    with the highest id.
 timeline
-    The first 90 % of the events are fitted. Users in both parts are asked once, at the time of
-    their first later event, and judged by all their later items (as on the leaderboard); or before
-    each of their later events, judged by the items still to come, the mean of a user first.
-    "observe": the earlier later events are observed. The others stand still.
+    The first 90 % of the events are fitted. Users in both parts have one query, at the time of
+    their first later event, evaluated on all their later items (as on the leaderboard); or one
+    query before each of their later events, evaluated on the items still to come, averaged by user
+    first. "observe": the later events before the query are observed. The others are not updated.
 stream
-    The same split; next-item scores over all later events, of new users and new items too: weights
-    and histories frozen; every event observed; a day's events learned at midnight (UTC) as well;
-    or everything fitted anew each midnight. Of such refits ``--refits`` are made, evenly spaced
-    behind the first day, and judged on the day that follows; all are judged on these days too.
+    The same split; next-item scores over all later events, including new users and new items.
+    Variants: weights and histories frozen; every event observed; a day's events also learned at
+    midnight (UTC); everything refitted at midnight. Only ``--refits`` refits are made, evenly
+    spaced behind the first day, and evaluated on the following day. All variants are evaluated on
+    these days too.
 latency
-    Milliseconds of one event observed and one list asked for, and seconds of 100,000 at once.
+    Milliseconds to observe one event and recommend one list, and seconds to observe 100,000.
 parts
     Seconds of one epoch's training by part.
 scale
     One epoch on the users of a log of 1 M users, 200,000 items (Zipf) and 20 M events: one in 64,
-    32 and 16 of them, each in a fresh process; a line through the costs leads to all.
+    32 and 16 of them, each in a fresh process. A line through the costs extrapolates to all.
 """
 
 import argparse
@@ -52,7 +54,7 @@ from benchmarks.realtime.cost import latency, parts, scale
 from benchmarks.realtime.log import (
     Log,
     by_level,
-    judge_next,
+    evaluate_next,
     lists_of,
     make_model,
     mean,
@@ -82,8 +84,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def next_item(
     log: Log, seed: int, params: dict, part: str, backbone: str | None, variants: list[str]
 ) -> Runs:
-    """Yield every variant's figures for the asked event of each user."""
-    learned, asked = log.leave_last_out(part)
+    """Yield every variant's figures for the test event of each user."""
+    learned, queried = log.leave_last_out(part)
     for name in variants:
         changed, texts = VARIANTS[name], {}
         if name == "texts":
@@ -94,11 +96,11 @@ def next_item(
         start = time.perf_counter()
         model.fit(learned, **texts)
         seconds = time.perf_counter() - start
-        found = judge_next(asked, lists_of(model, asked, log.exclude_seen))
+        found = evaluate_next(queried, lists_of(model, queried, log.exclude_seen))
         yield name, {
             **{figure: mean(values) for figure, values in found.items()},
-            **by_level(found["ndcg"], asked["item_id"], learned["item_id"]),
-            "n_users": len(asked), "n_items": model.n_items_, "fit_seconds": seconds,
+            **by_level(found["ndcg"], queried["item_id"], learned["item_id"]),
+            "n_users": len(queried), "n_items": model.n_items_, "fit_seconds": seconds,
         }  # fmt: skip
 
 

@@ -4,29 +4,30 @@
     python benchmarks/realtime/bench_realtime_peers.py --only matched --limit-users 300 --epochs 2
 
 PATH is the interpreter of an environment with `pip install "rectools[torch]==0.19.0" torch==2.13.0`
-(it wants numpy below 2, so the environment is its own; this package need not be in it).
+(it needs numpy below 2, so the environment is separate; this package need not be in it).
 
 MovieLens 1M, every rating a positive, in time order (stable sort). The last event of each user is
-tested, the one before it validated, all others are trained on; a query for the test event knows the
-validation event too. Full ranking of what each library has learned, seen items left out, ties as
-each breaks them; an item it never learned is a miss. As in published figures, other users'
-events from after a tested one are learned. Nothing is chosen here: the whole curve is printed.
+the test event, the one before it the validation event, all others are for training. A query for the
+test event knows the validation event too. Lists rank what each library has learned, seen items
+excluded, ties as each library breaks them; an unknown item counts as a miss. As in published
+figures, other users' events from after a test event are in the training part. Nothing is chosen
+here: the whole curve is printed.
 
 rectools    SASRecModel, width 64, 2 blocks, 2 heads, softmax over all items, 128 users a batch,
-            its other defaults (dropout .2, Adam at .001). It learns the newest `--length` events
-            of a user, and knows no items but theirs.
-matched     ours, the same sizes, dropout and loss; batches of as many events as 128 users have;
-            told the order of events and no times, and trained as plainly: one rate, .001, no
-            warm-up, weight decay or clipping. It learns every event, so its epochs are longer.
-defaults    ours as it comes: told all times, smaller batches, and a higher rate that falls
-            to 0 with the last epoch, so each number of epochs has a curve of its own. `--epochs` is
-            obeyed, `--length` is not.
+            its other defaults (dropout .2, Adam at .001). It trains on the newest `--length` events
+            of a user, and knows only their items.
+matched     ours, the same sizes, dropout and loss; batches of as many events as 128 users have. It
+            uses the order of events and no times, and trains as plainly: one rate, .001, no
+            warm-up, weight decay or clipping. It trains on every event, so its epochs are longer.
+defaults    ours with its defaults: all times, smaller batches, and a higher rate that falls to 0
+            with the last epoch, so each number of epochs has a curve of its own. `--epochs`
+            applies, `--length` does not.
 
-One after the other, each in a process of its own with `--threads` threads. Seconds are wall time
-from the first batch on and stand still while weights are copied at the end of an epoch; preparing
-the data is told apart (`prepare_s`). Every copy is asked when training is over. A line for each
-model (cost and setting) and epoch; then one for each level of NDCG@10: seconds to the end of the
-first epoch that has it, and how many times as fast as RecTools ours was there.
+The models run one after the other, each in a process of its own with `--threads` threads. Seconds
+are wall time from the first batch on, without the copying of weights at the end of an epoch;
+`prepare_s` has the time to prepare the data. Every copy is evaluated after training. The script
+prints a line for each model (cost and setting) and epoch; then one for each level of NDCG@10:
+seconds to the end of the first epoch that has it, and how many times as fast as RecTools ours was.
 """
 
 import argparse
@@ -63,7 +64,7 @@ PEER = "rectools"
 
 
 def encode(events: pd.DataFrame, limit_users: int | None) -> pd.DataFrame:
-    """Make codes of ids, for the first users only if so told; items follow the order of ids."""
+    """Encode ids, of the first ``limit_users`` users only if given; items in the order of ids."""
     codes = events[COLUMNS].copy()
     codes["user_id"] = np.unique(codes["user_id"], return_inverse=True)[1]
     codes = codes[codes["user_id"] < (limit_users or np.inf)].reset_index(drop=True)
@@ -72,7 +73,7 @@ def encode(events: pd.DataFrame, limit_users: int | None) -> pd.DataFrame:
 
 
 def leave_two_out(events: pd.DataFrame) -> tuple[Log, dict[str, np.ndarray]]:
-    """Give what may be known, and of each user asked the items to guess; users of 3 events."""
+    """Return the log, and the validation and test item of each user with 3 events or more."""
     [(learned, last)] = LeaveLastOut(2).split(events)
     both = events.iloc[last]  # in time order
     validation = both.drop_duplicates("user_id", keep="first").sort_values("user_id")
@@ -82,7 +83,7 @@ def leave_two_out(events: pd.DataFrame) -> tuple[Log, dict[str, np.ndarray]]:
     return log, {part: items.to_numpy() for part, items in truth.items()}
 
 
-def judge(truth: np.ndarray, lists: np.ndarray) -> float:
+def evaluate(truth: np.ndarray, lists: np.ndarray) -> float:
     """Mean NDCG@10 of lists of codes, where -1 is no item."""
     return ndcg_at_k(truth[:, None], [items[items >= 0] for items in lists], k=K)
 
@@ -91,7 +92,7 @@ def judge(truth: np.ndarray, lists: np.ndarray) -> float:
 
 
 def job_of(model: str, log: Log, options: argparse.Namespace) -> dict[str, Any]:
-    """Say which library learns with which setting, and what makes that brief for a warm-up."""
+    """Return the library, its setting, and the change that makes a short warm-up of it."""
     if model == PEER:
         setting: dict[str, Any] = {
             "n_factors": WIDTH, "n_blocks": LAYERS, "n_heads": HEADS, "dropout_rate": DROPOUT,
@@ -129,7 +130,7 @@ def batch_of_events(log: Log, length: int) -> int:
 def curve(
     job: dict[str, Any], log: Log, truth: dict[str, np.ndarray], python: str
 ) -> Iterator[dict[str, Any]]:
-    """Let a process train, and judge its lists as they come."""
+    """Train in a process, and evaluate its lists as they arrive."""
     names = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")
     threads = {f"{name}_NUM_THREADS": str(job["threads"]) for name in names}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -144,19 +145,19 @@ def curve(
         ) as process:
             try:
                 for text in process.stdout or ():
-                    yield judged(json.loads(text), truth, folder)
+                    yield evaluated(json.loads(text), truth, folder)
             finally:
                 process.kill()  # where nobody reads on; one that has ended does not mind
     if process.returncode not in (0, 1):
         yield {"failed": f"the process died with {process.returncode}"}
 
 
-def judged(line: dict[str, Any], truth: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
+def evaluated(line: dict[str, Any], truth: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
     """Add to the line of an epoch how good its lists are."""
     if "epoch" not in line:
         return line
     with np.load(folder / f"{line['epoch']}.npz") as lists:
-        scores = {part: judge(truth[part], lists[part]) for part in PARTS}
+        scores = {part: evaluate(truth[part], lists[part]) for part in PARTS}
     return line | {f"ndcg_{part}": round(score, 5) for part, score in scores.items()}
 
 
@@ -202,7 +203,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the curves and what they say; 1 if a model gave none."""
+    """Print the curves and their summary; 1 if a model failed."""
     options = parse(arguments)
     log, truth = leave_two_out(encode(load(DATA), options.limit_users))
 

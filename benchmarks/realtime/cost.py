@@ -26,8 +26,8 @@ AIM = {"n_users": 1_000_000, "n_items": 200_000, "n_events": 20_000_000}
 def latency(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     """Time the verbs of a service on the newest events, which are not learned.
 
-    First many events are observed in one call, then each call observes one event and asks
-    for the list of its user.
+    First many events are observed in one call, then each call observes one event and
+    recommends to its user.
     """
     # Rows as a service has them: an array, where a frame of one row costs a millisecond more.
     events = log.events[["user_id", "item_id", "timestamp"]].to_numpy()
@@ -144,7 +144,7 @@ def slice_cost(
 
 
 def extrapolate(found: list[dict[str, Any]], n_events: int) -> dict[str, Any]:
-    """Follow a line through the costs of the slices; tell how far any of them lies off it."""
+    """Extrapolate a line through the costs of the slices, with the largest relative residual."""
     n = np.array([one["n_events"] for one in found], float)
     figures: dict[str, Any] = {"n_events": n_events}
     for name in ("fit_seconds", "epoch_seconds", "peak_mib"):

@@ -1,14 +1,14 @@
-"""Train one model in a process of its own, then list with the weights of every epoch.
+"""Train one model in a process of its own, then recommend with the weights of every epoch.
 
     python -m benchmarks.realtime.curve_worker FOLDER
 
-The folder holds `job.json` and `log.npz`: events to learn, the event of each user that came next
-(the newest of what a test query knows, never learned) and when each user is asked. What is tested
-is not in there. Answers are lines of JSON on standard output; before the line of an epoch comes
-`<epoch>.npz`, lists of item codes, best first, -1 where a library has nothing more to offer.
+The folder holds `job.json` and `log.npz`: training events, the validation event of each user (the
+newest event that a test query knows, never trained on) and the time of each user's test query. The
+test items are not in there. The worker prints lines of JSON. Before the line of an epoch it writes
+`<epoch>.npz`: lists of item codes, best first, -1 where a library has no more items.
 
-Weights are copied at the end of an epoch, while the clock stands still, and asked when training is
-over: being asked draws no random number in between, and changes no training.
+Weights are copied at the end of an epoch, while the clock stands still. They are evaluated after
+training, so that queries draw no random number in between and change no training.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ import torch
 COLUMNS = ["user_id", "item_id", "timestamp"]
 PARTS = ("validation", "test")
 WARM_UP = 50  # users
-Ask = Callable[[Any, str], np.ndarray]  # weights and a part in, item codes out: (n_users, k)
+Query = Callable[[Any, str], np.ndarray]  # weights and a part in, item codes out: (n_users, k)
 
 
 @dataclass(frozen=True)
 class Log:
-    """Events as codes, in time order; the users that are asked, one row each."""
+    """Events as codes, in time order; one row for each user that is queried."""
 
     learned: pd.DataFrame  # user_id, item_id, timestamp
     next_one: pd.DataFrame  # likewise: the validation event of each user, in order of the users
@@ -55,16 +55,16 @@ class Log:
         )  # fmt: skip
 
     def few(self, n_users: int) -> "Log":
-        """Keep the first of the users that are asked."""
+        """Keep the first ``n_users`` of the users."""
         keep = np.arange(len(self.test_time)) < n_users
         next_one = self.next_one[keep]
         learned = self.learned[self.learned["user_id"].isin(next_one["user_id"])]
         return Log(learned, next_one, self.test_time[keep])
 
     def queries(self, part: str) -> pd.DataFrame:
-        """Give who is asked, and when: at the time of the event that is to be guessed."""
-        asked = self.next_one[["user_id", "timestamp"]]
-        return asked if part == "validation" else asked.assign(timestamp=self.test_time)
+        """Return the users and the times of their queries: those of the events to predict."""
+        queried = self.next_one[["user_id", "timestamp"]]
+        return queried if part == "validation" else queried.assign(timestamp=self.test_time)
 
 
 class Clock:
@@ -93,7 +93,7 @@ class Clock:
 # ------------------------------------------------------------------------------ libraries
 
 
-def ours(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
+def ours(log: Log, job: dict[str, Any], clock: Clock) -> Query:
     from skorch.callbacks import Callback
 
     from sklearn_recft import RealtimeTransformerRecommender
@@ -110,22 +110,22 @@ def ours(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
     model = RealtimeTransformerRecommender(
         **setting, n_jobs=job["threads"], random_state=job["seed"], net_params=net_params
     )
-    known = COLUMNS if job["timed"] else COLUMNS[:2]  # the order of the rows is told in any case
+    known = COLUMNS if job["timed"] else COLUMNS[:2]  # the order of the rows is known in any case
     model.fit(log.learned[known])
 
-    def ask(weights: Any, part: str) -> np.ndarray:
-        asked = copy.deepcopy(model)
-        asked.module_.load_state_dict(weights)
-        asked._catalogue = asked.module_.catalogue()  # items' vectors, kept since the fit
+    def query(weights: Any, part: str) -> np.ndarray:
+        queried = copy.deepcopy(model)
+        queried.module_.load_state_dict(weights)
+        queried._catalogue = queried.module_.catalogue()  # items' vectors, kept since the fit
         if part == "test":
-            asked.observe(log.next_one[known])
+            queried.observe(log.next_one[known])
         queries = log.queries(part).filter(known)
-        return asked.recommend(queries, n_recommendations=job["k"])[0]
+        return queried.recommend(queries, n_recommendations=job["k"])[0]
 
-    return ask
+    return query
 
 
-def rectools(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
+def rectools(log: Log, job: dict[str, Any], clock: Clock) -> Query:
     import pytorch_lightning as lightning
     from rectools.dataset import Dataset
     from rectools.models import SASRecModel
@@ -158,9 +158,9 @@ def rectools(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
     known = {"validation": learned, "test": dataset(pd.concat([log.learned, log.next_one]))}
     users = log.next_one["user_id"].to_numpy()
 
-    def ask(weights: Any, part: str) -> np.ndarray:
+    def query(weights: Any, part: str) -> np.ndarray:
         model.torch_model.load_state_dict(weights)
-        # Who took none of the items it knows gets no list.
+        # A user without any of the known items gets no list.
         table = model.recommend(
             users, known[part], job["k"], filter_viewed=True, on_unsupported_targets="ignore"
         )
@@ -169,7 +169,7 @@ def rectools(log: Log, job: dict[str, Any], clock: Clock) -> Ask:
         found[row, table["rank"].to_numpy() - 1] = table["item_id"]
         return found
 
-    return ask
+    return query
 
 
 LIBRARIES = {"sklearn-recft": ours, "rectools": rectools}
@@ -184,14 +184,14 @@ def run(job: dict[str, Any], log: Log, folder: Path) -> Iterator[dict[str, Any]]
     # Imports, compilation and thread pools are off the clock.
     train(log.few(WARM_UP), job | {"setting": job["setting"] | job["brief"]}, Clock())
     clock = Clock()
-    ask = train(log, job, clock)
+    query = train(log, job, clock)
     yield {
         "version": version(job["library"]), "torch": version("torch"),
         "python": sys.version.split()[0], "prepare_s": round(clock.prepared, 3),
         "n_weights": clock.n_weights,
     }  # fmt: skip
     for epoch, (seconds, weights) in enumerate(clock.laps, 1):
-        np.savez(folder / f"{epoch}.npz", **{part: ask(weights, part) for part in PARTS})
+        np.savez(folder / f"{epoch}.npz", **{part: query(weights, part) for part in PARTS})
         yield {"epoch": epoch, "train_seconds": round(seconds, 3)}
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of the real-time transformer share: logs, models, and lines they print."""
+"""Load logs, make models, and report figures of the benchmarks of the real-time transformer."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from sklearn_recft.model_selection import LeaveLastOut, TemporalSplit
 
 TEST_SHARE = 0.1  # of the time line
 LEVELS = {"0": 0, "1-4": 1, "5-19": 5, "20+": 20}  # training events of an item, and the fewest
-JUDGED_BY = ("ndcg", "hit_rate", "recall")  # figures that are printed with their spread
+WITH_SPREAD = ("ndcg", "hit_rate", "recall")  # figures that are printed with their spread
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class Log:
     exclude_seen: bool
 
     def split_in_time(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the events to learn, and the last tenth of the time line."""
+        """Return the training events, and the last tenth of the time line."""
         return _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
 
     def leave_last_out(self, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the events to learn, and the one asked of every user.
+        """Return the training events, and the test event of every user.
 
         In part "test" that is the user's last event, in "validation" the one before; what comes
-        after the asked event is in neither.
+        after the test event is in neither.
         """
-        learned, asked = _split(self.events, LeaveLastOut())
-        return (learned, asked) if part == "test" else _split(learned, LeaveLastOut())
+        learned, queried = _split(self.events, LeaveLastOut())
+        return (learned, queried) if part == "test" else _split(learned, LeaveLastOut())
 
 
 def read(name: str, *, n_users: int | None = None, n_events: int | None = None) -> Log:
@@ -79,15 +79,15 @@ def make_model(seed: int, *settings: dict[str, Any]) -> RealtimeTransformerRecom
     return RealtimeTransformerRecommender(**merged({"random_state": seed}, *settings))
 
 
-def lists_of(model: Any, asked: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
-    """Ask for each event's user at the event's time; shape (n, K), best first."""
-    queries = asked[["user_id", "timestamp"]]
+def lists_of(model: Any, queried: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
+    """Recommend to each event's user at the event's time; shape (n, K), best first."""
+    queries = queried[["user_id", "timestamp"]]
     return model.recommend(queries, n_recommendations=K, exclude_seen=exclude_seen)[0]
 
 
-def judge_next(asked: pd.DataFrame, lists: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate_next(queried: pd.DataFrame, lists: np.ndarray) -> dict[str, np.ndarray]:
     """Score the list before each event by the one item that was then taken."""
-    taken = asked["item_id"].to_numpy()[:, None]
+    taken = queried["item_id"].to_numpy()[:, None]
     return {
         "ndcg": ndcg_at_k(taken, lists, k=K, per_user=True),
         "hit_rate": hit_rate_at_k(taken, lists, k=K, per_user=True),
@@ -124,17 +124,17 @@ def report(
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean of each figure; of those judged by also the largest less the smallest."""
+    """Mean of each figure over the runs, and the spread of the metrics."""
     found: dict[str, Any] = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
         same = isinstance(values[0], int) and len(set(values)) == 1
         found[name] = values[0] if same else float(np.mean(values))
-        if name in JUDGED_BY and len(runs) > 1:
+        if name in WITH_SPREAD and len(runs) > 1:
             found[f"{name}_spread"] = float(np.ptp(values))
     return {**found, "n_seeds": len(runs)}
 
 
 def _split(events: pd.DataFrame, splitter: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    [(learned, asked)] = splitter.split(events)
-    return events.iloc[learned], events.iloc[asked]
+    [(learned, queried)] = splitter.split(events)
+    return events.iloc[learned], events.iloc[queried]

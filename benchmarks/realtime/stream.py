@@ -1,8 +1,8 @@
-"""Following users in time: lists asked before each event, and models that learn day by day.
+"""Follow users in time: a list before each event, and models that are updated day by day.
 
-While weights stand still, lists depend on the user's own events alone, with three exceptions: every
-period has its trends, a user without events is told what is popular, and the first event of a new
-item puts it in the catalogue. Between these, the k-th event of every user is asked for together and
+While weights do not change, lists depend on the user's own events only, with three exceptions:
+every period has its trends, a user without events gets popular items, and the first event of a new
+item puts it in the catalogue. Between these, the k-th event of every user is queried together and
 then observed together.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common.events import K
-from benchmarks.realtime.log import Log, judge_next, lists_of, make_model, mean
+from benchmarks.realtime.log import Log, evaluate_next, lists_of, make_model, mean
 from sklearn_recft import EASERecommender, PopularityRecommender
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = 86_400
-RIVALS = {  # as chosen on the leaderboard's validation part of this time line
+BASELINES = {  # as chosen on the leaderboard's validation part of this time line
     "EASE, reg 1000, half_life 15": EASERecommender(reg=1000, half_life=15),
     "Popularity, window 3": PopularityRecommender(window=3),
     "Popularity, half_life 7": PopularityRecommender(half_life=7),
@@ -31,27 +31,28 @@ Runs = Iterator[tuple[str, dict[str, Any]]]
 def rounds(
     events: pd.DataFrame, user_ids: np.ndarray, item_ids: np.ndarray, period: float
 ) -> list[np.ndarray]:
-    """Rows that can be asked for together, then observed together, as if one by one.
+    """Rows that can be queried together, then observed together, as if one by one.
 
-    Known are ``user_ids`` and ``item_ids``. A stranger's first event is asked when all before it
-    are observed; the first event of a new item stands alone, so that no list before it has it.
+    Known are ``user_ids`` and ``item_ids``. The first event of an unknown user is queried after
+    all events before it are observed. The first event of a new item stands alone, so that no list
+    before it has it.
     Trends change at multiples of ``period`` in seconds, when all earlier events are observed.
     """
-    stranger, new = (
+    unknown, new = (
         (~events[name].isin(ids) & ~events[name].duplicated()).to_numpy()
         for name, ids in (("user_id", user_ids), ("item_id", item_ids))
     )
     after_new = np.r_[False, new[:-1]]
     begins = np.diff(events["timestamp"].to_numpy() // period, prepend=np.nan) != 0
-    stretch = np.cumsum(stranger | new | after_new | begins)
+    stretch = np.cumsum(unknown | new | after_new | begins)
     place = events.groupby([stretch, "user_id"]).cumcount().to_numpy()
     order = np.lexsort((place, stretch))
     ends = np.diff(stretch[order]).astype(bool) | np.diff(place[order]).astype(bool)
     return np.split(order, np.flatnonzero(ends) + 1)
 
 
-def ask_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
-    """Ask for the list before each event, all earlier ones observed; shape (n, K)."""
+def query_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
+    """Recommend before each event, with all earlier ones observed; shape (n, K)."""
     lists = np.empty((len(events), K), object)
     period = model.trend_period_
     for rows in rounds(events, model.user_ids_, model.item_ids_, period) if len(events) else ():
@@ -74,16 +75,16 @@ def days(events: pd.DataFrame) -> list[pd.DataFrame]:
 def follow(
     model: Any, parts: list[pd.DataFrame], exclude_seen: bool, learn: Callable | None = None
 ) -> tuple[np.ndarray, list[float]]:
-    """Ask before each event and observe it; between two parts ``learn(dawn, part)`` may follow.
+    """Query before each event and observe it; between two parts call ``learn(dawn, part)``.
 
-    It is given the model as it was before the part, and the part's events, and returns the model
-    that goes on. Returns the lists (n, K) and the seconds of every time something was learned.
+    ``learn`` gets the model as it was before the part, and the part's events. It returns the model
+    to continue with. Returns the lists (n, K) and the seconds of every update.
     """
     lists, seconds = [], []
     for n, part in enumerate(parts, start=1):
         learns = learn is not None and n < len(parts)
         dawn = copy.deepcopy(model) if learns else None
-        lists.append(ask_and_observe(model, part, exclude_seen))
+        lists.append(query_and_observe(model, part, exclude_seen))
         if learns:
             start = time.perf_counter()
             model = learn(dawn, part)
@@ -92,18 +93,18 @@ def follow(
 
 
 def learn_part(dawn: Any, part: pd.DataFrame) -> Any:
-    """Learn what was observed meanwhile: by a model that does not remember it yet."""
+    """Learn the events of a part with a model that has not observed them yet."""
     return dawn.partial_fit(part)
 
 
 def stream(
     log: Log, seed: int, params: dict[str, Any], n_refits: int, n_later: int | None = None
 ) -> Runs:
-    """Yield the models, from the one that stands still to the one that is fitted anew each day.
+    """Yield the models, from the frozen one to the one that is refitted each day.
 
     They follow the first ``n_later`` events of the last tenth, or all of them. A daily refit is
-    made and judged on ``n_refits`` of the days, evenly spaced behind the first, and all models
-    are judged by the events of these days as well.
+    made and evaluated on ``n_refits`` of the days, evenly spaced behind the first. All models are
+    evaluated on the events of these days as well.
     """
     learned, later = log.split_in_time()
     later = later[:n_later]
@@ -128,12 +129,12 @@ def stream(
         else:
             lists, seconds = follow(model, parts, log.exclude_seen, learn)
         total = time.perf_counter() - start
-        found[name] = judge_next(later, lists)["ndcg"]
+        found[name] = evaluate_next(later, lists)["ndcg"]
         known = np.isin(users, learned["user_id"])
         yield name, {
             "ndcg": mean(found[name]), "ndcg of known users": mean(found[name][known]),
             "n_events": len(later), **_of_refitted(found, name, again, users), **_costs(seconds),
-            "ask_and_observe_seconds": total - sum(seconds), **cost,
+            "query_and_observe_seconds": total - sum(seconds), **cost,
         }  # fmt: skip
     if not again.any():
         return
@@ -142,19 +143,19 @@ def stream(
         start = time.perf_counter()
         model = make_model(seed, params).fit(log.events.loc[: day.index[0] - 1])
         seconds.append(time.perf_counter() - start)
-        lists.append(ask_and_observe(model, day, log.exclude_seen))
+        lists.append(query_and_observe(model, day, log.exclude_seen))
     name = "observe, refit daily"
     found[name] = np.full(len(later), np.nan)
-    found[name][again] = judge_next(later[again], np.concatenate(lists))["ndcg"]
+    found[name][again] = evaluate_next(later[again], np.concatenate(lists))["ndcg"]
     yield name, {**_of_refitted(found, name, again, users), **_costs(seconds), **cost}
 
 
 def _of_refitted(
     found: dict[str, np.ndarray], name: str, again: np.ndarray, users: np.ndarray
 ) -> dict[str, Any]:
-    """Score the days that are refitted, and by how much that is more than the models before have.
+    """Score the refitted days, and the difference to each model before.
 
-    Each error is the standard error of the difference, users being drawn anew. What stands still
+    Each error is the standard error of the difference, with users resampled. The frozen model
     is not compared.
     """
     if not again.any():
@@ -180,30 +181,30 @@ def _costs(seconds: list[float]) -> dict[str, Any]:
 # --------------------------------------------------------------------- timeline
 
 
-def timeline(log: Log, seed: int, params: dict[str, Any], with_rivals: bool) -> Runs:
-    """Yield ours and the others, judged by all that a user takes in the last tenth."""
+def timeline(log: Log, seed: int, params: dict[str, Any], with_baselines: bool) -> Runs:
+    """Yield ours and the baselines, evaluated on all items of a user in the last tenth."""
     learned, later = log.split_in_time()
     later = later[later["user_id"].isin(learned["user_id"])]
-    if log.exclude_seen:  # what no list can hold is not asked for
+    if log.exclude_seen:  # items that no list can hold are not relevant
         pairs = pd.MultiIndex.from_frame(learned[["user_id", "item_id"]])
         later = later[~pd.MultiIndex.from_frame(later[["user_id", "item_id"]]).isin(pairs)]
     first = later.drop_duplicates("user_id")
-    models = {"ours": make_model(seed, params), **(RIVALS if with_rivals else {})}
+    models = {"ours": make_model(seed, params), **(BASELINES if with_baselines else {})}
     for name, model in models.items():
         start = time.perf_counter()
         model.fit(learned)
         cost = {"fit_seconds": time.perf_counter() - start}
         lists = lists_of(model, first, log.exclude_seen)
-        yield f"{name}, asked once", judge_once(later, first, lists) | cost
+        yield f"{name}, queried once", evaluate_once(later, first, lists) | cost
         lists = lists_of(model, later, log.exclude_seen)
-        yield f"{name}, asked before each event", judge_each(later, lists) | cost
+        yield f"{name}, queried before each event", evaluate_each(later, lists) | cost
         if name == "ours":
-            lists = ask_and_observe(model, later, log.exclude_seen)
-            found = judge_each(later, lists)
-            yield f"{name}, asked before each event, observe", found | cost
+            lists = query_and_observe(model, later, log.exclude_seen)
+            found = evaluate_each(later, lists)
+            yield f"{name}, queried before each event, observe", found | cost
 
 
-def judge_once(later: pd.DataFrame, first: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
+def evaluate_once(later: pd.DataFrame, first: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
     """Score a list a user by all of the user's later items."""
     taken = later.groupby("user_id")["item_id"].unique().loc[first["user_id"]]
     return {
@@ -213,7 +214,7 @@ def judge_once(later: pd.DataFrame, first: pd.DataFrame, lists: np.ndarray) -> d
     }
 
 
-def judge_each(later: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
+def evaluate_each(later: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:
     """Score a list an event by the items still to come; mean of a user first, of users second."""
     items, found = later["item_id"].to_numpy(), []
     for rows in later.groupby("user_id").indices.values():

@@ -67,9 +67,9 @@ def test_item_neighbours_are_those_of_implicit(theirs, options, n_neighbors, log
         return
 
     users = np.arange(ours.n_users_)
-    _, said = peer.recommend(users, matrix, N=10)
+    _, predicted = peer.recommend(users, matrix, N=10)
     _, scores = ours.recommend(ours.user_ids_, n_recommendations=10)
-    assert_allclose(scores, said, rtol=1e-5, atol=1e-5)
+    assert_allclose(scores, predicted, rtol=1e-5, atol=1e-5)
     assert_allclose(scores, best_scores(matrix @ far, matrix.toarray() > 0, 10), rtol=1e-4)
 
 
@@ -107,6 +107,6 @@ def test_ease_weights_are_those_of_skrecsys(reg, log):
     peer = recommendation.EASE(l2_reg=reg, n_jobs=1).fit(X[:, :2], y)
     place = {item: code for code, item in enumerate(np.asarray(peer.item_ids_).tolist())}
     codes = [place[item] for item in ours.item_ids_.tolist()]
-    said = np.asarray(peer.similarity_)[np.ix_(codes, codes)]
-    assert_allclose(ours.item_weights_, said, rtol=1e-4, atol=1e-4 * np.abs(said).max())
-    assert_allclose(ours.item_weights_, said, atol=1e-6)
+    predicted = np.asarray(peer.similarity_)[np.ix_(codes, codes)]
+    assert_allclose(ours.item_weights_, predicted, rtol=1e-4, atol=1e-4 * np.abs(predicted).max())
+    assert_allclose(ours.item_weights_, predicted, atol=1e-6)

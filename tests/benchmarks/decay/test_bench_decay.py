@@ -61,34 +61,34 @@ def test_user_aucs_are_those_of_each_user_with_both_labels():
 def test_the_judge_tells_validation_from_test(log):
     rest = log.y[log.start :]
     n = log.middle - log.start
-    said = np.r_[rest[:n], 1 - rest[n:]] * 0.8 + 0.1
-    found = logs.judge(log, said)
+    predicted = np.r_[rest[:n], 1 - rest[n:]] * 0.8 + 0.1
+    found = logs.evaluate(log, predicted)
     assert (found["validation_auc"], found["auc"], found["user_auc"]) == (1, 0, 0)
 
 
-RIVALS = ["rates", "trees", "factorizations", "factorizations_of_ratings", "words"]
-RIVALS += ["factorization_in_chunks"]
+BASELINES = ["rates", "trees", "factorizations", "factorizations_of_ratings", "words"]
+BASELINES += ["factorization_in_chunks"]
 
 
-@pytest.mark.parametrize("rival", [*RIVALS, "ours"])
-def test_no_contender_knows_a_label_before_its_time(log, rival):
-    """Labels from a row on are turned round: nothing said of rows up to it may change."""
+@pytest.mark.parametrize("baseline", [*BASELINES, "ours"])
+def test_no_contender_knows_a_label_before_its_time(log, baseline):
+    """Labels from a row on are turned round: nothing predicted of rows up to it may change."""
     from_row = log.start + 40
-    if rival == "ours":
+    if baseline == "ours":
 
         def contender(log, seed):
             return bench_decay.ours(log, seed, None)
     else:
-        contender = getattr(baselines, rival)
+        contender = getattr(baselines, baseline)
     first = dict(contender(log, 0))
     other = dict(contender(changed(log, slice(from_row, None)), 0))
     n = from_row - log.start
     moved = 0
-    for label, said in first.items():
-        assert said.shape == (len(log.y) - log.start,), label
-        assert ((said > 0) & (said < 1)).all(), label
-        np.testing.assert_array_equal(said[: n + 1], other[label][: n + 1], err_msg=label)
-        moved += (said != other[label]).any()
+    for label, predicted in first.items():
+        assert predicted.shape == (len(log.y) - log.start,), label
+        assert ((predicted > 0) & (predicted < 1)).all(), label
+        np.testing.assert_array_equal(predicted[: n + 1], other[label][: n + 1], err_msg=label)
+        moved += (predicted != other[label]).any()
     assert moved > 0
 
 
@@ -97,12 +97,12 @@ def test_of_one_time_no_row_knows_another_where_ties_are_excluded(log):
     other = changed(log, slice(first, first + 1))
     for name in ("rates", "factorizations", "factorizations_of_ratings"):
         before, after = (dict(getattr(baselines, name)(these, 0)) for these in (log, other))
-        for label, said in before.items():
+        for label, predicted in before.items():
             if "excluded" in label or "rate, streaming" in label:
-                np.testing.assert_array_equal(said[:42], after[label][:42])
-                assert (said[42:] != after[label][42:]).any()
+                np.testing.assert_array_equal(predicted[:42], after[label][:42])
+                assert (predicted[42:] != after[label][42:]).any()
             elif "ties" in label:
-                assert said[41] != after[label][41]
+                assert predicted[41] != after[label][41]
 
 
 def test_without_the_outcome_nobody_reads_ratings(log):
@@ -120,13 +120,13 @@ def test_quality_prints_a_line_a_model(log, capsys):
 
 
 def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
-    hidden = np.random.default_rng(0).permutation(30)[:3]
-    asked, learned = [], []
+    hidden_ids = np.random.default_rng(0).permutation(30)[:3]
+    queried, learned = [], []
     make = bench_decay.make_model
 
     def spied(*args, **params):
         model = make(*args, **params)
-        for verb, rows in (("predict_proba", asked), ("partial_fit", learned), ("fit", learned)):
+        for verb, rows in (("predict_proba", queried), ("partial_fit", learned), ("fit", learned)):
             monkeypatch.setattr(model, verb, spy(getattr(model, verb), rows), raising=False)
         return model
 
@@ -139,27 +139,27 @@ def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
 
     monkeypatch.setattr(bench_decay, "make_model", spied)
     bench_decay.cold(log, (0,), "scratch")
-    assert all(not X["item_id"].isin(hidden).any() for X, _ in learned)
+    assert all(not X["item_id"].isin(hidden_ids).any() for X, _ in learned)
     tested = log.X[log.middle :]
-    tested = tested[tested["item_id"].isin(hidden)]
-    for model in {id(model): model for _, model in asked}.values():
-        own = pd.concat([X for X, its in asked if its is model])
+    tested = tested[tested["item_id"].isin(hidden_ids)]
+    for model in {id(model): model for _, model in queried}.values():
+        own = pd.concat([X for X, its in queried if its is model])
         pd.testing.assert_frame_equal(own, tested)
-        codes = model._items.encode(hidden)
+        codes = model._items.encode(hidden_ids)
         assert (codes >= 0).all()  # registered
         assert not model._streams.tables.arrays()["items"][codes].any()  # not counted
     lines = printed(capsys)
     assert [line["n_rows"] for line in lines] == [len(tested)] * 5
 
 
-def test_labels_of_hidden_items_teach_no_rival(log):
-    strange = log.X["item_id"].isin([0, 1, 2]).to_numpy()
-    first = dict(baselines.cold_rivals(log, strange))
-    other = dict(baselines.cold_rivals(changed(log, strange), strange))
-    seen = dict(baselines.cold_rivals(changed(log, ~strange), strange))
-    for label, said in first.items():
-        np.testing.assert_array_equal(said, other[label])
-        assert (said != seen[label]).any()
+def test_labels_of_hidden_items_teach_no_baseline(log):
+    hidden = log.X["item_id"].isin([0, 1, 2]).to_numpy()
+    first = dict(baselines.cold_baselines(log, hidden))
+    other = dict(baselines.cold_baselines(changed(log, hidden), hidden))
+    seen = dict(baselines.cold_baselines(changed(log, ~hidden), hidden))
+    for label, predicted in first.items():
+        np.testing.assert_array_equal(predicted, other[label])
+        assert (predicted != seen[label]).any()
 
 
 def test_ablation_changes_what_it_says(log, capsys):

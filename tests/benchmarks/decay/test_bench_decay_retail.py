@@ -1,4 +1,4 @@
-"""The benchmark on weeks of purchases: what is learned, what is asked, and how lists are judged."""
+"""The benchmark on weeks of purchases: training rows, queries, and the metrics of lists."""
 
 import json
 
@@ -34,14 +34,14 @@ def shop(tmp_path, monkeypatch):
 
 
 class Notes:
-    """Notes down what it is told, and ranks the items it has met or was told of by code."""
+    """Notes down its training rows and queries, and ranks the known items by code."""
 
     def __init__(self):
-        self.told, self.asked, self.items = [], [], set()
+        self.trained_on, self.queried, self.items = [], [], set()
 
     def fit(self, X, items=None):
         self.items |= set(X["item_id"]) | set(() if items is None else items["item_id"])
-        self.told.append(X["timestamp"])
+        self.trained_on.append(X["timestamp"])
         return self
 
     partial_fit = fit
@@ -52,18 +52,18 @@ class Notes:
 
     def recommend(self, X, *, n_recommendations, exclude_seen):
         assert not exclude_seen
-        self.asked.append((X["timestamp"].iloc[0], pd.concat(self.told).max()))
+        self.queried.append((X["timestamp"].iloc[0], pd.concat(self.trained_on).max()))
         order = sorted(self.items)[:n_recommendations]
         return np.tile(order, (len(X), 1)), None
 
 
-def test_each_week_is_asked_before_it_is_told(shop):
+def test_each_week_is_queried_before_it_is_learned(shop):
     notes = Notes()
     weeks = [week for week, _ in bench.follow(notes, shop)]
     assert weeks == list(shop)
     assert len(weeks) == bench.N_VALIDATION + bench.N_TEST
-    assert all(newest < now for now, newest in notes.asked)
-    assert sum(map(len, notes.told)) == len(shop.before(weeks[-1]))
+    assert all(newest < now for now, newest in notes.queried)
+    assert sum(map(len, notes.trained_on)) == len(shop.before(weeks[-1]))
 
 
 def test_new_items_are_listed_before_their_week_and_not_sooner(shop):
@@ -74,7 +74,7 @@ def test_new_items_are_listed_before_their_week_and_not_sooner(shop):
 
 def test_relevant_is_what_known_customers_buy_in_the_week(shop):
     week = shop.first + 3
-    queries, bought, owned = shop.asked(week)
+    queries, bought, owned = shop.queried(week)
     now, before = shop.of(week), shop.before(week)
     for user, items, past in zip(queries["user_id"], bought, owned, strict=True):
         assert set(items) == set(now.loc[now["user_id"] == user, "item_id"])
@@ -84,11 +84,11 @@ def test_relevant_is_what_known_customers_buy_in_the_week(shop):
 
 def test_new_items_are_judged_by_their_place():
     ranked = np.array([[4, 0, 1, 5, 2], [0, 1, 2, 4, 5]])
-    found = bench.judge_news(ranked, [np.array([4, 0]), np.array([5])], np.array([4, 5]))
+    found = bench.evaluate_news(ranked, [np.array([4, 0]), np.array([5])], np.array([4, 5]))
     assert found["new_behind"].tolist() == [1.0, 0.0]
     assert found["new_behind_among_new"].tolist() == [1.0, 0.0]
     assert found["new_recall@10"].tolist() == [1.0, 1.0]
-    unknown = bench.judge_news(ranked[:, :3], [np.array([5]), np.array([])], np.array([5]))
+    unknown = bench.evaluate_news(ranked[:, :3], [np.array([5]), np.array([])], np.array([5]))
     assert unknown["new_recall@10"].tolist() == [0.0]
     assert not len(unknown["new_behind"])
 
@@ -96,8 +96,8 @@ def test_new_items_are_judged_by_their_place():
 def test_what_was_bought_before_is_left_out_of_one_list(shop):
     week = shop.first
     answers = [np.array([1, 2])], [np.array([1, 3])]  # bought in the week, and before
-    shop._asked[week] = (None, *answers)
-    found = bench.judge(shop, week, np.array([[1, 3, 2, 4]]))
+    shop._queried[week] = (None, *answers)
+    found = bench.evaluate(shop, week, np.array([[1, 3, 2, 4]]))
     assert 0.5 < found["ndcg"][0] < 1.0
     assert found["ndcg_new_to_user"].tolist() == [1.0]
 
@@ -108,8 +108,8 @@ def test_own_purchases_come_first_the_newest_before_the_old():
     )
     log["timestamp"] *= bench.DAY
     model = bench.OwnPurchases(1.0).fit(log)
-    asked = pd.DataFrame({"user_id": [0, 1], "timestamp": 5 * bench.DAY})
-    items = model.recommend(asked, n_recommendations=3, exclude_seen=False)[0]
+    queried = pd.DataFrame({"user_id": [0, 1], "timestamp": 5 * bench.DAY})
+    items = model.recommend(queried, n_recommendations=3, exclude_seen=False)[0]
     assert items.tolist() == [[4, 3, 5], [5, 4, 3]]
 
 

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from benchmarks.decay.plain_recipe import judge, make_recipe, quiet
+from benchmarks.decay.plain_recipe import evaluate, make_recipe, quiet
 
 GOODS = ["tea", "rice", "oats", "milk"]
 
@@ -53,7 +53,7 @@ def log():
 
 def test_the_recipe_learns_and_reports(folder, log):
     recipe = make_recipe(folder, 1e9, max_length=32, learning_rate=0.003, max_epochs=8)
-    found = judge(recipe, *log, np.arange(400), np.arange(400, 500))
+    found = evaluate(recipe, *log, np.arange(400), np.arange(400, 500))
     assert found["auc"] > 0.95
     assert 0 < found["log_loss"] < np.log(2)  # better than knowing nothing
     assert found["n_rows"] == 8 * 400
@@ -62,25 +62,27 @@ def test_the_recipe_learns_and_reports(folder, log):
 
 def test_time_that_is_up_ends_training(folder, log):
     recipe = make_recipe(folder, 1e-9, max_length=32, batch_size=16)
-    found = judge(recipe, *log, np.arange(400), np.arange(400, 500))
+    found = evaluate(recipe, *log, np.arange(400), np.arange(400, 500))
     assert found["n_rows"] == 16
 
 
 @pytest.mark.parametrize("follow", [True, False])
-def test_what_happens_later_is_only_told_to_those_who_follow(folder, log, follow, monkeypatch):
+def test_later_events_are_known_only_with_follow(folder, log, follow, monkeypatch):
     recipe = make_recipe(folder, 1e-9, max_length=32)
-    asked = []
+    queried = []
     monkeypatch.setattr(
-        type(recipe[1:]), "predict_proba", lambda _, X: asked.extend(X) or np.full((len(X), 2), 0.5)
+        type(recipe[1:]),
+        "predict_proba",
+        lambda _, X: queried.extend(X) or np.full((len(X), 2), 0.5),
     )
     X, y = log
-    judge(recipe, X, y, np.arange(400), np.arange(400, 500), follow=follow)
+    evaluate(recipe, X, y, np.arange(400), np.arange(400, 500), follow=follow)
     user = X["user_id"].iloc[-1]
     of_user = np.flatnonzero(X["user_id"][:-1] == user)
-    told = of_user if follow else of_user[of_user < 400]
+    known = of_user if follow else of_user[of_user < 400]
     assert of_user[-1] >= 400
-    words = ["liked" if y[i] else "disliked" for i in told[-5:][::-1]]
-    assert [part.split()[0] for part in asked[-1].split("; ")[:-1]] == words
+    words = ["liked" if y[i] else "disliked" for i in known[-5:][::-1]]
+    assert [part.split()[0] for part in queried[-1].split("; ")[:-1]] == words
 
 
 def test_what_is_too_long_is_cut_on_the_left(folder):

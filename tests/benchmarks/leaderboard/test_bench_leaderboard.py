@@ -1,4 +1,4 @@
-"""The leaderboard's protocol: what is learned, what is asked, what is tried, how it is judged."""
+"""The leaderboard's protocol: training rows, queries, settings and metrics."""
 
 import inspect
 import json
@@ -93,7 +93,7 @@ def test_seen_items_are_relevant_only_where_they_stay_eligible():
     assert list(items) == ["tea"]
 
 
-def test_purchases_leave_out_returns_strangers_and_charges():
+def test_purchases_leave_out_returns_unknown_customers_and_charges():
     rows = [
         (1, "85123A", 6, "a"),
         (1, "85123A", 2, "a"),  # a second line of the same invoice
@@ -112,7 +112,7 @@ def test_judging_knows_the_answer():
     train = pd.DataFrame({"user_id": [1, 2], "item_id": ["tea", "milk"]})
     relevant = [np.array(["tea"]), np.array(["rice", "milk"])]
     task = data.Task(train, np.array([1, 2]), relevant, exclude_seen=True)
-    scores = data.judge(task, [np.array(["milk", "tea"]), np.array([], dtype="<U4")])
+    scores = data.evaluate(task, [np.array(["milk", "tea"]), np.array([], dtype="<U4")])
     # Ann's tea stands second; bob was offered nothing.
     assert scores == pytest.approx(
         {"ndcg": 1 / np.log2(3) / 2, "recall": 0.5, "hit_rate": 0.5, "coverage": 1.0}
@@ -142,7 +142,7 @@ def test_cells_have_names_of_their_own():
     assert len(set(names)) == len(names)
 
 
-def test_edges_are_told():
+def test_edges_are_reported():
     tried = [
         {"reg": reg, "fade": fade, "bias": reg > 1}
         for reg, fade in zip((0, 1, 9), (None, 7, 30), strict=True)
@@ -224,7 +224,7 @@ def test_a_cell_out_of_time_costs_that_cell_only(checkerboard, tmp_path):
     assert line["status"] == "done"
 
 
-def test_a_failing_library_is_told(checkerboard, tmp_path, monkeypatch, capsys):
+def test_a_failing_library_is_reported(checkerboard, tmp_path, monkeypatch, capsys):
     model = grid.Model(grid.OURS, "wrong", "ours_popularity", listed=({"window": -1},))
     monkeypatch.setattr(leaderboard, "MODELS", (model,))
     assert leaderboard.main([*checkerboard, "--output", str(tmp_path)]) == 1

@@ -47,22 +47,22 @@ def log():
 
 
 class Follower:
-    """Ranks what followed the user's last item most often, and keeps all that it is told."""
+    """Ranks what followed the user's last item most often, and keeps its training rows."""
 
     made: list["Follower"] = []
     trend_period_ = np.inf
 
     def __init__(self):
-        self.told, self.remembered, self.asked = [], [], []
+        self.trained_on, self.remembered, self.queried = [], [], []
         type(self).made.append(self)
 
     def fit(self, X, items=None):
-        self.told = [X]
+        self.trained_on = [X]
         self.remembered = [X]
         return self
 
     def partial_fit(self, X):
-        self.told.append(X)
+        self.trained_on.append(X)
         return self.observe(X)
 
     def observe(self, X):
@@ -84,8 +84,8 @@ class Follower:
 
     def recommend(self, X, *, n_recommendations, exclude_seen):
         assert list(X.columns) == ["user_id", "timestamp"]
-        learned, known = pd.concat(self.told), pd.concat(self.remembered)
-        self.asked.append((X, known))
+        learned, known = pd.concat(self.trained_on), pd.concat(self.remembered)
+        self.queried.append((X, known))
         items = self.item_ids_
         after = learned.groupby("user_id")["item_id"].shift(-1)
         follows = pd.crosstab(learned["item_id"], after)
@@ -110,7 +110,7 @@ def follower(monkeypatch):
 
 
 def one_by_one(model, events, exclude_seen):
-    """Do what `ask_and_observe` does, without its rounds."""
+    """Do what `query_and_observe` does, without its rounds."""
     lists = []
     for place in range(len(events)):
         event = events[place : place + 1]
@@ -143,8 +143,8 @@ def test_events_are_in_the_order_of_time_and_of_the_file(log):
 
 def test_the_last_is_asked_in_test_and_the_one_before_in_validation(log):
     for part, place in (("test", -1), ("validation", -2)):
-        learned, asked = log.leave_last_out(part)
-        own = asked.set_index("user_id")
+        learned, queried = log.leave_last_out(part)
+        own = queried.set_index("user_id")
         for user, events in log.events.groupby("user_id"):
             if len(events) < 1 - place:
                 assert user not in own.index
@@ -187,12 +187,12 @@ def test_means_and_spread_of_seeds(log, capsys):
 def test_next_learns_nothing_from_the_asked_event_on(log, follower):
     """Asked at the time of an event that no fit has met, nor what comes after it."""
     for part in ("test", "validation"):
-        learned, asked = log.leave_last_out(part)
+        learned, queried = log.leave_last_out(part)
         [(name, found)] = bench.next_item(log, 0, {}, part, None, ["default"])
-        [(queries, known)] = follower.made[-1].asked
+        [(queries, known)] = follower.made[-1].queried
         pd.testing.assert_frame_equal(known, learned)
-        pd.testing.assert_frame_equal(queries, asked[["user_id", "timestamp"]])
-        assert found["n_users"] == len(asked)
+        pd.testing.assert_frame_equal(queries, queried[["user_id", "timestamp"]])
+        assert found["n_users"] == len(queried)
         assert 0 < found["ndcg"] < found["hit_rate"] <= 1
         assert name == "default"
 
@@ -207,10 +207,10 @@ def test_of_variants_texts_need_a_backbone(log, follower):
 # ---------------------------------------------------------- streams and time line
 
 
-def test_rounds_keep_the_order_of_a_user_strangers_and_new_items():
+def test_rounds_keep_the_order_of_a_user_unknown_users_and_new_items():
     events = pd.DataFrame({"user_id": list("aabbcabca"), "item_id": list("xyxyxxzxx")})
     events["timestamp"] = [10, 11, 12, 13, 14, 15, 16, 19, 20]
-    # Known are a, b, x and y: c is a stranger in row 4, z is new in row 6.
+    # Known are a, b, x and y: c is a unknown in row 4, z is new in row 6.
     known = np.array(["a", "b"]), np.array(["x", "y"])
     found = streams.rounds(events, *known, np.inf)
     assert [rows.tolist() for rows in found] == [[0, 2], [1, 3], [4, 5], [6], [7, 8]]
@@ -234,7 +234,7 @@ def test_rounds_answer_as_event_by_event(log, model, exclude_seen):
     model = Follower() if model == "follower" else logs.make_model(0, PARAMS)
     model.fit(learned)
     twin = copy.deepcopy(model)
-    lists = streams.ask_and_observe(model, later, exclude_seen)
+    lists = streams.query_and_observe(model, later, exclude_seen)
     np.testing.assert_array_equal(lists, one_by_one(twin, later, exclude_seen))
     assert (lists[-1] != lists[0]).any()
 
@@ -271,7 +271,7 @@ def test_no_list_knows_an_event_at_or_after_its_own_place(log, name, way):
 
 
 def test_a_day_is_remembered_once_and_learned_at_midnight(log):
-    """`Follower` refuses to be told of an event twice."""
+    """`Follower` refuses to learn an event twice."""
     learned, later = log.split_in_time()
     mornings = []
 
@@ -283,8 +283,8 @@ def test_a_day_is_remembered_once_and_learned_at_midnight(log):
     _, seconds = streams.follow(Follower().fit(learned), days, False, learn)
     assert len(seconds) == len(mornings) == len(days) - 1  # behind the last nobody asks
     before_last = log.events[: -len(days[-1])]
-    pd.testing.assert_frame_equal(pd.concat(mornings[-1].told), before_last)
-    asked_on_last_day = pd.concat([known for _, known in mornings[-1].asked[-1:]])
+    pd.testing.assert_frame_equal(pd.concat(mornings[-1].trained_on), before_last)
+    asked_on_last_day = pd.concat([known for _, known in mornings[-1].queried[-1:]])
     assert len(asked_on_last_day) == len(log.events) - 1
 
 
@@ -293,9 +293,9 @@ def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(
     learned, later = log.split_in_time()
     days = streams.days(later)
     assert len(days) == 4
-    refits = [model for model in follower.made if len(model.told[0]) > len(learned)]
+    refits = [model for model in follower.made if len(model.trained_on[0]) > len(learned)]
     ends = np.cumsum([len(day) for day in days]) + len(learned)
-    assert [len(model.told[0]) for model in refits] == ends[[0, 2]].tolist()
+    assert [len(model.trained_on[0]) for model in refits] == ends[[0, 2]].tolist()
     refitted = rows["observe, refit daily"]
     assert refitted["n_learned"] == 2
     assert rows["frozen"]["n_learned"] == rows["observe"]["n_learned"] == 0
@@ -304,11 +304,11 @@ def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(
     n_events = len(days[1]) + len(days[3])
     assert all(found["n_refitted_events"] == n_events for found in rows.values())
     lists = [
-        streams.ask_and_observe(model, days[n], log.exclude_seen)
+        streams.query_and_observe(model, days[n], log.exclude_seen)
         for n, model in ((n, Follower().fit(pd.concat([learned, *days[:n]]))) for n in (1, 3))
     ]
-    asked = pd.concat([days[1], days[3]])
-    again = logs.judge_next(asked, np.concatenate(lists))["ndcg"]
+    queried = pd.concat([days[1], days[3]])
+    again = logs.evaluate_next(queried, np.concatenate(lists))["ndcg"]
     assert refitted["ndcg of refitted days"] == pytest.approx(again.mean())
     more = again.mean() - rows["observe"]["ndcg of refitted days"]
     assert refitted["more than observe"] == pytest.approx(more)
@@ -348,7 +348,7 @@ def test_a_list_for_all_that_is_to_come(log):
     _, later = log.split_in_time()
     later = later[later["user_id"] < 20]
     lists = np.array([[f"{(r + j) % 41}p" for j in range(10)] for r in range(len(later))])
-    found = streams.judge_each(later, lists)
+    found = streams.evaluate_each(later, lists)
     wanted = []
     for user in later["user_id"].unique():
         rows = np.flatnonzero(later["user_id"] == user)
@@ -361,25 +361,25 @@ def test_a_list_for_all_that_is_to_come(log):
     assert found["n_users"] == len(wanted)
     np.testing.assert_allclose([found["ndcg"], found["recall"]], np.mean(wanted, axis=0))
     first = later.drop_duplicates("user_id")
-    once = streams.judge_once(later, first, lists[: len(first)])
+    once = streams.evaluate_once(later, first, lists[: len(first)])
     taken = [set(later.loc[later["user_id"] == user, "item_id"]) for user in first["user_id"]]
     assert once["ndcg"] == pytest.approx(ndcg_at_k(taken, lists[: len(first)]))
     assert once["recall"] == pytest.approx(recall_at_k(taken, lists[: len(first)]))
 
 
 def test_the_time_line_asks_known_users_alone(log, follower, monkeypatch):
-    monkeypatch.setattr(streams, "RIVALS", {"other": Follower()})
-    rows = dict(streams.timeline(log, 0, {}, with_rivals=True))
+    monkeypatch.setattr(streams, "BASELINES", {"other": Follower()})
+    rows = dict(streams.timeline(log, 0, {}, with_baselines=True))
     learned, later = log.split_in_time()
     n_users = len(set(later["user_id"]) & set(learned["user_id"]))
     assert [found["n_users"] for found in rows.values()] == [n_users] * 5
     assert 20 in set(later["user_id"]) - set(learned["user_id"])
     for model in follower.made:
-        first = model.asked[0][0]
+        first = model.queried[0][0]
         pd.testing.assert_frame_equal(
             first, later[later["user_id"] < 20].drop_duplicates("user_id")[["user_id", "timestamp"]]
         )
-    observed, each = (rows[f"ours, asked before each event{how}"] for how in (", observe", ""))
+    observed, each = (rows[f"ours, queried before each event{how}"] for how in (", observe", ""))
     assert observed["ndcg"] > each["ndcg"]
 
 

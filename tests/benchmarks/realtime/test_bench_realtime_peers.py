@@ -1,4 +1,4 @@
-"""The benchmark beside RecTools' SASRec: what is learned and asked, what the clock counts."""
+"""The benchmark beside RecTools' SASRec: what is learned and queried, what the clock counts."""
 
 import json
 from types import SimpleNamespace
@@ -58,15 +58,15 @@ def test_the_last_two_events_of_each_user_are_not_learned(events, split):
     assert log.queries("validation")["timestamp"].tolist() == [t for _, _, t in next_one]
 
 
-def test_the_process_is_not_told_what_is_tested(split, tmp_path):
+def test_the_process_does_not_get_the_test_items(split, tmp_path):
     log, truth = split
     log.write(tmp_path)
     with np.load(tmp_path / "log.npz") as saved:
-        told = {(user, item) for name in ("learned", "next_one") for user, item, _ in saved[name]}
+        given = {(user, item) for name in ("learned", "next_one") for user, item, _ in saved[name]}
         assert set(saved) == {"learned", "next_one", "test_time"}
     pairs = set(zip(log.next_one["user_id"], truth["test"], strict=True))
     assert len(pairs) == 20
-    assert not pairs & told
+    assert not pairs & given
     read = curve_worker.Log.read(tmp_path)
     assert rows(read.learned) == rows(log.learned)
     assert rows(read.queries("test").assign(item_id=0)) == rows(
@@ -87,7 +87,7 @@ def test_few_users_are_the_first_with_all_their_events(events):
 def test_judging_knows_the_answer():
     lists = np.array([[3, 7, -1], [-1, -1, -1], [5, 1, 0]])
     # Second, never, first.
-    assert bench.judge(np.array([7, 2, 5]), lists) == pytest.approx((1 / np.log2(3) + 1) / 3)
+    assert bench.evaluate(np.array([7, 2, 5]), lists) == pytest.approx((1 / np.log2(3) + 1) / 3)
 
 
 def test_batches_hold_the_events_of_as_many_users():
@@ -97,7 +97,7 @@ def test_batches_hold_the_events_of_as_many_users():
 
 
 class Hours:
-    """A clock that moves when it is told to."""
+    """A clock that moves when it is given to."""
 
     now = 0.0
 
@@ -191,8 +191,8 @@ def test_each_epoch_is_asked_with_its_own_weights_and_history(split, tmp_path, m
             for part, seen in known.items():
                 lists = [ranked(line["epoch"], seen, user)[:10] for user in range(20)]
                 assert saved[part].tolist() == lists
-                scores[f"ndcg_{part}"] = round(bench.judge(truth[part], np.array(lists)), 5)
-        assert bench.judged(line, truth, tmp_path) == line | scores
+                scores[f"ndcg_{part}"] = round(bench.evaluate(truth[part], np.array(lists)), 5)
+        assert bench.evaluated(line, truth, tmp_path) == line | scores
 
 
 def test_weights_of_an_epoch_are_those_of_a_fit_that_ends_there(split):
@@ -201,10 +201,10 @@ def test_weights_of_an_epoch_are_those_of_a_fit_that_ends_there(split):
     for epochs in (1, 2):
         options = bench.parse(["--epochs", str(epochs), "--threads", "1", "--length", "8"])
         clock = curve_worker.Clock()
-        ask = curve_worker.ours(log, bench.job_of("matched", log, options), clock)
+        query = curve_worker.ours(log, bench.job_of("matched", log, options), clock)
         assert len(clock.laps) == epochs
         for part in curve_worker.PARTS:
-            lists[epochs, part] = [ask(weights, part) for _, weights in clock.laps]
+            lists[epochs, part] = [query(weights, part) for _, weights in clock.laps]
     for part in curve_worker.PARTS:
         assert lists[1, part][0].tolist() == lists[2, part][0].tolist()
         assert lists[2, part][0].tolist() != lists[2, part][1].tolist()
@@ -217,19 +217,19 @@ def test_the_validation_event_is_known_to_the_test_query_alone(split):
     moved = log.next_one.assign(item_id=log.next_one["item_id"].to_numpy()[::-1])
     lists = {}
     for name, next_one in (("true", log.next_one), ("moved", moved)):
-        told = curve_worker.Log(log.learned, next_one, log.test_time)
+        given = curve_worker.Log(log.learned, next_one, log.test_time)
         clock = curve_worker.Clock()
-        ask = curve_worker.ours(told, job, clock)
+        query = curve_worker.ours(given, job, clock)
         for part in curve_worker.PARTS:
-            lists[name, part] = ask(clock.laps[-1][1], part)
+            lists[name, part] = query(clock.laps[-1][1], part)
     assert lists["true", "validation"].tolist() == lists["moved", "validation"].tolist()
     assert lists["true", "test"].tolist() != lists["moved", "test"].tolist()
     own = log.next_one["item_id"].to_numpy()[:, None]
     assert not (lists["true", "test"] == own).any()
 
 
-@pytest.mark.parametrize(("model", "told"), [("matched", False), ("defaults", True)])
-def test_times_are_told_to_the_defaults_alone(split, model, told):
+@pytest.mark.parametrize(("model", "given"), [("matched", False), ("defaults", True)])
+def test_only_the_defaults_use_times(split, model, given):
     log, _ = split
     job = bench.job_of(model, log, bench.parse(["--epochs", "1", "--threads", "1"]))
     # Of the same order.
@@ -239,9 +239,9 @@ def test_times_are_told_to_the_defaults_alone(split, model, told):
     lists = []
     for known in (log, other):
         clock = curve_worker.Clock()
-        ask = curve_worker.ours(known, job, clock)
-        lists.append([ask(clock.laps[-1][1], part).tolist() for part in curve_worker.PARTS])
-    assert (lists[0] != lists[1]) == told
+        query = curve_worker.ours(known, job, clock)
+        lists.append([query(clock.laps[-1][1], part).tolist() for part in curve_worker.PARTS])
+    assert (lists[0] != lists[1]) == given
 
 
 def test_a_level_costs_the_seconds_of_the_first_epoch_that_has_it():
@@ -253,12 +253,12 @@ def test_a_level_costs_the_seconds_of_the_first_epoch_that_has_it():
         "defaults": [line(8, 0.01, 0.01)],
         "rectools": [line(20, 0.06, 0.02), line(40, 0.1, 0.1)],
     }
-    told = bench.summary(curves, 0.1, "test")
-    assert told["seconds"] == {"matched": 4, "defaults": None, "rectools": 40}
-    assert told["times_as_fast"] == {"matched": 10.0, "defaults": None}
-    told = bench.summary(curves, 0.12, "validation")
-    assert told["seconds"] == {"matched": 4, "defaults": None, "rectools": None}
-    assert told["times_as_fast"] == {"matched": None, "defaults": None}
+    given = bench.summary(curves, 0.1, "test")
+    assert given["seconds"] == {"matched": 4, "defaults": None, "rectools": 40}
+    assert given["times_as_fast"] == {"matched": 10.0, "defaults": None}
+    given = bench.summary(curves, 0.12, "validation")
+    assert given["seconds"] == {"matched": 4, "defaults": None, "rectools": None}
+    assert given["times_as_fast"] == {"matched": None, "defaults": None}
     # Without the peer there is nothing to be faster than.
     del curves["rectools"]
     assert bench.summary(curves, 0.1, "test")["times_as_fast"] == {
@@ -302,7 +302,7 @@ def test_the_process_answers_with_the_curve(shop, capfd):
     assert len(levels) == 2 * len(bench.LEVELS)
 
 
-def test_a_failing_library_is_told(shop, capfd):
+def test_a_failing_library_is_reported(shop, capfd):
     # A history of no events is none it can learn from, where it is there at all.
     options = ["--only", "rectools", "--threads", "1", "--length", "0"]
     assert bench.main(options) == 1
@@ -314,7 +314,7 @@ def test_a_failing_library_is_told(shop, capfd):
     assert levels[0]["seconds"] == {"rectools": None}
 
 
-def test_a_process_that_dies_is_told(shop, split, tmp_path):
+def test_a_process_that_dies_is_reported(shop, split, tmp_path):
     script = tmp_path / "dies"
     script.write_text("#!/bin/sh\nexit 9\n")
     script.chmod(0o755)
