@@ -371,7 +371,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
     def _check(

@@ -388,7 +388,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
 

