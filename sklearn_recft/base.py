@@ -249,9 +249,14 @@ class RecommenderMixin:
             name for name in ("half_life", "window") if getattr(self, name, None) is not None
         )
         rows = check_events(
-            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(decaying, None),
+            self,
+            X,
+            y,
+            sample_weight=sample_weight,
+            reset=reset,
+            timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
-        )  # fmt: skip
+        )
         if not reset and (y is None) != self._model.positives_only:
             raise ValueError(
                 "y was " + ("not " if self._model.positives_only else "") + "given to fit and must "
@@ -334,9 +339,14 @@ class RecommenderMixin:
                 _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
                 some = queries.take(np.arange(len(users))[rows])
                 found[rows], scores[rows] = top_k(
-                    model.tile_scorer(block, columns, some), len(block), len(columns),
-                    n_recommendations, indptr, hidden, n_threads=self._n_threads(),
-                )  # fmt: skip
+                    model.tile_scorer(block, columns, some),
+                    len(block),
+                    len(columns),
+                    n_recommendations,
+                    indptr,
+                    hidden,
+                    n_threads=self._n_threads(),
+                )
             return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:

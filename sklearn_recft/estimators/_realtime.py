@@ -158,9 +158,20 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     """
 
     _FIXED = (
-        "backbone", "n_layers", "n_heads", "max_history", "decay", "query_time", "width", "dropout",
-        "trend_half_lives", "history_dropout", "n_negatives", "training", "net_params",
-    )  # fmt: skip
+        "backbone",
+        "n_layers",
+        "n_heads",
+        "max_history",
+        "decay",
+        "query_time",
+        "width",
+        "dropout",
+        "trend_half_lives",
+        "history_dropout",
+        "n_negatives",
+        "training",
+        "net_params",
+    )
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="warm start",

@@ -101,9 +101,18 @@ class ALSModel(UserItemModel):
 
         def step(first: int, last: int) -> None:
             kernels.als_rows(
-                first, last, rows, matrix.indptr, matrix.indices, values, gram, reg,
-                n_steps, others, factors,
-            )  # fmt: skip
+                first,
+                last,
+                rows,
+                matrix.indptr,
+                matrix.indices,
+                values,
+                gram,
+                reg,
+                n_steps,
+                others,
+                factors,
+            )
 
         in_threads(step, np.diff(matrix.indptr), self.settings.n_threads)
 

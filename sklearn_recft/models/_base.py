@@ -206,11 +206,15 @@ class FittedModel:
     def _as_events(self, rows: Interactions, users: np.ndarray, items: np.ndarray) -> Events:
         ones = np.ones(len(rows))
         return Events(
-            users, items, self._times_of(rows),
+            users,
+            items,
+            self._times_of(rows),
             ones if rows.feedback is None else rows.feedback,
             ones if rows.sample_weight is None else rows.sample_weight,
-            rows.context, self._texts_of(rows), rows.outcome,
-        )  # fmt: skip
+            rows.context,
+            self._texts_of(rows),
+            rows.outcome,
+        )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
         """Seconds of rows; 0 where there are none."""

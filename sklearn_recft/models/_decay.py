@@ -132,9 +132,13 @@ class DecayModel(FittedModel):
         if not self.positives_only:
             # Not on drawn negatives, which many passes overfit.
             self.features.refine(
-                events.user, events.item, label=rows.events.feedback, outcome=rows.events.outcome,
-                weight=rows.events.weight, n_threads=settings.n_threads,
-            )  # fmt: skip
+                events.user,
+                events.item,
+                label=rows.events.feedback,
+                outcome=rows.events.outcome,
+                weight=rows.events.weight,
+                n_threads=settings.n_threads,
+            )
         network.catalogue = self.module.catalogue()
         known = features[rows.real, : self.features.n_features]
         return known.astype(np.float64) @ self.features.first_weights
@@ -182,9 +186,11 @@ class DecayModel(FittedModel):
                 old = self.reservoir.draw(len(new["item"]), self.rng.generator)
                 both = {name: np.concatenate([new[name], old[name]]) for name in new}
             trainer = training.Trainer(
-                settings.policy.update_epochs, self.rng.seed(), n_threads=settings.n_threads,
+                settings.policy.update_epochs,
+                self.rng.seed(),
+                n_threads=settings.n_threads,
                 update=True,
-            )  # fmt: skip
+            )
             inputs = {n: column for n, column in both.items() if n not in ("target", "user")}
             trainer.fit(self.network.weights.net, inputs, both["target"])
             slots = self.reservoir.slots(len(new["item"]), self.rng.generator)
@@ -229,10 +235,15 @@ class DecayModel(FittedModel):
         """Features of the rows, each from before itself, then learned."""
         events = rows.events
         followed = self.features.follow(
-            events.user, events.item, events.time, label=events.feedback,
-            outcome=events.outcome, weight=events.weight, real=rows.real,
+            events.user,
+            events.item,
+            events.time,
+            label=events.feedback,
+            outcome=events.outcome,
+            weight=events.weight,
+            real=rows.real,
             items_learn=items_learn,
-        )  # fmt: skip
+        )
         return np.concatenate([followed, events.context], 1)
 
     def _as_log(self, events: Events) -> Events:
@@ -244,9 +255,12 @@ class DecayModel(FittedModel):
         elif not self.positives_only:
             feedback = 2 * events.feedback - 1
         return replace(
-            events, feedback=feedback.astype(np.float32), context=np.empty((len(events), 0)),
-            outcome=None, text=None,
-        )  # fmt: skip
+            events,
+            feedback=feedback.astype(np.float32),
+            context=np.empty((len(events), 0)),
+            outcome=None,
+            text=None,
+        )
 
     def _columns(
         self, rows: Rows, features: np.ndarray, log: Events, n_events: int
@@ -256,9 +270,12 @@ class DecayModel(FittedModel):
         log, spans = windows_of_last(log, n_events, self.settings.max_history)
         spans = spans.take(rows.source)
         columns = {
-            "item": rows.events.item, "features": features, "start": spans.start,
-            "stop": spans.stop, "time": log_time[rows.source],
-        }  # fmt: skip
+            "item": rows.events.item,
+            "features": features,
+            "start": spans.start,
+            "stop": spans.stop,
+            "time": log_time[rows.source],
+        }
         return log, columns
 
     def _written_out(
@@ -268,9 +285,14 @@ class DecayModel(FittedModel):
         spans = Spans(columns["start"], columns["stop"])
         past = past_in(log, spans, columns["time"], self.settings.max_history)
         return {
-            "item": columns["item"], "features": columns["features"], "past": past.item,
-            "feedback": past.feedback, "age": past.age, "target": target, "user": users,
-        }  # fmt: skip
+            "item": columns["item"],
+            "features": columns["features"],
+            "past": past.item,
+            "feedback": past.feedback,
+            "age": past.age,
+            "target": target,
+            "user": users,
+        }
 
     def _target(self, rows: Rows) -> np.ndarray:
         """Label and weight of each row, (n, 2) float32."""
@@ -295,12 +317,14 @@ class DecayModel(FittedModel):
             rows = slice(start, start + ROWS_AT_ONCE)
             past = past_at(self.history, users[rows], events.time[rows])
             columns = {
-                "past": past.item, "feedback": past.feedback, "age": past.age,
+                "past": past.item,
+                "feedback": past.feedback,
+                "age": past.age,
                 "item": codes[rows],
                 "features": self._described(
                     users[rows], items[rows], events.time[rows], events.context[rows]
                 ),
-            }  # fmt: skip
+            }
             out[rows] = self.network.logits(columns, lambda batch: {**batch, "table": table})
         return out
 
@@ -323,9 +347,11 @@ class DecayModel(FittedModel):
             items, n = columns[c0:c1], c1 - c0
             for row in range(r0, r1):
                 features = self._described(
-                    np.full(n, users[row]), items, np.full(n, times[row]),
+                    np.full(n, users[row]),
+                    items,
+                    np.full(n, times[row]),
                     np.tile(context[row], (n, 1)),
-                )  # fmt: skip
+                )
                 its = past.item[row], past.feedback[row], past.age[row]
                 out[row - r0] = module.score_items(table, items, features, its)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft import kernels, training
+from sklearn_recft import training
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import (
     EventHistory,
@@ -29,7 +29,9 @@ from sklearn_recft.models._sequence_queries import (
     TrainingLog,
     add_trends,
     next_item_ndcg,
+    read_queries,
     states_of,
+    weights_of_trends,
 )
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.ranking import TileScorer, dot_tiles
@@ -100,9 +102,13 @@ class SequenceModel(FittedModel):
         """Put events as they are learned; what has no positive feedback is no target."""
         weight = np.where(events.feedback > 0, events.weight, 0.0)
         return replace(
-            events, feedback=events.feedback.astype(np.float32), weight=weight.astype(np.float32),
-            context=events.context.astype(np.float32), text=None, outcome=None,
-        )  # fmt: skip
+            events,
+            feedback=events.feedback.astype(np.float32),
+            weight=weight.astype(np.float32),
+            context=events.context.astype(np.float32),
+            text=None,
+            outcome=None,
+        )
 
     def _mean_context(self) -> np.ndarray:
         return self.module.scale_of_context[0].numpy(force=True)
@@ -351,9 +357,13 @@ class SequenceModel(FittedModel):
         """
         log, queries = self._queries(events)
         weights = states_of(
-            self.module, self.network.catalogue, log, queries,
-            n_threads=self.settings.n_threads, weights=True,
-        )  # fmt: skip
+            self.module,
+            self.network.catalogue,
+            log,
+            queries,
+            n_threads=self.settings.n_threads,
+            weights=True,
+        )
         back = np.arange(self.history.max_history)
         there = back < queries.n_before[:, None]
         place = np.where(there, (queries.start + queries.n_before)[:, None] - 1 - back, 0)
@@ -395,21 +405,12 @@ class SequenceModel(FittedModel):
 
         ``times`` None is after all that is known; ``items`` None for none in particular.
         """
-        distinct, owner = np.unique(users, return_inverse=True)
-        log, spans = sequences_of(self.history, distinct)
-        n_before = spans.size[owner]
-        now = np.full(len(users), self.newest + 1.0 if self.timed else 0.0)
-        trend_time = now + self.trends.period  # after all that is known
-        if self.timed and times is not None:
-            now = trend_time = times
-            none = np.full(len(users), -1) if items is None else items
-            kernels.count_past(
-                owner, times, none, spans.start, spans.stop, log.item, log.time, n_before
-            )
         if context is None:
             context = np.tile(self._mean_context(), (len(users), 1))
-        start = spans.start[owner]
-        return log, Queries(start, n_before, now, trend_time, context.astype(np.float32))
+        now = self.newest + 1.0 if self.timed else 0.0
+        after_all = now, now + self.trends.period
+        times = times if self.timed else None
+        return read_queries(self.history, users, times, items, context, after_all)
 
     def _popularity(self) -> np.ndarray:
         """Log share (n_items + 1,) of each item in all events; last, of a new one."""
@@ -425,6 +426,6 @@ class SequenceModel(FittedModel):
         + 1) of the periods; the last item stands for one without events. Users without history
         get the quickest trend.
         """
-        weights = self.module.weights_of_trends(states)
+        weights = weights_of_trends(self.module, states)
         weights[queries.n_before == 0] = np.arange(weights.shape[1]) == 0
         return weights, *self.trends.known_at(queries.trend_time, self.n_items)

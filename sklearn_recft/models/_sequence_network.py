@@ -16,9 +16,13 @@ from sklearn_recft.modules import SequenceNet, make_sequence_net
 from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts
 
 SEQUENCE_DEFAULTS = training.Policy(
-    learning_rate=2e-3, rates={"decay": 5.0}, weight_decay=0.0, warmup=0.05, update_rate=0.1,
+    learning_rate=2e-3,
+    rates={"decay": 5.0},
+    weight_decay=0.0,
+    warmup=0.05,
+    update_rate=0.1,
     update_epochs=3,
-)  # fmt: skip
+)
 # The options of `FineTuning` that the model has.
 SEQUENCE_OPTIONS = (
     "learning_rate",

@@ -77,9 +77,12 @@ class UserItemModel(FittedModel):
         else:
             share, rest = fade_by_order(events.user, events.time, by_order, self.n_users)
             self.profiles = self.profiles.added(
-                events.user, events.item,
-                weight=weight * share, feedback=events.feedback, left=left * rest,
-            )  # fmt: skip
+                events.user,
+                events.item,
+                weight=weight * share,
+                feedback=events.feedback,
+                left=left * rest,
+            )
         self.feedback = matrix
         self._derive()
         self._refresh(events.user, events.item)

@@ -158,10 +158,20 @@ class DecayNet(nn.Module):
     known_when_cold: Tensor
 
     def __init__(
-        self, n_features: int, *, text_width: int, ids: bool, about_item: Sequence[int], width: int,
-        n_hidden: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None,
-        cold_dropout: float = 0.3, encoder: Encoder | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        n_features: int,
+        *,
+        text_width: int,
+        ids: bool,
+        about_item: Sequence[int],
+        width: int,
+        n_hidden: int,
+        n_heads: int,
+        decay: str,
+        half_lives: Sequence[float] | None = None,
+        cold_dropout: float = 0.3,
+        encoder: Encoder | None = None,
+    ) -> None:
         super().__init__()
         self.cold_dropout, self.n_items = cold_dropout, 0
         self.attention = DecayAttention(width, n_heads, decay, half_lives)
@@ -291,9 +301,14 @@ class DecayNet(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else known
 
     def forward(
-        self, item: Tensor, features: Tensor, past: Tensor, feedback: Tensor, age: Tensor,
+        self,
+        item: Tensor,
+        features: Tensor,
+        past: Tensor,
+        feedback: Tensor,
+        age: Tensor,
         table: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Logits (B,).
 
         Parameters
@@ -361,9 +376,13 @@ class DecayNet(nn.Module):
             return self.score(read, vectors, known).cpu().numpy()
 
     def attention_of(
-        self, table: Tensor, item: np.ndarray, past: np.ndarray, feedback: np.ndarray,
+        self,
+        table: Tensor,
+        item: np.ndarray,
+        past: np.ndarray,
+        feedback: np.ndarray,
         age: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """Attention (n, H, L) of rows, as in `forward`."""
         with torch.no_grad():
             own, codes, came, old = (

@@ -24,9 +24,6 @@ _FAMILIAR = 100.0  # events by which an item is half known
 _FEW = 0.1  # of the items: the rarest, whose mean a new one begins as
 
 
-Columns = dict[str, np.ndarray]
-
-
 def make_sequence_net(seed: int, *args: Any, **kwargs: Any) -> SequenceNet:
     """Make a `SequenceNet` whose first weights are drawn from ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
@@ -76,11 +73,22 @@ class SequenceNet(nn.Module):
     trends: Tensor | None = None  # (T, k, n_items), of the moments of a log that is learned
 
     def __init__(
-        self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
-        time_decay: str, query_time: bool, dropout: float, text_width: int = 0,
-        n_trends: int = 0, late_share: float = 0.0, n_negatives: int = 0,
+        self,
+        n_context: int,
+        *,
+        width: int,
+        n_layers: int,
+        n_heads: int,
+        max_history: int,
+        time_decay: str,
+        query_time: bool,
+        dropout: float,
+        text_width: int = 0,
+        n_trends: int = 0,
+        late_share: float = 0.0,
+        n_negatives: int = 0,
         half_lives: Sequence[float] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.width, self.n_items = width, 0
         self.timed, self.query_time = time_decay != "none", query_time
@@ -120,8 +128,9 @@ class SequenceNet(nn.Module):
         if self.content is not None and texts is not None:
             self.content.begin(torch.from_numpy(texts))
         for scale, values in (
-            (self.scale_of_feedback, feedback[:, None]), (self.scale_of_context, context)
-        ):  # fmt: skip
+            (self.scale_of_feedback, feedback[:, None]),
+            (self.scale_of_context, context),
+        ):
             mean, deviation = values.mean(0), values.std(0)
             deviation[deviation < 1e-6] = 1.0
             found = torch.from_numpy(np.stack([mean, deviation]))
@@ -335,9 +344,15 @@ class SequenceNet(nn.Module):
         return x if self.content is None else torch.cat([x, texts[:, first:]], 2)
 
     def ask(
-        self, events: Tensor, time: Tensor, n_before: Tensor | None, asked: Tensor,
-        context: Tensor | None, *, weights: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self,
+        events: Tensor,
+        time: Tensor,
+        n_before: Tensor | None,
+        asked: Tensor,
+        context: Tensor | None,
+        *,
+        weights: bool = False,
+    ) -> Tensor:
         """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
 
         Behind the states stand the users' profiles of texts, and the text of the last event: (B,
@@ -398,9 +413,16 @@ class SequenceNet(nn.Module):
         return self.stack[0].attention.faded(days)
 
     def forward(
-        self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,
-        weight: Tensor, context: Tensor | None = None, moment: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        item: Tensor,
+        feedback: Tensor,
+        time: Tensor,
+        asked: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        context: Tensor | None = None,
+        moment: Tensor | None = None,
+    ) -> Tensor:
         """Loss () of predicting, after each event, what comes next.
 
         Parameters
@@ -441,35 +463,6 @@ class SequenceNet(nn.Module):
         late, far = torch.rand(2, *item.shape, device=item.device)
         hidden = torch.exp(far * known.log()).long().clamp(max=known - 1)
         return known - torch.where(late < self.late_share, hidden, 0)
-
-    # ------------------------------------------------------------------ answers
-
-    @torch.no_grad()
-    def weights_of_trends(self, states: np.ndarray) -> np.ndarray:
-        """Say what trends weigh (n, k) for queries of these states (n, d + 2 c)."""
-        if self.mix is None:
-            return np.zeros((len(states), 0), np.float32)
-        device = self.mix.weight.device
-        with torch_threads(1):
-            own = torch.from_numpy(states[..., : self.width]).to(device)
-            return self.mix(own).numpy(force=True)
-
-    @torch.no_grad()
-    def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
-        """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
-
-        ``columns`` are the arguments of `events` and `ask`, as arrays.
-        """
-        given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
-        # The first event that a query looks at; attention is told of all of them.
-        first = 0 if weights else max(0, int(columns["n_before"].min()) - self.depth)
-        time, n_before = given["time"], given["n_before"] - first
-        states = self.events(table, given["item"], given["feedback"], time, first=first)
-        asked = self.ask(
-            states, time[:, first:], n_before, given["asked"], given.get("context"),
-            weights=weights,
-        )  # fmt: skip
-        return asked.float().numpy(force=True)
 
 
 def _told(table: Tensor, seconds: Tensor) -> Tensor:

@@ -45,9 +45,13 @@ class TimedAttention(FadingHeads):
     """
 
     def __init__(
-        self, width: int, n_heads: int, max_history: int, time_decay: str,
+        self,
+        width: int,
+        n_heads: int,
+        max_history: int,
+        time_decay: str,
         half_lives: Sequence[float] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(n_heads, time_decay, half_lives)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
@@ -83,9 +87,11 @@ class TimedAttention(FadingHeads):
         """Say of rows (B, Q, d) what the events (B, n, d) make of them."""
         query, (key, value) = self.query(asks), self.key_value(past).chunk(2, -1)
         said = functional.scaled_dot_product_attention(
-            self._split(query), self._split(key), self._split(value),
+            self._split(query),
+            self._split(key),
+            self._split(value),
             attn_mask=bias.to(query.dtype),
-        )  # fmt: skip
+        )
         return self.output(said.transpose(1, 2).flatten(2))
 
     def weights(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:

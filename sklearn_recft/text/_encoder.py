@@ -373,9 +373,14 @@ class TextEncoder(nn.Module):
         """
         model = self._body()
         state: dict[str, Any] = {
-            "backbone": self.backbone, "keep": self.keep, "texts": list(self._codes),
-            "lora_rank": self._lora_rank, "seed": self._seed, "digest": None, "own": None,
-        }  # fmt: skip
+            "backbone": self.backbone,
+            "keep": self.keep,
+            "texts": list(self._codes),
+            "lora_rank": self._lora_rank,
+            "seed": self._seed,
+            "digest": None,
+            "own": None,
+        }
         if self.is_shared and self._fingerprint is not None:
             return {**state, "digest": digest(self._fingerprint)}
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
