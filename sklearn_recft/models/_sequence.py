@@ -28,7 +28,7 @@ from sklearn_recft.models._sequence_queries import (
     Queries,
     TrainingLog,
     add_trends,
-    next_item_ndcg,
+    next_item_scorer,
     read_queries,
     states_of,
     weights_of_trends,
@@ -37,10 +37,6 @@ from sklearn_recft.modules import SequenceNet
 from sklearn_recft.ranking import TileScorer, dot_tiles
 from sklearn_recft.text import texts_of
 from sklearn_recft.vocabulary import Vocabulary
-
-_N_HELD_OUT = 4096  # held-out events at most
-_N_PERIODS = 256  # that a log is cut into, for trends; none is longer than a day,
-_TREND_BYTES = 2**27  # but where all of them would take more than this
 
 
 class SequenceModel(FittedModel):
@@ -133,7 +129,9 @@ class SequenceModel(FittedModel):
         settings = self.settings
         texts, codes = self._all_texts(events, call)
         new, network = self._as_log(events), self.network
-        self.trends = self._new_trends(events.time)
+        if self.timed and settings.query_time:
+            half_lives = settings.trend_half_lives
+            self.trends = Trends.for_log(half_lives, events.time, self.n_items)
         self._count(new, learned=new)
         network.make(new, texts, codes, self.n_items, self.rng)
         module = self.module
@@ -142,7 +140,7 @@ class SequenceModel(FittedModel):
         until, scorer, policy = np.inf, None, settings.policy
         if policy.patience is not None:
             until = float(np.quantile(events.time, 1 - policy.validation_fraction))
-            scorer = self._make_scorer(log, until)
+            scorer = next_item_scorer(module, log, until, self.rng.generator, settings.n_threads)
         windows = training_windows(log.events, settings.max_history, until)
         self._train(log, windows, scorer=scorer)
         module.trends = None
@@ -221,31 +219,7 @@ class SequenceModel(FittedModel):
         trainer.fit(self.network.weights.net, columns, np.zeros(len(windows), np.float32))
         self.module.settle(self.counts.has_events)
 
-    def _make_scorer(self, log: TrainingLog, until: float) -> training.Scorer:
-        """Return NDCG@10 of events after ``until``, each predicted from what came before it."""
-        held_out = np.flatnonzero((log.events.time > until) & (log.events.weight > 0))
-        if not len(held_out):
-            raise ValueError(
-                "patience holds out the newest events, and none is later than the rest: give X a "
-                "timestamp, a larger validation_fraction, or patience=None."
-            )
-        if len(held_out) > _N_HELD_OUT:
-            held_out = np.sort(self.rng.generator.choice(held_out, _N_HELD_OUT, replace=False))
-        module, threads = self.module, self.settings.n_threads
-        return training.Scorer(
-            "ndcg@10", lambda: next_item_ndcg(module, log, held_out, n_threads=threads)
-        )
-
     # ------------------------------------------------------------------ what is made
-
-    def _new_trends(self, times: np.ndarray) -> Trends:
-        """Make trends without events, with periods to suit the log."""
-        timed = self.timed and self.settings.query_time
-        half_lives = self.settings.trend_half_lives if timed else ()
-        span = float(np.ptp(times)) or SECONDS_PER_DAY
-        size = 4 * (self.n_items + 1) * len(half_lives)  # bytes of a period
-        period = min(span / _N_PERIODS, SECONDS_PER_DAY)
-        return Trends(half_lives, max(period, span * size / _TREND_BYTES))
 
     def _with_trends(self, events: Events) -> TrainingLog:
         """Give the module the trends as each event of a sorted log is to be predicted."""

@@ -21,6 +21,7 @@ Columns = training.Columns
 _TOKENS, _CELLS = 16_384, 4_000_000  # of the sequences that are run at a time, and of attention
 _QUERIES = 64  # of one sequence that are asked at a time
 _FEW = 64  # queries that one thread answers sooner than several
+_N_HELD_OUT = 4096  # events that a validation metric reads, at most
 _STEP = 16  # sequences are padded to a multiple of so many events
 
 
@@ -303,3 +304,30 @@ def next_item_ndcg(
         rank = (scores > own[:, None]).sum(1)
         gain += float((1 / np.log2(rank + 2))[rank < 10].sum())
     return gain / max(len(held_out), 1)
+
+
+def next_item_scorer(
+    module: SequenceNet,
+    log: TrainingLog,
+    until: float,
+    rng: np.random.Generator,
+    n_threads: int,
+) -> training.Scorer:
+    """Return NDCG@10 of events after time ``until``, each predicted from what came before it.
+
+    Raises
+    ------
+    ValueError
+        If no event is later.
+    """
+    held_out = np.flatnonzero((log.events.time > until) & (log.events.weight > 0))
+    if not len(held_out):
+        raise ValueError(
+            "patience holds out the newest events, and none is later than the rest: give X a "
+            "timestamp, a larger validation_fraction, or patience=None."
+        )
+    if len(held_out) > _N_HELD_OUT:
+        held_out = np.sort(rng.choice(held_out, _N_HELD_OUT, replace=False))
+    return training.Scorer(
+        "ndcg@10", lambda: next_item_ndcg(module, log, held_out, n_threads=n_threads)
+    )

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sklearn_recft.models._sequence_queries import answer, weights_of_trends
+from sklearn_recft.models._sequence_queries import answer as answer_arrays
+from sklearn_recft.models._sequence_queries import weights_of_trends
 from sklearn_recft.modules import _softmax
 from sklearn_recft.modules._sequence import make_sequence_net
 
@@ -58,7 +59,7 @@ def make_sequences(n=3, length=LENGTH, seed=0):
 
 
 def answer(net, sequences, **options):
-    return answer(net, net.catalogue(), sequences, **options)
+    return answer_arrays(net, net.catalogue(), sequences, **options)
 
 
 # ------------------------------------------------------------------------------------ by hand
