@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -130,9 +130,11 @@ class FittedModel:
                 found[name] = value
         return found
 
-    def reading(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
         """Hold the model unchanged inside a with-block, together with other readers."""
-        return self._lock.reading()
+        with self._lock.reading(), _numpy_defaults():
+            yield
 
     # ------------------------------------------------------------------ learning
 
@@ -174,7 +176,7 @@ class FittedModel:
         Attributes, ids, seen items and random streams are kept; what else is written to in
         place is given to `Transaction.keep` first.
         """
-        with self._lock.writing(), ExitStack() as stack:
+        with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
             stack.callback(self._put_back, attributes)
             undo = Transaction(stack)
@@ -339,3 +341,8 @@ class FittedModel:
     def __getstate__(self) -> dict[str, Any]:
         with self.reading():
             return vars(self).copy()
+
+
+def _numpy_defaults() -> np.errstate:
+    """Treat floating-point errors as numpy does by default, whatever the user has set."""
+    return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -94,30 +94,37 @@ class SequenceNet(nn.Module):
         self.timed, self.query_time = time_decay != "none", query_time
         self.late_share, self.n_negatives = late_share, n_negatives
         self.noisy = True  # whether training drops units, and hides events from late queries
-        self.embedding = nn.Parameter(torch.empty(0, width))
+        self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32))
         self.content = Content(text_width, width, max_history) if text_width else None
         size = self.content.size if self.content else 0
-        self.text = nn.Linear(size, width, bias=False) if size else None
-        self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
-        self.feedback = nn.Parameter(torch.zeros(width))
-        self.context = nn.Linear(n_context, width, bias=False) if n_context else None
+        self.text = nn.Linear(size, width, bias=False, dtype=torch.float32) if size else None
+        self.gap, self.query_gap = (
+            nn.Parameter(torch.zeros(_N_GAPS, width, dtype=torch.float32)) for _ in range(2)
+        )
+        self.feedback = nn.Parameter(torch.zeros(width, dtype=torch.float32))
+        self.context = (
+            nn.Linear(n_context, width, bias=False, dtype=torch.float32) if n_context else None
+        )
         self.blocks = nn.ModuleList(
             Block(
                 TimedAttention(width, n_heads, max_history, time_decay, half_lives), width, dropout
             )
             for _ in range(n_layers)
         )
-        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
-        self.mix = nn.Linear(width, n_trends) if n_trends else None
+        self.norm, self.dropout = nn.LayerNorm(width, dtype=torch.float32), Dropout(dropout)
+        self.mix = nn.Linear(width, n_trends, dtype=torch.float32) if n_trends else None
         if self.mix is not None:
             nn.init.zeros_(self.mix.weight)
             nn.init.constant_(self.mix.bias, _TREND / n_trends)
         for name, tensor in (
-            ("item_texts", torch.zeros(0, size)),
-            ("scale_of_feedback", torch.tensor([0.0, 1.0])),
-            ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
-            ("n_events", torch.zeros(0)),
-            ("n_learned", torch.zeros(0)),
+            ("item_texts", torch.zeros(0, size, dtype=torch.float32)),
+            ("scale_of_feedback", torch.tensor([0.0, 1.0], dtype=torch.float32)),
+            (
+                "scale_of_context",
+                torch.tensor([[0.0], [1.0]], dtype=torch.float32).repeat(1, n_context),
+            ),
+            ("n_events", torch.zeros(0, dtype=torch.float32)),
+            ("n_learned", torch.zeros(0, dtype=torch.float32)),
         ):
             self.register_buffer(name, tensor)
 
@@ -451,7 +458,7 @@ class SequenceNet(nn.Module):
         if not self.n_negatives:
             return softmax_loss(*aims, trending)
         share = self.shares()
-        drawn = torch.rand(self.n_negatives, device=item.device)
+        drawn = torch.rand(self.n_negatives, device=item.device, dtype=torch.float32)
         chosen = torch.searchsorted(share.cumsum(0), drawn).clamp(max=self.n_items - 1)
         return sampled_softmax_loss(*aims, chosen, share[chosen].log(), trending)
 
@@ -460,8 +467,8 @@ class SequenceNet(nn.Module):
         if not (self.noisy and self.late_share):
             return None
         known = torch.arange(1, item.shape[1] + 1, device=item.device).expand(item.shape)
-        late, far = torch.rand(2, *item.shape, device=item.device)
-        hidden = torch.exp(far * known.log()).long().clamp(max=known - 1)
+        late, far = torch.rand(2, *item.shape, device=item.device, dtype=torch.float32)
+        hidden = torch.exp(far * known.float().log()).long().clamp(max=known - 1)
         return known - torch.where(late < self.late_share, hidden, 0)
 
 

@@ -98,7 +98,7 @@ def _loss_and_gradients(
     grad_x, grad_items = torch.empty_like(x), torch.zeros_like(table, dtype=torch.float32)
     mixed = mix.to(kind)
     grad_mix = torch.empty_like(mixed)
-    loss = torch.zeros((), device=x.device)
+    loss = torch.zeros((), device=x.device, dtype=torch.float32)
     for rows in torch.arange(len(x), device=x.device).split(_ROWS_AT_ONCE):
         some, aim = x[rows], target[rows]
         each = torch.arange(len(rows), device=x.device), aim

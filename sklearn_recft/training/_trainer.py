@@ -92,6 +92,7 @@ class Trainer:
     def _prepared(self, net: NeuralNet) -> Iterator[None]:
         """Set up threads, generators, batches, metric and steps for this call only."""
         with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
             stack.enter_context(torch_threads(self.n_threads))
             stack.enter_context(_seeded(net, self.seed))
             if self.collate is not None:
