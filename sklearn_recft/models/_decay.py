@@ -280,8 +280,8 @@ class DecayModel(FittedModel):
             found["trained_encoder"] = self.module.encoder
         return found
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Become the model that `state` described."""
+    def _load(self, state: dict[str, Any]) -> None:
+        """Become the model of a state of the same kind."""
         parts = dict(state["parts"])
         device = str(self.settings.net_params.get("device", "cpu"))
         trained = parts.pop("trained_encoder", None)
@@ -292,7 +292,7 @@ class DecayModel(FittedModel):
             self.encoder = TextEncoder.from_state(from_plain(parts.pop("encoder")), device)
         self.shape = from_plain(state["values"]["shape"])
         self.net = Net(self._build_net(0, trained))
-        super().load_state({**state, "parts": parts})
+        super()._load({**state, "parts": parts})
         self.catalogue = self.catalogue.to(self.net.device)
 
     def _make_net(self, features: np.ndarray, texts: list[str]) -> None:

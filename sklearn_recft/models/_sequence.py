@@ -316,8 +316,8 @@ class SequenceModel(FittedModel):
         self.module.tell_trends(shares[..., :-1])
         return TrainingLog(events, period)
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Become the model that `state` described."""
+    def _load(self, state: dict[str, Any]) -> None:
+        """Become the model of a state of the same kind."""
         parts = dict(state["parts"])
         device = str(self.settings.net_params.get("device", "cpu"))
         self.encoder = None
@@ -327,7 +327,7 @@ class SequenceModel(FittedModel):
         self.timed = state["values"]["timed"]
         self.shape = from_plain(state["values"]["shape"])
         self.net = Net(self._build_net(0))
-        super().load_state({**state, "parts": parts})
+        super()._load({**state, "parts": parts})
         self.catalogue = self.catalogue.to(self.net.device)
 
     def _make_net(self, vectors: np.ndarray | None, new: Events) -> SequenceNet:
