@@ -91,7 +91,7 @@ _SEQUENCES = {
     "max_epochs": 3, "max_history": 20, "random_state": 0,
     "width": 16, "net_params": {"batch_size": 256},
 }  # fmt: skip
-# Further configurations for our own contract.
+# Further configurations for our own contract; one by the name of a class replaces `small` of it.
 OPTIONS = {
     "recent popularity": PopularityRecommender(half_life=30, window=400),
     "knn": ItemKNNRecommender(n_neighbors=20, shrinkage=1.0),
@@ -101,7 +101,7 @@ OPTIONS = {
     "ease": EASERecommender(reg=10.0),
     "ease next": EASERecommender(reg=10.0, history_half_life=4),
     "ease with decay": EASERecommender(reg=1.0, half_life=60, zero_diagonal=False, n_jobs=2),
-    "als": ALSRecommender(n_factors=8, reg=1.0, random_state=0),
+    "ALSRecommender": small(ALSRecommender, reg=1.0),  # the default is for larger logs
     "als with decay": ALSRecommender(n_factors=8, reg=1.0, half_life=60, random_state=0, n_jobs=2),
     "sgd replay": IncrementalMFRecommender(**_SGD, replay_size=100, half_life=200),
     "sgd log_loss": IncrementalMFRecommender(**_SGD, loss="log_loss"),
@@ -109,9 +109,11 @@ OPTIONS = {
     "sgd bpr with decay": IncrementalMFRecommender(
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
+    "sgd": IncrementalMFRecommender(**_SGD),
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
+    "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES),
     "decay with texts": DecayBertRecommender("scratch", random_state=0),
     "decay that trains": DecayBertRecommender(
         "scratch", freeze=1, max_epochs=1, random_state=0, training=FineTuning(update_rate=0.1)
@@ -127,7 +129,7 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 39
+N_OUR_CHECKS = 40
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks(), *recommender_state_checks()]
 
 
