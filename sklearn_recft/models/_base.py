@@ -287,13 +287,17 @@ class FittedModel:
         if state["kind"] != self.kind:
             raise ValueError(f"The state is of a {state['kind']!r}, not of a {self.kind!r}.")
         with self._lock.writing():
-            for name, plain in state["parts"].items():
-                getattr(self, name).load_state(from_plain(plain))
-            for name, first in state["shared"].items():
-                setattr(self, name, getattr(self, first))
-            for name, plain in state["values"].items():
-                setattr(self, name, from_plain(plain))
-            self._derive()
+            self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Become the model of a state of the same kind."""
+        for name, plain in state["parts"].items():
+            getattr(self, name).load_state(from_plain(plain))
+        for name, first in state["shared"].items():
+            setattr(self, name, getattr(self, first))
+        for name, plain in state["values"].items():
+            setattr(self, name, from_plain(plain))
+        self._derive()
 
     def _derive(self) -> None:
         """Compute what is not part of the state."""

@@ -110,6 +110,7 @@ class SequenceNetwork(Network):
             "text_width": 0 if vectors is None else vectors.shape[1],
             "n_events": len(new),
             "n_items": n_items,
+            "timed": int(self.timed),
         }
         self.net = Net(self.build(rng.seed(), None))
         self.module.eval()
@@ -123,7 +124,7 @@ class SequenceNetwork(Network):
         n_negatives = settings.n_negatives
         if n_negatives is None:
             n_negatives = _MANY_NEGATIVES if shape["n_items"] > _FEW_ITEMS else 0
-        timed = self.timed and settings.query_time
+        timed = bool(shape["timed"]) and settings.query_time
         module: SequenceNet = make_sequence_net(
             seed,
             shape["n_context"],
@@ -131,7 +132,7 @@ class SequenceNetwork(Network):
             n_heads=settings.n_heads,
             max_history=settings.max_history,
             query_time=timed,
-            time_decay=settings.decay if self.timed else "none",
+            time_decay=settings.decay if shape["timed"] else "none",
             width=settings.width,
             text_width=shape["text_width"],
             dropout=settings.dropout,
