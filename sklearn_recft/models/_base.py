@@ -189,8 +189,10 @@ class FittedModel:
             stack.pop_all()
 
     def _put_back(self, attributes: dict[str, Any]) -> None:
-        vars(self).clear()
+        # Never empty in between: a second interrupt must not lose what is put back.
         vars(self).update(attributes)
+        for name in vars(self).keys() - attributes.keys():
+            delattr(self, name)
 
     def _register(self, rows: Interactions) -> Events:
         """Give new ids codes, remember who has seen what, and return the events by code."""

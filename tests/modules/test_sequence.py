@@ -29,7 +29,7 @@ def scramble(net, seed=0):
     return net
 
 
-def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **options):
+def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, grown=True, **options):
     given = {"query_time": True, "dropout": 0.0, "n_heads": N_HEADS, "n_context": N_CONTEXT}
     given |= {"text_width": TEXT_WIDTH * texts, **options}
     net = make_sequence_net(
@@ -39,8 +39,9 @@ def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **opti
     vectors = rng.normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32) if texts else None
     context = rng.normal(2, 3, (20, given["n_context"]))
     net.begin(vectors, rng.normal(3, 2, 20), context)
-    net.grow(vectors, N_ITEMS, rng)
-    net.count(*2 * [np.arange(N_ITEMS) ** 2.0])
+    if grown:
+        net.grow(vectors, N_ITEMS, rng)
+        net.count(*2 * [np.arange(N_ITEMS) ** 2.0])
     return scramble(net).eval()
 
 
