@@ -56,7 +56,7 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     times = START + rng.uniform(0, 9000, N_USERS)
     queries = asked(times)
     its_log, known = fitted._model._sequences(np.arange(N_USERS), times, None, None)
-    states = states_of(fitted.module_, fitted._model.catalogue, its_log, known, n_threads=1)
+    states = states_of(fitted.module_, fitted._model.network.catalogue, its_log, known, n_threads=1)
     mix = fitted.module_.mix
     weights = states @ mix.weight.detach().numpy().T + mix.bias.detach().numpy()
     strangers = known.n_before == 0
@@ -64,7 +64,7 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     weights[strangers] = [1, 0, 0]  # who are told what is popular right now
     assert np.ptp(weights[~strangers], axis=0).min() > 1e-3, "all queries weigh alike"
     told = told_by_hand(fitted, log, times)[..., :-1]
-    expected = states @ fitted._model.catalogue.numpy().T + np.einsum("nk,nkv->nv", weights, told)
+    expected = states @ fitted._model.network.catalogue.numpy().T + np.einsum("nk,nkv->nv", weights, told)
     assert_allclose(scores_by_code(fitted, queries), expected, rtol=1e-4, atol=1e-5)
     some = [4, 1, 7]  # of all items
     items, scores = fitted.recommend(
