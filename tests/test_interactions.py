@@ -225,7 +225,7 @@ def test_a_lazy_frame_is_to_be_collected():
 
 def test_a_series_is_no_table():
     for column in (pd.Series([1, 2]), pl.Series([1, 2])):
-        with pytest.raises(ValueError, match="table of events .2D., got a single column"):
+        with pytest.raises(ValueError, match=r"table of events .2D., got a single column"):
             check_interactions(column)
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from sklearn_recft import EASERecommender, ItemKNNRecommender, PopularityRecommender
+from sklearn_recft import EASERecommender, ItemKNNRecommender, PopularityRecommender, base
 from sklearn_recft.datasets import make_interactions
 from tests.estimators.dense_feedback import DAY, best_scores, dense_sums, known_pairs
 
