@@ -47,7 +47,7 @@ def refuse_missing(values: Sized, column: str, how_many: int) -> None:
 def to_ids(column: Any, name: str) -> np.ndarray:
     """Ids as int64 where all are whole numbers, else as they came; none missing."""
     if isinstance(column, nw.Series):
-        refuse_missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
+        refuse_missing(column, name, int(column.null_count()))
     values = plain(column)
     if values.dtype.kind in "iub":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)

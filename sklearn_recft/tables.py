@@ -129,7 +129,7 @@ def _names_in(X: Any) -> tuple[str, list[Any]] | None:
     if isinstance(X, Mapping):
         return "a dict", list(X)
     if isinstance(X, (list, tuple)):
-        row = X[0] if len(X) else None
+        row: Any = X[0] if len(X) else None
         if isinstance(row, Mapping) or (hasattr(row, "keys") and not hasattr(row, "dtype")):
             return "a list of dicts", list(row.keys())
         if hasattr(row, "_fields"):

@@ -45,7 +45,7 @@ def to_seconds(column: Any, name: str, *, convert: bool = False) -> np.ndarray:
     of these as a whole is converted, with a `TimeUnitWarning`.
     """
     if isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Datetime, nw.Date)):
-        refuse_missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
+        refuse_missing(column, name, int(column.null_count()))
         column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
         seconds = column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
         return _plausible(seconds, name, convert=False)

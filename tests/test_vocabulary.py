@@ -195,26 +195,27 @@ KINDS = {
 
 
 @pytest.mark.parametrize("known", KINDS)
-@pytest.mark.parametrize("given", KINDS)
-def test_ids_that_cannot_be_known_are_warned_of(known, given):
+@pytest.mark.parametrize("theirs", KINDS)
+def test_ids_that_cannot_be_known_are_warned_of(known, theirs):
     for ids in KINDS[known]:
-        for others in KINDS[given]:
+        for others in KINDS[theirs]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 warn_of_other_types({"a": ids, "b": ids}, {"a": others, "b": others})
-            assert len(caught) == (known != given)
+            assert len(caught) == (known != theirs)
             if caught:
                 assert caught[0].category is IdTypeWarning
-                assert f"a: none of 2 rows is known: these ids are {given}" in str(
+                assert f"a: none of 2 rows is known: these ids are {theirs}" in str(
                     caught[0].message
                 )
-                assert f"b: none of 2 rows is known: these ids are {given}" in str(
+                assert f"b: none of 2 rows is known: these ids are {theirs}" in str(
                     caught[0].message
                 )
 
 
 def test_ids_of_which_one_may_be_known_are_not_warned_of():
     mixed = np.array(["x", 1], object)
-    for known, given in (([3, 4], mixed), (mixed, [3, 4]), (mixed, ["z"]), ([], ["z"]), ([3], [])):
-        warn_of_other_types({"a": np.array(known)}, {"a": np.array(given)})
+    pairs = ([3, 4], mixed), (mixed, [3, 4]), (mixed, ["z"]), ([], ["z"]), ([3], [])
+    for known, ids in pairs:
+        warn_of_other_types({"a": np.array(known)}, {"a": np.array(ids)})
     warn_of_other_types({}, {"a": mixed})

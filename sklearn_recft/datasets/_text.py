@@ -136,9 +136,9 @@ def read_text(path, choose, *, separator=None, encoding="utf-8", numbered=False)
     ValueError
         A row has too few or too many cells, or quotes do not pair; the message has the line.
     """
-    with open_text(path, encoding) as file:
+    with open_text(path, encoding) as file, _cells_of_any_length():
         first = list(itertools.islice(file, 20))
-    layout = _layout(path, first, separator, numbered)
+        layout = _layout(path, first, separator, numbered)
     chosen = choose(layout.names)
     for name in chosen:
         if layout.names.count(name) > 1:
@@ -190,11 +190,8 @@ def _layout(path, first, separator, numbered):
 
 def _sniff(head):
     """Separator of a line: the one most often in it; a lone column has a comma."""
-    counts = {separator: head.count(separator) for separator in _SEPARATORS}
-    best = max(counts.values())
-    return (
-        next(separator for separator in _SEPARATORS if counts[separator] == best) if best else ","
-    )
+    best = max(_SEPARATORS, key=head.count)  # the first of those that tie
+    return best if best in head else ","
 
 
 def _split(line, separator):
@@ -230,7 +227,7 @@ def _names_by_content(rows):
 
 
 def _is_time(cell):
-    if "-" in cell[1:]:
+    if re.match(r"\d{4}-\d\d", cell):
         return True
     try:
         return float(cell) > _OUR_DAYS
