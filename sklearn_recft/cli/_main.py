@@ -33,8 +33,20 @@ positive.
 exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
 """
 _DEMO_PLOT = "recft-demo.png"
-_PICTURES = (".eps", ".jpeg", ".jpg", ".pdf", ".pgf", ".png", ".ps", ".svg", ".svgz", ".tif",
-             ".tiff", ".webp")  # fmt: skip
+_PICTURES = (
+    ".eps",
+    ".jpeg",
+    ".jpg",
+    ".pdf",
+    ".pgf",
+    ".png",
+    ".ps",
+    ".svg",
+    ".svgz",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 _OF_A_FILE = ("columns", "sep", "encoding", "positive")
 _WORTH_TELLING = (UserWarning, TimeUnitWarning, HeaderWarning)
 

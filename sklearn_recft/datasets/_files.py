@@ -112,9 +112,13 @@ def load_interactions(
     required = [called["user_id"], called["item_id"]] + ([] if feedback is None else [feedback])
     required += [name for role, name in called.items() if name != role and name not in required]
     table = read_table(
-        path, required, [called["timestamp"], called["text"]], sep=sep, encoding=encoding,
+        path,
+        required,
+        [called["timestamp"], called["text"]],
+        sep=sep,
+        encoding=encoding,
         numbered=any(name.isdecimal() for name in called.values()),
-    )  # fmt: skip
+    )
     read = {role: _ids(table[called[role]], called[role]) for role in ("user_id", "item_id")}
     if called["timestamp"] in table:
         read["timestamp"] = _seconds(table[called["timestamp"]], called["timestamp"])

@@ -209,9 +209,15 @@ class Replay:
         known, clock = self.known, perf_counter()
         self._learn_arrived(stop)
         return self._report(
-            start, stop, known, predictions, lists, n_queries,
-            predict_seconds, perf_counter() - clock,
-        )  # fmt: skip
+            start,
+            stop,
+            known,
+            predictions,
+            lists,
+            n_queries,
+            predict_seconds,
+            perf_counter() - clock,
+        )
 
     def _compiled_step(self, start: int, stop: int) -> PrequentialStep:
         clock = perf_counter()

@@ -194,13 +194,9 @@ class SequenceModel(FittedModel):
             module.end_update()
 
     def _train(
-        self,
-        log: TrainingLog,
-        windows: Spans,
-        *,
-        update: bool = False,
+        self, log: TrainingLog, windows: Spans, *, update: bool = False,
         scorer: training.Scorer | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not len(windows):
             return  # nobody has two events
         settings = self.settings
@@ -369,12 +365,9 @@ class SequenceModel(FittedModel):
         return self._sequences(events.user, times, events.item, events.context)
 
     def _sequences(
-        self,
-        users: np.ndarray,
-        times: np.ndarray | None,
-        items: np.ndarray | None,
+        self, users: np.ndarray, times: np.ndarray | None, items: np.ndarray | None,
         context: np.ndarray | None,
-    ) -> tuple[Events, Queries]:
+    ) -> tuple[Events, Queries]:  # fmt: skip
         """Find what each query knows: the sorted log of its user, and its place in there.
 
         ``times`` None is after all that is known; ``items`` None for none in particular.

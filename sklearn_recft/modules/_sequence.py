@@ -73,22 +73,11 @@ class SequenceNet(nn.Module):
     trends: Tensor | None = None  # (T, k, n_items), of the moments of a log that is learned
 
     def __init__(
-        self,
-        n_context: int,
-        *,
-        width: int,
-        n_layers: int,
-        n_heads: int,
-        max_history: int,
-        time_decay: str,
-        query_time: bool,
-        dropout: float,
-        text_width: int = 0,
-        n_trends: int = 0,
-        late_share: float = 0.0,
-        n_negatives: int = 0,
+        self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
+        time_decay: str, query_time: bool, dropout: float, text_width: int = 0,
+        n_trends: int = 0, late_share: float = 0.0, n_negatives: int = 0,
         half_lives: Sequence[float] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.n_items = width, 0
         self.timed, self.query_time = time_decay != "none", query_time
