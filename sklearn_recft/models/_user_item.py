@@ -62,6 +62,8 @@ class UserItemModel(FittedModel):
     def __init__(self, rows: Interactions, settings: UserItemSettings) -> None:
         super().__init__(rows, settings)
         self.feedback = self.profiles = FeedbackMatrix()
+        if settings.history_half_life is not None:
+            self.profiles = FeedbackMatrix()
         self.popularity = np.empty(0)
         self.latest = -np.inf
 

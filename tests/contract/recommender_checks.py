@@ -13,9 +13,12 @@ import torch
 from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_classifier
+from torch import nn
 
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.datasets import make_checkerboard, make_interactions
+from sklearn_recft.models import Net
+from sklearn_recft.text import TextEncoder
 from tests.contract.helpers import (
     N_ITEMS,
     PAIRS,
@@ -94,20 +97,26 @@ def check_scores_are_predictions(estimator):
 def check_ties_follow_the_catalogue(estimator):
     ids = np.random.default_rng(0).permutation(50)
     X = np.column_stack([np.arange(50), ids, np.full(50, 10)])
-    if is_classifier(estimator):
-        model = clone(estimator).partial_fit(X, np.ones(50), classes=[0, 1])
-    else:
-        # Of a module the parameters are set to zero below; sums of zeros are zero.
-        model = clone(estimator).fit(X, np.full(50, float(hasattr(type(estimator), "module_"))))
-    if hasattr(model, "module_"):
-        with torch.no_grad():
-            for parameter in model.module_.parameters():
-                parameter.zero_()
+    classes = {"classes": [0, 1]} if is_classifier(estimator) else {}
+    model = clone(estimator).partial_fit(X, np.ones(50), **classes)
+    modules = _modules_of(model)
+    if not modules:
+        model.fit(X, np.zeros(50))  # sums of zeros are zero
+    with torch.no_grad():
+        for parameter in (p for module in modules for p in module.parameters()):
+            parameter.zero_()
     items, _ = model.recommend([-1, ids[0]], n_recommendations=50, exclude_seen=False)
     assert_array_equal(items, [model.item_ids_] * 2)
     assert_array_equal(model.item_ids_, ids)
     items, _ = model.recommend([-1], n_recommendations=4, candidates=ids[[7, 31, 2, 20, 2]])
     assert_array_equal(items, [ids[[2, 7, 20, 31]]])
+
+
+def _modules_of(model):
+    """Return the modules that a model trains."""
+    parts = model._model.parts().values()
+    found = [part.module if isinstance(part, Net) else part for part in parts]
+    return [m for m in found if isinstance(m, nn.Module) and not isinstance(m, TextEncoder)]
 
 
 def check_wrong_questions_are_refused(estimator):
