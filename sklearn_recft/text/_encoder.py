@@ -150,8 +150,6 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.width = int(made.model.config.hidden_size)
-        self.n_layers = int(made.model.config.num_hidden_layers)
         self.n_encoded = 0
         self.keep: int | str = "all"
         self._device = str(device)
@@ -170,6 +168,8 @@ class TextEncoder(nn.Module):
 
     def _take(self, made: Backbone) -> None:
         """Hold a model and its tokenizer."""
+        self.width = int(made.model.config.hidden_size)
+        self.n_layers = int(made.model.config.num_hidden_layers)
         self.model: Any = made.model.to(self._device).requires_grad_(False)
         self._tokenizer = made.tokenizer
         self._folder = made.folder
