@@ -1,7 +1,7 @@
 """Measure accuracy, freshness, half-lives and cost of DecayBertRecommender, one JSON line per row.
 
-    python benchmarks/decay/bench_decay.py --backbone FOLDER
-    python benchmarks/decay/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
+    python benchmarks/decay/bench_decay.py
+    python benchmarks/decay/bench_decay.py --task quality --data ml-1m --seeds 0
 
 MovieLens 100K and 1M are sorted by time (stable sort); a rating of 4 or 5 is a like. The first 80 %
 are fitted, then the model follows validation and test, a tenth each. AUC and log-loss are of all

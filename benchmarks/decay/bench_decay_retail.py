@@ -1,7 +1,7 @@
 """Next week's purchases from purchases alone: `DecayBertRecommender` on weeks of two shops.
 
-    python benchmarks/decay/bench_decay_retail.py --backbone FOLDER
-    python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone FOLDER
+    python benchmarks/decay/bench_decay_retail.py --backbone auto
+    python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone auto
 
 Periods are weeks from Monday. Before each of the last ones every model has learned all earlier
 weeks (fitted before the first, then updated week by week) and nothing of the week itself. Known

@@ -1,7 +1,7 @@
 """Measure what RealtimeTransformerRecommender is worth and costs, one JSON line per row.
 
     python benchmarks/realtime/bench_realtime.py --task next --params '{"max_epochs": 10}'
-    python benchmarks/realtime/bench_realtime.py --task next --backbone FOLDER
+    python benchmarks/realtime/bench_realtime.py --task next --backbone auto
     python benchmarks/realtime/bench_realtime.py --task timeline stream latency scale --threads 2
 
 Events are in the order of time; events of one time keep the order of the file. Every event is a
