@@ -1,9 +1,12 @@
-"""The API reference as reStructuredText, from what each public room says is public."""
+"""Write the API reference and the README's table of estimators from the code."""
 
 import importlib
 import inspect
 import re
 from pathlib import Path
+
+import sklearn_recft
+from sklearn_recft.base import recommender_tags, verbs_of
 
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {
@@ -15,15 +18,61 @@ ROOMS = {
     "sklearn_recft.inspection": "Inspection",
 }
 
+# What `RecommenderTags.predicts` and `RecommenderTags.lists_by` mean to a reader.
+PREDICTS = {
+    "feedback": "expected feedback",
+    "probability": "labels; `predict_proba` a probability",
+    "order": "a score that only orders items",
+}
+LISTS_BY = {"predictions": "its prediction", "own score": "a score of its own"}
+
 
 def public_names(room):
-    """Names that a room exports, in alphabetical order, dunder names left out."""
+    """Return the names that a room exports, in alphabetical order, dunder names left out."""
     names = importlib.import_module(room).__all__
     return sorted((name for name in names if not name.startswith("__")), key=str.lower)
 
 
+def recommenders():
+    """Return every public recommender, unfitted, with its default parameters."""
+    found = (getattr(sklearn_recft, name) for name in public_names("sklearn_recft"))
+    return [cls() for cls in found if hasattr(cls, "recommend")]
+
+
+def estimator_rows():
+    """Return the README's table of estimators, one Markdown line a row, from their tags."""
+    lines = [
+        "| estimator | learns | `predict` returns | `partial_fit` | further verbs |",
+        "|---|---|---|---|---|",
+    ]
+    for estimator in recommenders():
+        tags, name = recommender_tags(estimator), type(estimator).__name__
+        verbs = [v for v in verbs_of(estimator) if v not in ("partial_fit", "recommend")]
+        further = ", ".join(f"`{verb}`" for verb in verbs)
+        cells = [f"`{name}`", tags.learns, PREDICTS[tags.predicts], tags.partial_fit, further]
+        lines.append(f"| {' | '.join(cells).rstrip()} |")
+    return lines
+
+
+def tags_table():
+    """Return the reference's table of estimators, from their tags."""
+    heads = ["estimator", "``predict`` returns", "``recommend`` ranks by", "``partial_fit``"]
+    heads += ["reads beside ids and feedback", "keeps"]
+    rows = [heads]
+    for estimator in recommenders():
+        tags = recommender_tags(estimator)
+        cells = [PREDICTS[tags.predicts], LISTS_BY[tags.lists_by], tags.partial_fit]
+        cells += [", ".join(tags.reads) or "nothing", tags.keeps]
+        name = f":obj:`{type(estimator).__name__}`"
+        rows.append([name, *(re.sub("`", "``", cell) for cell in cells)])
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for first, *others in rows:
+        lines += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
+    return [*lines, ""]
+
+
 def own_methods(cls):
-    """Public methods that are written in this package, then those that are inherited."""
+    """Return public methods that this package writes, then those that are inherited."""
     own, inherited = [], []
     for name, member in inspect.getmembers(cls):
         if name.startswith("_") or not callable(member):
@@ -70,7 +119,7 @@ def summary(thing):
 
 
 def room_table(room):
-    """Return the table of the public names of a room, each beside what it says of itself."""
+    """Return the table of the public names of a room, each with its summary."""
     module = importlib.import_module(room)
     lines = [f".. currentmodule:: {room}", "", ".. list-table::", "   :widths: 35 65", ""]
     for name in public_names(room):
@@ -79,9 +128,11 @@ def room_table(room):
 
 
 def room_page(room):
-    """Return the page of a room, under which the pages of its names hang."""
-    title, said = ROOMS[room], summary(importlib.import_module(room))
-    lines = [title, "=" * len(title), "", f"``{room}``: {said}", "", *room_table(room)]
+    """Return the page of a room, the parent of the pages of its names."""
+    title, about = ROOMS[room], summary(importlib.import_module(room))
+    lines = [title, "=" * len(title), "", f"``{room}``: {about}", "", *room_table(room)]
+    if room == "sklearn_recft":
+        lines += ["What they return, read and keep, with default parameters:", "", *tags_table()]
     lines += [".. toctree::", "   :hidden:", ""]
     return "\n".join([*lines, *(f"   {room}.{name}" for name in public_names(room)), ""])
 

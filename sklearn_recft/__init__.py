@@ -1,18 +1,23 @@
 """Recommenders that keep learning, as scikit-learn estimators."""
 
-from sklearn_recft.estimators import (
-    ALSRecommender,
-    BiasRecommender,
-    DecayBertRecommender,
-    EASERecommender,
-    IncrementalMFRecommender,
-    ItemKNNRecommender,
-    PopularityRecommender,
-    RealtimeTransformerRecommender,
-)
-from sklearn_recft.training import FineTuning
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.estimators import (
+        ALSRecommender,
+        BiasRecommender,
+        DecayBertRecommender,
+        EASERecommender,
+        IncrementalMFRecommender,
+        ItemKNNRecommender,
+        PopularityRecommender,
+        RealtimeTransformerRecommender,
+    )
+    from sklearn_recft.training import FineTuning
+
+__version__ = "0.2.0"
 
 __all__ = [
     "ALSRecommender",
@@ -26,3 +31,18 @@ __all__ = [
     "RealtimeTransformerRecommender",
     "__version__",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ALSRecommender": "estimators",
+        "BiasRecommender": "estimators",
+        "DecayBertRecommender": "estimators",
+        "EASERecommender": "estimators",
+        "FineTuning": "training",
+        "IncrementalMFRecommender": "estimators",
+        "ItemKNNRecommender": "estimators",
+        "PopularityRecommender": "estimators",
+        "RealtimeTransformerRecommender": "estimators",
+    },
+)

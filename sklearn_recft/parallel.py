@@ -62,7 +62,7 @@ def in_threads(
     ``sizes`` (n,) is the work of each row. Pieces must write to separate results; the outcome
     then does not depend on ``n_threads``.
     """
-    if n_threads == 1:
+    if n_threads == 1 or not len(sizes):
         step(0, len(sizes))
         return
     work = np.cumsum(sizes + 1.0)

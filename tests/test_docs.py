@@ -1,4 +1,4 @@
-"""The documentation speaks of everything that is public, and only of what exists."""
+"""The documentation lists every public name, and links only to what exists."""
 
 import importlib
 import importlib.util
@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 import sklearn_recft
+from sklearn_recft.base import recommender_tags
 
 DOCS = Path(__file__).parents[1] / "docs"
-# Rooms whose names are met at another door, or are for the package alone.
+README = DOCS.parent / "README.md"
+# Rooms whose names are exported elsewhere, or are for the package alone.
 NOT_IN_REFERENCE = {
     "sklearn_recft.cli": "a command, not a library",
     "sklearn_recft.estimators": "exported by sklearn_recft itself",
-    "sklearn_recft.history": "what estimators remember, for our own rooms",
-    "sklearn_recft.kernels": "compiled loops for our own rooms",
+    "sklearn_recft.history": "bounded memory of events, internal",
+    "sklearn_recft.kernels": "compiled loops, internal",
+    "sklearn_recft.models": "fitted models, internal",
     "sklearn_recft.modules": "torch modules, internal",
     "sklearn_recft.text": "text encoders, internal",
-    "sklearn_recft.training": "how nets are trained, for our own rooms",
+    "sklearn_recft.training": "training of nets; sklearn_recft exports FineTuning",
 }
 PAGES = sorted(p for p in DOCS.glob("*.rst") if p.name != "sg_execution_times.rst")
 PAGES += sorted(DOCS.glob("guide/*.rst")) + sorted(DOCS.glob("examples/*.*"))
@@ -27,7 +30,7 @@ PAGES += sorted(DOCS.glob("guide/*.rst")) + sorted(DOCS.glob("examples/*.*"))
 
 @pytest.fixture(scope="module")
 def reference():
-    """Give the module that writes the API reference, loaded from its file."""
+    """Load the module that writes the API reference from its file."""
     spec = importlib.util.spec_from_file_location("docs_api", DOCS / "_api.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -35,7 +38,7 @@ def reference():
 
 
 def rooms_with_public_names():
-    """Every package and module of ours that does not hide and says what is public in it."""
+    """Return each public module with the names in its ``__all__``."""
     found = pkgutil.walk_packages(sklearn_recft.__path__, "sklearn_recft.")
     names = [f.name for f in found if not any(p.startswith("_") for p in f.name.split("."))]
     rooms = {name: importlib.import_module(name) for name in ["sklearn_recft", *names]}
@@ -43,7 +46,7 @@ def rooms_with_public_names():
 
 
 def entries(page):
-    """What the tables and the toctrees of a page list."""
+    """Return the names in the tables and toctrees of a page."""
     return set(re.findall(r"^   (?:\* - :obj:`)?([\w.]+)`?$", page, flags=re.MULTILINE))
 
 
@@ -58,6 +61,36 @@ def test_every_public_name_is_in_the_reference(reference):
                 assert f"{room}.{name}.rst" in pages, f"{room}.{name} has no page"
                 assert f"{room}.{name}" in entries(pages[f"{room}.rst"])
                 assert name in entries(pages["index.rst"]), f"{room}.{name} is not listed"
+
+
+def table_of_estimators(text):
+    """Return the lines of the table of estimators in a Markdown page."""
+    lines = text.splitlines()
+    starts = [n for n, line in enumerate(lines) if line.startswith("| estimator |")]
+    assert len(starts) == 1, "the page must have one table of estimators"
+    table = lines[starts[0] :]
+    return table[: table.index("")]
+
+
+def test_the_readme_lists_every_estimator_by_its_tags(reference):
+    assert table_of_estimators(README.read_text(encoding="utf-8")) == reference.estimator_rows()
+
+
+def test_a_stale_table_of_estimators_is_caught(reference):
+    stale = README.read_text(encoding="utf-8").replace("| `EASERecommender` |", "| `Gone` |")
+    assert table_of_estimators(stale) != reference.estimator_rows()
+
+
+def test_the_reference_says_what_every_estimator_keeps(reference):
+    page = reference.reference_pages()["sklearn_recft.rst"]
+    for estimator in reference.recommenders():
+        keeps = recommender_tags(estimator).keeps
+        assert f"     - {keeps.replace('`', '``')}\n" in page
+        assert keeps, f"{type(estimator).__name__} does not say what it keeps"
+
+
+def test_the_readme_fits_two_screens():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 115
 
 
 def test_every_estimator_is_exported_at_the_front_door():
@@ -94,7 +127,7 @@ def test_stale_pages_go_and_unchanged_pages_stay(reference, tmp_path):
 
 
 def broken_references(text):
-    """Names of ours that `text` links to and that nothing public answers to."""
+    """Return the names of this package that `text` links to and that do not exist."""
     broken = []
     for name in re.findall(r":(?:class|func|meth|mod|attr|obj):`~?(sklearn_recft[\w.]*)`", text):
         try:

@@ -1,11 +1,11 @@
 """
-Behaviour as text
-=================
+Behavior as text
+================
 
-Does it help to tell a model what a user did before? Here everything is text: each rating of
-MovieLens 100K is told as the user's last films, what the user thought of them and the film in
-question, and a logistic regression over words and pairs of words judges whether four stars or
-more follow. The first 80 % of the time line are learned from, the last 10 % judged.
+This example measures how much a user's history helps a text classifier. Each rating of MovieLens
+100K becomes a text: the user's last films, whether the user liked them, and the film to predict.
+A logistic regression on words predicts whether the rating is four stars or more. It is trained on
+the first 80 % of the time line and evaluated on the last 10 %.
 """
 
 import matplotlib.pyplot as plt
@@ -26,18 +26,16 @@ try:
     y = (ratings.target >= 4).to_numpy()
 except OSError:  # no copy at hand
     X, y = make_interactions(300, 300, 20_000, random_state=0, return_X_y=True)
-    X = pd.DataFrame(
-        X, columns=["user_id", "item_id", "timestamp"]
-    )  # items are called by their ids
+    X = pd.DataFrame(X, columns=["user_id", "item_id", "timestamp"])  # texts are the ids
     y = y >= np.median(y)
 
 order = np.argsort(X["timestamp"].to_numpy(), kind="stable")
 X, y = X.iloc[order], y[order].astype(int)
-learned, judged = int(0.8 * len(y)), int(0.9 * len(y))
+train_end, test_start = int(0.8 * len(y)), int(0.9 * len(y))
 
 # %%
-# A row
-# -----
+# The text of a row
+# -----------------
 
 print(BehaviorText(max_history=2).fit_transform(X[:1000], y[:1000])[900])
 
@@ -45,13 +43,13 @@ print(BehaviorText(max_history=2).fit_transform(X[:1000], y[:1000])[900])
 # More history
 # ------------
 #
-# Each row of the log is told as of its own time, so that test rows know what happened since
-# training ended, as a model would that follows its users. Words of the film in question and words
-# of the past must not be mixed up: each line has its own words, marked by what was thought of it.
+# Each text is as of the row's own time. So test rows use events after the end of training, as a
+# model does that is updated after every event. Words of past films and of the film to predict must
+# be different features, so each word gets a prefix: liked, disliked or now.
 
 
 def words_of(text):
-    """Words of a row, each marked by the line it stands in: liked, disliked or now."""
+    """Yield the words of a text, each with its prefix: liked, disliked or now."""
     for line in text.split("; "):
         mark = line.split(" ", 1)[0].rstrip(":")
         yield from (f"{mark}_{word}" for word in line.split(": ", 1)[-1].lower().split())
@@ -59,26 +57,32 @@ def words_of(text):
 
 lengths, scores = [1, 3, 10, 30], []
 for max_history in lengths:
-    told = BehaviorText(max_history=max_history).fit_transform(X, y)
+    texts = BehaviorText(max_history=max_history).fit_transform(X, y)
     model = make_pipeline(
         TfidfVectorizer(analyzer=words_of, min_df=20, sublinear_tf=True),
         LogisticRegression(C=0.3, max_iter=200),
     )
-    model.fit(told[:learned], y[:learned])
-    probability = model.predict_proba(told[judged:])[:, 1]
-    scores.append(roc_auc_score(y[judged:], probability))
+    model.fit(texts[:train_end], y[:train_end])
+    probability = model.predict_proba(texts[test_start:])[:, 1]
+    scores.append(roc_auc_score(y[test_start:], probability))
     print(f"{max_history:3d} events: AUC {scores[-1]:.3f}")
 
 # %%
-# The picture
-# -----------
+# AUC by length of the history
+# ----------------------------
 
 figure, axes = plt.subplots()
 axes.plot(lengths, scores, marker="o")
-axes.set(xscale="log", xticks=lengths, xticklabels=lengths, xlabel="events told", ylabel="AUC")
+axes.set(
+    xscale="log",
+    xticks=lengths,
+    xticklabels=lengths,
+    xlabel="past events in the text",
+    ylabel="AUC",
+)
 axes.minorticks_off()
 
 # %%
-# What a user thought of the last few films says a good deal about the next one. Ten events say
-# more than one; more than ten add little here, since a bag of words cannot tell which of them
-# matter for the film in question, nor how long ago they were.
+# The last few films say much about the next one. Ten events help more than one. More than ten add
+# little here, because a bag of words does not know which of them matter for the film to predict,
+# or how old they are.

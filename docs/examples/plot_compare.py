@@ -2,14 +2,13 @@
 Compare recommenders
 ====================
 
-Is one model better than another, or was it luck?
-:func:`~sklearn_recft.model_selection.compare_recommenders` fits all of them on the same rows,
-asks for the same users' lists, and gives for each metric the difference to a baseline with an
-interval over users. Next to quality stand coverage, seconds and memory, which a decision needs as
-much.
+This example compares seven models on one time line.
+:func:`~sklearn_recft.model_selection.compare_recommenders` fits all of them on the same rows and
+queries the same users. It returns each metric, the difference to a baseline with an interval over
+users, coverage, seconds and memory.
 
-The log is MovieLens 100K: the last 10 % of its time line judge, every rating is a positive, lists
-hold the whole catalogue but what the user met before.
+The log is MovieLens 100K. The last 10 % of the time line are the test rows. Every rating is a
+positive. Lists rank the whole catalogue without seen items.
 """
 
 import numpy as np
@@ -36,13 +35,13 @@ cv = TemporalSplit(1, test_size=0.1)
 models = {
     "popularity": PopularityRecommender(),
     "popularity, half-life 7": PopularityRecommender(half_life=7),
-    "item neighbours": ItemKNNRecommender(),
+    "item neighbors": ItemKNNRecommender(),
     "EASE": EASERecommender(),
     "EASE, half-life 14": EASERecommender(reg=100.0, half_life=14),
     "ALS": ALSRecommender(random_state=0),
-    "factors (BPR)": IncrementalMFRecommender(loss="bpr", random_state=0),
+    "factorization (BPR)": IncrementalMFRecommender(loss="bpr", random_state=0),
 }
-# Compiled on first use: done beforehand, so that the seconds below are those of the models.
+# Loops are compiled on first use. Compile them now, so that the seconds below do not include it.
 compare_recommenders(models, X[:1000], cv=cv, measure_memory=False)
 result = compare_recommenders(models, X, cv=cv, scoring=("ndcg", "recall"), random_state=0)
 columns = ["ndcg@10", "recall@10", "coverage@10", "fit_seconds", "recommend_seconds"]
@@ -50,22 +49,22 @@ columns += ["peak_memory_mib", "model_size_mib"]
 pd.DataFrame(result.table).set_index("estimator")[columns].round(3)
 
 # %%
-# Is it luck?
-# -----------
+# Is the difference due to chance?
+# --------------------------------
 #
-# The intervals resample users, the same for both models, so what makes a user easy or hard
-# cancels. An interval that does not touch 0 is a difference that other users would most likely
-# show as well.
+# The intervals resample users, the same ones for both models, so the difficulty of a user
+# cancels. If an interval does not include 0, other users would most likely show the difference
+# too.
 
 display = RecommenderComparisonDisplay.from_results(result, metric="ndcg@10")
 
 # %%
-# For whom?
-# ---------
+# Known and unknown users
+# -----------------------
 #
-# The mean hides whom a model serves. ``per_user`` holds the value of each metric for every list,
-# and :func:`~sklearn_recft.metrics.metric_by_group` takes means in groups. Here: users whom
-# training has met, and users it has not.
+# A mean hides differences between users. ``per_user`` holds the value of each metric for every
+# list, and :func:`~sklearn_recft.metrics.metric_by_group` returns means by group. Here the groups
+# are users with and without rows in training.
 
 [(train, _)] = cv.split(X)
 group = np.where(np.isin(result.user_ids, X[train, 0]), "known", "new")

@@ -2,15 +2,14 @@
 Quality against half-life
 =========================
 
-How fast should a recommender forget? With ``half_life``, an event of that many days ago counts
-half. Too long, and the list shows what was liked last year; too short, and it follows noise. The
-best value depends on the log and on the model, so it is chosen like any other parameter: on
-events that come before those that are reported.
+This example chooses a ``half_life``, the age in days at which an event counts half. If it is too
+long, lists show what was popular last year. If it is too short, they follow noise. The best value
+depends on the log and on the model, so choose it like any other parameter: on events before those
+that are reported.
 
-The log is MovieLens 100K, replayed week after week. The first half of it is fitted; then each
-week every user with ratings in it gets one list of the whole catalogue but what they met before,
-NDCG@10 is the mean over these lists, and then the week is learned by ``partial_fit``. Every
-rating is a positive.
+The log is MovieLens 100K, week by week. The first half is fitted. Each week, every user with
+ratings in it gets one list of the whole catalogue without seen items. Then the week is learned by
+``partial_fit``. NDCG@10 is the mean over lists. Every rating is a positive.
 """
 
 import matplotlib.pyplot as plt
@@ -25,7 +24,7 @@ try:
 except OSError:  # no copy at hand
     X, _ = make_interactions(500, 500, 50_000, drift="gradual", random_state=0, return_X_y=True)
 
-half_lives = [1, 3, 7, 14, 30, 60, 120, None]  # days; None never forgets
+half_lives = [1, 3, 7, 14, 30, 60, 120, None]  # days; None is no time decay
 models = {
     "PopularityRecommender": PopularityRecommender(),
     "ItemKNNRecommender": ItemKNNRecommender(),
@@ -33,14 +32,14 @@ models = {
 }
 
 # %%
-# One replay for each model and half-life
-# ---------------------------------------
+# One evaluation for each model and half-life
+# -------------------------------------------
 #
-# The weeks before the middle of the replay choose, the weeks after it are reported.
+# The first half of the weeks chooses the half-life, the second half is reported.
 
 
 def two_halves(model):
-    """NDCG@10 over the lists of the first weeks, and over those of the last."""
+    """Return NDCG@10 over the lists of the first weeks, and over those of the last."""
     result = prequential_score(model, X, warm_up=0.5, period=7, scoring=["ndcg"])
     values, n_lists = np.array([(s.metrics["ndcg@10"], s.n_queries) for s in result.steps]).T
     middle = len(values) // 2
@@ -56,17 +55,17 @@ scores = {
 }
 chosen = {name: int(found[:, 0].argmax()) for name, found in scores.items()}
 for name, best in chosen.items():
-    fading, never = scores[name][[best, -1], 1]
+    with_decay, without = scores[name][[best, -1], 1]
     print(
         f"{name:>21}: {half_lives[best]} days chosen, "
-        f"NDCG@10 {fading:.4f} afterwards, {never:.4f} without forgetting"
+        f"NDCG@10 {with_decay:.4f} afterwards, {without:.4f} without time decay"
     )
 
 # %%
-# The picture
-# -----------
+# NDCG@10 by half-life
+# --------------------
 #
-# The ring marks the half-life that the first weeks chose.
+# The ring marks the half-life that was chosen on the first weeks.
 
 figure, ax = plt.subplots(layout="constrained")
 places = np.arange(len(half_lives))
@@ -75,12 +74,12 @@ for (name, found), (colour, line, marker) in zip(scores.items(), styles, strict=
     reported, best = found[:, 1], chosen[name]
     ax.plot(places, reported, linestyle=line, color=colour, marker=marker, label=name)
     ax.plot(best, reported[best], "o", color=colour, markersize=15, fillstyle="none")
-ax.set_xticks(places, [*half_lives[:-1], "never\nforgets"])
+ax.set_xticks(places, [*half_lives[:-1], "no\ndecay"])
 ax.set(xlabel="Half-life in days", ylabel="NDCG@10, last weeks")
 ax.grid(visible=True, alpha=0.3)
 _ = ax.legend()
 
 # %%
-# All three gain from forgetting, each at a pace of its own, and what is popular this week is a
-# match for the models that know the user. The lists are few (some dozens of users a week), so
-# values of neighbouring half-lives differ by chance.
+# All three gain from time decay, each with its own half-life. Recent popularity is as good as the
+# models that know the user. There are few lists (some dozens of users per week), so values of
+# adjacent half-lives differ by chance.

@@ -2,10 +2,10 @@
 How long interests last
 =======================
 
-:class:`~sklearn_recft.DecayBertRecommender` lets past events fade, by a half-life that each head
-of its attention learns. Does it find the right one? Here the truth is known: in two synthetic
-logs, a click depends on a lasting taste and on the interest of the moment, which halves every day
-in the one and every five days in the other. There are no texts to read, so ``backbone=None``.
+Each attention head of :class:`~sklearn_recft.DecayBertRecommender` learns the half-life with which
+past events lose weight. This example checks whether it finds a half-life that is known. In two
+synthetic logs, a click depends on a lasting taste and on a current interest. This interest halves
+every day in one log and every five days in the other. There are no texts, so ``backbone=None``.
 """
 
 import matplotlib.pyplot as plt
@@ -33,15 +33,15 @@ logs = {
 # With decay and without
 # ----------------------
 #
-# The first nine tenths of the time line are learned; the last tenth is followed event by event,
-# each predicted and then learned. Both heads begin at three days, in both logs, and go from there
-# by gradient descent. ``truth`` is the AUC of the very probabilities that the clicks were drawn
-# with: nothing can do much better.
+# The first nine tenths of the time line are fitted. In the last tenth, each event is predicted and
+# then learned. In both logs the two heads start at half an hour and at 300 days, and their
+# half-lives are learned by gradient descent. ``truth`` is the AUC of the probabilities from which
+# the clicks were drawn: no model can be much better.
 
 
 def auc_and_model(log, decay):
-    """AUC on the last tenth of a log, and the model that was followed through it."""
-    learned = int(0.9 * len(log.target))
+    """Return the AUC on the last tenth of a log, and the model."""
+    n_train = int(0.9 * len(log.target))
     model = DecayBertRecommender(
         backbone=None,
         decay=decay,
@@ -49,38 +49,38 @@ def auc_and_model(log, decay):
         max_epochs=3,
         random_state=0,
     )
-    model.fit(log.data[:learned], log.target[:learned])
-    probability = model.partial_fit_predict(log.data[learned:], log.target[learned:])
-    return roc_auc_score(log.target[learned:], probability), model
+    model.fit(log.data[:n_train], log.target[:n_train])
+    probability = model.partial_fit_predict_proba(log.data[n_train:], log.target[n_train:])
+    return roc_auc_score(log.target[n_train:], probability), model
 
 
 models = {}
 for days, log in logs.items():
-    fading, models[days] = auc_and_model(log, "exponential")
-    never, _ = auc_and_model(log, "none")
+    with_decay, models[days] = auc_and_model(log, "exponential")
+    without, _ = auc_and_model(log, "none")
     last = slice(int(0.9 * len(log.target)), None)
     truth = roc_auc_score(log.target[last], log.expected[last])
     print(
-        f"half-life {days} d: AUC {fading:.3f} with decay, {never:.3f} without, {truth:.3f} truth;"
-        f" learned {', '.join(f'{h:.1f}' for h in models[days].half_lives_)} days"
+        f"half-life {days} d: AUC {with_decay:.3f} with decay, {without:.3f} without, "
+        f"{truth:.3f} truth; learned {', '.join(f'{h:.1f}' for h in models[days].half_lives_)} days"
     )
 
 # %%
-# The picture
-# -----------
+# Learned and true half-lives
+# ---------------------------
 #
-# Each line is a head, and its marker the half-life that the head has learned. The dashed upright
-# line is the planted one.
+# Each line is a head, and its marker is the learned half-life. The dashed vertical line is the
+# true one.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
 for ax, (days, model) in zip(axes, models.items(), strict=True):
     display = InterestDecayDisplay.from_estimator(model, max_age=30, ax=ax)
     ax.axvline(days, color="0.25", linestyle="--", zorder=1)
-    ax.annotate("planted", (days, 0.96), (4, 0), textcoords="offset points", color="0.25")
+    ax.annotate("true", (days, 0.96), (4, 0), textcoords="offset points", color="0.25")
     ax.set_xlim(1 / 24, 30)
     ax.set_title(f"Interests that halve in {days} {'day' if days == 1 else 'days'}")
 _ = axes[1].set_ylabel("")
 
 # %%
-# Decay pays most where interests are short. A head reads a user's last 50 events, here those of
-# four weeks; where interests halve every day, all but the newest few are out of date.
+# Time decay helps most where interests are short. A head reads a user's last 50 events, here those
+# of four weeks. If interests halve every day, only the newest few of them still matter.

@@ -2,11 +2,10 @@
 What a random split hides
 =========================
 
-A random split trains on what each user did *after* the rows that judge. This example asks the
-same models the same question twice, once with a split by time and once with a random one, and
-shows how the answer turns round. The log is MovieLens 100K; every rating is a positive; NDCG@10
-over the whole catalogue but what the user met in training. :doc:`/guide/leakage` has the figures
-of MovieLens 1M.
+A random split trains on what each user did *after* the test rows. This example evaluates the same
+models with a split by time and with a random one. The order of the models is reversed. The log is
+MovieLens 100K. Every rating is a positive. NDCG@10 ranks the whole catalogue without seen items.
+:doc:`/guide/leakage` has the results on MovieLens 1M.
 """
 
 import textwrap
@@ -27,7 +26,7 @@ except OSError:  # no copy at hand
 models = {
     "popularity": PopularityRecommender(),
     "popularity, 7 days": PopularityRecommender(window=7),
-    "factors": IncrementalMFRecommender(loss="bpr", random_state=0),
+    "factorization": IncrementalMFRecommender(loss="bpr", random_state=0),
 }
 splits = {
     "random 90/10": ShuffleSplit(1, test_size=0.1, random_state=0),
@@ -35,10 +34,10 @@ splits = {
 }
 
 # %%
-# The package says so
-# -------------------
+# The warning
+# -----------
 #
-# ``compare_recommenders`` looks at the split and warns.
+# ``compare_recommenders`` checks the split and warns.
 
 ndcg = {}
 with warnings.catch_warnings(record=True) as caught:
@@ -52,7 +51,7 @@ print(len(caught), caught[0].category.__name__)
 print(textwrap.fill(str(caught[0].message), 88))
 
 # %%
-# The order turns round
+# The order is reversed
 # ---------------------
 
 figure, axes = plt.subplots(1, 2, layout="constrained", figsize=(7.5, 2.6), sharey=True)
@@ -67,5 +66,5 @@ for ax, (name, found) in zip(axes, ndcg.items(), strict=True):
 axes[0].invert_yaxis()
 
 # %%
-# The two halves of the figure cannot be compared with each other, because their users have
-# unequal numbers of relevant items. What counts is the order of the bars inside each half.
+# Do not compare the two panels with each other, because their users have different numbers of
+# relevant items. Compare the order of the bars in each panel.

@@ -1,13 +1,13 @@
 """
-Quality against events seen
+Quality by number of events
 ===========================
 
-How much history does a model need before it is worth having? Each model learns the same log in
-order of time and is judged, again and again, on the same rows: the last 10 % of the time line,
-which lie after everything it ever learns. The log is MovieLens 100K, every rating is a positive,
-and lists hold the whole catalogue but what the user met before.
+This example shows how much history a model needs. Each model learns the same log in the order of
+time. It is evaluated several times on the same rows, the last 10 % of the time line, which come
+after all training rows. The log is MovieLens 100K. Every rating is a positive. Lists rank the
+whole catalogue without seen items.
 
-With fewer events a model knows less, and what it knows is older.
+With fewer events, a model knows less and its events are older.
 """
 
 from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
@@ -24,23 +24,27 @@ except OSError:  # no copy at hand
 contenders = [
     ("popularity", PopularityRecommender(), "partial_fit"),
     ("popularity, half-life 3 days", PopularityRecommender(half_life=3), "partial_fit"),
-    ("factors, partial_fit", IncrementalMFRecommender(loss="bpr", random_state=0), "partial_fit"),
-    ("factors, refitted", IncrementalMFRecommender(loss="bpr", random_state=0), "refit"),
+    (
+        "factorization, partial_fit",
+        IncrementalMFRecommender(loss="bpr", random_state=0),
+        "partial_fit",
+    ),
+    ("factorization, refitted", IncrementalMFRecommender(loss="bpr", random_state=0), "refit"),
 ]
-n_events = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # fractions of what lies before the test
+n_events = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # fractions of the rows before the test
 results = {
     name: learning_curve_by_events(model, X, n_events=n_events, learn=learn)
     for name, model, learn in contenders
 }
 
 # %%
-# The picture
-# -----------
+# The learning curves
+# -------------------
 
 display = LearningCurveDisplay.from_results(results, metric="ndcg@10")
 
 # %%
-# What is popular is learned from little, and forgetting pays once there is enough to forget.
-# Factors need some ten thousand events. The steps from point to point are long here, up to 27,000
-# events in one ``partial_fit``, which goes over them once and slowly: refitting is better then.
-# :ref:`sphx_glr_auto_examples_plot_prequential.py` shows steps of a week and of a single event.
+# Popularity needs few events, and time decay helps once there are enough. The factorization needs
+# some ten thousand events. The steps between points are large, up to 27,000 events in one
+# ``partial_fit``, which passes over them once with small steps. Then a refit is better.
+# :ref:`sphx_glr_auto_examples_plot_prequential.py` has steps of a week and of a single event.

@@ -2,12 +2,11 @@
 Keep a recommender fresh
 ========================
 
-A model that was fitted once grows old: users arrive whom it does not know, and those it knows
-move on. Here the same matrix factorisation meets the second half of MovieLens 100K, week after
-week, in four ways: it never learns again, it is refitted before every week from all that is known
-by then, it learns each week by ``partial_fit`` once the week is over, or it learns every single
-rating right after it was predicted. In each of them every rating is predicted before it is
-learned.
+A fitted model gets worse with time: new users arrive, and known users change. This example
+evaluates four ways to update a matrix factorization on the second half of MovieLens 100K, week by
+week. It is never updated; it is refitted before every week; it learns each week by
+``partial_fit`` when the week is over; or it learns every rating right after predicting it. In all
+four, every rating is predicted before it is learned.
 """
 
 import numpy as np
@@ -24,16 +23,16 @@ except OSError:  # no copy at hand
 order = np.argsort(X[:, 2], kind="stable")  # rows of the same second stay in their order
 X, y = X[order], y[order]
 model = IncrementalMFRecommender(random_state=0)
-# Compiled on first use: done beforehand, so that the seconds below are those of learning.
+# Loops are compiled on first use. Compile them now, so that the seconds below do not include it.
 prequential_score(model, X[:200], y[:200], warm_up=0.5, chunk_size=50)
 prequential_score(model, X[:200], y[:200], warm_up=0.5, chunk_size=1)
 
 # %%
-# Weeks as they come
-# ------------------
+# Week by week
+# ------------
 #
-# :func:`~sklearn_recft.model_selection.prequential_score` replays the log with a clone of the
-# model.
+# :func:`~sklearn_recft.model_selection.prequential_score` evaluates a clone of the model along the
+# time line.
 
 ways = {"never learned": "never", "refitted": "refit", "partial_fit": "partial_fit"}
 results = {
@@ -49,29 +48,29 @@ for name, result in results.items():
 # Event by event
 # --------------
 #
-# With chunks of one row the loop hands the log to ``partial_fit_predict``, one compiled pass; the
-# model reports every 2,000 rows.
+# With chunks of one row, the whole log goes to ``partial_fit_predict``, which is one compiled pass.
+# The score is reported every 2,000 rows.
 
 half = len(y) // 2
-follower = IncrementalMFRecommender(random_state=0)
-follower.partial_fit_predict(X[:half], y[:half])
+online = IncrementalMFRecommender(random_state=0)
+online.partial_fit_predict(X[:half], y[:half])
 steps = iter_prequential(
-    follower, X[half:], y[half:], chunk_size=1, report_every=2000, scoring=["rmse"]
+    online, X[half:], y[half:], chunk_size=1, report_every=2000, scoring=["rmse"]
 )
 results["event by event"] = steps = list(steps)
-said = np.concatenate([step.predictions for step in steps])
+y_pred = np.concatenate([step.predictions for step in steps])
 seconds = sum(step.learn_seconds for step in steps)
-rmse = np.sqrt(np.mean((said - y[half:]) ** 2))
+rmse = np.sqrt(np.mean((y_pred - y[half:]) ** 2))
 print(f"event by event: RMSE {rmse:.4f}, {seconds:5.2f} s of predicting and learning")
 
 # %%
-# The picture
-# -----------
+# RMSE over time
+# --------------
 
 display = PrequentialDisplay.from_results(results, metric="rmse")
 _ = display.ax_.set(ylabel="RMSE of the week", title="Predicted before it was learned")
 
 # %%
-# Learning by chunks is as good as refitting, for a small part of the time. Following every event
-# is better by far: when someone rates twenty films in ten minutes, the first five tell much about
-# the other fifteen, and a model that waits for the end of the week has missed it.
+# ``partial_fit`` by chunks is as good as a refit, in a small part of the time. Learning every event
+# is much better: when a user rates twenty films in ten minutes, the first five say much about the
+# other fifteen. A model that is updated at the end of the week cannot use them.

@@ -1,12 +1,32 @@
-"""Hyper-parameters and the order of the steps."""
+"""Recommenders: parameters, checks, documentation and verbs."""
 
-from sklearn_recft.estimators._als import ALSRecommender
-from sklearn_recft.estimators._baselines import BiasRecommender, PopularityRecommender
-from sklearn_recft.estimators._decay_bert import DecayBertRecommender
-from sklearn_recft.estimators._ease import EASERecommender
-from sklearn_recft.estimators._factorization import IncrementalMFRecommender
-from sklearn_recft.estimators._item_knn import ItemKNNRecommender
-from sklearn_recft.estimators._realtime import RealtimeTransformerRecommender
+from typing import TYPE_CHECKING
+
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.estimators._als import (
+        ALSRecommender,
+    )
+    from sklearn_recft.estimators._baselines import (
+        BiasRecommender,
+        PopularityRecommender,
+    )
+    from sklearn_recft.estimators._decay_bert import (
+        DecayBertRecommender,
+    )
+    from sklearn_recft.estimators._ease import (
+        EASERecommender,
+    )
+    from sklearn_recft.estimators._factorization import (
+        IncrementalMFRecommender,
+    )
+    from sklearn_recft.estimators._item_knn import (
+        ItemKNNRecommender,
+    )
+    from sklearn_recft.estimators._realtime import (
+        RealtimeTransformerRecommender,
+    )
 
 __all__ = [
     "ALSRecommender",
@@ -18,3 +38,17 @@ __all__ = [
     "PopularityRecommender",
     "RealtimeTransformerRecommender",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ALSRecommender": "_als",
+        "BiasRecommender": "_baselines",
+        "DecayBertRecommender": "_decay_bert",
+        "EASERecommender": "_ease",
+        "IncrementalMFRecommender": "_factorization",
+        "ItemKNNRecommender": "_item_knn",
+        "PopularityRecommender": "_baselines",
+        "RealtimeTransformerRecommender": "_realtime",
+    },
+)

@@ -32,10 +32,12 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or None, default="sentence-transformers/all-MiniLM-L6-v2"
+    backbone : str or None, default="auto"
         Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
         ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
-        to read no texts.
+        to read no texts. ``"auto"`` reads texts only if there are any: by
+        sentence-transformers/all-MiniLM-L6-v2, from the cache of the hub, else from the package
+        of the extra ``[bert]``, else downloaded.
     decay : {"exponential", "log", "none"}, default="exponential"
         Time decay of a past event of age t days: its attention logit is reduced by ``lambda t``,
         by ``lambda log(1 + t)``, or not at all.
@@ -135,9 +137,19 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     """
 
     _FIXED = (
-        "backbone", "decay", "n_heads", "max_history", "freeze", "outcome", "width", "n_factors",
-        "replay_size", "class_weight", "training", "net_params",
-    )  # fmt: skip
+        "backbone",
+        "decay",
+        "n_heads",
+        "max_history",
+        "freeze",
+        "outcome",
+        "width",
+        "n_factors",
+        "replay_size",
+        "class_weight",
+        "training",
+        "net_params",
+    )
     _TAGS = RecommenderTags(
         predicts="probability",
         partial_fit="warm start",
@@ -169,7 +181,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | None = "sentence-transformers/all-MiniLM-L6-v2",
+        backbone: str | None = "auto",
         decay: str = "exponential",
         n_heads: int = 4,
         max_history: int = 50,
@@ -238,9 +250,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, classes: Any = None,
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        classes: Any = None,
         items: Any = None,
-    ) -> DecayBertRecommender:  # fmt: skip
+    ) -> DecayBertRecommender:
         """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
 
         Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
@@ -369,7 +386,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
     def _check(

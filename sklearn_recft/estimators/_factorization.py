@@ -258,7 +258,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def _settings(self) -> FactorizationSettings:
         """Check what the parameters say together; return the settings of the model."""
-        common = {
+        common: dict[str, Any] = {
             "n_factors": self.n_factors,
             "loss": self.loss,
             "learning_rate": self.learning_rate,

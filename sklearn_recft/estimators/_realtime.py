@@ -158,9 +158,20 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     """
 
     _FIXED = (
-        "backbone", "n_layers", "n_heads", "max_history", "decay", "query_time", "width", "dropout",
-        "trend_half_lives", "history_dropout", "n_negatives", "training", "net_params",
-    )  # fmt: skip
+        "backbone",
+        "n_layers",
+        "n_heads",
+        "max_history",
+        "decay",
+        "query_time",
+        "width",
+        "dropout",
+        "trend_half_lives",
+        "history_dropout",
+        "n_negatives",
+        "training",
+        "net_params",
+    )
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="warm start",
@@ -337,7 +348,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         check_is_fitted(self)
         queries = check_queries(X)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
-        model: SequenceModel = self._model
+        model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
                 model = model.with_history(self._check_history(history))
@@ -359,7 +370,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             (n, max_history) in days.
         """
         rows = self._check_rows(X)
-        model: SequenceModel = self._model
+        model = self._sequence_model("recommend")
         with model.reading():
             attention, items, age = model.attention(model.encode(rows))
             names = np.full(items.shape, None, object)
@@ -374,7 +385,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def trend_period_(self) -> float:
         """Seconds of a period; trends are counted anew at its multiples."""
-        return np.inf if self.module_.mix is None else self._model.trends.period
+        return (
+            np.inf
+            if self.module_.mix is None
+            else self._sequence_model("trend_period_").trends.period
+        )
 
     @property
     def module_(self) -> SequenceNet:
@@ -384,9 +399,13 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
+
+    def _sequence_model(self, name: str) -> SequenceModel:
+        model: SequenceModel = self._fitted(name)
+        return model
 
     def _settings(self) -> SequenceSettings:
         """Check what the parameters say together; return the settings of the model."""

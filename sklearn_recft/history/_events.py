@@ -120,9 +120,13 @@ class EventHistory:
         if len(place):
             kernels.latest_events(users, self.last, self.previous, limit, counts, place)
         log = Events(
-            np.repeat(users, counts), self.item[place], self.time[place], self.feedback[place],
-            np.ones(len(place)), np.empty((len(place), 0)),
-        )  # fmt: skip
+            np.repeat(users, counts),
+            self.item[place],
+            self.time[place],
+            self.feedback[place],
+            np.ones(len(place)),
+            np.empty((len(place), 0)),
+        )
         return log, counts
 
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:
@@ -167,8 +171,8 @@ class EventHistory:
     def load_state(self, state: dict[str, Any]) -> None:
         """Become what `state` described."""
         self.__init__(state["max_history"])  # type: ignore[misc]
-        rows = (state[name] for name in ("user", "item", "feedback", "time"))
-        self.append(*rows, int(state["user"].max(initial=-1)) + 1)
+        n_users = int(state["user"].max(initial=-1)) + 1
+        self.append(state["user"], state["item"], state["feedback"], state["time"], n_users)
 
     def forget(self, users: np.ndarray) -> None:
         """Erase the events of ``users`` (codes); the codes behind them move up."""

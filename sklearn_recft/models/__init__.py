@@ -1,40 +1,70 @@
 """Fitted models: what an estimator has learned, on integer codes and arrays."""
 
-from sklearn_recft.models._als import ALSModel, ALSSettings
-from sklearn_recft.models._base import Call, FittedModel, Part, RandomStream, Transaction
-from sklearn_recft.models._baselines import (
-    BiasModel,
-    BiasSettings,
-    PopularityModel,
-    PopularitySettings,
-)
-from sklearn_recft.models._decay import (
-    DECAY_DEFAULTS,
-    DECAY_OPTIONS,
-    DecayModel,
-    DecaySettings,
-)
-from sklearn_recft.models._ease import EASEModel, EASESettings
-from sklearn_recft.models._factorization import (
-    FactorizationModel,
-    FactorizationSettings,
-    SGDFactorizationModel,
-)
-from sklearn_recft.models._factorization_adam import (
-    ADAM_DEFAULTS,
-    ADAM_OPTIONS,
-    AdamFactorizationModel,
-    AdamFactorizationSettings,
-)
-from sklearn_recft.models._item_knn import ItemKNNModel, ItemKNNSettings
-from sklearn_recft.models._net import Net
-from sklearn_recft.models._online_features import OnlineFeatures
-from sklearn_recft.models._sequence import (
-    SEQUENCE_DEFAULTS,
-    SEQUENCE_OPTIONS,
-    SequenceModel,
-    SequenceSettings,
-)
+from typing import TYPE_CHECKING
+
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.models._als import (
+        ALSModel,
+        ALSSettings,
+    )
+    from sklearn_recft.models._base import (
+        Call,
+        FittedModel,
+        Part,
+        Transaction,
+    )
+    from sklearn_recft.models._baselines import (
+        BiasModel,
+        BiasSettings,
+        PopularityModel,
+        PopularitySettings,
+    )
+    from sklearn_recft.models._decay import (
+        DecayModel,
+    )
+    from sklearn_recft.models._decay_network import (
+        DECAY_DEFAULTS,
+        DECAY_OPTIONS,
+        DecaySettings,
+    )
+    from sklearn_recft.models._ease import (
+        EASEModel,
+        EASESettings,
+    )
+    from sklearn_recft.models._factorization import (
+        FactorizationModel,
+        FactorizationSettings,
+        SGDFactorizationModel,
+    )
+    from sklearn_recft.models._factorization_adam import (
+        ADAM_DEFAULTS,
+        ADAM_OPTIONS,
+        AdamFactorizationModel,
+        AdamFactorizationSettings,
+    )
+    from sklearn_recft.models._item_knn import (
+        ItemKNNModel,
+        ItemKNNSettings,
+    )
+    from sklearn_recft.models._net import (
+        Net,
+    )
+    from sklearn_recft.models._online_features import (
+        OnlineFeatures,
+    )
+    from sklearn_recft.models._random import (
+        RandomStream,
+    )
+    from sklearn_recft.models._sequence import (
+        SequenceModel,
+    )
+    from sklearn_recft.models._sequence_network import (
+        SEQUENCE_DEFAULTS,
+        SEQUENCE_OPTIONS,
+        SequenceSettings,
+    )
 
 __all__ = [
     "ADAM_DEFAULTS",
@@ -70,3 +100,41 @@ __all__ = [
     "SequenceSettings",
     "Transaction",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ADAM_DEFAULTS": "_factorization_adam",
+        "ADAM_OPTIONS": "_factorization_adam",
+        "DECAY_DEFAULTS": "_decay_network",
+        "DECAY_OPTIONS": "_decay_network",
+        "SEQUENCE_DEFAULTS": "_sequence_network",
+        "SEQUENCE_OPTIONS": "_sequence_network",
+        "ALSModel": "_als",
+        "ALSSettings": "_als",
+        "AdamFactorizationModel": "_factorization_adam",
+        "AdamFactorizationSettings": "_factorization_adam",
+        "BiasModel": "_baselines",
+        "BiasSettings": "_baselines",
+        "Call": "_base",
+        "DecayModel": "_decay",
+        "DecaySettings": "_decay_network",
+        "EASEModel": "_ease",
+        "EASESettings": "_ease",
+        "FactorizationModel": "_factorization",
+        "FactorizationSettings": "_factorization",
+        "FittedModel": "_base",
+        "ItemKNNModel": "_item_knn",
+        "ItemKNNSettings": "_item_knn",
+        "Net": "_net",
+        "OnlineFeatures": "_online_features",
+        "Part": "_base",
+        "PopularityModel": "_baselines",
+        "PopularitySettings": "_baselines",
+        "RandomStream": "_random",
+        "SGDFactorizationModel": "_factorization",
+        "SequenceModel": "_sequence",
+        "SequenceSettings": "_sequence_network",
+        "Transaction": "_base",
+    },
+)

@@ -85,7 +85,7 @@ class PopularityModel(FittedModel):
 
         return score
 
-    def merge(self, other: PopularityModel) -> None:  # type: ignore[override]
+    def merge(self, other: PopularityModel) -> None:
         """Add the counts of another model."""
         half_life = self.settings.half_life
         rows = other.recent.copy()
@@ -114,8 +114,10 @@ class PopularityModel(FittedModel):
             now = now * fade(latest - rows[:, 1], half_life)
         items = rows[:, 0].astype(np.int64)
         self.recent = rows
-        self.weight = np.bincount(items, now, self.n_items)
-        self.popularity = np.bincount(items, now * rows[:, 3], self.n_items)
+        self.weight = np.zeros(self.n_items) + np.bincount(items, now, self.n_items)
+        self.popularity = np.zeros(self.n_items) + np.bincount(
+            items, now * rows[:, 3], self.n_items
+        )
 
 
 @dataclass(frozen=True)
@@ -163,19 +165,15 @@ class BiasModel(FittedModel):
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_u + b_i``; an unknown id has a bias of 0."""
         b_u, b_i = self.biases()
-        users, items = events.user, events.item
-        return (
-            self.mean
-            + np.where(users >= 0, b_u[users], 0.0)
-            + np.where(items >= 0, b_i[items], 0.0)
-        )
+        # The code of unknown ids, -1, takes the appended 0.
+        return self.mean + np.append(b_u, 0.0)[events.user] + np.append(b_i, 0.0)[events.item]
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_u + b_i``."""
         b_u, b_i = self.biases()
-        base = self.mean + np.where(users >= 0, b_u[users], 0.0)
+        base = self.mean + np.append(b_u, 0.0)[users]
 
         def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
@@ -187,7 +185,7 @@ class BiasModel(FittedModel):
         super().forget(users)
         self.user_sums = np.delete(self.user_sums, users, axis=1)
 
-    def merge(self, other: BiasModel) -> None:  # type: ignore[override]
+    def merge(self, other: BiasModel) -> None:
         """Refuse: a user's sum holds the item means of the time its events arrived."""
         raise ValueError(
             "Bias models cannot be merged: a user's sum is taken after the item means that the "

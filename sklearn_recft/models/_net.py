@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import nn
 
 from sklearn_recft import training
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A module whose tables keep spare room."""
+
+    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
 
 
 class Net:
@@ -93,8 +100,10 @@ def tight_copy(net: Any) -> Any:
     Its module and its optimizer share tensors, as those of ``net`` do.
     """
     memo: dict[int, Any] = {}
-    module: nn.Module = net.module_
-    state = module.tight_state(memo) if hasattr(module, "tight_state") else None
+    module = net.module_
+    if not isinstance(module, Growing):
+        return net
+    state = module.tight_state(memo)
     if not memo:
         return net
     twin = object.__new__(type(module))

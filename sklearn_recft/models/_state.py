@@ -6,7 +6,6 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array
 
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
@@ -36,7 +35,7 @@ def to_plain(value: Any) -> Any:
         return {"": "tuple", "values": [to_plain(v) for v in value]}
     if isinstance(value, list):
         return [to_plain(v) for v in value]
-    if isinstance(value, torch.Tensor):
+    if type(value).__module__.startswith("torch") and hasattr(value, "detach"):
         return {"": "tensor", "values": value.detach().cpu().numpy().copy()}
     if isinstance(value, csr_array):
         arrays = {"data": value.data, "indices": value.indices, "indptr": value.indptr}
@@ -57,6 +56,8 @@ def from_plain(value: Any) -> Any:
     if value.get("") == "tuple":
         return tuple(from_plain(v) for v in value["values"])
     if value.get("") == "tensor":
+        import torch
+
         return torch.from_numpy(value["values"].copy())
     if value.get("") == "csr":
         arrays = value["data"], value["indices"], value["indptr"]

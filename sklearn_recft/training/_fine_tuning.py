@@ -91,8 +91,8 @@ class FineTuning(BaseEstimator):
     Notes
     -----
     A learning-rate scheduler of yours, `skorch.callbacks.LRScheduler` in
-    ``net_params["callbacks"]``, replaces ``warmup`` and ``schedule``. ``update_rate`` still
-    scales the steps of `partial_fit`, on top of your scheduler.
+    ``net_params["callbacks"]``, replaces ``warmup`` and ``schedule``. In `partial_fit` skorch
+    continues your schedule, and ``update_rate`` scales the learning rates that it sets.
 
     References
     ----------

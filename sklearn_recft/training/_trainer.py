@@ -15,7 +15,7 @@ from sklearn_recft.parallel import torch_threads
 from sklearn_recft.training import _skorch
 from sklearn_recft.training._batches import Collate, Columns
 from sklearn_recft.training._net import grow_optimizer
-from sklearn_recft.training._tuned import TunedNet
+from sklearn_recft.training._tuned import _TunedNet
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,13 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(torch_threads(self.n_threads))
             stack.enter_context(_seeded(net, self.seed))
+            stack.enter_context(torch.enable_grad())  # whatever the caller has set
             if self.collate is not None:
                 stack.enter_context(_skorch.batch_options(net, collate=self.collate))
-            patience = net.policy.patience if isinstance(net, TunedNet) else None
+            patience = net.policy.patience if isinstance(net, _TunedNet) else None
             if self.scorer is not None:
                 stack.enter_context(_skorch.scored(net, self.scorer, patience))
-            if isinstance(net, TunedNet):
+            if isinstance(net, _TunedNet):
                 planned = net.one_call(self.epochs, update=self.update, n_targets=self.n_targets)
                 stack.enter_context(planned)
             yield

@@ -34,7 +34,7 @@ class _Call:
     rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of their steps
 
 
-class TunedNet(NeuralNet):
+class _TunedNet(NeuralNet):
     """A skorch net whose training follows a `Policy`.
 
     Optimizers that want a closure (LBFGS) do not fit in: a step may span several batches.
@@ -64,7 +64,7 @@ class TunedNet(NeuralNet):
 
     # ------------------------------------------------------------------ skorch's own, widened
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> TunedNet:
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TunedNet:
         """Begin the optimizer, and note each group's full learning rate."""
         super().initialize_optimizer(*args, **kwargs)
         for group in self.optimizer_.param_groups:
@@ -116,9 +116,11 @@ class TunedNet(NeuralNet):
         call.batch += 1
         if begun == size - 1 or call.batch == call.batches:
             self.notify(
-                "on_grad_computed", named_parameters=TeeGenerator(self.get_all_learnable_params()),
-                batch=batch, training=True,
-            )  # fmt: skip
+                "on_grad_computed",
+                named_parameters=TeeGenerator(self.get_all_learnable_params()),
+                batch=batch,
+                training=True,
+            )
             self._take_step(call)
         return step
 
@@ -151,9 +153,11 @@ class TunedNet(NeuralNet):
     # ------------------------------------------------------------------ private
 
     def _end_call(self) -> None:
+        scheduled = self.call_ is not None and self.call_.scheduled
         self.call_ = None
         for group in self.optimizer_.param_groups:
-            group["lr"] = group["initial_lr"]
+            if not scheduled:  # else the scheduler goes on from here, as in any net of skorch
+                group["lr"] = group["initial_lr"]
         # Epochs are few, their batches are not: their records end with the call.
         _skorch.drop_batch_records(self)
 

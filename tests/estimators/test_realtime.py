@@ -185,8 +185,8 @@ def test_a_log_without_times_is_one_of_order():
     X = make_log(8)[["user_id", "item_id"]]
     model = make_model(8, n_layers=1, learning_rate=0.03).fit(X)
     assert np.isinf(model.half_lives_).all()
-    assert_array_equal(make_model(8, n_layers=1, learning_rate=0.03).fit(X.to_numpy()).predict(X.to_numpy()),
-                       model.predict(X))  # fmt: skip
+    by_place = make_model(8, n_layers=1, learning_rate=0.03).fit(X.to_numpy())
+    assert_array_equal(by_place.predict(X.to_numpy()), model.predict(X))
     expected = model.recommend(np.arange(N_USERS), **EVERY)[1]
     for time in (0, LATER, LATER + 99 * DAY):  # of a query that need not have one
         assert_array_equal(model.recommend(asked(time=time), **EVERY)[1], expected)

@@ -139,7 +139,7 @@ def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
     assert 0 < max(scores) <= 1
     for name, value in model.module_.state_dict().items():
         assert torch.equal(value, watch.states[best][name])
-    assert torch.equal(model._model.catalogue, model.module_.catalogue())
+    assert torch.equal(model._model.network.catalogue, model.module_.catalogue())
     # What it is judged by is not trained on, however much of the log it is.
     until = np.quantile(X.timestamp, 0.8)
     assert max(watch.asked) <= until
@@ -387,7 +387,7 @@ def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
         begun = twin.module_.embedding.detach()[:N_ITEMS].clone()
         twin.partial_fit(news)
         steps.append((twin.module_.embedding.detach()[:N_ITEMS] - begun).numpy())
-    n = model._model.n_events + np.bincount(
+    n = model._model.counts.n_events + np.bincount(
         model._model.items.encode(news.item_id.to_numpy())[news.user_id != 3], minlength=N_ITEMS
     )
     expected = (0.03 * filled) ** (n / (n + 100))

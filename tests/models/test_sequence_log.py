@@ -98,8 +98,8 @@ def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
     assert (answers(followed, log) != answers(at_once, log)).any()
     followed.partial_fit(log[200:])
     assert_array_equal(answers(followed, log), answers(at_once, log))
-    assert_array_equal(followed._model.n_events, at_once._model.n_events)
-    assert_array_equal(followed._model.n_learned, at_once._model.n_learned)
+    assert_array_equal(followed._model.counts.n_events, at_once._model.counts.n_events)
+    assert_array_equal(followed._model.counts.n_learned, at_once._model.counts.n_learned)
 
 
 def test_an_event_that_is_told_again_changes_nothing(fitted, log):
@@ -112,6 +112,6 @@ def test_without_times_a_thing_done_again_is_done_twice(log):
     X = log[["user_id", "item_id"]]
     model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, width=8)
     model.fit(X[:200])
-    before = model._model.n_events.copy()
+    before = model._model.counts.n_events.copy()
     model.observe(X[:10])
-    assert model._model.n_events.sum() == before.sum() + 10
+    assert model._model.counts.n_events.sum() == before.sum() + 10

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_recft.history import Trends
+from sklearn_recft.history import Trends, _trends
 from sklearn_recft.interactions import Events
-from sklearn_recft.models import _sequence
 from sklearn_recft.models._sequence_queries import next_item_ndcg, states_of
 from sklearn_recft.modules import _softmax
 from tests.models.sequence_data import DAY, LATER, N_ITEMS, N_USERS, START, make_log, make_model
@@ -56,7 +55,7 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     times = START + rng.uniform(0, 9000, N_USERS)
     queries = asked(times)
     its_log, known = fitted._model._sequences(np.arange(N_USERS), times, None, None)
-    states = states_of(fitted.module_, fitted._model.catalogue, its_log, known, n_threads=1)
+    states = states_of(fitted.module_, fitted._model.network.catalogue, its_log, known, n_threads=1)
     mix = fitted.module_.mix
     weights = states @ mix.weight.detach().numpy().T + mix.bias.detach().numpy()
     strangers = known.n_before == 0
@@ -64,7 +63,9 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     weights[strangers] = [1, 0, 0]  # who are told what is popular right now
     assert np.ptp(weights[~strangers], axis=0).min() > 1e-3, "all queries weigh alike"
     told = told_by_hand(fitted, log, times)[..., :-1]
-    expected = states @ fitted._model.catalogue.numpy().T + np.einsum("nk,nkv->nv", weights, told)
+    expected = states @ fitted._model.network.catalogue.numpy().T + np.einsum(
+        "nk,nkv->nv", weights, told
+    )
     assert_allclose(scores_by_code(fitted, queries), expected, rtol=1e-4, atol=1e-5)
     some = [4, 1, 7]  # of all items
     items, scores = fitted.recommend(
@@ -225,7 +226,7 @@ def test_without_times_there_are_no_trends(log, columns, params):
 )
 def test_periods_suit_the_log(log, days, room, expected, monkeypatch):
     """A day, or less where a log is short, or more where there is no memory for as many."""
-    monkeypatch.setattr(_sequence, "_TREND_BYTES", room)
+    monkeypatch.setattr(_trends, "_LOG_BYTES", room)
     X = log.assign(timestamp=np.linspace(0, days * DAY, len(log)))
     model = make_model(trend_half_lives=SPEEDS).fit(X)
     assert model.trend_period_ == pytest.approx(expected)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sklearn_recft.models._sequence_queries import answer as answer_arrays
+from sklearn_recft.models._sequence_queries import weights_of_trends
 from sklearn_recft.modules import _softmax
 from sklearn_recft.modules._sequence import make_sequence_net
 
@@ -58,7 +60,7 @@ def make_sequences(n=3, length=LENGTH, seed=0):
 
 
 def answer(net, sequences, **options):
-    return net.answer(net.catalogue(), sequences, **options)
+    return answer_arrays(net, net.catalogue(), sequences, **options)
 
 
 # ------------------------------------------------------------------------------------ by hand
@@ -379,7 +381,7 @@ def aims_of(net, sequences):
     if net.mix is not None:
         aims["moment"] = rng.integers(0, 4, shape)
         net.tell_trends(rng.normal(0, 2, (4, net.mix.out_features, N_ITEMS)).astype(np.float32))
-        mixed = net.weights_of_trends(states)
+        mixed = weights_of_trends(net, states)
         expected = states[..., :WIDTH] @ plain(net)["mix.weight"].T + plain(net)["mix.bias"]
         np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
         logits = logits + np.einsum("bnk,bnkv->bnv", mixed, net.trends.numpy()[aims["moment"]])

@@ -475,7 +475,8 @@ def test_a_scheduler_of_the_user_is_respected(policy):
     assert [rates[0] for rates in watch.rates] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_an_update_scales_the_steps_of_a_users_scheduler():
+@pytest.mark.parametrize("step_every", ["batch", "epoch"])
+def test_an_update_scales_the_steps_of_a_users_scheduler(step_every):
     used = []
 
     class Watched(torch.optim.SGD):
@@ -483,13 +484,16 @@ def test_an_update_scales_the_steps_of_a_users_scheduler():
             used.append(self.param_groups[0]["lr"])
             return super().step(closure)
 
-    scheduler = LRScheduler("StepLR", step_size=1, gamma=0.5, step_every="batch")
-    policy = Policy(update_rate=0.1)
-    net = net_of(policy, learning_rate=1.0, batch_size=10, callbacks=[scheduler], optimizer=Watched)
-    fit_net(net, *rows(), epochs=1, seed=0)
-    fit_net(net, *rows(), epochs=1, seed=0, update=True)
-    assert used == pytest.approx([1, 1 / 2, 1 / 4, 1 / 8, 0.1, 0.1 / 2, 0.1 / 4, 0.1 / 8])
-    assert net.optimizer_.param_groups[0]["lr"] == 1.0
+    for policy in (None, Policy(update_rate=0.1)):
+        scheduler = LRScheduler("StepLR", step_size=1, gamma=0.5, step_every=step_every)
+        net = net_of(
+            policy, learning_rate=1.0, batch_size=20, callbacks=[scheduler], optimizer=Watched
+        )
+        fit_net(net, *rows(), epochs=2, seed=0)
+        fit_net(net, *rows(), epochs=2, seed=0, update=True)
+    plain, tuned = np.reshape(used, (2, 2, 4))
+    assert len(set(plain[0])) == (4 if step_every == "batch" else 2)
+    np.testing.assert_allclose(tuned, plain * [[1], [0.1]])
 
 
 # ------------------------------------------------------------------------- the walls hold

@@ -186,9 +186,8 @@ def test_an_interrupt_passes_on_and_leaves_no_scorer_behind(error, of_the_scorer
 def test_the_score_is_printed_beside_loss_and_time(capsys):
     net = net_of(Policy(patience=2), verbose=1)
     scores = [0.25, 0.75, 0.5, 0.125, 0.0625]
-    fit_net(
-        net, *columns_and_target(), epochs=5, seed=0, scorer=scorer_of(scores)._replace(name="ndcg@10")
-    )  # fmt: skip
+    scorer = scorer_of(scores)._replace(name="ndcg@10")
+    fit_net(net, *columns_and_target(), epochs=5, seed=0, scorer=scorer)
     header, _, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["epoch", "ndcg@10", "train_loss", "dur"]
     cells = [line.split()[1] for line in lines[:4]]

@@ -1,0 +1,89 @@
+"""Markdown tables from the lines of the leaderboard, the best on top."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+METRICS = {"ndcg": "NDCG@10", "recall": "Recall@10", "hit_rate": "HR@10", "coverage": "coverage@10"}
+
+
+def latest(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the last line of every cell."""
+    return list({key(line): line for line in lines}.values())
+
+
+def key(line: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Name the cell a line is of."""
+    return line["data"], line["protocol"], line["library"], line["model"]
+
+
+HEAD = """\
+# Leaderboard tables
+
+Written by `python benchmarks/leaderboard/bench_leaderboard.py --table`. Do not edit by hand.
+`README.md` in this folder has the protocol and the meaning of `*` and `†`.
+"""
+
+
+def page(lines: list[dict[str, Any]]) -> str:
+    """Return the whole page: a heading and every table."""
+    return "\n".join([HEAD, *(f"{table}\n" for table in tables(lines))])
+
+
+def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield one Markdown table for each data set and protocol."""
+    lines = latest(lines)
+    for data, protocol in dict.fromkeys(key(line)[:2] for line in lines):
+        here = [line for line in lines if key(line)[:2] == (data, protocol)]
+        done = [line for line in here if line["status"] == "done"]
+        done.sort(key=lambda line: -_mean(line, "ndcg"))
+        one = (done or here)[0]
+        yield "\n".join(
+            [
+                f"## {data}, {protocol}",
+                "",
+                f"{one['n_train']:,} training events, {one['n_items']:,} items, "
+                f"{one['n_queries']:,} test users, threads: {one['threads']}.",
+                "",
+                _join(["", "chosen", *METRICS.values(), "fit, s", "lists, s", "peak, MiB"]),
+                "|" + "---|" * (len(METRICS) + 5),
+                *(_row(line) for line in done),
+                *(_lost(line) for line in here if line["status"] != "done"),
+            ]
+        )
+
+
+def _mean(line: dict[str, Any], name: str) -> float:
+    return float(np.mean([run[name] for run in line["test"]]))
+
+
+def _name(line: dict[str, Any]) -> str:
+    version = "" if line["version"] == "source tree" else f" {line['version']}"
+    return f"{line['library']}{version} {line['model']}"
+
+
+def _row(line: dict[str, Any]) -> str:
+    marks = "*" * bool(line["at_edge"]) + "†" * bool(line["n_untried"])
+    chosen = ", ".join(f"{name} {value}" for name, value in line["chosen"].items())
+    cells = [_name(line), (chosen or "no choice") + marks]
+    for name in METRICS:
+        cell = _decimals(_mean(line, name))
+        if name == "ndcg" and len(line["test"]) > 1:
+            cell += f" (spread {_decimals(np.ptp([run[name] for run in line['test']]))})"
+        cells.append(cell)
+    for name in ("fit_s", "recommend_s"):
+        cells.append(f"{np.median([run[name] for run in line['test']]):.2f}")
+    return _join([*cells, f"{max(run['peak_mib'] for run in line['test']):.0f}"])
+
+
+def _lost(line: dict[str, Any]) -> str:
+    return _join([_name(line), line["error"].replace("|", "/"), *["-"] * (len(METRICS) + 3)])
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _join(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

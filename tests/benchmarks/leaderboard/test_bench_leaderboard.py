@@ -1,0 +1,252 @@
+"""The leaderboard's protocol: training rows, queries, settings and metrics."""
+
+import inspect
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.common import events as data
+from benchmarks.leaderboard import bench_leaderboard as leaderboard
+from benchmarks.leaderboard import grid, table
+from benchmarks.leaderboard import libraries as peers
+from benchmarks.leaderboard.log import Log
+from sklearn_recft.datasets import make_checkerboard
+
+DAY = 86_400
+
+
+@pytest.fixture
+def events():
+    """Forty users and thirty items over 600 minutes, ids as strings, times tied in pairs."""
+    rng = np.random.default_rng(0)
+    pairs = rng.choice(40 * 30, 600, replace=False)
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{pair // 30}" for pair in pairs],
+            "item_id": [f"i{pair % 30}" for pair in pairs],
+            "timestamp": np.repeat(np.arange(300), 2) * 60 + DAY,
+        }
+    ).sample(frac=1, random_state=0, ignore_index=True)
+
+
+def pairs_of(frame):
+    return set(zip(frame["user_id"], frame["item_id"], strict=True))
+
+
+def relevant_pairs(task):
+    taken = zip(task.queries, task.relevant, strict=True)
+    return {(user, item) for user, items in taken for item in items}
+
+
+def test_timeline_learns_the_past_only(events):
+    validation, test = data.tasks(events, "timeline", exclude_seen=True)
+    ordered = events.sort_values("timestamp", kind="stable")
+    assert pairs_of(test.train) == pairs_of(ordered[:540])
+    assert pairs_of(validation.train) == pairs_of(ordered[:486])
+    when = events.set_index(["user_id", "item_id"])["timestamp"]
+    for task in (validation, test):
+        times = [when[pair] for pair in relevant_pairs(task)]
+        assert min(times) > task.train["timestamp"].max()
+    # What chooses never sees what is reported.
+    assert max(when[p] for p in relevant_pairs(validation)) <= test.train["timestamp"].max()
+    assert not relevant_pairs(test) & pairs_of(test.train)
+
+
+def test_timeline_never_parts_what_happened_at_once(events):
+    events["timestamp"] = events["timestamp"] // DAY * DAY + np.arange(600) // 100 * DAY
+    _, test = data.tasks(events, "timeline", exclude_seen=True)
+    assert len(test.train) == 500
+
+
+def test_timeline_asks_users_of_both_sides(events):
+    late = pd.DataFrame(
+        {"user_id": ["new"], "item_id": ["i0"], "timestamp": [events["timestamp"].max() + 1]}
+    )
+    _, test = data.tasks(pd.concat([events, late]), "timeline", exclude_seen=True)
+    assert "new" not in test.queries
+    assert set(test.queries) <= set(test.train["user_id"])
+
+
+def test_leave_last_out_tests_the_last_and_validates_the_one_before():
+    events = pd.DataFrame(
+        {
+            "user_id": ["ann", "ann", "ann", "bob", "bob", "cem"],
+            "item_id": ["tea", "milk", "rice", "milk", "tea", "salt"],
+            "timestamp": [30, 10, 30, 1, 1, 5],
+        }
+    )
+    validation, test = data.tasks(events, "leave-last-out", exclude_seen=True)
+    # Ann's tea and rice are of one second: the order of the rows decides.
+    assert relevant_pairs(test) == {("ann", "rice"), ("bob", "tea")}
+    assert relevant_pairs(validation) == {("ann", "tea")}
+    assert pairs_of(validation.train) == {("ann", "milk"), ("bob", "milk"), ("cem", "salt")}
+
+
+def test_seen_items_are_relevant_only_where_they_stay_eligible():
+    events = pd.DataFrame(
+        {"user_id": ["ann"] * 4, "item_id": ["tea", "milk", "salt", "tea"], "timestamp": range(4)}
+    )
+    assert data.tasks(events, "leave-last-out", exclude_seen=True)[1].relevant == []
+    [items] = data.tasks(events, "leave-last-out", exclude_seen=False)[1].relevant
+    assert list(items) == ["tea"]
+
+
+def test_purchases_leave_out_returns_unknown_customers_and_charges():
+    rows = [
+        (1, "85123A", 6, "a"),
+        (1, "85123A", 2, "a"),  # a second line of the same invoice
+        (1, "85123A", 1, "b"),  # bought again
+        (1, "71053", -1, "c"),
+        (None, "71053", 1, "d"),
+        (2, "POST", 1, "e"),
+    ]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "quantity", "invoice_no"])
+    kept = data.purchases(frame)
+    assert kept["invoice_no"].tolist() == ["a", "b"]
+    assert kept["item_id"].tolist() == ["85123A", "85123A"]
+
+
+def test_judging_knows_the_answer():
+    train = pd.DataFrame({"user_id": [1, 2], "item_id": ["tea", "milk"]})
+    relevant = [np.array(["tea"]), np.array(["rice", "milk"])]
+    task = data.Task(train, np.array([1, 2]), relevant, exclude_seen=True)
+    scores = data.evaluate(task, [np.array(["milk", "tea"]), np.array([], dtype="<U4")])
+    # Ann's tea stands second; bob was offered nothing.
+    assert scores == pytest.approx(
+        {"ndcg": 1 / np.log2(3) / 2, "recall": 0.5, "hit_rate": 0.5, "coverage": 1.0}
+    )
+
+
+@pytest.mark.parametrize("repeating", [False, True])
+@pytest.mark.parametrize("model", grid.MODELS, ids=lambda model: f"{model.library} {model.name}")
+def test_every_model_has_the_same_budget_and_a_function(model, repeating):
+    tried = grid.settings(model, repeating)
+    assert 1 <= len(tried) <= grid.BUDGET
+    assert len({json.dumps(setting, sort_keys=True) for setting in tried}) == len(tried)
+    assert tried == grid.settings(model, repeating)
+    assert callable(getattr(peers, model.fit))
+    if model.grid:
+        assert len(tried) == grid.BUDGET
+        for name, values in model.grid.items():
+            assert {setting[name] for setting in tried} == set(values)
+            known = inspect.signature(getattr(peers, model.fit)).parameters
+            assert "setting" in known or name in known
+        extra = {"once"} if repeating else set()
+        assert all(set(setting) == {*model.grid, *extra} for setting in tried)
+
+
+def test_cells_have_names_of_their_own():
+    names = [(model.library, model.name) for model in grid.MODELS]
+    assert len(set(names)) == len(names)
+
+
+def test_edges_are_reported():
+    tried = [
+        {"reg": reg, "fade": fade, "bias": reg > 1}
+        for reg, fade in zip((0, 1, 9), (None, 7, 30), strict=True)
+    ]
+    assert grid.at_edge({"reg": 9, "fade": 7, "bias": True}, tried) == ["reg"]
+    assert grid.at_edge({"reg": 1, "fade": None, "bias": True}, tried) == []
+    assert grid.at_edge({"reg": 0, "fade": None, "bias": False}, tried) == []
+
+
+def log_of(exclude_seen):
+    user, item = ["ann", "ann", "bob", "ann"], ["tea", "milk", "tea", "tea"]
+    return Log.of(np.array(user), np.array(item), np.arange(4), exclude_seen, threads=1)
+
+
+def test_log_counts_and_keeps_the_last_of_each_pair():
+    log = log_of(exclude_seen=True)
+    assert log.counts.toarray().tolist() == [[1, 2], [0, 1]]
+    once = log.once()
+    assert once.counts.toarray().tolist() == [[1, 1], [0, 1]]
+    assert once.time.tolist() == [1, 2, 3]
+
+
+def test_best_leaves_out_the_seen_and_ends_in_nothing():
+    scores = np.array([[1.0, 1.0], [np.nan, 3.0]])
+    users = np.array([0, 1])
+    seen_out = log_of(exclude_seen=True).best(lambda block: scores[block], users, 3)
+    assert seen_out.tolist() == [[-1, -1, -1], [-1, -1, -1]]
+    seen_in = log_of(exclude_seen=False).best(lambda block: scores[block], users, 3)
+    assert seen_in.tolist() == [[0, 1, -1], [1, -1, -1]]
+
+
+@pytest.fixture
+def checkerboard(monkeypatch):
+    """Put users who like every second item, in the place of a data set."""
+    X, y = make_checkerboard(20, 60, return_X_y=True)
+    frame = pd.DataFrame(X[y > 0][:, :2], columns=["user_id", "item_id"])
+    frame = frame.sample(frac=1, random_state=0, ignore_index=True)
+    frame["timestamp"] = np.arange(len(frame)) * 60
+    monkeypatch.setattr(leaderboard, "load", lambda name: frame)
+    return ["--data", "ml-100k", "--protocol", "timeline", "--library", grid.OURS, "--threads", "1"]
+
+
+def test_a_cell_is_measured_once_and_shown(checkerboard, tmp_path, capsys):
+    command = [*checkerboard, "--model", "Popularity", "--output", str(tmp_path)]
+    assert leaderboard.main(command) == 0
+    assert leaderboard.main(command) == 0
+    [file] = tmp_path.iterdir()
+    [line] = [json.loads(text) for text in file.read_text().splitlines()]
+    assert line["status"] == "done"
+    assert line["test"][0]["ndcg"] > 0
+    capsys.readouterr()
+    assert leaderboard.main(["--table", "--output", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "## ml-100k, timeline" in shown
+    assert f"{line['test'][0]['recall']:.4f}".removeprefix("0") in shown
+
+
+def test_what_wins_on_validation_is_reported(checkerboard, tmp_path, monkeypatch):
+    # Eight factors learn the checkerboard; a single one that hardly moves does not.
+    model = grid.Model(
+        grid.OURS, "two", "ours_mf", stochastic=True,
+        listed=({"n_factors": 1, "learning_rate": 1e-9, "max_epochs": 1}, {"n_factors": 8}),
+    )  # fmt: skip
+    monkeypatch.setattr(leaderboard, "MODELS", (model,))
+    assert leaderboard.main([*checkerboard, "--output", str(tmp_path)]) == 0
+    [line] = leaderboard.read(tmp_path)
+    assert line["chosen"] == {"n_factors": 8}
+    assert len(line["tried"]) == 2
+    assert line["tried"][1]["ndcg"] > line["tried"][0]["ndcg"]
+    assert [run["seed"] for run in line["test"]] == [0, 1, 2]
+
+
+def test_a_cell_out_of_time_costs_that_cell_only(checkerboard, tmp_path):
+    command = [*checkerboard, "--model", "Popularity", "--output", str(tmp_path)]
+    assert leaderboard.main([*command, "--limit", "0.001"]) == 1
+    assert leaderboard.read(tmp_path)[0]["status"] == "timeout"
+    assert leaderboard.main([*command, "--again"]) == 0
+    [line] = table.latest(leaderboard.read(tmp_path))
+    assert line["status"] == "done"
+
+
+def test_a_failing_library_is_reported(checkerboard, tmp_path, monkeypatch, capsys):
+    model = grid.Model(grid.OURS, "wrong", "ours_popularity", listed=({"window": -1},))
+    monkeypatch.setattr(leaderboard, "MODELS", (model,))
+    assert leaderboard.main([*checkerboard, "--output", str(tmp_path)]) == 1
+    [line] = leaderboard.read(tmp_path)
+    assert (line["status"], "window" in line["error"]) == ("failed", True)
+    capsys.readouterr()
+    leaderboard.main(["--table", "--output", str(tmp_path)])
+    assert "InvalidParameterError" in capsys.readouterr().out
+
+
+def test_what_is_not_installed_leaves_no_line(checkerboard, tmp_path, monkeypatch):
+    model = grid.Model(grid.OURS, "absent", "ours_absent")
+    monkeypatch.setattr(leaderboard, "MODELS", (model,))
+    monkeypatch.setattr(
+        leaderboard, "work", lambda *arguments, **more: ([{"absent": "No module"}], False)
+    )
+    assert leaderboard.main([*checkerboard, "--output", str(tmp_path)]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_shows_the_tables_of_the_lines():
+    lines = leaderboard.read(leaderboard.HERE)
+    page = (leaderboard.HERE / "TABLES.md").read_text(encoding="utf-8")
+    assert lines
+    assert page == table.page(lines)

@@ -1,0 +1,435 @@
+"""The benchmark of the real-time transformer on small logs: what each row of it may know."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.realtime import bench_realtime as bench
+from benchmarks.realtime import cost as costs
+from benchmarks.realtime import log as logs
+from benchmarks.realtime import stream as streams
+from sklearn_recft.metrics import ndcg_at_k, recall_at_k
+
+DAY = streams.DAY
+PARAMS = {"max_epochs": 1, "max_history": 10, "width": 8, "dropout": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path, monkeypatch):
+    """Nine hundred purchases of 20 customers, who go round in circles of 20 products.
+
+    Times are tied in pairs, over 40 days. One customer and one product come at the end alone.
+    """
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"user_id": rng.integers(0, 20, 900)})
+    place = frame.groupby("user_id").cumcount() + rng.integers(0, 2, 900)
+    code = 20 * (frame["user_id"] % 2) + place % 20
+    code[899] = 40
+    frame.loc[897, "user_id"] = 20
+    frame["item_id"] = code.astype(str) + "p"
+    frame["timestamp"] = np.repeat(np.arange(450) * (40 * DAY // 450), 2)
+    frame = frame.assign(quantity=1, invoice_no=np.arange(900))
+    titles = pd.DataFrame({"item_id": [f"{j}p" for j in range(42)]})
+    titles["title"] = [f"circle {j // 20} place {j % 20}" for j in range(42)]
+    folder = tmp_path / "online-retail"
+    folder.mkdir()
+    frame.to_parquet(folder / "interactions.parquet")
+    titles.to_parquet(folder / "items.parquet")
+    monkeypatch.setenv("SKLEARN_RECFT_DATA", str(tmp_path))
+
+
+@pytest.fixture
+def log():
+    return logs.read("online-retail")
+
+
+class Follower:
+    """Ranks what followed the user's last item most often, and keeps its training rows."""
+
+    made: list["Follower"] = []
+    trend_period_ = np.inf
+
+    def __init__(self):
+        self.trained_on, self.remembered, self.queried = [], [], []
+        type(self).made.append(self)
+
+    def fit(self, X, items=None):
+        self.trained_on = [X]
+        self.remembered = [X]
+        return self
+
+    def partial_fit(self, X):
+        self.trained_on.append(X)
+        return self.observe(X)
+
+    def observe(self, X):
+        assert not X.index.isin(pd.concat(self.remembered).index).any()  # nothing twice
+        self.remembered.append(X)
+        return self
+
+    @property
+    def user_ids_(self):
+        return pd.concat(self.remembered)["user_id"].unique()
+
+    @property
+    def item_ids_(self):
+        return pd.concat(self.remembered)["item_id"].unique()
+
+    @property
+    def n_items_(self):
+        return len(self.item_ids_)
+
+    def recommend(self, X, *, n_recommendations, exclude_seen):
+        assert list(X.columns) == ["user_id", "timestamp"]
+        learned, known = pd.concat(self.trained_on), pd.concat(self.remembered)
+        self.queried.append((X, known))
+        items = self.item_ids_
+        after = learned.groupby("user_id")["item_id"].shift(-1)
+        follows = pd.crosstab(learned["item_id"], after)
+        follows = follows.reindex(index=items, columns=items, fill_value=0)
+        popular = known["item_id"].value_counts()[items].to_numpy()
+        lists = []
+        for user, now in zip(X["user_id"], X["timestamp"], strict=True):
+            own = known[(known["user_id"] == user) & (known["timestamp"] <= now)]["item_id"]
+            score = follows.loc[own[-1:]].sum().to_numpy() if len(own) else popular
+            # All else equal, what came into the catalogue last is first: nobody may miss it.
+            score = np.where(exclude_seen & np.isin(items, own), -np.inf, score)[::-1]
+            lists.append(items[::-1][np.argsort(-score, kind="stable")[:n_recommendations]])
+        return np.array(lists), None
+
+
+@pytest.fixture
+def follower(monkeypatch):
+    Follower.made = []
+    for room in (streams, bench):
+        monkeypatch.setattr(room, "make_model", lambda *_: Follower())
+    return Follower
+
+
+def one_by_one(model, events, exclude_seen):
+    """Do what `query_and_observe` does, without its rounds."""
+    lists = []
+    for place in range(len(events)):
+        event = events[place : place + 1]
+        lists.append(logs.lists_of(model, event, exclude_seen)[0])
+        model.observe(event)
+    return np.array(lists)
+
+
+def printed(capsys):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = capsys.readouterr().out.splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+# -------------------------------------------------------------------------- log
+
+
+def test_events_are_in_the_order_of_time_and_of_the_file(log):
+    assert len(log.events) == 900
+    assert log.events["timestamp"].is_monotonic_increasing
+    assert log.events.index.equals(pd.RangeIndex(900))
+    again = bench.read("online-retail", n_users=5).events
+    assert set(again["user_id"]) == set(range(5))
+    own = log.events[log.events["user_id"] < 5].reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, own)
+    assert len(bench.read("online-retail", n_events=100).events) == 100
+
+
+def test_the_last_is_asked_in_test_and_the_one_before_in_validation(log):
+    for part, place in (("test", -1), ("validation", -2)):
+        learned, queried = log.leave_last_out(part)
+        own = queried.set_index("user_id")
+        for user, events in log.events.groupby("user_id"):
+            if len(events) < 1 - place:
+                assert user not in own.index
+                continue
+            assert own.loc[user, "item_id"] == events["item_id"].iloc[place]
+            kept = learned[learned["user_id"] == user]
+            assert kept.index.equals(events.index[:place])
+
+
+def test_levels_count_training_events():
+    learned = pd.Series(list("a" * 20 + "b" * 19 + "c" * 5 + "d" * 4 + "e"))
+    values = np.array([1.0, 0.5, 0.25, 0.1, 0.3, 0.0])
+    found = logs.by_level(values, pd.Series(list("abcdef")), learned)
+    assert [found[f"n of {level}"] for level in logs.LEVELS] == [1, 2, 2, 1]
+    assert [found[f"ndcg of {level}"] for level in logs.LEVELS] == [0.0, 0.2, 0.375, 1.0]
+    assert np.isnan(logs.by_level(values[:1], pd.Series(["a"]), learned)["ndcg of 0"])
+
+
+def test_means_and_spread_of_seeds(log, capsys):
+    figures = {0: {"ndcg": 0.2, "n_users": 5}, 1: {"ndcg": 0.5, "n_users": 5}}
+    logs.report("next", log, [0, 1], lambda seed: iter([("ours", figures[seed])]))
+    first, second, both = printed(capsys)
+    assert (first["seed"], second["ndcg"]) == (0, 0.5)
+    assert both["ndcg"] == 0.35
+    assert both["ndcg_spread"] == 0.3
+    assert (both["n_users"], both["n_seeds"]) == (5, 2)
+
+
+# ------------------------------------------------------------------------- next
+
+
+def test_next_learns_nothing_from_the_asked_event_on(log, follower):
+    """Asked at the time of an event that no fit has met, nor what comes after it."""
+    for part in ("test", "validation"):
+        learned, queried = log.leave_last_out(part)
+        [(name, found)] = bench.next_item(log, 0, {}, part, None, ["default"])
+        [(queries, known)] = follower.made[-1].queried
+        pd.testing.assert_frame_equal(known, learned)
+        pd.testing.assert_frame_equal(queries, queried[["user_id", "timestamp"]])
+        assert found["n_users"] == len(queried)
+        assert 0 < found["ndcg"] < found["hit_rate"] <= 1
+        assert name == "default"
+
+
+def test_of_variants_texts_need_a_backbone(log, follower):
+    names = [name for name, _ in bench.next_item(log, 0, {}, "test", None, list(bench.VARIANTS))]
+    assert names == list(bench.VARIANTS)[:-1]
+    with_texts = bench.next_item(log, 0, {}, "test", "scratch", ["texts"])
+    assert [name for name, _ in with_texts] == ["texts"]
+
+
+# ---------------------------------------------------------- streams and time line
+
+
+def test_rounds_keep_the_order_of_a_user_unknown_users_and_new_items():
+    events = pd.DataFrame({"user_id": list("aabbcabca"), "item_id": list("xyxyxxzxx")})
+    events["timestamp"] = [10, 11, 12, 13, 14, 15, 16, 19, 20]
+    # Known are a, b, x and y: c is a unknown in row 4, z is new in row 6.
+    known = np.array(["a", "b"]), np.array(["x", "y"])
+    found = streams.rounds(events, *known, np.inf)
+    assert [rows.tolist() for rows in found] == [[0, 2], [1, 3], [4, 5], [6], [7, 8]]
+    found = streams.rounds(events, *known, 10.0)  # with one more cut, for its trends
+    assert [rows.tolist() for rows in found] == [[0, 2], [1, 3], [4, 5], [6], [7], [8]]
+    [alone] = streams.rounds(events[:1], np.array([]), np.array([]), np.inf)
+    assert alone.tolist() == [0]
+
+
+def test_days_are_cut_at_midnight(log):
+    found = streams.days(log.events)
+    pd.testing.assert_frame_equal(pd.concat(found), log.events)
+    assert all(day["timestamp"].floordiv(DAY).nunique() == 1 for day in found)
+    assert len(found) == log.events["timestamp"].floordiv(DAY).nunique()
+
+
+@pytest.mark.parametrize("model", ["follower", "ours"])
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_rounds_answer_as_event_by_event(log, model, exclude_seen):
+    learned, later = log.split_in_time()
+    model = Follower() if model == "follower" else logs.make_model(0, PARAMS)
+    model.fit(learned)
+    twin = copy.deepcopy(model)
+    lists = streams.query_and_observe(model, later, exclude_seen)
+    np.testing.assert_array_equal(lists, one_by_one(twin, later, exclude_seen))
+    assert (lists[-1] != lists[0]).any()
+
+
+def changed(events, row):
+    """Return the events with other items from a row on."""
+    events = events.copy()
+    events.loc[events.index[row:], "item_id"] = events["item_id"].to_numpy()[row:][::-1]
+    return events
+
+
+def makers(name):
+    """Return what makes a model, and what may follow at midnight."""
+    make = Follower if name == "follower" else lambda: logs.make_model(0, PARAMS)
+    return make, {
+        "observe": None,
+        "daily": streams.learn_part,
+        "refit": lambda dawn, day: make().fit(day),
+    }
+
+
+@pytest.mark.parametrize("way", ["observe", "daily", "refit"])
+@pytest.mark.parametrize("name", ["follower", "ours"])
+def test_no_list_knows_an_event_at_or_after_its_own_place(log, name, way):
+    learned, later = log.split_in_time()
+    row = 47
+    make, ways = makers(name)
+    found = [
+        streams.follow(make().fit(learned), streams.days(events), False, ways[way])[0]
+        for events in (later, changed(later, row))
+    ]
+    np.testing.assert_array_equal(found[0][: row + 1], found[1][: row + 1])
+    assert (found[0] != found[1]).any()
+
+
+def test_a_day_is_remembered_once_and_learned_at_midnight(log):
+    """`Follower` refuses to learn an event twice."""
+    learned, later = log.split_in_time()
+    mornings = []
+
+    def learn(dawn, day):
+        mornings.append(dawn)
+        return streams.learn_part(dawn, day)
+
+    days = streams.days(later)
+    _, seconds = streams.follow(Follower().fit(learned), days, False, learn)
+    assert len(seconds) == len(mornings) == len(days) - 1  # behind the last nobody asks
+    before_last = log.events[: -len(days[-1])]
+    pd.testing.assert_frame_equal(pd.concat(mornings[-1].trained_on), before_last)
+    asked_on_last_day = pd.concat([known for _, known in mornings[-1].queried[-1:]])
+    assert len(asked_on_last_day) == len(log.events) - 1
+
+
+def test_refits_know_all_events_before_their_midnight_and_are_judged_by_its_day(log, follower):
+    rows = dict(streams.stream(log, 0, {}, 2))
+    learned, later = log.split_in_time()
+    days = streams.days(later)
+    assert len(days) == 4
+    refits = [model for model in follower.made if len(model.trained_on[0]) > len(learned)]
+    ends = np.cumsum([len(day) for day in days]) + len(learned)
+    assert [len(model.trained_on[0]) for model in refits] == ends[[0, 2]].tolist()
+    refitted = rows["observe, refit daily"]
+    assert refitted["n_learned"] == 2
+    assert rows["frozen"]["n_learned"] == rows["observe"]["n_learned"] == 0
+    assert rows["observe, partial_fit daily"]["n_learned"] == len(days) - 1
+    assert rows["observe"]["ndcg"] > rows["frozen"]["ndcg"]
+    n_events = len(days[1]) + len(days[3])
+    assert all(found["n_refitted_events"] == n_events for found in rows.values())
+    lists = [
+        streams.query_and_observe(model, days[n], log.exclude_seen)
+        for n, model in ((n, Follower().fit(pd.concat([learned, *days[:n]]))) for n in (1, 3))
+    ]
+    queried = pd.concat([days[1], days[3]])
+    again = logs.evaluate_next(queried, np.concatenate(lists))["ndcg"]
+    assert refitted["ndcg of refitted days"] == pytest.approx(again.mean())
+    more = again.mean() - rows["observe"]["ndcg of refitted days"]
+    assert refitted["more than observe"] == pytest.approx(more)
+    assert refitted["its error, observe"] > 0
+    daily = "observe, partial_fit daily"  # by which `Follower` knows as much as by a refit
+    assert refitted[f"more than {daily}"] == refitted[f"its error, {daily}"] == 0
+    assert not any("more than" in figure for name in ("frozen", "observe") for figure in rows[name])
+    short = dict(streams.stream(log, 0, {}, 2, 20))
+    assert short["observe"]["n_events"] == 20
+
+
+def test_the_error_of_a_difference_is_that_of_drawing_users_anew():
+    rng = np.random.default_rng(0)
+    users, again = rng.integers(0, 300, 4_000), rng.random(4_000) < 0.5
+    ours, others = rng.random(300)[users] + rng.random(4_000), rng.random(4_000)
+    found = {"frozen": others, "observe": others, "ours": ours}
+    figures = streams._of_refitted(found, "ours", again, users)
+    events = pd.DataFrame({"user": users, "more": ours - others})[again]
+    sums = events.groupby("user")["more"].agg(["sum", "size"])
+    drawn = (sums.sample(frac=1, replace=True, random_state=seed).sum() for seed in range(2_000))
+    means = [one["sum"] / one["size"] for one in drawn]
+    assert figures["more than observe"] == pytest.approx(events["more"].mean())
+    assert figures["its error, observe"] == pytest.approx(np.std(means), rel=0.08)
+
+
+def test_days_make_no_difference_to_who_learns_nothing(log):
+    learned, later = log.split_in_time()
+    model = logs.make_model(0, PARAMS).fit(learned)
+    one, many = (
+        streams.follow(copy.deepcopy(model), parts, False)[0]
+        for parts in ([later], streams.days(later))
+    )
+    np.testing.assert_array_equal(one, many)
+
+
+def test_a_list_for_all_that_is_to_come(log):
+    _, later = log.split_in_time()
+    later = later[later["user_id"] < 20]
+    lists = np.array([[f"{(r + j) % 41}p" for j in range(10)] for r in range(len(later))])
+    found = streams.evaluate_each(later, lists)
+    wanted = []
+    for user in later["user_id"].unique():
+        rows = np.flatnonzero(later["user_id"] == user)
+        scores = [
+            (ndcg_at_k([rest], lists[[r]]), recall_at_k([rest], lists[[r]]))
+            for r in rows
+            for rest in [set(later["item_id"].iloc[rows[rows >= r]])]
+        ]
+        wanted.append(np.mean(scores, axis=0))
+    assert found["n_users"] == len(wanted)
+    np.testing.assert_allclose([found["ndcg"], found["recall"]], np.mean(wanted, axis=0))
+    first = later.drop_duplicates("user_id")
+    once = streams.evaluate_once(later, first, lists[: len(first)])
+    taken = [set(later.loc[later["user_id"] == user, "item_id"]) for user in first["user_id"]]
+    assert once["ndcg"] == pytest.approx(ndcg_at_k(taken, lists[: len(first)]))
+    assert once["recall"] == pytest.approx(recall_at_k(taken, lists[: len(first)]))
+
+
+def test_the_time_line_asks_known_users_alone(log, follower, monkeypatch):
+    monkeypatch.setattr(streams, "BASELINES", {"other": Follower()})
+    rows = dict(streams.timeline(log, 0, {}, with_baselines=True))
+    learned, later = log.split_in_time()
+    n_users = len(set(later["user_id"]) & set(learned["user_id"]))
+    assert [found["n_users"] for found in rows.values()] == [n_users] * 5
+    assert 20 in set(later["user_id"]) - set(learned["user_id"])
+    for model in follower.made:
+        first = model.queried[0][0]
+        pd.testing.assert_frame_equal(
+            first, later[later["user_id"] < 20].drop_duplicates("user_id")[["user_id", "timestamp"]]
+        )
+    observed, each = (rows[f"ours, queried before each event{how}"] for how in (", observe", ""))
+    assert observed["ndcg"] > each["ndcg"]
+
+
+# ------------------------------------------------------------------------ costs
+
+
+def test_synthetic_logs_are_of_a_share_of_the_users():
+    for share in (1, 4):
+        events = costs.synthetic(0, share, 400, 50, 4000)
+        assert len(events) == 4000 // share
+        assert events["user_id"].nunique() == 400 // share
+        assert events["timestamp"].is_monotonic_increasing
+    counts = costs.synthetic(0, 1, 400, 50, 40_000)["item_id"].value_counts().to_numpy()
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.1)
+
+
+def test_costs_of_a_share_are_of_all_items():
+    found = costs.slice_cost(0, PARAMS, 2, {"n_users": 40, "n_items": 300, "n_events": 400})
+    assert (found["n_events"], found["n_items"]) == (200, 300)
+    assert found["n_users"] <= 20
+    assert found["fit_seconds"] > found["epoch_seconds"] > 0
+    assert found["peak_mib"] >= found["peak_mib_before"] > 0
+
+
+def test_a_line_leads_to_the_aim():
+    found = [
+        {"n_events": n, "fit_seconds": 1 + 2 * n, "epoch_seconds": 3 * n, "peak_mib": 100 + n}
+        for n in (1, 2, 4)
+    ]
+    aim = costs.extrapolate(found, 10)
+    assert aim["fit_seconds"] == pytest.approx(21)
+    assert aim["peak_mib"] == pytest.approx(110)
+    assert aim["epoch_seconds_off_the_line"] == pytest.approx(0, abs=1e-9)
+    found[1]["epoch_seconds"] = 12
+    assert costs.extrapolate(found, 10)["epoch_seconds_off_the_line"] > 0.1
+
+
+# ----------------------------------------------------------------------- the whole
+
+
+def test_a_line_for_every_row_of_the_real_model(capsys):
+    """Every task, as it is called; figures are those of learned models."""
+    params = PARAMS | {"training": {"learning_rate": 0.003}, "net_params": {"batch_size": 64}}
+    common = ["--data", "online-retail", "--threads", "1", "--params", json.dumps(params)]
+    tasks = ["next", "timeline", "stream", "latency", "parts"]
+    options = ["--seeds", "0", "--refits", "1", "--backbone", "scratch"]
+    bench.main(["--task", *tasks, *common, *options])
+    lines = printed(capsys)
+    found = {(line["task"], line["model"]): line for line in lines}
+    assert len(found) == len(lines) == len(bench.VARIANTS) + 3 + 6 + 4 + 1 + 1
+    names = {line["task"] for line in lines}
+    assert names == {"next, test", "timeline", "stream", "latency", "parts"}
+    seconds = found["parts", "ours"]
+    assert seconds["epoch"] > min(seconds[part] for part in costs.PARTS) > 0
+    texts, ids = (found["next, test", name] for name in ("texts", "default"))
+    assert (texts["n_items"], ids["n_items"]) == (42, 40)  # listed; learned
+    assert found["stream", "observe, partial_fit daily"]["n_learned"] > 1
+    late = found["latency", "ours"]
+    assert late["n_learned"] + late["n_at_once"] + late["n_calls"] < 900
+    assert 0 < late["observe_ms_50"] <= late["observe_ms_90"] <= late["observe_ms_99"]
+    assert late["both_ms_50"] > late["recommend_ms_50"] > 0
