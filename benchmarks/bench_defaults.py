@@ -79,19 +79,20 @@ TRIALS = {
         EASERecommender,
         _grid(reg=(50, 100, 200, 500, 1000, 2000, 5000, 10000))
         + _grid(relative_reg=(1, 3, 5, 10, 30)),
-        old={"reg": 500}, new={"reg": 500},
+        old={"reg": 500}, new={"relative_reg": 5},
     ),
     "item-knn": Trial(
         ItemKNNRecommender,
         _listed(
             "similarity n_neighbors shrinkage",
             ("cosine", 20, 0), ("cosine", 20, 20), ("cosine", 20, 100), ("cosine", 50, 20),
-            ("cosine", 100, 10), ("cosine", 300, 100), ("cosine", 300, 1000),
-            ("cosine", 1000, 100),
+            ("cosine", 100, 10), ("cosine", 100, 100), ("cosine", 300, 10), ("cosine", 300, 100),
+            ("cosine", 300, 1000), ("cosine", 1000, 100),
         )
         + _listed(
             "similarity n_neighbors bm25_k1 bm25_b",
-            ("bm25", 300, 1.2, 0.75), ("bm25", 300, 1.2, 0.5), ("bm25", 300, 1.2, 0.25),
+            ("bm25", 100, 1.2, 0.25), ("bm25", 300, 1.2, 0.75), ("bm25", 300, 1.2, 0.5),
+            ("bm25", 300, 1.2, 0.25),
             ("bm25", 300, 1.2, 0), ("bm25", 300, 0.3, 0.25), ("bm25", 300, 5, 0.25),
             ("bm25", 1000, 1.2, 0.25), ("bm25", 1000, 0.3, 0.25), ("bm25", 1000, 0.3, 0.5),
             ("bm25", 1000, 1.2, 0.5), ("bm25", 1000, 5, 0.25),
@@ -107,7 +108,7 @@ TRIALS = {
             "n_factors reg alpha",
             (64, 50, 3), (64, 60, 5), (32, 60, 5), (128, 50, 3), (128, 100, 10),
         ),
-        old={"n_factors": 64, "reg": 30, "alpha": 3}, new={"n_factors": 64, "reg": 30, "alpha": 3},
+        old={"n_factors": 64, "reg": 30, "alpha": 3}, new={"n_factors": 32, "reg": 30, "alpha": 3},
         random=True,
     ),
     "mf-bpr": Trial(
