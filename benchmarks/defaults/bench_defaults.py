@@ -1,12 +1,12 @@
 """The defaults of the classical estimators: which setting is best over several data sets.
 
-    python benchmarks/bench_defaults.py > grid.jsonl
-    python benchmarks/bench_defaults.py --estimator ease --data ml-1m --part test >> grid.jsonl
-    python benchmarks/bench_defaults.py --estimator als --setting '{"reg": 30, "alpha": 10}'
-    python benchmarks/bench_defaults.py --table grid.jsonl
+    python benchmarks/defaults/bench_defaults.py > grid.jsonl
+    python benchmarks/defaults/bench_defaults.py --estimator ease --data ml-1m --part test >> grid.jsonl
+    python benchmarks/defaults/bench_defaults.py --estimator als --setting '{"reg": 30, "alpha": 10}'
+    python benchmarks/defaults/bench_defaults.py --table grid.jsonl
 
-Splits are those of the leaderboard's time line (`_leaderboard_data`): events are sorted by time
-(stable), the last tenth is the test part, and of what is left the last tenth is the validation
+Splits are those of the leaderboard's time line (`benchmarks.common.events`): events are sorted
+by time (stable), the last tenth is the test part, and of what is left the last tenth is the validation
 part. Settings are compared on the validation part alone. With ``--part test``, only the old and the
 new default are fitted, on all events before the test part.
 
@@ -28,6 +28,7 @@ the Gram matrix X^T X.
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,8 +38,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _leaderboard_data import COLUMNS, DATA, REPEATING, TEST_SHARE, K, judge, load, tasks
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.events import (
+    COLUMNS,
+    DATA,
+    REPEATING,
+    TEST_SHARE,
+    K,
+    evaluate,
+    load,
+    tasks,
+)
 from sklearn_recft import (
     ALSRecommender,
     BiasRecommender,
@@ -155,7 +167,7 @@ def rank(trial: Trial, data: str, options: argparse.Namespace) -> Iterator[dict[
         model.fit(task.train)
         seconds = time.perf_counter() - start
         lists = model.recommend(task.queries, n_recommendations=K, exclude_seen=exclude_seen)[0]
-        figures = {"ndcg": judge(task, list(lists))["ndcg"]}
+        figures = {"ndcg": evaluate(task, list(lists))["ndcg"]}
         yield {"setting": setting, "seed": seed, "fit_s": round(seconds, 2), "figures": figures}
 
 
