@@ -1,13 +1,14 @@
 """The defaults of the classical estimators: which setting is best over several data sets.
 
-    python benchmarks/defaults/bench_defaults.py > grid.jsonl
-    python benchmarks/defaults/bench_defaults.py --estimator ease --data ml-1m --part test >> grid.jsonl
-    python benchmarks/defaults/bench_defaults.py --estimator als --setting '{"reg": 30, "alpha": 10}'
-    python benchmarks/defaults/bench_defaults.py --table grid.jsonl
+    script=benchmarks/defaults/bench_defaults.py
+    python $script > grid.jsonl
+    python $script --estimator ease --data ml-1m --part test >> grid.jsonl
+    python $script --estimator als --setting '{"reg": 30, "alpha": 10}'
+    python $script --table grid.jsonl
 
 Splits are those of the leaderboard's time line (`benchmarks.common.events`): events are sorted
-by time (stable), the last tenth is the test part, and of what is left the last tenth is the validation
-part. Settings are compared on the validation part alone. With ``--part test``, only the old and the
+by time (stable), the last tenth is the test part, and of what is left the last tenth is the
+validation part. Settings are compared on the validation part alone. With ``--part test``, only the old and the
 new default are fitted, on all events before the test part.
 
 Ranking: every event is a positive, whatever its rating; NDCG@10 over the whole catalogue for the
