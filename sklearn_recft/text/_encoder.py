@@ -326,7 +326,7 @@ class TextEncoder(nn.Module):
             return 0 if self._lora_rank else None
         if isinstance(keep, bool | str) or not 0 <= keep <= self.n_layers:
             raise ValueError(
-                f"keep={keep!r}: give 'all', 'none' or a number of layers"
+                f"freeze={keep!r}: give 'all', 'none' or a number of layers"
                 f" from 0 to {self.n_layers}, the layers of {self.backbone!r}."
             )
         return int(keep)
