@@ -5,31 +5,17 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sklearn_recft.estimators._als import (
+    from sklearn_recft.estimators import (
         ALSRecommender,
-    )
-    from sklearn_recft.estimators._baselines import (
         BiasRecommender,
-        PopularityRecommender,
-    )
-    from sklearn_recft.estimators._decay_bert import (
         DecayBertRecommender,
-    )
-    from sklearn_recft.estimators._ease import (
         EASERecommender,
-    )
-    from sklearn_recft.estimators._factorization import (
         IncrementalMFRecommender,
-    )
-    from sklearn_recft.estimators._item_knn import (
         ItemKNNRecommender,
-    )
-    from sklearn_recft.estimators._realtime import (
+        PopularityRecommender,
         RealtimeTransformerRecommender,
     )
-    from sklearn_recft.training import (
-        FineTuning,
-    )
+    from sklearn_recft.training import FineTuning
 
 __version__ = "0.2.0"
 
@@ -49,14 +35,14 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "ALSRecommender": "estimators._als",
-        "BiasRecommender": "estimators._baselines",
-        "DecayBertRecommender": "estimators._decay_bert",
-        "EASERecommender": "estimators._ease",
+        "ALSRecommender": "estimators",
+        "BiasRecommender": "estimators",
+        "DecayBertRecommender": "estimators",
+        "EASERecommender": "estimators",
         "FineTuning": "training",
-        "IncrementalMFRecommender": "estimators._factorization",
-        "ItemKNNRecommender": "estimators._item_knn",
-        "PopularityRecommender": "estimators._baselines",
-        "RealtimeTransformerRecommender": "estimators._realtime",
+        "IncrementalMFRecommender": "estimators",
+        "ItemKNNRecommender": "estimators",
+        "PopularityRecommender": "estimators",
+        "RealtimeTransformerRecommender": "estimators",
     },
 )

@@ -14,11 +14,12 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft import kernels
-from sklearn_recft.interactions import Interactions, check_events, check_queries
+from sklearn_recft.interactions import USER, Interactions, check_events, check_ids, check_queries
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.ranking import top_k
+from sklearn_recft.vocabulary import warn_of_other_types
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
@@ -199,7 +200,7 @@ class RecommenderMixin:
         self : object
         """
         check_is_fitted(self)
-        codes = self._model.users.encode(check_queries(user_ids).user_ids)
+        codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
         model = copy.deepcopy(self._model)
         model.forget(np.unique(codes[codes >= 0]))
         self._model = model
@@ -249,9 +250,14 @@ class RecommenderMixin:
             name for name in ("half_life", "window") if getattr(self, name, None) is not None
         )
         rows = check_events(
-            self, X, y, sample_weight=sample_weight, reset=reset, timed=next(decaying, None),
+            self,
+            X,
+            y,
+            sample_weight=sample_weight,
+            reset=reset,
+            timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
-        )  # fmt: skip
+        )
         if not reset and (y is None) != self._model.positives_only:
             raise ValueError(
                 "y was " + ("not " if self._model.positives_only else "") + "given to fit and must "
@@ -320,6 +326,8 @@ class RecommenderMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rank the items of a model for queries that are checked."""
         with model.reading():
+            known, given = {USER: model.users.ids}, {USER: queries.user_ids}
+            warn_of_other_types(known, given, stacklevel=4)
             users = model.users.encode(queries.user_ids)
             columns = _candidate_codes(model, candidates)
             lookup = np.full(model.n_items, -1, np.int64)
@@ -334,9 +342,14 @@ class RecommenderMixin:
                 _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
                 some = queries.take(np.arange(len(users))[rows])
                 found[rows], scores[rows] = top_k(
-                    model.tile_scorer(block, columns, some), len(block), len(columns),
-                    n_recommendations, indptr, hidden, n_threads=self._n_threads(),
-                )  # fmt: skip
+                    model.tile_scorer(block, columns, some),
+                    len(block),
+                    len(columns),
+                    n_recommendations,
+                    indptr,
+                    hidden,
+                    n_threads=self._n_threads(),
+                )
             return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
@@ -390,7 +403,7 @@ def _value(parameter: Any) -> Any:
 def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
     if candidates is None:
         return np.arange(model.n_items)
-    ids = check_queries(candidates).user_ids  # a plain list of ids, whoever they are of
+    ids = check_ids(candidates, "candidates")
     codes = model.items.encode(ids)
     if (codes < 0).any():
         unknown = np.asarray(ids)[codes < 0].tolist()

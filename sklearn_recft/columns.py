@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timezone
+import warnings
+from collections.abc import Sized
 from typing import Any
 
 import narwhals as nw
@@ -10,12 +11,32 @@ import numpy as np
 
 SECONDS_PER_DAY = 86_400.0
 
+_ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
+# What missing cells become when a column is turned into text, and how files spell them.
+_MISSING_TEXTS = frozenset(("nan", "NaN", "None", "NaT", "<NA>", ""))
+_MISSING_CELLS = _MISSING_TEXTS | {"NA", "N/A", "#N/A", "n/a", "NAN", "null", "NULL", "none"}
 
-def _plain(column: Any) -> np.ndarray:
-    return column.to_numpy() if isinstance(column, nw.Series) else np.asarray(column)
+
+def plain(column: Any) -> np.ndarray:
+    """Array of a column; masked cells are None."""
+    if isinstance(column, nw.Series):
+        return column.to_numpy()
+    if isinstance(column, np.ma.MaskedArray):
+        cells = column.data
+        if np.ma.is_masked(column):
+            cells = cells.astype(object)
+            cells[np.ma.getmaskarray(column)] = None
+        return cells
+    return np.asarray(column)
 
 
-def _missing(values: np.ndarray, column: str, how_many: int) -> None:
+def is_absent(value: Any) -> bool:
+    """Whether a cell is None, NaN, NA or NaT, or masked."""
+    return type(value).__name__ in _ABSENT or bool(value != value)
+
+
+def refuse_missing(values: Sized, column: str, how_many: int) -> None:
+    """Raise if ``how_many`` is not 0."""
     if how_many:
         raise ValueError(
             f"{column}: {how_many} of {len(values)} rows are missing (None or NaN) or inf; "
@@ -26,116 +47,156 @@ def _missing(values: np.ndarray, column: str, how_many: int) -> None:
 def to_ids(column: Any, name: str) -> np.ndarray:
     """Ids as int64 where all are whole numbers, else as they came; none missing."""
     if isinstance(column, nw.Series):
-        _missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
-    values = _plain(column)
+        refuse_missing(column, name, int(column.null_count()))
+    values = plain(column)
     if values.dtype.kind in "iub":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
     if values.dtype.kind == "f":
-        _missing(values, name, int((~np.isfinite(values)).sum()))
-        whole = values.astype(np.int64) if np.abs(values).max(initial=0) < 2**53 else values
-        return whole if (whole == values).all() else values
-    if values.dtype.kind != "O":
-        return values
-    return _object_ids(values, name)
+        return _float_ids(values, name)
+    if values.dtype.kind in "Mm":
+        refuse_missing(values, name, int(np.isnat(values).sum()))
+    return _object_ids(values, name) if values.dtype.kind == "O" else values
+
+
+def _float_ids(values: np.ndarray, name: str) -> np.ndarray:
+    if not len(values):
+        return values.astype(np.int64)
+    largest = np.abs(values).max()
+    if not np.isfinite(largest):
+        refuse_missing(values, name, int((~np.isfinite(values)).sum()))
+    exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    if largest >= exact:
+        raise ValueError(
+            f"{name}: {int((np.abs(values) >= exact).sum())} of {len(values)} rows are "
+            f"{values.dtype} numbers of 2**{int(np.log2(exact))} or more, where neighbouring ids "
+            "are one number; give the ids as integers or strings."
+        )
+    whole = values.astype(np.int64)
+    return whole if (whole == values).all() else values
 
 
 def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     listed = values.tolist()
     kinds = set(map(type, listed))
+    _refuse_unhashable(listed, kinds, name)
+    absent = [kind for kind in kinds if kind.__name__ in _ABSENT]
+    if absent:
+        refuse_missing(values, name, sum(type(v) in absent for v in listed))
+    if any(issubclass(kind, (float, np.floating)) for kind in kinds):
+        numbers = all(issubclass(kind, (int, float, np.number)) for kind in kinds)
+        return _ids_with_floats(values, listed, numbers, name)
+    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+        try:
+            return np.array(listed, np.int64)
+        except OverflowError:
+            return values  # integers beyond 64 bits stay objects, like any other id
+    return values
+
+
+def _refuse_unhashable(listed: list[Any], kinds: set[type], name: str) -> None:
     for kind in kinds:
         if kind.__hash__ is None:
             raise TypeError(
                 f"{name}: argument must be a string or a number (or any other hashable), "
                 f"got {kind.__name__}; an id must be hashable."
             )
-    absent = [kind for kind in kinds if kind.__name__ in ("NoneType", "NAType", "NaTType")]
-    if absent:
-        _missing(values, name, sum(type(v) in absent for v in listed))
-    if all(issubclass(kind, (int, float, np.number)) for kind in kinds):
-        if all(issubclass(kind, (int, np.integer)) for kind in kinds):
-            try:
-                return np.array(listed, np.int64)
-            except OverflowError:
-                return values  # integers beyond 64 bits stay objects, like any other id
-        return to_ids(np.array(listed, np.float64), name)
-    if any(issubclass(kind, (float, np.floating)) for kind in kinds):
-        _missing(values, name, sum(isinstance(v, float) and v != v for v in listed))
-    return values
+    if any(issubclass(kind, tuple) for kind in kinds):
+        try:
+            for value in listed:
+                hash(value)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; an id must be hashable.") from error
+
+
+def _ids_with_floats(values: np.ndarray, listed: list[Any], numbers: bool, name: str) -> np.ndarray:
+    """Ids of which some are floats: integers beside them must not become floats."""
+    floats = [v for v in listed if isinstance(v, (float, np.floating))]
+    refuse_missing(values, name, sum(v != v or (numbers and abs(v) == np.inf) for v in floats))
+    if not numbers:
+        return values
+    _float_ids(np.array(floats, np.float64), name)
+    if all(v == int(v) for v in floats):
+        return _object_ids(np.array([int(v) for v in listed], object), name)
+    small = all(abs(v) < 2**53 for v in listed)
+    return np.array(listed, np.float64) if small else values
+
+
+def warn_of_missing_texts(ids: np.ndarray, name: str) -> None:
+    """Warn where an id is a text that a missing value leaves behind, such as 'nan'."""
+    if ids.dtype.kind not in "OU":
+        return
+    listed = ids.tolist()
+    if not _MISSING_TEXTS.isdisjoint(listed):
+        found = {text: listed.count(text) for text in _MISSING_TEXTS if text in listed}
+        warnings.warn(
+            f"{name}: {sum(found.values())} of {len(ids)} rows are the text "
+            f"{' or '.join(map(repr, found))}, which a missing value turned into text looks like; "
+            "it is taken for an id. Drop these rows if it is none.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def to_numbers(column: Any, name: str) -> np.ndarray:
     """Finite float64 numbers."""
-    values = _plain(column)
-    if values.dtype.kind == "c":
+    values = plain(column)
+    kind = values.dtype.kind
+    if kind == "c":
         raise ValueError(f"Complex data not supported\n{name}\n")
-    if values.dtype.kind not in "iufb":
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}: not numeric ({error}); encode it as numbers first, for example "
-                "with OneHotEncoder or OrdinalEncoder."
-            ) from error
-    values = values.astype(np.float64, copy=False)
-    bad = ~np.isfinite(values)
-    if bad.any():
+    if kind in "Mm":
         raise ValueError(
-            f"{name}: {int(bad.sum())} of {len(values)} rows are NaN or inf; impute or drop "
-            "these rows."
+            f"{name}: not numeric (all {len(values)} rows are "
+            f"{'datetimes' if kind == 'M' else 'durations'}); turn them into numbers first, for "
+            "example into seconds."
+        )
+    if kind not in "iufb":
+        values = _as_floats(values, name)
+    values = values.astype(np.float64, copy=False)
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise ValueError(
+            f"{name}: {int((~np.isfinite(values)).sum())} of {len(values)} rows are NaN or inf; "
+            "impute or drop these rows."
         )
     return values
 
 
-def to_seconds(column: Any, name: str) -> np.ndarray:
-    """Seconds since 1970 from numbers, datetimes or dates."""
-    if isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Datetime, nw.Date)):
-        _missing(column, name, int(column.null_count()))  # type: ignore[arg-type]
-        column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
-        return column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
-    values = _plain(column)
-    instants = (date, np.datetime64)
-    if values.dtype == object and any(isinstance(v, instants) for v in values.tolist()):
-        values = _instants(values, name)
-    if values.dtype.kind == "M":
-        _missing(values, name, int(np.isnat(values).sum()))
-        return values.astype("datetime64[us]").astype(np.int64) / 1e6
-    if values.dtype.kind == "m":
-        raise _no_instants(name, "they are durations")
-    if values.dtype.kind in "OUT":
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise _no_instants(name, error) from error
-    return to_numbers(values, name)
-
-
-def _instants(values: np.ndarray, name: str) -> np.ndarray:
-    """Dates and datetimes of any kind; one without a time zone is UTC, as in numpy."""
-    listed = values.tolist()
-    _missing(values, name, sum(map(_absent, listed)))
+def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
     try:
-        utc = [v.astimezone(timezone.utc).replace(tzinfo=None) if getattr(v, "tzinfo", None) else v
-               for v in listed]  # fmt: skip
-        return np.array(utc, "datetime64[us]")
-    except (TypeError, ValueError) as error:
-        raise _no_instants(name, error) from error
+        return values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        listed = values.tolist()
+        wrong = [v for v in listed if not (is_missing(v) or is_number(v))]
+        if not wrong:
+            raise ValueError(
+                f"{name}: {sum(map(is_missing, listed))} of {len(values)} rows are NaN or inf, "
+                "or missing; impute or drop these rows."
+            ) from error
+        raise ValueError(
+            f"{name}: not numeric ({len(wrong)} of {len(values)} rows, the first "
+            f"{wrong[0]!r}: {error}); encode it as numbers first, for example "
+            "with OneHotEncoder or OrdinalEncoder."
+        ) from error
 
 
-def _no_instants(name: str, error: object) -> ValueError:
-    return ValueError(
-        f"{name}: neither numbers nor datetimes ({error}); convert it first, to seconds "
-        "since 1970 or to a datetime column."
-    )
+def is_missing(value: Any) -> bool:
+    """Whether a cell is absent, or a text that says so."""
+    if isinstance(value, str):
+        return len(value) < 9 and value.strip() in _MISSING_CELLS
+    return is_absent(value)
 
 
-def _absent(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+def is_number(value: Any) -> bool:
+    """Whether a cell reads as a number, NaN left out."""
+    try:
+        return float(value) == float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def to_texts(column: Any) -> np.ndarray:
     """Strings as objects; missing ones are empty."""
-    values = _plain(column).astype(object)
-    empty = np.array([_absent(v) for v in values.tolist()], bool)
+    values = plain(column).astype(object)
+    empty = np.array([is_absent(v) for v in values.tolist()], bool)
     if empty.any():
         values = values.copy()
         values[empty] = ""

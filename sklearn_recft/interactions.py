@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import narwhals as nw
@@ -13,9 +13,30 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
-from sklearn_recft.columns import to_ids, to_numbers, to_seconds, to_texts
-
-USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
+from sklearn_recft.columns import (
+    is_missing,
+    is_number,
+    plain,
+    to_ids,
+    to_numbers,
+    to_texts,
+    warn_of_missing_texts,
+)
+from sklearn_recft.tables import (
+    ITEM,
+    TEXT,
+    TIME,
+    USER,
+    as_table,
+    columns_of,
+    is_frame,
+    is_named,
+    names_of,
+    refuse_events,
+    table_of_queries,
+)
+from sklearn_recft.times import to_seconds
+from sklearn_recft.vocabulary import warn_of_other_types
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,7 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     >>> rows.item_ids.tolist(), rows.timestamps.tolist()
     (['tea', 'rice'], [60.0, 90.0])
     """
-    columns = _columns(X, (USER, ITEM, TIME))
+    columns = columns_of(X, (USER, ITEM, TIME))
     events = _checked(columns, y)
     if sample_weight is None:
         return events
@@ -175,11 +196,14 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     return events.take(weight > 0) if (weight == 0).any() else events
 
 
-def check_queries(X: Any) -> Interactions:
+def check_queries(X: Any, estimator: Any = None) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
     A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
-    array is read by position: user, timestamp, context columns.
+    array is read by position: user, timestamp, context columns. A table of events, with the
+    item in its second column, is refused where it can be told: given a fitted ``estimator``,
+    by the number of columns, else where the third column holds times and the second does not.
+    The ``estimator`` also warns of ids of another type than those it knows.
 
     Examples
     --------
@@ -187,23 +211,57 @@ def check_queries(X: Any) -> Interactions:
     >>> check_queries(["ann", "bob"]).user_ids.tolist()
     ['ann', 'bob']
     """
-    if not isinstance(X, (list, tuple)) and not _is_frame(X) and np.ndim(X) == 0:
-        raise ValueError(f"recommend needs a list of user ids or a table; use [{X!r}].")
-    if _is_frame(X):
-        table = nw.from_native(X, eager_only=True, allow_series=True)
-        if isinstance(table, nw.Series):
-            return _checked({USER: table.to_numpy()}, None, query=True)
-        return _checked(_columns(X, (USER, TIME)), None, query=True)
-    if isinstance(X, np.ndarray) or issparse(X):
-        values = X
-    elif len(X) and isinstance(X[0], (list, np.ndarray)):
-        values = _of_rows(X)
+    if issparse(X) or is_named(X, query=True):
+        queries = _checked(columns_of(X, (USER, TIME)), None, query=True)
     else:
-        values = np.empty(len(X), object)
-        values[:] = list(X)
-    if values.ndim == 1:
-        return _checked({USER: values}, None, query=True)
-    return _checked(_columns(values, (USER, TIME)), None, query=True)
+        table = table_of_queries(X)
+        if table is None:
+            ids = check_ids(X, USER, "recommend needs a list of user ids or a table")
+            queries = _checked({USER: ids}, None, query=True)
+        else:
+            columns = columns_of(table, (USER, TIME))
+            refuse_events(columns, estimator)
+            queries = _checked(columns, None, query=True)
+    if estimator is not None:
+        _warn_of_types(estimator, queries)
+    return queries
+
+
+def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np.ndarray:
+    """Check ids (1-d) in any container: list, array, series, set, generator, keys of a dict.
+
+    Examples
+    --------
+    >>> from sklearn_recft.interactions import check_ids
+    >>> check_ids({"tea": 1, "rice": 2}.keys(), "candidates").tolist()
+    ['tea', 'rice']
+    """
+    if is_frame(ids):
+        column = nw.from_native(ids, eager_only=True, allow_series=True)
+        if not isinstance(column, nw.Series):
+            raise ValueError(f"{name}: {needs}, got a data frame; pass one of its columns.")
+        return to_ids(column, name)
+    if isinstance(ids, (str, bytes)) or not (isinstance(ids, Iterable) or np.ndim(ids)):
+        raise ValueError(f"{needs}; use [{ids!r}].")
+    if isinstance(ids, np.ndarray) or hasattr(ids, "__array__"):
+        return to_ids(plain(ids), name)
+    listed = list(ids)
+    values = np.empty(len(listed), object)
+    values[:] = listed
+    return to_ids(values, name)
+
+
+def _warn_of_types(estimator: Any, events: Interactions) -> None:
+    known = {
+        USER: getattr(estimator, "user_ids_", None),
+        ITEM: getattr(estimator, "item_ids_", None),
+    }
+    given = {USER: events.user_ids, ITEM: events.item_ids}
+    warn_of_other_types(
+        {name: ids for name, ids in known.items() if ids is not None},
+        {name: ids for name, ids in given.items() if ids is not None},
+        stacklevel=4,
+    )
 
 
 def check_events(
@@ -216,14 +274,11 @@ def check_events(
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
     without timestamps, ``outcome`` a column that is no context and may be left out as well.
+    Ids of another type than all known ones are warned of.
     """
-    named = _is_frame(X) and USER in _names(X)
+    named = not issparse(X) and is_named(X)
     if not reset and not named:
-        values = X if _is_frame(X) or issparse(X) else _as_table(X)
-        # What scikit-learn would find is known at once for an array of the right width.
-        plain = isinstance(values, np.ndarray) and not hasattr(estimator, "feature_names_in_")
-        if not (plain and values.shape[1] == estimator.n_features_in_):
-            validate_data(estimator, values, reset=False, skip_check_array=True)
+        _check_unnamed(estimator, X)
     events = _set_aside(check_interactions(X, y, sample_weight=sample_weight), outcome)
     if timed and events.timestamps is None:
         raise ValueError(
@@ -235,11 +290,25 @@ def check_events(
             del estimator.feature_names_in_
         validate_data(estimator, X, reset=True, skip_check_array=True)
         if named:
-            estimator.feature_names_in_ = np.array(_names(X), dtype=object)
+            estimator.feature_names_in_ = np.array(names_of(X), dtype=object)
             estimator.n_features_in_ = len(estimator.feature_names_in_)
-    elif named:
+        return events
+    if named:
         events = _in_order_of_fit(estimator, events, outcome)
+    _warn_of_types(estimator, events)
     return events
+
+
+def _check_unnamed(estimator: Any, X: Any) -> None:
+    """Check the number of columns, and names that scikit-learn knows, of what has no roles."""
+    values = X if is_frame(X) or issparse(X) else as_table(X)
+    fitted = getattr(estimator, "feature_names_in_", None)
+    # What scikit-learn would find is known at once for an array of the right width. One read by
+    # position is as welcome as a frame with user_id and item_id, where that has been fitted.
+    read_by_position = fitted is None or (USER in fitted and TEXT not in fitted)
+    right = isinstance(values, np.ndarray) and values.shape[1] == estimator.n_features_in_
+    if not (read_by_position and right):
+        validate_data(estimator, values, reset=False, skip_check_array=True)
 
 
 def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +324,7 @@ def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> texts.tolist()
     ['green tea', '']
     """
-    columns = _columns(items, (ITEM, TEXT))
+    columns = columns_of(items, (ITEM, TEXT))
     if ITEM not in columns or TEXT not in columns:
         raise ValueError(
             f"items: columns {ITEM} and {TEXT} are needed, found {sorted(map(str, columns))}."
@@ -290,8 +359,15 @@ def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
 def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) -> Interactions:
     names = events.context_names
     fitted = list(getattr(estimator, "feature_names_in_", ()))
+    if USER not in fitted:
+        raise ValueError(
+            f"This {type(estimator).__name__} was fitted without column names, on a table of "
+            f"{estimator.n_features_in_} columns (user, item, timestamp, context), and X has the "
+            f"names {[USER, ITEM, *names]}. Fit it on a frame, or pass an array: "
+            "X[[...]].to_numpy() with the columns in the order of fit."
+        )
     known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, outcome)]
-    if USER not in fitted or set(known) != set(names):
+    if set(known) != set(names):
         absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
         raise ValueError(
             "The feature names should match those that were passed during fit. "
@@ -316,111 +392,29 @@ def timestamps_of(X: Any) -> np.ndarray:
 
 def times_or_none(X: Any) -> np.ndarray | None:
     """Seconds since 1970 of each row, or None where the table has no timestamps."""
-    columns = _columns(X, (USER, ITEM, TIME))
+    columns = columns_of(X, (USER, ITEM, TIME))
     return to_seconds(columns[TIME], TIME) if TIME in columns else None
 
 
 def users_of(X: Any) -> np.ndarray:
     """User id of each row of ``X``, shape (n,)."""
-    return to_ids(_columns(X, (USER, ITEM, TIME))[USER], USER)
+    return to_ids(columns_of(X, (USER, ITEM, TIME))[USER], USER)
 
 
 def items_of(X: Any) -> np.ndarray:
     """Item id of each row of ``X``, shape (n,)."""
-    return to_ids(_columns(X, (USER, ITEM, TIME))[ITEM], ITEM)
+    return to_ids(columns_of(X, (USER, ITEM, TIME))[ITEM], ITEM)
 
 
 # ---------------------------------------------------------------------- private
 
 
-def _is_frame(X: Any) -> bool:
-    return not isinstance(X, (np.ndarray, list, tuple)) and (
-        hasattr(X, "__narwhals_dataframe__")
-        or hasattr(X, "__narwhals_series__")
-        or nw.dependencies.is_into_dataframe(X)
-        or nw.dependencies.is_into_series(X)
-    )
-
-
-def _names(X: Any) -> list[str]:
-    return [str(name) for name in nw.from_native(X, eager_only=True).columns]
-
-
-def _columns(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
-    """Columns by role: by name where ``user_id`` (and ``item_id``) are there, else by place."""
-    if issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but a dense table of events is required: "
-            "one row per event, with columns user, item, timestamp."
-        )
-    needed = [p for p in positions if p in (USER, ITEM)]
-    if _is_frame(X):
-        table = nw.from_native(X, eager_only=True)
-        if all(p in table.columns for p in needed):
-            _some_rows(table.shape)
-            return {str(name): table[name] for name in table.columns}
-        series = [table[:, j] for j in range(table.shape[1])]
-        return _by_position(series, [str(c) for c in table.columns], table.shape, positions)
-    values = _as_table(X)
-    names = [f"x{j}" for j in range(values.shape[1])]
-    series = [values[:, j] for j in range(values.shape[1])]
-    return _by_position(series, names, values.shape, positions)
-
-
-def _as_table(X: Any) -> np.ndarray:
-    if isinstance(X, (list, tuple)):
-        X = _of_rows(X)
-    values = np.asarray(X)
-    if values.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\n{values}\n")
-    if values.ndim != 2:
-        raise ValueError(
-            f"Expected a table of events (2D array), got {values.ndim}D array instead. "
-            "Reshape your data: one row per event, with columns user, item, timestamp."
-        )
-    return values
-
-
-def _of_rows(X: Any) -> np.ndarray:
-    """Array of objects of a list of rows, cell by cell: an id may be a tuple.
-
-    numpy alone would look into tuples, and turn every number beside a string into a string.
-    """
-    rows = [list(row) if isinstance(row, (list, tuple)) or np.ndim(row) else row for row in X]
-    widths = {len(row) if isinstance(row, list) else -1 for row in rows}
-    width = widths.pop() if len(widths) == 1 else -1
-    if width < 0:
-        return np.fromiter(rows, object, len(rows))
-    cells = np.fromiter(chain.from_iterable(rows), object, len(rows) * width)
-    return cells.reshape(len(rows), width)
-
-
-def _by_position(
-    series: list[Any], names: list[str], shape: tuple[int, ...], positions: tuple[str, ...]
-) -> dict[str, Any]:
-    least = 2 if ITEM in positions else 1
-    if len(series) < least:
-        raise ValueError(
-            f"Found array with {len(series)} feature(s) (shape={tuple(shape)}) while a minimum "
-            f"of {least} is required. Give a frame with columns user_id and item_id, or the "
-            "user in column 0 and the item in column 1."
-        )
-    _some_rows(shape)
-    roles = [*positions, *names[len(positions) :]]
-    return dict(zip(roles, series, strict=False))
-
-
-def _some_rows(shape: tuple[int, ...]) -> None:
-    if shape[0] == 0:
-        raise ValueError(
-            f"Found array with 0 sample(s) (shape={tuple(shape)}) while a minimum of 1 is "
-            "required: X is empty."
-        )
-
-
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
+    warn_of_missing_texts(users, USER)
+    if items is not None:
+        warn_of_missing_texts(items, ITEM)
     _same_length(users, len(users), USER)
     if len(users) == 0:
         raise ValueError("X is empty: at least one row is required.")
@@ -440,7 +434,7 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
 
 
 def _as_1d(values: Any, name: str) -> np.ndarray:
-    array = np.asarray(values)
+    array = plain(values)
     if array.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got {values!r}.")
     return array
@@ -451,7 +445,26 @@ def _feedback(y: Any, n_rows: int) -> np.ndarray:
     if values.ndim > 1:
         values = column_or_1d(values, warn=True)
     _same_length(values, n_rows, "y")
+    _refuse_labels(values)
     return to_numbers(values, "Input y")
+
+
+def _refuse_labels(y: np.ndarray) -> None:
+    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
+    if y.dtype.kind not in "OUT":
+        return
+    kinds = set(map(type, y.tolist()))
+    if not any(issubclass(kind, str) for kind in kinds):
+        return
+    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
+    if texts:
+        labels = sorted(set(texts))
+        raise ValueError(
+            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
+            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
+            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
+            "classifier."
+        )
 
 
 def _same_length(values: np.ndarray, n_rows: int, name: str) -> None:

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Condition, RLock, get_ident
+from threading import RLock, get_ident
+from time import sleep
 from weakref import WeakSet
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# Seconds after which a waiting thread looks again, should a holder have died unheard.
-_PATIENCE = 0.05
+# Seconds after which a waiting thread looks again: at first, and at most.
+_SOON, _LATE = 1e-4, 0.02
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -61,7 +62,7 @@ def in_threads(
     ``sizes`` (n,) is the work of each row. Pieces must write to separate results; the outcome
     then does not depend on ``n_threads``.
     """
-    if n_threads == 1:
+    if n_threads == 1 or not len(sizes):
         step(0, len(sizes))
         return
     work = np.cumsum(sizes + 1.0)
@@ -95,7 +96,8 @@ class SharedLock:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition(RLock())
+        # Not a Condition: its own Python code can be interrupted between acquiring and returning.
+        self._mutex = RLock()
         self._readers: WeakSet[_Claim] = WeakSet()
         self._writers: WeakSet[_Claim] = WeakSet()
         self._waiting: WeakSet[_Claim] = WeakSet()
@@ -104,11 +106,7 @@ class SharedLock:
     def reading(self) -> Iterator[None]:
         """Hold the lock together with other readers inside a with-block."""
         claim = _Claim()
-        with self._changed:
-            mine = self._held_by(claim.thread)
-            while _others(self._writers, claim) or (not mine and _others(self._waiting, claim)):
-                self._changed.wait(_PATIENCE)
-            self._readers.add(claim)
+        _wait_for(lambda: self._admit_reader(claim))
         try:
             yield
         finally:
@@ -118,24 +116,36 @@ class SharedLock:
     def writing(self) -> Iterator[None]:
         """Hold the lock alone inside a with-block."""
         claim = _Claim()
-        with self._changed:
-            self._waiting.add(claim)
-            while _others(self._writers, claim) or _others(self._readers, claim):
-                self._changed.wait(_PATIENCE)
-            self._writers.add(claim)
-            self._waiting.discard(claim)
+        _wait_for(lambda: self._admit_writer(claim))
         try:
             yield
         finally:
             self._let_go(self._writers, claim)
 
+    def _admit_reader(self, claim: _Claim) -> bool:
+        with self._mutex:
+            if _others(self._writers, claim):
+                return False
+            if _others(self._waiting, claim) and not self._held_by(claim.thread):
+                return False
+            self._readers.add(claim)
+            return True
+
+    def _admit_writer(self, claim: _Claim) -> bool:
+        with self._mutex:
+            if _others(self._writers, claim) or _others(self._readers, claim):
+                self._waiting.add(claim)
+                return False
+            self._writers.add(claim)
+            self._waiting.discard(claim)
+            return True
+
     def _held_by(self, thread: int) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
 
     def _let_go(self, held: WeakSet[_Claim], claim: _Claim) -> None:
-        with self._changed:
+        with self._mutex:
             held.discard(claim)
-            self._changed.notify_all()
 
     def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
         return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds
@@ -144,3 +154,11 @@ class SharedLock:
 def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
     """Whether a thread other than the claim's is among the holders."""
     return any(other.thread != claim.thread for other in held)
+
+
+def _wait_for(admitted: Callable[[], bool]) -> None:
+    """Ask again and again until the answer is yes, for about as long as was waited already."""
+    pause = _SOON
+    while not admitted():
+        sleep(pause)
+        pause = min(2 * pause, _LATE)

@@ -63,9 +63,14 @@ def top_k(
             tile = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
             score_tile(r0, r1, c0, c1, tile)
             kernels.update_topk(
-                tile, c0, seen_indptr[r0 : r1 + 1], seen_columns, pointer[r0:r1],
-                scores[r0:r1], columns[r0:r1],
-            )  # fmt: skip
+                tile,
+                c0,
+                seen_indptr[r0 : r1 + 1],
+                seen_columns,
+                pointer[r0:r1],
+                scores[r0:r1],
+                columns[r0:r1],
+            )
 
     starts = range(0, n_queries, rows)
     with torch_threads(1):

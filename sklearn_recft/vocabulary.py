@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+import warnings
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,85 @@ import numpy as np
 # the ids are dense enough that it stays within these many slots per id (plus a floor).
 _SLOTS_PER_ID = 8
 _FREE_SLOTS = 4096
+
+
+class IdTypeWarning(UserWarning):
+    """The ids of a call are of another type than all known ones, so that none is known."""
+
+
+def warn_of_other_types(
+    known: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], *, stacklevel: int = 2
+) -> None:
+    """Warn, once for all columns, where no id of a call can be known because of its type.
+
+    Numbers and strings are never equal: ``7`` is known, ``"7"`` is not. Ids that are unknown
+    for any other reason are not warned of.
+
+    Parameters
+    ----------
+    known : dict of str to ndarray
+        What a column is called, and all its known ids.
+    given : dict of str to ndarray
+        The ids of the call, of some of these columns.
+
+    Warns
+    -----
+    IdTypeWarning
+        If the ids of a column have no type in common with the known ones.
+
+    Examples
+    --------
+    >>> import numpy as np, warnings
+    >>> from sklearn_recft.vocabulary import warn_of_other_types
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_other_types({"user_id": np.array([7, 8])}, {"user_id": np.array(["7"])})
+    >>> print(caught[0].message)
+    user_id: none of 1 rows is known: these ids are strings, the known ones are numbers. ...
+    """
+    told = [
+        text
+        for name, ids in given.items()
+        if (text := _difference(name, known.get(name), ids)) is not None
+    ]
+    if told:
+        warnings.warn(
+            f"{'; '.join(told)}. Give ids of the type that fit was given.",
+            IdTypeWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _difference(name: str, known: np.ndarray | None, ids: np.ndarray) -> str | None:
+    if known is None or not len(known) or not len(ids):
+        return None
+    theirs = _kinds(ids)
+    # All known ids are looked through only where the first of them is of another type.
+    if not theirs.isdisjoint(_kinds(known[:1])) or not theirs.isdisjoint(_kinds(known)):
+        return None
+    return (
+        f"{name}: none of {len(ids)} rows is known: these ids are {_spelled(theirs)}, the known "
+        f"ones are {_spelled(_kinds(known))}"
+    )
+
+
+def _kinds(ids: np.ndarray) -> set[str]:
+    """Kinds of ids that may be equal to each other: 'numbers', 'strings' or the name of a type."""
+    if ids.dtype.kind in "iufb":
+        return {"numbers"}
+    if ids.dtype.kind == "U":
+        return {"strings"}
+    return set(map(_kind, set(map(type, ids.tolist()))))
+
+
+def _kind(type_: type) -> str:
+    if issubclass(type_, (int, float, np.number, np.bool_)):
+        return "numbers"
+    return "strings" if issubclass(type_, str) else type_.__name__
+
+
+def _spelled(kinds: set[str]) -> str:
+    return " and ".join(sorted(kinds))
 
 
 class Vocabulary:

@@ -1,184 +1,68 @@
-"""The straight line to a top-k against a sort of the whole score matrix."""
+"""What recommenders share: ids, checks, `recommend` against a sort of all scores, and `forget`."""
 
 import pickle
-import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
-from threadpoolctl import threadpool_info
 
 from sklearn_recft import base, ranking
 from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.parallel import blas_threads, in_threads, n_threads
-from sklearn_recft.ranking import top_k
+from sklearn_recft.models import FittedModel
+from tests.test_ranking import sorted_whole
 
 
-class TableRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+@dataclass(frozen=True)
+class TableSettings:
     """Scores are given: a row per known user, the last one for whoever is unknown."""
 
-    def __init__(self, scores=None, n_jobs=None):
-        self.scores = scores
-        self.n_jobs = n_jobs
+    scores: np.ndarray
 
-    def fit(self, X, y=None, sample_weight=None):
-        events = self._check_events(X, y, sample_weight, reset=True)
-        self._begin(events)
-        self._remember(events)
-        return self
 
-    def partial_fit(self, X, y=None, sample_weight=None):
-        self._remember(self._check_events(X, y, sample_weight, reset=False))
-        return self
+class TableModel(FittedModel):
+    """Answers from a table of scores, and remembers ids and seen items alone."""
 
-    def _tile_scorer(self, users, columns, queries):
+    kind = "Table"
+
+    def _learn(self, events, undo, call):
+        return np.empty(0)
+
+    def tile_scorer(self, users, columns, queries):
         assert len(queries) == len(users)
+        scores = self.settings.scores
 
         def score(r0, r1, c0, c1, out):
-            out[:] = self.scores[users[r0:r1]][:, columns[c0:c1]]
+            out[:] = scores[users[r0:r1]][:, columns[c0:c1]]
 
         return score
 
 
-def sorted_whole(scores, k, hidden=()):
-    """Columns of each row, best first, ties by lower column."""
-    scores = scores.copy()
-    for row, columns in enumerate(hidden):
-        scores[row, columns] = -np.inf
-    columns = np.stack([np.lexsort((np.arange(len(row)), -row))[:k] for row in scores])
-    return columns, np.take_along_axis(scores, columns, axis=1)
+class TableRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+    """Recommends by given scores."""
 
+    _FIXED = ("label",)
 
-def write_from(scores):
-    def score(r0, r1, c0, c1, out):
-        assert out.flags.c_contiguous
-        assert out.dtype == np.float32
-        out[:] = scores[r0:r1, c0:c1]
+    def __init__(self, scores=None, n_jobs=None, label=None):
+        self.scores = scores
+        self.n_jobs = n_jobs
+        self.label = label
 
-    return score
+    def fit(self, X, y=None, sample_weight=None):
+        self._fit(X, y, sample_weight)
+        return self
 
+    def partial_fit(self, X, y=None, sample_weight=None):
+        self._update(X, y, sample_weight)
+        return self
 
-# ------------------------------------------------------------------------------ top_k
+    def _settings(self):
+        return TableSettings(self.scores)
 
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("tile_rows", "tile_columns"), [(1, 1), (4, 3), (7, 64), (256, 2048)])
-@pytest.mark.parametrize("shape", [(1, 150), (13, 150), (14, 1)])
-@pytest.mark.parametrize("decimals", [0, 7])
-def test_top_k_is_a_stable_sort(monkeypatch, threads, tile_rows, tile_columns, shape, decimals):
-    monkeypatch.setattr(ranking, "_TILE_ROWS", tile_rows)
-    monkeypatch.setattr(ranking, "_TILE_COLUMNS", tile_columns)
-    rng = np.random.default_rng(tile_columns)
-    scores = rng.normal(size=shape).round(decimals).astype(np.float32)
-    n_rows, n_columns = shape
-    hidden = [np.flatnonzero(rng.random(n_columns) < 0.2 * (n_columns > 1)) for _ in range(n_rows)]
-    indptr, columns = np.cumsum([0, *map(len, hidden)]), np.concatenate(hidden).astype(np.int32)
-    k = min(12, n_columns)
-    found = top_k(write_from(scores), *shape, k, indptr, columns, n_threads=threads)
-    expected = sorted_whole(scores, k, hidden)
-    assert found[0].dtype == np.int64
-    assert found[1].dtype == np.float32
-    assert found[0].tolist() == expected[0].tolist()
-    assert found[1].tolist() == expected[1].tolist()
-
-
-def test_top_k_never_asks_for_more_than_a_tile(monkeypatch):
-    monkeypatch.setattr(ranking, "_TILE_ROWS", 8)
-    monkeypatch.setattr(ranking, "_TILE_COLUMNS", 16)
-    sizes, covered = [], np.zeros((30, 100), int)
-
-    def score(r0, r1, c0, c1, out):
-        sizes.append(out.size)
-        covered[r0:r1, c0:c1] += 1
-        out[:] = 0
-
-    top_k(score, 30, 100, 3, np.zeros(31, np.int64), np.empty(0, np.int32))
-    assert max(sizes) == 8 * 16
-    assert (covered == 1).all()
-
-
-def test_top_k_passes_on_an_error_of_a_thread(monkeypatch):
-    monkeypatch.setattr(ranking, "_TILE_ROWS", 2)
-
-    def score(r0, r1, c0, c1, out):
-        raise RuntimeError(f"row {r0}")
-
-    threads = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="row 0"):
-        top_k(score, 10, 5, 1, np.zeros(11, np.int64), np.empty(0, np.int32), n_threads=2)
-    assert torch.get_num_threads() == threads
-
-
-def test_threads_of_n_jobs(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert [n_threads(n) for n in (None, 1, 3, -1, -2, -100)] == [1, 1, 3, 8, 7, 1]
-    with pytest.raises(ValueError, match="n_jobs=0 has no meaning; give None"):
-        n_threads(0)
-
-
-# ------------------------------------------------------------------------- in threads
-
-SIZES = {
-    "equal": np.ones(100),
-    "nothing": np.zeros(7),
-    "one": np.array([5.0]),
-    "one of all": np.r_[np.zeros(50), 1e9, np.zeros(49)],
-    "falling": 1e6 / np.arange(1, 1001),
-}
-
-
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_every_row_is_done_once(sizes, threads):
-    pieces, done = [], np.zeros(len(sizes), int)
-
-    def step(first, last):
-        assert first < last
-        pieces.append((first, last))
-        done[first:last] += 1
-
-    in_threads(step, sizes, threads, n_pieces=4)
-    assert (done == 1).all()
-    if threads == 1:
-        assert pieces == [(0, len(sizes))]
-    work = [(sizes[first:last] + 1).sum() for first, last in pieces]
-    assert max(work) <= (sizes + 1).sum() / (4 * threads if threads > 1 else 1) + sizes.max() + 1
-    assert len(pieces) <= 4 * threads
-
-
-def test_threads_work_at_once():
-    both = threading.Barrier(2)
-
-    def step(first, last):
-        both.wait(timeout=30)  # breaks unless another is at work too
-
-    in_threads(step, np.ones(100), 2, n_pieces=1)
-
-
-def test_an_error_of_a_piece_is_passed_on():
-    def step(first, last):
-        raise RuntimeError("piece")
-
-    for threads in (1, 2):
-        with pytest.raises(RuntimeError, match="piece"):
-            in_threads(step, np.ones(10), threads)
-
-
-def blas_sizes():
-    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
-
-
-def test_linear_algebra_keeps_to_its_threads():
-    before = blas_sizes()
-    with blas_threads(2):
-        assert blas_sizes() == {2}
-        with blas_threads(1):
-            assert blas_sizes() == {1}
-        assert blas_sizes() == {2}
-    assert blas_sizes() == before
+    def _make_model(self, rows):
+        return TableModel(rows, self._settings())
 
 
 # -------------------------------------------------------------------------- recommend
@@ -201,7 +85,7 @@ def fitted():
 
 def seen_by(model, user):
     code = model.user_ids_.tolist().index(user)
-    return model._seen.items_of(code)
+    return model._model.seen.items_of(code)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
@@ -212,8 +96,8 @@ def test_recommend_is_a_sort_of_what_is_unseen(monkeypatch, fitted, n_jobs, bloc
     monkeypatch.setattr(ranking, "_TILE_COLUMNS", 4)
     fitted.set_params(n_jobs=n_jobs)
     asked = [5, 999, *range(2, N_USERS), 5, "nobody"]
-    codes = fitted._users.encode(asked)
-    hidden = [fitted._seen.items_of(code) if code >= 0 else [] for code in codes]
+    codes = fitted._model.users.encode(asked)
+    hidden = [fitted._model.seen.items_of(code) if code >= 0 else [] for code in codes]
     scores = fitted.scores[codes]
     for exclude, gone in ((True, hidden), (False, ())):
         items, found = fitted.recommend(asked, n_recommendations=6, exclude_seen=exclude)
@@ -302,7 +186,7 @@ def test_ids_are_known_in_the_order_they_were_met():
     assert model.user_ids_.tolist() == ["b", "a", "c"]
     assert model.item_ids_.tolist() == [3, 1, 2, 9]
     assert (model.n_users_, model.n_items_) == (3, 4)
-    assert model.item_ids_[model._seen.items_of(1)].tolist() == [1, 9]
+    assert model.item_ids_[model._model.seen.items_of(1)].tolist() == [1, 9]
 
 
 def test_feedback_once_given_is_always_given():
@@ -320,3 +204,56 @@ def test_a_refused_fit_leaves_what_was_known():
         with pytest.raises(ValueError, match=r"rows are|feature\(s\)"):
             model.fit(X, y)
         assert pickle.dumps(model) == before
+
+
+# ------------------------------------------------------------------------ fixed parameters
+
+
+def test_a_fixed_parameter_that_was_changed_is_refused_by_updates_alone():
+    model = TableRecommender(np.ones((3, 3)), label=1).fit([["b", 3], ["a", 1]])
+    before = pickle.dumps(model._model)
+    model.set_params(label=2)
+    with pytest.raises(ValueError, match=r"label=2 was set after fit.*fit had 1.*call fit"):
+        model.partial_fit([["c", 1]])
+    assert pickle.dumps(model._model) == before
+    assert model.recommend(["b"], n_recommendations=1)[0].tolist() == [[1]]
+    model.set_params(label=1).partial_fit([["c", 1]])
+    assert model.n_users_ == 3
+    assert model.set_params(label=2).fit([["z", 1]]).n_users_ == 1
+
+
+def test_an_update_reads_the_parameters_of_now():
+    model = TableRecommender(np.zeros((3, 2))).fit([["b", 3], ["a", 1]])
+    model.set_params(scores=np.array([[0.0, 1], [1, 0], [0, 1]]))
+    assert model.recommend(["x"], n_recommendations=1)[1].tolist() == [[0.0]]
+    model.partial_fit([["a", 1]])
+    assert model.recommend(["x"], n_recommendations=1)[1].tolist() == [[1.0]]
+
+
+# ----------------------------------------------------------------------------------- forget
+
+
+def test_forgotten_users_are_unknown_and_others_keep_what_is_theirs():
+    X = [["b", 3], ["a", 1], ["c", 2], ["c", 3]]
+    model = TableRecommender(np.zeros((4, 3))).fit(X)
+    assert model.forget(["a", "nobody"]) is model
+    assert model.user_ids_.tolist() == ["b", "c"]
+    assert model.item_ids_.tolist() == [3, 1, 2]
+    assert [seen_by(model, user).tolist() for user in ("b", "c")] == [[0], [0, 2]]
+    model.partial_fit([["a", 2]])
+    assert model.user_ids_.tolist() == ["b", "c", "a"]
+    assert seen_by(model, "a").tolist() == [2]
+
+
+def test_a_forget_that_fails_changes_nothing(monkeypatch):
+    model = TableRecommender(np.zeros((3, 2))).fit([["b", 3], ["a", 1]])
+    before = pickle.dumps(model)
+
+    def broken(self, users):
+        raise RuntimeError("half way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sklearn_recft.history.SeenItems.forget", broken)
+        with pytest.raises(RuntimeError, match="half way"):
+            model.forget(["b"])
+    assert pickle.dumps(model) == before

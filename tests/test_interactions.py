@@ -1,6 +1,8 @@
 """The one door for data: every table that may come in, and every one that must not."""
 
+import dataclasses
 import datetime as dt
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,16 @@ from sklearn.exceptions import DataConversionWarning
 
 from sklearn_recft.interactions import (
     check_events,
+    check_ids,
     check_interactions,
+    check_items,
     check_queries,
     context_of_queries,
     items_of,
     timestamps_of,
     users_of,
 )
+from sklearn_recft.vocabulary import IdTypeWarning
 
 FRAMES = {
     "pandas": pd.DataFrame,
@@ -84,7 +89,7 @@ def test_a_frame_is_read_by_name(frame):
 def test_a_frame_equals_an_array(frame):
     table = log()
     by_name = check_interactions(frame(table), [1, 2, 3], sample_weight=[1, 2, 3])
-    unnamed = frame(dict(zip("abcde", table.values(), strict=True)))
+    unnamed = frame({f"x{j}": column for j, column in enumerate(table.values())})
     as_list = rows_of(table)
     for X in (unnamed, as_list, [tuple(row) for row in as_list], np.array(as_list, dtype=object)):
         same(by_name, check_interactions(X, [1, 2, 3], sample_weight=[1, 2, 3]), names=False)
@@ -120,13 +125,135 @@ def test_an_id_may_be_a_tuple():
     assert check_events(estimator, both, reset=False).user_ids.tolist() == pairs[0]
 
 
-def test_one_name_of_two_is_read_by_position():
-    frame = pd.DataFrame({"item_id": [1, 2], "user": [3, 4], "t": [5, 6], "c": [7, 8]})
-    events = check_interactions(frame)
-    assert events.user_ids.tolist() == [1, 2]
-    assert events.item_ids.tolist() == [3, 4]
+OTHER_NAMES = {
+    "other names": {"timestamp": [1, 2], "userId": [3, 4], "movieId": [5, 6]},
+    "one name of two": {"item_id": [1, 2], "user": [3, 4], "t": [5, 6]},
+    "the item alone": {"user_id": [1, 2], "item": [3, 4]},
+    "other spelling": {"User_ID": [1, 2], "Item_ID": [3, 4]},
+    "numbers in names": {"f1": [1, 2], "f3": [3, 4]},
+}
+
+
+@frames
+@pytest.mark.parametrize("table", OTHER_NAMES.values(), ids=OTHER_NAMES)
+def test_a_frame_is_never_read_by_position(frame, table):
+    message = "X has no column .*found .*" + ".*".join(table) + ".*expected user_id and item_id"
+    for check in (check_interactions, users_of, items_of, timestamps_of):
+        with pytest.raises(ValueError, match=message):
+            check(frame(table))
+    estimator = BaseEstimator()
+    with pytest.raises(ValueError, match=message):
+        check_events(estimator, frame(table), reset=True)
+    assert vars(estimator) == {}
+    check_events(estimator, frame(log()), reset=True)
+    with pytest.raises(ValueError, match=message):
+        check_events(estimator, frame(table), reset=False)
+
+
+@frames
+def test_queries_and_items_of_other_names_are_refused(frame):
+    with pytest.raises(ValueError, match=r"no column user_id: found .*'userId', 'when'"):
+        check_queries(frame({"userId": [1, 2], "when": [3, 4]}))
+    with pytest.raises(ValueError, match=r"no column item_id: found .*'movieId', 'title'"):
+        check_items(frame({"movieId": [1, 2], "title": ["a", "b"]}))
+
+
+def test_an_index_is_no_column():
+    table = pd.DataFrame(log())
+    for index in ("user_id", ["user_id", "item_id"]):
+        with pytest.raises(ValueError, match=r"The index is no column: use X.reset_index\(\)"):
+            check_interactions(table.set_index(index))
+    with pytest.raises(ValueError, match="unique column names"):
+        check_interactions(pd.DataFrame([[1, 2, 3]], columns=["user_id", "item_id", "item_id"]))
+
+
+@pytest.mark.parametrize(
+    "names", [[0, 1, 2], ["0", "1", "2"], ["column_1", "column_2", "column_3"]]
+)
+def test_columns_that_are_merely_numbered_have_no_names(names):
+    events = check_interactions(pd.DataFrame([[3, 1, 5], [4, 2, 6]], columns=names))
+    assert events.user_ids.tolist() == [3, 4]
     assert events.timestamps.tolist() == [5, 6]
-    assert events.context_names == ("c",)
+    assert check_interactions(pl.DataFrame(np.array([[3, 1], [4, 2]]))).item_ids.tolist() == [1, 2]
+
+
+Event = namedtuple("Event", ["timestamp", "user_id", "item_id"])
+Row = dataclasses.make_dataclass("Row", ["timestamp", "user_id", "item_id"])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        {"timestamp": [1, 2], "user_id": [3, 4], "item_id": [5, 6]},
+        [{"timestamp": 1, "user_id": 3, "item_id": 5}],
+        [Event(1, 3, 5)],
+        (Event(1, 3, 5),),
+        [Row(1, 3, 5)],
+        np.array([(1, 3, 5)], [("timestamp", "i8"), ("user_id", "i8"), ("item_id", "i8")]),
+        np.rec.array([(1, 3, 5)], names="timestamp,user_id,item_id"),
+    ],
+    ids=lambda X: type(X).__name__,
+)
+def test_whatever_has_names_is_not_read_by_position(X):
+    for check in (check_interactions, check_queries, users_of):
+        message = r"with the names \['timestamp', 'user_id', 'item_id'\], expected user_id"
+        with pytest.raises(ValueError, match=message):
+            check(X)
+    estimator = BaseEstimator()
+    check_events(estimator, pd.DataFrame(log()), reset=True)
+    with pytest.raises(ValueError, match=message):
+        check_events(estimator, X, reset=False)
+
+
+def test_an_object_with_columns_is_asked_for_them():
+    class Foreign:
+        columns = ["timestamp", "user_id", "item_id"]
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[1, 3, 5]])
+
+    for check in (check_interactions, check_queries):
+        with pytest.raises(ValueError, match=r"X is a Foreign with the names \['timestamp'"):
+            check(Foreign())
+
+
+def test_a_lazy_frame_is_to_be_collected():
+    for check in (check_interactions, check_queries, users_of, check_items):
+        with pytest.raises(ValueError, match=r"LazyFrame, not read yet: pass X.collect\(\)"):
+            check(pl.DataFrame(log()).lazy())
+
+
+def test_a_series_is_no_table():
+    for column in (pd.Series([1, 2]), pl.Series([1, 2])):
+        with pytest.raises(ValueError, match=r"table of events .2D., got a single column"):
+            check_interactions(column)
+
+
+def test_masked_cells_are_missing():
+    X = np.ma.masked_array([[1, 2, 30], [3, 4, 50]], mask=[[0, 1, 0], [0, 0, 0]])
+    with pytest.raises(ValueError, match="item_id: 1 of 2 rows are missing"):
+        check_interactions(X)
+    with pytest.raises(ValueError, match="item_id: 1 of 2 rows are missing"):
+        check_interactions(list(X))
+    X.mask = [[0, 0, 1], [0, 0, 1]]
+    with pytest.raises(ValueError, match="timestamp: 2 of 2 rows are NaN"):
+        check_interactions(X)
+    X.mask = False
+    assert check_interactions(X).timestamps.tolist() == [30, 50]
+    masked = np.ma.masked_array([1.0, 2], mask=[1, 0])
+    with pytest.raises(ValueError, match="Input y: 1 of 2 rows"):
+        check_interactions([[1, 2], [3, 4]], masked)
+    with pytest.raises(ValueError, match="sample_weight: 1 of 2 rows"):
+        check_interactions([[1, 2], [3, 4]], sample_weight=masked)
+    with pytest.raises(ValueError, match="user_id: 1 of 2 rows"):
+        check_queries(masked)
+
+
+def test_ragged_rows_are_counted():
+    message = "1D array instead: the first row has 3 cells, but 2 of 4 rows .* row 1 with 2"
+    for check in (check_interactions, check_queries):
+        with pytest.raises(ValueError, match=message):
+            check([[1, 2, 3], [1, 2], [4, 5, 6], [7]])
 
 
 def test_two_columns_are_enough():
@@ -187,6 +314,7 @@ BAD_COLUMNS = [
     ("price", ["low", "high", "low"], ValueError, "price: not numeric .* OneHotEncoder"),
     ("price", [1.0, np.nan, np.inf], ValueError, "price: 2 of 3 rows are NaN or inf; impute"),
     ("basket", [1, None, 2], ValueError, "basket: 1 of 3 rows"),
+    ("basket", [NOON] * 3, ValueError, "basket: not numeric"),
 ]
 
 
@@ -209,7 +337,8 @@ def test_a_bad_column_of_a_list_is_named(name, column, error, message):
     ("X", "error", "message"),
     [
         ([[1], [2]], ValueError, r"1 feature\(s\).*minimum of 2 .*user_id and item_id"),
-        (pd.DataFrame({"a": [1, 2]}), ValueError, r"1 feature\(s\).*minimum of 2"),
+        (pd.DataFrame({"a": [1, 2]}), ValueError, r"no column user_id and no column item_id"),
+        (pd.DataFrame([1, 2]), ValueError, r"1 feature\(s\).*minimum of 2"),
         (np.empty((0, 3)), ValueError, r"0 sample\(s\).*minimum of 1.*X is empty"),
         (pd.DataFrame(log()).iloc[:0], ValueError, r"0 sample\(s\).*X is empty"),
         (pa.table(log()).slice(0, 0), ValueError, r"0 sample\(s\).*X is empty"),
@@ -238,7 +367,12 @@ def test_what_is_no_table_of_events_is_refused(X, error, message):
         ([1, np.nan, 3], "y: 1 of 3 rows are NaN or inf; impute"),
         ([np.inf, -np.inf, 3], "y: 2 of 3 rows are NaN or inf"),
         ([1, 2], "inconsistent numbers of samples: X has 3 rows, y has 2"),
-        (["good", "bad", "good"], "y: not numeric"),
+        (["good", "bad", None], "y: not numeric: 2 of 3 rows are labels .* y == 'bad'"),
+        ([1, None, 3], "y: 1 of 3 rows are NaN"),
+        (["1", "", "3"], "y: 1 of 3 rows are NaN or inf, or missing"),
+        (pd.array([1, pd.NA, 3]), "y: 1 of 3 rows are NaN"),
+        (np.array([1, 2, "NaT"], "datetime64[s]"), "y: not numeric .all 3 rows are datetimes"),
+        ([10**400, 2, 3], "y: not numeric .1 of 3 rows"),
         (3.0, "y should be a 1d array"),
         (np.ones((3, 2)), "y should be a 1d array"),
         ([1j, 2, 3], "Complex data not supported"),
@@ -306,7 +440,9 @@ def test_queries_of_a_frame_are_read_by_name(frame):
         (7, ValueError, "needs a list of user ids or a table; use \\[7\\]"),
         ([1.0, np.nan], ValueError, "user_id: 1 of 2 rows are missing"),
         (pl.Series([1, None]), ValueError, "user_id: 1 of 2 rows are missing"),
-        ([{"a": 1}], TypeError, "user_id: .*must be hashable"),
+        ([{"a": 1}], ValueError, "X is a list of dicts with the names .'a'."),
+        ([({"a": 1},)], TypeError, "user_id: .*must be hashable"),
+        ([("a", [1])], TypeError, "user_id: .*must be hashable"),
         ([[1, np.nan]], ValueError, "timestamp: 1 of 1 rows are NaN"),
         ([[1, 2, "low"]], ValueError, "x2: not numeric"),
         (sparse.csr_matrix(np.eye(2)), TypeError, "[Ss]parse data"),
@@ -328,7 +464,99 @@ def test_the_context_of_queries_comes_in_the_order_of_fit():
         context_of_queries(queries, ("a", "c"))
 
 
+@pytest.mark.parametrize("second", [[7, 9], ["tea", "rice"]], ids=["numbers", "texts"])
+def test_events_are_no_queries(second):
+    events = [[1, second[0], 880_000_000], [2, second[1], 880_003_600]]
+    for X in (events, np.array(events, object), pd.DataFrame(events)):
+        with pytest.raises(ValueError, match=r"looks like events.*X\[:, \[0, 2\]\]"):
+            check_queries(X)
+
+
+def test_a_fitted_estimator_knows_the_columns_of_a_query():
+    estimator = BaseEstimator()
+    check_events(estimator, [[1, 2, 30]], reset=True)
+    assert check_queries([[1, 30]], estimator).timestamps.tolist() == [30]
+    with pytest.raises(ValueError, match="X has 3 columns and looks like events"):
+        check_queries([[1, 2, 30]], estimator)
+    check_events(estimator, pd.DataFrame(log(text=["a"] * 3)), reset=True)
+    assert check_queries([[1, 30, 1.5, 2]], estimator).context.tolist() == [[1.5, 2]]
+    for n in (3, 5):
+        with pytest.raises(ValueError, match=f"X has {n} columns and looks like events"):
+            check_queries([[1] * n], estimator)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["b", "a"], ("b", "a"), np.array(["b", "a"]), pd.Series(["b", "a"]), pl.Series(["b", "a"]),
+        {"b": 1, "a": 2}.keys(), {1: "b", 2: "a"}.values(), dict.fromkeys("ba"), (c for c in "ba"),
+        pd.Index(["b", "a"]), map(str, "ba"),
+    ],
+    ids=lambda ids: type(ids).__name__,
+)  # fmt: skip
+def test_ids_come_in_any_container(ids):
+    assert check_ids(ids, "candidates").tolist() == ["b", "a"]
+
+
+def test_sets_hold_ids_and_one_id_is_no_container():
+    assert sorted(check_ids({3, 1, 2}, "candidates").tolist()) == [1, 2, 3]
+    assert sorted(check_ids(frozenset("ab"), "candidates").tolist()) == ["a", "b"]
+    assert sorted(check_queries({3, 1}).user_ids.tolist()) == [1, 3]
+    for one in ("tea", 7, None):
+        with pytest.raises(ValueError, match=r"a list of ids is needed; use \["):
+            check_ids(one, "candidates")
+    with pytest.raises(ValueError, match="candidates: 1 of 2 rows are missing"):
+        check_ids(["tea", None], "candidates")
+
+
 # ------------------------------------------------------------- the columns of an estimator
+
+
+class Fitted(BaseEstimator):
+    def __init__(self, X):
+        events = check_events(self, X, reset=True)
+        self.user_ids_, self.item_ids_ = events.user_ids, events.item_ids
+
+
+def test_ids_of_another_type_are_warned_of_once():
+    model = Fitted([[1, 2], [3, 4]])
+    with pytest.warns(
+        IdTypeWarning, match="user_id: none of 1 rows.*strings.*numbers; item_id"
+    ) as w:
+        check_events(model, [["1", "2"]], reset=False)
+    assert len(w) == 1
+    with pytest.warns(IdTypeWarning, match="user_id: none of 2 rows"):
+        check_queries(["1", "3"], model)
+    with pytest.warns(IdTypeWarning, match="these ids are numbers, the known ones are strings"):
+        check_events(Fitted([["1", "2"]]), [[1, 2]], reset=False)
+    # Other ids of the same type, or one of the same type among them, are simply unknown.
+    for X in ([[9, 9]], [[True, 2.0]], [["a", 2], [1, "b"]]):
+        check_events(model, X, reset=False)
+
+
+def test_a_frame_for_an_estimator_fitted_without_names():
+    model = Fitted([[1, 2, 30], [3, 4, 50]])
+    with pytest.raises(ValueError, match="fitted without column names, on a table of 3 columns"):
+        check_events(model, pd.DataFrame(log()), reset=False)
+
+
+def test_an_array_for_an_estimator_fitted_with_names():
+    model = Fitted(pd.DataFrame(log()))
+    events = check_events(model, rows_of(log()), reset=False)  # no warning
+    assert events.context.tolist() == [[1.5, 3], [2, 1], [0, 2]]
+    with pytest.warns(UserWarning, match="feature names"), pytest.raises(ValueError, match="5 f"):
+        check_events(model, [[1, 2, 3]], reset=False)
+
+
+@pytest.mark.parametrize("text", ["nan", "None", "<NA>", ""])
+def test_a_missing_id_turned_into_text_is_warned_of(text):
+    rows = [["ann", "tea"], [text, "rye"], [text, "tea"]]
+    for X in (rows, np.array(rows), pd.DataFrame(rows, columns=["user_id", "item_id"])):
+        with pytest.warns(UserWarning, match=f"user_id: 2 of 3 rows are the text {text!r}"):
+            check_interactions(X)
+
+
+# ------------------------------------------------------------------ names known from fit
 
 
 @frames

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.vocabulary import IdTypeWarning, Vocabulary, warn_of_other_types
 
 LEAST, GREATEST = -(2**63), 2**63 - 1
 
@@ -184,3 +185,37 @@ def test_numpy_scalars_beside_strings_are_still_known():
     ids = np.empty(3, object)
     ids[:] = [np.int64(7), "seven", np.float64(9)]
     assert Vocabulary([7, 8, 9]).encode(ids).tolist() == [0, -1, 2]
+
+
+KINDS = {
+    "numbers": [np.array([1, 2]), np.array([1.5, 2.5]), np.array([1, 2.5], object)],
+    "strings": [np.array(["1", "2"]), np.array(["1", "2"], object)],
+    "tuple": [np.fromiter([(1, 2), (3, 4)], object, 2)],
+}
+
+
+@pytest.mark.parametrize("known", KINDS)
+@pytest.mark.parametrize("theirs", KINDS)
+def test_ids_that_cannot_be_known_are_warned_of(known, theirs):
+    for ids in KINDS[known]:
+        for others in KINDS[theirs]:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                warn_of_other_types({"a": ids, "b": ids}, {"a": others, "b": others})
+            assert len(caught) == (known != theirs)
+            if caught:
+                assert caught[0].category is IdTypeWarning
+                assert f"a: none of 2 rows is known: these ids are {theirs}" in str(
+                    caught[0].message
+                )
+                assert f"b: none of 2 rows is known: these ids are {theirs}" in str(
+                    caught[0].message
+                )
+
+
+def test_ids_of_which_one_may_be_known_are_not_warned_of():
+    mixed = np.array(["x", 1], object)
+    pairs = ([3, 4], mixed), (mixed, [3, 4]), (mixed, ["z"]), ([], ["z"]), ([3], [])
+    for known, ids in pairs:
+        warn_of_other_types({"a": np.array(known)}, {"a": np.array(ids)})
+    warn_of_other_types({}, {"a": mixed})

@@ -17,13 +17,13 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks.decay.log import LIKED_FROM, Log
 from sklearn_recft import IncrementalMFRecommender
-from sklearn_recft.estimators._streams import Streams
+from sklearn_recft.models import OnlineFeatures
 from sklearn_recft.preprocessing import BehaviorText
 
 Predictions = Iterator[tuple[str, np.ndarray]]
 
 CHUNK = 100
-# Columns of the features of `Streams`, see `kernels.follow_statistics`.
+# Columns of `OnlineFeatures`, see `kernels.follow_statistics`.
 USER_RATE, ITEM_RATE = 0, 6
 STATISTICS, LABEL, RATING = slice(0, 9), slice(9, 13), slice(13, 17)
 ABOUT_USER = slice(0, 6)
@@ -51,15 +51,15 @@ def stream_features(
     )
     times = log.X["timestamp"].to_numpy().astype(float)
     weight = np.ones(len(log.y)) if weight is None else weight
-    streams = Streams(64, outcome=True, rng=np.random.default_rng(seed))
-    streams.grow(users.max() + 1, items.max() + 1)
+    online = OnlineFeatures(64, outcome=True, rng=np.random.default_rng(seed))
+    online.grow(users.max() + 1, items.max() + 1)
     rating, parts = log.X["rating"].to_numpy(), []
     for part in (slice(0, log.start), slice(log.start, None)):
         if frozen and part.start:
-            parts.append(streams.describe(users[part], items[part], times[part]))
+            parts.append(online.describe(users[part], items[part], times[part]))
             continue
         parts.append(
-            streams.follow(
+            online.follow(
                 users[part], items[part], times[part], label=log.y[part], outcome=rating[part],
                 weight=weight[part], real=weight[part] > 0,
             )
@@ -83,7 +83,7 @@ def rates(log: Log, seed: int) -> Predictions:
 
 
 def trees(log: Log, seed: int) -> Predictions:
-    """Gradient boosting on what streams know, with and without their factorizations."""
+    """Gradient boosting on online features, with and without their factorizations."""
     features = stream_features(log, seed)
     both = np.column_stack([features, features[:, LABEL].sum(1), features[:, RATING].sum(1)])
     for label, columns in (("statistics", features[:, STATISTICS]), ("statistics and MF", both)):

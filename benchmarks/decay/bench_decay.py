@@ -1,7 +1,7 @@
 """Measure accuracy, freshness, half-lives and cost of DecayBertRecommender, one JSON line per row.
 
-    python benchmarks/decay/bench_decay.py --backbone FOLDER
-    python benchmarks/decay/bench_decay.py --backbone FOLDER --task quality --data ml-1m --seeds 0
+    python benchmarks/decay/bench_decay.py
+    python benchmarks/decay/bench_decay.py --task quality --data ml-1m --seeds 0
 
 MovieLens 100K and 1M are sorted by time (stable sort); a rating of 4 or 5 is a like. The first 80 %
 are fitted, then the model follows validation and test, a tenth each. AUC and log-loss are of all
@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
-from transformers import AutoConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
@@ -44,15 +43,14 @@ from benchmarks.decay.baselines import (
 from benchmarks.decay.cost import cost, grid, warm_up
 from benchmarks.decay.log import Log, evaluate, load, make_model, spread, user_aucs
 from sklearn_recft.datasets import make_interactions
-from sklearn_recft.text._encoder import load_encoder
+from sklearn_recft.text import load_encoder
 
 SEEDS = (0, 1, 2)
-BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 RULES = {
     "exponential": {},
     "log": {"decay": "log"},
     "none": {"decay": "none"},
-    "fixed half-lives": {"net_params": {"rates": {"decay": 0.0}}},
+    "fixed half-lives": {"training": {"decay_rate": 0.0}},
 }
 PLANTED = {"n_users": 300, "n_items": 500, "n_factors": 8, "noise": 1.0, "feedback": "click"}
 
@@ -65,10 +63,12 @@ def ours(log, seed, backbone):
     factorization = online_factorization(log, seed)
     for outcome, known in (("rating", ""), (None, ", labels only")):
         X, rest = log.columns(outcome), slice(log.start, None)
-        model = make_model(backbone, seed, outcome=outcome).fit(X[: log.start], log.y[: log.start])
+        model = make_model(backbone, seed, {"outcome": outcome})
+        model.fit(X[: log.start], log.y[: log.start])
         yield f"ours, never updated{known}", model.predict_proba(X[rest])[:, 1]
-        yield f"ours, observe{known}", copy.deepcopy(model).observe_predict(X[rest], log.y[rest])
-        predicted = copy.deepcopy(model).partial_fit_predict(X[rest], log.y[rest])
+        predicted = copy.deepcopy(model).observe_predict_proba(X[rest], log.y[rest])
+        yield f"ours, observe{known}", predicted
+        predicted = copy.deepcopy(model).partial_fit_predict_proba(X[rest], log.y[rest])
         yield f"ours, partial_fit{known}", predicted
         both = expit((logit(predicted) + logit(factorization)) / 2)
         yield f"ours, partial_fit{known}, averaged with MF online, ties excluded", both
@@ -125,7 +125,7 @@ def cold(log: Log, seeds, backbone):
     for dropout in (0.3, 0.0):
         runs = []
         for seed in seeds:
-            model = make_model(backbone, seed, net_params={"cold_dropout": dropout})
+            model = make_model(backbone, seed, {"cold_dropout": dropout})
             runs.append(evaluated(follow_around(log, model, hidden)))
         row("cold", log.name, f"ours, cold_dropout={dropout}", **spread(runs))
 
@@ -165,12 +165,10 @@ def variants(log: Log, backbone):
     for max_history in (10, 100):
         yield f"max_history={max_history}", {"max_history": max_history}
     yield "ids only", {"backbone": None}
-    yield "texts and ids", {"net_params": {"id_embedding": True}}
-    yield "cold_dropout=0", {"net_params": {"cold_dropout": 0.0}}
+    yield "cold_dropout=0", {"cold_dropout": 0.0}
     yield "without outcome", {"outcome": None}
     if log.name != "ml-1m" and backbone is not None:
-        n_layers = 2 if backbone == "scratch" else AutoConfig.from_pretrained(backbone)
-        n_layers = getattr(n_layers, "num_hidden_layers", n_layers)
+        n_layers = load_encoder(backbone, texts=log.catalogue["text"]).n_layers
         yield "1 epoch", {"max_epochs": 1}
         for n_free in (1, 2):
             changed = {"max_epochs": 1, "freeze": n_layers - n_free}
@@ -189,13 +187,12 @@ def ablation(log: Log, seeds, backbone):
 
 def run(log: Log, seed, backbone, changed):
     """Fit, update, and evaluate one variant."""
-    params = {"backbone": backbone, **changed}
-    model = make_model(params.pop("backbone"), seed, **params)
+    model = make_model(backbone, seed, changed)
     X = log.columns(model.outcome)
     start = time.perf_counter()
     model.fit(X[: log.start], log.y[: log.start])
     seconds = time.perf_counter() - start
-    predicted = model.partial_fit_predict(X[log.start :], log.y[log.start :])
+    predicted = model.partial_fit_predict_proba(X[log.start :], log.y[log.start :])
     return {
         **evaluate(log, predicted),
         "fit_seconds": seconds,
@@ -234,12 +231,11 @@ def planted_runs(half_life, n_interactions, seed):
     users, items, _ = X.T
     taste = np.einsum("nk,nk->n", truth.user_factors[users], truth.item_factors[items])
     yield "truth without interests of the moment", evaluated(expit(taste / PLANTED["noise"]))
-    for known, net_params in (("", {}), (", n_factors=1", {"n_factors": 1})):
+    for known, factors in (("", {}), (", n_factors=1", {"n_factors": 1})):
         for rule, changed in RULES.items():
-            params = {"net_params": {**changed.get("net_params", {}), **net_params}}
-            model = make_model(None, seed, outcome=None, **{**changed, **params})
+            model = make_model(None, seed, {"outcome": None}, changed, factors)
             model.fit(X[:start], y[:start])
-            predicted = model.partial_fit_predict(X[start:], y[start:])
+            predicted = model.partial_fit_predict_proba(X[start:], y[start:])
             figures = evaluated(np.r_[np.zeros(start), predicted])
             yield f"{rule}{known}", {**figures, "half_lives": np.sort(model.half_lives_)}
 
@@ -258,7 +254,7 @@ def main(argv=None):
     parser.add_argument("--task", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--data", nargs="+", choices=("ml-100k", "ml-1m"), default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=None, help="default: 0 1 2")
-    parser.add_argument("--backbone", default=BACKBONE, help="a folder, a name, or 'scratch'")
+    parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
     parser.add_argument("--limit", type=int, default=None, help="first rows of the time line alone")
     parser.add_argument("--recipe-seconds", type=float, default=300.0)
     options = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """Next week's purchases from purchases alone: `DecayBertRecommender` on weeks of two shops.
 
-    python benchmarks/decay/bench_decay_retail.py --backbone FOLDER
-    python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone FOLDER
+    python benchmarks/decay/bench_decay_retail.py --backbone auto
+    python benchmarks/decay/bench_decay_retail.py --data amazon-beauty-2014 --backbone auto
 
 Periods are weeks from Monday. Before each of the last ones every model has learned all earlier
 weeks (fitted before the first, then updated week by week) and nothing of the week itself. Known
@@ -38,6 +38,7 @@ from scipy.sparse import coo_array
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 from benchmarks.common.events import load
+from benchmarks.common.params import add_params_option, constructor_params, merged
 from sklearn_recft import (
     DecayBertRecommender,
     EASERecommender,
@@ -286,9 +287,8 @@ def report_ours(
 ) -> Iterator[dict[str, Any]]:
     for decay in decays:
         for seed in seeds:
-            model = DecayBertRecommender(
-                backbone, **{"random_state": seed, **OURS[decay], **params}
-            )
+            setting = merged({"backbone": backbone, "random_state": seed}, OURS[decay], params)
+            model = DecayBertRecommender(**constructor_params(setting))
             line = measure(model, weeks, lists_news=True)
             lives = [round(float(days), 3) for days in model.half_lives_]
             yield {"model": f"DecayBert, {decay}", "seed": seed, **line, "half_lives": lives}
@@ -297,13 +297,15 @@ def report_ours(
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="online-retail")
-    parser.add_argument("--backbone", help="folder of a BERT; without it no text is read")
+    parser.add_argument(
+        "--backbone", help="a folder, a name, 'auto' or 'scratch'; by default no text is read"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--decay", nargs="*", choices=OURS, default=list(OURS))
     parser.add_argument("--peers", nargs="*", choices=peers(), default=list(peers()))
     parser.add_argument("--days", type=int, help="learn so many days before the first week queried")
     parser.add_argument("--users", type=int, help="query at most so many customers a week")
-    parser.add_argument("--params", type=json.loads, default={}, help="of ours, as JSON")
+    add_params_option(parser)
     options = parser.parse_args(argv)
     weeks = Weeks(options.data, options.days, options.users)
     once = not weeks.frame.duplicated(["user_id", "item_id"]).any()

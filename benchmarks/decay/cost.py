@@ -15,13 +15,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from transformers import AutoConfig
 
+from benchmarks.common.backbone import minilm_folder
 from benchmarks.common.process import in_fresh_process, peak_memory
 from benchmarks.common.report import row
 from benchmarks.decay.log import Log, load, make_model
 from benchmarks.decay.plain_recipe import evaluate, make_recipe
-from sklearn_recft.text._encoder import TextEncoder, load_encoder
+from sklearn_recft.text import TextEncoder, load_encoder
 
 WARM_UP = 400  # rows
 N_QUERIED = 50  # users, one a call
@@ -31,14 +31,16 @@ EPOCHS = 2
 
 def cost(name: str, limit: int | None, backbone: str, recipe_seconds: float, seed: int) -> None:
     """Print what encoding, learning, predicting and recommending cost."""
+    folder = minilm_folder() if recipe_seconds and backbone == "auto" else backbone
     if recipe_seconds and backbone == "scratch":
         raise SystemExit("The plain recipe reads a folder: give one, or --recipe-seconds 0.")
-    row("cost", name, "encoding", **in_fresh_process(encoding, name, limit, backbone))
+    texts = list(dict.fromkeys(load(name, limit).X["text"]))
+    row("cost", name, "encoding", **in_fresh_process(encoding, texts, backbone))
     found = in_fresh_process(own_cost, name, limit, backbone, seed)
     row("cost", name, "ours", **found)
     if not recipe_seconds:
         return
-    recipe = in_fresh_process(recipe_cost, name, limit, backbone, seed, recipe_seconds)
+    recipe = in_fresh_process(recipe_cost, name, limit, folder, seed, recipe_seconds)
     row("cost", name, "plain recipe", **recipe)
     row(
         "cost", name, "ours against the plain recipe",
@@ -48,9 +50,8 @@ def cost(name: str, limit: int | None, backbone: str, recipe_seconds: float, see
     )  # fmt: skip
 
 
-def encoding(name: str, limit: int | None, backbone: str) -> dict[str, Any]:
-    """Load the backbone and read every distinct text of the log once, as a first fit does."""
-    texts = list(dict.fromkeys(load(name, limit).X["text"]))
+def encoding(texts: list[str], backbone: str) -> dict[str, Any]:
+    """Load the backbone and encode every text once, as a first fit does."""
     before = peak_memory()
     start = time.perf_counter()
     encoder = load_encoder(backbone, texts=texts)
@@ -72,7 +73,7 @@ def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
     """Measure the cost of our model, and its AUC on the rows that the recipe predicts."""
     warm_up(log, seed)
     before, n = peak_memory(), log.start
-    model = make_model(backbone, seed, max_epochs=EPOCHS)
+    model = make_model(backbone, seed, {"max_epochs": EPOCHS})
     start = time.perf_counter()
     model.fit(log.X[:n], log.y[:n])
     whole = time.perf_counter() - start
@@ -89,14 +90,14 @@ def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
     predicting = time.perf_counter() - start
     listing = recommend_cost(model, log.X["user_id"][:n].unique(), seed)
     start = time.perf_counter()
-    predicted = model.partial_fit_predict(rest, log.y[n:])
+    predicted = model.partial_fit_predict_proba(rest, log.y[n:])
     following = time.perf_counter() - start
     chosen = recipe_rows(log, seed)
     return {
         "n_rows": n, "fit_seconds": whole, "fit_seconds_texts_known": again,
         "epoch_seconds": epochs, "rows_per_second_training": n / float(np.median(epochs)),
         "rows_per_second_predicting": len(rest) / predicting,
-        "rows_per_second_partial_fit_predict": len(rest) / following, **listing,
+        "rows_per_second_partial_fit_predict_proba": len(rest) / following, **listing,
         "n_items": model.n_items_, "peak_mib_before": before, "peak_mib_of_fit": peak_of_fit,
         "peak_mib": peak_memory(),
         "auc_of_recipe_rows": float(roc_auc_score(log.y[chosen], predicted[chosen - n])),
@@ -106,9 +107,9 @@ def measure(log: Log, backbone: str | None, seed: int) -> dict[str, Any]:
 def warm_up(log: Log, seed: int) -> None:
     """Compile everything that `measure` calls."""
     rows = slice(0, WARM_UP)
-    model = make_model(None, seed, max_epochs=1).fit(log.X[rows], log.y[rows])
+    model = make_model(None, seed, {"max_epochs": 1}).fit(log.X[rows], log.y[rows])
     model.predict_proba(log.X[rows])
-    model.partial_fit_predict(log.X[rows], log.y[rows])
+    model.partial_fit_predict_proba(log.X[rows], log.y[rows])
     model.recommend(log.X["user_id"][:1], n_recommendations=1, exclude_seen=False)
 
 
@@ -151,8 +152,7 @@ def recipe_cost(
 
 def scored(estimator: Pipeline, X: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
     """AUC, and how many texts were read: for this fit, and by this process so far."""
-    model = estimator[-1]
-    encoder = model.module_.encoder or model._frozen_encoder
+    encoder = estimator[-1]._model.reader
     return {
         "auc": float(roc_auc_score(y, estimator.predict_proba(X)[:, 1])),
         "n_encoded": 0 if encoder is None else encoder.n_encoded,
@@ -166,17 +166,14 @@ def grid(log: Log, backbone: str, seed: int, n_jobs: int = 2) -> None:
     First over frozen backbones alone, where a process reads each text once; then over one with
     its top layer trained too, whose lower layers run again in every fit.
     """
-    n_layers = 2 if backbone == "scratch" else AutoConfig.from_pretrained(backbone)
-    n_layers = getattr(n_layers, "num_hidden_layers", n_layers)
     texts = list(dict.fromkeys(log.X["text"]))
-    encoder = load_encoder(backbone, texts=texts)
-    start = time.perf_counter()
-    encoder._push(texts, 1)  # past the vectors that are kept: this process is to search afresh
-    one_reading = time.perf_counter() - start
+    n_layers = load_encoder(backbone, texts=texts).n_layers
+    # In another process: this one is to search without any vectors.
+    one_reading = in_fresh_process(encoding, texts, backbone)["encode_seconds"]
     space = {"model__decay": ["exponential", "none"], "model__n_heads": [2, 4]}
     for label, freeze in (("frozen", ["all"]), ("top layer trained too", ["all", n_layers - 1])):
         counted = TextEncoder.n_encoded_by_all
-        model = make_model(backbone, seed, max_epochs=1, net_params={"batch_size": 512})
+        model = make_model(backbone, seed, {"max_epochs": 1, "net_params": {"batch_size": 512}})
         search = GridSearchCV(
             Pipeline([("rows", FunctionTransformer()), ("model", model)]),
             {**space, "model__freeze": freeze}, scoring=scored, refit="auc", n_jobs=n_jobs,

@@ -1,12 +1,14 @@
 """Load the log of ratings, make the model, and compute the figures of the decay benchmarks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
+from benchmarks.common.params import constructor_params, merged
 from sklearn_recft import DecayBertRecommender
 from sklearn_recft.datasets import fetch_movielens
 
@@ -65,9 +67,10 @@ def load(name: str, limit: int | None = None) -> Log:
     return Log(name, X, y, ratings.catalogue[["item_id", "text"]])
 
 
-def make_model(backbone: str | None, seed: int, **params) -> DecayBertRecommender:
-    """Return the estimator with its defaults, except that it reads past ratings."""
-    return DecayBertRecommender(backbone, random_state=seed, **{"outcome": "rating", **params})
+def make_model(backbone: str | None, seed: int, *settings: dict[str, Any]) -> DecayBertRecommender:
+    """Return the estimator with the settings, the later over the earlier; it reads past ratings."""
+    ours = {"backbone": backbone, "random_state": seed, "outcome": "rating"}
+    return DecayBertRecommender(**constructor_params(merged(ours, *settings)))
 
 
 def evaluate(log: Log, probability: np.ndarray) -> dict[str, float]:

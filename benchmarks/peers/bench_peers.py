@@ -233,7 +233,7 @@ class Row:
     arguments: tuple[Any, ...]
 
 
-MODULES = {OURS: "sklearn_recft.estimators", "scikit-surprise": "surprise"}
+MODULES = {OURS: "sklearn_recft", "scikit-surprise": "surprise"}
 
 
 def rows(tasks: list[str], data: list[str], options: argparse.Namespace) -> Iterator[Row]:

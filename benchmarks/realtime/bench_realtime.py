@@ -1,7 +1,7 @@
 """Measure what RealtimeTransformerRecommender is worth and costs, one JSON line per row.
 
     python benchmarks/realtime/bench_realtime.py --task next --params '{"max_epochs": 10}'
-    python benchmarks/realtime/bench_realtime.py --task next --backbone FOLDER
+    python benchmarks/realtime/bench_realtime.py --task next --backbone auto
     python benchmarks/realtime/bench_realtime.py --task timeline stream latency scale --threads 2
 
 Events are in the order of time; events of one time keep the order of the file. Every event is a
@@ -41,7 +41,6 @@ scale
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -50,6 +49,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 from benchmarks.common.events import DATA as KNOWN
+from benchmarks.common.params import add_params_option, merged
 from benchmarks.realtime.cost import latency, parts, scale
 from benchmarks.realtime.log import (
     Log,
@@ -58,7 +58,6 @@ from benchmarks.realtime.log import (
     lists_of,
     make_model,
     mean,
-    merged,
     read,
     report,
 )
@@ -70,13 +69,13 @@ DATA = {
     "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "parts": ("ml-1m",),
     "scale": (),
 }  # fmt: skip
-TIMELESS, EVEN = {"query_time": False}, {"time_decay": "none"}
+TIMELESS, EVEN = {"query_time": False}, {"decay": "none"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "query_time=False": TIMELESS,
-    "time_decay=none": EVEN,
-    "time_decay=exponential": {"time_decay": "exponential"},
-    "query_time=False, time_decay=none": TIMELESS | EVEN,
+    "decay=none": EVEN,
+    "decay=exponential": {"decay": "exponential"},
+    "query_time=False, decay=none": TIMELESS | EVEN,
     "texts": {},
 }
 
@@ -127,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", choices=KNOWN, help="default: those of the task")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--limit", type=int, help="first users (next) or first events alone")
-    parser.add_argument("--params", type=json.loads, default={}, help="of the model, as JSON")
+    add_params_option(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("validation", "test"), default="test")
     parser.add_argument("--backbone", help="a folder or a name: titles are read, in a row more")

@@ -32,6 +32,7 @@ seconds to the end of the first epoch that has it, and how many times as fast as
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -103,12 +104,13 @@ def job_of(model: str, log: Log, options: argparse.Namespace) -> dict[str, Any]:
     elif model == "matched":
         setting = {
             "n_layers": LAYERS, "n_heads": HEADS, "max_history": options.length,
-            "max_epochs": options.epochs or EPOCHS, "query_time": False, "time_decay": "none",
-            "net_params": {
-                "width": WIDTH, "dropout": DROPOUT, "n_negatives": 0, "lr": RATE,
-                "batch_size": batch_of_events(log, options.length), "schedule": "constant",
-                "warmup": 0.0, "weight_decay": 0.0, "clip": None,
+            "max_epochs": options.epochs or EPOCHS, "query_time": False, "decay": "none",
+            "width": WIDTH, "dropout": DROPOUT, "n_negatives": 0,
+            "training": {
+                "learning_rate": RATE, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0,
+                "clip": math.inf,
             },
+            "net_params": {"batch_size": batch_of_events(log, options.length)},
         }  # fmt: skip
         brief = {"max_epochs": 1}
     else:
@@ -183,6 +185,11 @@ def summary(curves: dict[str, list[dict[str, Any]]], level: float, part: str) ->
     }  # fmt: skip
 
 
+def printable(setting: dict[str, Any]) -> dict[str, Any]:
+    """Write infinity as text, which JSON can hold."""
+    return json.loads(json.dumps(setting), parse_constant=str)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -223,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         curves[model] = []
         for line in curve(job, log, truth, options.python.get(job["library"], sys.executable)):
             known = {} if "epoch" in line else {"library": job["library"]}
-            setting = {"setting": job["setting"]} if "version" in line else {}
+            setting = {"setting": printable(job["setting"])} if "version" in line else {}
             emit({"model": model, **known, **line, **setting})
             curves[model] += [line] if "epoch" in line else []
             failed |= "failed" in line

@@ -96,6 +96,7 @@ class Clock:
 def ours(log: Log, job: dict[str, Any], clock: Clock) -> Query:
     from skorch.callbacks import Callback
 
+    from benchmarks.common.params import constructor_params, merged
     from sklearn_recft import RealtimeTransformerRecommender
 
     class Curve(Callback):
@@ -105,18 +106,17 @@ def ours(log: Log, job: dict[str, Any], clock: Clock) -> Query:
         def on_epoch_end(self, net: Any, *_: Any, **__: Any) -> None:
             clock.lap(net.module_)
 
-    setting = dict(job["setting"])
-    net_params = setting.pop("net_params", {}) | {"callbacks": [("curve", Curve())]}
-    model = RealtimeTransformerRecommender(
-        **setting, n_jobs=job["threads"], random_state=job["seed"], net_params=net_params
-    )
+    given = {"n_jobs": job["threads"], "random_state": job["seed"]}
+    given["net_params"] = {"callbacks": [("curve", Curve())]}
+    model = RealtimeTransformerRecommender(**constructor_params(merged(job["setting"], given)))
     known = COLUMNS if job["timed"] else COLUMNS[:2]  # the order of the rows is known in any case
     model.fit(log.learned[known])
 
     def query(weights: Any, part: str) -> np.ndarray:
         queried = copy.deepcopy(model)
         queried.module_.load_state_dict(weights)
-        queried._catalogue = queried.module_.catalogue()  # items' vectors, kept since the fit
+        # The model keeps the item vectors of the fit; compute those of these weights.
+        queried._model.catalogue = queried.module_.catalogue()
         if part == "test":
             queried.observe(log.next_one[known])
         queries = log.queries(part).filter(known)

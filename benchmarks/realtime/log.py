@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common.events import REPEATING, K, load
+from benchmarks.common.params import constructor_params, merged
 from benchmarks.common.report import row
 from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import hit_rate_at_k, ndcg_at_k
@@ -66,17 +67,10 @@ def read(name: str, *, n_users: int | None = None, n_events: int | None = None) 
     return Log(name, events[kept].reset_index(drop=True), titles, name not in REPEATING)
 
 
-def merged(*settings: dict[str, Any]) -> dict[str, Any]:
-    """Put parameters together, the later over the earlier; net_params by their own names."""
-    found: dict[str, Any] = {}
-    for params in settings:
-        both = found.get("net_params", {}) | params.get("net_params", {})
-        found |= params | ({"net_params": both} if both else {})
-    return found
-
-
 def make_model(seed: int, *settings: dict[str, Any]) -> RealtimeTransformerRecommender:
-    return RealtimeTransformerRecommender(**merged({"random_state": seed}, *settings))
+    """Return the estimator with the settings, the later over the earlier."""
+    setting = merged({"random_state": seed}, *settings)
+    return RealtimeTransformerRecommender(**constructor_params(setting))
 
 
 def lists_of(model: Any, queried: pd.DataFrame, exclude_seen: bool) -> np.ndarray:

@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.model_selection import prequential_score
+from sklearn_recft.vocabulary import Vocabulary
 
 _MIN_EVENTS = 20
 _N_CHUNKS = 20
@@ -84,8 +85,8 @@ def compare(log, *, quiet):
     report = {
         "log": log.name,
         "n_events": n,
-        "n_users": len(np.unique(log.X[:, 0])),
-        "n_items": len(np.unique(log.X[:, 1])),
+        "n_users": len(Vocabulary(log.X[:, 0])),
+        "n_items": len(Vocabulary(log.X[:, 1])),
         "n_learned_first": first,
         "n_steps": results["incremental"].n_steps,
         "dates": [log.date(row) for row in (0, first, n - 1)],
@@ -96,13 +97,16 @@ def compare(log, *, quiet):
 
 def recommendations(model, log, user, n):
     """Ask a fitted model for up to `n` items for one user; plain Python values."""
-    own = np.unique(log.X[log.X[:, 0] == user, 1])
+    rows = Vocabulary([user]).encode(log.X[:, 0]) == 0
+    own = Vocabulary(log.X[rows, 1])
     n = min(n, model.n_items_ - (0 if log.repeat else len(own)))
     listed = []
     if n:
-        items, scores = model.recommend([user], n_recommendations=n, exclude_seen=not log.repeat)
+        one = np.empty(1, object)
+        one[0] = user  # which may be a tuple
+        items, scores = model.recommend(one, n_recommendations=n, exclude_seen=not log.repeat)
         listed = [
-            {"item_id": _plain(item), "title": log.titles.get(item), "score": float(score)}
+            {"item_id": _plain(item), "title": log.titles.get(item), "score": _finite(score)}
             for item, score in zip(items[0], scores[0], strict=True)
         ]
     return {"user": _plain(user), "known": bool(len(own)), "items": listed}
@@ -110,12 +114,17 @@ def recommendations(model, log, user, n):
 
 def busiest_user(log):
     """Return the user with the most events."""
-    users, counts = np.unique(log.X[:, 0], return_counts=True)
-    return users[np.argmax(counts)]
+    users = Vocabulary()
+    counts = np.bincount(users.extend(log.X[:, 0]))
+    most = users.ids[counts == counts.max()].tolist()
+    try:
+        return min(most)
+    except TypeError:
+        return most[0]  # of several types, which have no order
 
 
 def _summary(name, result):
-    metrics = {m: None if math.isnan(v) else float(v) for m, v in result.metrics.items()}
+    metrics = {m: _finite(v) for m, v in result.metrics.items()}
     return {
         "model": name,
         **metrics,
@@ -126,4 +135,9 @@ def _summary(name, result):
 
 
 def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _finite(value):
+    return float(value) if math.isfinite(value) else None

@@ -1,6 +1,8 @@
 """The log a command works on, in order of time, whatever it came from."""
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from sklearn_recft.datasets import (
     load_interactions,
     make_interactions,
 )
+from sklearn_recft.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,42 @@ class Log:
         return str(np.datetime64(int(self.X[row, 2]), "s"))[:10] if self.has_times else None
 
     def user(self, text):
-        """Return the user id that a command line spells `text`."""
-        if not isinstance(self.X[0, 0], int | np.integer):
+        """Return the user id that a command line spells `text`, known or not."""
+        known = Vocabulary(self.X[:, 0]).ids.tolist()
+        spelled = {str(user): user for user in known}
+        if text in spelled:
+            return spelled[text]
+        number = _number(text)
+        equal = [user for user in known if number is not None and _number(user) == number]
+        # 2 is 2.0, be it a number or a text; 007 is another id than 7.
+        if len(equal) == 1 and not _is_padded(text) and not _is_padded(equal[0]):
+            return equal[0]
+        if not all(isinstance(user, int) for user in known):
             return text
-        try:
-            return int(text)
-        except ValueError as error:
-            raise ValueError(f"Users of {self.name} are whole numbers, not {text!r}.") from error
+        if number is None or number != int(number):
+            raise ValueError(f"Users of {self.name} are whole numbers, not {text!r}.")
+        return int(number)
 
 
-def read_log(path, feedback, repeat):
-    """Read a user's file."""
-    return _in_order(Path(path).name, load_interactions(path, feedback=feedback), repeat)
+def _number(spelled):
+    """Return the finite number that an id is or spells, else None."""
+    if isinstance(spelled, str) and not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", spelled):
+        return None
+    try:
+        number = Decimal(spelled)
+    except (InvalidOperation, TypeError, ValueError):
+        return None
+    return number if number.is_finite() else None
+
+
+def _is_padded(spelled):
+    return isinstance(spelled, str) and re.match(r"\+|-?0[0-9]", spelled) is not None
+
+
+def read_log(path, feedback, repeat, **options):
+    """Read a user's file; `options` are those of :func:`load_interactions`."""
+    bunch = load_interactions(path, feedback=feedback, **options)
+    return _in_order(Path(path).name, bunch, repeat)
 
 
 def _in_order(name, bunch, repeat):

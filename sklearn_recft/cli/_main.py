@@ -4,13 +4,17 @@ import argparse
 import json
 import os
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 
 from sklearn_recft import __version__
 from sklearn_recft.cli._compare import busiest_user, compare, make_model, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
+from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.inspection import PrequentialDisplay
+from sklearn_recft.times import TimeUnitWarning
 
 _EXAMPLES = """\
 examples:
@@ -19,14 +23,32 @@ examples:
   recft demo --data log.csv --feedback rating    your own log
   recft evaluate log.parquet --json              how much does freshness matter in your log?
   recft recommend log.csv --user ann -n 5        five items for ann
+  recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
-A log is a CSV or Parquet file with the columns user_id, item_id and, where you have them, timestamp
-(seconds since 1970, or dates), text (what the item is called) and a feedback, named by --feedback.
-Without --feedback, every row is a positive.
+A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
+columns user_id, item_id and, where you have them, timestamp (seconds since 1970, or dates), text
+(what the item is called) and a feedback, named by --feedback. Without --feedback, every row is a
+positive.
 
 exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
 """
 _DEMO_PLOT = "recft-demo.png"
+_PICTURES = (
+    ".eps",
+    ".jpeg",
+    ".jpg",
+    ".pdf",
+    ".pgf",
+    ".png",
+    ".ps",
+    ".svg",
+    ".svgz",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+_OF_A_FILE = ("columns", "sep", "encoding", "positive")
+_WORTH_TELLING = (UserWarning, TimeUnitWarning, HeaderWarning)
 
 
 def main(argv=None):
@@ -57,16 +79,49 @@ def main(argv=None):
     """
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.data is None and (args.feedback or args.repeat):
-        parser.error("--feedback and --repeat say something about --data FILE")
+    if args.data is None and any(vars(args)[name] for name in (*_OF_A_FILE, "feedback", "repeat")):
+        parser.error("--feedback, --repeat and how to read a file are about --data FILE")
     try:
-        report = args.run(args)
-    except (ImportError, OSError, ValueError) as error:
-        sys.stderr.write(f"recft: error: {' '.join(str(error).split())}\n")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            report = args.run(args)
+        text = json.dumps(report, indent=2, allow_nan=False) if args.json else _as_text(report)
+    except Exception as error:  # whatever it is, it is told in one line
+        return _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("recft: interrupted\n")
+        return 130
+    if not args.quiet:
+        _tell(caught)
+    try:
+        _write(text)
+    except BrokenPipeError:  # as of `recft ... | head`; nothing more can be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    text = json.dumps(report, indent=2, allow_nan=False) if args.json else _as_text(report)
-    sys.stdout.write(f"{text}\n")
+    except OSError as error:
+        return _fail(error)
     return 0
+
+
+def _fail(error):
+    told = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, (ImportError, OSError, ValueError)):
+        told = f"{type(error).__name__}: {told}"
+    sys.stderr.write(f"recft: error: {told}\n")
+    return 1
+
+
+def _tell(caught):
+    """Say in one line each what a file was taken for, and the like."""
+    told = {" ".join(str(w.message).split()) for w in caught if w.category in _WORTH_TELLING}
+    for text in sorted(told):
+        sys.stderr.write(f"recft: note: {text}\n")
+
+
+def _write(text):
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    sys.stdout.flush()
 
 
 # ---------------------------------------------------------------------- parse
@@ -118,6 +173,21 @@ def _log_options():
         "--feedback", metavar="COLUMN", help="feedback in FILE; none: every row is a positive"
     )
     options.add_argument(
+        "--positive",
+        type=_labels,
+        metavar="LABEL,...",
+        help="labels of the feedback that count as 1, all others as 0: click",
+    )
+    options.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="ROLE=NAME,...",
+        help="other names of columns: user=userId,item=movieId,time=ts,text=title; numbers from 0 "
+        "where FILE has no header",
+    )
+    options.add_argument("--sep", metavar="TEXT", help="what separates columns; default: as found")
+    options.add_argument("--encoding", metavar="NAME", help="of FILE; default: utf-8")
+    options.add_argument(
         "--repeat",
         action="store_true",
         help="users of FILE take the same item again, so do not leave it out",
@@ -141,9 +211,30 @@ def _positive(text):
     return int(text)
 
 
+def _labels(text):
+    return [label.strip() for label in text.split(",")]
+
+
+def _columns(text):
+    pairs = [part.partition("=") for part in text.split(",")]
+    roles = [role.strip() for role, _, _ in pairs]
+    if not all(name for _, _, name in pairs) or len(set(roles)) < len(roles):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form user=NAME,item=NAME,time=NAME"
+        )
+    return {role.strip(): name.strip() for role, _, name in pairs}
+
+
 def _output(text):
-    if not Path(text).absolute().parent.is_dir():
+    path = Path(text)
+    if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"the folder of {text!r} does not exist")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder")
+    if path.suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no picture: its name must end in one of {', '.join(_PICTURES)}"
+        )
     return text
 
 
@@ -152,6 +243,8 @@ def _output(text):
 
 def _demo(args):
     clock = perf_counter()
+    if args.plot:
+        _check_can_plot()
     log = DATASETS[args.dataset]() if args.data is None else _read(args)
     report, results = compare(log, quiet=args.quiet)
     model = results["incremental"].estimator
@@ -168,6 +261,8 @@ def _demo(args):
 
 def _evaluate(args):
     clock = perf_counter()
+    if args.plot:
+        _check_can_plot()
     report, results = compare(_read(args), quiet=args.quiet)
     report["plot"] = _plot(results, args.plot) if args.plot else None
     return report | {"seconds": perf_counter() - clock}
@@ -183,7 +278,16 @@ def _recommend(args):
 
 
 def _read(args):
-    return read_log(args.data, args.feedback, args.repeat)
+    given = {name: vars(args)[name] for name in _OF_A_FILE if vars(args)[name]}
+    return read_log(args.data, args.feedback, args.repeat, **given)
+
+
+def _check_can_plot():
+    """Fail before a long replay, not after it."""
+    try:
+        import_module("matplotlib")
+    except ImportError as error:
+        raise ImportError("--plot needs matplotlib: pip install 'sklearn-recft[plot]'") from error
 
 
 def _plot(results, path):

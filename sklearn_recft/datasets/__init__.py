@@ -4,8 +4,10 @@ from sklearn_recft.datasets._complete_journey import load_complete_journey
 from sklearn_recft.datasets._files import load_interactions
 from sklearn_recft.datasets._movielens import fetch_movielens
 from sklearn_recft.datasets._synthetic import make_checkerboard, make_interactions
+from sklearn_recft.datasets._text import HeaderWarning
 
 __all__ = [
+    "HeaderWarning",
     "fetch_movielens",
     "load_complete_journey",
     "load_interactions",

@@ -50,7 +50,7 @@ def interactions_bunch(columns, target, *, target_name, catalogue, descr, return
 
 def _as_matrix(columns):
     """Stack columns: int64 if all are integers, else object so that no id changes its type."""
-    integral = all(np.issubdtype(column.dtype, np.integer) for column in columns)
+    integral = all(np.can_cast(column.dtype, np.int64) for column in columns)
     return np.column_stack([c.astype(np.int64 if integral else object) for c in columns])
 
 

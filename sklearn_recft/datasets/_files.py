@@ -1,33 +1,55 @@
-"""Tables on disk: CSV with the standard library, Parquet with whichever reader is installed."""
+"""A log in a file: text by the standard library, Parquet by whichever reader is installed."""
 
-import contextlib
-import csv
 import importlib.util
-import itertools
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import narwhals as nw
 import numpy as np
 
+from sklearn_recft.columns import is_absent, is_missing, to_ids, to_numbers
 from sklearn_recft.datasets._bunch import interactions_bunch
+from sklearn_recft.datasets._open import COMPRESSED
+from sklearn_recft.datasets._text import Cells, read_text
+from sklearn_recft.times import to_seconds
 
 _PARQUET_READERS = ("pyarrow", "polars")
-_ROWS_PER_BLOCK = 100_000
+_ROLES = {"user": "user_id", "item": "item_id", "time": "timestamp", "text": "text"}
 
 
-def load_interactions(path, *, feedback=None, return_X_y=False, as_frame=False):
-    r"""Load an interaction log from a CSV or a Parquet file.
+def load_interactions(
+    path,
+    *,
+    feedback=None,
+    columns=None,
+    positive=None,
+    sep=None,
+    encoding="utf-8",
+    return_X_y=False,
+    as_frame=False,
+):
+    r"""Load an interaction log from a text file (CSV, TSV, MovieLens' .dat) or a Parquet file.
 
     Parameters
     ----------
     path : str or Path
-        A `.parquet` file, or a text file with a header line, columns separated by commas, or by
-        tabs if the header has one. Columns: `user_id`, `item_id`, optionally `timestamp` (seconds
-        since 1970 or dates such as `2024-05-01 12:30:00`, taken as UTC), optionally `text` (what
-        the item is called). Other columns are not read.
+        A `.parquet` file, or a text file, plain or compressed (`.gz`, `.bz2`, `.xz`, `.zip`,
+        `.zst`). Columns: `user_id`, `item_id`, optionally `timestamp` (seconds since 1970 or
+        dates such as `2024-05-01 12:30:00`, taken as UTC), optionally `text` (what the item is
+        called). Other columns are not read.
     feedback : str, default=None
         Column with the feedback, for instance `"rating"`. None: every row is a positive.
+    columns : dict, default=None
+        What columns are called that have other names, for instance
+        `{"user": "userId", "item": "movieId", "time": "ts", "text": "title"}`. Numbers, counted
+        from 0, are columns of a text file without a header line.
+    positive : str or sequence of str, default=None
+        Labels of the feedback that count as 1; all others count as 0. None: feedback is a number.
+    sep : str, default=None
+        What separates the columns of a text file. None: tab, `::`, semicolon, comma or bar,
+        whichever is most often in the first line.
+    encoding : str, default="utf-8"
+        Of a text file; one with the mark of UTF-16 is read as that.
     return_X_y : bool, default=False
         Return `(data, target)` in place of a Bunch.
     as_frame : bool, default=False
@@ -38,7 +60,8 @@ def load_interactions(path, *, feedback=None, return_X_y=False, as_frame=False):
     data : Bunch
         data : ndarray or DataFrame of shape (n_interactions, 2 or 3)
             User, item and, where the file has it, timestamp in seconds; rows in file order. The
-            array is int64 if every value is an integer, else object.
+            array is int64 if every value is an integer, else object. Ids of a text file are
+            integers if all of the column are spelled as Python spells them (`7`, not `007`).
         target : ndarray or Series of shape (n_interactions,), or None
             The feedback, float64.
         catalogue : Bunch or DataFrame, or None
@@ -53,10 +76,20 @@ def load_interactions(path, *, feedback=None, return_X_y=False, as_frame=False):
     Raises
     ------
     ValueError
-        A column or an id is missing, a row has too few or too many cells, a feedback is not a
-        number or a timestamp not a time.
+        A column, an id, a time or a feedback is missing, a row has too few or too many cells,
+        quotes do not pair, a feedback is not a number or a timestamp not a time, or the file is not
+        text in the encoding.
     ImportError
-        A Parquet file without pyarrow or polars installed.
+        A Parquet file without pyarrow or polars installed, `.zst` without zstandard.
+
+    Warns
+    -----
+    TimeUnitWarning
+        All times are milliseconds, microseconds, nanoseconds or dates such as 20240501; they are
+        converted.
+    HeaderWarning
+        A text file has no header, and its columns were recognised: users, items, and times of
+        our days or ratings, as in MovieLens.
 
     Examples
     --------
@@ -73,31 +106,79 @@ def load_interactions(path, *, feedback=None, return_X_y=False, as_frame=False):
     array([4., 2.])
     """
     path = Path(path)
-    table = read_table(path, [c for c in ("user_id", "item_id", feedback) if c is not None])
-    columns = {name: _ids(table[name], name) for name in ("user_id", "item_id")}
-    if "timestamp" in table:
-        columns["timestamp"] = _seconds(table["timestamp"])
+    if positive is not None and feedback is None:
+        raise ValueError("positive names labels of the feedback: give feedback as well.")
+    called = _names_by_role(columns)
+    required = [called["user_id"], called["item_id"]] + ([] if feedback is None else [feedback])
+    required += [name for role, name in called.items() if name != role and name not in required]
+    table = read_table(
+        path,
+        required,
+        [called["timestamp"], called["text"]],
+        sep=sep,
+        encoding=encoding,
+        numbered=any(name.isdecimal() for name in called.values()),
+    )
+    read = {role: _ids(table[called[role]], called[role]) for role in ("user_id", "item_id")}
+    if called["timestamp"] in table:
+        read["timestamp"] = _seconds(table[called["timestamp"]], called["timestamp"])
+    text = table.get(called["text"])
     return interactions_bunch(
-        columns,
-        None if feedback is None else _numbers(table[feedback], feedback),
+        read,
+        None if feedback is None else _feedback(table[feedback], feedback, positive),
         target_name=feedback,
-        catalogue=_titles(columns["item_id"], table["text"]) if "text" in table else None,
+        catalogue=None if text is None else _titles(read["item_id"], text),
         descr=f"Interactions read from {path.name}.",
         return_X_y=return_X_y,
         as_frame=as_frame,
     )
 
 
-def read_table(path, required, optional=("timestamp", "text")):
-    """Return `{column: ndarray}` of the `required` and those of the `optional` columns there are.
+def _names_by_role(columns):
+    called = {name: name for name in _ROLES.values()}
+    if columns is None:
+        return called
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns must be a dict such as {{'user': 'userId'}}, got {columns!r}.")
+    for role, name in columns.items():
+        known = _ROLES.get(role, role)
+        if known not in called:
+            raise ValueError(
+                f"columns names {role!r}, which is none of {list(_ROLES)}; other columns are not "
+                "read, and feedback is named by its own parameter."
+            )
+        called[known] = str(name)
+    given = list(called.values())
+    twice = [name for name in given if given.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"columns gives {twice[0]!r} to two roles; each needs a column of its own."
+        )
+    return called
+
+
+def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbered=False):
+    """Return `{column: values}` of the `required` and those of the `optional` columns there are.
+
+    Values are a narwhals Series of a Parquet file, an int64 array or `Cells` of a text file.
 
     Raises
     ------
     ValueError
         A required column is missing, or there is no row.
     """
-    read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
-    table = read(path, required, optional)
+
+    def choose(names):
+        return _choose(names, required, optional, path)
+
+    packed = path.suffix.lower() in COMPRESSED
+    kind = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    if kind in (".parquet", ".pq"):
+        if packed:
+            raise ValueError(f"{path}: Parquet is compressed within; unpack it first.")
+        table = _read_parquet(path, choose)
+    else:
+        table = read_text(path, choose, separator=sep, encoding=encoding, numbered=numbered)
     if not len(table[required[0]]):
         raise ValueError(f"{path} has no rows.")
     return table
@@ -106,11 +187,15 @@ def read_table(path, required, optional=("timestamp", "text")):
 def _choose(names, required, optional, path):
     missing = [name for name in required if name not in names]
     if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}; its columns are {list(names)}.")
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}; its columns are {list(names)[:50]}. Other names "
+            "are given by columns={'user': ..., 'item': ..., 'time': ...} (--columns "
+            "user=...,item=...,time=...), numbers from 0 where the first line is no header."
+        )
     return [name for name in dict.fromkeys((*required, *optional)) if name in names]
 
 
-def _read_parquet(path, required, optional):
+def _read_parquet(path, choose):
     backend = next((b for b in _PARQUET_READERS if importlib.util.find_spec(b)), None)
     if backend is None:
         raise ImportError(
@@ -123,84 +208,104 @@ def _read_parquet(path, required, optional):
         if isinstance(error, OSError):
             raise
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
-    chosen = _choose(names, required, optional, path)
+    chosen = choose(names)
     frame = frame.select(chosen).collect()
-    return {name: frame[name].to_numpy() for name in chosen}
+    return {name: frame[name] for name in chosen}
 
 
-def _read_csv(path, required, optional):
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        header = file.readline()
-        delimiter = "\t" if "\t" in header else ","
-        names = next(csv.reader([header], delimiter=delimiter), [])
-        chosen = _choose(names, required, optional, path)
-        positions = [names.index(name) for name in chosen]
-        rows = csv.reader(file, delimiter=delimiter)
-        blocks = []
-        while block := [row for row in itertools.islice(rows, _ROWS_PER_BLOCK) if row]:
-            wrong = next((row for row in block if len(row) != len(names)), None)
-            if wrong is not None:
-                raise ValueError(
-                    f"{path} has a row with {len(wrong)} cells under {len(names)} column names: "
-                    f"{delimiter.join(wrong)!r}."
-                )
-            blocks.append([np.array([row[p] for row in block]) for p in positions])
-    return {
-        name: np.concatenate([b[i] for b in blocks]) if blocks else np.empty(0, dtype=str)
-        for i, name in enumerate(chosen)
-    }
+# ---------------------------------------------------------------------- columns
 
 
 def _ids(values, name):
-    """Ids as int64 if every one of them reads as a whole number, else as Python objects."""
-    n_missing = _count_missing(values)
+    """Ids as int64 if all of them are whole numbers, and spelled so, else as Python objects."""
+    if isinstance(values, np.ndarray):
+        return values
+    if isinstance(values, nw.Series):
+        _refuse_missing(name, int(values.null_count()), len(values))
+        ids = to_ids(values, name)
+        return ids if ids.dtype == np.int64 else ids.astype(object)
+    _refuse_missing(name, _n_rows(values, is_missing), len(values))
+    distinct = values.distinct.tolist()
+    try:
+        whole = list(map(int, distinct))
+    except ValueError:
+        return values.all()
+    if list(map(str, whole)) != distinct:
+        return values.all()  # 007 is not 7
+    return np.array(whole, object)[values.codes]  # beyond 64 bits
+
+
+def _n_rows(values, wanted):
+    """Count the rows whose cell is `wanted`."""
+    found = np.fromiter(map(wanted, values.distinct.tolist()), bool, len(values.distinct))
+    return int(found[values.codes].sum()) if found.any() else 0
+
+
+def _refuse_missing(name, n_missing, n_rows):
     if n_missing:
-        raise ValueError(f"Column {name!r} lacks {n_missing} value(s): drop those rows first.")
-    try:
-        return values.astype(np.int64, casting="unsafe" if values.dtype.kind == "U" else "safe")
-    except (TypeError, ValueError):
-        return values.astype(object)
-
-
-def _count_missing(values):
-    if values.dtype.kind == "O":
-        return sum(value is None or value != value for value in values)
-    return int(np.sum(values == "" if values.dtype.kind == "U" else np.isnan(values)))
-
-
-def _numbers(values, name):
-    try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError) as exc:
-        raise ValueError(f"Column {name!r} must hold numbers: {exc}.") from exc
-
-
-def _seconds(values):
-    """Return seconds since 1970, int64 where the file has whole numbers, else float64."""
-    if values.dtype.kind in "OU":
-        values = _parse_times(values.astype(str))
-    if values.dtype.kind == "M":
-        return values.astype("datetime64[us]").astype(np.int64) / 1e6
-    whole = values.dtype.kind in "iu"
-    return values.astype(np.int64 if whole else np.float64)
-
-
-def _parse_times(values):
-    for dtype in (np.int64, np.float64):
-        with contextlib.suppress(ValueError):
-            return values.astype(dtype)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy warns of time zones other than UTC
-            return np.char.replace(values, "Z", "").astype("datetime64[us]")
-    except (ValueError, UserWarning) as exc:
         raise ValueError(
-            "Column 'timestamp' must hold seconds since 1970 or dates in UTC such as "
-            f"2024-05-01 12:30:00: {exc}."
-        ) from exc
+            f"Column {name!r} lacks {n_missing} value(s) in {n_rows} rows: drop or fill those rows "
+            "first."
+        )
+
+
+def _feedback(values, name, positive):
+    if isinstance(values, Cells):
+        _refuse_missing(name, _n_rows(values, is_missing), len(values))
+    elif isinstance(values, nw.Series):
+        _refuse_missing(name, int(values.null_count()), len(values))
+    if positive is not None:
+        return _is_positive(values, name, positive)
+    try:
+        return to_numbers(values.all() if isinstance(values, Cells) else values, name)
+    except ValueError as error:
+        raise ValueError(
+            f"Column {name!r} must hold numbers: {error} Of labels, name the one that counts as 1: "
+            "positive='click' (--positive click)."
+        ) from error
+
+
+def _is_positive(values, name, positive):
+    """Return 1.0 where the cell is a positive label, else 0.0."""
+    if isinstance(values, Cells):
+        labels, codes = values.distinct, values.codes
+    else:
+        cells = np.array(
+            list(map(str, values.to_list() if isinstance(values, nw.Series) else values)), object
+        )
+        labels, codes = np.unique(cells, return_inverse=True)
+    wanted = [positive] if isinstance(positive, str) else list(map(str, positive))
+    unknown = sorted(set(wanted) - set(labels.tolist()))
+    if unknown:
+        raise ValueError(
+            f"Column {name!r} has no label {unknown[0]!r}; its labels are "
+            f"{sorted(labels.tolist())[:20]}."
+        )
+    return np.isin(labels, wanted).astype(np.float64)[codes]
+
+
+def _seconds(values, name):
+    """Return seconds since 1970, int64 where the file has whole numbers, else float64."""
+    if isinstance(values, Cells):
+        _refuse_missing(name, _n_rows(values, is_missing), len(values))
+        return to_seconds(values.all(), name, convert=True)
+    seconds = to_seconds(values, name, convert=True)
+    integers = isinstance(values, np.ndarray) or values.dtype.is_integer()
+    return seconds.astype(np.int64) if integers and (seconds % 1 == 0).all() else seconds
 
 
 def _titles(item_ids, text):
-    item_ids, first = np.unique(item_ids, return_index=True)
-    titles = text[first].astype(object)
-    return {"item_id": item_ids, "title": titles, "text": titles}
+    """Name each item by the first text it has in the log."""
+    first = {}
+    for row, item in enumerate(item_ids.tolist()):
+        first.setdefault(item, row)
+    try:
+        items = sorted(first)
+    except TypeError:
+        items = list(first)  # of several types, which have no order
+    rows = np.array([first[item] for item in items], np.int64)
+    if isinstance(text, nw.Series):
+        text = text.to_numpy()
+    cells = text.distinct[text.codes[rows]] if isinstance(text, Cells) else text[rows]
+    titles = np.array(["" if is_absent(cell) else str(cell) for cell in cells.tolist()], object)
+    return {"item_id": item_ids[rows], "title": titles, "text": titles}

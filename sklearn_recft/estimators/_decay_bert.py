@@ -137,9 +137,19 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     """
 
     _FIXED = (
-        "backbone", "decay", "n_heads", "max_history", "freeze", "outcome", "width", "n_factors",
-        "replay_size", "class_weight", "training", "net_params",
-    )  # fmt: skip
+        "backbone",
+        "decay",
+        "n_heads",
+        "max_history",
+        "freeze",
+        "outcome",
+        "width",
+        "n_factors",
+        "replay_size",
+        "class_weight",
+        "training",
+        "net_params",
+    )
     _TAGS = RecommenderTags(
         predicts="probability",
         partial_fit="warm start",
@@ -240,9 +250,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, classes: Any = None,
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        classes: Any = None,
         items: Any = None,
-    ) -> DecayBertRecommender:  # fmt: skip
+    ) -> DecayBertRecommender:
         """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
 
         Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
@@ -371,7 +386,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
     def _check(

@@ -158,9 +158,20 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     """
 
     _FIXED = (
-        "backbone", "n_layers", "n_heads", "max_history", "decay", "query_time", "width", "dropout",
-        "trend_half_lives", "history_dropout", "n_negatives", "training", "net_params",
-    )  # fmt: skip
+        "backbone",
+        "n_layers",
+        "n_heads",
+        "max_history",
+        "decay",
+        "query_time",
+        "width",
+        "dropout",
+        "trend_half_lives",
+        "history_dropout",
+        "n_negatives",
+        "training",
+        "net_params",
+    )
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="warm start",
@@ -388,7 +399,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def net_(self) -> Any:
         """The skorch net around ``module_``."""
-        return self._fitted("net_").net.net
+        return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
 

@@ -120,9 +120,13 @@ class EventHistory:
         if len(place):
             kernels.latest_events(users, self.last, self.previous, limit, counts, place)
         log = Events(
-            np.repeat(users, counts), self.item[place], self.time[place], self.feedback[place],
-            np.ones(len(place)), np.empty((len(place), 0)),
-        )  # fmt: skip
+            np.repeat(users, counts),
+            self.item[place],
+            self.time[place],
+            self.feedback[place],
+            np.ones(len(place)),
+            np.empty((len(place), 0)),
+        )
         return log, counts
 
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn_recft.columns import SECONDS_PER_DAY
 
 _PRIOR = 100.0  # events by which a share leans on the next slower
+_PERIODS_OF_A_LOG, _LOG_BYTES = 256, 2**27
 _N_PERIODS = 512  # with events that are told apart; older ones are one sum
 
 Counts = tuple[np.ndarray, np.ndarray]  # codes of items, and how often each came
@@ -53,6 +54,26 @@ class Trends:
         self._counts: dict[int, Counts] = {}  # of each period with events, ascending
         self._base: State | None = None  # what older ones left
         self._cache = _Cache()
+
+    @classmethod
+    def for_log(cls, half_lives: Sequence[float], times: np.ndarray, n_items: int) -> Trends:
+        """Return trends without events, with periods to suit a log.
+
+        There are 256 periods in the log, none longer than a day; fewer where all of them would
+        take more than 128 MiB.
+
+        Parameters
+        ----------
+        half_lives : sequence of float
+            Days, ascending.
+        times : ndarray of shape (n,)
+            Seconds of the events of the log.
+        n_items : int
+        """
+        span = float(np.ptp(times)) or SECONDS_PER_DAY
+        size = 4 * (n_items + 1) * len(half_lives)  # bytes of a period
+        period = min(span / _PERIODS_OF_A_LOG, SECONDS_PER_DAY)
+        return cls(half_lives, max(period, span * size / _LOG_BYTES))
 
     def after(self, items: np.ndarray, times: np.ndarray, n_items: int) -> Trends:
         """Trends once these events are known too.

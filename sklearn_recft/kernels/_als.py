@@ -22,9 +22,17 @@ def als_rows(first, last, rows, starts, codes, values, gram, reg, n_steps, other
     work = np.empty((3, factors.shape[1]), np.float32)
     for n in range(first, last):
         _als_row(
-            factors[rows[n]], codes[starts[n] : starts[n + 1]], values[starts[n] : starts[n + 1]],
-            gram, reg, n_steps, others, work[0], work[1], work[2],
-        )  # fmt: skip
+            factors[rows[n]],
+            codes[starts[n] : starts[n + 1]],
+            values[starts[n] : starts[n + 1]],
+            gram,
+            reg,
+            n_steps,
+            others,
+            work[0],
+            work[1],
+            work[2],
+        )
 
 
 # Apart from the loop over rows, so that the sums of a row are taken in the same order whichever

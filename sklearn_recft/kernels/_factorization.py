@@ -17,9 +17,24 @@ def _sigmoid(score):
 
 @jit
 def sgd_epoch(
-    users, items, target, weight, context, learning_rate, bias_rate, user_reg, item_reg, bias_reg,
-    loss, mean, user_bias, item_bias, user_factors, item_factors, context_weight,
-):  # fmt: skip
+    users,
+    items,
+    target,
+    weight,
+    context,
+    learning_rate,
+    bias_rate,
+    user_reg,
+    item_reg,
+    bias_reg,
+    loss,
+    mean,
+    user_bias,
+    item_bias,
+    user_factors,
+    item_factors,
+    context_weight,
+):
     """One pass of stochastic gradient descent over the rows, in their order.
 
     With ``e = target - link(mean + b_u + b_i + p_u . q_i + w . context)`` and steps scaled by
@@ -82,9 +97,25 @@ def _start_user(factors, bias, code, newest):
 
 @jit
 def online_pass(
-    users, items, target, weight, context, scored, moments, rates, loss, newest,
-    mean, user_bias, item_bias, user_factors, item_factors, context_weight, user_count, item_count,
-):  # fmt: skip
+    users,
+    items,
+    target,
+    weight,
+    context,
+    scored,
+    moments,
+    rates,
+    loss,
+    newest,
+    mean,
+    user_bias,
+    item_bias,
+    user_factors,
+    item_factors,
+    context_weight,
+    user_count,
+    item_count,
+):
     """Predict each row, write it to ``scored``, then learn the row at once.
 
     Parameters
@@ -179,9 +210,22 @@ def online_pass(
 
 @jit
 def bpr_pass(
-    users, items, negatives, weight, scored, counting, keep, rates, newest,
-    user_bias, item_bias, user_factors, item_factors, user_count, item_count,
-):  # fmt: skip
+    users,
+    items,
+    negatives,
+    weight,
+    scored,
+    counting,
+    keep,
+    rates,
+    newest,
+    user_bias,
+    item_bias,
+    user_factors,
+    item_factors,
+    user_count,
+    item_count,
+):
     """Bayesian personalised ranking: each row's item against its drawn ``negatives`` (n, m).
 
     With ``g = weight sigmoid(s_uj - s_ui)``: ``p += user_rate g (q_i - q_j - user_reg p)``,
@@ -240,9 +284,22 @@ def _dot(a, b):
 
 @jit
 def fold_in(
-    starts, rows, codes, others, residual, weight, reg_n, reg_0, bias_reg_n, bias_reg_0, newest,
-    users, bias, factors, other_factors,
-):  # fmt: skip
+    starts,
+    rows,
+    codes,
+    others,
+    residual,
+    weight,
+    reg_n,
+    reg_0,
+    bias_reg_n,
+    bias_reg_0,
+    newest,
+    users,
+    bias,
+    factors,
+    other_factors,
+):
     """Closed-form start of new rows: ridge regression on the other side's factors.
 
     Row ``codes[j]`` minimises, over its factors p and bias b, ``sum_e w_e (r_e - b - p .

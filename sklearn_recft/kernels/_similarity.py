@@ -25,9 +25,20 @@ def gram_rows(first, last, item_starts, users, item_values, starts, codes, value
 
 @jit
 def nearest_items(
-    first, last, item_starts, users, item_values, starts, codes, values, size, shrinkage,
-    found, similarity, n_found,
-):  # fmt: skip
+    first,
+    last,
+    item_starts,
+    users,
+    item_values,
+    starts,
+    codes,
+    values,
+    size,
+    shrinkage,
+    found,
+    similarity,
+    n_found,
+):
     """Find the items most similar to items ``first .. last - 1``, each itself among its own.
 
     With ``g_ij = sum_u x_ui x_uj`` the similarity is ``g_ij / (size_i size_j + shrinkage)``.

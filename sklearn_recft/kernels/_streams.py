@@ -79,9 +79,15 @@ def follow_statistics(
             end += 1
         for row in range(first, end):
             _describe(
-                users[row], items[row], times[row], user_table, item_table, totals, half_life,
+                users[row],
+                items[row],
+                times[row],
+                user_table,
+                item_table,
+                totals,
+                half_life,
                 out[row],
-            )  # fmt: skip
+            )
         for row in range(first, end):
             w = weight[row]
             if w == 0.0:
@@ -151,17 +157,28 @@ def describe_factorization(users, items, moments, unit, tables, out):
 
 @jit
 def follow_factorization(
-    users, items, times, target, weight, moments, rates, loss, newest, unit, items_learn, tables,
+    users,
+    items,
+    times,
+    target,
+    weight,
+    moments,
+    rates,
+    loss,
+    newest,
+    unit,
+    items_learn,
+    tables,
     out,
-):  # fmt: skip
+):
     """Describe each row as `describe_factorization` does, then learn it by `online_pass`.
 
     Rows ascend in time; those of one time are all described before any of them is learned.
     Without ``items_learn`` only the rows' users learn: what an item is, and the mean, stay.
     """
-    (
-        mean, user_bias, item_bias, user_factors, item_factors, no_context, user_count, item_count
-    ) = tables  # fmt: skip
+    (mean, user_bias, item_bias, user_factors, item_factors, no_context, user_count, item_count) = (
+        tables
+    )
     n = users.shape[0]
     context, scored = np.zeros((1, 0), np.float32), np.zeros(1, np.float32)
     before, frozen_moments = np.empty(item_factors.shape[1], np.float32), moments.copy()
@@ -180,11 +197,25 @@ def follow_factorization(
                 before[:] = item_factors[item]
                 old_mean, old_bias, old_count = mean[0], item_bias[item], item_count[item]
             _online_pass(
-                users[row : row + 1], items[row : row + 1], target[row : row + 1],
-                weight[row : row + 1], context, scored, moments, rates, loss, newest,
-                mean, user_bias, item_bias, user_factors, item_factors, no_context,
-                user_count, item_count,
-            )  # fmt: skip
+                users[row : row + 1],
+                items[row : row + 1],
+                target[row : row + 1],
+                weight[row : row + 1],
+                context,
+                scored,
+                moments,
+                rates,
+                loss,
+                newest,
+                mean,
+                user_bias,
+                item_bias,
+                user_factors,
+                item_factors,
+                no_context,
+                user_count,
+                item_count,
+            )
             if not items_learn:
                 item_factors[item] = before
                 mean[0], item_bias[item], item_count[item] = old_mean, old_bias, old_count

@@ -114,5 +114,6 @@ def _joined(rows: list[Any]) -> Any:
         # Arrays of unlike types would be turned into one type, numbers into strings.
         if len(kinds) == 1 and kinds != {np.dtype(object)}:
             return np.concatenate(rows)
-    return list(chain.from_iterable(row.tolist() if isinstance(row, np.ndarray) else row
-                                    for row in rows))  # fmt: skip
+    return list(
+        chain.from_iterable(row.tolist() if isinstance(row, np.ndarray) else row for row in rows)
+    )

@@ -217,9 +217,13 @@ def popularity_lift_at_k(
 
 
 def _means(
-    items: Vocabulary, values: np.ndarray, unknown: float, lists: Any, name: str,
+    items: Vocabulary,
+    values: np.ndarray,
+    unknown: float,
+    lists: Any,
+    name: str,
     k: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean value of the distinct items of each list, and how many they are."""
     query, code = shown(items, lists, name, k)
     values = np.append(values, np.full(len(items) - len(values), unknown))

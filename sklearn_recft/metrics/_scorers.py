@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
+from sklearn_recft.columns import to_numbers
 from sklearn_recft.interactions import ITEM, TEXT, USER, check_interactions, items_of
 from sklearn_recft.metrics import _ranking
 from sklearn_recft.vocabulary import Vocabulary
@@ -157,8 +158,8 @@ def relevant_rows(X: Any, y: Any, threshold: float | None) -> np.ndarray:
         if threshold is not None:
             raise ValueError("relevance_threshold needs y; without y every row is relevant.")
         return np.ones(_num_samples(X), dtype=bool)
-    feedback = column_or_1d(y)
-    check_consistent_length(X, feedback)
+    check_consistent_length(X, y)
+    feedback = to_numbers(column_or_1d(y), "y")
     return feedback > 0 if threshold is None else feedback >= threshold
 
 

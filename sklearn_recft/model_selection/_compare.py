@@ -171,9 +171,13 @@ def compare_recommenders(
     protocol = _Protocol.of(scoring, k, exclude_seen)
     check_scalar(n_bootstrap, "n_bootstrap", Integral, min_val=1)
     check_scalar(
-        confidence_level, "confidence_level", Real, min_val=0, max_val=1,
+        confidence_level,
+        "confidence_level",
+        Real,
+        min_val=0,
+        max_val=1,
         include_boundaries="neither",
-    )  # fmt: skip
+    )
     tasks = _tasks(X, y, cv, relevance_threshold, users)
     runs: dict[str, list[_Run]] = {name: [] for name in estimators}
     with tqdm(total=len(tasks) * len(estimators), unit="fit", disable=not verbose) as bar:
@@ -193,9 +197,12 @@ def compare_recommenders(
     }
     compared = differences(
         np.stack([np.stack(list(of.values()), axis=-1) for of in per_user.values()], axis=1),
-        list(estimators).index(baseline), codes, n_bootstrap, confidence_level,
+        list(estimators).index(baseline),
+        codes,
+        n_bootstrap,
+        confidence_level,
         np.random.default_rng(check_random_state(random_state).randint(2**31)),
-    )  # fmt: skip
+    )
     table: list[dict[str, Any]] = [{"estimator": name} for name in estimators]
     for metric, of_metric in zip(per_user, compared.tolist(), strict=True):
         columns = [metric + end for end in ENDS]

@@ -15,7 +15,13 @@ from tqdm import tqdm
 
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.interactions import times_or_none
-from sklearn_recft.model_selection._replay import POINTWISE_METRICS, Judge, PrequentialStep, Replay
+from sklearn_recft.model_selection._replay import (
+    POINTWISE_METRICS,
+    Judge,
+    PrequentialStep,
+    Replay,
+    pointwise_metric,
+)
 
 _TOTALS = (
     "n_rows",
@@ -73,7 +79,9 @@ def iter_prequential(
     scoring : sequence of str, default=("rmse",)
         Pointwise: ``"rmse"``, ``"mae"``, ``"log_loss"``, ``"auc"`` (the last two need y of
         0 and 1). They judge ``predict``, or the probability of the second class where there
-        is a ``predict_proba``. Top-k: ``"recall"``, ``"ndcg"``, ``"hit_rate"``,
+        is a ``predict_proba``. ``"log_loss"`` clips the predictions of a model to
+        [1e-6, 1 - 1e-6] if one of them is below 0 or above 1; any metric is NaN where a
+        prediction is NaN or infinite. Top-k: ``"recall"``, ``"ndcg"``, ``"hit_rate"``,
         ``"precision"``, ``"mrr"``, ``"map"``. They judge one list per user of the chunk, made
         as the chunk begins, against all that the user takes in it.
     k : int, default=10
@@ -212,7 +220,7 @@ def _overall(steps: list[PrequentialStep], y: Any) -> dict[str, float]:
         if name in POINTWISE_METRICS:
             truth = column_or_1d(y)[np.concatenate([step.rows for step in steps])]
             predictions = np.concatenate([step.predictions for step in steps])
-            overall[name] = float(POINTWISE_METRICS[name](truth, predictions))
+            overall[name] = pointwise_metric(name, truth, predictions)
         elif asked.any():
             values = np.array([step.metrics[name] for step in steps])
             overall[name] = float(np.average(values[asked], weights=queries[asked]))

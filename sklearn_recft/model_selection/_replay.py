@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import _num_samples
 
-from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.columns import SECONDS_PER_DAY, to_numbers
 from sklearn_recft.interactions import items_of, users_of
 from sklearn_recft.metrics import (
     RANKING_METRICS,
@@ -23,12 +23,41 @@ from sklearn_recft.metrics import (
 )
 from sklearn_recft.vocabulary import Vocabulary
 
-POINTWISE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+# Predictions that are no probabilities count in log_loss as if they were as sure as this.
+_NEARLY_SURE = 1e-6
+
+
+def _log_loss(y: np.ndarray, predictions: np.ndarray) -> float:
+    """Log loss of probabilities; of other predictions, after clipping all to nearly 0 and 1."""
+    if predictions.min() < 0 or predictions.max() > 1:
+        predictions = np.clip(predictions.astype(np.float64), _NEARLY_SURE, 1 - _NEARLY_SURE)
+    return float(log_loss(y, predictions, labels=[0, 1]))
+
+
+_DEFINED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "rmse": lambda y, p: float(np.sqrt(np.mean((p - y) ** 2))),
     "mae": lambda y, p: float(np.mean(np.abs(p - y))),
-    "log_loss": lambda y, p: log_loss(y, p, labels=[0, 1]),
+    "log_loss": _log_loss,
     "auc": lambda y, p: grouped_roc_auc_score(y, p, np.zeros(len(y), dtype=np.int64)),
 }
+POINTWISE_METRICS = tuple(_DEFINED)
+
+
+def pointwise_metric(name: str, y: Any, predictions: np.ndarray) -> float:
+    """Compute a metric of ``POINTWISE_METRICS``; NaN where a prediction is NaN or infinite.
+
+    ``log_loss`` takes predictions as probabilities if all are from 0 to 1; if not, all are
+    clipped to [1e-6, 1 - 1e-6]. It and ``auc`` need y of 0 and 1.
+    """
+    if not np.isfinite(predictions).all():
+        return float("nan")
+    truth = to_numbers(y, "y")
+    if name in ("log_loss", "auc") and not np.isin(truth, (0, 1)).all():
+        raise ValueError(
+            f"{name} needs feedback of 0 and 1; {int((~np.isin(truth, (0, 1))).sum())} of "
+            f"{len(truth)} rows are other numbers. Use rmse or mae, or give y > threshold."
+        )
+    return _DEFINED[name](truth, predictions)
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ class Judge:
 
     def of_predictions(self, y: Any, predictions: np.ndarray) -> dict[str, float]:
         """Pointwise metrics of a chunk."""
-        return {name: float(POINTWISE_METRICS[name](y, predictions)) for name in self.pointwise}
+        return {name: pointwise_metric(name, y, predictions) for name in self.pointwise}
 
     def of_lists(self, estimator: Any, X: Any, y: Any) -> tuple[dict[str, float], int]:
         """Top-k metrics of a chunk, and the number of users behind them."""
@@ -180,9 +209,15 @@ class Replay:
         known, clock = self.known, perf_counter()
         self._learn_arrived(stop)
         return self._report(
-            start, stop, known, predictions, lists, n_queries,
-            predict_seconds, perf_counter() - clock,
-        )  # fmt: skip
+            start,
+            stop,
+            known,
+            predictions,
+            lists,
+            n_queries,
+            predict_seconds,
+            perf_counter() - clock,
+        )
 
     def _compiled_step(self, start: int, stop: int) -> PrequentialStep:
         clock = perf_counter()
@@ -243,9 +278,16 @@ class Replay:
 
 
 def predict_feedback(estimator: Any, X: Any) -> np.ndarray:
-    """Return expected feedback; of a classifier, the probability of its second class."""
+    """Return expected feedback; of a classifier, the probability of its second class.
+
+    A classifier that has met one class only is sure of it: 1 if that is positive, else 0.
+    """
     if hasattr(estimator, "predict_proba"):
-        return np.asarray(estimator.predict_proba(X))[:, 1]
+        chances = np.asarray(estimator.predict_proba(X))
+        if chances.ndim == 2 and chances.shape[1] == 1:
+            (only,) = getattr(estimator, "classes_", [1])
+            return chances[:, 0] * float(only > 0)
+        return chances[:, 1]
     return np.asarray(estimator.predict(X))
 
 

@@ -114,9 +114,12 @@ class TemporalSplit(BaseCrossValidator):
         check_scalar(self.gap, "gap", Real, min_val=0)
         if self.max_train_window is not None:
             check_scalar(
-                self.max_train_window, "max_train_window", Real, min_val=0,
+                self.max_train_window,
+                "max_train_window",
+                Real,
+                min_val=0,
                 include_boundaries="neither",
-            )  # fmt: skip
+            )
         size = self.test_size
         if size is None:
             rows = n_rows // (self.n_splits + 1)

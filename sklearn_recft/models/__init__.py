@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         Call,
         FittedModel,
         Part,
-        RandomStream,
         Transaction,
     )
     from sklearn_recft.models._baselines import (
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
         PopularitySettings,
     )
     from sklearn_recft.models._decay import (
+        DecayModel,
+    )
+    from sklearn_recft.models._decay_network import (
         DECAY_DEFAULTS,
         DECAY_OPTIONS,
-        DecayModel,
         DecaySettings,
     )
     from sklearn_recft.models._ease import (
@@ -53,10 +54,15 @@ if TYPE_CHECKING:
     from sklearn_recft.models._online_features import (
         OnlineFeatures,
     )
+    from sklearn_recft.models._random import (
+        RandomStream,
+    )
     from sklearn_recft.models._sequence import (
+        SequenceModel,
+    )
+    from sklearn_recft.models._sequence_network import (
         SEQUENCE_DEFAULTS,
         SEQUENCE_OPTIONS,
-        SequenceModel,
         SequenceSettings,
     )
 
@@ -100,10 +106,10 @@ __getattr__ = lazy_names(
     {
         "ADAM_DEFAULTS": "_factorization_adam",
         "ADAM_OPTIONS": "_factorization_adam",
-        "DECAY_DEFAULTS": "_decay",
-        "DECAY_OPTIONS": "_decay",
-        "SEQUENCE_DEFAULTS": "_sequence",
-        "SEQUENCE_OPTIONS": "_sequence",
+        "DECAY_DEFAULTS": "_decay_network",
+        "DECAY_OPTIONS": "_decay_network",
+        "SEQUENCE_DEFAULTS": "_sequence_network",
+        "SEQUENCE_OPTIONS": "_sequence_network",
         "ALSModel": "_als",
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
@@ -112,7 +118,7 @@ __getattr__ = lazy_names(
         "BiasSettings": "_baselines",
         "Call": "_base",
         "DecayModel": "_decay",
-        "DecaySettings": "_decay",
+        "DecaySettings": "_decay_network",
         "EASEModel": "_ease",
         "EASESettings": "_ease",
         "FactorizationModel": "_factorization",
@@ -125,10 +131,10 @@ __getattr__ = lazy_names(
         "Part": "_base",
         "PopularityModel": "_baselines",
         "PopularitySettings": "_baselines",
-        "RandomStream": "_base",
+        "RandomStream": "_random",
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
-        "SequenceSettings": "_sequence",
+        "SequenceSettings": "_sequence_network",
         "Transaction": "_base",
     },
 )

@@ -43,6 +43,7 @@ class ALSModel(UserItemModel):
         super().__init__(rows, settings)
         self.user_factors = np.zeros((0, settings.n_factors), np.float32)
         self.item_factors = np.zeros((0, settings.n_factors), np.float32)
+        self.seed = settings.seed
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``p_u . q_i`` of rows."""
@@ -61,6 +62,12 @@ class ALSModel(UserItemModel):
         self.user_factors = np.delete(self.user_factors, users, axis=0)
         super().forget(users)
 
+    def merge(self, other: UserItemModel) -> None:
+        """Add the sums of another model, and learn all factors anew, as a fit on both logs."""
+        with self.transaction(other.known_users()):
+            self.user_factors = self.user_factors[:0]
+            super().merge(other)
+
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Learn all factors in the first call, those of the given rows later."""
         matrix = self.feedback.total()
@@ -70,7 +77,7 @@ class ALSModel(UserItemModel):
         p, q = _grown(self.user_factors, n_users), _grown(self.item_factors, n_items)
         with blas_threads(1):
             if first_time:
-                q[:] = np.random.default_rng(self.settings.seed).normal(0, 0.01, q.shape)
+                q[:] = np.random.default_rng(self.seed).normal(0, 0.01, q.shape)
                 for _ in range(self.settings.max_epochs):
                     self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
                     self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
@@ -101,15 +108,26 @@ class ALSModel(UserItemModel):
 
         def step(first: int, last: int) -> None:
             kernels.als_rows(
-                first, last, rows, matrix.indptr, matrix.indices, values, gram, reg,
-                n_steps, others, factors,
-            )  # fmt: skip
+                first,
+                last,
+                rows,
+                matrix.indptr,
+                matrix.indices,
+                values,
+                gram,
+                reg,
+                n_steps,
+                others,
+                factors,
+            )
 
         in_threads(step, np.diff(matrix.indptr), self.settings.n_threads)
 
 
 def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Factors of codes, the mean of all for -1."""
+    if not len(factors):  # everyone was erased
+        return np.zeros((len(codes), factors.shape[1]), np.float32)
     rows = factors[codes]
     rows[codes < 0] = factors.mean(axis=0)
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import TileScorer
@@ -129,9 +130,11 @@ class FittedModel:
                 found[name] = value
         return found
 
-    def reading(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
         """Hold the model unchanged inside a with-block, together with other readers."""
-        return self._lock.reading()
+        with self._lock.reading(), _numpy_defaults():
+            yield
 
     # ------------------------------------------------------------------ learning
 
@@ -173,7 +176,7 @@ class FittedModel:
         Attributes, ids, seen items and random streams are kept; what else is written to in
         place is given to `Transaction.keep` first.
         """
-        with self._lock.writing(), ExitStack() as stack:
+        with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
             stack.callback(self._put_back, attributes)
             undo = Transaction(stack)
@@ -186,8 +189,10 @@ class FittedModel:
             stack.pop_all()
 
     def _put_back(self, attributes: dict[str, Any]) -> None:
-        vars(self).clear()
+        # Never empty in between: a second interrupt must not lose what is put back.
         vars(self).update(attributes)
+        for name in vars(self).keys() - attributes.keys():
+            delattr(self, name)
 
     def _register(self, rows: Interactions) -> Events:
         """Give new ids codes, remember who has seen what, and return the events by code."""
@@ -205,11 +210,15 @@ class FittedModel:
     def _as_events(self, rows: Interactions, users: np.ndarray, items: np.ndarray) -> Events:
         ones = np.ones(len(rows))
         return Events(
-            users, items, self._times_of(rows),
+            users,
+            items,
+            self._times_of(rows),
             ones if rows.feedback is None else rows.feedback,
             ones if rows.sample_weight is None else rows.sample_weight,
-            rows.context, self._texts_of(rows), rows.outcome,
-        )  # fmt: skip
+            rows.context,
+            self._texts_of(rows),
+            rows.outcome,
+        )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
         """Seconds of rows; 0 where there are none."""
@@ -280,13 +289,17 @@ class FittedModel:
         if state["kind"] != self.kind:
             raise ValueError(f"The state is of a {state['kind']!r}, not of a {self.kind!r}.")
         with self._lock.writing():
-            for name, plain in state["parts"].items():
-                getattr(self, name).load_state(from_plain(plain))
-            for name, first in state["shared"].items():
-                setattr(self, name, getattr(self, first))
-            for name, plain in state["values"].items():
-                setattr(self, name, from_plain(plain))
-            self._derive()
+            self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Become the model of a state of the same kind."""
+        for name, plain in state["parts"].items():
+            getattr(self, name).load_state(from_plain(plain))
+        for name, first in state["shared"].items():
+            setattr(self, name, getattr(self, first))
+        for name, plain in state["values"].items():
+            setattr(self, name, from_plain(plain))
+        self._derive()
 
     def _derive(self) -> None:
         """Compute what is not part of the state."""
@@ -336,36 +349,6 @@ class FittedModel:
             return vars(self).copy()
 
 
-class RandomStream:
-    """A random generator as a part of a model.
-
-    Parameters
-    ----------
-    generator : numpy.random.Generator
-    """
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self.generator = generator
-
-    def seed(self) -> int:
-        """Draw a seed for another generator."""
-        return int(self.generator.integers(np.iinfo(np.int32).max))
-
-    def mark(self, *rows: Any) -> dict[str, Any]:
-        """Return what `restore` needs."""
-        return dict(self.generator.bit_generator.state)
-
-    def restore(self, mark: dict[str, Any]) -> None:
-        """Draw again what was drawn since ``mark``."""
-        self.generator.bit_generator.state = mark
-
-    def state(self) -> dict[str, Any]:
-        """Return the state of the bit generator."""
-        return dict(self.generator.bit_generator.state)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
-        self.generator.bit_generator.state = state
-
-    def forget(self, users: np.ndarray) -> None:
-        """Do nothing: a random stream knows no users."""
+def _numpy_defaults() -> np.errstate:
+    """Treat floating-point errors as numpy does by default, whatever the user has set."""
+    return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -165,19 +165,15 @@ class BiasModel(FittedModel):
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_u + b_i``; an unknown id has a bias of 0."""
         b_u, b_i = self.biases()
-        users, items = events.user, events.item
-        return (
-            self.mean
-            + np.where(users >= 0, b_u[users], 0.0)
-            + np.where(items >= 0, b_i[items], 0.0)
-        )
+        # The code of unknown ids, -1, takes the appended 0.
+        return self.mean + np.append(b_u, 0.0)[events.user] + np.append(b_i, 0.0)[events.item]
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_u + b_i``."""
         b_u, b_i = self.biases()
-        base = self.mean + np.where(users >= 0, b_u[users], 0.0)
+        base = self.mean + np.append(b_u, 0.0)[users]
 
         def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]

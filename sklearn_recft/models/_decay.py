@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit
@@ -19,71 +18,16 @@ from sklearn_recft.history import (
     windows_of_last,
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
-from sklearn_recft.models._base import Call, FittedModel, Part, RandomStream, Transaction
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import Rows, draw_negatives
-from sklearn_recft.models._net import Net
 from sklearn_recft.models._online_features import OnlineFeatures
-from sklearn_recft.models._state import from_plain
-from sklearn_recft.modules import DecayNet, make_decay_net
+from sklearn_recft.models._random import RandomStream
+from sklearn_recft.modules import DecayNet
 from sklearn_recft.ranking import TileScorer
-from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.text import texts_of
 
-DECAY_DEFAULTS = training.Policy(
-    learning_rate=2e-3, rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
-)
-# The options of `FineTuning` that the model has.
-DECAY_OPTIONS = (
-    "learning_rate",
-    "backbone_rate",
-    "decay_rate",
-    "embedding_rate",
-    "weight_decay",
-    "warmup",
-    "schedule",
-    "clip",
-    "accumulate",
-    "bf16",
-    "adversarial",
-    "patience",
-    "validation_fraction",
-    "update_rate",
-    "update_epochs",
-    "lora_rank",
-)
 ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
-_SCORED_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class DecaySettings:
-    """Settings of the decay model: as the parameters of the estimator.
-
-    ``class_weights`` (2,) are those of the labels at hand; ``seed`` decides everything drawn.
-    """
-
-    backbone: str | None = None
-    decay: str = "exponential"
-    n_heads: int = 4
-    max_history: int = 50
-    freeze: Any = "all"
-    outcome: bool = False
-    width: int = 32
-    n_factors: int = 64
-    cold_dropout: float = 0.3
-    n_negatives: int = 4
-    replay_size: int = 2048
-    max_epochs: int = 2
-    class_weights: tuple[float, float] = (1.0, 1.0)
-    policy: training.Policy = DECAY_DEFAULTS
-    net_params: dict[str, Any] = field(default_factory=dict)
-    n_threads: int = 1
-    verbose: int = 0
-    seed: int | None = None
-
-    @property
-    def net_moves(self) -> bool:
-        """Whether updates train the net, which then needs rows to rehearse."""
-        return self.policy.update_rate != 0
 
 
 class DecayModel(FittedModel):
@@ -98,11 +42,8 @@ class DecayModel(FittedModel):
     outcome_scale : (float, float)
         Mean and deviation of the outcomes of the first rows.
     class_weights : (float, float)
-    encoder : TextEncoder or None
-        A frozen one. One that trains is a part of the net.
-    net : Net
-    catalogue : Tensor of shape (n_items, width)
-        Vectors of items, for scoring.
+    network : DecayNetwork
+        The net, the encoder of texts and the vectors of items.
     """
 
     kind = "DecayBertRecommender"
@@ -119,25 +60,13 @@ class DecayModel(FittedModel):
         if rows.outcome is not None:
             self.outcome_scale = float(rows.outcome.mean()), float(rows.outcome.std()) or 1.0
         self.class_weights = settings.class_weights
-        self.encoder: TextEncoder | None = None
-        self.net: Net | None = None
-        self.catalogue: Any = None
-        self.has_text = False  # whether the items of the fit had texts
-        self.shape: dict[str, Any] = {}  # of the net, given by the first rows
+        self.network = DecayNetwork(settings, self.features.about_item)
 
     @property
     def module(self) -> DecayNet:
         """The net's module."""
-        if self.net is None:
-            raise AttributeError("The model has no net yet.")
-        return self.net.module
-
-    @property
-    def reader(self) -> TextEncoder | None:
-        """The encoder of texts, be it frozen or a part of the net."""
-        if self.net is None or self.module.encoder is None:
-            return self.encoder
-        return cast(TextEncoder, self.module.encoder)
+        module: DecayNet = self.network.module
+        return module
 
     # ------------------------------------------------------------------ events
 
@@ -161,12 +90,15 @@ class DecayModel(FittedModel):
     # ------------------------------------------------------------------ learning
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
-        if self.net is None:
+        if self.network.is_built:
+            undo.keep(self.network)
+            self.network.settings = self.settings
+        else:
             self.has_text = rows.text is not None or call.catalogue is not None
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, update by later ones."""
-        if self.net is None:
+        if not self.network.is_built:
             return expit(self._fit(events, call))
         return expit(self._update(events, undo, call))
 
@@ -180,8 +112,9 @@ class DecayModel(FittedModel):
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
         features = self._follow(rows)
-        self._make_net(features, texts)
-        self._add_items(codes, texts)
+        network = self.network
+        network.make(features, texts, self.features, self.rng, has_text=self.has_text)
+        network.grow(codes, texts, self.n_items, self.rng)
         new = self._as_log(events)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         log, columns = self._columns(rows, features, new, len(events))
@@ -193,33 +126,34 @@ class DecayModel(FittedModel):
         trainer = training.Trainer(
             settings.max_epochs, self.rng.seed(), n_threads=settings.n_threads, collate=windows
         )
-        trainer.fit(self._net.net, columns, target)
+        trainer.fit(self.network.weights.net, columns, target)
         if settings.net_moves:
             self._fill_reservoir(log, columns, target, rows.events.user[order])
         if not self.positives_only:
             # Not on drawn negatives, which many passes overfit.
             self.features.refine(
-                events.user, events.item, label=rows.events.feedback, outcome=rows.events.outcome,
-                weight=rows.events.weight, n_threads=settings.n_threads,
-            )  # fmt: skip
-        self.catalogue = self.module.catalogue()
+                events.user,
+                events.item,
+                label=rows.events.feedback,
+                outcome=rows.events.outcome,
+                weight=rows.events.weight,
+                n_threads=settings.n_threads,
+            )
+        network.catalogue = self.module.catalogue()
         known = features[rows.real, : self.features.n_features]
         return known.astype(np.float64) @ self.features.first_weights
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Learn further events; return their logits (n,) before each, where ``call.predict``."""
-        module = self.module
-        undo.keep(module)
-        if self.reader is not None:
-            undo.keep(self.reader)
+        network, module = self.network, self.module
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
         features = self._follow(rows, items_learn=call.weights)
-        self._add_items(codes, texts)
-        table = module.catalogue(self.catalogue)
+        network.grow(codes, texts, self.n_items, self.rng)
+        table = module.catalogue(network.catalogue)
         new, logits = self._as_log(events), np.empty(0)
         moves = call.weights and self.settings.net_moves
         if call.predict or moves:
@@ -229,11 +163,11 @@ class DecayModel(FittedModel):
             longest = self.settings.max_history
             past = training.LogWindows(log.item, log.feedback, log.time, longest)
             happened = {name: column[rows.real] for name, column in columns.items()}
-            logits = self._logits(happened, lambda batch: {**past(batch), "table": table})
+            logits = network.logits(happened, lambda batch: {**past(batch), "table": table})
         if moves:
             self._rehearse(undo, log, columns, rows)
             table = module.catalogue()
-        self.catalogue = table
+        network.catalogue = table
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         return logits
 
@@ -241,7 +175,7 @@ class DecayModel(FittedModel):
         self, undo: Transaction, log: Events, columns: training.Columns, rows: Rows
     ) -> None:
         """Take small steps with the net on new rows, each beside one of the past."""
-        undo.keep(self._net)
+        undo.keep(self.network.weights)
         target, settings = self._target(rows), self.settings
         for start in range(0, len(target), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -252,11 +186,13 @@ class DecayModel(FittedModel):
                 old = self.reservoir.draw(len(new["item"]), self.rng.generator)
                 both = {name: np.concatenate([new[name], old[name]]) for name in new}
             trainer = training.Trainer(
-                settings.policy.update_epochs, self.rng.seed(), n_threads=settings.n_threads,
+                settings.policy.update_epochs,
+                self.rng.seed(),
+                n_threads=settings.n_threads,
                 update=True,
-            )  # fmt: skip
+            )
             inputs = {n: column for n, column in both.items() if n not in ("target", "user")}
-            trainer.fit(self._net.net, inputs, both["target"])
+            trainer.fit(self.network.weights.net, inputs, both["target"])
             slots = self.reservoir.slots(len(new["item"]), self.rng.generator)
             undo.keep(self.reservoir, slots)
             self.reservoir.put(slots, new)
@@ -272,105 +208,7 @@ class DecayModel(FittedModel):
         self.reservoir.put(np.arange(size), kept)
         self.reservoir.n_offered = len(target)
 
-    @property
-    def _net(self) -> Net:
-        if self.net is None:
-            raise AttributeError("The model has no net yet.")
-        return self.net
-
-    # ------------------------------------------------------------------ what is made
-
-    def parts(self) -> dict[str, Part]:
-        """Every stateful part by name, the encoder that trains included."""
-        found = super().parts()
-        if self.encoder is None and self.reader is not None:
-            found["trained_encoder"] = self.reader
-        return found
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Become the model that `state` described."""
-        parts = dict(state["parts"])
-        device = str(self.settings.net_params.get("device", "cpu"))
-        trained = parts.pop("trained_encoder", None)
-        if trained is not None:
-            trained = TextEncoder.from_state(from_plain(trained), device)
-        self.encoder = None
-        if "encoder" in parts:
-            self.encoder = TextEncoder.from_state(from_plain(parts.pop("encoder")), device)
-        self.shape = from_plain(state["values"]["shape"])
-        self.net = Net(self._build_net(0, trained))
-        super().load_state({**state, "parts": parts})
-        self.catalogue = self.catalogue.to(self.net.device)
-
-    def _make_net(self, features: np.ndarray, texts: list[str]) -> None:
-        """Make the encoder, the module and the net around it, by the first rows."""
-        settings = self.settings
-        reads = settings.backbone is not None and (self.has_text or settings.backbone != "auto")
-        if not reads and settings.freeze != "all":
-            raise ValueError(
-                f"freeze={settings.freeze!r}: without a column `text` there is no text encoder to "
-                "train; add it to X, or leave freeze at its default."
-            )
-        encoder = self._make_encoder(texts) if reads else None
-        trains = encoder is not None and encoder.keep != "all"
-        self.shape = {
-            "n_features": features.shape[1],
-            "text_width": encoder.width if encoder else 0,
-            "ids": encoder is None or not self.has_text,
-            "n_rows": len(features),
-        }
-        # One that trains is a part of the net, and pickled with it.
-        self.encoder = None if trains else encoder
-        self.net = Net(self._build_net(self.rng.seed(), encoder if trains else None))
-        first = np.zeros(features.shape[1])
-        first[: self.features.n_features] = self.features.first_weights
-        negative, positive = self.class_weights
-        self.module.begin(features, first, float(np.log(positive / negative)))
-
-    def _build_net(self, seed: int, encoder: TextEncoder | None) -> Any:
-        """Build a net of the shape that the first rows gave it."""
-        settings, shape = self.settings, self.shape
-        module = make_decay_net(
-            seed,
-            shape["n_features"],
-            text_width=shape["text_width"],
-            ids=shape["ids"],
-            about_item=self.features.about_item,
-            width=settings.width,
-            n_hidden=2 * settings.width,
-            n_heads=settings.n_heads,
-            decay=settings.decay,
-            half_lives=None,
-            cold_dropout=settings.cold_dropout,
-            encoder=encoder,
-        )
-        # Few rows are learned in small batches, or there would be too few steps.
-        size = int(np.clip(2 ** int(np.log2(shape["n_rows"] / 100 + 1)), 16, 512))
-        return training.make_net(
-            module, training.LogLoss(), settings.policy, max_epochs=settings.max_epochs,
-            verbose=settings.verbose, net_params={"batch_size": size, **settings.net_params},
-        )  # fmt: skip
-
-    def _make_encoder(self, texts: list[str]) -> TextEncoder:
-        settings = self.settings
-        return make_encoder(
-            str(settings.backbone),
-            settings.freeze,
-            texts,
-            seed=self.rng.seed(),
-            device=str(settings.net_params.get("device", "cpu")),
-            lora_rank=settings.policy.lora_rank,
-        )
-
-    def _add_items(self, codes: np.ndarray, texts: list[str]) -> None:
-        """Give the net what it reads of new items."""
-        module, threads = self.module, self.settings.n_threads
-        first, encoder = module.n_items, self.reader
-        new = new_texts(codes, texts, first)
-        if not first and encoder is not None:
-            module.center(encoder.encode(new, n_threads=threads))
-        read = read_texts(encoder, new, n_threads=threads, apart=first > 0)
-        module.grow(read, self.n_items, None if first else self.rng.generator)
+    # ------------------------------------------------------------------ rows
 
     def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
         """Texts of the events' items and of the catalogue's, and their codes."""
@@ -380,8 +218,6 @@ class DecayModel(FittedModel):
         ids, its_texts = call.catalogue
         codes = np.concatenate([events.item, self.items.extend(ids)])
         return texts + texts_of(ids, its_texts), codes
-
-    # ------------------------------------------------------------------ rows
 
     def _rows(self, events: Events) -> Rows:
         """Rows to learn: events, each followed by its drawn negatives if there are any."""
@@ -399,10 +235,15 @@ class DecayModel(FittedModel):
         """Features of the rows, each from before itself, then learned."""
         events = rows.events
         followed = self.features.follow(
-            events.user, events.item, events.time, label=events.feedback,
-            outcome=events.outcome, weight=events.weight, real=rows.real,
+            events.user,
+            events.item,
+            events.time,
+            label=events.feedback,
+            outcome=events.outcome,
+            weight=events.weight,
+            real=rows.real,
             items_learn=items_learn,
-        )  # fmt: skip
+        )
         return np.concatenate([followed, events.context], 1)
 
     def _as_log(self, events: Events) -> Events:
@@ -414,9 +255,12 @@ class DecayModel(FittedModel):
         elif not self.positives_only:
             feedback = 2 * events.feedback - 1
         return replace(
-            events, feedback=feedback.astype(np.float32), context=np.empty((len(events), 0)),
-            outcome=None, text=None,
-        )  # fmt: skip
+            events,
+            feedback=feedback.astype(np.float32),
+            context=np.empty((len(events), 0)),
+            outcome=None,
+            text=None,
+        )
 
     def _columns(
         self, rows: Rows, features: np.ndarray, log: Events, n_events: int
@@ -426,9 +270,12 @@ class DecayModel(FittedModel):
         log, spans = windows_of_last(log, n_events, self.settings.max_history)
         spans = spans.take(rows.source)
         columns = {
-            "item": rows.events.item, "features": features, "start": spans.start,
-            "stop": spans.stop, "time": log_time[rows.source],
-        }  # fmt: skip
+            "item": rows.events.item,
+            "features": features,
+            "start": spans.start,
+            "stop": spans.stop,
+            "time": log_time[rows.source],
+        }
         return log, columns
 
     def _written_out(
@@ -438,9 +285,14 @@ class DecayModel(FittedModel):
         spans = Spans(columns["start"], columns["stop"])
         past = past_in(log, spans, columns["time"], self.settings.max_history)
         return {
-            "item": columns["item"], "features": columns["features"], "past": past.item,
-            "feedback": past.feedback, "age": past.age, "target": target, "user": users,
-        }  # fmt: skip
+            "item": columns["item"],
+            "features": columns["features"],
+            "past": past.item,
+            "feedback": past.feedback,
+            "age": past.age,
+            "target": target,
+            "user": users,
+        }
 
     def _target(self, rows: Rows) -> np.ndarray:
         """Label and weight of each row, (n, 2) float32."""
@@ -459,36 +311,22 @@ class DecayModel(FittedModel):
             texts = events.text or ()
             extra, place = self._unknown_texts([texts[row] for row in unknown.tolist()])
             codes[unknown] = self.n_items + place
-        table = self.module.catalogue(self.catalogue, extra)
+        table = self.module.catalogue(self.network.catalogue, extra)
         out = np.empty(len(events))
         for start in range(0, len(events), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             past = past_at(self.history, users[rows], events.time[rows])
             columns = {
-                "past": past.item, "feedback": past.feedback, "age": past.age,
+                "past": past.item,
+                "feedback": past.feedback,
+                "age": past.age,
                 "item": codes[rows],
                 "features": self._described(
                     users[rows], items[rows], events.time[rows], events.context[rows]
                 ),
-            }  # fmt: skip
-            out[rows] = self._logits(columns, lambda batch: {**batch, "table": table})
+            }
+            out[rows] = self.network.logits(columns, lambda batch: {**batch, "table": table})
         return out
-
-    def _logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:
-        """Logits (n,), float64, each the same to the last bit whatever rows come behind.
-
-        Of matrix products that holds for one shape: the last batch is filled up.
-        """
-        n = len(columns["item"])
-        missing = -n % _SCORED_AT_ONCE
-        filled = {
-            name: np.concatenate([c, np.repeat(c[-1:], missing, 0)]) for name, c in columns.items()
-        }
-        logits = training.predict_net(
-            self._net.net, filled, batch_size=_SCORED_AT_ONCE,
-            n_threads=self.settings.n_threads, collate=collate,
-        )  # fmt: skip
-        return logits[:n].astype(np.float64)
 
     def link(self, scores: np.ndarray) -> np.ndarray:
         """Return probabilities of logits."""
@@ -498,7 +336,7 @@ class DecayModel(FittedModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes the logits of ``users`` for catalogue ``columns``."""
-        module, table, times = self.module, self.catalogue, self._times_of(queries)
+        module, table, times = self.module, self.network.catalogue, self._times_of(queries)
         past = past_at(self.history, users, times)
         context = context_of_queries(queries, self.context_names)
         if context is None:  # the average one
@@ -509,9 +347,11 @@ class DecayModel(FittedModel):
             items, n = columns[c0:c1], c1 - c0
             for row in range(r0, r1):
                 features = self._described(
-                    np.full(n, users[row]), items, np.full(n, times[row]),
+                    np.full(n, users[row]),
+                    items,
+                    np.full(n, times[row]),
                     np.tile(context[row], (n, 1)),
-                )  # fmt: skip
+                )
                 its = past.item[row], past.feedback[row], past.age[row]
                 out[row - r0] = module.score_items(table, items, features, its)
 
@@ -521,7 +361,7 @@ class DecayModel(FittedModel):
         """Attention (n, n_heads, L) of rows of known items, and the past it is paid to."""
         past = past_at(self.history, events.user, events.time).shortened()
         weights = self.module.attention_of(
-            self.catalogue, events.item, past.item, past.feedback, past.age
+            self.network.catalogue, events.item, past.item, past.feedback, past.age
         )
         return weights, past
 
@@ -535,8 +375,4 @@ class DecayModel(FittedModel):
         """Text vectors (n, t) of items without a code, and which of them each row has."""
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         place = np.array([distinct[text] for text in texts])
-        encoder = self.reader
-        if encoder is None:
-            return np.zeros((len(distinct), 0), np.float32), place
-        threads = self.settings.n_threads
-        return encoder.encode(list(distinct), n_threads=threads, apart=True), place
+        return self.network.encode(list(distinct), self.settings.n_threads), place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +62,11 @@ class EASEModel(UserItemModel):
             np.diff(turned.indptr) * np.arange(1.0, n_items + 1),
             settings.n_threads,
         )
-        np.fill_diagonal(gram, gram.diagonal() + settings.reg)
+        reg = _usable(settings.reg, gram)
+        np.fill_diagonal(gram, gram.diagonal() + reg)
         with blas_threads(settings.n_threads):
             gram = _inverse(gram)
-        zero, reg = settings.zero_diagonal, settings.reg
+        zero = settings.zero_diagonal
         scale = -1.0 / gram.diagonal() if zero else np.full(n_items, -reg)
         diagonal = np.zeros(n_items) if zero else 1.0 + scale * gram.diagonal()
         weights = np.empty((n_items, n_items), np.float32)
@@ -75,15 +77,26 @@ class EASEModel(UserItemModel):
         self.item_weights = weights
 
 
+def _usable(reg: float, gram: np.ndarray) -> float:
+    """Return ``reg``, or the least penalty that double precision tells from 0 beside ``gram``."""
+    least = 16 * len(gram) * np.finfo(np.float64).eps * gram.diagonal().max(initial=0.0)
+    if reg >= least:
+        return reg
+    warnings.warn(
+        f"reg={reg:g} is lost in rounding beside sums of squared feedback of up to "
+        f"{gram.diagonal().max():g}: reg={least:g} is used. Divide y by its largest value, or "
+        "raise reg.",
+        stacklevel=2,
+    )
+    return least
+
+
 def _inverse(matrix: np.ndarray) -> np.ndarray:
     """Invert, in its own memory, a positive definite matrix given by its lower triangle."""
     factor, invert = get_lapack_funcs(("potrf", "potri"), (matrix,))
     upper, info = factor(matrix.T, lower=0, clean=0, overwrite_a=1)  # LAPACK reads columns
     if info:
-        raise ValueError(
-            "y: the sums of feedback are so large beside reg that X^T X + reg I is numerically "
-            "singular; raise reg, or divide y by its largest value."
-        )
+        raise np.linalg.LinAlgError("X^T X + reg I is not positive definite; raise reg.")
     upper, _ = invert(upper, lower=0, overwrite_c=1)
     inverse = upper.T
     for first in range(0, len(inverse), _BLOCK):

@@ -14,8 +14,9 @@ from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models import _factorization_sgd as sgd
-from sklearn_recft.models._base import Call, FittedModel, RandomStream, Transaction
+from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
 
@@ -232,10 +233,16 @@ class SGDFactorizationModel(FactorizationModel):
                 arrays["item_count"][:] = np.bincount(rows.item, weight, self.n_items)
             self._count_popularity(events)
         sgd.fit_epochs(
-            arrays, rows, loss=settings.loss, learning_rate=self.learning_rate, reg=self.reg,
+            arrays,
+            rows,
+            loss=settings.loss,
+            learning_rate=self.learning_rate,
+            reg=self.reg,
             epochs=trange(settings.max_epochs, disable=not settings.verbose, desc="epochs"),
-            scale=self.scale, n_threads=settings.n_threads, rng=rng,
-        )  # fmt: skip
+            scale=self.scale,
+            n_threads=settings.n_threads,
+            rng=rng,
+        )
 
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
@@ -256,14 +263,27 @@ class SGDFactorizationModel(FactorizationModel):
         if loss != "bpr" and chunk:
             sgd.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
         predicted = sgd.stream(
-            arrays, rows, self.moments, loss=loss, learning_rate=self.learning_rate,
-            newest=tables.NEWEST, chunk=chunk, draws=draws, n_items=n_items, rng=rng,
-        )  # fmt: skip
+            arrays,
+            rows,
+            self.moments,
+            loss=loss,
+            learning_rate=self.learning_rate,
+            newest=tables.NEWEST,
+            chunk=chunk,
+            draws=draws,
+            n_items=n_items,
+            rng=rng,
+        )
         if old is not None:
             sgd.rehearse(
-                arrays, old, loss=loss, learning_rate=self.learning_rate, reg=self.reg,
-                scale=self.scale, rng=rng,
-            )  # fmt: skip
+                arrays,
+                old,
+                loss=loss,
+                learning_rate=self.learning_rate,
+                reg=self.reg,
+                scale=self.scale,
+                rng=rng,
+            )
         return predicted.astype(np.float64)
 
     def _keep_touched(

@@ -103,9 +103,17 @@ def start_items(arrays: Arrays, n_items: int, rng: np.random.Generator) -> None:
 
 
 def fit_epochs(
-    arrays: Arrays, rows: Rows, *, loss: str, learning_rate: float, reg: float,
-    epochs: Sequence[int], scale: float, n_threads: int, rng: np.random.Generator,
-) -> None:  # fmt: skip
+    arrays: Arrays,
+    rows: Rows,
+    *,
+    loss: str,
+    learning_rate: float,
+    reg: float,
+    epochs: Sequence[int],
+    scale: float,
+    n_threads: int,
+    rng: np.random.Generator,
+) -> None:
     """Run epochs of SGD over all rows, on ``n_threads`` threads without locks.
 
     Rows are shuffled once, in memory: on MovieLens a new order every epoch is no better and
@@ -123,9 +131,14 @@ def fit_epochs(
 
 
 def _pointwise_step(
-    arrays: Arrays, rows: Rows, loss: str, rate: float, reg: float, scale: float,
+    arrays: Arrays,
+    rows: Rows,
+    loss: str,
+    rate: float,
+    reg: float,
+    scale: float,
     rng: np.random.Generator,
-) -> Callable[[slice], None]:  # fmt: skip
+) -> Callable[[slice], None]:
     # In these units the fit of a multiple of y is exactly that multiple of the fit of y.
     user_reg, item_reg = (
         np.float32(reg * scale) * (_REG_BASE + _REG_ROOT / np.sqrt(np.maximum(arrays[name], 1)))
@@ -136,19 +149,36 @@ def _pointwise_step(
 
     def work(piece: slice) -> None:
         kernels.sgd_epoch(
-            *_columns(rows, piece), np.float32(rate / scale), np.float32(rate),
-            user_reg, item_reg, np.float32(min(reg, 1 / rate)), _LOSS[loss], *_tables(
-                arrays, "mean", "user_bias", "item_bias", "user_factors", "item_factors",
-                "context_weight"),
-        )  # fmt: skip
+            *_columns(rows, piece),
+            np.float32(rate / scale),
+            np.float32(rate),
+            user_reg,
+            item_reg,
+            np.float32(min(reg, 1 / rate)),
+            _LOSS[loss],
+            *_tables(
+                arrays,
+                "mean",
+                "user_bias",
+                "item_bias",
+                "user_factors",
+                "item_factors",
+                "context_weight",
+            ),
+        )
 
     return work
 
 
 def _bpr_step(
-    arrays: Arrays, rows: Rows, loss: str, rate: float, reg: float, scale: float,
+    arrays: Arrays,
+    rows: Rows,
+    loss: str,
+    rate: float,
+    reg: float,
+    scale: float,
     rng: np.random.Generator,
-) -> Callable[[slice], None]:  # fmt: skip
+) -> Callable[[slice], None]:
     n_items = len(arrays["item_bias"])
     negatives = rng.integers(0, n_items, (len(rows.user), 1), dtype=np.int32)
     rates = (rate, rate, reg, reg)
@@ -160,10 +190,18 @@ def _bpr_step(
 
 
 def stream(
-    arrays: Arrays, rows: Rows, moments: np.ndarray, *, loss: str, learning_rate: float,
-    newest: int, n_items: int, rng: np.random.Generator, chunk: bool = False,
+    arrays: Arrays,
+    rows: Rows,
+    moments: np.ndarray,
+    *,
+    loss: str,
+    learning_rate: float,
+    newest: int,
+    n_items: int,
+    rng: np.random.Generator,
+    chunk: bool = False,
     draws: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Predict, then learn, row after row, in one pass; return the predictions (n,).
 
     ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
@@ -190,10 +228,24 @@ def stream(
     numbers = np.array(_CHUNK if chunk else STREAM, np.float32)
     numbers[4:6] *= speed
     kernels.online_pass(
-        *_columns(rows, slice(None)), scored, moments, numbers, _LOSS[loss], newest,
-        *_tables(arrays, "mean", "user_bias", "item_bias", "user_factors", "item_factors",
-                 "context_weight", "user_count", "item_count"),
-    )  # fmt: skip
+        *_columns(rows, slice(None)),
+        scored,
+        moments,
+        numbers,
+        _LOSS[loss],
+        newest,
+        *_tables(
+            arrays,
+            "mean",
+            "user_bias",
+            "item_bias",
+            "user_factors",
+            "item_factors",
+            "context_weight",
+            "user_count",
+            "item_count",
+        ),
+    )
     return scored
 
 
@@ -211,9 +263,15 @@ def draw_negatives(
 
 
 def rehearse(
-    arrays: Arrays, rows: Rows, *, loss: str, learning_rate: float, reg: float, scale: float,
+    arrays: Arrays,
+    rows: Rows,
+    *,
+    loss: str,
+    learning_rate: float,
+    reg: float,
+    scale: float,
     rng: np.random.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """One pass over remembered rows at a quarter of the learning rate; nothing is counted."""
     work = (_bpr_step if loss == "bpr" else _pointwise_step)(
         arrays, rows, loss, learning_rate / 4, reg, scale, rng
@@ -233,8 +291,9 @@ def fold_in(
     reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
     ridge = (reg_n * scale, reg_0 * scale, bias_reg_n, bias_reg_0)
     for side, other, first, last in (
-        ("user", "item", n_users, n_items), ("item", "user", n_items, len(arrays["user_bias"])),
-    ):  # fmt: skip
+        ("user", "item", n_users, n_items),
+        ("item", "user", n_items, len(arrays["user_bias"])),
+    ):
         own, others = getattr(rows, side), getattr(rows, other)
         score = base + arrays[f"{other}_bias"][others]
         rest = 4 * (rows.target - expit(score)) if loss == "log_loss" else rows.target - score
@@ -242,24 +301,52 @@ def fold_in(
         usable = usable[np.argsort(own[usable], kind="stable")]
         codes, starts, counts = np.unique(own[usable], return_index=True, return_counts=True)
         kernels.fold_in(
-            np.append(starts, len(usable)), usable, codes, others, rest,
-            rows.weight, *ridge, newest, side == "user", *_tables(
-                arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
-        )  # fmt: skip
+            np.append(starts, len(usable)),
+            usable,
+            codes,
+            others,
+            rest,
+            rows.weight,
+            *ridge,
+            newest,
+            side == "user",
+            *_tables(arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
+        )
         # As many events as were used: what is already learned is not learned anew in a rush.
         arrays[f"{side}_count"][codes] += counts
 
 
 def _bpr(
-    arrays: Arrays, rows: Rows, piece: slice, negatives: np.ndarray, scored: np.ndarray,
-    counting: bool, keep: float, rates: tuple[float, ...], newest: int,
-) -> None:  # fmt: skip
+    arrays: Arrays,
+    rows: Rows,
+    piece: slice,
+    negatives: np.ndarray,
+    scored: np.ndarray,
+    counting: bool,
+    keep: float,
+    rates: tuple[float, ...],
+    newest: int,
+) -> None:
     kernels.bpr_pass(
-        rows.user[piece], rows.item[piece], negatives, rows.weight[piece], scored,
-        counting, np.float32(keep), np.array(rates, np.float32), newest, *_tables(
-            arrays, "user_bias", "item_bias", "user_factors", "item_factors", "user_count",
-            "item_count"),
-    )  # fmt: skip
+        rows.user[piece],
+        rows.item[piece],
+        negatives,
+        rows.weight[piece],
+        scored,
+        counting,
+        np.float32(keep),
+        np.array(rates, np.float32),
+        newest,
+        *_tables(
+            arrays,
+            "user_bias",
+            "item_bias",
+            "user_factors",
+            "item_factors",
+            "user_count",
+            "item_count",
+        ),
+    )
 
 
 def _columns(rows: Rows, piece: slice) -> list[np.ndarray]:

@@ -106,8 +106,11 @@ class OnlineFeatures:
             before = {"tables": tables.state(), "users": users, "items": items}
         rngs = [dict(rng.bit_generator.state) for rng in self._rngs]
         return {
-            "tables": self.tables.state(), "newest": self.newest, "before": before, "rngs": rngs
-        }  # fmt: skip
+            "tables": self.tables.state(),
+            "newest": self.newest,
+            "before": before,
+            "rngs": rngs,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Become what `state` described."""
@@ -154,9 +157,17 @@ class OnlineFeatures:
         return out
 
     def follow(
-        self, users: np.ndarray, items: np.ndarray, times: np.ndarray, *, label: np.ndarray,
-        outcome: np.ndarray | None, weight: np.ndarray, real: np.ndarray, items_learn: bool = True,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        *,
+        label: np.ndarray,
+        outcome: np.ndarray | None,
+        weight: np.ndarray,
+        real: np.ndarray,
+        items_learn: bool = True,
+    ) -> np.ndarray:
         """Describe each row, then learn it; return the features (n, n_features), float32.
 
         Parameters
@@ -173,10 +184,13 @@ class OnlineFeatures:
         """
         order = np.argsort(times, kind="stable")
         columns = {
-            "users": users.astype(np.int32), "items": items.astype(np.int32), "times": times,
-            "label": label.astype(np.float32), "weight": weight.astype(np.float32),
+            "users": users.astype(np.int32),
+            "items": items.astype(np.int32),
+            "times": times,
+            "label": label.astype(np.float32),
+            "weight": weight.astype(np.float32),
             "counted": np.where(real, weight, 0.0),
-        }  # fmt: skip
+        }
         if outcome is not None:
             columns["outcome"] = np.where(real, outcome, 0).astype(np.float32)
         columns = {name: column[order] for name, column in columns.items()}
@@ -195,9 +209,15 @@ class OnlineFeatures:
         return out
 
     def refine(
-        self, users: np.ndarray, items: np.ndarray, *, label: np.ndarray,
-        outcome: np.ndarray | None, weight: np.ndarray, n_threads: int,
-    ) -> None:  # fmt: skip
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        *,
+        label: np.ndarray,
+        outcome: np.ndarray | None,
+        weight: np.ndarray,
+        n_threads: int,
+    ) -> None:
         """Factorize all rows anew in many passes: better ground for what follows than one.
 
         On MovieLens 100K and 1M that is worth 0.003 of AUC in the time after.
@@ -215,9 +235,16 @@ class OnlineFeatures:
             columns = Rows(*ids, target.astype(np.float32), *rest)
             start_all(tables, columns, loss, mean, scale, rng)
             fit_epochs(
-                tables, columns, loss=loss, learning_rate=LEARNING_RATE[loss], reg=REG[loss],
-                epochs=range(_EPOCHS), scale=scale, n_threads=n_threads, rng=rng,
-            )  # fmt: skip
+                tables,
+                columns,
+                loss=loss,
+                learning_rate=LEARNING_RATE[loss],
+                reg=REG[loss],
+                epochs=range(_EPOCHS),
+                scale=scale,
+                n_threads=n_threads,
+                rng=rng,
+            )
 
     # ------------------------------------------------------------------ private
 
@@ -238,17 +265,32 @@ class OnlineFeatures:
             return
         ids, arrays = (rows["users"], rows["items"], rows["times"]), self.tables.arrays()
         kernels.follow_statistics(
-            *ids, rows["label"], rows["counted"], arrays["users"], arrays["items"],
-            arrays["totals"], _POPULARITY_HALF_LIFE, out[:, : kernels.N_STATISTICS],
-        )  # fmt: skip
+            *ids,
+            rows["label"],
+            rows["counted"],
+            arrays["users"],
+            arrays["items"],
+            arrays["totals"],
+            _POPULARITY_HALF_LIFE,
+            out[:, : kernels.N_STATISTICS],
+        )
         for j, (factorization, target) in enumerate(
             zip(self.tables.factorizations, ("label", "outcome"), strict=False)
         ):
             weight = rows["weight"] if j == 0 else rows["counted"].astype(np.float32)
             kernels.follow_factorization(
-                *ids, rows[target], weight, arrays["moments"][j], _RATES, _LOSSES[j],
-                factorization.NEWEST, j > 0, items_learn, _tables(factorization), out[:, _part(j)],
-            )  # fmt: skip
+                *ids,
+                rows[target],
+                weight,
+                arrays["moments"][j],
+                _RATES,
+                _LOSSES[j],
+                factorization.NEWEST,
+                j > 0,
+                items_learn,
+                _tables(factorization),
+                out[:, _part(j)],
+            )
 
 
 def _describe(
@@ -256,9 +298,15 @@ def _describe(
 ) -> None:
     arrays = tables.arrays()
     kernels.describe_statistics(
-        users, items, times, arrays["users"], arrays["items"], arrays["totals"],
-        _POPULARITY_HALF_LIFE, out[:, : kernels.N_STATISTICS],
-    )  # fmt: skip
+        users,
+        items,
+        times,
+        arrays["users"],
+        arrays["items"],
+        arrays["totals"],
+        _POPULARITY_HALF_LIFE,
+        out[:, : kernels.N_STATISTICS],
+    )
     for j, factorization in enumerate(tables.factorizations):
         kernels.describe_factorization(
             users, items, arrays["moments"][j], j > 0, _tables(factorization), out[:, _part(j)]
@@ -272,8 +320,16 @@ def _part(j: int) -> slice:
 
 def _tables(factorization: object) -> tuple[np.ndarray, ...]:
     arrays = factorization.arrays()  # type: ignore[attr-defined]
-    names = ("mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
-             "user_count", "item_count")  # fmt: skip
+    names = (
+        "mean",
+        "user_bias",
+        "item_bias",
+        "user_factors",
+        "item_factors",
+        "context_weight",
+        "user_count",
+        "item_count",
+    )
     return tuple(arrays[name] for name in names)
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from sklearn_recft import training
+from sklearn_recft import kernels, training
+from sklearn_recft.history import EventHistory, sequences_of
 from sklearn_recft.interactions import Events
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import torch_threads
@@ -18,6 +21,7 @@ Columns = training.Columns
 _TOKENS, _CELLS = 16_384, 4_000_000  # of the sequences that are run at a time, and of attention
 _QUERIES = 64  # of one sequence that are asked at a time
 _FEW = 64  # queries that one thread answers sooner than several
+_N_HELD_OUT = 4096  # events that a validation metric reads, at most
 _STEP = 16  # sequences are padded to a multiple of so many events
 
 
@@ -102,7 +106,7 @@ def states_of(
     out = np.zeros((len(queries), *shape), np.float32)
     with torch_threads(1 if len(out) <= _FEW else n_threads):
         for rows, place, columns in _batches(log, queries):
-            answers = module.answer(table, columns, weights=weights)
+            answers = answer(module, table, columns, weights=weights)
             if not weights:
                 out[rows] = answers[place]
                 continue
@@ -144,25 +148,44 @@ def _batches(
         begin += len(pieces)
         rows = np.concatenate([np.arange(bounds[p], bounds[p + 1]) for p in pieces])
         sequence = np.repeat(np.arange(len(pieces)), np.diff(bounds)[pieces])
-        yield asks[rows], (sequence, slot[rows]), _columns(
-            log, queries, asks[rows], sequence, slot[rows], start[ends[pieces]],
-            n_before[ends[pieces]], n,
-        )  # fmt: skip
+        yield (
+            asks[rows],
+            (sequence, slot[rows]),
+            _columns(
+                log,
+                queries,
+                asks[rows],
+                sequence,
+                slot[rows],
+                start[ends[pieces]],
+                n_before[ends[pieces]],
+                n,
+            ),
+        )
 
 
 def _columns(
-    log: Events, queries: Queries, asks: np.ndarray, sequence: np.ndarray, slot: np.ndarray,
-    start: np.ndarray, size: np.ndarray, n: int,
-) -> Columns:  # fmt: skip
+    log: Events,
+    queries: Queries,
+    asks: np.ndarray,
+    sequence: np.ndarray,
+    slot: np.ndarray,
+    start: np.ndarray,
+    size: np.ndarray,
+    n: int,
+) -> Columns:
     """Lay out the sequences (B, n) and the queries (B, Q) of a batch."""
     place = np.minimum(np.arange(n), size[:, None] - 1) + start[:, None]
     shape = len(start), int(slot.max()) + 1
     context = queries.context
     columns = {
-        "item": log.item[place].astype(np.int64), "feedback": log.feedback[place],
-        "time": log.time[place], "n_before": np.ones(shape, np.int64),
-        "asked": np.zeros(shape), "context": np.zeros((*shape, context.shape[1]), np.float32),
-    }  # fmt: skip
+        "item": log.item[place].astype(np.int64),
+        "feedback": log.feedback[place],
+        "time": log.time[place],
+        "n_before": np.ones(shape, np.int64),
+        "asked": np.zeros(shape),
+        "context": np.zeros((*shape, context.shape[1]), np.float32),
+    }
     for name, column in (
         ("n_before", queries.n_before),
         ("asked", queries.time),
@@ -170,6 +193,80 @@ def _columns(
     ):
         columns[name][sequence, slot] = column[asks]
     return columns
+
+
+@torch.no_grad()
+def answer(
+    module: SequenceNet, table: Tensor, columns: Columns, *, weights: bool = False
+) -> np.ndarray:
+    """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
+
+    ``columns`` are the arguments of `SequenceNet.events` and `SequenceNet.ask`, as arrays.
+    """
+    given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
+    # The first event that a query attends to; attention itself is given all of them.
+    first = 0 if weights else max(0, int(columns["n_before"].min()) - module.depth)
+    time, n_before = given["time"], given["n_before"] - first
+    events = module.events(table, given["item"], given["feedback"], time, first=first)
+    states = module.ask(
+        events,
+        time[:, first:],
+        n_before,
+        given["asked"],
+        given.get("context"),
+        weights=weights,
+    )
+    return states.float().numpy(force=True)
+
+
+@torch.no_grad()
+def weights_of_trends(module: SequenceNet, states: np.ndarray) -> np.ndarray:
+    """Weights (n, k) of the trends for queries of these states (n, d + 2 c)."""
+    if module.mix is None:
+        return np.zeros((len(states), 0), np.float32)
+    device = module.mix.weight.device
+    with torch_threads(1):
+        own = torch.from_numpy(states[..., : module.width]).to(device)
+        weights: np.ndarray = module.mix(own).numpy(force=True)
+    return weights
+
+
+def read_queries(
+    history: EventHistory,
+    users: np.ndarray,
+    times: np.ndarray | None,
+    items: np.ndarray | None,
+    context: np.ndarray,
+    now: tuple[float, float],
+) -> tuple[Events, Queries]:
+    """Find what each query knows: the sorted log of its user, and its place in there.
+
+    Parameters
+    ----------
+    history : EventHistory
+    users : ndarray of shape (n,)
+        Codes, -1 for unknown users.
+    times : ndarray of shape (n,) or None
+        Seconds; None is after all that is known.
+    items : ndarray of shape (n,) or None
+        Items asked for, None for none in particular. A query at the time of an event of its
+        own item does not know that event.
+    context : ndarray of shape (n, n_context)
+    now : (float, float)
+        What time it is after all that is known, for queries and for trends.
+    """
+    distinct, owner = np.unique(users, return_inverse=True)
+    log, spans = sequences_of(history, distinct)
+    n_before = spans.size[owner]
+    time, trend_time = (np.full(len(users), seconds) for seconds in now)
+    if times is not None:
+        time = trend_time = times
+        none = np.full(len(users), -1) if items is None else items
+        kernels.count_past(
+            owner, times, none, spans.start, spans.stop, log.item, log.time, n_before
+        )
+    start = spans.start[owner]
+    return log, Queries(start, n_before, time, trend_time, context.astype(np.float32))
 
 
 def add_trends(
@@ -188,13 +285,16 @@ def next_item_ndcg(
     events = log.events
     start = np.searchsorted(events.user, events.user[held_out])
     queries = Queries(
-        start, held_out - start, events.time[held_out], events.time[held_out],
+        start,
+        held_out - start,
+        events.time[held_out],
+        events.time[held_out],
         events.context[held_out],
-    )  # fmt: skip
+    )
     table = module.catalogue()
     states = states_of(module, table, events, queries, n_threads=n_threads)
     vectors, gain = table.numpy(force=True), 0.0
-    weights = module.weights_of_trends(states)
+    weights = weights_of_trends(module, states)
     for part in np.array_split(np.arange(len(held_out)), -(-len(held_out) // 1024) or 1):
         scores = states[part] @ vectors.T
         if log.period is not None and module.trends is not None:
@@ -204,3 +304,30 @@ def next_item_ndcg(
         rank = (scores > own[:, None]).sum(1)
         gain += float((1 / np.log2(rank + 2))[rank < 10].sum())
     return gain / max(len(held_out), 1)
+
+
+def next_item_scorer(
+    module: SequenceNet,
+    log: TrainingLog,
+    until: float,
+    rng: np.random.Generator,
+    n_threads: int,
+) -> training.Scorer:
+    """Return NDCG@10 of events after time ``until``, each predicted from what came before it.
+
+    Raises
+    ------
+    ValueError
+        If no event is later.
+    """
+    held_out = np.flatnonzero((log.events.time > until) & (log.events.weight > 0))
+    if not len(held_out):
+        raise ValueError(
+            "patience holds out the newest events, and none is later than the rest: give X a "
+            "timestamp, a larger validation_fraction, or patience=None."
+        )
+    if len(held_out) > _N_HELD_OUT:
+        held_out = np.sort(rng.choice(held_out, _N_HELD_OUT, replace=False))
+    return training.Scorer(
+        "ndcg@10", lambda: next_item_ndcg(module, log, held_out, n_threads=n_threads)
+    )

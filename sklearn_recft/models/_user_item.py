@@ -62,6 +62,8 @@ class UserItemModel(FittedModel):
     def __init__(self, rows: Interactions, settings: UserItemSettings) -> None:
         super().__init__(rows, settings)
         self.feedback = self.profiles = FeedbackMatrix()
+        if settings.history_half_life is not None:
+            self.profiles = FeedbackMatrix()
         self.popularity = np.empty(0)
         self.latest = -np.inf
 
@@ -77,9 +79,12 @@ class UserItemModel(FittedModel):
         else:
             share, rest = fade_by_order(events.user, events.time, by_order, self.n_users)
             self.profiles = self.profiles.added(
-                events.user, events.item,
-                weight=weight * share, feedback=events.feedback, left=left * rest,
-            )  # fmt: skip
+                events.user,
+                events.item,
+                weight=weight * share,
+                feedback=events.feedback,
+                left=left * rest,
+            )
         self.feedback = matrix
         self._derive()
         self._refresh(events.user, events.item)

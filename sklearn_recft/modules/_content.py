@@ -43,13 +43,13 @@ class Content(nn.Module):
     def __init__(self, text_width: int, width: int, max_history: int) -> None:
         super().__init__()
         self.size = min(text_width, width)
-        self.mix = nn.Linear(width, len(_KEPT))
+        self.mix = nn.Linear(width, len(_KEPT), dtype=torch.float32)
         nn.init.zeros_(self.mix.weight)
         nn.init.constant_(self.mix.bias, 1 / len(_KEPT))
         # A weight of answers, which training has no part in.
-        self.likeness = nn.Parameter(torch.tensor(_LIKENESS))
-        self.register_buffer("mean", torch.zeros(text_width))
-        self.register_buffer("axes", torch.eye(text_width, self.size))
+        self.likeness = nn.Parameter(torch.tensor(_LIKENESS, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(text_width, dtype=torch.float32))
+        self.register_buffer("axes", torch.eye(text_width, self.size, dtype=torch.float32))
         kept = torch.tensor(_KEPT, dtype=torch.float64)[:, None]
         lags = (1 - kept) * kept ** torch.arange(max_history)
         self.register_buffer("lags", lags.float())

@@ -61,10 +61,10 @@ class DecayAttention(FadingHeads):
         self.width = width
         # Keys and queries in one map, and values taken up by the head that reads them: past
         # vectors are gathered once and multiplied twice.
-        self.query = nn.Parameter(torch.randn(n_heads, width, width) / width)
-        self.feedback = nn.Parameter(torch.zeros(n_heads))
-        self.same = nn.Parameter(torch.zeros(n_heads))
-        self.null = nn.Parameter(torch.zeros(n_heads))
+        self.query = nn.Parameter(torch.randn(n_heads, width, width, dtype=torch.float32) / width)
+        self.feedback = nn.Parameter(torch.zeros(n_heads, dtype=torch.float32))
+        self.same = nn.Parameter(torch.zeros(n_heads, dtype=torch.float32))
+        self.null = nn.Parameter(torch.zeros(n_heads, dtype=torch.float32))
 
     @property
     def n_outputs(self) -> int:
@@ -158,29 +158,43 @@ class DecayNet(nn.Module):
     known_when_cold: Tensor
 
     def __init__(
-        self, n_features: int, *, text_width: int, ids: bool, about_item: Sequence[int], width: int,
-        n_hidden: int, n_heads: int, decay: str, half_lives: Sequence[float] | None = None,
-        cold_dropout: float = 0.3, encoder: Encoder | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        n_features: int,
+        *,
+        text_width: int,
+        ids: bool,
+        about_item: Sequence[int],
+        width: int,
+        n_hidden: int,
+        n_heads: int,
+        decay: str,
+        half_lives: Sequence[float] | None = None,
+        cold_dropout: float = 0.3,
+        encoder: Encoder | None = None,
+    ) -> None:
         super().__init__()
         self.cold_dropout, self.n_items = cold_dropout, 0
         self.attention = DecayAttention(width, n_heads, decay, half_lives)
         self.encoder = encoder
-        self.text = nn.Linear(text_width, width, bias=False) if text_width else None
-        self.embedding = nn.Parameter(torch.empty(0, width)) if ids else None
-        self.hidden = nn.Linear(self.attention.n_outputs + width + n_features, n_hidden)
-        self.output = nn.Linear(n_hidden, 1)
-        self.linear = nn.Linear(n_features, 1)
+        self.text = (
+            nn.Linear(text_width, width, bias=False, dtype=torch.float32) if text_width else None
+        )
+        self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32)) if ids else None
+        self.hidden = nn.Linear(
+            self.attention.n_outputs + width + n_features, n_hidden, dtype=torch.float32
+        )
+        self.output = nn.Linear(n_hidden, 1, dtype=torch.float32)
+        self.linear = nn.Linear(n_features, 1, dtype=torch.float32)
         with torch.no_grad():
             self.output.weight.mul_(0.1)  # training begins near what the features say
-        known = torch.ones(n_features)
+        known = torch.ones(n_features, dtype=torch.float32)
         known[list(about_item)] = 0
         codes = encoder is not None
         for name, tensor in (
             ("known_when_cold", known),
-            ("feature_mean", torch.zeros(n_features)),
-            ("feature_scale", torch.ones(n_features)),
-            ("text_mean", torch.zeros(text_width)),
+            ("feature_mean", torch.zeros(n_features, dtype=torch.float32)),
+            ("feature_scale", torch.ones(n_features, dtype=torch.float32)),
+            ("text_mean", torch.zeros(text_width, dtype=torch.float32)),
             (
                 "item_texts",
                 torch.zeros(0, dtype=torch.int64) if codes else torch.zeros(0, text_width),
@@ -275,7 +289,7 @@ class DecayNet(nn.Module):
         """
         device = self.linear.weight.device
         if known is None:
-            known = torch.zeros(0, self.attention.width, device=device)
+            known = torch.zeros(0, self.attention.width, device=device, dtype=torch.float32)
         parts = [known]
         with torch.no_grad(), torch_threads(1):
             # A text that is run by itself has the same vector whatever others are new.
@@ -284,16 +298,21 @@ class DecayNet(nn.Module):
                 parts.append(self.vectors(codes))
             if extra is not None:
                 width = self.attention.width
-                own = torch.zeros(len(extra), width, device=device)
+                own = torch.zeros(len(extra), width, device=device, dtype=torch.float32)
                 if self.text is not None:
                     own = self.text(self.prepared(torch.from_numpy(extra).to(device)))
                 parts.append(own)
         return torch.cat(parts) if len(parts) > 1 else known
 
     def forward(
-        self, item: Tensor, features: Tensor, past: Tensor, feedback: Tensor, age: Tensor,
+        self,
+        item: Tensor,
+        features: Tensor,
+        past: Tensor,
+        feedback: Tensor,
+        age: Tensor,
         table: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Logits (B,).
 
         Parameters
@@ -319,7 +338,10 @@ class DecayNet(nn.Module):
             table, rows, own_rows = self.vectors(codes), place[len(item) :], place[: len(item)]
         own = table[own_rows]  # (B, d)
         if self.training and self.cold_dropout:
-            cold = torch.rand(len(item), 1, device=item.device) < self.cold_dropout
+            cold = (
+                torch.rand(len(item), 1, device=item.device, dtype=torch.float32)
+                < self.cold_dropout
+            )
             features = torch.where(cold, features * self.known_when_cold, features)
             if self.embedding is not None:
                 own = own - cold * self.embedding[item]
@@ -361,9 +383,13 @@ class DecayNet(nn.Module):
             return self.score(read, vectors, known).cpu().numpy()
 
     def attention_of(
-        self, table: Tensor, item: np.ndarray, past: np.ndarray, feedback: np.ndarray,
+        self,
+        table: Tensor,
+        item: np.ndarray,
+        past: np.ndarray,
+        feedback: np.ndarray,
         age: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """Attention (n, H, L) of rows, as in `forward`."""
         with torch.no_grad():
             own, codes, came, old = (

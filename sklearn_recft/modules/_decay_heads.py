@@ -31,7 +31,7 @@ class FadingHeads(nn.Module):
         self.n_heads, self.decay = n_heads, decay
         if half_lives is None:
             first, last = map(math.log, FIRST_HALF_LIVES)
-            spread = torch.linspace(first, last, n_heads + 2 * (n_heads == 1))  # one: the middle
+            spread = torch.linspace(first, last, n_heads + 2 * (n_heads == 1), dtype=torch.float32)
             half_lives = spread[n_heads == 1 :][:n_heads].exp().tolist()
         days = torch.as_tensor(half_lives, dtype=torch.float32)
         if days.shape != (n_heads,) or not (days > 0).all():

@@ -45,14 +45,14 @@ class MatrixFactorization(nn.Module):
 
     def __init__(self, n_factors: int, n_context: int = 0) -> None:
         super().__init__()
-        self.user_factors = nn.Parameter(torch.zeros(0, n_factors))
-        self.item_factors = nn.Parameter(torch.zeros(0, n_factors))
-        self.user_bias = nn.Parameter(torch.zeros(0))
-        self.item_bias = nn.Parameter(torch.zeros(0))
-        self.context_weight = nn.Parameter(torch.zeros(n_context))
-        self.mean = nn.Parameter(torch.zeros(1))
-        self.register_buffer("user_count", torch.zeros(0))
-        self.register_buffer("item_count", torch.zeros(0))
+        self.user_factors = nn.Parameter(torch.zeros(0, n_factors, dtype=torch.float32))
+        self.item_factors = nn.Parameter(torch.zeros(0, n_factors, dtype=torch.float32))
+        self.user_bias = nn.Parameter(torch.zeros(0, dtype=torch.float32))
+        self.item_bias = nn.Parameter(torch.zeros(0, dtype=torch.float32))
+        self.context_weight = nn.Parameter(torch.zeros(n_context, dtype=torch.float32))
+        self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float32))
+        self.register_buffer("user_count", torch.zeros(0, dtype=torch.float32))
+        self.register_buffer("item_count", torch.zeros(0, dtype=torch.float32))
         # Context is centred and scaled by the rows of the first fit, and ever after alike.
         self.register_buffer("context_mean", torch.zeros(n_context, dtype=torch.float64))
         self.register_buffer("context_scale", torch.ones(n_context, dtype=torch.float64))

@@ -24,9 +24,6 @@ _FAMILIAR = 100.0  # events by which an item is half known
 _FEW = 0.1  # of the items: the rarest, whose mean a new one begins as
 
 
-Columns = dict[str, np.ndarray]
-
-
 def make_sequence_net(seed: int, *args: Any, **kwargs: Any) -> SequenceNet:
     """Make a `SequenceNet` whose first weights are drawn from ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
@@ -86,30 +83,37 @@ class SequenceNet(nn.Module):
         self.timed, self.query_time = time_decay != "none", query_time
         self.late_share, self.n_negatives = late_share, n_negatives
         self.noisy = True  # whether training drops units, and hides events from late queries
-        self.embedding = nn.Parameter(torch.empty(0, width))
+        self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32))
         self.content = Content(text_width, width, max_history) if text_width else None
         size = self.content.size if self.content else 0
-        self.text = nn.Linear(size, width, bias=False) if size else None
-        self.gap, self.query_gap = (nn.Parameter(torch.zeros(_N_GAPS, width)) for _ in range(2))
-        self.feedback = nn.Parameter(torch.zeros(width))
-        self.context = nn.Linear(n_context, width, bias=False) if n_context else None
+        self.text = nn.Linear(size, width, bias=False, dtype=torch.float32) if size else None
+        self.gap, self.query_gap = (
+            nn.Parameter(torch.zeros(_N_GAPS, width, dtype=torch.float32)) for _ in range(2)
+        )
+        self.feedback = nn.Parameter(torch.zeros(width, dtype=torch.float32))
+        self.context = (
+            nn.Linear(n_context, width, bias=False, dtype=torch.float32) if n_context else None
+        )
         self.blocks = nn.ModuleList(
             Block(
                 TimedAttention(width, n_heads, max_history, time_decay, half_lives), width, dropout
             )
             for _ in range(n_layers)
         )
-        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
-        self.mix = nn.Linear(width, n_trends) if n_trends else None
+        self.norm, self.dropout = nn.LayerNorm(width, dtype=torch.float32), Dropout(dropout)
+        self.mix = nn.Linear(width, n_trends, dtype=torch.float32) if n_trends else None
         if self.mix is not None:
             nn.init.zeros_(self.mix.weight)
             nn.init.constant_(self.mix.bias, _TREND / n_trends)
         for name, tensor in (
-            ("item_texts", torch.zeros(0, size)),
-            ("scale_of_feedback", torch.tensor([0.0, 1.0])),
-            ("scale_of_context", torch.tensor([[0.0], [1.0]]).repeat(1, n_context)),
-            ("n_events", torch.zeros(0)),
-            ("n_learned", torch.zeros(0)),
+            ("item_texts", torch.zeros(0, size, dtype=torch.float32)),
+            ("scale_of_feedback", torch.tensor([0.0, 1.0], dtype=torch.float32)),
+            (
+                "scale_of_context",
+                torch.tensor([[0.0], [1.0]], dtype=torch.float32).repeat(1, n_context),
+            ),
+            ("n_events", torch.zeros(0, dtype=torch.float32)),
+            ("n_learned", torch.zeros(0, dtype=torch.float32)),
         ):
             self.register_buffer(name, tensor)
 
@@ -120,8 +124,9 @@ class SequenceNet(nn.Module):
         if self.content is not None and texts is not None:
             self.content.begin(torch.from_numpy(texts))
         for scale, values in (
-            (self.scale_of_feedback, feedback[:, None]), (self.scale_of_context, context)
-        ):  # fmt: skip
+            (self.scale_of_feedback, feedback[:, None]),
+            (self.scale_of_context, context),
+        ):
             mean, deviation = values.mean(0), values.std(0)
             deviation[deviation < 1e-6] = 1.0
             found = torch.from_numpy(np.stack([mean, deviation]))
@@ -335,9 +340,15 @@ class SequenceNet(nn.Module):
         return x if self.content is None else torch.cat([x, texts[:, first:]], 2)
 
     def ask(
-        self, events: Tensor, time: Tensor, n_before: Tensor | None, asked: Tensor,
-        context: Tensor | None, *, weights: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self,
+        events: Tensor,
+        time: Tensor,
+        n_before: Tensor | None,
+        asked: Tensor,
+        context: Tensor | None,
+        *,
+        weights: bool = False,
+    ) -> Tensor:
         """States (B, Q, d) of queries, or the attention (B, H, Q, n) they pay to events.
 
         Behind the states stand the users' profiles of texts, and the text of the last event: (B,
@@ -398,9 +409,16 @@ class SequenceNet(nn.Module):
         return self.stack[0].attention.faded(days)
 
     def forward(
-        self, item: Tensor, feedback: Tensor, time: Tensor, asked: Tensor, target: Tensor,
-        weight: Tensor, context: Tensor | None = None, moment: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        item: Tensor,
+        feedback: Tensor,
+        time: Tensor,
+        asked: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        context: Tensor | None = None,
+        moment: Tensor | None = None,
+    ) -> Tensor:
         """Loss () of predicting, after each event, what comes next.
 
         Parameters
@@ -429,7 +447,7 @@ class SequenceNet(nn.Module):
         if not self.n_negatives:
             return softmax_loss(*aims, trending)
         share = self.shares()
-        drawn = torch.rand(self.n_negatives, device=item.device)
+        drawn = torch.rand(self.n_negatives, device=item.device, dtype=torch.float32)
         chosen = torch.searchsorted(share.cumsum(0), drawn).clamp(max=self.n_items - 1)
         return sampled_softmax_loss(*aims, chosen, share[chosen].log(), trending)
 
@@ -438,38 +456,9 @@ class SequenceNet(nn.Module):
         if not (self.noisy and self.late_share):
             return None
         known = torch.arange(1, item.shape[1] + 1, device=item.device).expand(item.shape)
-        late, far = torch.rand(2, *item.shape, device=item.device)
-        hidden = torch.exp(far * known.log()).long().clamp(max=known - 1)
+        late, far = torch.rand(2, *item.shape, device=item.device, dtype=torch.float32)
+        hidden = torch.exp(far * known.float().log()).long().clamp(max=known - 1)
         return known - torch.where(late < self.late_share, hidden, 0)
-
-    # ------------------------------------------------------------------ answers
-
-    @torch.no_grad()
-    def weights_of_trends(self, states: np.ndarray) -> np.ndarray:
-        """Say what trends weigh (n, k) for queries of these states (n, d + 2 c)."""
-        if self.mix is None:
-            return np.zeros((len(states), 0), np.float32)
-        device = self.mix.weight.device
-        with torch_threads(1):
-            own = torch.from_numpy(states[..., : self.width]).to(device)
-            return self.mix(own).numpy(force=True)
-
-    @torch.no_grad()
-    def answer(self, table: Tensor, columns: Columns, *, weights: bool = False) -> np.ndarray:
-        """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
-
-        ``columns`` are the arguments of `events` and `ask`, as arrays.
-        """
-        given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
-        # The first event that a query looks at; attention is told of all of them.
-        first = 0 if weights else max(0, int(columns["n_before"].min()) - self.depth)
-        time, n_before = given["time"], given["n_before"] - first
-        states = self.events(table, given["item"], given["feedback"], time, first=first)
-        asked = self.ask(
-            states, time[:, first:], n_before, given["asked"], given.get("context"),
-            weights=weights,
-        )  # fmt: skip
-        return asked.float().numpy(force=True)
 
 
 def _told(table: Tensor, seconds: Tensor) -> Tensor:

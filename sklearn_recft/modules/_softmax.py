@@ -54,9 +54,15 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, table: Tensor, target: Tensor, weight: Tensor,
-        mix: Tensor, moment: Tensor, trends: Tensor,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        states: Tensor,
+        table: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        mix: Tensor,
+        moment: Tensor,
+        trends: Tensor,
+    ) -> Tensor:
         """Add up the loss, and keep its gradients."""
         # By a call, not a `with` of ours, which an interrupt could leave without its end.
         exactly = torch.autocast(states.device.type, enabled=False)(_loss_and_gradients)
@@ -76,9 +82,14 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def _loss_and_gradients(
-    states: Tensor, table: Tensor, target: Tensor, weight: Tensor,
-    mix: Tensor, moment: Tensor, trends: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    states: Tensor,
+    table: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    mix: Tensor,
+    moment: Tensor,
+    trends: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find the loss (), and its gradients by ``states``, ``table`` and ``mix``."""
     kind = torch.bfloat16 if has_fast_bfloat16(states.device) else torch.float32
     x, items = states.to(kind), table.to(kind)
@@ -87,7 +98,7 @@ def _loss_and_gradients(
     grad_x, grad_items = torch.empty_like(x), torch.zeros_like(table, dtype=torch.float32)
     mixed = mix.to(kind)
     grad_mix = torch.empty_like(mixed)
-    loss = torch.zeros((), device=x.device)
+    loss = torch.zeros((), device=x.device, dtype=torch.float32)
     for rows in torch.arange(len(x), device=x.device).split(_ROWS_AT_ONCE):
         some, aim = x[rows], target[rows]
         each = torch.arange(len(rows), device=x.device), aim
@@ -118,9 +129,14 @@ def _runs(moment: Tensor) -> list[tuple[int, slice]]:
 
 
 def sampled_softmax_loss(
-    states: Tensor, table: Tensor, target: Tensor, weight: Tensor, negative: Tensor,
-    log_q: Tensor, trending: Trending | None = None,
-) -> Tensor:  # fmt: skip
+    states: Tensor,
+    table: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    negative: Tensor,
+    log_q: Tensor,
+    trending: Trending | None = None,
+) -> Tensor:
     """`softmax_loss` against a sample of the catalogue that all rows share.
 
     ``-log(e^s / (e^s + sum_j e^(s_j - log(K q_j))))`` with the target's logit s and those of

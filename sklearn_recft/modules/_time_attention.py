@@ -45,14 +45,18 @@ class TimedAttention(FadingHeads):
     """
 
     def __init__(
-        self, width: int, n_heads: int, max_history: int, time_decay: str,
+        self,
+        width: int,
+        n_heads: int,
+        max_history: int,
+        time_decay: str,
         half_lives: Sequence[float] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(n_heads, time_decay, half_lives)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.output = nn.Linear(width, width)
-        self.order = nn.Parameter(torch.zeros(n_heads, max_history))
+        self.query = nn.Linear(width, width, bias=False, dtype=torch.float32)
+        self.key_value = nn.Linear(width, 2 * width, bias=False, dtype=torch.float32)
+        self.output = nn.Linear(width, width, dtype=torch.float32)
+        self.order = nn.Parameter(torch.zeros(n_heads, max_history, dtype=torch.float32))
 
     def bias(self, n: int, place: Tensor | None, faded: Tensor | None, *, first: int = 0) -> Tensor:
         """Add to logits (B or 1, H, Q, n) so much, of what is out of sight minus infinity.
@@ -83,9 +87,11 @@ class TimedAttention(FadingHeads):
         """Say of rows (B, Q, d) what the events (B, n, d) make of them."""
         query, (key, value) = self.query(asks), self.key_value(past).chunk(2, -1)
         said = functional.scaled_dot_product_attention(
-            self._split(query), self._split(key), self._split(value),
+            self._split(query),
+            self._split(key),
+            self._split(value),
             attn_mask=bias.to(query.dtype),
-        )  # fmt: skip
+        )
         return self.output(said.transpose(1, 2).flatten(2))
 
     def weights(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:
@@ -118,8 +124,14 @@ class Block(nn.Module):
     def __init__(self, attention: TimedAttention, width: int, dropout: float) -> None:
         super().__init__()
         self.attention = attention
-        self.norm, self.hidden_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.hidden, self.output = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.norm, self.hidden_norm = (
+            nn.LayerNorm(width, dtype=torch.float32),
+            nn.LayerNorm(width, dtype=torch.float32),
+        )
+        self.hidden, self.output = (
+            nn.Linear(width, 2 * width, dtype=torch.float32),
+            nn.Linear(2 * width, width, dtype=torch.float32),
+        )
         self.dropout = Dropout(dropout)
 
     def forward(self, asks: Tensor, past: Tensor | None, bias: Tensor) -> Tensor:

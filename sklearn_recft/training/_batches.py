@@ -56,9 +56,16 @@ class Batches:
     """
 
     def __init__(
-        self, dataset: Any, *, batch_size: int, shuffle: bool = False, block_size: int = 0,
-        n_negatives: int = 0, size: str | None = None, collate: Collate | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        dataset: Any,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        block_size: int = 0,
+        n_negatives: int = 0,
+        size: str | None = None,
+        collate: Collate | None = None,
+    ) -> None:
         self.rows = None
         if isinstance(dataset, Subset):
             dataset, self.rows = dataset.dataset, torch.as_tensor(np.asarray(dataset.indices))

@@ -22,9 +22,14 @@ from sklearn_recft.training._tuned import _TunedNet
 
 
 def make_net(
-    module: nn.Module, criterion: nn.Module, policy: Policy, *, max_epochs: int,
-    verbose: int = 0, net_params: dict[str, Any] | None = None,
-) -> NeuralNet:  # fmt: skip
+    module: nn.Module,
+    criterion: nn.Module,
+    policy: Policy,
+    *,
+    max_epochs: int,
+    verbose: int = 0,
+    net_params: dict[str, Any] | None = None,
+) -> NeuralNet:
     """Wrap ``module`` (used as it is, not copied) in a skorch net.
 
     Parameters
@@ -52,10 +57,17 @@ def make_net(
     policy.check(module)
     given = dict(net_params or {})
     params: dict[str, Any] = {
-        "optimizer": torch.optim.Adam, "lr": policy.learning_rate, "max_epochs": max_epochs,
-        "batch_size": 256, "verbose": verbose, "train_split": None, "device": "cpu",
-        "iterator_train": Batches, "iterator_train__shuffle": True, "iterator_valid": Batches,
-    }  # fmt: skip
+        "optimizer": torch.optim.Adam,
+        "lr": policy.learning_rate,
+        "max_epochs": max_epochs,
+        "batch_size": 256,
+        "verbose": verbose,
+        "train_split": None,
+        "device": "cpu",
+        "iterator_train": Batches,
+        "iterator_train__shuffle": True,
+        "iterator_valid": Batches,
+    }
     if "train_split" not in given and stops_early(given.get("callbacks")):
         params["train_split"] = LastRows()
     for parts in ("iterator_train", "iterator_valid"):
@@ -77,9 +89,13 @@ def make_net(
 
 
 def predict_net(
-    net_or_module: NeuralNet | nn.Module, columns: Columns, *, batch_size: int = 4096,
-    n_threads: int = 1, collate: Collate | None = None,
-) -> np.ndarray:  # fmt: skip
+    net_or_module: NeuralNet | nn.Module,
+    columns: Columns,
+    *,
+    batch_size: int = 4096,
+    n_threads: int = 1,
+    collate: Collate | None = None,
+) -> np.ndarray:
     """Output of the module for every row, in float32, without gradients or dropout.
 
     Parameters

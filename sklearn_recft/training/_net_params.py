@@ -32,9 +32,13 @@ _MANY = 3  # names that an error explains; of more it gives the number
 
 
 def resolve_training(
-    training: FineTuning | None, net_params: dict[str, Any] | None, *, defaults: Policy,
-    supported: tuple[str, ...], parameters: Collection[str],
-) -> Policy:  # fmt: skip
+    training: FineTuning | None,
+    net_params: dict[str, Any] | None,
+    *,
+    defaults: Policy,
+    supported: tuple[str, ...],
+    parameters: Collection[str],
+) -> Policy:
     """Validate what an estimator was given for its training, before anything else happens.
 
     Parameters

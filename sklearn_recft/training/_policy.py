@@ -91,12 +91,13 @@ class Policy:
             split.setdefault((group, bias or group in self.NO_WEIGHT_DECAY), []).append(parameter)
         return [
             {
-                "params": members, "name": group + (" without decay" if spared else ""),
+                "params": members,
+                "name": group + (" without decay" if spared else ""),
                 "lr": learning_rate * self.rates.get(group, 1.0),
                 "weight_decay": 0.0 if spared else self.weight_decay,
             }
             for (group, spared), members in split.items()
-        ]  # fmt: skip
+        ]
 
     def row_factors(self, module: nn.Module, filled: float) -> dict[nn.Parameter, Tensor]:
         """Return what the steps of rows (n,) are multiplied by in an update, beside `factor`."""

@@ -94,6 +94,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(torch_threads(self.n_threads))
             stack.enter_context(_seeded(net, self.seed))
+            stack.enter_context(torch.enable_grad())  # whatever the caller has set
             if self.collate is not None:
                 stack.enter_context(_skorch.batch_options(net, collate=self.collate))
             patience = net.policy.patience if isinstance(net, _TunedNet) else None

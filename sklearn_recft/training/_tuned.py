@@ -116,9 +116,11 @@ class _TunedNet(NeuralNet):
         call.batch += 1
         if begun == size - 1 or call.batch == call.batches:
             self.notify(
-                "on_grad_computed", named_parameters=TeeGenerator(self.get_all_learnable_params()),
-                batch=batch, training=True,
-            )  # fmt: skip
+                "on_grad_computed",
+                named_parameters=TeeGenerator(self.get_all_learnable_params()),
+                batch=batch,
+                training=True,
+            )
             self._take_step(call)
         return step
 

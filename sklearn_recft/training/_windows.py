@@ -29,13 +29,15 @@ class SequenceWindows:
         place = torch.where(pad, place.masked_fill(pad, 0).amax(1, keepdim=True), place)
         log = self.log
         return {
-            "item": log["item"][place], "feedback": log["feedback"][place],
-            "time": log["time"][place], "asked": log["time"][place + 1],
+            "item": log["item"][place],
+            "feedback": log["feedback"][place],
+            "time": log["time"][place],
+            "asked": log["time"][place + 1],
             "target": log["item"][place + 1],
             "weight": log["weight"][place + 1].masked_fill(pad, 0),
             **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
             **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
-        }  # fmt: skip
+        }
 
 
 class LogWindows:
@@ -67,6 +69,8 @@ class LogWindows:
         place = place.masked_fill_(pad, 0)
         age = ((now[:, None] - self.times[place]) / 86_400).float()
         return {
-            **batch, "past": self.items[place].masked_fill(pad, -1),
-            "feedback": self.feedback[place].masked_fill(pad, 0), "age": age.masked_fill(pad, 0),
-        }  # fmt: skip
+            **batch,
+            "past": self.items[place].masked_fill(pad, -1),
+            "feedback": self.feedback[place].masked_fill(pad, 0),
+            "age": age.masked_fill(pad, 0),
+        }

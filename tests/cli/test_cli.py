@@ -1,6 +1,7 @@
 """The console script: what it prints, where, and how it ends."""
 
 import csv
+import io
 import json
 import sys
 
@@ -266,6 +267,15 @@ def test_user_must_be_a_number_where_users_are(capsys, write_log):
         ["demo", "--dataset", "synthetic", "--data", "log.csv"],
         ["demo", "--feedback", "rating"],
         ["demo", "--plot", "/no/such/folder/plot.png"],
+        ["evaluate", "log.csv", "--plot", "plot.foo"],
+        ["evaluate", "log.csv", "--plot", "plot"],
+        ["evaluate", "log.csv", "--plot", "/"],
+        ["demo", "--columns", "user=u"],
+        ["demo", "--positive", "click"],
+        ["demo", "--sep", ";"],
+        ["demo", "--encoding", "latin-1"],
+        ["evaluate", "log.csv", "--columns", "user"],
+        ["evaluate", "log.csv", "--columns", "user=a,user=b"],
     ],
 )
 def test_wrong_usage_exits_with_2(capsys, argv):
@@ -293,3 +303,183 @@ def test_version(capsys):
         main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out == f"recft {__version__}\n"
+
+
+# ------------------------------------------------------------------- whatever a log holds
+
+
+def clicks(n=400):
+    """Clicks that depend on the item so strongly that a model of means leaves [0, 1]."""
+    random = np.random.default_rng(0)
+    users, items = random.integers(0, 40, n), random.integers(0, 30, n)
+    clicked = (random.random(n) < np.where(items < 5, 0.97, 0.03)).astype(int)
+    return users, items, 1_600_000_000 + 3600 * np.arange(n), clicked
+
+
+def write_clicks(path, label=int, n=400):
+    rows = zip(*(column.tolist() for column in clicks(n)), strict=True)
+    lines = [f"{u},{i},{t},{label(c)}\n" for u, i, t, c in rows]
+    path.write_text("user_id,item_id,timestamp,click\n" + "".join(lines))
+    return str(path)
+
+
+def test_every_metric_of_a_click_log_is_defined_for_every_model(capsys, tmp_path):
+    path = write_clicks(tmp_path / "log.csv")
+    report = run_json(capsys, "evaluate", path, "--feedback", "click")
+    assert [model["model"] for model in report["models"]] == RATING_MODELS
+    for model in report["models"]:
+        assert 0.5 < model["auc"] <= 1
+        assert 0 < model["log_loss"] < 5
+
+
+@pytest.mark.parametrize("label", [lambda c: 1, lambda c: 0], ids=["all 1", "all 0"])
+def test_a_click_log_of_one_class_has_no_auc(capsys, tmp_path, label):
+    path = write_clicks(tmp_path / "log.csv", label, n=60)
+    report = run_json(capsys, "evaluate", path, "--feedback", "click")
+    for model in report["models"]:
+        assert model["auc"] is None
+        assert 0 <= model["log_loss"] < 5
+
+
+def test_labels_are_counted_as_clicks(capsys, tmp_path):
+    path = write_clicks(tmp_path / "log.csv", n=60)
+    named = write_clicks(tmp_path / "named.csv", lambda c: ["skip", "click"][c], n=60)
+    argv = ["--feedback", "click"]
+    report = run_json(capsys, "evaluate", path, *argv)
+    labelled = run_json(capsys, "evaluate", named, *argv, "--positive", "click")
+    for one, other in zip(report["models"], labelled["models"], strict=True):
+        assert one["log_loss"] == other["log_loss"]
+    assert "--positive" in error_of(capsys, "evaluate", named, *argv)
+
+
+def test_other_names_separators_and_encodings(capsys, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("userId;movieId;title\nann;1;Crème\nbob;1;Crème\nbob;2;Thé\n", "latin-1")
+    argv = ["recommend", str(path), "--user", "ann", "--encoding", "latin-1"]
+    names = ["--columns", "user=userId,item=movieId,text=title"]
+    for separator in ([], ["--sep", ";"]):
+        report = run_json(capsys, *argv, *names, *separator)
+        assert report["recommendations"]["items"][0]["title"] == "Thé"
+    assert "--columns" in error_of(capsys, *argv)
+    assert "log.csv is not text" in error_of(capsys, *argv[:4], *names)
+    path.write_text("1::Tea::x\n2::Tea::x\n2::Rye::x\n")
+    argv = ["recommend", str(path), "--user", "1", "--columns", "user=0,item=1"]
+    assert run_json(capsys, *argv)["recommendations"]["items"][0]["item_id"] == "Rye"
+
+
+def test_what_a_file_was_taken_for_is_told_in_one_line(capsys, tmp_path):
+    path = tmp_path / "ratings.dat"
+    path.write_text("1::1193::5::978300760000\n2::1193::3::978302109000\n2::661::3::978302109000\n")
+    with pytest.raises(ValueError, match="no column 'rating'"):
+        _log.read_log(path, "rating", False, columns={"user": 0, "item": 1})
+    path.write_text(path.read_text().replace("000\n", "\n"))
+    assert main(["recommend", str(path), "--user", "1", "--feedback", "rating"]) == 0
+    out, err = capsys.readouterr()
+    assert "661" in out
+    assert err.count("\n") == 1
+    assert err.startswith(f"recft: note: {path} has no header")
+    run_json(capsys, "recommend", str(path), "--user", "1", "--feedback", "rating")  # --quiet
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user_id,item_id\n1,2\n1,\n", "'item_id' lacks 1 value"),
+        ("user_id,item_id,timestamp\n1,2,\n1,3,5\n", "'timestamp' lacks 1 value"),
+        ('user_id,item_id,text\n1,2,"a\n1,3,b\n', "line 2"),
+        ("user_id,item_id\n1,2\n\0,\0,3\n", "3 cells"),
+        ("", "no column"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_one_line(capsys, tmp_path, content, message):
+    path = tmp_path / "log.csv"
+    path.write_text(content)
+    assert message in error_of(capsys, "recommend", str(path), "--user", "1")
+    assert message in error_of(capsys, "evaluate", str(path))
+
+
+def test_ids_that_are_lists_are_one_line(capsys, tmp_path):
+    pl = pytest.importorskip("polars")
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user_id": [["a"], ["b"]], "item_id": [1, 2]}).write_parquet(path)
+    assert "user_id" in error_of(capsys, "recommend", str(path), "--user", "a")
+
+
+def test_an_error_of_any_kind_is_one_line(capsys, write_log, monkeypatch):
+    def fail(*args):
+        raise ZeroDivisionError("of\nno kind")
+
+    monkeypatch.setattr(_compare, "contenders", fail)
+    assert "ZeroDivisionError: of no kind" in error_of(capsys, "evaluate", write_log())
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_compare, "contenders", interrupt)
+    assert main(["evaluate", write_log()]) == 130
+    assert capsys.readouterr().err == "recft: interrupted\n"
+
+
+def test_scores_without_bounds_are_null_in_json(capsys, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,y\n1,a,1e300\n2,b,3e300\n")
+    argv = ["recommend", str(path), "--user", "2", "--feedback", "y"]
+    assert run_json(capsys, *argv)["recommendations"]["items"][0]["score"] is None
+    assert main(argv) == 0
+
+
+def test_large_ids_and_long_texts_are_read(capsys, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(f"user_id,item_id,text\n{2**63},a,{'x' * 140_000}\n2,b,t\n")
+    for user in (2, 2**63):
+        answer = run_json(capsys, "recommend", str(path), "--user", str(user))["recommendations"]
+        assert answer["user"] == user
+        assert answer["known"] is True
+
+
+@pytest.mark.parametrize(
+    ("ids", "text", "known"),
+    [
+        (["1.0", "2.0"], "2", "2.0"),
+        (["1.0", "2.0"], "2.0", "2.0"),
+        (["1", "2"], "2.0", 2),
+        (["1", "2"], "02", 2),
+        (["1", "2"], "3", None),
+        (["7", "007"], "7", "7"),
+        (["7", "007"], "007", "007"),
+        (["007", "8.5"], "7", None),
+        (["ann", "2"], "2", "2"),
+        (["ann", "nanna"], "nan", None),
+        (["ann", "bob"], "2", None),
+        ([str(2**63), "2"], str(2**63), 2**63),
+    ],
+)
+def test_a_user_is_compared_in_the_type_of_the_ids(capsys, tmp_path, ids, text, known):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{u},{j}\n" for j, u in enumerate(ids)))
+    answer = run_json(capsys, "recommend", str(path), "--user", text)["recommendations"]
+    assert answer["known"] is (known is not None)
+    if known is not None:
+        assert answer["user"] == known
+
+
+def test_ids_of_several_types(capsys, tmp_path):
+    pd = pytest.importorskip("pandas")
+    path = tmp_path / "log.parquet"
+    frame = pd.DataFrame({"user_id": [1.5, 2.0, 2.0], "item_id": [b"tea", b"rye", b"tea"]})
+    frame.to_parquet(path)
+    answer = run_json(capsys, "recommend", str(path), "--user", "1.5")["recommendations"]
+    assert (answer["user"], answer["known"]) == (1.5, True)
+    assert answer["items"][0]["item_id"] == "b'rye'"
+    X = np.empty((4, 2), object)
+    X[:] = [[1, "a"], ["x", 2], ["x", "a"], [(1, 2), "a"]]
+    assert _compare.busiest_user(_log.Log("log", X, None, {}, repeat=False)) == "x"
+
+
+def test_titles_that_the_screen_cannot_show(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,text\n1,a,x\n2,a,x\n2,b,Thé ☕\n", encoding="utf-8")
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+    assert main(["recommend", str(path), "--user", "1"]) == 0
+    assert b"b  Th? ?" in out.getvalue()

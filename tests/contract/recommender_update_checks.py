@@ -13,20 +13,30 @@ from sklearn.base import clone
 
 import sklearn_recft
 from sklearn_recft.model_selection import iter_prequential
-from tests.contract.recommender_checks import answers, as_table, fitted, make_log, make_news
+from tests.contract.helpers import (
+    DAY,
+    answers,
+    as_table,
+    fitted,
+    for_target,
+    make_log,
+    make_news,
+    predicting_verb,
+    update,
+)
 
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
 
 
 def check_first_partial_fit_is_fit(estimator):
-    model = clone(estimator).partial_fit(*make_log())
+    model = update(clone(estimator), *make_log())
     assert_array_equal(answers(model), answers(fitted(estimator)))
 
 
 def check_growth_keeps_codes(estimator):
     model, (news, y) = fitted(estimator), make_news()
     users, items = model.user_ids_.copy(), model.item_ids_.copy()
-    model.partial_fit(news, y)
+    update(model, news, y)
     assert_array_equal(model.user_ids_[: len(users)], users)
     assert_array_equal(model.item_ids_[: len(items)], items)
     assert set(model.user_ids_) == set(users) | set(news[:, 0])
@@ -40,6 +50,7 @@ def check_future_changes_no_past_prediction(estimator):
     begin, cut = 80, 110
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
+    y, y_later = for_target(estimator, y), for_target(estimator, y_later)
     futures = (X, y), (later, y_later), (X[:cut], y[:cut])
 
     def replayed(rows, feedback, size):
@@ -50,8 +61,9 @@ def check_future_changes_no_past_prediction(estimator):
         said = [replayed(*future, size) for future in futures]
         assert_array_equal(said[0], said[1])
         assert_array_equal(said[0], said[2])
-    if hasattr(estimator, "partial_fit_predict"):
-        said = [clone(estimator).partial_fit_predict(*future)[:cut] for future in futures]
+    verb = predicting_verb(estimator)
+    if verb:
+        said = [getattr(clone(estimator), verb)(*future)[:cut] for future in futures]
         assert_array_equal(said[0], said[1])
         assert_array_equal(said[0], said[2])
 
@@ -61,7 +73,7 @@ def check_memory_is_bounded(estimator):
     sizes = []
     for call in range(80):
         X, y = make_log(100, seed=call % 7)
-        model.partial_fit(X + np.array([0, 0, call * 400 * 86_400]), y)
+        update(model, X + np.array([0, 0, call * 400 * DAY]), y)
         sizes.append(len(pickle.dumps(model)))
     assert max(sizes[40:]) <= max(sizes[:40]) + 1000
 
@@ -89,15 +101,16 @@ def check_failing_leaves_no_trace(estimator):
         ((np.column_stack([news, y]), y), {}),
         ((news[:0], y[:0]), {}),
     ]
-    verbs = [v for v in ("partial_fit", "partial_fit_predict") if hasattr(model, v)]
-    for args, kwargs in bad:
+    verbs = [verb for verb in ("partial_fit", predicting_verb(model)) if verb]
+    for (rows, *feedback), kwargs in bad:
+        feedback = [for_target(model, values) for values in feedback]
         for verb in verbs:
             with pytest.raises((ValueError, TypeError)):
-                getattr(model, verb)(*args, **kwargs)
+                getattr(model, verb)(rows, *feedback, **kwargs)
             assert pickle.dumps(model) == pickled
     assert_array_equal(answers(model), before)
-    expected = answers(fitted(estimator).partial_fit(news, y))
-    assert_array_equal(answers(model.partial_fit(news, y)), expected)
+    expected = answers(update(fitted(estimator), news, y))
+    assert_array_equal(answers(update(model, news, y)), expected)
 
 
 @contextmanager
@@ -131,20 +144,20 @@ def check_killed_leaves_no_trace(estimator):
 def check_killed_on_known_ids_leaves_no_trace(estimator):
     """Nor where no table grows, and what is learned is written over what was known."""
     X, y = make_log(60)
-    _kill(estimator, (X + np.array([0, 0, 366 * 86_400]), y), n_points=15)
+    _kill(estimator, (X + np.array([0, 0, 366 * DAY]), y), n_points=15)
 
 
 def _kill(estimator, news, n_points):
     model = fitted(estimator)
     pickled, before = pickle.dumps(model), answers(model)
     with interrupted(at_line=None) as lines:
-        model.partial_fit(*news)
+        update(model, *news)
     after = answers(model)
     assert (after != before).any()
     for point in _moments(lines, n_points):
         model = pickle.loads(pickled)
         with pytest.raises(KeyboardInterrupt), interrupted(point):
-            model.partial_fit(*news)
+            update(model, *news)
         try:
             assert torch.is_grad_enabled(), "gradients are off"
             depth = torch.autocast_increment_nesting() - 1
@@ -154,7 +167,7 @@ def _kill(estimator, news, n_points):
             if (said == after).all():
                 continue  # the work was done; only the return was struck
             assert_array_equal(said, before)
-            assert_array_equal(answers(model.partial_fit(*news)), after)
+            assert_array_equal(answers(update(model, *news)), after)
         except Exception as error:
             place = "{} (line {} of {})".format(*lines[point - 1])
             raise AssertionError(f"killed in {place}: {error}") from error

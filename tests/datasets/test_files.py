@@ -1,11 +1,22 @@
 """User files: every reader gives the same log, and says what is wrong with a file."""
 
 import builtins
+import bz2
+import csv
+import datetime
+import gzip
+import io
+import lzma
+import sys
+import tracemalloc
+import types
+import zipfile
 
 import numpy as np
 import pytest
 
-from sklearn_recft.datasets import _files, load_interactions
+from sklearn_recft.datasets import HeaderWarning, _files, _text, load_interactions
+from sklearn_recft.times import TimeUnitWarning
 
 HEADER = "user_id,item_id,timestamp,rating,text\n"
 ROWS = "ann,x1,100,4.5,Tea\nbob,x2,200,2,Rye\nann,x2,300,1,Rye\n"
@@ -46,7 +57,7 @@ def test_return_X_y(write):
 
 
 def test_many_blocks(write, monkeypatch):
-    monkeypatch.setattr(_files, "_ROWS_PER_BLOCK", 2)
+    monkeypatch.setattr(_text, "_ROWS_PER_BLOCK", 2)
     lines = [f"{i},long-{i * 10**i}" for i in range(7)]
     log = load_interactions(write("user_id,item_id\n" + "\n".join(lines)))
     assert log.data[:, 0].tolist() == list(range(7))
@@ -117,7 +128,10 @@ def test_timestamps(write, cells, seconds):
         ("user_id,item_id,rating\n1,2\n", "2 cells under 3 column names"),
         ("user_id,item_id,rating\n1,2,many\n", "'rating' must hold numbers"),
         ("user_id,item_id,rating\n,2,1\n", r"'user_id' lacks 1 value"),
-        ("user_id,item_id,timestamp,rating\n1,2,soon,1\n", "'timestamp' must hold"),
+        (
+            "user_id,item_id,timestamp,rating\n1,2,soon,1\n",
+            "1 of 1 rows, the first 'soon'",
+        ),
         ("user_id,item_id,timestamp,rating\n1,2,2020-01-01T05:00+02:00,1\n", "dates in UTC"),
     ],
 )
@@ -172,3 +186,398 @@ def test_as_frame_without_pandas_says_so(write, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_pandas)
     with pytest.raises(ImportError, match="pip install pandas"):
         load_interactions(write(HEADER + ROWS), as_frame=True)
+
+
+# ------------------------------------------------------------------------- what cells mean
+
+
+def column(write, name, cells, **options):
+    """Read one column of a file in which the others are sound."""
+    names = [c for c in ("user_id", "item_id") if c != name] + [name]
+    rows = ["1," * (len(names) - 1) + f"{cell}\n" for cell in cells]
+    return load_interactions(write(",".join(names) + "\n" + "".join(rows)), **options)
+
+
+@pytest.mark.parametrize(
+    ("cells", "ids"),
+    [
+        (["7", "-3", "0"], [7, -3, 0]),
+        (["7", "007"], ["7", "007"]),
+        (["7", "+7"], ["7", "+7"]),
+        (["7", " 7"], ["7", " 7"]),
+        (["7", "1_0"], ["7", "1_0"]),
+        (["7", "\u0667"], ["7", "\u0667"]),
+        (["0", "-0"], ["0", "-0"]),
+        (["7", "7.0"], ["7", "7.0"]),
+        (["7", "x"], ["7", "x"]),
+        ([str(2**63), "2"], [2**63, 2]),
+        ([str(-(2**63)), "2"], [-(2**63), 2]),
+        ([str(2**63), "02"], [str(2**63), "02"]),
+        (["9" * 5000, "2"], ["9" * 5000, "2"]),
+    ],
+    ids=lambda cells: str(cells)[:30],
+)
+@pytest.mark.parametrize("name", ["user_id", "item_id"])
+@pytest.mark.parametrize("size", [1, 100])
+def test_ids_are_numbers_only_if_all_are_spelled_so(write, monkeypatch, name, cells, ids, size):
+    monkeypatch.setattr(_text, "_ROWS_PER_BLOCK", size)
+    data = column(write, name, cells).data
+    assert data[:, int(name == "item_id")].tolist() == ids
+
+
+@pytest.mark.parametrize(
+    "cell", ["", " ", "nan", "NaN", "None", "NA", "N/A", "<NA>", "NULL", "null"]
+)
+@pytest.mark.parametrize("name", ["user_id", "item_id", "timestamp", "rating"])
+@pytest.mark.parametrize("good", ["3", "2024-05-01"])
+def test_a_missing_cell_is_counted_in_every_column(write, name, cell, good):
+    feedback = "rating" if name == "rating" else None
+    with pytest.raises(ValueError, match=f"Column '{name}' lacks 2 value.s. in 4 rows: drop"):
+        column(write, name, [good, cell, good, cell], feedback=feedback)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["2024-05-01", "881250949"], "1 of 2 rows, the first '881250949'"),
+        (["881250949", "soon"], "2 of 2 rows|1 of 2 rows"),
+        (["2024-05-01", "now"], "1 of 2 rows, the first 'now'"),
+        (["881250949", "881250949000"], "1 of 2 rows .* looks like milliseconds"),
+        (["881250949", "1e300"], "1 of 2 rows are no seconds"),
+        (["881250949", "inf"], "1 of 2 rows are NaN or inf"),
+        (["881250949", str(10**30)], "1 of 2 rows are no seconds"),
+        (["881250949", "20240501"], "1 of 2 rows look like dates"),
+        (["True", "False"], "2 of 2 rows, the first 'True'"),
+    ],
+)
+def test_a_wrong_time_is_counted(write, cells, message):
+    with pytest.raises(ValueError, match=f"timestamp: .*({message})"):
+        column(write, "timestamp", cells)
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit"),
+    [
+        (["881250949000", "881250950000"], "milliseconds"),
+        (["881250949000000", "881250950000000"], "microseconds"),
+        (["881250949000000000", "881250950000000000"], "nanoseconds"),
+        (["881250949000.0", "881250950000.0"], "milliseconds"),
+    ],
+)
+def test_a_log_in_another_unit_is_converted_with_a_message(write, cells, unit):
+    with pytest.warns(TimeUnitWarning, match=f"timestamp: read as {unit}") as caught:
+        log = column(write, "timestamp", cells)
+    assert len(caught) == 1
+    assert log.data[:, 2].tolist() == [881250949, 881250950]
+
+
+def test_dates_without_dashes_are_converted_with_a_message(write):
+    with pytest.warns(TimeUnitWarning, match="read as dates such as 20240501"):
+        log = column(write, "timestamp", ["20240501", "20240502"])
+    assert log.data[:, 2].tolist() == [1714521600, 1714608000]
+
+
+@pytest.mark.parametrize("backend", ["pyarrow", "polars"])
+@pytest.mark.parametrize(
+    ("name", "cells", "message"),
+    [
+        ("timestamp", [881250949, None], "1 of 2 rows"),
+        ("timestamp", [881250949.5, float("nan")], "1 of 2 rows"),
+        ("timestamp", ["2024-05-01", ""], "1 of 2 rows are missing"),
+        ("timestamp", ["2024-05-01", None], "1 of 2 rows are missing"),
+        ("timestamp", ["2024-05-01", "881250949"], "1 of 2 rows, the first"),
+        ("timestamp", [datetime.datetime(2024, 5, 1), None], "1 of 2 rows are missing"),
+        ("timestamp", [True, False], "neither numbers nor datetimes"),
+        ("rating", [1.0, None], "'rating' lacks 1 value"),
+        ("rating", ["good", "bad"], "'rating' must hold numbers.*positive='click'"),
+        ("user_id", [2**60 + 1, None], "'user_id' lacks 1 value"),
+        ("user_id", [2.0**60, 1.0], "float64 numbers of 2..53"),
+        ("user_id", [["a"], ["b"]], "must be hashable|user_id"),
+    ],
+)
+def test_parquet_is_as_strict(tmp_path, monkeypatch, backend, name, cells, message):
+    pl = pytest.importorskip("polars")
+    pytest.importorskip(backend)
+    monkeypatch.setattr(_files, "_PARQUET_READERS", (backend,))
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2]} | {name: cells}).write_parquet(path)
+    with pytest.raises((ValueError, TypeError), match=message):
+        load_interactions(path, feedback="rating" if name == "rating" else None)
+
+
+def test_parquet_ids_keep_their_types(tmp_path):
+    pl = pytest.importorskip("polars")
+    path = tmp_path / "log.parquet"
+    ids = pl.Series([2**63, 7], dtype=pl.UInt64)
+    pl.DataFrame({"user_id": ids, "item_id": ["7", "007"]}).write_parquet(path)
+    assert load_interactions(path).data.tolist() == [[2**63, "7"], [7, "007"]]
+    pl.DataFrame({"user_id": ids, "item_id": [1.0, 2.0]}).write_parquet(path)
+    assert load_interactions(path).data.tolist() == [[2**63, 1], [7, 2]]
+    moment = np.array(["2024-05-01T00:00", "2024-05-01T01:00"], "datetime64[us]")
+    zoned = pl.Series(moment).dt.replace_time_zone("Asia/Tokyo")
+    pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "timestamp": zoned}).write_parquet(path)
+    assert load_interactions(path).data[:, 2].tolist() == [1714521600 - 32400, 1714525200 - 32400]
+
+
+# ----------------------------------------------------------------------------- quotes, memory
+
+
+def titles_of(log):
+    return dict(zip(log.catalogue.item_id, log.catalogue.title, strict=True))
+
+
+@pytest.mark.parametrize("last", ['Low"', "Low", 'Heroes" and more', '"Heroes'])
+def test_quotes_in_tab_separated_titles_swallow_no_row(write, last):
+    lines = ["1\ta\tLow", '2\tb\t"Heroes', *["3\tc\tLodger"] * 5, f"4\td\t{last}"]
+    log = load_interactions(write("user_id\titem_id\ttext\n" + "\n".join(lines), "log.tsv"))
+    assert len(log.data) == 8
+    assert titles_of(log) == {"a": "Low", "b": '"Heroes', "c": "Lodger", "d": last}
+
+
+@pytest.mark.parametrize("last", ['Low"', "Low", 'Heroes" and more', '"Heroes'])
+@pytest.mark.parametrize("size", [2, 100])
+def test_quotes_in_comma_separated_titles_are_told_by_line(write, monkeypatch, last, size):
+    monkeypatch.setattr(_text, "_ROWS_PER_BLOCK", size)
+    lines = ["1,a,Low", '2,b,"Heroes', *["3,c,Lodger"] * 5, f"4,d,{last}"]
+    with pytest.raises(ValueError, match=r"log.csv, line 3: .*quote.* twice, between quotes"):
+        load_interactions(write("user_id,item_id,text\n" + "\n".join(lines)))
+
+
+def test_quoted_texts_may_have_several_lines_separators_and_quotes(write):
+    rows = [("1", "a", 'Say "low", twice'), ("2", "b", "one\ntwo, three\n\nfour"), ("3", "c", "d,")]
+    for separator in ",\t;":
+        text = io.StringIO()
+        csv.writer(text, delimiter=separator).writerows([("user_id", "item_id", "text"), *rows])
+        log = load_interactions(write(text.getvalue()))
+        assert titles_of(log) == {item: title.replace("\n", "\n") for _, item, title in rows}
+
+
+def test_a_row_of_the_wrong_length_is_told_by_line(write):
+    with pytest.raises(ValueError, match="line 4, has a row with 3 cells under 2 column names"):
+        load_interactions(write("user_id,item_id\n1,2\n\n1,2,3\n4,5\n"))
+    with pytest.raises(ValueError, match="line 3, has a row with 1 cells under 2 column names"):
+        load_interactions(write("user_id,item_id\n1,2\n7\n"))
+
+
+def test_one_long_text_takes_the_memory_of_one(write):
+    lines = ["0,0," + "x" * 1_000_000, *(f"{k % 100},{k % 500},t" for k in range(20_000))]
+    path = write("user_id,item_id,text\n" + "\n".join(lines))
+    tracemalloc.start()
+    log = load_interactions(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(log.data) == 20_001
+    assert titles_of(log)[0] == "x" * 1_000_000
+    assert peak < 40 * path.stat().st_size
+
+
+def test_texts_that_all_differ_are_kept_one_a_row(write, monkeypatch):
+    monkeypatch.setattr(_text, "_MANY", 3)
+    monkeypatch.setattr(_text, "_ROWS_PER_BLOCK", 4)
+    rows = [f"u{k},i{k % 7},text {k}" for k in range(30)]
+    log = load_interactions(write("user_id,item_id,text\n" + "\n".join(rows)))
+    assert log.data[:, 0].tolist() == [f"u{k}" for k in range(30)]
+    assert titles_of(log) == {f"i{k}": f"text {k}" for k in range(7)}
+
+
+def test_the_limit_of_the_csv_module_is_neither_met_nor_moved(write):
+    path = write("user_id,item_id,text\n1,2," + "x" * 200_000 + "\n")
+    before = csv.field_size_limit(10)
+    try:
+        assert len(load_interactions(path).catalogue.text[0]) == 200_000
+        assert csv.field_size_limit() == 10
+    finally:
+        csv.field_size_limit(before)
+
+
+# -------------------------------------------------------------- names, separators, encodings
+
+
+def test_columns_of_other_names(write):
+    path = write("ts,movieId,userId,title,stars\n100,x1,ann,Tea,4\n200,x2,bob,Rye,5\n")
+    log = load_interactions(
+        path, feedback="stars",
+        columns={"user": "userId", "item": "movieId", "timestamp": "ts", "text": "title"},
+    )  # fmt: skip
+    assert log.data.tolist() == [["ann", "x1", 100], ["bob", "x2", 200]]
+    assert log.feature_names == ["user_id", "item_id", "timestamp"]
+    assert titles_of(log) == {"x1": "Tea", "x2": "Rye"}
+    with pytest.raises(ValueError, match=r"no column 'user_id'; its .*userId.*columns="):
+        load_interactions(path)
+    with pytest.raises(ValueError, match="no column 'when'"):
+        load_interactions(path, columns={"user": "userId", "item": "movieId", "time": "when"})
+    with pytest.raises(ValueError, match="'users', which is none of"):
+        load_interactions(path, columns={"users": "userId"})
+    with pytest.raises(ValueError, match="'userId' to two roles"):
+        load_interactions(path, columns={"user": "userId", "item": "userId"})
+    with pytest.raises(TypeError, match="columns must be a dict"):
+        load_interactions(path, columns="userId")
+
+
+def test_columns_of_other_names_in_parquet(tmp_path):
+    pl = pytest.importorskip("polars")
+    pl.DataFrame({"u": [1], "i": [2], "t": [30]}).write_parquet(tmp_path / "log.parquet")
+    columns = {"user": "u", "item": "i", "time": "t"}
+    assert load_interactions(tmp_path / "log.parquet", columns=columns).data.tolist() == [
+        [1, 2, 30]
+    ]
+
+
+@pytest.mark.parametrize("separator", ["\t", "::", ";", ",", "|"])
+def test_separators_are_recognised(write, separator):
+    lines = ["user_id item_id timestamp", "1 2 881250949", "3 4 881250950"]
+    path = write("\n".join(lines).replace(" ", separator) + "\n")
+    expected = [[1, 2, 881250949], [3, 4, 881250950]]
+    assert load_interactions(path).data.tolist() == expected
+    assert load_interactions(path, sep=separator).data.tolist() == expected
+    path = write("\n".join(lines).replace(" ", "#"))
+    assert load_interactions(path, sep="#").data.tolist() == expected
+    with pytest.raises(ValueError, match="sep must be at least one"):
+        load_interactions(path, sep="")
+
+
+@pytest.mark.parametrize("separator", ["\t", "::", ";", ","])
+def test_movielens_without_a_header_is_recognised(write, separator):
+    lines = ["196 242 3 881250949", "186 302 2.5 891717742"]
+    path = write("\n".join(lines).replace(" ", separator), "ratings.dat")
+    with pytest.warns(HeaderWarning, match="taken for user_id, item_id, rating, timestamp"):
+        log = load_interactions(path, feedback="rating")
+    assert log.data.tolist() == [[196, 242, 881250949], [186, 302, 891717742]]
+    assert log.target.tolist() == [3, 2.5]
+    log = load_interactions(path, columns={"user": 0, "item": 1, "time": 3}, feedback="2")
+    assert log.data.tolist() == [[196, 242, 881250949], [186, 302, 891717742]]
+    assert log.target.tolist() == [3, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [("1,2", "user_id, item_id"), ("1,2,881250949", "user_id, item_id, timestamp"),
+     ("1,2,4.5", "user_id, item_id, rating"), ("1,2,2024-05-01", "user_id, item_id, timestamp"),
+     ("1,2,881250949,5", "user_id, item_id, timestamp, rating")],
+)  # fmt: skip
+def test_other_files_without_a_header(write, line, names):
+    with pytest.warns(HeaderWarning, match=f"taken for {names}. If"):
+        assert len(load_interactions(write(f"{line}\n{line}\n")).data) == 2
+
+
+@pytest.mark.parametrize("line", ["881250949,1,2", "1,881250949,2", "1,2,3,4", "1,2,3,4,5"])
+def test_what_cannot_be_told_is_refused(write, line):
+    if line.startswith("881"):
+        line = "1,2,881250949,881250949"
+    with pytest.raises(ValueError, match=r"no header, its first line is .*--columns user=0"):
+        load_interactions(write(f"{line}\n{line}\n"))
+
+
+def test_names_that_are_no_header_may_be_numbered(write):
+    path = write("ann,tea\nbob,rye\n")
+    with pytest.raises(ValueError, match=r"no column 'user_id'.*numbers from 0"):
+        load_interactions(path)
+    log = load_interactions(path, columns={"user": 0, "item": 1})
+    assert log.data.tolist() == [["ann", "tea"], ["bob", "rye"]]
+    log = load_interactions(write("0,1\nann,tea\n"), columns={"user": 1, "item": 0})
+    assert log.data.tolist() == [["tea", "ann"]]
+
+
+def test_a_name_given_twice_is_refused(write):
+    with pytest.raises(ValueError, match="two columns called 'item_id'"):
+        load_interactions(write("user_id,item_id,item_id\n1,2,3\n"))
+    assert load_interactions(write("user_id,item_id,x,x\n1,2,3,4\n")).data.tolist() == [[1, 2]]
+
+
+def test_labels_that_count_as_one(write):
+    path = write("user_id,item_id,action\n1,2,skip\n1,3,click\n2,2,buy\n")
+    assert load_interactions(path, feedback="action", positive="click").target.tolist() == [0, 1, 0]
+    both = load_interactions(path, feedback="action", positive=["click", "buy"])
+    assert both.target.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match=r"'action' must hold numbers.*skip.*positive='click'"):
+        load_interactions(path, feedback="action")
+    with pytest.raises(ValueError, match=r"has no label 'clik'; its labels are \['buy', 'click'"):
+        load_interactions(path, feedback="action", positive="clik")
+    with pytest.raises(ValueError, match="give feedback as well"):
+        load_interactions(path, positive="click")
+    numbers = write("user_id,item_id,y\n1,2,1\n1,3,2\n")
+    assert load_interactions(numbers, feedback="y", positive="2").target.tolist() == [0, 1]
+
+
+LOG = "user_id,item_id,text\n1,2,Crème\n"
+
+
+def test_encodings(tmp_path):
+    path = tmp_path / "log.csv"
+    for encoding in ("utf-16", "utf-8-sig", "utf-8"):
+        path.write_text(LOG, encoding=encoding)
+        assert load_interactions(path).catalogue.text.tolist() == ["Crème"]
+    path.write_text(LOG, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"log.csv is not text in utf-8 .*encoding='latin-1'"):
+        load_interactions(path)
+    assert load_interactions(path, encoding="latin-1").catalogue.text.tolist() == ["Crème"]
+    with pytest.raises(ValueError, match=r"log.csv: unknown encoding: latin-99"):
+        load_interactions(path, encoding="latin-99")
+    path.write_text(LOG, encoding="utf-16-le")
+    with pytest.raises(ValueError, match=r"log.csv .*encoding='utf-16-le'|log.csv is not text"):
+        load_interactions(path)
+
+
+PACKERS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_compressed_files(tmp_path, ending):
+    packed = PACKERS[ending](LOG.encode())
+    path = tmp_path / f"log.csv{ending}"
+    path.write_bytes(packed)
+    assert load_interactions(path).data.tolist() == [[1, 2]]
+    path.write_bytes(packed[:-9])
+    with pytest.raises(ValueError, match=f"log.csv{ending} cannot be unpacked"):
+        load_interactions(path)
+    path.write_bytes(LOG.encode())
+    with pytest.raises(ValueError, match=f"log.csv{ending} cannot be unpacked"):
+        load_interactions(path)
+    path = tmp_path / "log.csv"
+    path.write_bytes(packed)
+    with pytest.raises(ValueError, match=f"log.csv .*let its name end in {ending}"):
+        load_interactions(path)
+    with pytest.raises(FileNotFoundError):
+        load_interactions(tmp_path / f"nowhere.csv{ending}")
+
+
+def test_zip_files(tmp_path):
+    path = tmp_path / "log.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/log.csv", LOG)
+    assert load_interactions(path).data.tolist() == [[1, 2]]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.csv", LOG)
+    with pytest.raises(ValueError, match=r"log.zip holds 2 files, .*unpack it"):
+        load_interactions(path)
+    path.write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"log.zip cannot be unpacked"):
+        load_interactions(path)
+
+
+def test_zst_files(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv.zst"
+    path.write_bytes(LOG.encode())
+    for module in ("compression.zstd", "zstandard"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"log.csv.zst needs .* pip install zstandard"):
+        load_interactions(path)
+    plain = types.SimpleNamespace(open=open)
+    monkeypatch.setitem(sys.modules, "zstandard", plain)
+    assert load_interactions(path).data.tolist() == [[1, 2]]
+
+
+def test_packed_parquet_and_other_kinds_are_named(tmp_path):
+    path = tmp_path / "log.parquet.gz"
+    path.write_bytes(gzip.compress(b"PAR1"))
+    with pytest.raises(ValueError, match="unpack it first"):
+        load_interactions(path)
+    path = tmp_path / "log.xls"
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    with pytest.raises(ValueError, match=r"log.xls is a file of Excel: save it as CSV"):
+        load_interactions(path)

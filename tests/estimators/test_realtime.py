@@ -16,7 +16,9 @@ from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.text._encoder import TextEncoder
-from tests.estimators.test_realtime_learning import (
+from tests.models.sequence_data import (
+    DAY,
+    LATER,
     N_ITEMS,
     N_USERS,
     START,
@@ -26,7 +28,6 @@ from tests.estimators.test_realtime_learning import (
     parameters,
 )
 
-DAY, LATER = 86_400, START + 10_000
 WORDS = np.array(["red tea", "green tea", "oat milk", "rye bread", "cold coffee"])
 EVERY = {"n_recommendations": N_ITEMS, "exclude_seen": False}
 ALONE = {"trend_half_lives": ()}  # what others do moves nobody

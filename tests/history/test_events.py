@@ -1,14 +1,13 @@
-"""Events of users against lists, windows of a log against a search, and all taken back."""
+"""Events of users against lists, and all of it restored."""
 
 import copy
 import pickle
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_recft.history import EventHistory, log_windows
+from sklearn_recft.history import EventHistory
 
 N_USERS = 5
 NAMES = ("user", "item", "feedback", "time")
@@ -34,9 +33,13 @@ def append(history, batches, n_users=N_USERS):
 
 
 def remembered(history, users):
-    found = history.events_of(np.array(users, np.int64))
-    assert tuple(found) == NAMES
-    return list(zip(*(found[name].tolist() for name in NAMES), strict=True))
+    users = np.array(users, np.int64)
+    found, counts = history.events_of(users)
+    assert counts.shape == users.shape
+    assert found.user.tolist() == np.repeat(users, counts).tolist()
+    assert found.weight.tolist() == [1.0] * len(found)
+    assert found.context.shape == (len(found), 0)
+    return list(zip(*(getattr(found, name).tolist() for name in NAMES), strict=True))
 
 
 def brute_force(batches, users, max_history):
@@ -138,32 +141,3 @@ def test_append_does_not_copy_the_log_each_time():
         logs = [history.item]
     assert copies < 30
     assert len(remembered(history, [0])) == 20
-
-
-# -------------------------------------------------------------------------- windows
-
-rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 6)), max_size=40)
-
-
-@given(rows, st.integers(0, 5))
-@settings(deadline=None, max_examples=300)
-def test_windows_hold_the_last_events_strictly_earlier(rows, max_history):
-    users, times = np.array(rows, np.int64).reshape(-1, 2).T
-    order, start, stop = log_windows(users, times * 0.5, max_history)
-    assert order.tolist() == sorted(range(len(rows)), key=lambda row: (rows[row], row))
-    assert len(start) == len(stop) == len(rows)
-    for row, (user, time) in enumerate(rows):
-        past = [j for j in order.tolist() if rows[j][0] == user >= 0 and rows[j][1] < time]
-        expected = past[-max_history:] if max_history else []
-        assert order[start[row] : stop[row]].tolist() == expected
-        assert 0 <= start[row] <= stop[row] <= len(rows)
-
-
-@pytest.mark.parametrize("later", [[], [5.0, 5, 6], [4.0]], ids=str)
-def test_no_later_row_changes_a_window(later):
-    times = np.array([3.0, 1, 5, 4, 4])
-    past = []
-    for log in (times, np.r_[times, later]):
-        order, start, stop = log_windows(np.zeros(len(log), np.int64), log, 3)
-        past.append([order[start[row] : stop[row]].tolist() for row in (0, 1, 3, 4)])
-    assert past[0] == past[1] == [[1], [], [1, 0], [1, 0]]

@@ -385,7 +385,7 @@ _FIT_AND_ANSWER = """
 import sys
 sys.path.insert(0, {tests!r})
 import numpy as np
-from tests.contract.recommender_checks import answers, fitted, make_news
+from tests.contract.helpers import answers, fitted, make_news
 from sklearn_recft import kernels
 from sklearn_recft.estimators import ALSRecommender, IncrementalMFRecommender
 rng = np.random.default_rng(0)

@@ -432,3 +432,63 @@ def test_bad_arguments_are_refused_before_anything_is_learned(options, match):
     with pytest.raises(ValueError, match=match):
         iter_prequential(model, **{"X": table(LOG), "y": Y, "warm_up": 5} | options)
     assert not hasattr(model, "diary_")
+
+
+class Says(BaseEstimator):
+    """Predicts what it is told to."""
+
+    def __init__(self, values=()):
+        self.values = values
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def predict(self, X):
+        return np.asarray(self.values, float)
+
+
+def score_of(values, y, metric):
+    X = [["u", "i", row] for row in range(1 + len(y))]
+    options = {"warm_up": 1, "learn": "never", "scoring": (metric,)}
+    result = prequential_score(Says(values), X, [1, *y], **options)
+    (step,) = result.steps
+    np.testing.assert_equal(step.metrics[metric], result.metrics[metric])
+    return result.metrics[metric]
+
+
+def test_log_loss_of_what_is_no_probability_is_that_of_clipped_predictions():
+    y = [0, 1, 1, 0]
+    assert score_of([0.1, 0.9, 1.0, 0.0], y, "log_loss") == log_loss(y, [0.1, 0.9, 1.0, 0.0])
+    clipped = [1e-6, 1 - 1e-6, 1e-6, 0.25]
+    assert score_of([-0.5, 1.5, 0.0, 0.25], y, "log_loss") == pytest.approx(log_loss(y, clipped))
+    assert score_of([-0.5, 1.5, 0.0, 0.25], y, "auc") == 0.75
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "log_loss", "auc"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_metric_of_predictions_that_are_no_numbers_is_nan(metric, bad):
+    assert math.isnan(score_of([0.5, bad], [0, 1], metric))
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "auc"])
+def test_metrics_of_clicks_need_clicks(metric):
+    with pytest.raises(ValueError, match=f"{metric} needs feedback of 0 and 1; 1 of 2 rows"):
+        score_of([0.5, 0.5], [3, 1], metric)
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_a_classifier_of_one_class_is_sure_of_it(only):
+    X, y = [["u", "i", row] for row in range(4)], [only, only, 1, 0]
+    options = {"warm_up": 2, "learn": "never", "scoring": ("mae",)}
+    assert prequential_score(DummyClassifier(), X, y, **options).metrics["mae"] == 0.5
+    assert prequential_score(DummyClassifier(), X[:3], y[:3], **options).metrics["mae"] == 1 - only
+
+
+def test_labels_cannot_be_ranked():
+    X = [["u", "i", row] for row in range(4)]
+    with pytest.raises(ValueError, match="y: not numeric"):
+        prequential_score(
+            PopularityRecommender(), X, ["click", "skip"] * 2, warm_up=2, learn="never",
+            scoring=("ndcg",),
+        )  # fmt: skip

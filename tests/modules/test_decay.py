@@ -399,9 +399,9 @@ def test_a_large_catalogue_is_the_small_one_many_times():
 
 
 @sources
-def test_growth_keeps_items_and_shrinking_forgets_the_last(text_width, ids):
+def test_growth_keeps_items_and_restoring_removes_the_new(text_width, ids):
     net, rng = make_net("none", text_width, ids), np.random.default_rng(2)
-    before, tables = net.catalogue(), (net.item_texts, net.embedding)
+    before, tables, mark = net.catalogue(), (net.item_texts, net.embedding), net.mark()
     texts = rng.normal(size=(30, text_width)).astype(np.float32)
     net.grow(texts, N_ITEMS + 30, None)
     assert (net.item_texts, net.embedding) == tables  # the tensors an optimizer holds
@@ -410,10 +410,10 @@ def test_growth_keeps_items_and_shrinking_forgets_the_last(text_width, ids):
     assert torch.equal(grown[:N_ITEMS], before)
     # A new item is one of which the text alone is known: a stranger's.
     np.testing.assert_allclose(grown[N_ITEMS:], net.catalogue(before, texts)[-30:], rtol=1e-4)
-    net.shrink(N_ITEMS)
+    net.restore(mark)
     assert net.n_items == N_ITEMS
     assert torch.equal(net.catalogue(), before)
-    net.shrink(N_ITEMS)
+    net.restore(mark)
     net.grow(texts, N_ITEMS + 30, rng)
     if ids:
         noise = net.embedding[N_ITEMS:].detach().numpy()
@@ -424,9 +424,9 @@ def test_growth_keeps_items_and_shrinking_forgets_the_last(text_width, ids):
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_answers_the_same_and_lives_alone(clone):
     net, rows = make_net(), make_rows()
-    said, size = logits(net, rows), len(pickle.dumps(net))
+    said, size, mark = logits(net, rows), len(pickle.dumps(net)), net.mark()
     net.grow(np.ones((900, TEXT_WIDTH), np.float32), N_ITEMS + 900, None)
-    net.shrink(N_ITEMS)
+    net.restore(mark)
     twin = clone(net)
     assert len(pickle.dumps(net)) < size + 1_000  # no room for growth in there
     assert logits(twin, rows).tolist() == said.tolist()

@@ -131,17 +131,17 @@ def test_growth_keeps_rows_and_adds_zeros(module):
             assert not after[n:].any()
 
 
-def test_restored_rows_and_sizes_are_those_of_the_checkpoint(module):
+def test_restored_rows_and_sizes_are_those_of_the_mark(module):
     before = pickle.dumps({name: array.copy() for name, array in module.arrays().items()})
     touched = np.array([0, 3, 3, N_USERS + 1]), np.array([2, N_ITEMS])
-    restore = module.checkpoint(*touched)
+    mark = module.mark(*touched)
     module.grow(N_USERS + 40, N_ITEMS + 40)
     for side, codes in zip(("user", "item"), touched, strict=True):
         for name in (f"{side}_factors", f"{side}_bias", f"{side}_count"):
             module.arrays()[name][codes] += 5
     module.arrays()["mean"][:] += 5
     module.arrays()["context_weight"][:] += 5
-    restore()
+    module.restore(mark)
     assert pickle.dumps({name: array.copy() for name, array in module.arrays().items()}) == before
 
 

@@ -123,18 +123,18 @@ def test_a_patch_writes_its_rows_and_its_totals(tables):
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_restored_rows_and_sizes_are_those_of_the_checkpoint(tables, grown):
+def test_restored_rows_and_sizes_are_those_of_the_mark(tables, grown):
     before = pickle.dumps(kept(tables))
     users = np.array([0, 3, 3, N_USERS + 1, -1])
     items = np.array([2, N_ITEMS, 2])
-    restore = tables.checkpoint(users, items)
+    mark = tables.mark(users, items)
     if grown:
         tables.grow(N_USERS + 30, N_ITEMS + 20)
     scramble(tables, 5, [0, 3], [2])
     if grown:
         scramble(tables, 6, slice(N_USERS, None), slice(N_ITEMS, None))
     assert pickle.dumps(kept(tables)) != before
-    restore()
+    tables.restore(mark)
     assert pickle.dumps(kept(tables)) == before
     tables.grow(N_USERS + 30, N_ITEMS + 20)  # nothing of what was forgotten comes back
     assert not tables.arrays()["users"][N_USERS:].any()

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sklearn_recft.models._sequence_queries import answer as answer_arrays
+from sklearn_recft.models._sequence_queries import weights_of_trends
 from sklearn_recft.modules import _softmax
 from sklearn_recft.modules._sequence import make_sequence_net
 
@@ -27,7 +29,7 @@ def scramble(net, seed=0):
     return net
 
 
-def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **options):
+def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, grown=True, **options):
     given = {"query_time": True, "dropout": 0.0, "n_heads": N_HEADS, "n_context": N_CONTEXT}
     given |= {"text_width": TEXT_WIDTH * texts, **options}
     net = make_sequence_net(
@@ -37,8 +39,9 @@ def make_net(decay="log", n_layers=2, *, texts=False, max_history=LENGTH, **opti
     vectors = rng.normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32) if texts else None
     context = rng.normal(2, 3, (20, given["n_context"]))
     net.begin(vectors, rng.normal(3, 2, 20), context)
-    net.grow(vectors, N_ITEMS, rng)
-    net.count(*2 * [np.arange(N_ITEMS) ** 2.0])
+    if grown:
+        net.grow(vectors, N_ITEMS, rng)
+        net.count(*2 * [np.arange(N_ITEMS) ** 2.0])
     return scramble(net).eval()
 
 
@@ -57,7 +60,7 @@ def make_sequences(n=3, length=LENGTH, seed=0):
 
 
 def answer(net, sequences, **options):
-    return net.answer(net.catalogue(), sequences, **options)
+    return answer_arrays(net, net.catalogue(), sequences, **options)
 
 
 # ------------------------------------------------------------------------------------ by hand
@@ -378,7 +381,7 @@ def aims_of(net, sequences):
     if net.mix is not None:
         aims["moment"] = rng.integers(0, 4, shape)
         net.tell_trends(rng.normal(0, 2, (4, net.mix.out_features, N_ITEMS)).astype(np.float32))
-        mixed = net.weights_of_trends(states)
+        mixed = weights_of_trends(net, states)
         expected = states[..., :WIDTH] @ plain(net)["mix.weight"].T + plain(net)["mix.bias"]
         np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-5)
         logits = logits + np.einsum("bnk,bnkv->bnv", mixed, net.trends.numpy()[aims["moment"]])

@@ -96,13 +96,13 @@ def test_a_query_ends_with_the_text_of_its_last_event():
     np.testing.assert_allclose(said, last[:, order], rtol=1e-5)
 
 
-# ------------------------------------------------------------------------- growing, shrinking
+# ------------------------------------------------------------------------- growing, restoring
 
 
 @both
-def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
+def test_growth_keeps_items_and_restoring_removes_the_new(texts):
     net, sequences = make_net(texts=texts), make_sequences()
-    before, said = net.catalogue(), answer(net, sequences)
+    before, said, mark = net.catalogue(), answer(net, sequences), net.mark()
     tables = net._tables
     newcomer = net.newcomer().numpy()
     new = grow(net, 20)
@@ -113,19 +113,20 @@ def test_growth_keeps_items_and_shrinking_forgets_the_last(texts):
     assert (answer(net, sequences) == said).all()
     expected = by_text(net, np.tile(newcomer, (20, 1)), new, np.zeros(20))
     np.testing.assert_allclose(grown[N_ITEMS:], expected, rtol=1e-4, atol=1e-5)
-    net.shrink(N_ITEMS)
+    net.restore(mark)
     assert net.n_items == N_ITEMS
     assert torch.equal(net.catalogue(), before)
 
 
 def test_first_items_are_small_noise():
-    net = make_net(n_layers=1)
-    net.shrink(0)
+    net = make_net(n_layers=1, grown=False)
+    mark = net.mark()
     grow(net, 400)
-    noise = net.embedding.detach()
+    noise = net.embedding.detach().clone()
     assert noise.std().item() == pytest.approx(0.02, rel=0.1)
     assert len(noise.unique()) == noise.numel()
-    net.shrink(0)
+    net.restore(mark)
+    assert len(net.embedding) == 0
     grow(net, 400)
     assert torch.equal(net.embedding, noise), "the same generator draws the same"
 
@@ -152,9 +153,9 @@ def test_half_of_the_draws_follow_the_counts_and_half_go_anywhere():
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_answers_the_same_and_lives_alone(clone, texts):
     net, sequences = make_net(texts=texts), make_sequences()
-    said, size = answer(net, sequences), len(pickle.dumps(net))
+    said, size, mark = answer(net, sequences), len(pickle.dumps(net)), net.mark()
     grow(net, 900)
-    net.shrink(N_ITEMS)
+    net.restore(mark)
     twin = clone(net)
     assert len(pickle.dumps(net)) < size + 1_000  # no room for growth in there
     assert (answer(twin, sequences) == said).all()

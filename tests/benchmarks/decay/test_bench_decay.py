@@ -145,9 +145,9 @@ def test_hidden_items_are_asked_and_never_learned(log, capsys, monkeypatch):
     for model in {id(model): model for _, model in queried}.values():
         own = pd.concat([X for X, its in queried if its is model])
         pd.testing.assert_frame_equal(own, tested)
-        codes = model._items.encode(hidden_ids)
+        codes = model._model.items.encode(hidden_ids)
         assert (codes >= 0).all()  # registered
-        assert not model._streams.tables.arrays()["items"][codes].any()  # not counted
+        assert not model._model.features.tables.arrays()["items"][codes].any()  # not counted
     lines = printed(capsys)
     assert [line["n_rows"] for line in lines] == [len(tested)] * 5
 
@@ -165,7 +165,7 @@ def test_labels_of_hidden_items_teach_no_baseline(log):
 def test_ablation_changes_what_it_says(log, capsys):
     bench_decay.ablation(log, (0,), "scratch")
     lines = {line["model"]: line for line in printed(capsys)}
-    assert len(lines) == 16
+    assert len(lines) == 15
     assert lines["decay: none"]["half_lives"] == [None] * 4
     assert len(lines["n_heads=8"]["half_lives"]) == 8
     fixed = lines["decay: fixed half-lives"]["half_lives"]

@@ -116,7 +116,7 @@ def test_own_purchases_come_first_the_newest_before_the_old():
 def test_a_line_for_every_model(shop, capsys, monkeypatch):
     only = {"PopularityRecommender": [({}, bench.PopularityRecommender())]}
     monkeypatch.setattr(bench, "peers", lambda: only)
-    params = '{"max_epochs": 1, "max_history": 5, "net_params": {"n_factors": 2}}'
+    params = '{"max_epochs": 1, "max_history": 5, "n_factors": 2, "training": {"warmup": 0}}'
     bench.main(["--data", "shop", "--seeds", "0", "--decay", "exponential", "--params", params])
     popular, ours = map(json.loads, capsys.readouterr().out.splitlines())
     assert [popular["model"], ours["model"]] == ["PopularityRecommender", "DecayBert, exponential"]

@@ -14,7 +14,7 @@ from benchmarks.realtime import stream as streams
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = streams.DAY
-PARAMS = {"max_epochs": 1, "max_history": 10, "net_params": {"width": 8, "dropout": 0.0}}
+PARAMS = {"max_epochs": 1, "max_history": 10, "width": 8, "dropout": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -152,14 +152,6 @@ def test_the_last_is_asked_in_test_and_the_one_before_in_validation(log):
             assert own.loc[user, "item_id"] == events["item_id"].iloc[place]
             kept = learned[learned["user_id"] == user]
             assert kept.index.equals(events.index[:place])
-
-
-def test_parameters_are_put_together_by_their_own_names():
-    first = {"max_epochs": 3, "net_params": {"width": 8, "dropout": 0.0}}
-    found = logs.merged(first, {"net_params": {"width": 16}}, {"query_time": False})
-    assert found["net_params"] == {"width": 16, "dropout": 0.0}
-    assert (found["max_epochs"], found["query_time"]) == (3, False)
-    assert first["net_params"]["width"] == 8
 
 
 def test_levels_count_training_events():
@@ -422,15 +414,18 @@ def test_a_line_leads_to_the_aim():
 
 def test_a_line_for_every_row_of_the_real_model(capsys):
     """Every task, as it is called; figures are those of learned models."""
-    common = ["--data", "online-retail", "--threads", "1", "--params", json.dumps(PARAMS)]
-    tasks = ["next", "timeline", "stream", "latency"]
+    params = PARAMS | {"training": {"learning_rate": 0.003}, "net_params": {"batch_size": 64}}
+    common = ["--data", "online-retail", "--threads", "1", "--params", json.dumps(params)]
+    tasks = ["next", "timeline", "stream", "latency", "parts"]
     options = ["--seeds", "0", "--refits", "1", "--backbone", "scratch"]
     bench.main(["--task", *tasks, *common, *options])
     lines = printed(capsys)
     found = {(line["task"], line["model"]): line for line in lines}
-    assert len(found) == len(lines) == len(bench.VARIANTS) + 3 + 6 + 4 + 1
+    assert len(found) == len(lines) == len(bench.VARIANTS) + 3 + 6 + 4 + 1 + 1
     names = {line["task"] for line in lines}
-    assert names == {"next, test", "timeline", "stream", "latency"}
+    assert names == {"next, test", "timeline", "stream", "latency", "parts"}
+    seconds = found["parts", "ours"]
+    assert seconds["epoch"] > min(seconds[part] for part in costs.PARTS) > 0
     texts, ids = (found["next, test", name] for name in ("texts", "default"))
     assert (texts["n_items"], ids["n_items"]) == (42, 40)  # listed; learned
     assert found["stream", "observe, partial_fit daily"]["n_learned"] > 1

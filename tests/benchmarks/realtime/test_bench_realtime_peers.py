@@ -157,13 +157,13 @@ class Standin:
             with torch.no_grad():
                 self.module_.weight.fill_(epoch)
             curve.on_epoch_end(net)
-        self._catalogue = self.module_.catalogue()
+        self._model = SimpleNamespace(catalogue=self.module_.catalogue())
 
     def observe(self, X):
         self.seen = pd.concat([self.seen, X])
 
     def recommend(self, X, *, n_recommendations):
-        lists = [ranked(self._catalogue, self.seen, user) for user in X["user_id"]]
+        lists = [ranked(self._model.catalogue, self.seen, user) for user in X["user_id"]]
         return np.array([items[:n_recommendations] for items in lists]), None
 
 
@@ -271,10 +271,13 @@ def test_sizes_are_the_same_for_both(split):
     log, _ = split
     options = bench.parse(["--length", "50", "--epochs", "4"])
     ours, theirs = (bench.job_of(model, log, options) for model in ("matched", "rectools"))
-    mine, net, peers = ours["setting"], ours["setting"]["net_params"], theirs["setting"]
-    assert (mine["n_layers"], mine["n_heads"], net["width"], net["dropout"], net["lr"]) == tuple(
-        peers[name] for name in ("n_blocks", "n_heads", "n_factors", "dropout_rate", "lr")
-    )
+    mine, peers = ours["setting"], theirs["setting"]
+    names = {
+        "n_layers": "n_blocks", "n_heads": "n_heads", "width": "n_factors",
+        "dropout": "dropout_rate",
+    }  # fmt: skip
+    assert all(mine[name] == peers[theirs] for name, theirs in names.items())
+    assert mine["training"]["learning_rate"] == peers["lr"]
     assert mine["max_history"] == peers["session_max_len"] == 50
     assert mine["max_epochs"] == peers["epochs"] == 4
     assert bench.job_of("defaults", log, options)["setting"] == {"max_epochs": 4}
@@ -287,7 +290,11 @@ def shop(events, monkeypatch):
 
 
 def printed(capfd):
-    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = capfd.readouterr().out.splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
 def test_the_process_answers_with_the_curve(shop, capfd):
@@ -296,6 +303,7 @@ def test_the_process_answers_with_the_curve(shop, capfd):
     _, head, first, second, *levels = printed(capfd)
     assert (head["library"], head["version"] != "") == ("sklearn-recft", True)
     assert head["setting"]["max_epochs"] == 2
+    assert head["setting"]["training"]["clip"] == "Infinity"
     assert [line["epoch"] for line in (first, second)] == [1, 2]
     assert 0 < first["train_seconds"] < second["train_seconds"]
     assert all(0 <= line[f"ndcg_{part}"] <= 1 for line in (first, second) for part in bench.PARTS)

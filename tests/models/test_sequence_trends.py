@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_recft.estimators import _realtime_learning
-from sklearn_recft.estimators._realtime_scoring import next_item_ndcg, queries_of, states_of
-from sklearn_recft.history import Trends
+from sklearn_recft.history import Trends, _trends
+from sklearn_recft.interactions import Events
+from sklearn_recft.models._sequence_queries import next_item_ndcg, states_of
 from sklearn_recft.modules import _softmax
-from tests.estimators.test_realtime_learning import N_ITEMS, N_USERS, START, make_log, make_model
+from tests.models.sequence_data import DAY, LATER, N_ITEMS, N_USERS, START, make_log, make_model
 
-DAY, LATER = 86_400, START + 10_000
 SPEEDS = (0.01, 1.0, np.inf)
 EVERY = {"n_recommendations": N_ITEMS, "exclude_seen": False}
 
@@ -34,14 +33,14 @@ def fitted(log):
 
 def scores_by_code(model, queries):
     items, scores = model.recommend(queries, **EVERY)
-    codes = model._items.encode(items.ravel()).reshape(items.shape)
+    codes = model._model.items.encode(items.ravel()).reshape(items.shape)
     return np.take_along_axis(scores, np.argsort(codes, axis=1), axis=1)
 
 
 def told_by_hand(model, log, times):
     """What was popular (n, n_speeds, n_items) at each time, of the log alone."""
-    trends = Trends(SPEEDS, model._trends.period)
-    codes = model._items.encode(log.item_id.to_numpy())
+    trends = Trends(SPEEDS, model._model.trends.period)
+    codes = model._model.items.encode(log.item_id.to_numpy())
     trends = trends.after(codes, log.timestamp.to_numpy(), model.n_items_)
     return np.stack(
         [trends.known_at(times[n : n + 1], model.n_items_)[1][0] for n in range(len(times))]
@@ -55,22 +54,24 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     rng = np.random.default_rng(0)
     times = START + rng.uniform(0, 9000, N_USERS)
     queries = asked(times)
-    its_log, known = queries_of(fitted, np.arange(N_USERS), times, None, None)
-    states = states_of(fitted.module_, fitted._catalogue, its_log, known, n_threads=1)
+    its_log, known = fitted._model._sequences(np.arange(N_USERS), times, None, None)
+    states = states_of(fitted.module_, fitted._model.network.catalogue, its_log, known, n_threads=1)
     mix = fitted.module_.mix
     weights = states @ mix.weight.detach().numpy().T + mix.bias.detach().numpy()
-    strangers = known["n_before"] == 0
+    strangers = known.n_before == 0
     assert strangers.any()
     weights[strangers] = [1, 0, 0]  # who are told what is popular right now
     assert np.ptp(weights[~strangers], axis=0).min() > 1e-3, "all queries weigh alike"
     told = told_by_hand(fitted, log, times)[..., :-1]
-    expected = states @ fitted._catalogue.numpy().T + np.einsum("nk,nkv->nv", weights, told)
+    expected = states @ fitted._model.network.catalogue.numpy().T + np.einsum(
+        "nk,nkv->nv", weights, told
+    )
     assert_allclose(scores_by_code(fitted, queries), expected, rtol=1e-4, atol=1e-5)
     some = [4, 1, 7]  # of all items
     items, scores = fitted.recommend(
         queries, candidates=some, n_recommendations=3, exclude_seen=False
     )
-    codes = fitted._items.encode(items.ravel()).reshape(items.shape)
+    codes = fitted._model.items.encode(items.ravel()).reshape(items.shape)
     assert_allclose(scores, np.take_along_axis(expected, codes, 1), rtol=1e-4, atol=1e-5)
     rows = queries.assign(item_id=items[:, 1], timestamp=LATER + DAY)
     assert_allclose(fitted.predict(rows), [
@@ -91,7 +92,7 @@ def test_training_is_told_what_was_popular_before_each_target(log, monkeypatch):
     model = make_model(1, trend_half_lives=SPEEDS, batch_size=10_000).fit(log)
     [(target, moment, trends)] = seen
     later = log[log.user_id.duplicated()]
-    times, codes = later.timestamp.to_numpy(), model._items.encode(later.item_id.to_numpy())
+    times, codes = later.timestamp.to_numpy(), model._model.items.encode(later.item_id.to_numpy())
     expected = told_by_hand(model, log, times)[..., :-1]
     found = trends.numpy()[moment]
     for code in range(N_ITEMS):  # in whatever order the batch has them
@@ -102,16 +103,15 @@ def test_training_is_told_what_was_popular_before_each_target(log, monkeypatch):
 
 def test_the_judge_asks_as_lists_are_asked(fitted, log):
     ordered = log.sort_values(["user_id", "timestamp"])
-    columns = {
-        "user": ordered.user_id.to_numpy(),
-        "item": fitted._items.encode(ordered.item_id.to_numpy()),
-        "feedback": np.ones(len(log), np.float32), "time": ordered.timestamp.to_numpy(),
-        "weight": np.ones(len(log), np.float32), "context": np.zeros((len(log), 0), np.float32),
-    }  # fmt: skip
-    late = np.flatnonzero(columns["time"] >= START + 60 * 70)
+    ones = np.ones(len(log), np.float32)
+    items = fitted._model.items.encode(ordered.item_id.to_numpy())
+    events = Events(
+        ordered.user_id.to_numpy(), items, ordered.timestamp.to_numpy(), ones, ones,
+        np.zeros((len(log), 0), np.float32),
+    )  # fmt: skip
+    late = np.flatnonzero(events.time >= START + 60 * 70)
     model = copy.deepcopy(fitted)
-    _realtime_learning._tell_trends(model, columns)
-    found = next_item_ndcg(model.module_, columns, late, n_threads=1)
+    found = next_item_ndcg(model.module_, model._model._with_trends(events), late, n_threads=1)
     rows = ordered.iloc[late]
     gain = []
     for n in range(len(rows)):
@@ -141,7 +141,7 @@ def test_what_others_take_moves_the_lists_of_the_next_period(fitted):
         queries = asked([time] * N_USERS)
         gained = scores_by_code(model, queries) - scores_by_code(fitted, queries)
         assert gained.any() == moves
-    code = model._items.encode(np.array([3]))[0]
+    code = model._model.items.encode(np.array([3]))[0]
     assert (gained[:, code] > np.delete(gained, code, axis=1).max(1)).all()
     # A query without a time is asked after all that is known.
     ids = np.arange(N_USERS)
@@ -158,7 +158,7 @@ def test_strangers_are_told_what_is_popular_of_late(log):
     assert items[0, 0] == 5
     assert items[0, -1] == 2
     expected = np.sort(
-        model._trends.known_at(np.array([LATER + 9e9]), model.n_items_)[1][0, 0, :-1]
+        model._model.trends.known_at(np.array([LATER + 9e9]), model.n_items_)[1][0, 0, :-1]
     )
     assert scores[0, 0] > scores[0, 1]
     rows = pd.DataFrame({"user_id": "a stranger", "item_id": items[0], "timestamp": LATER + 9e9})
@@ -217,7 +217,7 @@ def test_without_times_there_are_no_trends(log, columns, params):
     assert model.module_.mix is None
     assert model.trend_period_ == np.inf
     model.partial_fit(log[columns]).observe(log[columns])
-    assert not model._trends._counts
+    assert not model._model.trends._counts
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_without_times_there_are_no_trends(log, columns, params):
 )
 def test_periods_suit_the_log(log, days, room, expected, monkeypatch):
     """A day, or less where a log is short, or more where there is no memory for as many."""
-    monkeypatch.setattr(_realtime_learning, "_TREND_BYTES", room)
+    monkeypatch.setattr(_trends, "_LOG_BYTES", room)
     X = log.assign(timestamp=np.linspace(0, days * DAY, len(log)))
     model = make_model(trend_half_lives=SPEEDS).fit(X)
     assert model.trend_period_ == pytest.approx(expected)

@@ -11,11 +11,16 @@ import torch
 from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
-from sklearn_recft import FineTuning, RealtimeTransformerRecommender
 from sklearn_recft.modules._time_attention import Dropout
-
-START, N_USERS, N_ITEMS = 1.6e9, 12, 10
-
+from tests.models.sequence_data import (
+    N_ITEMS,
+    N_USERS,
+    START,
+    make_log,
+    make_model,
+    moved,
+    parameters,
+)
 
 # ------------------------------------------------------------------------- what is a target
 
@@ -46,36 +51,6 @@ class Watch(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         self.states.append(copy.deepcopy(net.module_.state_dict()))
-
-
-def make_log(n_steps=8, n_users=N_USERS, seed=0, begin=START):
-    """Walks round a ring of items; all steps are a minute apart, each at a time of its own."""
-    rng = np.random.default_rng(seed)
-    item = (rng.integers(N_ITEMS, size=n_users) + np.cumsum(
-        rng.random((n_steps, n_users)) < 0.8, axis=0)) % N_ITEMS  # fmt: skip
-    return pd.DataFrame({
-        "user_id": np.tile(np.arange(n_users), n_steps), "item_id": item.ravel(),
-        "timestamp": begin + 60.0 * np.arange(item.size),
-    })  # fmt: skip
-
-
-def make_model(max_epochs=1, max_history=5, width=8, random_state=0, **given):
-    """Make a model; options of `FineTuning` and names of skorch are given beside its own."""
-    names = RealtimeTransformerRecommender._get_param_names()
-    own = {name: given.pop(name) for name in names if name in given}
-    how = {name: given.pop(name) for name in FineTuning._get_param_names() if name in given}
-    return RealtimeTransformerRecommender(
-        max_epochs=max_epochs, max_history=max_history, random_state=random_state, width=width,
-        training=FineTuning(**how), net_params=given, **own,
-    )  # fmt: skip
-
-
-def parameters(model):
-    return {name: p.detach().clone() for name, p in model.module_.named_parameters()}
-
-
-def moved(model, before):
-    return {name for name, p in parameters(model).items() if not torch.equal(p, before[name])}
 
 
 def test_a_fit_predicts_each_event_but_the_first_of_each_user():
@@ -164,7 +139,7 @@ def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
     assert 0 < max(scores) <= 1
     for name, value in model.module_.state_dict().items():
         assert torch.equal(value, watch.states[best][name])
-    assert torch.equal(model._catalogue, model.module_.catalogue())
+    assert torch.equal(model._model.network.catalogue, model.module_.catalogue())
     # What it is judged by is not trained on, however much of the log it is.
     until = np.quantile(X.timestamp, 0.8)
     assert max(watch.asked) <= until
@@ -357,9 +332,9 @@ def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
     model = make_model(2).fit(X, y, items=listed)
     for _ in range(2):
         embedding = model.module_.embedding.detach()
-        new = model._items.encode(np.array(["a", "b"], object))
+        new = model._model.items.encode(np.array(["a", "b"], object))
         assert (embedding[new] == model.module_.newcomer()).all()
-        disliked = model._items.encode(np.array([2], object))[0]
+        disliked = model._model.items.encode(np.array([2], object))[0]
         assert not (embedding[disliked] == model.module_.newcomer()).all()
         model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
 
@@ -412,8 +387,8 @@ def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
         begun = twin.module_.embedding.detach()[:N_ITEMS].clone()
         twin.partial_fit(news)
         steps.append((twin.module_.embedding.detach()[:N_ITEMS] - begun).numpy())
-    n = model._n_events + np.bincount(
-        model._items.encode(news.item_id.to_numpy())[news.user_id != 3], minlength=N_ITEMS
+    n = model._model.counts.n_events + np.bincount(
+        model._model.items.encode(news.item_id.to_numpy())[news.user_id != 3], minlength=N_ITEMS
     )
     expected = (0.03 * filled) ** (n / (n + 100))
     np.testing.assert_allclose(steps[1], expected[:, None] * steps[0], rtol=1e-3, atol=1e-7)

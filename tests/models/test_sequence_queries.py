@@ -8,9 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_recft import RealtimeTransformerRecommender
-from tests.estimators.test_realtime_learning import N_ITEMS, N_USERS, START, make_log, make_model
-
-DAY, LATER = 86_400, START + 10_000
+from tests.models.sequence_data import DAY, LATER, N_ITEMS, N_USERS, make_log, make_model
 
 
 def make_news(n=60, n_users=N_USERS, seed=5):

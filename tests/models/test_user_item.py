@@ -1,4 +1,4 @@
-"""What the models of a user-item matrix share: exact updates, tiles, strangers."""
+"""What the models of a user-item matrix share: exact updates, tiles, unknown users."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from sklearn_recft import EASERecommender, ItemKNNRecommender, PopularityRecommender, ranking
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.models import _user_item
 from tests.estimators.dense_feedback import DAY, best_scores, dense_sums, known_pairs
 
 MODELS = [
@@ -77,8 +78,8 @@ def test_chunks_are_one_fit_where_events_fade_away(model, log):
     chunked, whole = clone(model), clone(model).fit(X, y)
     for rows in np.split(np.arange(600), [1, 50, 333]):
         chunked.partial_fit(X[rows], y[rows])
-    assert 0 < whole._feedback.sums.nnz < (dense_sums(X)[0] > 0).sum()
-    assert_array_equal(chunked._feedback.sums.indices, whole._feedback.sums.indices)
+    assert 0 < whole._model.feedback.sums.nnz < (dense_sums(X)[0] > 0).sum()
+    assert_array_equal(chunked._model.feedback.sums.indices, whole._model.feedback.sums.indices)
     assert_allclose(weights_of(chunked), weights_of(whole), rtol=1e-6, atol=1e-6)
     pairs = known_pairs(whole)
     assert_allclose(chunked.predict(pairs), whole.predict(pairs), rtol=1e-6, atol=1e-6)
@@ -116,7 +117,9 @@ def test_a_pair_takes_twenty_bytes(model, log):
     n_pairs = (dense_sums(log[0])[0] > 0).sum()
     for history_half_life, n_bytes in ((None, 20), (5.0, 40)):
         fitted = clone(model).set_params(history_half_life=history_half_life).fit(*log)
-        matrices = {id(m): m.sums for m in (fitted._feedback, fitted._profiles)}.values()
+        matrices = {
+            id(m): m.sums for m in (fitted._model.feedback, fitted._model.profiles)
+        }.values()
         held = sum(sums.data.nbytes + sums.indices.nbytes for sums in matrices)
         assert held == n_bytes * n_pairs
 
@@ -162,16 +165,16 @@ def test_pairs_are_read_in_blocks(monkeypatch, model, log):
     X, y, _ = log
     model = clone(model).fit(X, y)
     expected = model.predict(known_pairs(model))
-    monkeypatch.setattr(type(model)._tile_scorer.__globals__["_feedback"], "_BLOCK", 7)
+    monkeypatch.setattr(_user_item, "_BLOCK", 7)
     assert_array_equal(model.predict(known_pairs(model)), expected)
 
 
-# ------------------------------------------------------------------------------ strangers
+# -------------------------------------------------------------------------- unknown users
 
 
 @models
 @pytest.mark.parametrize("half_life", [None, 60.0])
-def test_strangers_are_answered_by_popularity(model, half_life, log):
+def test_unknown_users_are_answered_by_popularity(model, half_life, log):
     X, y, weight = log
     model = clone(model).set_params(half_life=half_life).fit(X, y, weight)
     popular = dense_sums(X, y, weight, half_life)[1].mean(axis=0)
@@ -218,4 +221,4 @@ def test_what_is_counted_is_as_of_the_newest_event(model, log):
     later = [["new", "thing", X[:, 2].max() + 3000 * DAY]]
     late = clone(model).partial_fit(X, y, weight).partial_fit(later, [1.0])
     _, total = dense_sums(X, y, weight, 30.0)
-    assert_allclose(late._feedback.total().toarray()[:-1, :-1], total * 2.0**-100, rtol=1e-5)
+    assert_allclose(late._model.feedback.total().toarray()[:-1, :-1], total * 2.0**-100, rtol=1e-5)

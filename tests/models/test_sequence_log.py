@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sklearn_recft import RealtimeTransformerRecommender
-from sklearn_recft.estimators._realtime_learning import _without_known
+from sklearn_recft.interactions import Events
+from sklearn_recft.models._sequence_log import known_again, with_defaults
+
+NAMES = ("user", "item", "time", "feedback", "weight", "context")
 
 
 def make_rows(rng, n):
-    return {
-        "user": rng.integers(2, size=n), "item": rng.integers(2, size=n),
-        "time": rng.integers(3, size=n).astype(float),
-        "weight": rng.random(n).astype(np.float32),
-        "context": rng.random((n, 1)).astype(np.float32),
-    }  # fmt: skip
+    users, items = rng.integers(2, size=n), rng.integers(2, size=n)
+    times = rng.integers(3, size=n).astype(float)
+    weight, context = rng.random(n).astype(np.float32), rng.random((n, 1)).astype(np.float32)
+    return Events(users, items, times, rng.normal(size=n), weight, context)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 12), st.integers(0, 12))
@@ -27,26 +28,42 @@ def make_rows(rng, n):
 def test_known_events_are_found_one_by_one(seed, n_known, n_new):
     rng = np.random.default_rng(seed)
     known, new = make_rows(rng, n_known), make_rows(rng, n_new)
-    known["weight"][:] = 0
-    weight, context, kept = known["weight"].copy(), known["context"].copy(), []
+    known.weight[:] = 0
+    before = copy.deepcopy(known)
+    weight, context, kept = known.weight.copy(), known.context.copy(), []
     taken = set()
     for row in range(n_new):
         alike = [
             place
             for place in range(n_known)
             if place not in taken
-            and all(known[name][place] == new[name][row] for name in ("user", "item", "time"))
+            and all(
+                getattr(known, name)[place] == getattr(new, name)[row]
+                for name in ("user", "item", "time")
+            )
         ]
         if alike:
             taken.add(alike[0])
-            weight[alike[0]], context[alike[0]] = new["weight"][row], new["context"][row]
+            weight[alike[0]], context[alike[0]] = new.weight[row], new.context[row]
         else:
             kept.append(row)
-    found = _without_known(known, new)
-    assert_array_equal(known["weight"], weight)
-    assert_array_equal(known["context"], context)
-    for name, column in found.items():
-        assert_array_equal(column, new[name][np.array(kept, int)])
+    targets, rest = known_again(known, new)
+    assert_array_equal(targets.weight, weight)
+    assert_array_equal(targets.context, context)
+    for name in NAMES:
+        assert_array_equal(getattr(rest, name), getattr(new, name)[np.array(kept, int)])
+        assert_array_equal(getattr(known, name), getattr(before, name))  # not written to
+        if name not in ("weight", "context"):
+            assert getattr(targets, name) is getattr(known, name)
+
+
+def test_stored_events_get_a_weight_where_they_are_positive_and_the_average_context():
+    stored = make_rows(np.random.default_rng(0), 9)
+    found = with_defaults(stored, weight=0.5, context=np.array([3.0, 4.0]))
+    assert_array_equal(found.weight, np.where(stored.feedback > 0, 0.5, 0.0))
+    assert_array_equal(found.context, [[3.0, 4.0]] * 9)
+    assert found.weight.dtype == found.context.dtype == np.float32
+    assert found.item is stored.item
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +98,8 @@ def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
     assert (answers(followed, log) != answers(at_once, log)).any()
     followed.partial_fit(log[200:])
     assert_array_equal(answers(followed, log), answers(at_once, log))
-    assert_array_equal(followed._n_events, at_once._n_events)
-    assert_array_equal(followed._n_learned, at_once._n_learned)
+    assert_array_equal(followed._model.counts.n_events, at_once._model.counts.n_events)
+    assert_array_equal(followed._model.counts.n_learned, at_once._model.counts.n_learned)
 
 
 def test_an_event_that_is_told_again_changes_nothing(fitted, log):
@@ -95,6 +112,6 @@ def test_without_times_a_thing_done_again_is_done_twice(log):
     X = log[["user_id", "item_id"]]
     model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, width=8)
     model.fit(X[:200])
-    before = model._n_events.copy()
+    before = model._model.counts.n_events.copy()
     model.observe(X[:10])
-    assert model._n_events.sum() == before.sum() + 10
+    assert model._model.counts.n_events.sum() == before.sum() + 10

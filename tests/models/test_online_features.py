@@ -1,4 +1,4 @@
-"""Streams: each row is told what came strictly before it, in whatever calls rows arrive."""
+"""Online features: each row gets what came strictly before it, in whatever calls rows arrive."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_recft import kernels
-from sklearn_recft.estimators._streams import Streams
+from sklearn_recft.models import OnlineFeatures
 
 N_USERS, N_ITEMS, N_FACTORS, START = 5, 6, 3, 1.7e9
 kinds = pytest.mark.parametrize("outcome", [False, True])
@@ -20,11 +20,11 @@ sizes = st.integers(1, 30)
 quick = settings(deadline=None, max_examples=40)
 
 
-def make_streams(outcome, *, grown=True):
-    streams = Streams(N_FACTORS, outcome=outcome, rng=np.random.default_rng(3))
+def make_features(outcome, *, grown=True):
+    model = OnlineFeatures(N_FACTORS, outcome=outcome, rng=np.random.default_rng(3))
     if grown:
-        streams.grow(N_USERS, N_ITEMS)
-    return streams
+        model.grow(N_USERS, N_ITEMS)
+    return model
 
 
 def make_log(seed, size, *, n_times=6, ordered=True, drawn=0.2):
@@ -43,21 +43,21 @@ def at(log, rows):
     return {name: column[rows] for name, column in log.items()}
 
 
-def follow(streams, log, *, items_learn=True):
-    has_outcome = len(streams.tables.factorizations) > 1
+def follow(model, log, *, items_learn=True):
+    has_outcome = len(model.tables.factorizations) > 1
     outcome = log["outcome"] if has_outcome else None
-    return streams.follow(**{**log, "outcome": outcome}, items_learn=items_learn)
+    return model.follow(**{**log, "outcome": outcome}, items_learn=items_learn)
 
 
 def every_pair():
-    """Every user with every item, strangers among them."""
+    """Every user with every item, unknown ones among them."""
     users, items = np.meshgrid(np.arange(-1, N_USERS), np.arange(-1, N_ITEMS))
     return users.ravel(), items.ravel()
 
 
-def describe(streams, now):
+def describe(model, now):
     users, items = every_pair()
-    return streams.describe(users, items, np.full(len(users), now))
+    return model.describe(users, items, np.full(len(users), now))
 
 
 def numbers(tables):
@@ -67,19 +67,19 @@ def numbers(tables):
     return found
 
 
-def state_of(streams):
+def state_of(model):
     """All that is known, as plain values that can be compared."""
-    found = numbers(streams.tables), streams.newest, [r.bit_generator.state for r in streams._rngs]
-    if streams._before is None:
+    found = numbers(model.tables), model.newest, [r.bit_generator.state for r in model._rngs]
+    if model._before is None:
         return found
-    before, users, items = streams._before
+    before, users, items = model._before
     return *found, numbers(before), users.tolist(), items.tolist()
 
 
-def followed_in_calls(streams, log, cuts, **options):
+def followed_in_calls(model, log, cuts, **options):
     n = len(log["users"])
     edges = sorted({0, n, *(min(cut, n) for cut in cuts)})
-    parts = [follow(streams, at(log, slice(*edge)), **options) for edge in pairwise(edges)]
+    parts = [follow(model, at(log, slice(*edge)), **options) for edge in pairwise(edges)]
     return np.concatenate(parts)
 
 
@@ -92,7 +92,7 @@ def followed_in_calls(streams, log, cuts, **options):
 @quick
 def test_one_call_is_many_calls(outcome, items_learn, seed, size, cuts):
     """To the bit, also where a call ends among rows of one time."""
-    log, whole, pieces = make_log(seed, size), make_streams(outcome), make_streams(outcome)
+    log, whole, pieces = make_log(seed, size), make_features(outcome), make_features(outcome)
     one = follow(whole, log, items_learn=items_learn)
     many = followed_in_calls(pieces, log, cuts, items_learn=items_learn)
     assert one.dtype == np.float32
@@ -109,7 +109,7 @@ def test_one_call_is_many_calls(outcome, items_learn, seed, size, cuts):
 def test_rows_in_any_order_are_sorted_in_time(outcome, seed, size):
     log = make_log(seed, size, ordered=False)
     order = np.argsort(log["times"], kind="stable")
-    mixed, sorted_ = make_streams(outcome), make_streams(outcome)
+    mixed, sorted_ = make_features(outcome), make_features(outcome)
     assert follow(mixed, log)[order].tobytes() == follow(sorted_, at(log, order)).tobytes()
     assert state_of(mixed) == state_of(sorted_)
 
@@ -123,21 +123,21 @@ def test_rows_of_one_time_are_told_the_same_in_any_order(outcome, seed, data):
     tied["times"] += 1e5
     order = np.array(data.draw(st.permutations(range(12))))
     cuts = data.draw(st.lists(st.integers(0, 12), max_size=4))
-    streams = make_streams(outcome)
-    follow(streams, past)
-    expected = describe_rows(streams, tied)
+    model = make_features(outcome)
+    follow(model, past)
+    expected = describe_rows(model, tied)
     found = np.empty_like(expected)
-    found[order] = followed_in_calls(streams, at(tied, order), cuts)
+    found[order] = followed_in_calls(model, at(tied, order), cuts)
     assert found.tobytes() == expected.tobytes()
-    assert describe_rows(streams, tied).tobytes() == expected.tobytes()
+    assert describe_rows(model, tied).tobytes() == expected.tobytes()
 
 
-def describe_rows(streams, log):
-    return streams.describe(log["users"], log["items"], log["times"])
+def describe_rows(model, log):
+    return model.describe(log["users"], log["items"], log["times"])
 
 
 def test_items_that_come_one_by_one_begin_as_those_that_come_at_once():
-    whole, pieces = make_streams(False), make_streams(False, grown=False)
+    whole, pieces = make_features(False), make_features(False, grown=False)
     for n in (1, 2, 4, N_ITEMS):
         pieces.grow(N_USERS, n)
     assert state_of(whole) == state_of(pieces)
@@ -157,7 +157,7 @@ def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, siz
     log = make_log(seed, size)
     now = data.draw(st.sampled_from(log["times"].tolist()))
     earlier, tied = log["times"] < now, log["times"] == now
-    blind, knows = make_streams(outcome), make_streams(outcome)
+    blind, knows = make_features(outcome), make_features(outcome)
     follow(blind, at(log, earlier), items_learn=items_learn)
     expected = describe(blind, now)
     told = follow(knows, at(log, earlier | tied), items_learn=items_learn)
@@ -165,7 +165,7 @@ def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, siz
     own = blind.describe(*(log[name][tied] for name in ("users", "items", "times")))
     assert told[earlier.sum() :].tobytes() == own.tobytes()
     # Rows of what follows, in the same call, change nothing of what came before.
-    whole = follow(make_streams(outcome), log, items_learn=items_learn)
+    whole = follow(make_features(outcome), log, items_learn=items_learn)
     assert whole[: len(told)].tobytes() == told.tobytes()
 
 
@@ -173,13 +173,13 @@ def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, siz
 @given(seed=seeds, size=sizes, later=st.sampled_from([0.5, 1e4, 1e7]))
 @quick
 def test_what_is_described_is_what_a_later_row_is_told(outcome, seed, size, later):
-    streams = make_streams(outcome)
+    model = make_features(outcome)
     log = make_log(seed, size)
-    follow(streams, log)
+    follow(model, log)
     row = {**make_log(seed + 1, 9), "times": np.full(9, log["times"][-1] + later)}
-    before, described = state_of(streams), describe_rows(streams, row)
-    assert state_of(streams) == before
-    assert follow(streams, row).tobytes() == described.tobytes()
+    before, described = state_of(model), describe_rows(model, row)
+    assert state_of(model) == before
+    assert follow(model, row).tobytes() == described.tobytes()
 
 
 def test_what_happened_is_told_to_later_rows():
@@ -187,9 +187,9 @@ def test_what_happened_is_told_to_later_rows():
     log = make_log(0, 30, n_times=1, drawn=0.0)
     found = []
     for label in (0.0, 1.0):
-        streams = make_streams(True)
-        follow(streams, {**log, "label": np.full(30, label), "outcome": log["outcome"] * label})
-        found.append([describe(streams, START), describe(streams, START + 1)])
+        model = make_features(True)
+        follow(model, {**log, "label": np.full(30, label), "outcome": log["outcome"] * label})
+        found.append([describe(model, START), describe(model, START + 1)])
     assert found[0][0].tobytes() == found[1][0].tobytes()
     users, items = every_pair()
     met = np.isin(users, log["users"]) & np.isin(items, log["items"])
@@ -207,16 +207,16 @@ def test_what_happened_is_told_to_later_rows():
 @quick
 def test_late_rows_see_nothing_of_their_call_or_of_the_newest_time(outcome, seed, sizes):
     """They learn, and are told no more than what was known just before the newest time."""
-    log, streams = make_log(seed, sum(sizes), ordered=False), make_streams(outcome)
+    log, model = make_log(seed, sum(sizes), ordered=False), make_features(outcome)
     for begin, end in pairwise(np.cumsum([0, *sizes])):
         call = at(log, slice(begin, end))
-        late = call["times"] <= streams.newest
-        expected, top = describe_rows(streams, call), streams.newest
-        found = follow(streams, call)
+        late = call["times"] <= model.newest
+        expected, top = describe_rows(model, call), model.newest
+        found = follow(model, call)
         assert np.isfinite(found).all()
         assert found[late].tobytes() == expected[late].tobytes()
-        assert streams.newest == max(call["times"], default=top) or late.all()
-        assert np.isfinite(describe(streams, START)).all()
+        assert model.newest == max(call["times"], default=top) or late.all()
+        assert np.isfinite(describe(model, START)).all()
 
 
 @kinds
@@ -225,40 +225,40 @@ def test_late_rows_see_nothing_of_their_call_or_of_the_newest_time(outcome, seed
 def test_the_newest_time_is_hidden_from_rows_that_come_late(outcome, seed, size):
     found = []
     for flipped in (False, True):
-        streams, log = make_streams(outcome), make_log(seed, size)
+        model, log = make_features(outcome), make_log(seed, size)
         newest = log["times"] == log["times"][-1]
         if flipped:
             log["label"][newest] = 1 - log["label"][newest]
             log["outcome"][newest] += 3
             log["weight"][newest] += 1
             log["items"][newest] = N_ITEMS - 1
-        follow(streams, log)
-        found.append([describe(streams, log["times"][-1] - gap) for gap in (0.0, 1.0, 1e5)])
+        follow(model, log)
+        found.append([describe(model, log["times"][-1] - gap) for gap in (0.0, 1.0, 1e5)])
         late = {**make_log(seed + 1, 7), "times": np.full(7, log["times"][-1] - 500.0)}
-        found[-1].append(follow(streams, late))
+        found[-1].append(follow(model, late))
     for one, other in zip(*found, strict=True):
         assert one.tobytes() == other.tobytes()
 
 
 def test_late_rows_are_learned():
     log = make_log(0, 12, n_times=1, drawn=0.0)
-    one, other = make_streams(True), make_streams(True)
-    for streams in (one, other):
-        follow(streams, log)
+    one, other = make_features(True), make_features(True)
+    for model in (one, other):
+        follow(model, log)
     follow(other, {**log, "times": log["times"] - 500, "weight": np.ones(12)})
     assert (describe(one, START + 1) != describe(other, START + 1)).any(0).sum() > 10
 
 
 @kinds
 def test_no_rows_change_nothing(outcome):
-    streams, log = make_streams(outcome), make_log(0, 20)
+    model, log = make_features(outcome), make_log(0, 20)
     for _ in range(2):
-        assert follow(streams, at(log, slice(0))).shape == (0, streams.n_features)
-        assert describe_rows(streams, at(log, slice(0))).shape == (0, streams.n_features)
-        now = describe(streams, START + 1e6)
-        follow(streams, at(log, slice(0)))
-        assert describe(streams, START + 1e6).tobytes() == now.tobytes()
-        follow(streams, log)
+        assert follow(model, at(log, slice(0))).shape == (0, model.n_features)
+        assert describe_rows(model, at(log, slice(0))).shape == (0, model.n_features)
+        now = describe(model, START + 1e6)
+        follow(model, at(log, slice(0)))
+        assert describe(model, START + 1e6).tobytes() == now.tobytes()
+        follow(model, log)
 
 
 # ------------------------------------------------------------------------- what is not counted
@@ -269,7 +269,7 @@ def test_no_rows_change_nothing(outcome):
 @quick
 def test_what_did_not_happen_is_not_counted(outcome, seed, size):
     """Drawn rows move the factorization of the label alone."""
-    log, all_rows, real_rows = make_log(seed, size), make_streams(outcome), make_streams(outcome)
+    log, all_rows, real_rows = make_log(seed, size), make_features(outcome), make_features(outcome)
     found = follow(all_rows, log)[log["real"]]
     expected = follow(real_rows, at(log, log["real"]))
     label = slice(kernels.N_STATISTICS, kernels.N_STATISTICS + kernels.N_SCORES)
@@ -279,8 +279,8 @@ def test_what_did_not_happen_is_not_counted(outcome, seed, size):
 
 def test_drawn_rows_move_the_factorization_of_the_label():
     log = make_log(0, 30)
-    found = follow(make_streams(False), log)[log["real"]]
-    expected = follow(make_streams(False), at(log, log["real"]))
+    found = follow(make_features(False), log)[log["real"]]
+    expected = follow(make_features(False), at(log, log["real"]))
     assert (found != expected).any(0).nonzero()[0].tolist() == [9, 10, 11, 12]
 
 
@@ -290,13 +290,13 @@ def test_drawn_rows_move_the_factorization_of_the_label():
 @kinds
 @learners
 def test_columns_about_an_item_are_zero_without_its_events(outcome, items_learn):
-    streams, log = make_streams(outcome), make_log(0, 60)
-    follow(streams, log, items_learn=items_learn)
-    about = np.zeros(streams.n_features, bool)
-    about[streams.about_item] = True
+    model, log = make_features(outcome), make_log(0, 60)
+    follow(model, log, items_learn=items_learn)
+    about = np.zeros(model.n_features, bool)
+    about[model.about_item] = True
     users, items = every_pair()
     for now in (log["times"][-1], log["times"][-1] + 1e4):
-        features = describe(streams, now)
+        features = describe(model, now)
         met = np.isin(items, log["items"]) & np.isin(users, log["users"])
         if items_learn:
             assert (features[met][:, about] != 0).any(0).all()
@@ -309,37 +309,37 @@ def test_columns_about_an_item_are_zero_without_its_events(outcome, items_learn)
 
 @kinds
 def test_a_stranger_is_described_by_the_item_and_the_mean(outcome):
-    streams, log = make_streams(outcome), make_log(0, 60)
-    follow(streams, log)
+    model, log = make_features(outcome), make_log(0, 60)
+    follow(model, log)
     users, _ = every_pair()
-    features = describe(streams, log["times"][-1] + 1e4)
+    features = describe(model, log["times"][-1] + 1e4)
     of_user = [*range(6), *(first + part for first in (9, 13)[: 1 + outcome] for part in (0, 2))]
     assert not features[np.isin(users, [-1, N_USERS - 1])][:, of_user].any()
     assert (features[(users >= 0) & (users < N_USERS - 1)][:, :5] != 0).any(0).all()
 
 
-def learned_logit(streams, user, item):
+def learned_logit(model, user, item):
     """Logit of what the label's factorization says as it learns a row."""
-    arrays = copy.deepcopy(streams.tables).factorizations[0].arrays()
+    arrays = copy.deepcopy(model.tables).factorizations[0].arrays()
     names = ("mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
              "user_count", "item_count")  # fmt: skip
     scored, one = np.empty(1, np.float32), np.ones(1, np.float32)
     kernels.online_pass(
         np.array([user], np.int32), np.array([item], np.int32), one, 0 * one,
-        np.zeros((1, 0), np.float32), scored, streams.tables.arrays()["moments"][0].copy(),
+        np.zeros((1, 0), np.float32), scored, model.tables.arrays()["moments"][0].copy(),
         np.ones(10, np.float32), kernels.LOG_LOSS, 300, *(arrays[name] for name in names),
     )  # fmt: skip
     return np.log(scored / (1 - scored))[0]
 
 
 def test_the_first_weights_say_what_the_factorization_says():
-    streams, log = make_streams(False), make_log(0, 80, drawn=0.0)
-    follow(streams, log)
+    model, log = make_features(False), make_log(0, 80, drawn=0.0)
+    follow(model, log)
     users, items = every_pair()
-    logits = describe(streams, log["times"][-1] + 1) @ streams.first_weights
+    logits = describe(model, log["times"][-1] + 1) @ model.first_weights
     met = np.isin(users, log["users"]) & np.isin(items, log["items"])
     assert met.sum() == (N_USERS - 1) * (N_ITEMS - 1)
-    expected = [learned_logit(streams, *pair) for pair in zip(users[met], items[met], strict=True)]
+    expected = [learned_logit(model, *pair) for pair in zip(users[met], items[met], strict=True)]
     np.testing.assert_allclose(logits[met], expected, rtol=1e-4, atol=1e-5)
     # A stranger and a new item are an average user and item.
     (mean,) = logits[(users < 0) & (items < 0)]
@@ -348,12 +348,12 @@ def test_the_first_weights_say_what_the_factorization_says():
 
 
 def test_with_an_outcome_the_first_weights_mix_both():
-    streams, log = make_streams(True), make_log(0, 80)
-    follow(streams, log)
-    features = describe(streams, log["times"][-1] + 1)
+    model, log = make_features(True), make_log(0, 80)
+    follow(model, log)
+    features = describe(model, log["times"][-1] + 1)
     label, outcome = features[:, 9:13], features[:, 13:]
     expected = label[:, 3] + 0.5 * label[:, :3].sum(1) + 0.9 * outcome[:, :3].sum(1)
-    np.testing.assert_allclose(features @ streams.first_weights, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(features @ model.first_weights, expected, rtol=1e-5, atol=1e-6)
     assert not outcome[:, 3].any()
 
 
@@ -361,13 +361,13 @@ def test_an_outcome_in_another_unit_is_told_alike():
     """Nearly so: the very first rows are learned before their unit is known."""
     found = []
     for scale, shift in ((1.0, 0.0), (50.0, -7.0)):
-        streams, first, log = make_streams(True), make_log(1, 40, drawn=0.0), make_log(2, 40)
+        model, first, log = make_features(True), make_log(1, 40, drawn=0.0), make_log(2, 40)
         first["items"][:] = 0
         first["items"][:3] = log["items"][:] = 1
         for each in (first, log):
             each["outcome"] = each["outcome"] * scale + shift
-            follow(streams, each)
-        found.append(describe(streams, START + 1e6))
+            follow(model, each)
+        found.append(describe(model, START + 1e6))
     np.testing.assert_allclose(found[0], found[1], rtol=0.02, atol=0.005)
 
 
@@ -377,44 +377,44 @@ def test_an_outcome_in_another_unit_is_told_alike():
 @kinds
 @given(seed=seeds, grown=st.integers(0, 4), cut=st.integers(0, 19), late=st.booleans())
 @quick
-def test_restored_streams_are_those_of_the_checkpoint(outcome, seed, grown, cut, late):
-    log, streams = make_log(seed, 20, ordered=not late), make_streams(outcome)
-    follow(streams, at(log, slice(cut)))
-    state = state_of(streams)
+def test_restored_features_are_those_of_the_mark(outcome, seed, grown, cut, late):
+    log, model = make_log(seed, 20, ordered=not late), make_features(outcome)
+    follow(model, at(log, slice(cut)))
+    state = state_of(model)
     rest = at(log, slice(cut, None))
     rest["users"], rest["items"] = rest["users"] + grown, rest["items"] + grown
-    restore = streams.checkpoint(rest["users"], rest["items"])
+    mark = model.mark(rest["users"], rest["items"])
     found = []
     for _ in range(2):
-        streams.grow(N_USERS + grown, N_ITEMS + grown)
-        found.append([follow(streams, rest).tobytes(), state_of(streams)])
-        restore()
-        assert state_of(streams) == state
-        assert state_of(pickle.loads(pickle.dumps(streams))) == state
+        model.grow(N_USERS + grown, N_ITEMS + grown)
+        found.append([follow(model, rest).tobytes(), state_of(model)])
+        model.restore(mark)
+        assert state_of(model) == state
+        assert state_of(pickle.loads(pickle.dumps(model))) == state
     assert found[0] == found[1]
 
 
 @kinds
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
 def test_a_copy_goes_on_as_the_original(outcome, clone):
-    log, streams = make_log(0, 40), make_streams(outcome)
-    follow(streams, at(log, slice(20)))
-    twin = clone(streams)
-    state = state_of(streams)
+    log, model = make_log(0, 40), make_features(outcome)
+    follow(model, at(log, slice(20)))
+    twin = clone(model)
+    state = state_of(model)
     assert state_of(twin) == state
     found = []
-    for each in (twin, streams):
+    for each in (twin, model):
         each.grow(N_USERS + 1, N_ITEMS + 2)
         found.append(follow(each, at(log, slice(20, None))))
-        assert (each is streams) or state_of(streams) == state
+        assert (each is model) or state_of(model) == state
     assert found[0].tobytes() == found[1].tobytes()
-    assert state_of(twin) == state_of(streams)
+    assert state_of(twin) == state_of(model)
 
 
 def test_arrays_that_cannot_be_written_are_read():
-    log, streams = make_log(0, 30), make_streams(True)
-    expected = follow(make_streams(True), log)
+    log, model = make_log(0, 30), make_features(True)
+    expected = follow(make_features(True), log)
     for column in log.values():
         column.flags.writeable = False
-    assert follow(streams, log).tobytes() == expected.tobytes()
-    describe_rows(streams, log)
+    assert follow(model, log).tobytes() == expected.tobytes()
+    describe_rows(model, log)

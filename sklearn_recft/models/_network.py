@@ -1,0 +1,110 @@
+"""A net with the encoder of its texts and the vectors of its catalogue, as one part."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from sklearn_recft.models._net import Net
+from sklearn_recft.text import TextEncoder
+
+
+class Network:
+    """What the models with item texts train; a subclass builds the net.
+
+    Attributes
+    ----------
+    settings : dataclass
+        Those of the model.
+    shape : dict of str to int
+        Sizes of the net that the first rows gave it.
+    encoder : TextEncoder or None
+        A frozen one. One that trains is a part of the module.
+    catalogue : Tensor of shape (n_items, width)
+        Vectors of items, for scoring.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.shape: dict[str, int] = {}
+        self.encoder: TextEncoder | None = None
+        self.net: Net | None = None
+        self.catalogue: Any = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there is a net."""
+        return self.net is not None
+
+    @property
+    def weights(self) -> Net:
+        """The trained net."""
+        if self.net is None:
+            raise AttributeError("The model has no net yet.")
+        return self.net
+
+    @property
+    def module(self) -> Any:
+        """The module that the net trains."""
+        return self.weights.module
+
+    @property
+    def reader(self) -> TextEncoder | None:
+        """The encoder of texts, be it frozen or a part of the module."""
+        trained = None if self.net is None else getattr(self.module, "encoder", None)
+        return self.encoder if trained is None else cast(TextEncoder, trained)
+
+    def build(self, seed: int, encoder: TextEncoder | None) -> Any:
+        """Return a net of `shape`; ``encoder`` is one that trains."""
+        raise NotImplementedError
+
+    def encode(self, texts: list[str], n_threads: int) -> np.ndarray:
+        """Text vectors (n, t), each the same whatever others come with it; (n, 0) without texts."""
+        reader = self.reader
+        if reader is None:
+            return np.zeros((len(texts), 0), np.float32)
+        return reader.encode(texts, n_threads=n_threads, apart=True)
+
+    # ------------------------------------------------------------------ as a part
+
+    def mark(self, *rows: Any) -> tuple[Any, ...]:
+        """Return what `restore` needs to undo growth from here on; weights are kept apart."""
+        reader = self.reader
+        texts = None if reader is None else reader.mark()
+        return self.settings, self.catalogue, self.module.mark(), texts
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Undo growth since ``mark``."""
+        self.settings, self.catalogue, module, texts = mark
+        self.module.restore(module)
+        if self.reader is not None:
+            self.reader.restore(texts)
+
+    def state(self) -> dict[str, Any]:
+        """Return shape, encoder, weights and catalogue."""
+        reader = self.reader
+        return {
+            "shape": self.shape,
+            "encoder": None if reader is None else reader.state(),
+            "trains_encoder": reader is not self.encoder,
+            "net": self.weights.state(),
+            "catalogue": self.catalogue,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.shape, encoder = state["shape"], None
+        if state["encoder"] is not None:
+            encoder = TextEncoder.from_state(state["encoder"])
+        trains = state["trains_encoder"]
+        self.encoder = None if trains else encoder
+        self.net = Net(self.build(0, encoder if trains else None))
+        self.net.load_state(state["net"])
+        if encoder is not None:
+            encoder.move_to(self.net.device)
+        self.catalogue = torch.as_tensor(state["catalogue"]).to(self.net.device)
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: nets know items, not users."""

@@ -1,0 +1,264 @@
+"""Any table in, its columns by role out: by name in a frame, by position where no names are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from itertools import chain
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from scipy.sparse import issparse
+
+from sklearn_recft.columns import plain
+from sklearn_recft.times import to_seconds
+
+USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
+_EXPECTED = f"expected {USER} and {ITEM}, and {TIME} where known"
+
+
+def is_frame(X: Any) -> bool:
+    """Whether narwhals reads ``X``: a data frame or a series of one."""
+    return not isinstance(X, (np.ndarray, list, tuple)) and (
+        hasattr(X, "__narwhals_dataframe__")
+        or hasattr(X, "__narwhals_series__")
+        or nw.dependencies.is_into_dataframe(X)
+        or nw.dependencies.is_into_series(X)
+    )
+
+
+def names_of(X: Any) -> list[str]:
+    """Names of the columns of a frame."""
+    return [str(name) for name in nw.from_native(X, eager_only=True).columns]
+
+
+def is_named(X: Any, *, query: bool = False) -> bool:
+    """Whether ``X`` is a frame with the columns a table of events, or queries, needs.
+
+    Raises
+    ------
+    ValueError
+        ``X`` has names, but not those.
+    """
+    if not is_frame(X):
+        refuse_names(X)
+        return False
+    table = nw.from_native(X, eager_only=True, allow_series=True)
+    if isinstance(table, nw.Series):
+        return False
+    needed = (USER,) if query else (USER, ITEM)
+    if all(name in table.columns for name in needed):
+        return True
+    refuse_other_names(X, table.columns, needed)
+    return False
+
+
+def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
+    """Columns by role: by name in a frame, by position in a table without names."""
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but a dense table of events is required: "
+            "one row per event, with columns user, item, timestamp."
+        )
+    if not is_frame(X):
+        values = as_table(X)
+        series = [values[:, j] for j in range(values.shape[1])]
+        return _by_position(series, _numbered(len(series)), values.shape, positions)
+    table = nw.from_native(X, eager_only=True, allow_series=True)
+    if isinstance(table, nw.Series):
+        raise ValueError(
+            f"Expected a table of events (2D), got a single column {table.name!r} instead: one "
+            "row per event, with columns user, item, timestamp."
+        )
+    needed = tuple(p for p in positions if p in (USER, ITEM))
+    if all(name in table.columns for name in needed):
+        _some_rows(table.shape)
+        return {str(name): table[name] for name in table.columns}
+    refuse_other_names(X, table.columns, needed)
+    series = [table[:, j] for j in range(table.shape[1])]
+    return _by_position(series, [str(c) for c in table.columns], table.shape, positions)
+
+
+def refuse_other_names(X: Any, names: Iterable[Any], needed: tuple[str, ...]) -> None:
+    """Raise unless the columns of a frame are merely numbered: 0, 1, 2 or column_0, column_1."""
+    names = list(names)
+    parts = [re.fullmatch(r"(.*?)(\d+)", str(name)) for name in names]
+    numbers = [int(part[2]) for part in parts if part]
+    prefixes = {part[1] for part in parts if part}
+    if len(numbers) == len(names) and len(prefixes) < 2 and _counted(numbers):
+        return
+    raise _no_such_columns("X", names, needed, getattr(getattr(X, "index", None), "names", ()))
+
+
+def _counted(numbers: list[int]) -> bool:
+    return any(numbers == list(range(first, first + len(numbers))) for first in (0, 1))
+
+
+def _no_such_columns(
+    what: str, names: Iterable[Any], needed: tuple[str, ...], index: Any = ()
+) -> ValueError:
+    missing = [name for name in needed if name not in names]
+    fix = "Rename the columns, for example with X.rename(columns={...})."
+    if set(missing) & set(index or ()):
+        fix = "The index is no column: use X.reset_index()."
+    return ValueError(
+        f"{what} has no column {' and no column '.join(missing)}: found "
+        f"{[str(name) for name in names]}, {_EXPECTED}. {fix}"
+    )
+
+
+def refuse_names(X: Any) -> None:
+    """Raise where what is no frame has names of columns all the same, or has not been read yet."""
+    if nw.dependencies.is_into_lazyframe(X):
+        raise ValueError(f"X is a {type(X).__name__}, not read yet: pass X.collect().")
+    found = _names_in(X)
+    if found is None:
+        return
+    what, names = found
+    raise ValueError(
+        f"X is {what} with the names {[str(name) for name in names]}, {_EXPECTED}. Columns are "
+        "read by name from a data frame alone: pass pandas.DataFrame(X), or polars."
+    )
+
+
+def _names_in(X: Any) -> tuple[str, list[Any]] | None:
+    if isinstance(X, np.ndarray):
+        return None if X.dtype.names is None else ("a structured array", list(X.dtype.names))
+    if isinstance(X, Mapping):
+        return "a dict", list(X)
+    if isinstance(X, (list, tuple)):
+        row: Any = X[0] if len(X) else None
+        if isinstance(row, Mapping) or (hasattr(row, "keys") and not hasattr(row, "dtype")):
+            return "a list of dicts", list(row.keys())
+        if hasattr(row, "_fields"):
+            return "a list of named tuples", list(row._fields)
+        if is_dataclass(row):
+            return f"a list of {type(row).__name__}", [field.name for field in fields(row)]
+        return None
+    columns = getattr(X, "columns", None)
+    if columns is None or callable(columns) or isinstance(columns, (str, int)):
+        return None
+    return f"a {type(X).__name__}", list(columns)
+
+
+def as_table(X: Any) -> np.ndarray:
+    """Array (n, n_columns) of a table without names."""
+    refuse_names(X)
+    if isinstance(X, (list, tuple)):
+        X = of_rows(X)
+    values = plain(X)
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{values}\n")
+    if values.ndim != 2:
+        raise ValueError(
+            f"Expected a table of events (2D array), got {values.ndim}D array instead"
+            f"{_ragged(values)}. "
+            "Reshape your data: one row per event, with columns user, item, timestamp."
+        )
+    return values
+
+
+def _ragged(rows: np.ndarray) -> str:
+    """Say which of the rows differ in length."""
+    listed = rows.tolist() if rows.ndim == 1 and rows.dtype == object else []
+    if not any(isinstance(row, list) for row in listed):
+        return ""
+    widths = [len(row) if isinstance(row, list) else 1 for row in listed]
+    other = next((j for j, width in enumerate(widths) if width != widths[0]), 0)
+    n_others = sum(width != widths[0] for width in widths)
+    return (
+        f": the first row has {widths[0]} cells, but {n_others} of {len(widths)} rows have "
+        f"another number, such as row {other} with {widths[other]}"
+    )
+
+
+def table_of_queries(X: Any) -> Any:
+    """Return what has columns in it, read by position; None where ``X`` is a list of ids."""
+    if is_frame(X):
+        return None if nw.dependencies.is_into_series(X) else X
+    if isinstance(X, np.ndarray):
+        return X if X.ndim > 1 else None
+    if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, np.ndarray)):
+        return as_table(X)
+    return X if hasattr(X, "__array__") and np.ndim(X) > 1 else None
+
+
+def refuse_events(columns: dict[str, Any], estimator: Any) -> None:
+    """Refuse a table without names that has an item in its second column."""
+    allowed = None if estimator is None else _widths_of_queries(estimator)
+    names = list(columns)
+    wrong = allowed is not None and len(names) not in allowed
+    if wrong or (
+        len(names) > 2 and _are_times(columns[names[2]]) and not _are_times(columns[names[1]])
+    ):
+        raise ValueError(
+            f"X has {len(names)} columns and looks like events. A query without column names is "
+            "user, timestamp and the context columns of fit, without the item: leave that out, "
+            "for example with X[:, [0, 2]], or pass a frame with the columns user_id and "
+            "timestamp."
+        )
+
+
+def _widths_of_queries(estimator: Any) -> set[int]:
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or USER not in names:
+        return {1, 2, max(estimator.n_features_in_ - 1, 2)}
+    aside = (USER, ITEM, TIME, TEXT, getattr(estimator, "outcome", None))
+    return {1, 2, 2 + sum(name not in aside for name in names)}
+
+
+def _are_times(column: Any) -> bool:
+    """Whether a column holds seconds since 1970 of our days, or datetimes."""
+    try:
+        return bool((to_seconds(column, TIME) > 3e8).all())
+    except (TypeError, ValueError):
+        return False
+
+
+def of_rows(X: Any) -> np.ndarray:
+    """Array of objects of a list of rows, cell by cell: an id may be a tuple.
+
+    numpy alone would look into tuples, and turn every number beside a string into a string.
+    """
+    rows = [_cells(row) for row in X]
+    widths = {len(row) if isinstance(row, list) else -1 for row in rows}
+    width = widths.pop() if len(widths) == 1 else -1
+    if width < 0:
+        return np.fromiter(rows, object, len(rows))
+    cells = np.fromiter(chain.from_iterable(rows), object, len(rows) * width)
+    return cells.reshape(len(rows), width)
+
+
+def _cells(row: Any) -> Any:
+    if isinstance(row, np.ma.MaskedArray):
+        row = plain(row)
+    return list(row) if isinstance(row, (list, tuple)) or np.ndim(row) else row
+
+
+def _numbered(n_columns: int) -> list[str]:
+    return [f"x{j}" for j in range(n_columns)]
+
+
+def _by_position(
+    series: list[Any], names: list[str], shape: tuple[int, ...], positions: tuple[str, ...]
+) -> dict[str, Any]:
+    least = 2 if ITEM in positions else 1
+    if len(series) < least:
+        raise ValueError(
+            f"Found array with {len(series)} feature(s) (shape={tuple(shape)}) while a minimum "
+            f"of {least} is required. Give a frame with columns user_id and item_id, or the "
+            "user in column 0 and the item in column 1."
+        )
+    _some_rows(shape)
+    roles = [*positions, *names[len(positions) :]]
+    return dict(zip(roles, series, strict=False))
+
+
+def _some_rows(shape: tuple[int, ...]) -> None:
+    if shape[0] == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={tuple(shape)}) while a minimum of 1 is "
+            "required: X is empty."
+        )

@@ -1,0 +1,47 @@
+"""Find every estimator of the package, and make instances that are small and fast."""
+
+import importlib
+import inspect
+import pkgutil
+
+from sklearn.base import BaseEstimator
+from skorch import NeuralNet
+
+import sklearn_recft
+
+# Values that make an estimator fast on the small logs of the checks, by name of a parameter.
+_SMALL = {
+    "backbone": None,
+    "max_epochs": 3,
+    "max_history": 20,
+    "n_factors": 8,
+    "random_state": 0,
+    "width": 16,
+}
+
+
+def all_estimators():
+    """Return every public estimator class that is defined in the package, by name."""
+    found = {}
+    for module in pkgutil.walk_packages(sklearn_recft.__path__, "sklearn_recft."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, member in vars(importlib.import_module(module.name)).items():
+            if (
+                inspect.isclass(member)
+                and issubclass(member, BaseEstimator)
+                and member.__module__.startswith("sklearn_recft.")
+                and not name.startswith("_")
+                and hasattr(member, "fit")  # FineTuning holds settings and fits nothing
+                and not issubclass(member, NeuralNet)  # inside of an estimator
+                and not inspect.isabstract(member)
+            ):
+                found[member.__name__] = member
+    return found
+
+
+def small(cls, **options):
+    """Return an instance that is fast: of its parameters, those in `_SMALL` are set."""
+    estimator = cls()
+    known = estimator.get_params()
+    return estimator.set_params(**{n: v for n, v in _SMALL.items() if n in known} | options)

@@ -1,0 +1,517 @@
+"""The contract of the fitted model: saved, erased, merged, shared by threads, and read purely."""
+
+import copy
+import pickle
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from numbers import Integral
+from pathlib import Path
+from threading import Event
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_recft import FineTuning
+from sklearn_recft.base import recommender_tags
+from sklearn_recft.models._user_item import UserItemModel
+from tests.contract.helpers import (
+    DAY,
+    PAIRS,
+    answers,
+    as_table,
+    fit,
+    fitted,
+    for_target,
+    make_log,
+    make_news,
+    predict,
+    update,
+)
+
+# ----------------------------------------------------------------- state and load_state
+
+
+def check_state_round_trip(estimator):
+    """A model that is loaded from a state answers and learns on, to the last bit."""
+    model, later = update(fitted(estimator), *make_news()), make_later_news()
+    expected, state = answers(model), model._model.state()
+    assert_plain(state, "state")
+    kept = pickle.dumps(state)
+    twin = loaded(model, pickle.loads(kept))
+    assert_array_equal(answers(twin), expected)
+    assert_same(twin._model.state(), state, "state")
+    update(model, *later)
+    assert_array_equal(answers(update(twin, *later)), answers(model))
+    # Neither the model that was saved nor the one that was loaded writes to the state.
+    assert_same(state, pickle.loads(kept), "state")
+    update(loaded(model, state), *later)
+    assert_same(state, pickle.loads(kept), "state")
+
+
+def check_state_of_another_kind_is_refused(estimator):
+    model = fitted(estimator)
+    before, state = answers(model), model._model.state()
+    with pytest.raises(ValueError, match="The state is of a 'another'"):
+        model._model.load_state({**state, "kind": "another"})
+    assert_array_equal(answers(model), before)
+
+
+def loaded(model, state):
+    """Return a copy of a fitted estimator, around a new model that is loaded from a state."""
+    X, y = make_log()
+    twin = copy.copy(model)
+    rows = twin._check(X[:1], for_target(model, y[:1]), None, reset=False)
+    twin._model = type(model._model)(rows, model._model.settings)
+    twin._model.load_state(state)
+    return twin
+
+
+def make_later_news():
+    """Rows after those of `make_news`."""
+    X, y = make_log(50, seed=2)
+    return X + np.array([5, 12, 3 * 366 * DAY]), y
+
+
+def assert_plain(value, path):
+    """Check that a state holds plain values, lists, dicts with str keys and arrays alone."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            assert type(name) is str, f"{path}: the key {name!r} is not a str"
+            assert_plain(inner, f"{path}[{name!r}]")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            assert_plain(inner, f"{path}[{place}]")
+    elif isinstance(value, np.ndarray):
+        assert type(value) is np.ndarray, f"{path} is a {type(value).__name__}"
+        assert value.dtype != object, f"{path} is an array of objects"
+    else:
+        assert value is None or type(value) in (bool, int, float, str, bytes), (
+            f"{path} is a {type(value).__name__}"
+        )
+
+
+def assert_same(found, expected, path):
+    """Check that two states are equal to the last bit."""
+    assert type(found) is type(expected), path
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), path
+        for name in expected:
+            assert_same(found[name], expected[name], f"{path}[{name!r}]")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), path
+        for place, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{path}[{place}]")
+    else:
+        assert_array_equal(found, expected, err_msg=path, strict=True)
+
+
+# -------------------------------------------------------------------------------- forget
+
+
+def check_forgotten_users_are_unknown(estimator):
+    (X, y), model, gone = make_log(), fitted(estimator), _users_to_forget()
+    users = model.user_ids_.copy()
+    others = np.setdiff1d(users, gone)
+    before = _answers_to(model, others)
+    assert model.forget([*gone, 999]) is model  # unknown ids are passed over
+    assert_array_equal(model.user_ids_, users[~np.isin(users, gone)])
+    assert model.n_users_ == len(users) - len(gone)
+    for n, exclude_seen in ((35, False), (9, True)):
+        lists = model.recommend([*gone, -1], n_recommendations=n, exclude_seen=exclude_seen)
+        for part in lists:
+            assert_array_equal(part, np.tile(part[-1], (len(part), 1)))
+    asked = PAIRS[:50]
+    unknown = predict(model, np.column_stack([np.full(50, -1), asked[:, 1:]]))
+    for user in gone:
+        found = predict(model, np.column_stack([np.full(50, user), asked[:, 1:]]))
+        assert_array_equal(found, unknown)
+    if hasattr(model, "attend"):
+        rows = X[np.isin(X[:, 0], gone)]
+        rows[:, 2] = PAIRS[0, 2]
+        assert (model.attend(rows).item_ids == None).all()  # noqa: E711
+    _check_others(estimator, model, others, before)
+    kept = np.isin(X[:, 0], others)
+    update(model, X[~kept], y[~kept])
+    assert set(model.user_ids_) == set(users)
+    assert np.isfinite(answers(update(model, *make_news()))).all()
+    again = loaded(model, model._model.state())
+    assert_array_equal(answers(again), answers(model))
+
+
+def _check_others(estimator, model, others, before):
+    """Check what the users that were not erased are told."""
+    after = _answers_to(model, others)
+    if not isinstance(model._model, UserItemModel):
+        assert_array_equal(after, before)  # rows of parameters are gone, the others stay
+    elif recommender_tags(estimator).partial_fit == "exact":
+        X, y = make_log()  # as if the erased users had never come
+        kept = np.isin(X[:, 0], others)
+        n = len(others) * 40
+        expected = _answers_to(fit(estimator, X[kept], y[kept]), others)
+        assert_allclose(after[:n], expected[:n], rtol=1e-5, atol=1e-6)
+    else:
+        assert np.isfinite(after).all()
+
+
+def _users_to_forget():
+    """Return two users without whom all items and the newest event remain."""
+    X, _ = make_log()
+    rest = X[~np.isin(X[:, 0], [3, 7])]
+    assert set(rest[:, 1]) == set(X[:, 1])
+    assert rest[-1, 2] == X[:, 2].max()
+    return [3, 7]
+
+
+def _answers_to(model, users):
+    """Return predictions for 40 items and the lists of some users, in one vector."""
+    items, time = np.arange(40), PAIRS[0, 2]
+    rows = np.array([(user, item, time) for user in users for item in items])
+    lists = model.recommend(users, n_recommendations=5)
+    return np.concatenate([predict(model, rows), *map(np.ravel, lists)])
+
+
+def check_nothing_of_a_forgotten_id_remains(estimator):
+    """Whoever reads the memory of a model finds no erased id."""
+    X, y = make_log()
+    named = as_table([f"user number {code}" for code in X[:, 0]], X[:, 1], X[:, 2])
+    model = fit(estimator, named, y)
+    assert b"user number 3" in pickle.dumps(model)
+    model.forget(["user number 3"])
+    assert b"user number 4" in pickle.dumps(model)
+    assert b"user number 3" not in pickle.dumps(model)
+
+
+def check_forgetting_everyone_leaves_the_items(estimator):
+    model = fitted(estimator)
+    model.forget(model.user_ids_)
+    assert (model.n_users_, model.n_items_) == (0, 40)
+    assert np.isfinite(model.recommend([3], n_recommendations=40)[1]).all()
+    update(model, *make_log())
+    assert np.isfinite(answers(model)).all()
+
+
+# ------------------------------------------------- parameters that are changed after fit
+
+
+def check_parameters_fixed_by_fit(estimator):
+    """Answers never move with them, and a model that would need others refuses to go on."""
+    model = fitted(estimator)
+    news, expected, pickled = make_news(), answers(model), pickle.dumps(model._model)
+    for name in model._fixed_names():
+        given = getattr(model, name)
+        for changed in other_values(estimator, name):
+            model.set_params(**{name: changed})
+            assert_array_equal(answers(model), expected, err_msg=f"{name}={changed!r}")
+            _refuses(model, name, news, pickled)
+        model.set_params(**{name: given})
+    if "training" in model._fixed_names():
+        given = clone(estimator).training
+        model.set_params(training__weight_decay=0.375)
+        assert_array_equal(answers(model), expected)
+        _refuses(model, "training", news, pickled)
+        model.set_params(training=given)
+    assert_array_equal(answers(update(model, *news)), answers(update(fitted(estimator), *news)))
+
+
+def _refuses(model, name, news, pickled):
+    """Check that the model does not learn while a parameter says otherwise than in `fit`."""
+    for verb in ("partial_fit", "observe"):
+        if hasattr(model, verb):
+            with pytest.raises(ValueError, match=rf"(?s)^{name}=.* was set after fit"):
+                getattr(model, verb)(news[0], for_target(model, news[1]))
+            assert pickle.dumps(model._model) == pickled, name
+
+
+def other_values(estimator, name):
+    """Return valid values of a parameter other than the one it has, by its constraints."""
+    now = getattr(estimator, name)
+    found = [
+        value
+        for constraint in estimator._parameter_constraints[name]
+        for value in _values_of(constraint)
+        if type(value) is not type(now) or value != now
+    ]
+    assert found, f"no other value of {name} is known"
+    return found[:2]
+
+
+def _values_of(constraint):
+    """Return some values that satisfy a constraint of scikit-learn."""
+    if isinstance(constraint, Interval):
+        values = (2, 3, 1) if constraint.type is Integral else (0.5, 0.25)
+        return [value for value in values if value in constraint]
+    if isinstance(constraint, StrOptions):
+        return sorted(constraint.options)
+    known = {
+        "boolean": [True, False], "array-like": [(1.0,)], None: [None], str: ["scratch"],
+        dict: [{"batch_size": 7}], FineTuning: [FineTuning(weight_decay=0.375)],
+    }  # fmt: skip
+    return known[constraint]
+
+
+# ------------------------------------------------------------------------------- threads
+
+_N_READERS, _N_CHUNKS = 4, 4
+
+
+def check_threads_share_a_model(estimator):
+    """Each answer is that of one state: before or after a chunk, never of one in between."""
+    model = fitted(estimator)
+    chunks = [_chunk(number) for number in range(_N_CHUNKS)]
+    states = [_asked(model)]
+    for twin in [copy.deepcopy(model)]:
+        states += [_asked(update(twin, *chunk)) for chunk in chunks]
+    assert len(set(states)) == len(states)
+    _run_threads(model, [], states[:1])
+    _run_threads(model, chunks, states)
+    assert _asked(model) == states[-1]
+
+
+def _run_threads(model, chunks, states):
+    """Read, pickle and write at once; check that all that was read is of one of the states."""
+    done = Event()
+    predictions, lists = (set(parts) for parts in zip(*states, strict=True))
+
+    def write():
+        try:
+            for chunk in chunks:
+                update(model, *chunk)
+        finally:
+            done.set()
+
+    def read():
+        found = []
+        while len(found) < 3 or not done.is_set():
+            found.append(_asked(model))
+        return found
+
+    def save():
+        found = []
+        while len(found) < 2 or not done.is_set():
+            found.append(pickle.dumps(model))
+        return [_asked(pickle.loads(pickled)) for pickled in found[:3]]
+
+    with ThreadPoolExecutor(_N_READERS + 2) as pool:
+        readers = [pool.submit(read) for _ in range(_N_READERS)]
+        saved, written = pool.submit(save), pool.submit(write)
+        written.result()
+        for reader in readers:
+            for predicted, listed in reader.result():
+                assert predicted in predictions
+                assert listed in lists
+        assert set(saved.result()) <= set(states)  # a pickle holds one state whole
+
+
+def _chunk(number):
+    """Rows of known and new ids, each chunk later than the one before it."""
+    X, y = make_log(30, seed=3 + number)
+    return X + np.array([4 * number, 3 * number, (366 + number) * DAY]), y
+
+
+def _asked(model):
+    """Return predictions and lists of a model as bytes."""
+    users = np.arange(0, 45, 4)
+    lists = model.recommend(users, n_recommendations=8)
+    return predict(model, PAIRS[::53]).tobytes(), b"".join(part.tobytes() for part in lists)
+
+
+# ------------------------------------------------------------------------- pure reading
+
+
+def check_answers_change_nothing(estimator):
+    model = fitted(estimator)
+    pickled = pickle.dumps(model)
+    _answer_all(model)
+    assert pickle.dumps(model) == pickled
+
+
+def check_answers_and_pickles_move_nothing(estimator):
+    """No array of a live model is replaced or moved: other threads may be reading it."""
+    model = update(fitted(estimator), *make_news())
+    before, state = addresses(model._model), copy.deepcopy(model._model.state())
+    assert len(before) > 3
+    _answer_all(model)
+    assert addresses(model._model) == before, "answers moved arrays"
+    pickle.dumps(model)
+    copy.deepcopy(model)
+    assert_same(model._model.state(), state, "state")
+    assert addresses(model._model) == before, "pickling moved arrays"
+
+
+def _answer_all(model):
+    """Call every verb that answers."""
+    X, y = make_log()
+    answers(model)
+    model.recommend([5], candidates=[3, 1, 2], n_recommendations=1, exclude_seen=False)
+    model.score(X, for_target(model, y))
+    if hasattr(model, "attend"):
+        model.attend(X)
+
+
+def addresses(model):
+    """Return where each array and tensor of a model is in memory, by its path.
+
+    Objects of a type that is called a cache are left out: reading may fill them.
+    """
+    found, seen, todo = {}, set(), [("model", model)]
+    while todo:
+        path, value = todo.pop()
+        if id(value) in seen or "Cache" in type(value).__name__:
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            found[path] = value.data_ptr()
+        elif isinstance(value, np.ndarray):
+            found[path] = value.__array_interface__["data"][0]
+        elif isinstance(value, dict):
+            todo += [(f"{path}.{name}", inner) for name, inner in value.items()]
+        elif isinstance(value, (list, tuple)):
+            todo += [(f"{path}.{place}", inner) for place, inner in enumerate(value)]
+        elif (
+            hasattr(value, "__dict__") and not isinstance(value, type) and not callable_only(value)
+        ):
+            todo += [(f"{path}.{name}", inner) for name, inner in vars(value).items()]
+    return found
+
+
+def callable_only(value):
+    """Whether a value is a function or a module of Python, which hold nothing of a model."""
+    return type(value).__name__ in ("function", "builtin_function_or_method", "module")
+
+
+# --------------------------------------------------------------------------------- merge
+
+
+def check_merge_equals_a_fit_on_both(estimator):
+    """Where sums add up, two models are one; where they do not, the refusal says why."""
+    X, y = make_log()
+    for first in (np.arange(len(X)) < 200, X[:, 0] < 15):  # by time, and by users
+        order = np.r_[np.flatnonzero(first), np.flatnonzero(~first)]
+        for feedback in (None, y):
+            parts = [_rows(X, feedback, rows) for rows in (first, ~first)]
+            ours, theirs = (fit(estimator, *part) for part in parts)
+            before, pickled = answers(ours), pickle.dumps(theirs)
+            refusal = _refusal(ours._model.merge, theirs._model)
+            assert pickle.dumps(theirs) == pickled
+            if refusal is None:
+                _check_merged(estimator, ours, fit(estimator, *_rows(X, feedback, order)))
+            else:
+                assert "merge" in refusal
+                assert len(refusal) > 80  # it says why, and what to do
+                assert_array_equal(answers(ours), before)
+
+
+def _rows(X, feedback, rows):
+    return X[rows], None if feedback is None else feedback[rows]
+
+
+def _refusal(call, *args):
+    """Return the message of a ValueError, or None where there is none."""
+    try:
+        call(*args)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _check_merged(estimator, ours, expected):
+    """Check a merged model against a fit on both logs."""
+    assert_array_equal(ours.user_ids_, expected.user_ids_)
+    assert_array_equal(ours.item_ids_, expected.item_ids_)
+    assert_same(ours._model.seen.state(), expected._model.seen.state(), "seen")
+    decays = any(getattr(estimator, name, None) for name in ("half_life", "history_half_life"))
+    if ours._model.positives_only and not decays:
+        assert_array_equal(answers(ours), answers(expected))  # counts are whole numbers
+    else:
+        assert_allclose(answers(ours), answers(expected), rtol=1e-9, atol=1e-12)
+    update(ours, make_news()[0], None if ours._model.positives_only else make_news()[1])
+    assert np.isfinite(answers(ours)).all()
+
+
+def check_merge_of_other_logs_is_refused(estimator):
+    X, y = make_log()
+    ours, theirs = fit(estimator, X, y), clone(estimator).fit(X)
+    before = answers(ours)
+    with pytest.raises(ValueError, match="merge"):
+        ours._model.merge(theirs._model)
+    assert_array_equal(answers(ours), before)
+
+
+# -------------------------------------------------------------- settings of the process
+
+
+def check_default_dtype_of_torch_changes_nothing(estimator):
+    @contextmanager
+    def in_float64():
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+            assert torch.get_default_dtype() is torch.float64
+        finally:
+            torch.set_default_dtype(before)
+
+    _check_setting(estimator, in_float64)
+
+
+def check_gradients_off_change_nothing(estimator):
+    @contextmanager
+    def without_gradients():
+        with torch.no_grad():
+            yield
+            assert not torch.is_grad_enabled()
+
+    _check_setting(estimator, without_gradients)
+
+
+def check_numpy_errors_change_nothing(estimator):
+    @contextmanager
+    def with_errors():
+        with np.errstate(all="raise"):
+            yield
+            assert set(np.geterr().values()) == {"raise"}
+
+    _check_setting(estimator, with_errors)
+
+
+def _check_setting(estimator, setting):
+    """Check that a setting of the process changes no result and is left as it was."""
+    news = make_news()
+    model = fitted(estimator)
+    expected = [answers(model), answers(update(model, *news))]
+    with setting():
+        other = fitted(estimator)
+        found = [answers(other), answers(update(other, *news))]
+    assert_array_equal(found, expected)
+    with setting():
+        found = answers(other)  # a model of now, under settings of another process
+    assert_array_equal(found, expected[1])
+
+
+# ----------------------------------------------------------------------- mapped into memory
+
+
+def check_mapped_file_is_copied_on_write(estimator):
+    """A model that joblib maps into memory, read-only, answers and learns on."""
+    model, news = fitted(estimator), make_news()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.joblib"
+        joblib.dump(model, path)
+        before = path.read_bytes()
+        mapped = joblib.load(path, mmap_mode="r")
+        assert_array_equal(answers(mapped), answers(model))
+        update(mapped, *news)
+        assert path.read_bytes() == before
+        assert_array_equal(answers(mapped), answers(update(model, *news)))
+        del mapped  # or the file could not be removed everywhere
+
+
+def recommender_state_checks():
+    """Every check of this file, in order."""
+    return [f for name, f in globals().items() if name.startswith("check_")]

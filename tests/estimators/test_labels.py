@@ -1,0 +1,73 @@
+"""Labels of two classes, and the weights of the classes."""
+
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+from sklearn_recft.estimators._labels import class_weights, encode_labels
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0, 1), (-1, 1), (1, 5), (0.0, 1.0), (False, True), ("no", "yes"), ("b", "a")],
+    ids=str,
+)
+def test_labels_are_places_among_the_classes(values):
+    y = np.array(values)[[1, 0, 0, 1, 1]]
+    classes, code = encode_labels(y, None)
+    assert classes.tolist() == sorted(values)
+    assert code.dtype == np.float64
+    assert classes[code.astype(int)].tolist() == y.tolist()
+    for later in (y[:1], y[1:2], y):
+        known, again = encode_labels(later.tolist(), classes)
+        assert known is classes
+        assert classes[again.astype(int)].tolist() == later.tolist()
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1, 2, 2], r"binary.*3 classes.*\[0, 1, 2\].*y >= 4"),
+        ([3, 3, 3], r"one class only, 3"),
+        ([], r"0 sample|empty"),
+        (1, r"1d array"),
+        ([[0, 1], [1, 0]], r"1d array"),
+        ([0.0, 1.0, np.nan], r"Input y.*1 of 3.*NaN"),
+        ([0.0, np.inf], r"Input y.*inf"),
+        ([0.5, 1.7, 0.2], r"[Uu]nknown label type"),
+    ],
+    ids=str,
+)
+def test_what_are_no_two_labels_is_one_clear_error(y, message):
+    with pytest.raises(ValueError, match=message):
+        encode_labels(y, None)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([1, 5, 3, 9], r"2 of 4 labels are neither .*1.* nor .*5.*first is .*3"),
+        ([0], r"1 of 1 labels"),
+        (["1", "5"], r"2 of 2 labels"),
+    ],
+    ids=str,
+)
+def test_a_later_label_that_is_neither_is_named(y, message):
+    with pytest.raises(ValueError, match=message):
+        encode_labels(y, np.array([1, 5]))
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}, {1: 2.0}], ids=str)
+def test_class_weights_are_those_of_scikit_learn(class_weight):
+    classes, code = np.array([0, 1]), np.array([0.0, 1, 1, 1, 0, 1, 1])
+    expected = compute_class_weight(class_weight, classes=classes, y=code.astype(int))
+    assert class_weights(class_weight, classes, code).tolist() == expected.tolist()
+
+
+def test_class_weights_are_by_label():
+    code = np.array([0.0, 1, 1])
+    assert class_weights({"no": 2.0}, np.array(["no", "yes"]), code).tolist() == [2, 1]
+
+
+def test_positives_alone_weigh_one():
+    assert class_weights("balanced", np.array([0, 1]), None).tolist() == [1, 1]

@@ -1,0 +1,289 @@
+"""Threads, and the lock that readers share."""
+
+import copy
+import pickle
+import threading
+from _thread import interrupt_main
+from contextlib import contextmanager
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from sklearn_recft.parallel import SharedLock, blas_threads, in_threads, n_threads
+
+
+def test_threads_of_n_jobs(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [n_threads(n) for n in (None, 1, 3, -1, -2, -100)] == [1, 1, 3, 8, 7, 1]
+    with pytest.raises(ValueError, match="n_jobs=0 has no meaning; give None"):
+        n_threads(0)
+
+
+# ------------------------------------------------------------------------- in threads
+
+SIZES = {
+    "equal": np.ones(100),
+    "nothing": np.zeros(7),
+    "one": np.array([5.0]),
+    "one of all": np.r_[np.zeros(50), 1e9, np.zeros(49)],
+    "falling": 1e6 / np.arange(1, 1001),
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_row_is_done_once(sizes, threads):
+    pieces, done = [], np.zeros(len(sizes), int)
+
+    def step(first, last):
+        assert first < last
+        pieces.append((first, last))
+        done[first:last] += 1
+
+    in_threads(step, sizes, threads, n_pieces=4)
+    assert (done == 1).all()
+    if threads == 1:
+        assert pieces == [(0, len(sizes))]
+    work = [(sizes[first:last] + 1).sum() for first, last in pieces]
+    assert max(work) <= (sizes + 1).sum() / (4 * threads if threads > 1 else 1) + sizes.max() + 1
+    assert len(pieces) <= 4 * threads
+
+
+def test_threads_work_at_once():
+    both = threading.Barrier(2)
+
+    def step(first, last):
+        both.wait(timeout=30)  # breaks unless another is at work too
+
+    in_threads(step, np.ones(100), 2, n_pieces=1)
+
+
+def test_an_error_of_a_piece_is_passed_on():
+    def step(first, last):
+        raise RuntimeError("piece")
+
+    for threads in (1, 2):
+        with pytest.raises(RuntimeError, match="piece"):
+            in_threads(step, np.ones(10), threads)
+
+
+def blas_sizes():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+def test_linear_algebra_keeps_to_its_threads():
+    before = blas_sizes()
+    with blas_threads(2):
+        assert blas_sizes() == {2}
+        with blas_threads(1):
+            assert blas_sizes() == {1}
+        assert blas_sizes() == {2}
+    assert blas_sizes() == before
+
+
+# -------------------------------------------------------------------------- the shared lock
+
+PATIENCE = 30  # seconds that nothing here takes, unless it hangs
+
+
+@contextmanager
+def threads_of(*targets):
+    """Run functions in threads of their own; all must end."""
+    threads = [threading.Thread(target=target, daemon=True) for target in targets]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "a thread waits for ever"
+
+
+def wait_until(happened):
+    end = monotonic() + PATIENCE
+    while not happened():
+        assert monotonic() < end, "it never happened"
+        sleep(0.001)
+
+
+def is_free(lock):
+    """Whether another thread can take the lock alone."""
+    taken = threading.Event()
+
+    def take():
+        with lock.writing():
+            taken.set()
+
+    with threads_of(take):
+        return taken.wait(PATIENCE)
+
+
+def test_readers_read_together():
+    lock, all_three = SharedLock(), threading.Barrier(3, timeout=PATIENCE)
+    met = []
+
+    def read():
+        with lock.reading():
+            all_three.wait()  # breaks unless the others are inside too
+            met.append(True)
+
+    with threads_of(read, read, read):
+        pass
+    assert met == [True] * 3
+    assert is_free(lock)
+
+
+@pytest.mark.parametrize("held", ["reading", "writing"])
+@pytest.mark.parametrize("wanted", ["reading", "writing"])
+def test_a_writer_is_alone(held, wanted):
+    lock, inside = SharedLock(), threading.Event()
+
+    def take():
+        with getattr(lock, wanted)():
+            inside.set()
+
+    together = held == wanted == "reading"
+    with threads_of(take) if together else threads_of():
+        pass
+    with getattr(lock, held)():
+        thread = threading.Thread(target=take, daemon=True)
+        inside.clear()
+        thread.start()
+        assert inside.wait(PATIENCE if together else 0.3) == together
+    thread.join(PATIENCE)
+    assert inside.is_set()
+
+
+def test_writers_do_not_write_at_once():
+    lock, total, n_inside, most = SharedLock(), [0], [0], [0]
+
+    def write():
+        for _ in range(50):
+            with lock.writing():
+                n_inside[0] += 1
+                most[0] = max(most[0], n_inside[0])
+                before = total[0]
+                sleep(0)
+                total[0] = before + 1
+                n_inside[0] -= 1
+
+    with threads_of(*[write] * 4):
+        pass
+    assert most == [1]
+    assert total == [200]
+
+
+def test_a_waiting_writer_goes_before_readers_that_come_later():
+    lock, order = SharedLock(), []
+    come = threading.Event()
+
+    def write():
+        with lock.writing():
+            order.append("writer")
+
+    def read():
+        come.set()
+        with lock.reading():
+            order.append("reader")
+
+    with lock.reading():
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        wait_until(lambda: len(lock._waiting))
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        come.wait(PATIENCE)
+        sleep(0.2)
+        assert order == []
+        # Who reads already may read once more: else it and the writer would wait for each other.
+        with lock.reading():
+            assert order == []
+    for thread in (writer, reader):
+        thread.join(PATIENCE)
+    assert order == ["writer", "reader"]
+
+
+@pytest.mark.parametrize("outer", ["reading", "writing"])
+@pytest.mark.parametrize("inner", ["reading", "writing"])
+def test_a_thread_may_take_the_lock_again(outer, inner):
+    lock = SharedLock()
+    done = []
+
+    def take():
+        with getattr(lock, outer)():
+            with getattr(lock, inner)():
+                done.append("inner")
+            # Still held.
+            taken = threading.Event()
+            other = threading.Thread(target=lambda: hold(taken), daemon=True)
+            other.start()
+            assert not taken.wait(0.2)
+            done.append("outer")
+        other.join(PATIENCE)
+        assert taken.is_set()
+        done.append("free")
+
+    def hold(taken):
+        with lock.writing():
+            taken.set()
+
+    with threads_of(take):
+        pass
+    assert done == ["inner", "outer", "free"]
+
+
+@pytest.mark.parametrize("kind", ["reading", "writing"])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_inside_lets_go(kind, error):
+    lock = SharedLock()
+    with pytest.raises(error), getattr(lock, kind)():
+        raise error
+    assert is_free(lock)
+
+
+@pytest.mark.parametrize("kind", ["reading", "writing"])
+def test_an_interrupt_leaves_nothing_locked(kind):
+    """Real ones, at whatever point of the lock's own code they arrive."""
+    lock, n_rounds = SharedLock(), 100
+    begun, caught, free = [], [], []  # plain lists: what waits must not be what is interrupted
+
+    def interrupt_and_look():
+        rng = np.random.default_rng(0)
+        for done in range(n_rounds):
+            wait_until(lambda done=done: len(begun) > done)
+            sleep(rng.uniform(0, 2e-3))
+            interrupt_main()
+            wait_until(lambda done=done: len(caught) > done)
+            with lock.writing():
+                free.append(True)
+
+    with threads_of(interrupt_and_look):
+        for done in range(n_rounds):
+            try:
+                begun.append(True)
+                while True:
+                    with getattr(lock, kind)():
+                        pass
+            except KeyboardInterrupt:
+                caught.append(True)
+            wait_until(lambda done=done: len(free) > done)
+
+
+def test_a_holder_that_is_thrown_away_holds_nothing():
+    lock = SharedLock()
+    for kind in ("reading", "writing"):
+        context = getattr(lock, kind)()
+        context.__enter__()
+        del context
+        assert is_free(lock)
+
+
+@pytest.mark.parametrize(
+    "clone", [copy.copy, copy.deepcopy, lambda k: pickle.loads(pickle.dumps(k))]
+)
+def test_a_copy_of_a_lock_is_free(clone):
+    lock = SharedLock()
+    with lock.writing():
+        twin = clone(lock)
+        assert is_free(twin)
