@@ -166,10 +166,10 @@ def visitors(X: Table, users: list) -> tuple[Table, list]:
         unknown(X, "item_id", 50) if row % 13 == 12 else item
         for row, item in enumerate(column(X, "item_id").tolist())
     ]
-    told = changed(X, user_id=[guests[row % 8] for row in range(len(X))], item_id=items)
-    if isinstance(told, pd.DataFrame):
-        told = told[COLUMNS]
-    return told, [*guests, unknown(X, "user_id", 77)]
+    history = changed(X, user_id=[guests[row % 8] for row in range(len(X))], item_id=items)
+    if isinstance(history, pd.DataFrame):
+        history = history[COLUMNS]
+    return history, [*guests, unknown(X, "user_id", 77)]
 
 
 def new_items(X: Table) -> pd.DataFrame:

@@ -157,8 +157,8 @@ class Recorder:
     def lists_by_history(self, tag: str, model: Any) -> None:
         """Record lists of users whose history is given with the query."""
         X, y = self.stream(0, 40)
-        told, users = visitors(X, self.users)
-        history = told if y is None else (told, y)
+        past, users = visitors(X, self.users)
+        history = past if y is None else (past, y)
         self.lists(f"{tag}/history", model, users, history=history, n_recommendations=8)
         if self.now is not None:
             queries = queries_at(self.X, users, self.now + 10 * DAY)

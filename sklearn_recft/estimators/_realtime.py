@@ -348,7 +348,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Their scores, as of `predict`.
         """
         check_is_fitted(self)
-        queries = check_queries(X)
+        queries = check_queries(X, self)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         model = self._sequence_model("recommend")
         with model.reading():
