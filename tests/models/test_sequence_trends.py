@@ -154,16 +154,16 @@ def test_strangers_are_told_what_is_popular_of_late(log):
     X = pd.concat([log, fad.assign(timestamp=fad.timestamp + DAY)])
     y = np.where(X.item_id == 2, 0.0, 1.0)  # what nobody liked is not popular
     model = make_model(trend_half_lives=(0.1, np.inf)).fit(X, y)
-    items, scores = model.recommend(["a stranger"], **EVERY)
+    items, scores = model.recommend([999], **EVERY)
     assert items[0, 0] == 5
     assert items[0, -1] == 2
     expected = np.sort(
         model._model.trends.known_at(np.array([LATER + 9e9]), model.n_items_)[1][0, 0, :-1]
     )
     assert scores[0, 0] > scores[0, 1]
-    rows = pd.DataFrame({"user_id": "a stranger", "item_id": items[0], "timestamp": LATER + 9e9})
+    rows = pd.DataFrame({"user_id": 999, "item_id": items[0], "timestamp": LATER + 9e9})
     assert_allclose(model.predict(rows), expected[::-1], rtol=1e-5)
-    new = rows[:1].assign(item_id="never met")
+    new = rows[:1].assign(item_id=999)
     assert model.predict(new)[0] == model.predict(rows)[-1]
     early = asked([START - DAY], [0])  # when nothing was known of anything
     assert not scores_by_code(model, early).any()

@@ -178,10 +178,10 @@ def test_unknown_users_are_answered_by_popularity(model, half_life, log):
     X, y, weight = log
     model = clone(model).set_params(half_life=half_life).fit(X, y, weight)
     popular = dense_sums(X, y, weight, half_life)[1].mean(axis=0)
-    items, scores = model.recommend(["nobody"], n_recommendations=model.n_items_)
+    items, scores = model.recommend([999], n_recommendations=model.n_items_)
     assert_array_equal(items[0], model.item_ids_[np.argsort(-popular, kind="stable")])
     assert_allclose(scores[0], -np.sort(-popular), rtol=1e-5)
-    items, scores = model.recommend(["nobody"], n_recommendations=2, candidates=items[0, 5:])
+    items, scores = model.recommend([999], n_recommendations=2, candidates=items[0, 5:])
     assert_allclose(scores[0], -np.sort(-popular)[5:7], rtol=1e-5)
 
 
@@ -202,9 +202,9 @@ def test_unknown_ids_of_pairs(model, log):
     model = clone(model).fit(X)
     popular = dense_sums(X)[1].mean(axis=0)
     item = model.item_ids_[3]
-    said = model.predict([["x", item, 0], ["x", "x", 0], [X[0, 0], "x", 0]])
+    said = model.predict([[999, item, 0], [999, 999, 0], [X[0, 0], 999, 0]])
     assert_allclose(said, [popular[3], popular.mean(), popular.mean()], rtol=1e-6)
-    assert np.isfinite(model.predict([["x", "y", 0]])).all()
+    assert np.isfinite(model.predict([[999, 998, 0]])).all()
 
 
 # ------------------------------------------------------------------------------ no future
@@ -218,7 +218,7 @@ def test_what_is_counted_is_as_of_the_newest_event(model, log):
     before = weights_of(clone(model).fit(X, y, weight))
     moved = clone(model).fit(X + np.array([0, 0, 1000 * DAY]), y, weight)
     assert_array_equal(weights_of(moved), before)
-    later = [["new", "thing", X[:, 2].max() + 3000 * DAY]]
+    later = [[999, 999, X[:, 2].max() + 3000 * DAY]]
     late = clone(model).partial_fit(X, y, weight).partial_fit(later, [1.0])
     _, total = dense_sums(X, y, weight, 30.0)
     assert_allclose(late._model.feedback.total().toarray()[:-1, :-1], total * 2.0**-100, rtol=1e-5)

@@ -214,7 +214,7 @@ def test_scores_for_one_past_are_those_of_rows(decay):
         features = np.random.default_rng(row).normal(2, 3, (len(items), N_FEATURES))
         features = features.astype(np.float32)
         past = {name: rows[name][row] for name in ("past", "feedback", "age")}
-        found = net.score_items(table, items, features, past)
+        found = net.score_items(table, items, features, tuple(past.values()))
         repeated = {name: np.tile(column, (len(items), 1)) for name, column in past.items()}
         expected = logits(net, {"item": items, "features": features, **repeated})
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
