@@ -401,6 +401,8 @@ def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
     if candidates is None:
         return np.arange(model.n_items)
     ids = check_ids(candidates, "candidates")
+    if not len(ids):
+        raise ValueError("candidates is empty; give item ids, or None for the whole catalogue.")
     codes = model.items.encode(ids)
     if (codes < 0).any():
         unknown = np.asarray(ids)[codes < 0].tolist()
