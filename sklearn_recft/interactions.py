@@ -274,7 +274,8 @@ def check_events(
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
     without timestamps, ``outcome`` a column that is no context and may be left out as well.
-    Ids of another type than all known ones are warned of.
+    Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
+    such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
     if not reset and not named:
@@ -286,6 +287,9 @@ def check_events(
             f"{timed} to None."
         )
     if reset:
+        for name, ids in ((USER, events.user_ids), (ITEM, events.item_ids)):
+            if ids is not None:
+                warn_of_missing_texts(ids, name)
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
         validate_data(estimator, X, reset=True, skip_check_array=True)
@@ -412,9 +416,6 @@ def items_of(X: Any) -> np.ndarray:
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
-    warn_of_missing_texts(users, USER)
-    if items is not None:
-        warn_of_missing_texts(items, ITEM)
     _same_length(users, len(users), USER)
     if len(users) == 0:
         raise ValueError("X is empty: at least one row is required.")

@@ -13,6 +13,9 @@ import numpy as np
 _SLOTS_PER_ID = 8
 _FREE_SLOTS = 4096
 
+# Rows of a call in which names among numbers are guests, not ids of another type by mistake.
+_FEW = 10
+
 
 class IdTypeWarning(UserWarning):
     """The ids of a call are of another type than all known ones, so that none is known."""
@@ -24,8 +27,8 @@ def warn_of_other_types(
     """Warn, once for all columns, where no id of a call can be known because of its type.
 
     Numbers and strings are never equal: ``7`` is known, ``"7"`` is not. Unknown ids of the type
-    of the known ones are not warned of, nor is a name such as ``"guest"`` among numbered users
-    whose items are known.
+    of the known ones are not warned of, nor are names such as ``"guest"`` among numbered users
+    where they are few, or the items known.
 
     Parameters
     ----------
@@ -37,8 +40,8 @@ def warn_of_other_types(
     Warns
     -----
     IdTypeWarning
-        If the ids have no type in common with the known ones: those of all columns, or of one
-        in which numbers meet numbers spelled as strings.
+        If the ids of a column have no type in common with the known ones. Where strings that
+        spell no number meet numbers: if that is so in all columns, and in more than 10 rows.
 
     Examples
     --------
@@ -57,7 +60,7 @@ def warn_of_other_types(
         f"{name}: none of {len(ids)} rows is known: these ids are {_spelled(ids)}, the known ones "
         f"are {_spelled(of_fit)}"
         for name, (of_fit, ids) in differing.items()
-        if len(differing) == len(given) or _numbers_in_strings(of_fit) or _numbers_in_strings(ids)
+        if not _are_names(ids, of_fit) or (len(differing) == len(given) and len(ids) > _FEW)
     ]
     if told:
         warnings.warn(
@@ -75,9 +78,12 @@ def _differ(known: np.ndarray | None, ids: np.ndarray) -> bool:
     return theirs.isdisjoint(_kinds(known[:1])) and theirs.isdisjoint(_kinds(known))
 
 
-def _numbers_in_strings(ids: np.ndarray) -> bool:
-    """Whether the first ids are strings such as '7'."""
-    return all(isinstance(v, str) and v.strip("-").isdecimal() for v in ids[:100].tolist())
+def _are_names(ids: np.ndarray, known: np.ndarray) -> bool:
+    """Whether ids are names, such as 'guest', where numbers are known."""
+    texts = ids[:100].tolist()
+    return _kinds(known[:1]) == {"numbers"} and any(
+        isinstance(text, str) and not text.strip("-").isdecimal() for text in texts
+    )
 
 
 def _kinds(ids: np.ndarray) -> set[str]:

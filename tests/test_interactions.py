@@ -553,7 +553,7 @@ def test_a_missing_id_turned_into_text_is_warned_of(text):
     rows = [["ann", "tea"], [text, "rye"], [text, "tea"]]
     for X in (rows, np.array(rows), pd.DataFrame(rows, columns=["user_id", "item_id"])):
         with pytest.warns(UserWarning, match=f"user_id: 2 of 3 rows are the text {text!r}"):
-            check_interactions(X)
+            check_events(BaseEstimator(), X, reset=True)
 
 
 # ------------------------------------------------------------------ names known from fit

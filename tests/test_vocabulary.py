@@ -221,13 +221,15 @@ def test_ids_of_which_one_may_be_known_are_not_warned_of():
     warn_of_other_types({}, {"a": mixed})
 
 
-def test_a_name_among_numbers_is_warned_of_where_nothing_else_is_known():
+def test_a_few_names_among_numbers_are_guests():
     known = {"user": np.array([1, 2]), "item": np.array(["tea", "rye"])}
-    warn_of_other_types(known, {"user": np.array(["guest"]), "item": np.array(["tea"])})
-    with pytest.warns(IdTypeWarning, match="user: none of 1 rows"):
-        warn_of_other_types(known, {"user": np.array(["guest"])})
+    guests = np.array(["guest"] * 11)
+    warn_of_other_types(known, {"user": guests, "item": known["item"]})
+    warn_of_other_types(known, {"user": guests[:10]})
+    with pytest.warns(IdTypeWarning, match="user: none of 11 rows"):
+        warn_of_other_types(known, {"user": guests})
     with pytest.warns(IdTypeWarning, match="user: none of 1 rows is known: these ids are strings"):
         warn_of_other_types(known, {"user": np.array(["2"]), "item": np.array(["tea"])})
-    known["user"] = np.array(["1", "-2"])
+    known["user"] = np.array(["ann", "bob"])
     with pytest.warns(IdTypeWarning, match="user: none of 1 rows is known: these ids are numbers"):
         warn_of_other_types(known, {"user": np.array([2]), "item": np.array(["tea"])})
