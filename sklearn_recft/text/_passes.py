@@ -97,7 +97,9 @@ def run_upper(model: BertLike, rows: RaggedRows, wanted: np.ndarray, first: int 
     for batch, values, mask in _batches(model, rows, wanted):
         what = "input_ids" if first is None else "inputs_embeds"
         given = {what: values.long() if first is None else values.float()}
-        vectors.append(_mean(top(**given, attention_mask=mask).last_hidden_state, mask))
+        with float32_default():
+            hidden = top(**given, attention_mask=mask).last_hidden_state
+        vectors.append(_mean(hidden, mask))
         order.append(batch)
     back = torch.from_numpy(np.argsort(np.concatenate(order))).to(_device(model))
     return torch.cat(vectors)[back]

@@ -144,7 +144,7 @@ def test_a_history_without_feedback_where_fit_had_it_is_refused(fitted):
     model = make_model().fit(X, np.ones(len(X)))
     with pytest.raises(ValueError, match=r"fit was given feedback.*\(table, feedback\)"):
         model.recommend([0], history=X)
-    with pytest.raises(ValueError, match="minimum of 2 is required"):
+    with pytest.raises(ValueError, match="X has no column item_id"):
         fitted.recommend([0], history=X[["user_id"]])
     with pytest.raises(ValueError, match=r"y was not given to fit"):
         fitted.observe(X, np.ones(len(X)))

@@ -216,6 +216,7 @@ def test_the_latest_events_are_the_last_to_arrive(sizes, seed, max_history, limi
     for found, column in zip((item, feedback, time), log[1:], strict=True):
         assert found[places].tolist() == column[rows].tolist()
     if limit == 2 * max_history:
-        slow = history.events_of(users)
+        remembered, sizes = history.events_of(users)
+        assert sizes.tolist() == counts.tolist()
         for name, found in (("item", item), ("feedback", feedback), ("time", time)):
-            assert slow[name].tolist() == found[places].tolist()
+            assert getattr(remembered, name).tolist() == found[places].tolist()
