@@ -152,7 +152,7 @@ def recipe_cost(
 
 def scored(estimator: Pipeline, X: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
     """AUC, and how many texts were read: for this fit, and by this process so far."""
-    encoder = estimator[-1]._model.reader
+    encoder = estimator[-1]._model.network.reader
     return {
         "auc": float(roc_auc_score(y, estimator.predict_proba(X)[:, 1])),
         "n_encoded": 0 if encoder is None else encoder.n_encoded,

@@ -197,7 +197,9 @@ class DecayNet(nn.Module):
             ("text_mean", torch.zeros(text_width, dtype=torch.float32)),
             (
                 "item_texts",
-                torch.zeros(0, dtype=torch.int64) if codes else torch.zeros(0, text_width),
+                torch.zeros(0, dtype=torch.int64)
+                if codes
+                else torch.zeros(0, text_width, dtype=torch.float32),
             ),
         ):
             self.register_buffer(name, tensor)
