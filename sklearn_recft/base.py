@@ -14,12 +14,11 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft import kernels
-from sklearn_recft.interactions import USER, Interactions, check_events, check_ids, check_queries
+from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import n_threads
 from sklearn_recft.ranking import top_k
-from sklearn_recft.vocabulary import warn_of_other_types
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
@@ -149,7 +148,7 @@ class RecommenderMixin:
             unknown candidate.
         """
         check_is_fitted(self)
-        queries = check_queries(X)
+        queries = check_queries(X, self)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
 
@@ -326,8 +325,6 @@ class RecommenderMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rank the items of a model for queries that are checked."""
         with model.reading():
-            known, given = {USER: model.users.ids}, {USER: queries.user_ids}
-            warn_of_other_types(known, given, stacklevel=4)
             users = model.users.encode(queries.user_ids)
             columns = _candidate_codes(model, candidates)
             lookup = np.full(model.n_items, -1, np.int64)

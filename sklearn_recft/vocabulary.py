@@ -23,8 +23,9 @@ def warn_of_other_types(
 ) -> None:
     """Warn, once for all columns, where no id of a call can be known because of its type.
 
-    Numbers and strings are never equal: ``7`` is known, ``"7"`` is not. Ids that are unknown
-    for any other reason are not warned of.
+    Numbers and strings are never equal: ``7`` is known, ``"7"`` is not. Unknown ids of the type
+    of the known ones are not warned of, nor is a name such as ``"guest"`` among numbered users
+    whose items are known.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def warn_of_other_types(
     Warns
     -----
     IdTypeWarning
-        If the ids of a column have no type in common with the known ones.
+        If the ids have no type in common with the known ones: those of all columns, or of one
+        in which numbers meet numbers spelled as strings.
 
     Examples
     --------
@@ -48,10 +50,14 @@ def warn_of_other_types(
     >>> print(caught[0].message)
     user_id: none of 1 rows is known: these ids are strings, the known ones are numbers. ...
     """
+    differing = {
+        name: (known[name], ids) for name, ids in given.items() if _differ(known.get(name), ids)
+    }
     told = [
-        text
-        for name, ids in given.items()
-        if (text := _difference(name, known.get(name), ids)) is not None
+        f"{name}: none of {len(ids)} rows is known: these ids are {_spelled(ids)}, the known ones "
+        f"are {_spelled(of_fit)}"
+        for name, (of_fit, ids) in differing.items()
+        if len(differing) == len(given) or _numbers_in_strings(of_fit) or _numbers_in_strings(ids)
     ]
     if told:
         warnings.warn(
@@ -61,17 +67,17 @@ def warn_of_other_types(
         )
 
 
-def _difference(name: str, known: np.ndarray | None, ids: np.ndarray) -> str | None:
+def _differ(known: np.ndarray | None, ids: np.ndarray) -> bool:
     if known is None or not len(known) or not len(ids):
-        return None
+        return False
     theirs = _kinds(ids)
     # All known ids are looked through only where the first of them is of another type.
-    if not theirs.isdisjoint(_kinds(known[:1])) or not theirs.isdisjoint(_kinds(known)):
-        return None
-    return (
-        f"{name}: none of {len(ids)} rows is known: these ids are {_spelled(theirs)}, the known "
-        f"ones are {_spelled(_kinds(known))}"
-    )
+    return theirs.isdisjoint(_kinds(known[:1])) and theirs.isdisjoint(_kinds(known))
+
+
+def _numbers_in_strings(ids: np.ndarray) -> bool:
+    """Whether the first ids are strings such as '7'."""
+    return all(isinstance(v, str) and v.strip("-").isdecimal() for v in ids[:100].tolist())
 
 
 def _kinds(ids: np.ndarray) -> set[str]:
@@ -89,8 +95,8 @@ def _kind(type_: type) -> str:
     return "strings" if issubclass(type_, str) else type_.__name__
 
 
-def _spelled(kinds: set[str]) -> str:
-    return " and ".join(sorted(kinds))
+def _spelled(ids: np.ndarray) -> str:
+    return " and ".join(sorted(_kinds(ids)))
 
 
 class Vocabulary:

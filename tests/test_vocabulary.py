@@ -219,3 +219,15 @@ def test_ids_of_which_one_may_be_known_are_not_warned_of():
     for known, ids in pairs:
         warn_of_other_types({"a": np.array(known)}, {"a": np.array(ids)})
     warn_of_other_types({}, {"a": mixed})
+
+
+def test_a_name_among_numbers_is_warned_of_where_nothing_else_is_known():
+    known = {"user": np.array([1, 2]), "item": np.array(["tea", "rye"])}
+    warn_of_other_types(known, {"user": np.array(["guest"]), "item": np.array(["tea"])})
+    with pytest.warns(IdTypeWarning, match="user: none of 1 rows"):
+        warn_of_other_types(known, {"user": np.array(["guest"])})
+    with pytest.warns(IdTypeWarning, match="user: none of 1 rows is known: these ids are strings"):
+        warn_of_other_types(known, {"user": np.array(["2"]), "item": np.array(["tea"])})
+    known["user"] = np.array(["1", "-2"])
+    with pytest.warns(IdTypeWarning, match="user: none of 1 rows is known: these ids are numbers"):
+        warn_of_other_types(known, {"user": np.array([2]), "item": np.array(["tea"])})

@@ -94,7 +94,8 @@ class Recorder:
         return take(self.X, rows), None if self.y is None else self.y[rows]
 
     def stream(self, start: int, stop: int) -> tuple[Any, Any]:
-        """Return X and y of some rows behind those that are fitted."""
+        """Return X and y of some rows behind those that are fitted, as far as they go."""
+        stop = min(stop, self.case.n_stream)
         return self.rows(slice(self.case.n_fit + start, self.case.n_fit + stop))
 
     def fitted(self, **changes: Any) -> Any:
@@ -109,7 +110,7 @@ class Recorder:
     def learn(self, model: Any, start: int, stop: int, **given: Any) -> None:
         """Learn some rows behind those that are fitted."""
         if self.weight is not None:
-            given["sample_weight"] = self.weight[self.case.n_fit :][start:stop]
+            given["sample_weight"] = self.weight[self.case.n_fit : self.n_stop][start:stop]
         model.partial_fit(*self.stream(start, stop), **given)
 
     # ------------------------------------------------------------------ answers
@@ -155,7 +156,7 @@ class Recorder:
 
     def lists_by_history(self, tag: str, model: Any) -> None:
         """Record lists of users whose history is given with the query."""
-        X, y = self.stream(0, min(40, self.case.n_stream))
+        X, y = self.stream(0, 40)
         told, users = visitors(X, self.users)
         history = told if y is None else (told, y)
         self.lists(f"{tag}/history", model, users, history=history, n_recommendations=8)

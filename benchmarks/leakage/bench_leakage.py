@@ -45,8 +45,8 @@ def rankers(seed):
     return {
         "PopularityRecommender": PopularityRecommender(),
         "PopularityRecommender(window=7)": PopularityRecommender(window=7),
-        "ItemKNNRecommender": ItemKNNRecommender(n_jobs=-1),
-        "EASERecommender": EASERecommender(n_jobs=-1),
+        "ItemKNNRecommender": ItemKNNRecommender(n_neighbors=300, similarity="cosine", n_jobs=-1),
+        "EASERecommender": EASERecommender(reg=500, n_jobs=-1),
         "IncrementalMFRecommender(loss='bpr')": IncrementalMFRecommender(
             loss="bpr", random_state=seed
         ),

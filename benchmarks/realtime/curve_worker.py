@@ -116,7 +116,7 @@ def ours(log: Log, job: dict[str, Any], clock: Clock) -> Query:
         queried = copy.deepcopy(model)
         queried.module_.load_state_dict(weights)
         # The model keeps the item vectors of the fit; compute those of these weights.
-        queried._model.catalogue = queried.module_.catalogue()
+        queried._model.network.catalogue = queried.module_.catalogue()
         if part == "test":
             queried.observe(log.next_one[known])
         queries = log.queries(part).filter(known)

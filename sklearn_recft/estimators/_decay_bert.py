@@ -86,6 +86,8 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (2,)
         The labels; the second is what is asked for.
+    decay_ : str
+        Kind of time decay of the fitted model: "exponential", "log" or "none".
     half_lives_ : ndarray of shape (n_heads,)
         Days in which the weight of a past event halves, learned; inf without decay.
     net_ : skorch.NeuralNet
@@ -377,6 +379,12 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     def half_lives_(self) -> np.ndarray:
         """Days in which each head's weight of an event halves, shape (n_heads,)."""
         return self.module_.attention.half_lives()
+
+    @property
+    def decay_(self) -> str:
+        """Kind of time decay of the fitted model: "exponential", "log" or "none"."""
+        decay: str = self._fitted("decay_").settings.decay
+        return decay
 
     @property
     def module_(self) -> DecayNet:

@@ -91,6 +91,8 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     Attributes
     ----------
+    decay_ : str
+        Kind of time decay of the fitted model: "exponential", "log" or "none".
     half_lives_ : ndarray of shape (n_layers, n_heads)
         Days in which the weight of an event halves, learned; inf without decay.
     net_ : skorch.NeuralNet
@@ -346,7 +348,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Their scores, as of `predict`.
         """
         check_is_fitted(self)
-        queries = check_queries(X)
+        queries = check_queries(X, self)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         model = self._sequence_model("recommend")
         with model.reading():
@@ -390,6 +392,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             if self.module_.mix is None
             else self._sequence_model("trend_period_").trends.period
         )
+
+    @property
+    def decay_(self) -> str:
+        """Kind of time decay of the fitted model: "exponential", "log" or "none"."""
+        model = self._sequence_model("decay_")
+        return model.settings.decay if model.timed else "none"
 
     @property
     def module_(self) -> SequenceNet:

@@ -41,7 +41,7 @@ class InterestDecayDisplay:
 
     Parameters
     ----------
-    half_lives : array-like of shape (n_heads,)
+    half_lives : array-like of shape (n_heads,) or (n_layers, n_heads)
         Days in which the weight of an event halves, for each head; inf: it never does.
     decay : {"exponential", "log", "none"}, default="exponential"
         The weight at an age of t days, for a half-life of h days, is
@@ -74,8 +74,9 @@ class InterestDecayDisplay:
 
         Parameters
         ----------
-        estimator : DecayBertRecommender
-            Fitted, or a fitted pipeline that ends in one.
+        estimator : DecayBertRecommender or RealtimeTransformerRecommender
+            Fitted, or a fitted pipeline that ends in one. Heads of several layers are drawn
+            layer after layer.
         max_age : float, default=None
             Oldest age that is drawn, in days; None draws until little is left.
         ax : matplotlib Axes, default=None
@@ -113,12 +114,13 @@ class InterestDecayDisplay:
         last = getattr(estimator, "steps", [(None, estimator)])[-1][1]
         if not hasattr(type(last), "half_lives_"):
             raise TypeError(
-                "estimator must learn half-lives, as DecayBertRecommender does; "
+                "estimator must learn half-lives, as DecayBertRecommender and "
+                "RealtimeTransformerRecommender do; "
                 f"got {type(last).__name__}."
             )
         check_is_fitted(last)
         # As it was fitted, whatever its parameters were set to since.
-        display = cls(half_lives=last.half_lives_, decay=last.module_.attention.decay)
+        display = cls(half_lives=last.half_lives_, decay=last.decay_)
         return display.plot(ax, max_age=max_age, **line_kw)
 
     def plot(self, ax=None, *, max_age=None, **line_kw):
@@ -145,7 +147,7 @@ class InterestDecayDisplay:
         ImportError
             matplotlib is not installed.
         """
-        half_lives = np.asarray(self.half_lives, float)
+        half_lives = np.asarray(self.half_lives, float).ravel()
         first, last = _ages(half_lives, max_age)
         ax = new_axes(self) if ax is None else ax
         ax.axhline(0.5, color="0.4", linewidth=1.0, linestyle=(0, (1, 3)), zorder=0)

@@ -342,10 +342,10 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
     return _Run(values, costs)
 
 
-def _catalogue(model: Any, task: _Task) -> np.ndarray:
+def _catalogue(estimator: Any, task: _Task) -> np.ndarray:
     """Items of the train rows, by the names that a pipeline's last step knows them by."""
-    if isinstance(model, Pipeline) and len(model) > 1:
-        return items_of(model[:-1].transform(task.X_train))
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        return items_of(estimator[:-1].transform(task.X_train))
     return task.catalogue
 
 

@@ -29,9 +29,9 @@ def peak_mib(work: Callable[[], Any]) -> float:
             tracemalloc.stop()
 
 
-def pickled_mib(model: Any) -> float:
-    """Size of the pickled model in 2**20 bytes; NaN where it cannot be pickled."""
+def pickled_mib(estimator: Any) -> float:
+    """Size of the pickled estimator in 2**20 bytes; NaN where it cannot be pickled."""
     try:
-        return len(pickle.dumps(model, protocol=5)) / _MIB
+        return len(pickle.dumps(estimator, protocol=5)) / _MIB
     except (pickle.PicklingError, TypeError, AttributeError):
         return float("nan")

@@ -15,13 +15,15 @@ from sklearn_recft.parallel import blas_threads, in_threads
 from sklearn_recft.ranking import TileScorer
 
 _BLOCK = 512
+# The default penalty, in mean diagonals of X^T X (`benchmarks/defaults`).
+_RELATIVE_REG = 5.0
 
 
 @dataclass(frozen=True)
 class EASESettings(UserItemSettings):
     """Settings of `EASEModel`: as the parameters of the estimator."""
 
-    reg: float = 500.0
+    reg: float | None = None
     zero_diagonal: bool = True
 
 
@@ -62,7 +64,10 @@ class EASEModel(UserItemModel):
             np.diff(turned.indptr) * np.arange(1.0, n_items + 1),
             settings.n_threads,
         )
-        reg = _usable(settings.reg, gram)
+        reg = settings.reg
+        if reg is None:
+            reg = _RELATIVE_REG * float(gram.diagonal().mean()) or 1.0
+        reg = _usable(reg, gram)
         np.fill_diagonal(gram, gram.diagonal() + reg)
         with blas_threads(settings.n_threads):
             gram = _inverse(gram)

@@ -24,11 +24,15 @@ SCRATCH_VOCABULARY = 8192
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
+# A model of transformers, whose classes are imported when they are used.
+BertLike = Any
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A model with its tokenizer; ``folder`` is None for weights that no folder holds."""
 
-    model: Any
+    model: BertLike
     tokenizer: Any
     folder: str | None
     fingerprint: Fingerprint | None
@@ -235,7 +239,7 @@ def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
         return Backbone(BertModel(config, add_pooling_layer=False).eval(), tokenizer, None, None)
 
 
-def describe_backbone(model: Any, tokenizer: Any) -> dict[str, str]:
+def describe_backbone(model: BertLike, tokenizer: Any) -> dict[str, str]:
     """Return a model's configuration and its tokenizer as text, without the weights."""
     special = json.dumps(tokenizer.special_tokens_map)
     core = tokenizer.backend_tokenizer.to_str()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sklearn_recft.text._backbone import (
     Backbone,
+    BertLike,
     describe_backbone,
     digest,
     fingerprint,
@@ -170,7 +171,7 @@ class TextEncoder(nn.Module):
         """Hold a model and its tokenizer."""
         self.width = int(made.model.config.hidden_size)
         self.n_layers = int(made.model.config.num_hidden_layers)
-        self.model: Any = made.model.to(self._device).requires_grad_(False)
+        self.model: BertLike = made.model.to(self._device).requires_grad_(False)
         self._tokenizer = made.tokenizer
         self._folder = made.folder
         self._fingerprint = made.fingerprint
@@ -325,7 +326,7 @@ class TextEncoder(nn.Module):
             return 0 if self._lora_rank else None
         if isinstance(keep, bool | str) or not 0 <= keep <= self.n_layers:
             raise ValueError(
-                f"keep={keep!r}: give 'all', 'none' or a number of layers"
+                f"freeze={keep!r}: give 'all', 'none' or a number of layers"
                 f" from 0 to {self.n_layers}, the layers of {self.backbone!r}."
             )
         return int(keep)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from sklearn_recft.text._backbone import quiet, seeded
+from sklearn_recft.text._backbone import BertLike, quiet, seeded
 from sklearn_recft.text._passes import layer_stack
 
 
@@ -20,7 +20,7 @@ def import_peft() -> Any:
     return peft
 
 
-def adapt(model: Any, first: int, rank: int, seed: int) -> None:
+def adapt(model: BertLike, first: int, rank: int, seed: int) -> None:
     """Put adapters that change nothing yet beside the linear maps of layers ``first`` and above."""
     peft = import_peft()
     path, layers = layer_stack(model)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text._backbone import MAX_TOKENS, clean, float32_default, quiet
+from sklearn_recft.text._backbone import MAX_TOKENS, BertLike, clean, float32_default, quiet
 from sklearn_recft.text._cache import RaggedRows, batches_by_length
 
 # Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
@@ -23,7 +23,7 @@ HALF_MAX = 65504.0  # the largest number of half precision
 one_at_a_time = RLock()
 
 
-def tokenize(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
     """Cut texts into token ids; a text without any gets one, so that its mean is finite."""
     with one_at_a_time, quiet():
         found = tokenizer(
@@ -37,7 +37,7 @@ def tokenize(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarra
     return [np.asarray(ids or nothing, np.int32) for ids in found]
 
 
-def max_tokens(model: Any, tokenizer: Any) -> int:
+def max_tokens(model: BertLike, tokenizer: Any) -> int:
     """Say how many tokens of a text the model reads, the special ones included."""
     # RoBERTa and its kin count positions from 2, so that two rows of the table are never used.
     positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS + 2) - 2
@@ -45,7 +45,7 @@ def max_tokens(model: Any, tokenizer: Any) -> int:
 
 
 @contextmanager
-def still(model: Any, n_threads: int) -> Iterator[None]:
+def still(model: BertLike, n_threads: int) -> Iterator[None]:
     """Hold a model in evaluation mode on few threads.
 
     Gradients are switched off by the functions around it, as a whole: an interrupt on the way
@@ -62,7 +62,7 @@ def still(model: Any, n_threads: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def run_all(model: Any, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndarray:
+def run_all(model: BertLike, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndarray:
     """Run token ids through all layers: the mean of each text's last states (n, width)."""
     rows = _as_rows(tokens)
     vectors = np.empty((len(tokens), model.config.hidden_size), np.float32)
@@ -75,7 +75,7 @@ def run_all(model: Any, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndar
 
 @torch.no_grad()
 def run_lower(
-    model: Any, tokens: Sequence[np.ndarray], first: int, n_threads: int
+    model: BertLike, tokens: Sequence[np.ndarray], first: int, n_threads: int
 ) -> list[np.ndarray]:
     """Run token ids up to layer ``first``: one (length, width) array each, in half precision."""
     rows = _as_rows(tokens)
@@ -89,7 +89,7 @@ def run_lower(
     return found
 
 
-def run_upper(model: Any, rows: RaggedRows, wanted: np.ndarray, first: int | None) -> Tensor:
+def run_upper(model: BertLike, rows: RaggedRows, wanted: np.ndarray, first: int | None) -> Tensor:
     """Run stored states from layer ``first`` up, or token ids if it is None: (n, width)."""
     top = model if first is None else _upper_part(model, first)
     order: list[np.ndarray] = [np.empty(0, np.int64)]
@@ -104,7 +104,7 @@ def run_upper(model: Any, rows: RaggedRows, wanted: np.ndarray, first: int | Non
 
 
 @torch.no_grad()
-def runs_in_parts(model: Any, tokenizer: Any, first: int) -> bool:
+def runs_in_parts(model: BertLike, tokenizer: Any, first: int) -> bool:
     """Try whether the model, cut below layer ``first``, gives what it gives in one piece."""
     tokens = tokenize(model, tokenizer, ["", "one text and another, of different lengths"])
     n_threads = torch.get_num_threads()
@@ -126,13 +126,13 @@ def _as_rows(tokens: Sequence[np.ndarray]) -> RaggedRows:
     return rows
 
 
-def _device(model: Any) -> torch.device:
+def _device(model: BertLike) -> torch.device:
     """Say where a model is."""
     return next(model.parameters()).device
 
 
 def _batches(
-    model: Any, rows: RaggedRows, wanted: np.ndarray
+    model: BertLike, rows: RaggedRows, wanted: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Yield places in ``wanted``, padded tokens (B, T, ...) and mask (B, T), on the device."""
     device = _device(model)
@@ -148,7 +148,7 @@ def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * weight).sum(1) / weight.sum(1)
 
 
-def layer_stack(model: Any) -> tuple[str, nn.ModuleList]:
+def layer_stack(model: BertLike) -> tuple[str, nn.ModuleList]:
     """Find the layers of a model and their path in it; none where they are not told apart."""
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
@@ -167,7 +167,7 @@ class _AsGiven(nn.Module):
         )
 
 
-def _upper_part(model: Any, first: int) -> Any:
+def _upper_part(model: BertLike, first: int) -> Any:
     """Give a model of layers ``first`` and above that takes hidden states as ``inputs_embeds``.
 
     It shares every weight with ``model``: only the containers on the way are shallow copies.
@@ -205,7 +205,7 @@ class _Stop(nn.Module):
         raise _Reached(hidden_states)
 
 
-def _input_of_layer(model: Any, number: int, ids: Tensor, mask: Tensor) -> Tensor:
+def _input_of_layer(model: BertLike, number: int, ids: Tensor, mask: Tensor) -> Tensor:
     """Run a model up to a layer and give what that layer would read (B, T, width)."""
     path, layers = layer_stack(model)
     # In a copy: a hook on the model itself could outlive an interrupt.

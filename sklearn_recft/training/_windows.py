@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Columns = dict[str, np.ndarray]
+from sklearn_recft.training._batches import Columns
 
 
 class SequenceWindows:

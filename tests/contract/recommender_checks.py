@@ -17,7 +17,6 @@ from torch import nn
 
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.datasets import make_checkerboard, make_interactions
-from sklearn_recft.models import Net
 from sklearn_recft.text import TextEncoder
 from tests.contract.helpers import (
     N_ITEMS,
@@ -114,8 +113,7 @@ def check_ties_follow_the_catalogue(estimator):
 
 def _modules_of(model):
     """Return the modules that a model trains."""
-    parts = model._model.parts().values()
-    found = [part.module if isinstance(part, Net) else part for part in parts]
+    found = [getattr(part, "module", part) for part in model._model.parts().values()]
     return [m for m in found if isinstance(m, nn.Module) and not isinstance(m, TextEncoder)]
 
 

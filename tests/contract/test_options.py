@@ -105,7 +105,7 @@ def test_a_wrong_kind_is_named_and_leaves_the_estimator_unfitted(name, option):
         for option, constraints in cls._parameter_constraints.items()
         for bounds in [[c for c in constraints if hasattr(c, "closed")]]
         for value in (
-            {bounds[0].left - 1 if bounds[0].left is not None else -np.inf, np.nan}
+            [bounds[0].left - 1 if bounds[0].left is not None else -np.inf, np.nan]
             if bounds
             else ()
         )

@@ -61,7 +61,7 @@ def test_only_what_is_strictly_earlier_speaks_for_a_row(fitted):
     X = X.assign(timestamp=X.timestamp // DAY * DAY)  # ties by the dozen
     model, rng = copy.deepcopy(fitted), np.random.default_rng(0)
     news, labels = X[300:].reset_index(drop=True), y[300:]
-    said = copy.deepcopy(model).partial_fit_predict(news, labels)
+    said = copy.deepcopy(model).partial_fit_predict_proba(news, labels)
     for row in (5, 40, 80):
         later = news.timestamp >= news.timestamp[row]
         other, others = news.copy(), np.where(later, 1 - labels, labels)
@@ -70,17 +70,20 @@ def test_only_what_is_strictly_earlier_speaks_for_a_row(fitted):
         other.loc[swapped, "item_id"] = rng.integers(0, 60, swapped.sum())
         other.loc[swapped, "text"] = "another thing"
         other.loc[swapped, "user_id"] = rng.integers(0, 40, swapped.sum())
-        for verb in ("partial_fit_predict", "observe_predict"):
+        for verb in ("partial_fit_predict_proba", "observe_predict_proba"):
             as_it_was = getattr(copy.deepcopy(model), verb)(news, labels)[row]
             assert getattr(copy.deepcopy(model), verb)(other, others)[row] == as_it_was
-        assert said[row] == copy.deepcopy(model).partial_fit_predict(other, others)[row]
+        assert said[row] == copy.deepcopy(model).partial_fit_predict_proba(other, others)[row]
     earlier = news.assign(stars=np.where(np.arange(len(news)) < 40, 9.0, news.stars))
-    assert (copy.deepcopy(model).partial_fit_predict(earlier, labels)[41:] != said[41:]).any()
+    assert (copy.deepcopy(model).partial_fit_predict_proba(earlier, labels)[41:] != said[41:]).any()
 
 
 def test_a_row_is_predicted_as_in_a_replay_of_single_moments(fitted):
     X, y = make_log()
-    for verb, learn in (("partial_fit_predict", "partial_fit"), ("observe_predict", "observe")):
+    for verb, learn in (
+        ("partial_fit_predict_proba", "partial_fit"),
+        ("observe_predict_proba", "observe"),
+    ):
         at_once = getattr(copy.deepcopy(fitted), verb)(X[300:], y[300:])
         model, one_by_one = copy.deepcopy(fitted), []
         for row in range(300, 400):
@@ -112,7 +115,7 @@ def test_prequential_loop_follows_rows():
     model = DecayBertRecommender(None, random_state=0)
     table = X[["user_id", "item_id", "timestamp"]]
     result = prequential_score(model, table, y, warm_up=300, chunk_size=1, scoring="auc")
-    expected = model.fit(table[:300], y[:300]).partial_fit_predict(table[300:], y[300:])
+    expected = model.fit(table[:300], y[:300]).partial_fit_predict_proba(table[300:], y[300:])
     assert result.metrics["auc"] == pytest.approx(roc_auc_score(y[300:], expected))
 
 
@@ -123,11 +126,13 @@ def test_observing_moves_no_weight(fitted):
     X, y = make_log()
     model = copy.deepcopy(fitted)
     weights = [p.clone() for p in model.module_.parameters()]
-    factors = [f.arrays()["item_factors"].copy() for f in model._streams.tables.factorizations]
+    factors = [
+        f.arrays()["item_factors"].copy() for f in model._model.features.tables.factorizations
+    ]
     model.observe(X[300:], y[300:])
     for before, after in zip(weights, model.module_.parameters(), strict=True):
         assert_array_equal(before.detach().numpy(), after.detach().numpy())
-    for before, f in zip(factors, model._streams.tables.factorizations, strict=True):
+    for before, f in zip(factors, model._model.features.tables.factorizations, strict=True):
         assert_array_equal(before, f.arrays()["item_factors"][: len(before)])
     queries = X[:1].assign(timestamp=X.timestamp.max() + DAY)
     assert (model.predict_proba(queries) != fitted.predict_proba(queries)).any()
@@ -142,7 +147,7 @@ def test_the_net_moves_where_it_is_told_to():
         before = model.module_.hidden.weight.detach().numpy().copy()
         model.partial_fit(X[300:], y[300:])
         assert (model.module_.hidden.weight.detach().numpy() != before).any() == moves
-    assert len(moving._reservoir) > 300
+    assert len(moving._model.reservoir) > 300
 
 
 def test_tastes_in_words_reach_items_that_nobody_met():
@@ -243,7 +248,8 @@ def test_a_saved_model_with_a_folder_goes_on(folder):
         other = pickle.loads(pickle.dumps(model))
         new = X[300:].assign(item_id=X.item_id[300:] + 1000, text="quite another thing")
         assert_array_equal(
-            other.partial_fit_predict(new, y[300:]), model.partial_fit_predict(new, y[300:])
+            other.partial_fit_predict_proba(new, y[300:]),
+            model.partial_fit_predict_proba(new, y[300:]),
         )
 
 
@@ -261,7 +267,7 @@ def test_policies_can_be_asked_for():
     assert len(model.net_.history_) <= 5
     with pytest.raises(ValueError, match="'n_layers' is unknown"):
         DecayBertRecommender("scratch", net_params={"n_layers": 3}).fit(X, y)
-    with pytest.raises(ValueError, match=r"adversarial=0.1.*no item embeddings"):
+    with pytest.raises(ValueError, match=r"adversarial=0\.1.*no item embeddings"):
         DecayBertRecommender("scratch", training=training).fit(X, y)
 
 
@@ -273,7 +279,7 @@ def test_nothing_is_rehearsed_where_nothing_is_kept():
     model.fit(X[:300], y[:300])
     before = model.module_.hidden.weight.detach().numpy().copy()
     model.partial_fit(X[300:], y[300:])
-    assert len(model._reservoir) == 0
+    assert len(model._model.reservoir) == 0
     assert (model.module_.hidden.weight.detach().numpy() != before).any()
 
 
@@ -287,7 +293,7 @@ def test_any_text_is_read(text):
     X, y = make_log(120)
     X.loc[X.item_id % 5 == 0, "text"] = text
     model = DecayBertRecommender("scratch", max_epochs=1, random_state=0).fit(X[:100], y[:100])
-    assert np.isfinite(model.partial_fit_predict(X[100:], y[100:])).all()
+    assert np.isfinite(model.partial_fit_predict_proba(X[100:], y[100:])).all()
 
 
 def test_an_event_without_a_past_is_answered(fitted):

@@ -1,5 +1,7 @@
 """Item neighbours against the equations, written out for dense tables."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -21,6 +23,11 @@ OPTIONS = [
     {"similarity": "bm25", "n_neighbors": 4, "bm25_b": 0.0, "bm25_k1": 0.1},
 ]
 options = pytest.mark.parametrize("options", OPTIONS, ids=str)
+
+# Written out, so that these tests do not depend on measured defaults.
+make_knn = partial(
+    ItemKNNRecommender, n_neighbors=300, similarity="cosine", bm25_k1=1.2, bm25_b=0.75
+)
 
 
 def log_of(kind):
@@ -72,7 +79,7 @@ def similarity_by_hand(model, X, y, weight):
 @pytest.mark.parametrize("kind", ["positives", "ratings", "weighted", "dislikes"])
 def test_similarity_is_the_equation(options, kind):
     log = log_of(kind)
-    model = ItemKNNRecommender(**options).fit(*log)
+    model = make_knn(**options).fit(*log)
     expected, kept = similarity_by_hand(model, *log)
     found = np.zeros_like(kept)
     found[np.repeat(np.arange(len(kept)), np.diff(model.similarity_.indptr)),
@@ -91,7 +98,7 @@ def test_similarity_is_the_equation(options, kind):
 @pytest.mark.parametrize("kind", ["ratings", "weighted", "dislikes"])
 def test_predict_is_the_mean_weighted_by_similarity(options, kind):
     log = log_of(kind)
-    model = ItemKNNRecommender(**options).fit(*log)
+    model = make_knn(**options).fit(*log)
     fading = {"half_life": model.half_life}
     weights, total = dense_sums(*log, **fading)
     profile = dense_sums(*log, **fading, history_half_life=model.history_half_life)
@@ -107,7 +114,7 @@ def test_predict_is_the_mean_weighted_by_similarity(options, kind):
 @options
 def test_predict_falls_back_on_means(options):
     X, y, weight = log_of("weighted")
-    model = ItemKNNRecommender(**options).fit(X, y, weight)
+    model = make_knn(**options).fit(X, y, weight)
     weights, total = dense_sums(X, y, weight, model.half_life)
     item, user = model.item_ids_[5], model.user_ids_[2]
     said = model.predict([["x", item, 0], [user, "x", 0], ["x", "x", 0]])
@@ -119,7 +126,7 @@ def test_predict_by_hand():
     """All that Bob met is tea: his feedback on it, or the item's mean."""
     X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["cem", "tea"], ["cem", "milk"]]
     X = [*X, ["dan", "milk"], ["dan", "rice"]]
-    model = ItemKNNRecommender(shrinkage=0.0).fit(X, [1, 1, 3, 1, 1, 1, 2])
+    model = make_knn(shrinkage=0.0).fit(X, [1, 1, 3, 1, 1, 1, 2])
     near = dict(zip(model.item_ids_, model.similarity_.toarray()[0], strict=True))
     assert near == pytest.approx({"tea": 1, "milk": 2 / np.sqrt(11 * 3), "rice": 0})
     # Bob's 3 for tea is all there is to know; of tea and rice nobody knows anything.
@@ -130,7 +137,7 @@ def test_predict_by_hand():
 @options
 def test_threads_do_not_matter(options):
     log = make_interactions(60, 200, 3000, random_state=0, return_X_y=True)
-    models = [ItemKNNRecommender(**options, n_jobs=n).fit(*log) for n in (None, 1, 2, 5, -1)]
+    models = [make_knn(**options, n_jobs=n).fit(*log) for n in (None, 1, 2, 5, -1)]
     asked = [*range(60), 999]
     lists = [model.recommend(asked, n_recommendations=20) for model in models]
     for model, (items, scores) in zip(models, lists, strict=True):
@@ -144,7 +151,7 @@ def test_threads_do_not_matter(options):
 
 def test_as_many_neighbours_as_there_are():
     log = log_of("ratings")
-    few, many = (ItemKNNRecommender(n_neighbors=n, shrinkage=0.0) for n in (30, 10**9))
+    few, many = (make_knn(n_neighbors=n, shrinkage=0.0) for n in (30, 10**9))
     similarity = [model.fit(*log).similarity_.toarray() for model in (few, many)]
     assert_array_equal(*similarity)
     _, total = dense_sums(*log)
@@ -155,18 +162,18 @@ def test_shrinkage_holds_back_what_few_stand_for():
     """One user of rice and salt against three of tea and milk."""
     X = [["ann", "rice"], ["ann", "salt"]]
     X += [[user, item] for user in ("bob", "cem", "dan") for item in ("tea", "milk")]
-    plain, shrunk = (ItemKNNRecommender(shrinkage=s).fit(X).similarity_ for s in (0, 2))
+    plain, shrunk = (make_knn(shrinkage=s).fit(X).similarity_ for s in (0, 2))
     assert plain[0, 1] == plain[2, 3] == 1
     assert shrunk[0, 1] == pytest.approx(1 / 3)
     assert shrunk[2, 3] == pytest.approx(3 / 5)
-    bm25 = [ItemKNNRecommender(similarity="bm25", shrinkage=s).fit(X).similarity_ for s in (0, 2)]
+    bm25 = [make_knn(similarity="bm25", shrinkage=s).fit(X).similarity_ for s in (0, 2)]
     assert_array_equal(*(each.toarray() for each in bm25))
 
 
 def test_later_events_of_others_change_no_cosine():
     """Fading weighs all older events alike, so what they have in common stays as it was."""
     X, y, weight = log_of("weighted")
-    model = ItemKNNRecommender(n_neighbors=5, shrinkage=0.0, half_life=30.0).fit(X, y, weight)
+    model = make_knn(n_neighbors=5, shrinkage=0.0, half_life=30.0).fit(X, y, weight)
     before, n = model.similarity_.toarray(), model.n_items_
     later = X[:40] + np.array([1000, 1000, 0])
     later[:, 2] = X[:, 2].max() + 50 * DAY
@@ -178,6 +185,6 @@ def test_later_events_of_others_change_no_cosine():
 
 def test_events_of_half_life_ago_count_half():
     X = [["ann", "tea", 0], ["ann", "milk", 10 * DAY], ["bob", "milk", 10 * DAY]]
-    model = ItemKNNRecommender(shrinkage=0.0, half_life=10.0).fit(X)
+    model = make_knn(shrinkage=0.0, half_life=10.0).fit(X)
     assert model.similarity_[0, 1] == pytest.approx(0.5 / (0.5 * np.sqrt(2)))
     assert model.predict([["ann", "tea", 0]])[0] == pytest.approx(0.5 + 1 / np.sqrt(2), rel=1e-5)

@@ -8,7 +8,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_recft import DecayBertRecommender, PopularityRecommender
+from sklearn_recft import (
+    DecayBertRecommender,
+    PopularityRecommender,
+    RealtimeTransformerRecommender,
+)
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.inspection import InterestDecayDisplay
 
@@ -145,3 +149,19 @@ def test_without_matplotlib_the_error_names_the_extra(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"InterestDecayDisplay.*sklearn-recft\[plot\]"):
         InterestDecayDisplay.from_estimator(model)
+
+
+@pytest.mark.parametrize("decay", ["exponential", "log", "none"])
+def test_both_attention_models_are_drawn(decay):
+    X, y = make_interactions(20, 15, 300, random_state=0, return_X_y=True)
+    likes = (y > np.median(y)).astype(int)
+    for model, n_lines in (
+        (DecayBertRecommender(backbone=None, decay=decay, n_heads=3, random_state=0), 3),
+        (RealtimeTransformerRecommender(n_layers=2, n_heads=2, width=8, decay=decay, max_epochs=1,
+                                        random_state=0), 4),
+    ):  # fmt: skip
+        display = InterestDecayDisplay.from_estimator(model.fit(X, likes))
+        assert display.decay == model.decay_ == decay
+        assert len(display.lines_) == n_lines
+        expected = np.isfinite(model.half_lives_).ravel()
+        assert [line.get_ydata()[-1] < 1 for line in display.lines_] == expected.tolist()

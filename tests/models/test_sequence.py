@@ -89,7 +89,7 @@ def test_what_is_observed_later_changes_no_earlier_row(fitted):
 
 def test_an_item_is_unknown_up_to_the_time_it_was_first_seen(fitted):
     """Also to rows of the fitted log: with the same text it is any item that nobody has seen."""
-    first = fitted._model.first_time[fitted._model.items.encode(["late"])[0]]
+    first = fitted._model.counts.first_time[fitted._model.items.encode(["late"])[0]]
     rows = make_rows(["late"], begin=START + 2_000.0, end=first - 1.0)
     never = rows.assign(item_id="never seen")
     assert_array_equal(fitted.predict(rows), fitted.predict(never))
@@ -101,10 +101,10 @@ def test_an_item_is_unknown_up_to_the_time_it_was_first_seen(fitted):
 
 def test_an_item_that_turns_up_earlier_is_known_from_then_on(fitted):
     model, rows = copy.deepcopy(fitted).observe(make_news()), make_rows(["new 2"])
-    model._model.catalogue[model._model.items.encode(["new 2"])[0]] += 1.0  # as if learned
+    model._model.network.catalogue[model._model.items.encode(["new 2"])[0]] += 1.0  # as if learned
     never = rows.assign(item_id="never seen")
     assert_array_equal(model.predict(rows), model.predict(never))
-    late = rows[:1].assign(user_id="x", timestamp=START + 1_000.0)
+    late = rows[:1].assign(user_id=99, timestamp=START + 1_000.0)
     model.observe(late)
     assert (model.predict(rows) != model.predict(never)).all()
 
@@ -121,9 +121,9 @@ def test_listed_items_are_known_at_any_time(backbone):
     X = with_texts(make_log(4))
     model = make_model(1, backbone=backbone, trend_half_lives=()).fit(X, items=listed)
     codes = model._model.items.encode(["a", "b"])
-    assert (model._model.first_time[codes] == -np.inf).all()
+    assert (model._model.counts.first_time[codes] == -np.inf).all()
     model.observe(make_news()[:4].assign(item_id="a"))
-    first = model._model.first_time[codes]
+    first = model._model.counts.first_time[codes]
     assert first[1] == -np.inf
     # Who lists an item may recommend it from the beginning, whenever it is first taken.
     assert first[0] == -np.inf
@@ -137,8 +137,8 @@ def test_observing_moves_no_weight_and_no_count_of_the_module(fitted):
     assert not moved(model, parameters(fitted))
     for name, tensor in model.module_.state_dict().items():
         assert_array_equal(tensor, before[name], err_msg=name)
-    assert model._model.n_events.sum() > fitted._model.n_events.sum()
-    assert_array_equal(model._model.n_learned, fitted._model.n_learned)
+    assert model._model.counts.n_events.sum() > fitted._model.counts.n_events.sum()
+    assert_array_equal(model._model.counts.n_learned, fitted._model.counts.n_learned)
 
 
 def test_counts_of_events_are_of_what_is_known_and_of_what_is_learned(fitted):
@@ -147,12 +147,14 @@ def test_counts_of_events_are_of_what_is_known_and_of_what_is_learned(fitted):
         [*fitted.item_ids_, *news.item_id[~news.item_id.isin(fitted.item_ids_)].unique()],
         fill_value=0,
     )
-    known = np.pad(fitted._model.n_events, (0, 5)) + counts.to_numpy()
+    known = np.pad(fitted._model.counts.n_events, (0, 5)) + counts.to_numpy()
     model.observe(news)
-    assert_array_equal(model._model.n_events, known)
-    assert_array_equal(model._model.n_learned, np.pad(fitted._model.n_learned, (0, 5)))
+    assert_array_equal(model._model.counts.n_events, known)
+    assert_array_equal(
+        model._model.counts.n_learned, np.pad(fitted._model.counts.n_learned, (0, 5))
+    )
     model.partial_fit(news)
-    assert_array_equal(model._model.n_events, known)  # remembered once
-    assert_array_equal(model._model.n_learned, known)
+    assert_array_equal(model._model.counts.n_events, known)  # remembered once
+    assert_array_equal(model._model.counts.n_learned, known)
     assert_array_equal(model.module_.n_events, known)
     assert_allclose(model._model.newest, news.timestamp.max())

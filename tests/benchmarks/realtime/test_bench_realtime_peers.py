@@ -157,13 +157,14 @@ class Standin:
             with torch.no_grad():
                 self.module_.weight.fill_(epoch)
             curve.on_epoch_end(net)
-        self._model = SimpleNamespace(catalogue=self.module_.catalogue())
+        network = SimpleNamespace(catalogue=self.module_.catalogue())
+        self._model = SimpleNamespace(network=network)
 
     def observe(self, X):
         self.seen = pd.concat([self.seen, X])
 
     def recommend(self, X, *, n_recommendations):
-        lists = [ranked(self._model.catalogue, self.seen, user) for user in X["user_id"]]
+        lists = [ranked(self._model.network.catalogue, self.seen, user) for user in X["user_id"]]
         return np.array([items[:n_recommendations] for items in lists]), None
 
 
