@@ -34,9 +34,9 @@ logs = {
 # ----------------------
 #
 # The first nine tenths of the time line are fitted. In the last tenth, each event is predicted and
-# then learned. In both logs the two heads start at half an hour and at 300 days, and their
-# half-lives are learned by gradient descent. ``truth`` is the AUC of the probabilities from which
-# the clicks were drawn: no model can be much better.
+# then learned. In both logs the model has one attention head, which starts at a half-life of 2.4
+# days. Gradient descent then learns the half-life. ``truth`` is the AUC of the probabilities from
+# which the clicks were drawn: no model can be much better.
 
 
 def auc_and_model(log, decay):
@@ -45,7 +45,7 @@ def auc_and_model(log, decay):
     model = DecayBertRecommender(
         backbone=None,
         decay=decay,
-        n_heads=2,
+        n_heads=1,
         max_epochs=3,
         random_state=0,
     )
