@@ -40,37 +40,42 @@ class Backbone:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing, and its tokenizers from starting threads; undone after.
-
-    Tokenizers that ran on threads complain on stderr when the process is forked later.
-    """
+    """Keep transformers from printing, and its tokenizers from starting threads; undone after."""
     from huggingface_hub import utils as hub
     from transformers.utils import logging
 
     chatty = logging.is_progress_bar_enabled()
     hub_chatty = not hub.are_progress_bars_disabled()
     levels = logging.get_verbosity(), hub.logging.get_verbosity()
-    threads = os.environ.get("TOKENIZERS_PARALLELISM")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tokenizers_without_threads():
         warnings.simplefilter("ignore")
         try:
             logging.disable_progress_bar()
             hub.disable_progress_bars()
             logging.set_verbosity(logging.CRITICAL)
             hub.logging.set_verbosity(logging.CRITICAL)
-            os.environ["TOKENIZERS_PARALLELISM"] = "false"
             yield
         finally:
-            if threads is None:
-                os.environ.pop("TOKENIZERS_PARALLELISM", None)
-            else:
-                os.environ["TOKENIZERS_PARALLELISM"] = threads
             logging.set_verbosity(levels[0])
             hub.logging.set_verbosity(levels[1])
             if chatty:
                 logging.enable_progress_bar()
             # After transformers, which switches the hub's bars as well as its own.
             (hub.enable_progress_bars if hub_chatty else hub.disable_progress_bars)()
+
+
+@contextmanager
+def tokenizers_without_threads() -> Iterator[None]:
+    """Keep tokenizers from starting threads: they complain on stderr when a process forks later."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("TOKENIZERS_PARALLELISM", None)
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
 @contextmanager

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text._backbone import MAX_TOKENS, BertLike, clean, float32_default, quiet
+from sklearn_recft.text._backbone import (
+    MAX_TOKENS,
+    BertLike,
+    clean,
+    float32_default,
+    tokenizers_without_threads,
+)
 from sklearn_recft.text._cache import RaggedRows, batches_by_length
 
 # Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
@@ -25,7 +31,7 @@ one_at_a_time = RLock()
 
 def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
     """Cut texts into token ids; a text without any gets one, so that its mean is finite."""
-    with one_at_a_time, quiet():
+    with one_at_a_time, tokenizers_without_threads():
         found = tokenizer(
             [clean(text) for text in texts],
             truncation=True,

@@ -1,6 +1,7 @@
 """What the checks share: small logs, and one way to teach and to query any recommender."""
 
 import numpy as np
+from numpy.testing import assert_array_equal
 from sklearn.base import clone, is_classifier
 
 from sklearn_recft.base import recommender_tags
@@ -71,6 +72,21 @@ def answers(model):
         for n, exclude in ((30, False), (3, True))
     ]
     return np.concatenate([predict(model, PAIRS), *map(np.ravel, lists)])
+
+
+def assert_same(found, expected, path):
+    """Check that two states are equal to the last bit."""
+    assert type(found) is type(expected), path
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), path
+        for name in expected:
+            assert_same(found[name], expected[name], f"{path}[{name!r}]")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), path
+        for place, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{path}[{place}]")
+    else:
+        assert_array_equal(found, expected, err_msg=path, strict=True)
 
 
 def as_table(*columns):

@@ -170,7 +170,7 @@ def check_queries_may_have_time_and_context(estimator):
 
 def check_checkerboard(estimator):
     board = make_checkerboard(20, 20)
-    model = fit(_long_trained(estimator), board.data, board.target)
+    model = fit(_long_trained(estimator, 5), board.data, board.target)
     users = board.held_out[:, 0]
     assert_array_equal(model.recommend(users, n_recommendations=1)[0], board.held_out[:, 1:])
     if not is_personal(estimator):
@@ -188,15 +188,15 @@ def check_checkerboard(estimator):
     assert (predict(model, board.held_out) > predict(model, against)).all()
 
 
-def _long_trained(estimator):
-    """Return a clone without time decay, that trains five times as long as its class does."""
+def _long_trained(estimator, times):
+    """Return a clone without time decay, that trains ``times`` as long as its class does."""
     own = estimator.get_params()
     model = clone(estimator)
     model.set_params(
         **{name: None for name in ("half_life", "history_half_life", "window") if name in own}
     )
     if "max_epochs" in own:
-        model.set_params(max_epochs=5 * type(estimator)().max_epochs)
+        model.set_params(max_epochs=times * type(estimator)().max_epochs)
     return model
 
 
@@ -206,7 +206,7 @@ def check_quality_on_a_small_log(estimator):
     y = np.clip(log.target, 0, 6) / 6
     rows = np.random.default_rng(0).permutation(8000)
     train, test = np.sort(rows[:7000]), rows[7000:]
-    model, liked = _long_trained(estimator), y > 0.5
+    model, liked = _long_trained(estimator, 2), y > 0.5
     if is_personal(estimator) and only_ranks(estimator):
         train = train[liked[train]]
         said = fit(model, log.data[train], y[train]).predict(log.data[test])

@@ -25,6 +25,7 @@ from tests.contract.helpers import (
     PAIRS,
     answers,
     as_table,
+    assert_same,
     fit,
     fitted,
     for_target,
@@ -94,21 +95,6 @@ def assert_plain(value, path):
         assert value is None or type(value) in (bool, int, float, str, bytes), (
             f"{path} is a {type(value).__name__}"
         )
-
-
-def assert_same(found, expected, path):
-    """Check that two states are equal to the last bit."""
-    assert type(found) is type(expected), path
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), path
-        for name in expected:
-            assert_same(found[name], expected[name], f"{path}[{name!r}]")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), path
-        for place, pair in enumerate(zip(found, expected, strict=True)):
-            assert_same(*pair, f"{path}[{place}]")
-    else:
-        assert_array_equal(found, expected, err_msg=path, strict=True)
 
 
 # -------------------------------------------------------------------------------- forget
@@ -405,6 +391,7 @@ def check_merge_equals_a_fit_on_both(estimator):
                 assert "merge" in refusal
                 assert len(refusal) > 80  # it says why, and what to do
                 assert_array_equal(answers(ours), before)
+                return  # whatever the rows
 
 
 def _rows(X, feedback, rows):

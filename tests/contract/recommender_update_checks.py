@@ -1,8 +1,11 @@
 """The contract of `partial_fit`: what it keeps, and that failing or killed it leaves no trace."""
 
+import linecache
 import pickle
+import re
 import sys
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from tests.contract.helpers import (
     DAY,
     answers,
     as_table,
+    assert_same,
     fitted,
     for_target,
     make_log,
@@ -26,6 +30,7 @@ from tests.contract.helpers import (
 )
 
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
+TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex)\b")
 
 
 def check_first_partial_fit_is_fit(estimator):
@@ -47,18 +52,19 @@ def check_growth_keeps_codes(estimator):
 
 def check_future_changes_no_past_prediction(estimator):
     X, y = make_log(150)
-    begin, cut = 80, 110
+    cut = 110
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
     y, y_later = for_target(estimator, y), for_target(estimator, y_later)
     futures = (X, y), (later, y_later), (X[:cut], y[:cut])
 
-    def replayed(rows, feedback, size):
+    def replayed(rows, feedback, size, n_rows):
+        begin = cut - n_rows
         steps = iter_prequential(clone(estimator), rows, feedback, warm_up=begin, chunk_size=size)
-        return np.concatenate([step.predictions for step in steps])[: cut - begin]
+        return np.concatenate([step.predictions for step in islice(steps, n_rows // size)])
 
-    for size in (1, 10):
-        said = [replayed(*future, size) for future in futures]
+    for size, n_rows in ((1, 10), (10, 30)):
+        said = [replayed(*future, size, n_rows) for future in futures]
         assert_array_equal(said[0], said[1])
         assert_array_equal(said[0], said[2])
     verb = predicting_verb(estimator)
@@ -71,11 +77,11 @@ def check_future_changes_no_past_prediction(estimator):
 def check_memory_is_bounded(estimator):
     model = fitted(estimator)
     sizes = []
-    for call in range(80):
-        X, y = make_log(100, seed=call % 7)
+    for call in range(24):
+        X, y = make_log(200, seed=call % 7)
         update(model, X + np.array([0, 0, call * 400 * DAY]), y)
         sizes.append(len(pickle.dumps(model)))
-    assert max(sizes[40:]) <= max(sizes[:40]) + 1000
+    assert max(sizes[16:]) <= max(sizes[:16]) + 1000
 
 
 # ------------------------------------------------------------------- leaves no trace
@@ -115,12 +121,17 @@ def check_failing_leaves_no_trace(estimator):
 
 @contextmanager
 def interrupted(at_line):
-    """Raise KeyboardInterrupt as the n-th line of the package is about to run; count lines."""
+    """Raise KeyboardInterrupt as the n-th line of the package is about to run; count lines.
+
+    Lines that take or release a lock are not struck: Python calls a lock's own methods, which
+    are written in C, without looking at signals in between.
+    """
     lines = []
 
     def local(frame, event, arg):
-        if event == "line":
-            lines.append((frame.f_code.co_name, frame.f_lineno, frame.f_code.co_filename))
+        code, line = frame.f_code, frame.f_lineno
+        if event == "line" and not TAKES_A_LOCK.match(linecache.getline(code.co_filename, line)):
+            lines.append((code.co_name, line, code.co_filename))
             if len(lines) == at_line:
                 raise KeyboardInterrupt
         return local
@@ -149,12 +160,14 @@ def check_killed_on_known_ids_leaves_no_trace(estimator):
 
 def _kill(estimator, news, n_points):
     model = fitted(estimator)
-    pickled, before = pickle.dumps(model), answers(model)
+    pickled, state, before = pickle.dumps(model), model._model.state(), answers(model)
+    update(model, *news)  # what is computed once a process is known from here on
+    model = pickle.loads(pickled)
     with interrupted(at_line=None) as lines:
         update(model, *news)
-    after = answers(model)
+    learned, after = model._model.state(), answers(model)
     assert (after != before).any()
-    for point in _moments(lines, n_points):
+    for number, point in enumerate(_moments(lines, n_points)):
         model = pickle.loads(pickled)
         with pytest.raises(KeyboardInterrupt), interrupted(point):
             update(model, *news)
@@ -163,14 +176,24 @@ def _kill(estimator, news, n_points):
             depth = torch.autocast_increment_nesting() - 1
             torch.autocast_decrement_nesting()
             assert depth == 0, "autocast is on"
-            said = answers(model)
-            if (said == after).all():
+            if _is_same(model._model.state(), learned):
                 continue  # the work was done; only the return was struck
-            assert_array_equal(said, before)
-            assert_array_equal(answers(update(model, *news)), after)
+            assert_same(model._model.state(), state, "state")
+            if number % 10 == 0:  # equal states answer and learn alike; see it now and then
+                assert_array_equal(answers(model), before)
+                assert_array_equal(answers(update(model, *news)), after)
         except Exception as error:
             place = "{} (line {} of {})".format(*lines[point - 1])
             raise AssertionError(f"killed in {place}: {error}") from error
+
+
+def _is_same(state, other):
+    """Whether two states are equal to the last bit."""
+    try:
+        assert_same(state, other, "state")
+    except AssertionError:
+        return False
+    return True
 
 
 def _moments(lines, n_points):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 from sklearn_recft import training
@@ -19,7 +20,7 @@ from sklearn_recft.base import RecommenderMixin, RecommenderTags
 from sklearn_recft.models import FittedModel, Net, RandomStream
 from sklearn_recft.ranking import dot_tiles
 from tests.contract.discovery import small
-from tests.contract.test_common import OUR_CHECKS, check_all_of_scikit_learn
+from tests.contract.test_common import OUR_CHECKS, expected_failures, n_checks
 
 
 class TwoTowers(nn.Module):
@@ -162,4 +163,8 @@ def test_contract(check):
 
 
 def test_scikit_learn():
-    check_all_of_scikit_learn(small(TwoTowersRecommender))
+    estimator = small(TwoTowersRecommender)
+    allowed = expected_failures(estimator)
+    results = check_estimator(estimator, expected_failed_checks=allowed, on_skip=None)
+    assert {r["check_name"] for r in results if r["status"] != "passed"} == set(allowed)
+    assert len(results) >= n_checks(estimator)
