@@ -58,7 +58,7 @@ def still(model: BertLike, n_threads: int) -> Iterator[None]:
     into a block with two ends would leave them off for good.
     """
     modes = {module: module.training for module in model.modules()}
-    with one_at_a_time, float32_default(), torch_threads(n_threads):
+    with float32_default(), torch_threads(n_threads):
         model.eval()
         try:
             yield
@@ -72,7 +72,7 @@ def run_all(model: BertLike, tokens: Sequence[np.ndarray], n_threads: int) -> np
     """Run token ids through all layers: the mean of each text's last states (n, width)."""
     rows = _as_rows(tokens)
     vectors = np.empty((len(tokens), model.config.hidden_size), np.float32)
-    with still(model, n_threads):
+    with one_at_a_time, still(model, n_threads):
         for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
             hidden = model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
             vectors[batch] = _mean(hidden, mask).cpu().numpy()  # (B, width)
@@ -86,7 +86,7 @@ def run_lower(
     """Run token ids up to layer ``first``: one (length, width) array each, in half precision."""
     rows = _as_rows(tokens)
     found: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    with still(model, n_threads):
+    with one_at_a_time, still(model, n_threads):
         for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
             hidden = _input_of_layer(model, first, ids.long(), mask)  # (B, T, width)
             states = hidden.clamp(-HALF_MAX, HALF_MAX).cpu().numpy().astype(np.float16)
@@ -117,7 +117,7 @@ def runs_in_parts(model: BertLike, tokenizer: Any, first: int) -> bool:
     tokens = tokenize(model, tokenizer, ["", "one text and another, of different lengths"])
     n_threads = torch.get_num_threads()
     try:
-        with still(model, n_threads):
+        with one_at_a_time, still(model, n_threads):
             rows = RaggedRows((model.config.hidden_size,), np.float16)
             rows.append(run_lower(model, tokens, first, n_threads))
             parts = run_upper(model, rows, np.arange(2), first).cpu().numpy()
