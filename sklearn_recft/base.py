@@ -38,9 +38,9 @@ class RecommenderTags:
         probability of the second class, or a score that only orders items.
     lists_by : {"predictions", "own score"}
         What `recommend` ranks by, and returns as scores.
-    partial_fit : {"exact", "warm start", "fold-in"}
-        Whether `partial_fit` equals a `fit` on all rows, goes on from the fitted model, or solves
-        for the users and items of the new rows only.
+    partial_fit : {"exact", "exact for items", "warm start", "fold-in"}
+        Whether `partial_fit` equals a `fit` on all rows (all of it, or the items' part), goes on
+        from the fitted model, or solves for the users and items of the new rows only.
     reads : tuple of {"time", "order", "text", "context"}
         Optional columns that the answers depend on.
     personal : bool
@@ -82,8 +82,12 @@ class RecommenderMixin:
 
     A subclass implements ``_settings(self)``, the model's settings by the parameters of now, and
     ``_make_model(self, rows)``, an empty model; `fit` and `partial_fit` call `_fit` and `_update`.
-    ``_FIXED`` names the parameters that decide what a model keeps: `partial_fit` refuses to go
-    on with another value than `fit` had.
+    ``_FIXED`` names the parameters that may not change after `fit`: `partial_fit` refuses to go on
+    with another value.
+
+    Parameters of these names have one meaning in all estimators, and the mixin reads them:
+    ``half_life`` and ``window`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
+    ``random_state`` and ``training``.
     """
 
     _model: FittedModel
@@ -132,7 +136,7 @@ class RecommenderMixin:
         candidates : array-like of item ids, default=None
             The items to choose from; None for the whole catalogue.
         exclude_seen : bool, default=True
-            Leave out the items that the user interacted with in `fit` and `partial_fit`.
+            Leave out the items that the user interacted with in `fit`, `partial_fit` or `observe`.
 
         Returns
         -------
@@ -158,8 +162,8 @@ class RecommenderMixin:
         A model that only orders items, or that was fitted without ``y``, is scored by the mean
         NDCG@10 of one list for each user of ``X``, at the time and in the context of the user's
         first row. Rows with ``y > 0`` (all rows without ``y``) are relevant. Seen items are left
-        out of the lists unless rows of ``X`` are seen pairs themselves. All others are scored
-        as scikit-learn scores them.
+        out of the lists, unless all rows of ``X`` repeat seen pairs, as the training rows do. All
+        other models are scored as scikit-learn scores them.
 
         Parameters
         ----------
@@ -178,7 +182,7 @@ class RecommenderMixin:
         if not ranks and y is not None:
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
         events = self._model.encode(self._check_rows(X))
-        seen = self._model.seen.contains(events.user, events.item).any()
+        seen = self._model.seen.contains(events.user, events.item).all()
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
@@ -240,7 +244,7 @@ class RecommenderMixin:
         raise NotImplementedError
 
     def _relevance(self, y: Any) -> Any:
-        """Return feedback above 0 for what should be listed."""
+        """Map ``y`` so that values above 0 are relevant items."""
         return y
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
@@ -272,13 +276,16 @@ class RecommenderMixin:
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
     ) -> np.ndarray:
-        """Learn from nothing, on a copy: a failure leaves this estimator as it was."""
+        """Learn from nothing, on a copy: a failure leaves this estimator as it was.
+
+        ``check`` is passed on to `_check`, for estimators that override it.
+        """
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
         fresh._fixed = fresh._fixed_values()
         fresh._model = fresh._make_model(rows)
         answer = fresh._model.learn(rows, fresh._model.settings, call)
-        self.__dict__ = fresh.__dict__
+        self.__dict__ = fresh.__dict__  # in one step: an interrupt leaves the old or the new fit
         return answer
 
     def _update(
@@ -292,7 +299,7 @@ class RecommenderMixin:
         return self._model.learn(rows, self._settings(), call)
 
     def _fixed_values(self) -> dict[str, Any]:
-        """Return the parameters that decide what the model keeps."""
+        """Return the parameters that may not change after `fit`, by name."""
         return {name: _value(getattr(self, name)) for name in self._fixed_names()}
 
     def _fixed_names(self) -> tuple[str, ...]:
@@ -383,6 +390,35 @@ class RecommenderMixin:
             # Ids have no arithmetic: rows of unseen ids cannot be told apart.
             tags.regressor_tags.poor_score = True
         return tags
+
+
+class ObserveMixin:
+    """Mixin of recommenders that can count events now and compute the rest later."""
+
+    def observe(self, X: Any, y: Any = None) -> Any:
+        """Add events to what is kept of their users, without changing what users share.
+
+        The lists of these users are up to date at once. Similarities, weights and factors of
+        items are computed in the next `partial_fit`, from all events: do not pass a row to both.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            Their feedback, if `fit` had any.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        self._update(X, y, None, Call(weights=False))  # type: ignore[attr-defined]
+        return self
 
 
 def recommender_tags(estimator: Any) -> RecommenderTags:

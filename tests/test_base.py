@@ -6,11 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 
-from sklearn_recft import base, ranking
+from sklearn_recft import EASERecommender, base, ranking
 from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.datasets import make_interactions
+from sklearn_recft.metrics import make_ranking_scorer
+from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.models import FittedModel
 from tests.test_ranking import sorted_whole
 
@@ -257,3 +262,29 @@ def test_a_forget_that_fails_changes_nothing(monkeypatch):
         with pytest.raises(RuntimeError, match="half way"):
             model.forget(["b"])
     assert pickle.dumps(model) == before
+
+
+# -------------------------------------------------------------------------------- score
+
+
+def test_score_of_a_ranking_model_is_ndcg_of_unseen_items():
+    X = make_interactions(60, 40, 1200, random_state=0, return_X_y=True)[0]
+    past, later = X[:800], X[800:]
+    model, unseen = EASERecommender().fit(past), make_ranking_scorer("ndcg", k=10)
+    assert 0 < model.score(later) == unseen(model, later)
+    one_repeated = np.vstack([later, past[:1]])
+    assert model.score(one_repeated) == unseen(model, one_repeated)
+    assert model.score(past) == make_ranking_scorer("ndcg", k=10, exclude_seen=False)(model, past)
+
+
+def test_a_search_without_scoring_compares_the_score_of_ranking_models():
+    X = make_interactions(60, 40, 1200, random_state=0, return_X_y=True)[0]
+    given = {"param_grid": {"reg": [1.0, 1000.0]}, "cv": TemporalSplit(2)}
+    found = GridSearchCV(EASERecommender(), **given).fit(X)
+    expected = GridSearchCV(
+        EASERecommender(), **given, scoring=make_ranking_scorer("ndcg", k=10)
+    ).fit(X)
+    assert_array_equal(
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
+    )
+    assert len(set(found.cv_results_["mean_test_score"])) == 2

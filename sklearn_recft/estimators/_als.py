@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import ALSModel, ALSSettings
 
 
-class ALSRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
     """Recommend by factors of all user-item pairs, events counting more (implicit ALS).
 
     Let ``x_ui`` be the feedback of user u on item i summed over their events, each faded by

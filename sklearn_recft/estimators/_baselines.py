@@ -161,7 +161,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     _TAGS = RecommenderTags(
         predicts="feedback",
-        partial_fit="exact",
+        partial_fit="exact for items",
         personal=False,
         keeps="two sums an id, seen items",
         learns="damped user and item means",

@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import EASEModel, EASESettings
 
 
-class EASERecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
     """Recommend by a linear model of each item from all others (EASE).
 
     Let ``X`` hold the feedback of user u on item i summed over their events, each faded by

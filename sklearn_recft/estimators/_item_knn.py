@@ -10,12 +10,12 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import ItemKNNModel, ItemKNNSettings
 
 
-class ItemKNNRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
     """Recommend the nearest neighbours of what the user has met.
 
     Let ``x_ui`` be the feedback of user u on item i summed over their events, each faded by

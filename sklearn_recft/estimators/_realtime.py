@@ -372,7 +372,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             (n, max_history) in days.
         """
         rows = self._check_rows(X)
-        model = self._sequence_model("recommend")
+        model = self._sequence_model("attend")
         with model.reading():
             attention, items, age = model.attention(model.encode(rows))
             names = np.full(items.shape, None, object)

@@ -68,6 +68,13 @@ class ALSModel(UserItemModel):
             self.user_factors = self.user_factors[:0]
             super().merge(other)
 
+    def _extend(self, users: np.ndarray) -> None:
+        """Solve for the factors of ``users``, given those of the items; new items have zeros."""
+        p, q = _grown(self.user_factors, self.n_users), _grown(self.item_factors, self.n_items)
+        with blas_threads(1):
+            self._sweep(np.unique(users), self.feedback.total(), q, p, 2 * p.shape[1])
+        self.user_factors, self.item_factors = p, q
+
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Learn all factors in the first call, those of the given rows later."""
         matrix = self.feedback.total()

@@ -36,7 +36,10 @@ class Undoable(Protocol):
 class Part(Undoable, Protocol):
     """A stateful part of a fitted model.
 
-    Vocabularies, histories, tables, nets, encoders and random streams are parts.
+    Vocabularies, histories, tables, nets, encoders and random streams are parts. An attribute of
+    a `FittedModel` with these five methods is saved, loaded and erased with the model.
+    `Transaction.keep` calls ``mark(*rows)`` before a change, and ``restore`` with what it returned
+    if the call fails; ``rows`` are the codes of the rows that may change, or nothing for all.
     """
 
     def state(self) -> dict[str, Any]:
@@ -163,7 +166,7 @@ class FittedModel:
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
-        """Cut rows into what is learned at a time."""
+        """Cut rows into what is learned at a time; models that learn in one piece keep this."""
         return [rows]
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
@@ -229,6 +232,11 @@ class FittedModel:
         return None
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Learn events, whose ids are registered.
+
+        Returns the prediction of each row before it was learned where ``call.predict``, else an
+        empty array.
+        """
         raise NotImplementedError
 
     # ------------------------------------------------------------------ answering
@@ -329,7 +337,7 @@ class FittedModel:
 
     def known_users(self) -> Interactions:
         """Return the known users as rows without items."""
-        ids, context = self.users.ids, np.empty((self.n_users, len(self.context_names)))
+        ids, context = self.users.ids, np.zeros((self.n_users, len(self.context_names)))
         return Interactions(ids, None, None, None, None, context, self.context_names)
 
     def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:

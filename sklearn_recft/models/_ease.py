@@ -52,6 +52,12 @@ class EASEModel(UserItemModel):
         """Return a function that writes products of the user's feedback and the weights."""
         return self._item_tiles(self.item_weights, users, columns)
 
+    def _extend(self, users: np.ndarray) -> None:
+        """Give new items zero weights."""
+        n_new = self.n_items - len(self.item_weights)
+        if n_new:
+            self.item_weights = np.pad(self.item_weights, (0, n_new))
+
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Solve for the item weights."""
         settings, matrix = self.settings, self.feedback.total()

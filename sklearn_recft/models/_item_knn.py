@@ -62,6 +62,15 @@ class ItemKNNModel(UserItemModel):
         """Return a function that writes sums of similarities to the user's items."""
         return self._item_tiles(self.similarity, users, columns)
 
+    def _extend(self, users: np.ndarray) -> None:
+        """Give new items no neighbours."""
+        near, n_new = self.similarity, self.n_items - self.similarity.shape[0]
+        if n_new:
+            indptr = np.pad(near.indptr, (0, n_new), mode="edge")
+            self.similarity = csr_array(
+                (near.data, near.indices, indptr), (self.n_items, self.n_items)
+            )
+
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Find the neighbours of all items."""
         settings = self.settings

@@ -68,7 +68,10 @@ class UserItemModel(FittedModel):
         self.latest = -np.inf
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Add events to the sums, then recompute what is made from them."""
+        """Add events to the sums, then recompute what is made from them.
+
+        To observe (``call.weights`` is False) is to leave that to the next call.
+        """
         weight, left = self._decayed(events)
         matrix = self.feedback.added(
             events.user, events.item, weight=weight, feedback=events.feedback, left=left
@@ -87,7 +90,10 @@ class UserItemModel(FittedModel):
             )
         self.feedback = matrix
         self._derive()
-        self._refresh(events.user, events.item)
+        if call.weights:
+            self._refresh(events.user, events.item)
+        else:
+            self._extend(events.user)
         return np.empty(0)
 
     def _decayed(self, events: Events) -> tuple[np.ndarray, float]:
@@ -105,6 +111,10 @@ class UserItemModel(FittedModel):
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Compute the model from the sums, after events of ``users`` and ``items``."""
+        raise NotImplementedError
+
+    def _extend(self, users: np.ndarray) -> None:
+        """Make room for new items, and update what is kept of ``users`` alone."""
         raise NotImplementedError
 
     def forget(self, users: np.ndarray) -> None:

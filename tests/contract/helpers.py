@@ -49,6 +49,11 @@ def update(model, X, y=None, **options):
     return model.partial_fit(X, for_target(model, y), **options)
 
 
+def observe(model, X, y=None):
+    """Call `observe` and return the model."""
+    return model.observe(X, for_target(model, y))
+
+
 def predict(model, X):
     """Predict feedback: of a classifier, the probability of its second class."""
     return model.predict_proba(X)[:, 1] if is_classifier(model) else model.predict(X)

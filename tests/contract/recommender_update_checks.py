@@ -1,5 +1,6 @@
 """The contract of `partial_fit`: what it keeps, and that failing or killed it leaves no trace."""
 
+import copy
 import linecache
 import pickle
 import re
@@ -11,25 +12,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import issparse
 from sklearn.base import clone
 
 import sklearn_recft
+from sklearn_recft.base import recommender_tags
 from sklearn_recft.model_selection import iter_prequential
 from tests.contract.helpers import (
     DAY,
     answers,
     as_table,
     assert_same,
+    fit,
     fitted,
     for_target,
     make_log,
     make_news,
+    observe,
     predicting_verb,
     update,
 )
 
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
+# Fitted attributes of items that users share; `observe` does not change them.
+SHARED = ("item_weights_", "similarity_", "item_factors_")
 TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex)\b")
 
 
@@ -85,6 +92,46 @@ def check_memory_is_bounded(estimator):
         update(model, X + np.array([0, 0, call * 400 * DAY]), y)
         sizes.append(len(pickle.dumps(model)))
     assert max(sizes[16:]) <= max(sizes[:16]) + 1000
+
+
+# ----------------------------------------------------------------------- observe
+
+
+def check_observed_events_are_learned_later(estimator):
+    """Where `partial_fit` is exact, `observe` and then `partial_fit` end as one `fit`."""
+    if not hasattr(estimator, "observe"):
+        return
+    (X, y), (news, y_news) = make_log(), make_news()
+    model = fit(estimator, X, y)
+    shared = [getattr(model, name) for name in SHARED if hasattr(model, name)]
+    before = [np.array(part.toarray() if issparse(part) else part) for part in shared]
+    observed = observe(copy.deepcopy(model), news[:40], y_news[:40])
+    assert (answers(observed) != answers(model)).any()
+    assert observed.n_items_ == len(np.union1d(X[:, 1], news[:40, 1]))
+    for name, part in zip([n for n in SHARED if hasattr(model, n)], before, strict=True):
+        now = getattr(observed, name)
+        now = now.toarray() if issparse(now) else now
+        assert_array_equal(now[tuple(map(slice, part.shape))], part)
+        assert not now[len(part) :].any()  # new items say nothing yet
+    if recommender_tags(estimator).partial_fit == "exact":
+        update(observed, news[40:], y_news[40:])
+        assert_allclose(
+            answers(observed), answers(update(model, news, y_news)), rtol=1e-5, atol=1e-5
+        )
+
+
+def check_failing_to_observe_leaves_no_trace(estimator):
+    if not hasattr(estimator, "observe"):
+        return
+    model, (news, y) = fitted(estimator), make_news()
+    state, y = model._model.state(), for_target(model, y)
+    nobody = as_table(*news.T)
+    nobody[30, 0] = None
+    for bad in ((nobody, y), (news, y[:-1]), (news,), (news[:, :1], y), (news[:0], y[:0])):
+        with pytest.raises((ValueError, TypeError)):
+            model.observe(*bad)
+        assert_same(model._model.state(), state, "state")
+    _kill(estimator, make_news(), n_points=10, learn=observe)
 
 
 # ------------------------------------------------------------------- leaves no trace
@@ -161,19 +208,19 @@ def check_killed_on_known_ids_leaves_no_trace(estimator):
     _kill(estimator, (X + np.array([0, 0, 366 * DAY]), y), n_points=15)
 
 
-def _kill(estimator, news, n_points):
+def _kill(estimator, news, n_points, learn=update):
     model = fitted(estimator)
     pickled, state, before = pickle.dumps(model), model._model.state(), answers(model)
-    update(model, *news)  # what is computed once a process is known from here on
+    learn(model, *news)  # what is computed once a process is known from here on
     model = pickle.loads(pickled)
     with interrupted(at_line=None) as lines:
-        update(model, *news)
+        learn(model, *news)
     learned, after = model._model.state(), answers(model)
     assert (after != before).any()
     for number, point in enumerate(_moments(lines, n_points)):
         model = pickle.loads(pickled)
         with pytest.raises(KeyboardInterrupt), interrupted(point):
-            update(model, *news)
+            learn(model, *news)
         try:
             assert torch.is_grad_enabled(), "gradients are off"
             depth = torch.autocast_increment_nesting() - 1
@@ -185,7 +232,7 @@ def _kill(estimator, news, n_points):
             if number % 10 == 0:  # equal states answer and learn alike; see it now and then
                 with ThreadPoolExecutor(1) as other:  # it would wait for a lock that was kept
                     assert_array_equal(other.submit(answers, model).result(), before)
-                assert_array_equal(answers(update(model, *news)), after)
+                assert_array_equal(answers(learn(model, *news)), after)
         except Exception as error:
             place = "{} (line {} of {})".format(*lines[point - 1])
             raise AssertionError(f"killed in {place}: {error}") from error
