@@ -22,6 +22,8 @@ from sklearn_recft.ranking import top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
+# Parameters that, if set, need timestamps.
+_NEEDS_TIME = ("half_life", "window", "habit_half_life")
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -86,8 +88,8 @@ class RecommenderMixin:
     with another value.
 
     Parameters of these names have one meaning in all estimators, and the mixin reads them:
-    ``half_life`` and ``window`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
-    ``random_state`` and ``training``.
+    ``half_life``, ``habit_half_life`` and ``window`` (if set, rows need timestamps), ``outcome``,
+    ``n_jobs``, ``random_state`` and ``training``.
     """
 
     _model: FittedModel
@@ -249,9 +251,7 @@ class RecommenderMixin:
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         """Check what comes in; columns are remembered only once all of it is sound."""
-        decaying = (
-            name for name in ("half_life", "window") if getattr(self, name, None) is not None
-        )
+        decaying = (name for name in _NEEDS_TIME if getattr(self, name, None) is not None)
         rows = check_events(
             self,
             X,

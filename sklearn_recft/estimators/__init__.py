@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._factorization import (
         IncrementalMFRecommender,
     )
+    from sklearn_recft.estimators._habit import (
+        HabitRecommender,
+    )
     from sklearn_recft.estimators._item_knn import (
         ItemKNNRecommender,
     )
@@ -33,6 +36,7 @@ __all__ = [
     "BiasRecommender",
     "DecayBertRecommender",
     "EASERecommender",
+    "HabitRecommender",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
@@ -46,6 +50,7 @@ __getattr__ = lazy_names(
         "BiasRecommender": "_baselines",
         "DecayBertRecommender": "_decay_bert",
         "EASERecommender": "_ease",
+        "HabitRecommender": "_habit",
         "IncrementalMFRecommender": "_factorization",
         "ItemKNNRecommender": "_item_knn",
         "PopularityRecommender": "_baselines",

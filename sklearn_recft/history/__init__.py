@@ -2,6 +2,7 @@
 
 from sklearn_recft.history._events import EventHistory
 from sklearn_recft.history._feedback import FeedbackMatrix, fade_by_order
+from sklearn_recft.history._habits import Habits
 from sklearn_recft.history._log import without
 from sklearn_recft.history._reservoir import Reservoir
 from sklearn_recft.history._seen import SeenItems
@@ -21,6 +22,7 @@ from sklearn_recft.history._windows import (
 __all__ = [
     "EventHistory",
     "FeedbackMatrix",
+    "Habits",
     "Past",
     "Reservoir",
     "SeenItems",

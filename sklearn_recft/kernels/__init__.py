@@ -15,6 +15,15 @@ from sklearn_recft.kernels._factorization import (
     online_pass,
     sgd_epoch,
 )
+from sklearn_recft.kernels._habits import (
+    EXPOSURE_UNIT,
+    add_to_tile,
+    count_habits,
+    habits_of_pairs,
+    habits_of_users,
+    link_pairs,
+    pairs_of_users,
+)
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
 from sklearn_recft.kernels._streams import (
@@ -30,14 +39,17 @@ from sklearn_recft.kernels._streams import (
 from sklearn_recft.kernels._topk import gather_seen, update_topk
 
 __all__ = [
+    "EXPOSURE_UNIT",
     "ITEM_STATISTICS",
     "LOG_LOSS",
     "N_SCORES",
     "N_STATISTICS",
     "SQUARED_ERROR",
     "USER_STATISTICS",
+    "add_to_tile",
     "als_rows",
     "bpr_pass",
+    "count_habits",
     "count_past",
     "describe_factorization",
     "describe_statistics",
@@ -47,9 +59,13 @@ __all__ = [
     "gather_past",
     "gather_seen",
     "gram_rows",
+    "habits_of_pairs",
+    "habits_of_users",
     "latest_events",
+    "link_pairs",
     "nearest_items",
     "online_pass",
+    "pairs_of_users",
     "sgd_epoch",
     "spread",
     "update_topk",

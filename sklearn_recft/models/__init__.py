@@ -44,6 +44,10 @@ if TYPE_CHECKING:
         AdamFactorizationModel,
         AdamFactorizationSettings,
     )
+    from sklearn_recft.models._habit import (
+        HabitModel,
+        HabitSettings,
+    )
     from sklearn_recft.models._item_knn import (
         ItemKNNModel,
         ItemKNNSettings,
@@ -87,6 +91,8 @@ __all__ = [
     "FactorizationModel",
     "FactorizationSettings",
     "FittedModel",
+    "HabitModel",
+    "HabitSettings",
     "ItemKNNModel",
     "ItemKNNSettings",
     "Net",
@@ -124,6 +130,8 @@ __getattr__ = lazy_names(
         "FactorizationModel": "_factorization",
         "FactorizationSettings": "_factorization",
         "FittedModel": "_base",
+        "HabitModel": "_habit",
+        "HabitSettings": "_habit",
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
         "Net": "_net",

@@ -1,0 +1,269 @@
+"""What users take again: a decayed count of every pair of user and item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import kernels
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.history._log import grown, without
+
+# Expected repeats of an item are drawn to the mean of all as if it had so many exposures more.
+_PRIOR = 30.0
+_PAIR_TYPES = {
+    "user": np.int32, "item": np.int32, "strength": np.float32, "time": np.float64
+}  # fmt: skip
+
+
+class Habits:
+    """Decayed counts ``S(u, i, t) = sum_k 2^(-(t - t_k) / half_life)`` over earlier baskets.
+
+    A basket is all that a user takes at one time; it counts an item once. An event costs one
+    look-up, and one step for each known pair of its user. 28 bytes are kept of a pair, and 8 to
+    16 in the hash table.
+
+    Parameters
+    ----------
+    half_life : float or None
+        Days after which a basket counts half; None for no decay.
+
+    Attributes
+    ----------
+    size : int
+        Number of pairs.
+    repeats : ndarray of shape (n_items,), int64
+        How often an item was taken again.
+    exposures : ndarray of shape (n_items,), float64
+        Sum, over all baskets, of the decayed counts of those who might have taken it again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.history import Habits
+    >>> habits, day = Habits(half_life=2.0), 86_400
+    >>> user, item = np.array([0, 0, 0]), np.array([7, 7, 3])
+    >>> habits.append(user, item, np.array([0, 2, 2]) * day, n_users=1, n_items=8)
+    array([0. , 0.5, 0. ], dtype=float32)
+    >>> habits.of_pairs(np.array([0]), np.array([7]), np.array([4.0 * day]))
+    array([0.75])
+    """
+
+    def __init__(self, half_life: float | None) -> None:
+        self.half_life = half_life
+        self._seconds = np.inf if half_life is None else half_life * SECONDS_PER_DAY
+        self.size, self.latest = 0, -np.inf
+        self.repeats, self._exposed = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._last, self._basket = np.empty(0, np.int32), np.empty(0)
+        self._allocate(0)
+
+    @property
+    def exposures(self) -> np.ndarray:
+        """Sums of decayed counts, by item."""
+        return self._exposed * kernels.EXPOSURE_UNIT
+
+    def append(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        n_users: int,
+        n_items: int,
+    ) -> np.ndarray:
+        """Count events.
+
+        Parameters
+        ----------
+        users, items : ndarray of shape (n,)
+            Codes.
+        times : ndarray of shape (n,)
+            Seconds.
+        n_users, n_items : int
+            How many there are now.
+
+        Returns
+        -------
+        before : ndarray of shape (n,), float32
+            Decayed count of each row's pair in earlier baskets.
+        """
+        times = times.astype(np.float64)
+        self._make_room(len(users), n_users, n_items)
+        order = np.lexsort((items, times, users))
+        found = np.empty(len(users), np.float32)
+        self.size = kernels.count_habits(
+            users[order].astype(np.int32),
+            items[order].astype(np.int32),
+            times[order],
+            self._seconds,
+            self.size,
+            self._slots,
+            self._last,
+            self._previous,
+            self._user,
+            self._item,
+            self._strength,
+            self._time,
+            self._basket,
+            self.repeats,
+            self._exposed,
+            found,
+        )
+        self.latest = max(self.latest, float(times.max(initial=-np.inf)))
+        before = np.empty_like(found)
+        before[order] = found
+        return before
+
+    def of_pairs(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Return decayed counts (n,) of pairs before ``times``; 0 for unknown ids (-1)."""
+        out = np.zeros(len(users))
+        kernels.habits_of_pairs(
+            users.astype(np.int64),
+            items.astype(np.int64),
+            times.astype(np.float64),
+            self._seconds,
+            self._slots,
+            self._user,
+            self._item,
+            self._strength,
+            self._time,
+            out,
+        )
+        return out
+
+    def of_users(
+        self, users: np.ndarray, times: np.ndarray, columns: np.ndarray, n_items: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return decayed counts of queries in the layout of CSR.
+
+        Parameters
+        ----------
+        users : ndarray of shape (n,)
+            Codes, -1 for unknown users.
+        times : ndarray of shape (n,)
+            Seconds of the queries.
+        columns : ndarray of shape (m,)
+            Codes of the items that may be listed.
+        n_items : int
+
+        Returns
+        -------
+        indptr : ndarray of shape (n + 1,), int64
+        places : ndarray of shape (n_found,), int64
+            Places in ``columns``.
+        counts : ndarray of shape (n_found,), float64
+        """
+        column_of = np.full(n_items, -1, np.int64)
+        column_of[columns] = np.arange(len(columns))
+        indptr, out = np.zeros(len(users) + 1, np.int64), np.empty((0, 2))
+        given = (
+            users.astype(np.int64), times.astype(np.float64), self._seconds, column_of, self._last,
+            self._previous, self._item, self._strength, self._time, indptr,
+        )  # fmt: skip
+        kernels.habits_of_users(*given, out)
+        out = np.empty((indptr[-1], 2))
+        kernels.habits_of_users(*given, out)
+        return indptr, out[:, 0].astype(np.int64), out[:, 1]
+
+    def after_all(self) -> float:
+        """Return a time (seconds) just after all events."""
+        return float(np.nextafter(self.latest, np.inf))
+
+    def repeat_weight(self) -> np.ndarray:
+        """Return ``sqrt((repeats_i + m a) / (exposures_i + m))`` of each item, (n_items,).
+
+        ``a`` is the ratio of all repeats to all exposures, m = 30.
+        """
+        exposures = self.exposures
+        mean = self.repeats.sum() / max(exposures.sum(), 1e-12)
+        return np.sqrt((self.repeats + _PRIOR * mean) / (exposures + _PRIOR))
+
+    # ------------------------------------------------------------------ as a part
+
+    def mark(self, users: np.ndarray, items: np.ndarray) -> tuple[Any, ...]:
+        """Return what `restore` needs to undo events of ``users`` and ``items`` from here on."""
+        known = np.unique(users[(users >= 0) & (users < len(self._last))])
+        chains = known.astype(np.int64), self._last, self._previous
+        places = np.empty(kernels.pairs_of_users(*chains, np.empty(0, np.int64)), np.int64)
+        kernels.pairs_of_users(*chains, places)
+        return (
+            vars(self).copy(),
+            (known, self._last[known], self._basket[known]),
+            (places, self._strength[places], self._time[places]),
+            (self.repeats.copy(), self._exposed.copy()),
+        )
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Undo every event since ``mark``."""
+        attributes, (users, last, basket), (places, strength, time), sums = mark
+        vars(self).update(attributes)
+        self._slots[self._slots >= self.size] = -1
+        self._last[self._last >= self.size] = -1
+        self._last[users], self._basket[users] = last, basket
+        self._strength[places], self._time[places] = strength, time
+        self.repeats, self._exposed = sums
+
+    def state(self) -> dict[str, Any]:
+        """Return pairs and sums as arrays."""
+        return {
+            **{name: getattr(self, f"_{name}")[: self.size].copy() for name in _PAIR_TYPES},
+            "basket": self._basket.copy(),
+            "repeats": self.repeats.copy(),
+            "exposed": self._exposed.copy(),
+            "latest": self.latest,
+            "half_life": self.half_life,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Become what `state` described."""
+        self.__init__(state["half_life"])  # type: ignore[misc]
+        self.size, self.latest = len(state["user"]), state["latest"]
+        self.repeats, self._exposed = state["repeats"].copy(), state["exposed"].copy()
+        self._basket = state["basket"].copy()
+        self._last = np.full(len(self._basket), -1, np.int32)
+        self._take({name: state[name] for name in _PAIR_TYPES}, self.size)
+
+    def forget(self, users: np.ndarray) -> None:
+        """Erase the pairs of ``users`` (codes); the codes behind them move up."""
+        state = self.state()
+        kept, moved = without(state["user"], users)
+        pairs = {name: state[name][kept] for name in _PAIR_TYPES}
+        self.load_state(
+            {**state, **pairs, "user": moved, "basket": np.delete(state["basket"], users)}
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.load_state(state)
+
+    def _make_room(self, n_events: int, n_users: int, n_items: int) -> None:
+        """Grow tables for events that may all be of new pairs."""
+        n_known = len(self._last)
+        self._last = grown(self._last, n_users)
+        self._basket = np.pad(self._basket, (0, len(self._last) - n_known), constant_values=-np.inf)
+        for name in ("repeats", "_exposed"):
+            before = getattr(self, name)
+            if len(before) < n_items:
+                setattr(self, name, np.pad(before, (0, n_items - len(before))))
+        wanted = self.size + n_events
+        if wanted > len(self._user):
+            pairs = {name: getattr(self, f"_{name}")[: self.size] for name in _PAIR_TYPES}
+            self._last = np.full(len(self._last), -1, np.int32)
+            self._take(pairs, max(wanted, len(self._user) * 3 // 2))
+
+    def _take(self, pairs: dict[str, np.ndarray], capacity: int) -> None:
+        """Hold pairs in new tables of a capacity."""
+        self._allocate(capacity)
+        for name, values in pairs.items():
+            getattr(self, f"_{name}")[: len(values)] = values
+        kernels.link_pairs(
+            self.size, self._slots, self._last, self._previous, self._user, self._item
+        )
+
+    def _allocate(self, capacity: int) -> None:
+        for name, dtype in _PAIR_TYPES.items():
+            setattr(self, f"_{name}", np.zeros(capacity, dtype))
+        self._previous = np.zeros(capacity, np.int32)
+        self._slots = np.full(1 << int(2 * capacity + 1).bit_length(), -1, np.int32)

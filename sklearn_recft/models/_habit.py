@@ -1,0 +1,95 @@
+"""What a user takes again, before what is popular."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_recft import kernels
+from sklearn_recft.history import Habits
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
+from sklearn_recft.ranking import TileScorer
+
+# Score of the most popular item without habits (chosen on the groceries, weeks before the tests).
+_POPULARITY = 0.2
+
+
+@dataclass(frozen=True)
+class HabitSettings(PopularitySettings):
+    """Settings of `HabitModel`: days, or None."""
+
+    habit_half_life: float | None = None
+
+
+class HabitModel(PopularityModel):
+    """Decayed counts of a user's own baskets, weighed by how often an item is taken again.
+
+    Attributes
+    ----------
+    habits : Habits
+    """
+
+    kind = "HabitRecommender"
+    settings: HabitSettings
+
+    def __init__(self, rows: Interactions, settings: HabitSettings) -> None:
+        super().__init__(rows, settings)
+        self.habits = Habits(settings.habit_half_life)
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Count events, for everyone and for each user."""
+        super()._learn(events, undo, call)
+        undo.keep(self.habits, events.user, events.item)
+        taken = (events.feedback > 0) & (events.weight > 0)
+        self.habits.append(
+            events.user[taken],
+            events.item[taken],
+            events.time[taken],
+            self.n_users,
+            self.n_items,
+        )
+        return np.empty(0)
+
+    def _times_of(self, rows: Interactions) -> np.ndarray:
+        """Seconds of rows; those without a time come after all events."""
+        if rows.timestamps is None:
+            return np.full(len(rows), self.habits.after_all())
+        return rows.timestamps
+
+    def _base(self) -> np.ndarray:
+        """Score (n_items,) of each item for users without habits."""
+        return _POPULARITY * self.popularity / max(self.popularity.max(initial=0.0), 1e-300)
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return the scores of `tile_scorer` for rows; an unknown item has none."""
+        known = events.item >= 0
+        counts = self.habits.of_pairs(events.user, events.item, events.time)
+        weight, base = self.habits.repeat_weight(), self._base()
+        return np.where(known, base[events.item] + weight[events.item] * counts, 0.0)
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes popularity and the weighted counts of each user."""
+        base = self._base()[columns].astype(np.float32)
+        weight = self.habits.repeat_weight()[columns]
+        indptr, places, counts = self.habits.of_users(
+            users, self._times_of(queries), columns, self.n_items
+        )
+        values = (weight[places] * counts).astype(np.float32)
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            out[:] = base[c0:c1]
+            kernels.add_to_tile(indptr, places, values, r0, c0, out)
+
+        return score
+
+    def merge(self, other: FittedModel) -> None:
+        """Refuse: how often items were taken again depends on the order of baskets."""
+        raise ValueError(
+            "HabitRecommender models cannot be merged: what counts as taken again depends on the "
+            "baskets that came before, in either model. Fit one model on all events."
+        )
