@@ -22,8 +22,6 @@ from sklearn_recft.ranking import top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
-# Parameters that, if set, need timestamps.
-_NEEDS_TIME = ("half_life", "window", "habit_half_life")
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -47,6 +45,8 @@ class RecommenderTags:
         Optional columns that the answers depend on.
     personal : bool
         Whether users get different lists.
+    finds_new : bool
+        Whether a user's list has items that suit the user's taste and are new to the user.
     keeps : str
         What memory `partial_fit` keeps.
     learns : str
@@ -58,6 +58,7 @@ class RecommenderTags:
     partial_fit: str = "exact"
     reads: tuple[str, ...] = ()
     personal: bool = True
+    finds_new: bool = True
     keeps: str = ""
     learns: str = ""
 
@@ -88,13 +89,15 @@ class RecommenderMixin:
     with another value.
 
     Parameters of these names have one meaning in all estimators, and the mixin reads them:
-    ``half_life``, ``habit_half_life`` and ``window`` (if set, rows need timestamps), ``outcome``,
-    ``n_jobs``, ``random_state`` and ``training``.
+    those of ``_NEED_TIME`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
+    ``random_state`` and ``training``.
     """
 
     _model: FittedModel
     _fixed: dict[str, Any]
     _FIXED: ClassVar[tuple[str, ...]] = ()
+    # Parameters that, if set, need timestamps.
+    _NEED_TIME: ClassVar[tuple[str, ...]] = ("half_life", "window", "habit_half_life")
     _TAGS: ClassVar[RecommenderTags] = RecommenderTags()
 
     @property
@@ -251,7 +254,7 @@ class RecommenderMixin:
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         """Check what comes in; columns are remembered only once all of it is sound."""
-        decaying = (name for name in _NEEDS_TIME if getattr(self, name, None) is not None)
+        decaying = (name for name in self._NEED_TIME if getattr(self, name, None) is not None)
         rows = check_events(
             self,
             X,

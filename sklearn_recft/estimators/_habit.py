@@ -75,10 +75,12 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     """
 
     _FIXED = ("habit_half_life", "half_life")
+    _NEED_TIME = ()
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="exact",
         reads=("time",),
+        finds_new=False,
         keeps="a count and a time of each pair, two sums an item",
         learns="what each user takes again, by decayed counts",
     )
@@ -98,7 +100,8 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and ``timestamp``.
+            ``user_id``, ``item_id`` and ``timestamp``. Without a ``timestamp``, each row is a
+            basket of its own, and nothing decays.
         y : array-like of shape (n,), default=None
             Feedback; None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None

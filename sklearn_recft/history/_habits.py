@@ -20,7 +20,8 @@ _PAIR_TYPES = {
 class Habits:
     """Decayed counts ``S(u, i, t) = sum_k 2^(-(t - t_k) / half_life)`` over earlier baskets.
 
-    A basket is all that a user takes at one time; it counts an item once. An event costs one
+    A basket is all that a user takes at one time; it counts an item once. Before a pair's newest
+    basket its count is not known, and taken to be 0: nothing later is ever used. An event costs one
     look-up, and one step for each known pair of its user. 28 bytes are kept of a pair, and 8 to
     16 in the hash table.
 

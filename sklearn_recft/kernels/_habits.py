@@ -85,9 +85,6 @@ def count_habits(
             basket[user] = now
         for row in range(start, stop):
             item = items[row]
-            if row > start and items[row - 1] == item:
-                before[row] = before[row - 1]
-                continue
             slot = _find(user, item, slots, pair_user, pair_item)
             place = slots[slot]
             if place < 0:
@@ -102,20 +99,21 @@ def count_habits(
                 before[row] = left
                 strength[place], time[place] = left + np.float32(1), now
                 repeats[item] += 1
-            else:
-                before[row] = max(strength[place] - np.float32(1), np.float32(0))
-                if then > now:  # a late event
-                    strength[place] += np.float32(2.0 ** ((now - then) / half_life))
+            elif then == now:
+                before[row] = strength[place] - np.float32(1)
+            else:  # a late event: what came before it is no longer known
+                before[row] = 0.0
+                strength[place] += np.float32(2.0 ** ((now - then) / half_life))
         start = stop
     return size
 
 
 @inlined
 def _at(strength, then, now, half_life):
-    """Return a decayed count at a time, without the basket of that time or the newest later."""
+    """Return a decayed count before a time; 0 if the newest basket is later, as it is not known."""
     if then < now:
         return strength * 2.0 ** ((then - now) / half_life)
-    return max(strength - 1.0, 0.0) * 2.0 ** ((then - now) / half_life)
+    return strength - 1.0 if then == now else 0.0
 
 
 @jit

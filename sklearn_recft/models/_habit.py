@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,10 +37,15 @@ class HabitModel(PopularityModel):
 
     def __init__(self, rows: Interactions, settings: HabitSettings) -> None:
         super().__init__(rows, settings)
-        self.habits = Habits(settings.habit_half_life)
+        self.habits = Habits(settings.habit_half_life if self.timed else None)
+        self.n_rows = 0
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Count events, for everyone and for each user."""
+        if not self.timed:  # nothing decays, and each row is a basket of its own
+            self.settings = HabitSettings()
+            events = replace(events, time=self.n_rows + np.arange(len(events), dtype=float))
+        self.n_rows += len(events)
         super()._learn(events, undo, call)
         undo.keep(self.habits, events.user, events.item)
         taken = (events.feedback > 0) & (events.weight > 0)

@@ -107,8 +107,9 @@ def as_table(*columns):
 
 
 def is_personal(estimator):
-    """Whether users get different lists."""
-    return recommender_tags(estimator).personal
+    """Whether users get different lists, of items that suit their tastes."""
+    tags = recommender_tags(estimator)
+    return tags.personal and tags.finds_new
 
 
 def learns_order(estimator):
@@ -120,6 +121,11 @@ def only_ranks(estimator):
     """Whether lists are of positives: learned from what was taken, not from how it was liked."""
     tags = recommender_tags(estimator)
     return tags.predicts == "order" or tags.lists_by == "own score"
+
+
+def only_orders(estimator):
+    """Whether predictions are scores that only order items."""
+    return recommender_tags(estimator).predicts == "order"
 
 
 def lists_what_it_predicts(estimator):
