@@ -118,7 +118,7 @@ class DecayNetwork(Network):
         first = np.zeros(features.shape[1])
         first[: online.n_features] = online.first_weights
         negative, positive = settings.class_weights
-        self.module.begin(features, first, float(np.log(positive / negative)))
+        self.module.initialize_linear(features, first, float(np.log(positive / negative)))
 
     def _make_encoder(self, texts: list[str], rng: RandomStream) -> TextEncoder:
         settings = self.settings

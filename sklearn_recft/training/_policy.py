@@ -21,7 +21,7 @@ class Policy:
     parameter group. A module names its groups by ``parameter_groups() -> dict[str,
     list[Parameter]]``; what it leaves out is the group "other", whose factor is 1.
 
-    Where a module has ``familiarity() -> dict[Parameter, Tensor]``, a per-row scale from 0 (new)
+    Where a module has ``row_confidence() -> dict[Parameter, Tensor]``, a per-row scale from 0 (new)
     to 1 (well known), `row_factors` lets new rows learn at the rate of a fit in an update.
 
     Examples
@@ -102,7 +102,9 @@ class Policy:
     def row_factors(self, module: nn.Module, filled: float) -> dict[nn.Parameter, Tensor]:
         """Return what the steps of rows (n,) are multiplied by in an update, beside `factor`."""
         rate = self.update_rate * filled
-        known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)() if rate else {}
+        known: dict[nn.Parameter, Tensor] = (
+            getattr(module, "row_confidence", dict)() if rate else {}
+        )
         return {parameter: rate ** (rows - 1) for parameter, rows in known.items()}
 
     def check(self, module: nn.Module) -> None:

@@ -32,11 +32,11 @@ class SequenceWindows:
             "item": log["item"][place],
             "feedback": log["feedback"][place],
             "time": log["time"][place],
-            "asked": log["time"][place + 1],
+            "query_times": log["time"][place + 1],
             "target": log["item"][place + 1],
             "weight": log["weight"][place + 1].masked_fill(pad, 0),
             **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
-            **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
+            **({"period": log["period"][place + 1]} if "period" in log else {}),
         }
 
 

@@ -296,7 +296,7 @@ def test_windows_hand_on_the_columns_of_their_events(seed, size, max_history):
             ("item", "item", now),
             ("feedback", "feedback", now),
             ("time", "time", now),
-            ("asked", "time", behind),
+            ("query_times", "time", behind),
             ("target", "item", behind),
             ("weight", "weight", behind),
             ("context", "context", behind),

@@ -189,7 +189,7 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
     for familiar in (False, True):
         module = Small()
         if familiar:
-            module.familiarity = lambda table=module.table: {table: known}
+            module.row_confidence = lambda table=module.table: {table: known}
         policy = Policy(rates={}, weight_decay=0.0, update_rate=update_rate)
         net = net_of(policy, module=module, learning_rate=0.1, batch_size=-1)
         before = module.table.detach().clone()
@@ -205,7 +205,7 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
 )
 def test_an_update_of_few_targets_goes_in_shorter_steps(n_targets, batch_size, filled):
     watch, module = Rates(), Small()
-    module.familiarity = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
+    module.row_confidence = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
     policy = Policy(rates={}, weight_decay=0.0, update_rate=0.2)
     net = net_of(policy, module=module, learning_rate=1.0, batch_size=batch_size, callbacks=[watch])
     fit_net(net, *rows(), epochs=2, seed=0, update=True, n_targets=n_targets)
