@@ -166,7 +166,7 @@ class DecayNetwork(Network):
         new = new_texts(codes, texts, first)
         if not first and reader is not None:
             module.center(reader.encode(new, n_threads=threads))
-        read = read_texts(reader, new, n_threads=threads, apart=first > 0)
+        read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator)
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:

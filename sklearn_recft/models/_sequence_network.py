@@ -157,4 +157,4 @@ class SequenceNetwork(Network):
         if self.encoder is None:
             return None
         new, threads = new_texts(codes, texts, first), self.settings.n_threads
-        return read_texts(self.encoder, new, n_threads=threads, apart=first > 0)
+        return read_texts(self.encoder, new, n_threads=threads, separately=first > 0)
