@@ -111,7 +111,7 @@ class DecayModel(FittedModel):
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
-        features = self._follow(rows)
+        features = self._update_features(rows)
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
@@ -131,7 +131,7 @@ class DecayModel(FittedModel):
             self._fill_reservoir(log, columns, target, rows.events.user[order])
         if not self.positives_only:
             # Not on drawn negatives, which many passes overfit.
-            self.features.refine(
+            self.features.refit(
                 events.user,
                 events.item,
                 label=rows.events.feedback,
@@ -151,7 +151,7 @@ class DecayModel(FittedModel):
         texts, codes = self._all_texts(events, call)
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
-        features = self._follow(rows, items_learn=call.weights)
+        features = self._update_features(rows, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
         new, logits = self._as_log(events), np.empty(0)
@@ -224,17 +224,17 @@ class DecayModel(FittedModel):
         n = len(events)
         source, real, items = np.arange(n), np.ones(n, bool), events.item
         if self.positives_only:
-            known, n_draws = self.features.met_items(), self.settings.n_negatives
+            known, n_draws = self.features.seen_items(), self.settings.n_negatives
             source, items = draw_negatives(items, known, n_draws, self.rng.generator)
             real = np.r_[True, source[1:] != source[:-1]]
         label = np.where(real, events.feedback[source], 0.0)
         drawn = replace(events.take(source), item=items, feedback=label)
         return Rows(replace(drawn, context=drawn.context.astype(np.float32)), source, real)
 
-    def _follow(self, rows: Rows, *, items_learn: bool = True) -> np.ndarray:
+    def _update_features(self, rows: Rows, *, items_learn: bool = True) -> np.ndarray:
         """Features of the rows, each from before itself, then learned."""
         events = rows.events
-        followed = self.features.follow(
+        transformed = self.features.update(
             events.user,
             events.item,
             events.time,
@@ -244,7 +244,7 @@ class DecayModel(FittedModel):
             real=rows.real,
             items_learn=items_learn,
         )
-        return np.concatenate([followed, events.context], 1)
+        return np.concatenate([transformed, events.context], 1)
 
     def _as_log(self, events: Events) -> Events:
         """Put events as histories hold them; feedback is about -1 to 1."""
@@ -321,7 +321,7 @@ class DecayModel(FittedModel):
                 "feedback": past.feedback,
                 "age": past.age,
                 "item": codes[rows],
-                "features": self._described(
+                "features": self._features(
                     users[rows], items[rows], events.time[rows], events.context[rows]
                 ),
             }
@@ -346,7 +346,7 @@ class DecayModel(FittedModel):
         def score_tile(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             items, n = columns[c0:c1], c1 - c0
             for row in range(r0, r1):
-                features = self._described(
+                features = self._features(
                     np.full(n, users[row]),
                     items,
                     np.full(n, times[row]),
@@ -365,11 +365,11 @@ class DecayModel(FittedModel):
         )
         return weights, past
 
-    def _described(
+    def _features(
         self, users: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray
     ) -> np.ndarray:
-        described = self.features.describe(users, items, times)
-        return np.concatenate([described, context.astype(np.float32)], 1)
+        transformed = self.features.transform(users, items, times)
+        return np.concatenate([transformed, context.astype(np.float32)], 1)
 
     def _unknown_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Text vectors (n, t) of items without a code, and which of them each row has."""

@@ -118,7 +118,7 @@ class DecayNetwork(Network):
         first = np.zeros(features.shape[1])
         first[: online.n_features] = online.first_weights
         negative, positive = settings.class_weights
-        self.module.begin(features, first, float(np.log(positive / negative)))
+        self.module.initialize_linear(features, first, float(np.log(positive / negative)))
 
     def _make_encoder(self, texts: list[str], rng: RandomStream) -> TextEncoder:
         settings = self.settings
@@ -166,7 +166,7 @@ class DecayNetwork(Network):
         new = new_texts(codes, texts, first)
         if not first and reader is not None:
             module.center(reader.encode(new, n_threads=threads))
-        read = read_texts(reader, new, n_threads=threads, apart=first > 0)
+        read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator)
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:

@@ -65,7 +65,7 @@ class Network:
         reader = self.reader
         if reader is None:
             return np.zeros((len(texts), 0), np.float32)
-        return reader.encode(texts, n_threads=n_threads, apart=True)
+        return reader.encode(texts, n_threads=n_threads, separately=True)
 
     # ------------------------------------------------------------------ as a part
 

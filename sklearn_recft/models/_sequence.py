@@ -213,7 +213,7 @@ class SequenceModel(FittedModel):
         )
         columns = {"start": windows.start, "size": windows.size}
         trainer.fit(self.network.weights.net, columns, np.zeros(len(windows), np.float32))
-        self.module.settle(self.counts.has_events)
+        self.module.reset_cold_items(self.counts.has_events)
 
     # ------------------------------------------------------------------ what is made
 
@@ -223,7 +223,7 @@ class SequenceModel(FittedModel):
             return TrainingLog(events)
         times = np.where(events.weight > 0, events.time, events.time.max(initial=0))
         period, shares = self.trends.known_at(times, self.n_items)
-        self.module.tell_trends(shares[..., :-1])
+        self.module.set_trends(shares[..., :-1])
         return TrainingLog(events, period)
 
     def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:

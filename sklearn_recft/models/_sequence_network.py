@@ -114,7 +114,7 @@ class SequenceNetwork(Network):
         }
         self.net = Net(self.build(rng.seed(), None))
         self.module.eval()
-        self.module.begin(vectors, new.feedback, new.context)
+        self.module.initialize_scales(vectors, new.feedback, new.context)
         self.module.grow(vectors, n_items, rng.generator)
         return vectors
 
@@ -136,7 +136,7 @@ class SequenceNetwork(Network):
             width=settings.width,
             text_width=shape["text_width"],
             dropout=settings.dropout,
-            late_share=settings.history_dropout if timed else 0.0,
+            history_dropout=settings.history_dropout if timed else 0.0,
             n_trends=len(settings.trend_half_lives) if timed else 0,
             n_negatives=n_negatives,
         )
@@ -157,4 +157,4 @@ class SequenceNetwork(Network):
         if self.encoder is None:
             return None
         new, threads = new_texts(codes, texts, first), self.settings.n_threads
-        return read_texts(self.encoder, new, n_threads=threads, apart=first > 0)
+        return read_texts(self.encoder, new, n_threads=threads, separately=first > 0)

@@ -71,7 +71,7 @@ class TrainingLog:
         """Return the columns that `training.SequenceWindows` reads."""
         names = ("item", "feedback", "time", "weight", "context")
         columns = {name: getattr(self.events, name) for name in names}
-        return columns if self.period is None else {**columns, "moment": self.period}
+        return columns if self.period is None else {**columns, "period": self.period}
 
 
 def states_of(
@@ -183,12 +183,12 @@ def _columns(
         "feedback": log.feedback[place],
         "time": log.time[place],
         "n_before": np.ones(shape, np.int64),
-        "asked": np.zeros(shape),
+        "query_times": np.zeros(shape),
         "context": np.zeros((*shape, context.shape[1]), np.float32),
     }
     for name, column in (
         ("n_before", queries.n_before),
-        ("asked", queries.time),
+        ("query_times", queries.time),
         ("context", context),
     ):
         columns[name][sequence, slot] = column[asks]
@@ -199,20 +199,21 @@ def _columns(
 def answer(
     module: SequenceNet, table: Tensor, columns: Columns, *, weights: bool = False
 ) -> np.ndarray:
-    """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
+    """Compute the states (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n).
 
-    ``columns`` are the arguments of `SequenceNet.events` and `SequenceNet.ask`, as arrays.
+    ``columns`` holds the arguments of `SequenceNet.event_states` and `SequenceNet.query_states` as
+    arrays. No gradients are kept.
     """
     given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
     # The first event that a query attends to; attention itself is given all of them.
     first = 0 if weights else max(0, int(columns["n_before"].min()) - module.depth)
     time, n_before = given["time"], given["n_before"] - first
-    events = module.events(table, given["item"], given["feedback"], time, first=first)
-    states = module.ask(
+    events = module.event_states(table, given["item"], given["feedback"], time, first=first)
+    states = module.query_states(
         events,
         time[:, first:],
         n_before,
-        given["asked"],
+        given["query_times"],
         given.get("context"),
         weights=weights,
     )

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import fade
-from sklearn_recft.history import FeedbackMatrix, fade_by_order
+from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.ranking import TileScorer
@@ -80,7 +80,7 @@ class UserItemModel(FittedModel):
         if by_order is None:
             self.profiles = matrix
         else:
-            share, rest = fade_by_order(events.user, events.time, by_order, self.n_users)
+            share, rest = decay_by_order(events.user, events.time, by_order, self.n_users)
             self.profiles = self.profiles.added(
                 events.user,
                 events.item,

@@ -62,7 +62,7 @@ def test_rows_of_a_fit_are_kept_with_their_past_written_out():
     features = OnlineFeatures(model.n_factors, outcome=False, rng=rng)
     features.grow(fitted.n_users, fitted.n_items)
     ones = np.ones(len(X))
-    expected = features.follow(
+    expected = features.update(
         users, items, X[:, 2], label=y.astype(float), outcome=None, weight=ones, real=ones > 0
     )
     assert kept["features"].tobytes() == expected[order].tobytes()

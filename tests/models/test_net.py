@@ -93,7 +93,7 @@ def test_the_state_of_a_net_of_items_says_how_many():
             seed, 0, width=4, n_layers=1, n_heads=1, max_history=3, time_decay="log",
             query_time=True, dropout=0.0,
         )  # fmt: skip
-        module.begin(None, np.ones(3, np.float32), np.zeros((3, 0), np.float32))
+        module.initialize_scales(None, np.ones(3, np.float32), np.zeros((3, 0), np.float32))
         return Net(training.make_net(module, training.OwnLoss(), training.PLAIN, max_epochs=1))
 
     net, other = make(0), make(1)

@@ -46,7 +46,7 @@ def at(log, rows):
 def follow(model, log, *, items_learn=True):
     has_outcome = len(model.tables.factorizations) > 1
     outcome = log["outcome"] if has_outcome else None
-    return model.follow(**{**log, "outcome": outcome}, items_learn=items_learn)
+    return model.update(**{**log, "outcome": outcome}, items_learn=items_learn)
 
 
 def every_pair():
@@ -57,7 +57,7 @@ def every_pair():
 
 def describe(model, now):
     users, items = every_pair()
-    return model.describe(users, items, np.full(len(users), now))
+    return model.transform(users, items, np.full(len(users), now))
 
 
 def numbers(tables):
@@ -125,15 +125,15 @@ def test_rows_of_one_time_are_told_the_same_in_any_order(outcome, seed, data):
     cuts = data.draw(st.lists(st.integers(0, 12), max_size=4))
     model = make_features(outcome)
     follow(model, past)
-    expected = describe_rows(model, tied)
+    expected = transform_rows(model, tied)
     found = np.empty_like(expected)
     found[order] = followed_in_calls(model, at(tied, order), cuts)
     assert found.tobytes() == expected.tobytes()
-    assert describe_rows(model, tied).tobytes() == expected.tobytes()
+    assert transform_rows(model, tied).tobytes() == expected.tobytes()
 
 
-def describe_rows(model, log):
-    return model.describe(log["users"], log["items"], log["times"])
+def transform_rows(model, log):
+    return model.transform(log["users"], log["items"], log["times"])
 
 
 def test_items_that_come_one_by_one_begin_as_those_that_come_at_once():
@@ -162,7 +162,7 @@ def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, siz
     expected = describe(blind, now)
     told = follow(knows, at(log, earlier | tied), items_learn=items_learn)
     assert describe(knows, now).tobytes() == expected.tobytes()
-    own = blind.describe(*(log[name][tied] for name in ("users", "items", "times")))
+    own = blind.transform(*(log[name][tied] for name in ("users", "items", "times")))
     assert told[earlier.sum() :].tobytes() == own.tobytes()
     # Rows of what follows, in the same call, change nothing of what came before.
     whole = follow(make_features(outcome), log, items_learn=items_learn)
@@ -172,14 +172,14 @@ def test_no_row_is_told_of_its_own_time_or_later(outcome, items_learn, seed, siz
 @kinds
 @given(seed=seeds, size=sizes, later=st.sampled_from([0.5, 1e4, 1e7]))
 @quick
-def test_what_is_described_is_what_a_later_row_is_told(outcome, seed, size, later):
+def test_what_is_transformed_is_what_a_later_row_is_told(outcome, seed, size, later):
     model = make_features(outcome)
     log = make_log(seed, size)
     follow(model, log)
     row = {**make_log(seed + 1, 9), "times": np.full(9, log["times"][-1] + later)}
-    before, described = state_of(model), describe_rows(model, row)
+    before, transformed = state_of(model), transform_rows(model, row)
     assert state_of(model) == before
-    assert follow(model, row).tobytes() == described.tobytes()
+    assert follow(model, row).tobytes() == transformed.tobytes()
 
 
 def test_what_happened_is_told_to_later_rows():
@@ -211,7 +211,7 @@ def test_late_rows_see_nothing_of_their_call_or_of_the_newest_time(outcome, seed
     for begin, end in pairwise(np.cumsum([0, *sizes])):
         call = at(log, slice(begin, end))
         late = call["times"] <= model.newest
-        expected, top = describe_rows(model, call), model.newest
+        expected, top = transform_rows(model, call), model.newest
         found = follow(model, call)
         assert np.isfinite(found).all()
         assert found[late].tobytes() == expected[late].tobytes()
@@ -254,7 +254,7 @@ def test_no_rows_change_nothing(outcome):
     model, log = make_features(outcome), make_log(0, 20)
     for _ in range(2):
         assert follow(model, at(log, slice(0))).shape == (0, model.n_features)
-        assert describe_rows(model, at(log, slice(0))).shape == (0, model.n_features)
+        assert transform_rows(model, at(log, slice(0))).shape == (0, model.n_features)
         now = describe(model, START + 1e6)
         follow(model, at(log, slice(0)))
         assert describe(model, START + 1e6).tobytes() == now.tobytes()
@@ -308,7 +308,7 @@ def test_columns_about_an_item_are_zero_without_its_events(outcome, items_learn)
 
 
 @kinds
-def test_a_stranger_is_described_by_the_item_and_the_mean(outcome):
+def test_a_stranger_is_transformed_by_the_item_and_the_mean(outcome):
     model, log = make_features(outcome), make_log(0, 60)
     follow(model, log)
     users, _ = every_pair()
@@ -417,4 +417,4 @@ def test_arrays_that_cannot_be_written_are_read():
     for column in log.values():
         column.flags.writeable = False
     assert follow(model, log).tobytes() == expected.tobytes()
-    describe_rows(model, log)
+    transform_rows(model, log)

@@ -46,7 +46,7 @@ class Watch(Callback):
         columns = batch[0]
         real = columns["weight"] > 0
         self.targets += columns["target"][real].tolist()
-        self.asked += columns["asked"][real].tolist()
+        self.asked += columns["query_times"][real].tolist()
         self.weights += columns["weight"][real].tolist()
 
     def on_epoch_end(self, net, **kwargs):
@@ -333,9 +333,9 @@ def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
     for _ in range(2):
         embedding = model.module_.embedding.detach()
         new = model._model.items.encode(np.array(["a", "b"], object))
-        assert (embedding[new] == model.module_.newcomer()).all()
+        assert (embedding[new] == model.module_.cold_item_embedding()).all()
         disliked = model._model.items.encode(np.array([2], object))[0]
-        assert not (embedding[disliked] == model.module_.newcomer()).all()
+        assert not (embedding[disliked] == model.module_.cold_item_embedding()).all()
         model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
 
 
@@ -356,15 +356,15 @@ def test_a_fit_is_noisy_and_an_update_is_not():
     class Noise(Callback):
         def on_grad_computed(self, net, batch, **kwargs):
             module = net.module_
-            seen.add(("late", module._late(batch[0]["item"]) is not None))
+            seen.add(("truncated", module._draw_history_lengths(batch[0]["item"]) is not None))
             seen.update(("drops", d.training) for d in module.modules() if isinstance(d, Dropout))
 
     model = make_model(history_dropout=0.4, callbacks=[Noise()]).fit(make_log())
-    assert seen == {("late", True), ("drops", True)}
+    assert seen == {("truncated", True), ("drops", True)}
     seen.clear()
     model.partial_fit(make_log(3, seed=1, begin=START + 10_000))
-    assert seen == {("late", False), ("drops", False)}
-    assert model.module_.noisy
+    assert seen == {("truncated", False), ("drops", False)}
+    assert model.module_.augment
     assert not any(part.training for part in model.module_.modules())
 
 
