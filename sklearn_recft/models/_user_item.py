@@ -68,7 +68,7 @@ class UserItemModel(FittedModel):
         self.latest = -np.inf
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Add events to the sums, then recompute the model; `observe` leaves that to the next call."""
+        """Add events to the sums, then recompute the model; `observe` postpones the latter."""
         weight, left = self._decayed(events)
         matrix = self.feedback.added(
             events.user, events.item, weight=weight, feedback=events.feedback, left=left
