@@ -153,7 +153,7 @@ class SharedLock:
 
 def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
     """Whether a thread other than the claim's is among the holders."""
-    return any(other.thread != claim.thread for other in held)
+    return bool(held) and any(other.thread != claim.thread for other in held)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:

@@ -111,7 +111,9 @@ def _no_such_columns(
 
 def refuse_names(X: Any) -> None:
     """Raise where what is no frame has names of columns all the same, or has not been read yet."""
-    if nw.dependencies.is_into_lazyframe(X):
+    if isinstance(X, np.ndarray) and X.dtype.names is None:
+        return
+    if not isinstance(X, list | tuple) and nw.dependencies.is_into_lazyframe(X):
         raise ValueError(f"X is a {type(X).__name__}, not read yet: pass X.collect().")
     found = _names_in(X)
     if found is None:

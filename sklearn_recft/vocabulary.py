@@ -56,6 +56,8 @@ def warn_of_other_types(
     differing = {
         name: (known[name], ids) for name, ids in given.items() if _differ(known.get(name), ids)
     }
+    if not differing:
+        return
     told = [
         f"{name}: none of {len(ids)} rows is known: these ids are {_spelled(ids)}, the known ones "
         f"are {_spelled(of_fit)}"
@@ -72,6 +74,8 @@ def warn_of_other_types(
 
 def _differ(known: np.ndarray | None, ids: np.ndarray) -> bool:
     if known is None or not len(known) or not len(ids):
+        return False
+    if known.dtype == ids.dtype and ids.dtype != object:
         return False
     theirs = _kinds(ids)
     # All known ids are looked through only where the first of them is of another type.

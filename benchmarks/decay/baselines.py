@@ -23,7 +23,7 @@ from sklearn_recft.preprocessing import BehaviorText
 Predictions = Iterator[tuple[str, np.ndarray]]
 
 CHUNK = 100
-# Columns of `OnlineFeatures`, see `kernels.follow_statistics`.
+# Columns of `OnlineFeatures`, see `kernels.update_statistics`.
 USER_RATE, ITEM_RATE = 0, 6
 STATISTICS, LABEL, RATING = slice(0, 9), slice(9, 13), slice(13, 17)
 ABOUT_USER = slice(0, 6)
@@ -56,10 +56,10 @@ def stream_features(
     rating, parts = log.X["rating"].to_numpy(), []
     for part in (slice(0, log.start), slice(log.start, None)):
         if frozen and part.start:
-            parts.append(online.describe(users[part], items[part], times[part]))
+            parts.append(online.transform(users[part], items[part], times[part]))
             continue
         parts.append(
-            online.follow(
+            online.update(
                 users[part], items[part], times[part], label=log.y[part], outcome=rating[part],
                 weight=weight[part], real=weight[part] > 0,
             )

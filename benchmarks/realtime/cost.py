@@ -66,8 +66,8 @@ def latency(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
 
 SOFTMAX = "softmax and its gradient"
 PARTS = {
-    "windows": (SequenceWindows, "__call__"), "events": (SequenceNet, "events"),
-    "queries": (SequenceNet, "ask"), SOFTMAX: (SequenceNet, "forward"),
+    "windows": (SequenceWindows, "__call__"), "events": (SequenceNet, "event_states"),
+    "queries": (SequenceNet, "query_states"), SOFTMAX: (SequenceNet, "forward"),
     "other gradients": (torch.Tensor, "backward"),
     "clipping": (torch.nn.utils, "clip_grad_norm_"), "steps": (torch.optim.AdamW, "step"),
 }  # fmt: skip

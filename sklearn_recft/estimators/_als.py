@@ -16,11 +16,11 @@ from sklearn_recft.models import ALSModel, ALSSettings
 
 
 class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
-    """Recommend by factors of all user-item pairs, events counting more (implicit ALS).
+    """Recommend by alternating least squares for implicit feedback.
 
-    Let ``x_ui`` be the feedback of user u on item i summed over their events, each faded by
-    ``2^(-age / half_life)``; without feedback every event counts 1. Over **all** pairs,
-    those without an event too, factors minimise
+    Let ``x_ui`` be the sum of the feedback of user u on item i, with decay by
+    ``2^(-age / half_life)``; without feedback every event counts 1. Over **all** pairs, including
+    those without events, the factors minimise
 
     ``sum_ui (1 + alpha |x_ui|) ([x_ui > 0] - p_u . q_i)^2 + reg (sum_u |p_u|^2 + sum_i |q_i|^2)``.
 
@@ -33,15 +33,15 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
     reg : float, default=30.0
         Penalty on factors.
     alpha : float, default=3.0
-        Confidence in one unit of feedback beyond that in no event, which is 1.
+        Additional confidence per unit of feedback; pairs without events have confidence 1.
     max_epochs : int, default=15
-        Sweeps over users and items in `fit`.
+        Number of sweeps over users and items in `fit`.
     half_life : float, default=None
-        Days after which an event counts half. None: events never fade.
+        Half-life of events in days. None disables the decay.
     random_state : int, RandomState instance or None, default=None
-        Decides where factors start.
+        Seed of the initial factors.
     n_jobs : int, default=None
-        Threads; None is 1, -1 all cores. The result does not depend on it.
+        Number of threads; None is 1, -1 all cores. The result does not depend on it.
 
     Attributes
     ----------
@@ -50,22 +50,21 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` folds in: the users of the new rows, old and new, are solved for all their
-    events given the items, then the items of the new rows given all users, then those users
-    once more. Each solution is exact given the other side and the objective never rises; all
-    other factors stay, so it is a warm start, not a refit. With ``half_life`` they fade
-    only as they are met again. It keeps 20 bytes per distinct (user, item) pair and
-    the factors.
+    `partial_fit` folds in: it solves for the users of the new rows from all their events, given the
+    items, then for the items of the new rows, given all users, then for these users again. Each
+    solution is exact given the other side, so the objective never increases. All other factors
+    stay, so it is a warm start, not a refit. With ``half_life``, they decay at their next update.
+    The model keeps 20 bytes per distinct (user, item) pair, and the factors.
 
-    The defaults of ``reg`` and ``alpha`` were the best pair of five over the validation parts of
-    MovieLens 100K and 1M, Online Retail and Amazon Beauty; each has better ones of its own.
+    The defaults of ``reg`` and ``alpha`` were the best of five pairs over the validation parts of
+    MovieLens 100K and 1M, Online Retail and Amazon Beauty. Tune them for your data.
 
-    `predict` gives ``p_u . q_i``, about 1 for what the user takes and 0 for what not. An unknown
-    user or item is the mean of the known.
+    `predict` returns ``p_u . q_i``: about 1 for items that the user interacts with, and about 0 for
+    others. An unknown user or item gets the mean of the known ones.
 
     References
     ----------
@@ -121,15 +120,15 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ALSRecommender:
-        """Learn factors from nothing.
+        """Fit the factors to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and, if events fade, ``timestamp``.
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``.
         y : array-like of shape (n,), default=None
-            Feedback; None counts every row as 1. Pairs that sum up to less than 0 are
-            disliked with confidence.
+            Feedback; None counts every row as 1. Pairs with a negative sum are confident
+            negatives.
         sample_weight : array-like of shape (n,), default=None
 
         Returns
@@ -146,7 +145,7 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict whether each row's user takes its item.
+        """Predict the preference of each row's user for its item.
 
         Parameters
         ----------

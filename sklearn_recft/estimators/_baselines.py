@@ -1,4 +1,4 @@
-"""Classical baselines that keep counting: popularity and damped means."""
+"""Baselines with exact updates: popularity and damped means."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sklearn_recft.models import BiasModel, BiasSettings, PopularityModel, Popul
 
 
 class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
-    """Recommend what is most popular, of late if wished.
+    """Recommend the most popular items, with optional time decay.
 
     The popularity of item i is ``s_i = sum_e w_e y_e 2^(-(T - t_e) / half_life)`` over its
-    events e of the last ``window`` days, T being the time of the newest event seen;
-    ``y_e = 1`` where no feedback is given. `recommend` ranks by ``s_i``; `predict` gives the
-    item's mean feedback under the same weights, and the mean of all for an unknown item.
+    events e of the last ``window`` days. T is the time of the newest event, and ``y_e = 1`` without
+    feedback. `recommend` ranks by ``s_i``. `predict` returns the item's mean feedback with the
+    same weights, and the overall mean for an unknown item.
 
     Parameters
     ----------
     half_life : float, default=None
-        Days after which an event counts half. None: events never fade.
+        Half-life of events in days. None disables the decay.
     window : float, default=None
-        Days after which an event no longer counts. None: no end.
+        Age in days after which events are ignored. None uses all events.
 
     Attributes
     ----------
@@ -36,11 +36,11 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` is exact: the same as `fit` on all rows together. It keeps two numbers per
+    `partial_fit` is exact: the result equals `fit` on all rows. The model keeps two numbers per
     item, the events inside ``window`` if that is set, and each user's distinct items.
 
     Examples
@@ -72,12 +72,12 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> PopularityRecommender:
-        """Count from nothing.
+        """Fit the counts to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and, if anything fades, ``timestamp``.
+            ``user_id``, ``item_id`` and, with ``half_life`` or ``window``, ``timestamp``.
         y : array-like of shape (n,), default=None
             Feedback; None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -93,7 +93,7 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> PopularityRecommender:
-        """Count further rows; parameters as in `fit`."""
+        """Add further rows to the counts; parameters as in `fit`."""
         self._update(X, y, sample_weight)
         return self
 
@@ -131,7 +131,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Parameters
     ----------
     damping : float, default=5.0
-        Weight, in events, of the belief that an id is like the average.
+        Number of pseudo-events with the average feedback per id.
 
     Attributes
     ----------
@@ -140,12 +140,12 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` is exact for ``mu`` and ``b_i``; a user's old events keep the ``b_i`` they
-    arrived with. It keeps two numbers per id and each user's distinct items.
+    `partial_fit` is exact for ``mu`` and ``b_i``. In ``b_u``, old events of a user keep the ``b_i``
+    at their arrival. The model keeps two numbers per id, and each user's distinct items.
 
     References
     ----------
@@ -173,13 +173,13 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BiasRecommender:
-        """Take the means from nothing.
+        """Fit the means to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
-            Feedback; None takes every row as 1.
+            Feedback; None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
 
         Returns
@@ -191,12 +191,12 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BiasRecommender:
-        """Take further rows into the means; parameters as in `fit`."""
+        """Add further rows to the means; parameters as in `fit`."""
         self._update(X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the feedback of each row; an unknown id counts as average.
+        """Predict the feedback of each row; an unknown id has a bias of 0.
 
         Parameters
         ----------

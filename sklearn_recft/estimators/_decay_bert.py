@@ -1,4 +1,4 @@
-"""What the user liked, in words, and how long ago: `DecayBertRecommender`."""
+"""Target attention over item texts with learned time decay: `DecayBertRecommender`."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     The model attends from a candidate item to the user's past events. It compares the vectors
     of their texts, which a pretrained BERT computes once. The weight of a past event halves with
     a half-life that is learned for each attention head. Online features of the user and the item
-    are further inputs: rates, popularity, and a factorization that learns event by event.
+    are further inputs: rates, popularity, and an online factorization.
 
     Parameters
     ----------
     backbone : str or None, default="auto"
         Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
         ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
-        to read no texts. ``"auto"`` reads texts only if there are any: by
-        sentence-transformers/all-MiniLM-L6-v2, from the cache of the hub, else from the package
-        of the extra ``[bert]``, else downloaded.
+        to use no texts. ``"auto"`` uses texts if ``X`` has any, by
+        sentence-transformers/all-MiniLM-L6-v2. It is loaded from the cache of the hub, else from
+        the package of the extra ``[bert]``, else downloaded.
     decay : {"exponential", "log", "none"}, default="exponential"
         Time decay of a past event of age t days: its attention logit is reduced by ``lambda t``,
         by ``lambda log(1 + t)``, or not at all.
     n_heads : int, default=4
         Number of attention heads; each has its own half-life.
     max_history : int, default=50
-        Number of past events of a user that the model attends to, at most.
+        Maximal number of past events of a user that the model attends to.
     freeze : {"all", "none"} or int, default="all"
         Layers of the text encoder that are not trained: all, none, or this number of the lowest
         layers. It needs a ``backbone``.
     outcome : str or None, default=None
         Column of ``X`` with auxiliary feedback that is known only after the event, such as a
-        rating behind a like or seconds of listening. It is read of past events only; `predict`
-        and `recommend` never read it.
+        rating behind a like or seconds of listening. Only that of past events is used; `predict`
+        and `recommend` ignore the column.
     width : int, default=32
         Length of an item's vector. The hidden layer has ``2 * width`` units.
     n_factors : int, default=64
         Number of factors of the online factorization.
     cold_dropout : float, default=0.3
-        Fraction of training rows whose item is treated as a cold-start item: what is known of
-        it apart from its text is hidden.
+        Fraction of training rows whose item is treated as a cold-start item: only its text is
+        used.
     n_negatives : int, default=4
-        Number of negatives drawn per event when ``y`` is None.
+        Number of negatives sampled per event if ``y`` is None.
     replay_size : int, default=2048
-        Number of past rows kept and rehearsed beside new ones in `partial_fit`, if that trains
-        the net (``update_rate`` of `FineTuning` above 0).
+        Number of past rows that are stored, and rehearsed together with new rows in `partial_fit`,
+        if that trains the net (``update_rate`` of `FineTuning` above 0).
     max_epochs : int, default=2
         Number of passes over the rows in `fit`.
     class_weight : dict, "balanced" or None, default=None
@@ -72,7 +72,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         How the net is trained: learning rates, schedule, early stopping and more. None is
         ``FineTuning()``, the defaults of this estimator.
     n_jobs : int or None, default=None
-        Number of threads. None is one, and reproducible to the bit within a process.
+        Number of threads. None is one, which is bitwise reproducible within a process.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random.
     verbose : int, default=0
@@ -85,35 +85,35 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
-        The labels; the second is what is asked for.
+        The labels; the second is the positive class.
     decay_ : str
         Kind of time decay of the fitted model: "exponential", "log" or "none".
     half_lives_ : ndarray of shape (n_heads,)
-        Days in which the weight of a past event halves, learned; inf without decay.
+        Learned half-lives of event weights in days; inf without decay.
     net_ : skorch.NeuralNet
         The net around ``module_``.
     module_ : torch.nn.Module
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    ``logit = W2 ReLU(W1 x) + w . s``, where s is what streams know, and x is s, the vector z of
-    the item, and for each head h and past item j, with feedback f and age t, ``sum_j a_j z_j *
-    z``, ``sum_j a_j f_j z_j * z`` and their sums, with ``a = softmax_j(z^T A_h z_j + b_h f_j +
-    s_h [j is the item] - lambda_h t_j)`` beside a null key. Only events strictly earlier than
-    a row speak, in training as in prediction: of one time, none knows the other.
+    The logit is ``W2 ReLU(W1 x) + w . s``, where s are the online features. The input x holds s,
+    the vector z of the item, and the outputs of each attention head h. For past items j with
+    feedback f and age t, these are ``sum_j a_j z_j * z``, ``sum_j a_j f_j z_j * z`` and their sums.
+    The attention is ``a = softmax_j(z^T A_h z_j + b_h f_j + s_h [j is the item] - lambda_h t_j)``
+    with an additional null key. In training and in prediction, a row sees only events strictly
+    before it; events with equal timestamps do not see each other.
 
-    `observe` moves what is counted, the histories and the users' own factors; `partial_fit`
-    also items' factors, and the net where ``update_rate`` is above 0, rehearsing past rows. It
-    is a warm start, not exact. Kept of each user are ``2 * max_history`` events, and the
-    distinct items.
+    `observe` updates counts, histories and user factors. `partial_fit` also updates item factors,
+    and the net if ``update_rate`` is positive, with rehearsal of past rows. It is a warm start, not
+    exact. The model stores ``2 * max_history`` events and the distinct items of each user.
 
-    Without ``text`` (or where it is blank) the id is an item's text, and items get an
-    embedding. With ``y=None`` every row is a positive, and negatives are drawn at its time
-    from the items known by then.
+    Without ``text``, or with a blank one, the id is the text of an item, and items get an
+    embedding. With ``y=None`` every row is a positive. Negatives are sampled at the time of each
+    row, from the items known by then.
 
     The settings are the best found on the validation parts of MovieLens 100K and 1M (see
     ``benchmarks``).
@@ -225,18 +225,18 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
     ) -> DecayBertRecommender:
-        """Learn from nothing.
+        """Fit the model to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``outcome``
-            by its own name, and numeric context; by name in a frame, by position in an array.
+            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, numeric context
+            and the column named by ``outcome``; by name in a frame, by position in an array.
         y : array-like of shape (n,), default=None
-            Labels of two classes. None: every row is a positive.
+            Labels of two classes. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None
         items : table with columns ``item_id`` and ``text``, default=None
-            Items that may be recommended although nobody has met them.
+            Further items of the catalogue, which may have no events.
 
         Returns
         -------
@@ -245,7 +245,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            More or fewer than two classes, a backbone that cannot be had, or bad columns.
+            If there are not two classes, the backbone cannot be loaded, or columns are invalid.
         """
         self._fit(X, y, sample_weight, _call(items))
         return self
@@ -260,14 +260,14 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         classes: Any = None,
         items: Any = None,
     ) -> DecayBertRecommender:
-        """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
+        """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
+        Parameters are those of `fit`. A call that fails or is interrupted changes nothing.
 
         Parameters
         ----------
         classes : array-like of shape (2,), default=None
-            Both labels, where the first call may not have them both.
+            Both labels, if the first call may not contain both.
 
         Returns
         -------
@@ -281,16 +281,15 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
-        """Remember events without moving a weight: what is asked next knows of them.
+        """Add events to the histories without changing weights; later queries see them.
 
-        Histories, counts and rates move, and the factors of the rows' users, which are a
-        statistic of their history here; nothing of the items' factors and of the net does.
+        Histories, counts, rates and user factors are updated. Item factors and the net are not.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
-            Their labels, if `fit` had any.
+            Labels of the events, if `fit` had any.
 
         Returns
         -------
@@ -303,11 +302,11 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     def partial_fit_predict_proba(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
     ) -> np.ndarray:
-        """Predict each row, then learn it, moment after moment: the prequential loop in one call.
+        """Predict each row, then learn it, in time order: the prequential loop in one call.
 
-        Parameters are those of `fit`. No row is predicted with knowledge of itself or of any
-        row that is not strictly earlier. The net itself moves at the end of the call, if it
-        moves at all (``update_rate``); an unfitted estimator predicts without one, and fits.
+        Parameters are those of `fit`. The prediction of a row uses strictly earlier rows only. The
+        net is updated at the end of the call, if ``update_rate`` is positive. An unfitted estimator
+        predicts without a net, and then fits it.
 
         Returns
         -------
@@ -318,7 +317,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return self._update(X, y, sample_weight, _call(items, predict=True))
 
     def observe_predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
-        """Predict each row, then `observe` it, moment after moment, in one call.
+        """Predict each row, then `observe` it, in time order, in one call.
 
         Returns
         -------
@@ -329,39 +328,39 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return self._update(X, y, None, Call(weights=False, predict=True))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log-odds (n,) of the second class for each row, at its time.
+        """Return the log-odds (n,) of the second class for each row, at its time.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Rows without ``timestamp`` are asked now, after all that is known.
+            Rows without ``timestamp`` come after all known events.
         """
         return self._predict(X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability (n, 2) of each class for each row; parameters as `decision_function`."""
+        """Return the class probabilities (n, 2); parameters as in `decision_function`."""
         positive = expit(self.decision_function(X))
         return np.column_stack([1 - positive, positive])
 
     def predict(self, X: Any) -> np.ndarray:
-        """Say the likelier label (n,) of each row; parameters as `decision_function`."""
+        """Predict the more likely label (n,); parameters as in `decision_function`."""
         likely = self.decision_function(X) > 0
         return self.classes_[likely.astype(int)]
 
     def attend(self, X: Any) -> Bunch:
-        """Which past events speak for each row: because you liked ...
+        """Return the attention of each row to past events, as an explanation of its score.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Of items that are known.
+            Rows of known items.
 
         Returns
         -------
         past : Bunch
-            ``item_ids`` (n, L), newest first, None behind the last; ``attention`` (n, n_heads,
-            L), which with the weight that nothing earned sums to 1 in each head; ``age`` in
-            days and ``feedback`` (n, L). L is the longest history of these rows.
+            ``item_ids`` (n, L), newest first, padded by None; ``attention`` (n, n_heads, L), which
+            sums to 1 in each head together with the null key; ``age`` in days and ``feedback`` (n,
+            L). L is the longest history of these rows.
         """
         rows = self._check_rows(X)
         model: DecayModel = self._fitted("attend")
@@ -377,7 +376,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def half_lives_(self) -> np.ndarray:
-        """Days in which each head's weight of an event halves, shape (n_heads,)."""
+        """Half-life of event weights in days, shape (n_heads,)."""
         return self.module_.attention.half_lives()
 
     @property
@@ -414,7 +413,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return events
 
     def _settings(self) -> DecaySettings:
-        """Check what the parameters say together; return the settings of the model."""
+        """Check combinations of parameters, and return the settings of the model."""
         policy = resolve_training(
             self.training,
             self.net_params,
@@ -463,11 +462,11 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
-        # Ids have no arithmetic: rows of unseen ids cannot be told apart.
+        # Ids are not numeric: rows of unseen ids cannot be distinguished.
         tags.classifier_tags.poor_score = True
         return tags
 
 
 def _call(items: Any, *, predict: bool = False) -> Call:
-    """Return how to learn, with the items of a table that is checked."""
+    """Return the options of a training call, with validated items."""
     return Call(predict=predict, catalogue=None if items is None else check_items(items))

@@ -1,4 +1,4 @@
-"""EASE: a linear autoencoder of what users meet, in closed form."""
+"""EASE: a linear item-item autoencoder in closed form."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from sklearn_recft.models import EASEModel, EASESettings
 class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
     """Recommend by a linear model of each item from all others (EASE).
 
-    Let ``X`` hold the feedback of user u on item i summed over their events, each faded by
+    Let ``X`` hold the sum of the feedback of user u on item i, with decay by
     ``2^(-age / half_life)``; without feedback every event counts 1. The item weights B minimise
 
     ``|X - X B|^2 + reg |B|^2``   with ``B_ii = 0``,
 
-    so that ``B_ij = -P_ij / P_jj`` with ``P = (X^T X + reg I)^-1``. Without that condition, for
-    goods that users come back to, ``B = I - reg P``. `recommend` ranks by ``(X B)_ui``; there X
-    fades by ``history_half_life`` too.
+    so that ``B_ij = -P_ij / P_jj`` with ``P = (X^T X + reg I)^-1``. Without this constraint, for
+    repeat consumption, ``B = I - reg P``. `recommend` ranks by ``(X B)_ui``, where X also decays
+    by ``history_half_life``.
 
     Parameters
     ----------
     reg : float, default=None
-        Penalty on weights, in squared feedback. None is 5 times the mean diagonal of ``X^T X``,
-        so that rescaled feedback gives the same lists.
+        L2 penalty, in squared feedback. None is 5 times the mean diagonal of ``X^T X``, which makes
+        rankings independent of the scale of the feedback.
     zero_diagonal : bool, default=True
-        Whether an item must say nothing of itself. False where people buy the same again.
+        Whether an item has no weight on itself. Set False for repeat purchases.
     half_life : float, default=None
-        Days after which an event counts half. None: events never fade.
+        Half-life of events in days. None disables the decay.
     history_half_life : float, default=None
-        Events after which what a user did counts half **in that user's own list**: a small
-        number looks for what comes next, None for all that may still come.
+        Number of later events of the same user after which an event has half the weight in that
+        user's scores. Small values favour the next item; None disables this decay.
     n_jobs : int, default=None
-        Threads; None is 1, -1 all cores.
+        Number of threads; None is 1, -1 all cores.
 
     Attributes
     ----------
@@ -48,23 +48,23 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
-    the order of their time where ``history_half_life`` is given. Sums are added to and the
-    matrix is inverted anew, which costs as much as in `fit`, O(n_items^3). It keeps B, 4 n_items^2
-    bytes, and 20 bytes (with ``history_half_life`` 40) per distinct (user, item) pair; learning
-    takes 8 n_items^2 more: 19 GB for 40,000 items, before which `ItemKNNRecommender` is the
-    one to take.
+    `partial_fit` is exact: the result equals `fit` on all rows. With ``history_half_life``, the
+    events of a user must arrive in time order. It adds to the sums and inverts the matrix again,
+    which costs O(n_items^3), as in `fit`. The model keeps B, 4 n_items^2 bytes, and 20 bytes (40
+    with ``history_half_life``) per distinct (user, item) pair. Training needs 8 n_items^2 bytes
+    more: 19 GB for 40,000 items. Use `ItemKNNRecommender` for larger catalogues.
 
     The default of ``reg`` has the best mean rank of NDCG@10 over the validation parts of four
     time lines (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``).
-    Repeat purchases want less, the items of the coming months on MovieLens 1M more.
+    The best value is smaller for repeat purchases, and larger for the items of the coming months on
+    MovieLens 1M.
 
-    `predict` gives the feedback that a pair is expected to sum up to, no event counting as 0. A
-    user nobody knows is answered by popularity.
+    `predict` returns the expected sum of feedback of a pair, where pairs without events count as 0.
+    Unknown users get item popularity.
 
     References
     ----------
@@ -111,12 +111,12 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> EASERecommender:
-        """Count from nothing and solve for the item weights.
+        """Fit the item weights to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and, if events fade, ``timestamp``.
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``.
         y : array-like of shape (n,), default=None
             Feedback; None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -130,12 +130,12 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> EASERecommender:
-        """Count further rows and solve anew; parameters as in `fit`."""
+        """Add further rows and solve again; parameters as in `fit`."""
         self._update(X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict what each row's feedback is expected to sum up to.
+        """Predict the expected sum of feedback of each row's user and item.
 
         Parameters
         ----------

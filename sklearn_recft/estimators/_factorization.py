@@ -1,4 +1,4 @@
-"""Matrix factorization that keeps learning: `IncrementalMFRecommender`."""
+"""Matrix factorization with incremental updates: `IncrementalMFRecommender`."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from sklearn_recft.training import FineTuning, resolve_training
 
 
 class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
-    """Biased matrix factorization, fitted once and kept fresh event by event.
+    """Biased matrix factorization with incremental updates.
 
-    ``y_hat = link(mu + b_u + b_i + p_u . q_i + w . context)``, the link being the identity
-    (``"squared_error"``: ratings, counts), the logistic function (``"log_loss"``: clicks and
-    likes in 0 to 1), or a ranking score (``"bpr"``: every row is a positive).
+    Predictions are ``y_hat = link(mu + b_u + b_i + p_u . q_i + w . context)``. The link is the
+    identity (``"squared_error"``: ratings, counts), the logistic function (``"log_loss"``: clicks
+    and likes in 0 to 1), or the score itself (``"bpr"``: ranking, every row is a positive).
 
     Parameters
     ----------
     n_factors : int, default=64
         Length of ``p_u`` and ``q_i``.
     loss : {"squared_error", "log_loss", "bpr"}, default="squared_error"
-        What is minimised. With ``"bpr"``, ``y`` may be None; rows with ``y <= 0`` are left out.
+        Loss function. With ``"bpr"``, ``y`` may be None; rows with ``y <= 0`` are ignored.
     solver : {"sgd", "adam"}, default="sgd"
         "sgd": compiled stochastic gradient descent on the CPU. "adam": a skorch net, on any
-        device, open to ``net_params``; slower, and a little less accurate.
+        device, configurable by ``net_params``; slower, and slightly less accurate.
     learning_rate : float, default=None
-        None is the best measured for the loss and the solver (for ratings 0.045 with "sgd").
+        None uses a tuned value for the loss and the solver (0.045 for ratings with "sgd").
     reg : float, default=None
-        L2 penalty per event; None likewise (for ratings 0.045).
+        L2 penalty per event. None uses a tuned value (0.045 for ratings).
     max_epochs : int, default=30
-        Passes over the data in `fit`.
+        Number of passes over the rows in `fit`.
     half_life : float, default=None
-        Days before the newest event of a call at which an event weighs half. None: all weigh
-        the same. With "bpr" the popularity inside the model fades, not the events.
+        Half-life of event weights in days, relative to the newest event of a call. None disables
+        the decay. With "bpr", the popularity in the model decays instead of the event weights.
     replay_size : int, default=0
-        Past events kept (a uniform sample) and rehearsed beside the new ones, one for one, in
-        `partial_fit`.
+        Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
+        them per new event.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
     n_jobs : int, default=None
-        Number of threads. None is one, and reproducible to the bit; with more, "sgd" runs
-        without locks.
+        Number of threads. None is one, which is bitwise reproducible. With more, "sgd" is lock-free
+        and not reproducible.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random.
     verbose : int, default=0
@@ -73,23 +73,22 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Attributes
     ----------
     module_ : torch.nn.Module
-        The model: factor and bias tables with a row per code.
+        The model: tables of factors and biases with one row per code.
     net_ : skorch.NeuralNet
         The net around ``module_``, with ``solver="adam"`` only.
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` is a warm start, not exact. New ids start from a ridge regression on the other
-    side's factors ("bpr": from the mean of the newest users); then, with "sgd", each row is
-    learned once, by steps that shrink with the number of events its user and item have had
-    ("bpr": by slow constant ones), with "adam" for one epoch. It keeps ``replay_size`` past
-    events, each user's distinct items and one row of numbers per id. An unknown id is taken to
-    be the mean of the 300 ids met last. Predictions of ratings stay within the range of ``y``
-    seen.
+    `partial_fit` is a warm start, not exact. New ids are initialized by a ridge regression on the
+    factors of the other side ("bpr": by the mean of the newest users). With "sgd", each row is then
+    learned once. The step size decreases with the number of events of the user and the item; with
+    "bpr" it is small and constant. "adam" trains for one epoch. The model keeps ``replay_size``
+    past events, each user's distinct items, and one row of numbers per id. An unknown id gets the
+    mean of the 300 newest ids. Predictions of ratings stay within the range of ``y`` in training.
 
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete
     Journey and Online Retail (see ``benchmarks``).
@@ -167,7 +166,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> IncrementalMFRecommender:
-        """Learn from nothing.
+        """Fit the model to a log of events.
 
         Parameters
         ----------
@@ -175,9 +174,9 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             Columns ``user_id``, ``item_id``, optionally ``timestamp`` and numeric context; by
             name in a frame, by position in an array.
         y : array-like of shape (n,), default=None
-            Feedback. None: every row is a positive (1).
+            Feedback. None means that every row is a positive (1).
         sample_weight : array-like of shape (n,), default=None
-            Scales each row's steps.
+            Weights of rows; they scale the steps.
 
         Returns
         -------
@@ -190,9 +189,9 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None
     ) -> IncrementalMFRecommender:
-        """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
+        """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. A call that fails or is interrupted leaves no trace.
+        Parameters are those of `fit`. A call that fails or is interrupted changes nothing.
 
         Returns
         -------
@@ -202,17 +201,17 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return self
 
     def partial_fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Predict each row, then learn it, row after row: the prequential loop in one call.
+        """Predict each row, then learn it, row by row: the prequential loop in one call.
 
-        Parameters are those of `fit`. No row is predicted with knowledge of itself or of any
-        later one. With ``solver="sgd"`` it is one compiled pass; an unfitted estimator starts
-        from nothing and learns each row once.
+        Parameters are those of `fit`. The prediction of a row does not use the row itself or later
+        rows. With ``solver="sgd"`` it is one compiled pass. An unfitted estimator learns each row
+        once.
 
         Returns
         -------
         y_pred : ndarray of shape (n,), float64
-            Prediction of each row just before it was learned; for ids met before, what
-            `predict` would have said then.
+            Prediction of each row just before it was learned. For known ids it equals `predict` at
+            that time.
         """
         self._validate_params()
         return self._update(X, y, sample_weight, Call(predict=True))
@@ -232,7 +231,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @property
     def module_(self) -> MatrixFactorization:
-        """The model: a row of factors, a bias and a count for each id."""
+        """The model: factors, a bias and a count for each id."""
         return self._fitted("module_").module
 
     @property
@@ -257,7 +256,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return events
 
     def _settings(self) -> FactorizationSettings:
-        """Check what the parameters say together; return the settings of the model."""
+        """Check combinations of parameters, and return the settings of the model."""
         common: dict[str, Any] = {
             "n_factors": self.n_factors,
             "loss": self.loss,

@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: what is met together with what the user has met."""
+"""Item-based nearest neighbours by co-occurrence."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from sklearn_recft.models import ItemKNNModel, ItemKNNSettings
 
 
 class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
-    """Recommend the nearest neighbours of what the user has met.
+    """Recommend items that are similar to the items in the user's history.
 
-    Let ``x_ui`` be the feedback of user u on item i summed over their events, each faded by
-    ``2^(-age / half_life)``; without feedback every event counts 1. Then
+    Let ``x_ui`` be the sum of the feedback of user u on item i, with decay by
+    ``2^(-age / half_life)``; without feedback every event counts 1. The similarities are
 
     ``s_ij = sum_u x_ui x_uj / (|x_i| |x_j| + shrinkage)``   (``similarity="cosine"``)
     ``s_ij = sum_u b_ui b_uj``   (``similarity="bm25"``)
 
     with ``b_ui = idf_u x_ui (bm25_k1 + 1) / (bm25_k1 (1 - bm25_b + bm25_b L_i) + x_ui)``, where
-    ``idf_u = log(n_items / (1 + n_u))`` counts the user's items and ``L_i`` is the item's sum
-    over the mean item's. Each item keeps its ``n_neighbors`` most similar, and `recommend`
-    ranks by ``sum_j x_uj s_ji`` over the user's items j that keep i; there x fades by
-    ``history_half_life`` too.
+    ``idf_u = log(n_items / (1 + n_u))``, n_u is the number of the user's items, and ``L_i`` is the
+    item's sum divided by the mean sum of all items. Each item keeps its ``n_neighbors`` most
+    similar items. `recommend` ranks by ``sum_j x_uj s_ji`` over the user's items j that have i as a
+    neighbour, where x also decays by ``history_half_life``.
 
     Parameters
     ----------
     n_neighbors : int, default=1000
-        Neighbours kept for an item, itself included.
+        Number of neighbours per item, itself included.
     similarity : {"cosine", "bm25"}, default="bm25"
-        How alike two items are. Under ``"bm25"`` feedback below 0 counts as 0.
+        Similarity of two items. With ``"bm25"``, negative feedback counts as 0.
     shrinkage : float, default=100.0
-        Makes cosines that few users stand for small; the less the feedback, the less of it. No
-        effect on ``"bm25"``.
+        Shrinks cosines that rest on few users. Use smaller values for small feedback. No effect on
+        ``"bm25"``.
     bm25_k1, bm25_b : float, default=5.0 and 0.25
-        How soon feedback saturates, and how much popular items are held back (0 to 1).
+        Saturation of feedback, and penalty of popular items (0 to 1).
     half_life : float, default=None
-        Days after which an event counts half. None: events never fade.
+        Half-life of events in days. None disables the decay.
     history_half_life : float, default=None
-        Events after which what a user did counts half **in that user's own list**: a small
-        number looks for what comes next, None for all that may still come.
+        Number of later events of the same user after which an event has half the weight in that
+        user's scores. Small values favour the next item; None disables this decay.
     n_jobs : int, default=None
-        Threads; None is 1, -1 all cores. The result does not depend on it.
+        Number of threads; None is 1, -1 all cores. The result does not depend on it.
 
     Attributes
     ----------
@@ -56,23 +56,22 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    `partial_fit` is exact: the same as `fit` on all rows together, if a user's events come in
-    the order of their time where ``history_half_life`` is given. Sums are added to, and
-    neighbours found anew from them, which costs as much as in `fit`. It keeps the neighbours and
-    20 bytes (with ``history_half_life`` 40) per distinct (user, item) pair: nothing of size
-    items x items.
+    `partial_fit` is exact: the result equals `fit` on all rows. With ``history_half_life``, the
+    events of a user must arrive in time order. It adds to the sums and finds all neighbours again,
+    which costs as much as `fit`. The model keeps the neighbours, and 20 bytes (40 with
+    ``history_half_life``) per distinct (user, item) pair; it needs no items × items matrix.
 
     The defaults have the best mean rank of NDCG@10 over the validation parts of four time lines
-    (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``). For catalogues
-    of a few items take ``similarity="cosine"``: BM25 gives no weight to a user who has all items
-    but one. Small feedback (ratings of 0 and 1, short half-lives) wants less ``shrinkage``.
+    (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``). Use
+    ``similarity="cosine"`` for catalogues of a few items: BM25 gives no weight to a user who has
+    all items but one. Use a smaller ``shrinkage`` for small feedback (0 and 1, short half-lives).
 
-    A user nobody knows is answered by popularity; and so are, behind all others, the items that
-    no neighbour of the user's leads to.
+    Unknown users get item popularity. Items that are no neighbour of the user's items are ranked
+    last, by popularity.
 
     References
     ----------
@@ -131,12 +130,12 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ItemKNNRecommender:
-        """Count from nothing and find every item's neighbours.
+        """Fit the neighbours of every item to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and, if events fade, ``timestamp``.
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``.
         y : array-like of shape (n,), default=None
             Feedback; None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -150,12 +149,12 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ItemKNNRecommender:
-        """Count further rows and find the neighbours anew; parameters as in `fit`."""
+        """Add further rows and find the neighbours again; parameters as in `fit`."""
         self._update(X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the feedback of each row from the user's own on similar items.
+        """Predict the feedback of each row from the user's feedback on similar items.
 
         Parameters
         ----------
@@ -164,9 +163,9 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         Returns
         -------
         y : ndarray of shape (n,), float64
-            The user's feedback weighted by ``s_ji``, over the sum of ``|s_ji|``; where that says
-            nothing, the item's mean, and for unknown items the mean of all. Without feedback in
-            `fit`, the scores of `recommend`.
+            The user's feedback weighted by ``s_ji``, divided by the sum of ``|s_ji|``. Without
+            similar items it is the mean of the item, and for unknown items the mean of all
+            feedback. Without feedback in `fit`, it is the score of `recommend`.
         """
         return self._predict(X)
 

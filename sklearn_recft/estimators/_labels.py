@@ -1,4 +1,4 @@
-"""Labels of two classes as numbers, and the weights of the classes."""
+"""Binary labels as numbers, and class weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn_recft.columns import to_numbers
 def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return both classes, ascending, and each label as 0.0 or 1.0, shape (n,).
 
-    ``classes`` are those known before; None learns them from ``y``.
+    ``classes`` are the known classes; None takes them from ``y``.
     """
     y = np.asarray(y)
     if y.ndim == 0:
@@ -56,7 +56,7 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
 
 
 def class_weights(class_weight: Any, classes: np.ndarray, code: np.ndarray | None) -> np.ndarray:
-    """Weight of each class, shape (2,)."""
+    """Return the weight of each class, shape (2,)."""
     if class_weight is None or code is None:
         return np.ones(2)
     return compute_class_weight(class_weight, classes=classes, y=classes[code.astype(int)])

@@ -1,4 +1,4 @@
-"""The last click changes the next list: `RealtimeTransformerRecommender`."""
+"""Next-item recommendation by a transformer: `RealtimeTransformerRecommender`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ----------
     backbone : str or None, default=None
         Text encoder of item texts: the name of a BERT-like model on the Hugging Face hub, its
-        local folder, or ``"scratch"`` (a small random one). It is not trained. None knows items
-        by id alone.
+        local folder, or ``"scratch"`` (a small random one). It is not trained. None uses item
+        ids only.
     n_layers : int, default=2
         Number of transformer blocks. In the last one the query attends to the events, in the
         others the events attend to each other.
     n_heads : int, default=2
         Number of attention heads of a block.
     max_history : int, default=200
-        Number of past events that a query, or an event, attends to, at most.
+        Maximal number of past events that a query or an event attends to.
     decay : {"log", "exponential", "none"}, default="log"
         Time decay of an event of age t days: its attention logit is reduced by ``lambda log(1 +
         t)`` or ``lambda t``, with a rate learned for each head. "none" uses the order of events
@@ -61,18 +61,18 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     width : int, default=128
         Length of item vectors and hidden states, a multiple of ``n_heads``.
     dropout : float, default=0.2
-        Dropout rate in `fit`, from 0 to 0.9; `partial_fit` has none.
+        Dropout rate in `fit`, from 0 to 0.9; it is disabled in `partial_fit`.
     trend_half_lives : sequence of float, default=(3, 30, inf)
-        Half-lives in days, ascending, of the popularity trends added to the scores. () adds
-        none.
+        Half-lives in days, ascending, of the popularity trends in the scores. () disables
+        trends.
     history_dropout : float, default=0.3
         Fraction of the queries in `fit` whose newest events are hidden, so that the model
         learns to predict after a pause.
     n_negatives : int, default=None
-        Number of items drawn for the softmax of each batch; 0 takes the whole catalogue. None
+        Number of negatives sampled for the softmax of each batch; 0 uses all items. None
         is 0 up to 20,000 items, and 4,096 above.
     replay_size : int, default=0
-        Number of sequences of other users rehearsed per call of `partial_fit`, at most.
+        Maximal number of sequences of other users that a call of `partial_fit` rehearses.
     max_epochs : int, default=12
         Number of passes over the events in `fit`.
     training : FineTuning, default=None
@@ -94,52 +94,54 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     decay_ : str
         Kind of time decay of the fitted model: "exponential", "log" or "none".
     half_lives_ : ndarray of shape (n_layers, n_heads)
-        Days in which the weight of an event halves, learned; inf without decay.
+        Learned half-lives of event weights in days; inf without decay.
     net_ : skorch.NeuralNet
         The net around ``module_``.
     module_ : torch.nn.Module
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     trend_period_ : float
-        Seconds; trends are counted anew at its multiples. inf without trends.
+        Length of a trend period in seconds; trends change at its multiples. inf without trends.
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    An event begins as ``x_j = v_item + g(time since the one before) + f feedback``; blocks of
-    attention and hidden layers make of it a state. In head h of a block the logit of event j is
-    ``q k_j / sqrt(d_h) + o_h[events back] - lambda_h log(1 + t_j)``. A query begins as the
-    state of the user's last event plus ``g'(time since) + C context``, and ages are taken at its
-    time. The score of an item is the product of the query's state z with the item's vector, and
-    the sum of its trends, ``(w_k z + b_k) log p_ki``: a logit of the softmax over the catalogue. It
-    orders items, and has no scale. Trends are shares of items in what everybody took, faded by
-    each of ``trend_half_lives``, as known at the start of the day (or of a 256th of the fitted
-    log, if that is less). Without query_time or without timestamps there are none.
+    The input state of an event is ``x_j = v_item + g(time since the previous event) + f feedback``.
+    Blocks of attention and hidden layers transform it. In head h of a block, the logit of event j
+    is ``q k_j / sqrt(d_h) + o_h[events back] - lambda_h log(1 + t_j)``. The input state of a query
+    is the state of the user's last event plus ``g'(time since) + C context``, and ages are taken at
+    the query time. The score of an item is the product of the query state z and the item's vector,
+    plus the sum of its trends, ``(w_k z + b_k) log p_ki``. It is a logit of the softmax over the
+    catalogue, so only its order has a meaning. ``p_ki`` is the share of item i in the events of all
+    users, with exponential decay by ``trend_half_lives[k]``. It uses events before the start of the
+    day, or of 1/256 of the time span of the fitted log if that is shorter. There are no trends
+    without ``query_time`` or without timestamps.
 
-    Events of one time follow each other as their rows do. A query sees what has come in up to
-    its time; a row of `predict` that is itself an event of the history is asked just before it.
-    Without ``timestamp`` a row is asked after all that is known; of a log without timestamps
-    order alone is known. Rows whose feedback is not above 0 are remembered, and told to the
-    model, but are no targets.
+    Events with equal timestamps keep the order of their rows. A query sees all events up to its
+    time. A row of `predict` that is an event of the history itself is scored just before that
+    event. A row without ``timestamp`` comes after all known events. Without timestamps in `fit`,
+    only the order of events is used. Rows with feedback of 0 or less are part of the history, but
+    not targets.
 
-    With a backbone ``v_item = e_item + W c_item``, c being the whitened vector of its text, and
-    the score has a term more, the likeness to what the user met: ``P c_item``, the profile P being
-    a mix of fading means of the texts of past events, whose weights are linear in z. In answers,
-    not in training, an item of n events also has ``8 cos(c_last, c_item) 2 / (n + 2)``, c_last
-    being the text of the user's last event.
+    With a backbone, ``v_item = e_item + W c_item``, where c is the whitened text vector, and a
+    content term ``P c_item`` is added to the score. The profile P is a weighted sum of exponential
+    moving averages of the text vectors in the user's history; the weights are a linear function of
+    z. Predictions also add ``8 cos(c_last, c_item) 2 / (n + 2)`` for an item of n events, where
+    c_last is the text vector of the user's last event.
 
-    `partial_fit` is a warm start, not exact: a few passes over the new steps and the rehearsed
-    ones, at ``r = update_rate * b`` (0.1 b) times the learning rate, b being how full of these the
-    batches are; the vector of an item of n events at ``r ** (n / (n + 100))`` times, so that new
-    ones are learned as in a fit. Nothing is dropped out then, and no query is late. Kept of each
-    user are ``2 * max_history`` events, and who met what.
+    `partial_fit` is a warm start, not exact: it trains for a few epochs on new and rehearsed
+    events. The learning rate is multiplied by ``r = update_rate * b`` (0.1 b), where b is the
+    fraction of each batch that contains targets. The vector of an item of n events uses the factor
+    ``r ** (n / (n + 100))``, so new items learn at the rate of a fit. Dropout and truncated
+    histories are disabled. The model stores ``2 * max_history`` events and the seen items of each
+    user.
 
-    Users without events are answered by the quickest trend, or without trends by the items'
-    counts, and so are all rows of unknown users.
+    Users without events get the trend of the shortest half-life, or item popularity if there are
+    no trends. The same holds for unknown users.
 
-    The defaults are the best of a few settings that were tried on the validation part of
-    MovieLens 1M (see ``benchmarks``).
+    The defaults are the best of a few settings on the validation part of MovieLens 1M (see
+    ``benchmarks``).
 
     References
     ----------
@@ -152,7 +154,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     >>> import numpy as np
     >>> from sklearn_recft import RealtimeTransformerRecommender
     >>> X = np.array([[user, (user + step) % 5, 60 * step] for user in range(20)
-    ...               for step in range(8)])  # who met 2 meets 3
+    ...               for step in range(8)])  # item 3 follows item 2
     >>> model = RealtimeTransformerRecommender(random_state=0).fit(X)
     >>> news = [["me", 2, 600]]
     >>> model.recommend([["me", 660]], n_recommendations=1, history=news)[0]
@@ -247,7 +249,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
     ) -> RealtimeTransformerRecommender:
-        """Learn from nothing.
+        """Fit the model to a log of events.
 
         Parameters
         ----------
@@ -255,11 +257,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text`` and numeric
             context of the request; by name in a frame, by position in an array.
         y : array-like of shape (n,), default=None
-            Feedback; what is above 0 is to be recommended. None: every row is.
+            Feedback; rows above 0 are positives. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None
-            What a row counts for as a target.
+            Weights of rows as targets.
         items : table with columns ``item_id`` and ``text``, default=None
-            Items that may be recommended although nobody has met them.
+            Further items of the catalogue, which may have no events.
 
         Returns
         -------
@@ -268,7 +270,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         Raises
         ------
         ValueError
-            A backbone that cannot be had, or bad columns.
+            If the backbone cannot be loaded, or columns are invalid.
         """
         self._fit(X, y, sample_weight, _call(items))
         return self
@@ -277,25 +279,24 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
     ) -> RealtimeTransformerRecommender:
-        """Learn further rows without forgetting; on an unfitted estimator the same as `fit`.
+        """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. Events that were observed before (of one user, item and
-        time) are learned, and not remembered twice. A call that fails or is interrupted leaves no
-        trace.
+        Parameters are those of `fit`. Events that were observed before (same user, item and time)
+        are learned, but not stored twice. A call that fails or is interrupted changes nothing.
         """
         self._update(X, y, sample_weight, _call(items))
         return self
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
-        """Remember events without moving a weight: what is asked next knows of them.
+        """Add events to the histories without changing weights; later queries see them.
 
-        An event that is remembered already (of one user, item and time) changes nothing.
+        An event that is stored already (same user, item and time) changes nothing.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
-            Their feedback, if `fit` had any.
+            Feedback of the events, if `fit` had any.
 
         Returns
         -------
@@ -306,12 +307,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Score (n,) of each row, from what its user did before it; higher is likelier.
+        """Score each row from the user's history before it, (n,); higher is more likely.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            A row at whose time its user met its item is scored as of before that.
+            A row that is an event of the history itself is scored just before that event.
         """
         return self._predict(X)
 
@@ -324,7 +325,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         exclude_seen: bool = True,
         history: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Best items for each query, best first; ties in catalogue order.
+        """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
         ----------
@@ -332,20 +333,20 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             A table has ``user_id`` and optionally ``timestamp`` and context columns.
         n_recommendations : int, default=10
         candidates : array-like of item ids, default=None
-            The items to choose from; None for the whole catalogue.
+            Items to choose from; None means the whole catalogue.
         exclude_seen : bool, default=True
-            Leave out what the user has already met.
+            Exclude items that the user has already seen.
         history : table of events, or a pair (table, feedback), default=None
-            What the users did, ``user_id``, ``item_id`` and ``timestamp``, in place of what is
-            remembered of them: for a service without a memory, and users never met. Items that
-            are unknown are passed over.
+            Events of the users (``user_id``, ``item_id``, ``timestamp``) that replace the stored
+            histories, for a stateless service or for unknown users. Events of unknown items are
+            ignored.
 
         Returns
         -------
         items : ndarray of shape (n_queries, n_recommendations)
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
-            Their scores, as of `predict`.
+            Scores of the items, as in `predict`.
         """
         check_is_fitted(self)
         queries = check_queries(X, self)
@@ -357,18 +358,18 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             return self._recommend(model, queries, n_recommendations, candidates, exclude_seen)
 
     def attend(self, X: Any) -> Bunch:
-        """Which past events a row's query looks at.
+        """Return the attention of each row's query to past events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            The attention is of the query: all items share it.
+            The attention belongs to the query, so it does not depend on the item.
 
         Returns
         -------
         past : Bunch
-            ``item_ids`` (n, max_history), newest first, None behind the last; ``attention`` (n,
-            n_heads, max_history), which sums to 1 in each head where there is a past; ``age``
+            ``item_ids`` (n, max_history), newest first, padded with None; ``attention`` (n,
+            n_heads, max_history), which sums to 1 in each head if there are past events; ``age``
             (n, max_history) in days.
         """
         rows = self._check_rows(X)
@@ -381,12 +382,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     @property
     def half_lives_(self) -> np.ndarray:
-        """Days in which each head's weight of an event halves, shape (n_layers, n_heads)."""
+        """Half-life of event weights in days, shape (n_layers, n_heads)."""
         return np.stack([block.attention.half_lives() for block in self.module_.stack])
 
     @property
     def trend_period_(self) -> float:
-        """Seconds of a period; trends are counted anew at its multiples."""
+        """Length of a trend period in seconds; trends change at its multiples."""
         return (
             np.inf
             if self.module_.mix is None
@@ -416,7 +417,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         return model
 
     def _settings(self) -> SequenceSettings:
-        """Check what the parameters say together; return the settings of the model."""
+        """Check combinations of parameters, and return the settings of the model."""
         policy = resolve_training(
             self.training,
             self.net_params,
@@ -462,7 +463,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))
 
     def _check_history(self, history: Any) -> Interactions:
-        """Check the events that stand in for what is remembered."""
+        """Check the events that replace the stored histories."""
         X, y = history if isinstance(history, tuple) else (history, None)
         rows = check_interactions(X, y)
         if (y is None) != self._model.positives_only:
@@ -475,12 +476,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
 
 def _call(items: Any) -> Call:
-    """Return how to learn, with the items of a table that is checked."""
+    """Return the options of a training call, with validated items."""
     return Call(catalogue=None if items is None else check_items(items))
 
 
 def _are_ascending(days: Any) -> bool:
-    """Whether all are positive numbers, each above the one before it."""
+    """Return whether all values are positive and strictly ascending."""
     try:
         known = np.asarray(days, float)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""What is remembered of the past in bounded memory: events, who saw what, trends, a sample."""
+"""Past events in bounded memory: histories, seen items, feedback sums, trends, a sample."""
 
 from sklearn_recft.history._events import EventHistory
-from sklearn_recft.history._feedback import FeedbackMatrix, fade_by_order
+from sklearn_recft.history._feedback import FeedbackMatrix, decay_by_order
 from sklearn_recft.history._habits import Habits
 from sklearn_recft.history._log import without
 from sklearn_recft.history._reservoir import Reservoir
@@ -28,7 +28,7 @@ __all__ = [
     "SeenItems",
     "Spans",
     "Trends",
-    "fade_by_order",
+    "decay_by_order",
     "in_order",
     "log_windows",
     "past_at",

@@ -1,4 +1,4 @@
-"""What each user did last, and when: events kept in bounded memory."""
+"""Recent events of each user, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _NO_PLACES = np.empty(0, np.int64)
 class EventHistory:
     """The last ``2 * max_history`` events of each user, in order of arrival.
 
-    A log in which each entry points at the user's previous one, so an append is O(1) and a
-    user's events are found without an index. When the log is full, whatever is beyond a user's
-    last ``2 * max_history`` arrivals is dropped, and the log is doubled only if that did not halve
-    it: the cost of an append is amortised, and there is room for less than four times the events
-    kept (or for 64), of 24 bytes each. An item met twice is two events. What is read never goes
-    beyond these arrivals either, so no answer depends on when old events were dropped.
+    Events are a linked log: each entry points to the previous entry of its user. An append is
+    O(1), and the events of a user are found without an index. When the log is full, all events
+    before a user's last ``2 * max_history`` arrivals are dropped. The log is doubled only if this
+    did not halve it. Appends therefore take amortised constant time. The capacity is below four
+    times the number of stored events, or 64, with 24 bytes per event. Repeated items are separate
+    events. Reads use only these arrivals, so results do not depend on when old events are dropped.
 
-    Twice ``max_history``, because only events strictly earlier than a query count: where the
-    newest ones tie with it in time (a basket, a session logged to the second) or come after it,
-    as many as ``max_history`` of them may be passed over and the history is still complete.
+    The log holds twice ``max_history`` events, because a query sees only strictly earlier events.
+    The newest events may tie with a query (a basket, times in whole seconds) or come after it. The
+    history is complete if there are at most ``max_history`` such events.
 
     Parameters
     ----------
     max_history : int
-        Events of a user that a query may need.
+        Maximal number of past events of a query.
 
     Attributes
     ----------
     last : ndarray of shape (n_users,), int32
-        Place in the log of each user's latest entry, -1 for none.
+        Index in the log of each user's latest entry, -1 for none.
     previous, item : ndarray of shape (capacity,), int32
-        For each entry, the place of the user's entry before it (-1: none) and the item code.
+        For each entry, the index of the user's previous entry (-1: none) and the item code.
     feedback : ndarray of shape (capacity,), float32
     time : ndarray of shape (capacity,), float64
         Seconds.
@@ -60,7 +60,7 @@ class EventHistory:
 
     @property
     def log(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """``last, previous, item, feedback, time``: what a compiled walk reads."""
+        """Arrays ``last, previous, item, feedback, time``, as the kernels read them."""
         return self.last, self.previous, self.item, self.feedback, self.time
 
     def append(
@@ -71,7 +71,7 @@ class EventHistory:
         times: np.ndarray,
         n_users: int,
     ) -> None:
-        """Remember what each of ``users`` (codes below ``n_users``) did, in order of arrival.
+        """Append events of ``users`` (codes below ``n_users``), in order of arrival.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class EventHistory:
             Codes.
         feedback : ndarray of shape (n,)
         times : ndarray of shape (n,)
-            Seconds; they need not ascend.
+            Seconds, in any order.
         n_users : int
         """
         self.last = grown(self.last, n_users)
@@ -99,7 +99,7 @@ class EventHistory:
         self._write(tuple(column[kept] for column in joined))
 
     def events_of(self, users: np.ndarray) -> tuple[Events, np.ndarray]:
-        """Return the remembered events of ``users``, one user after the other.
+        """Return the stored events of ``users``, one user after the other.
 
         Parameters
         ----------
@@ -109,10 +109,9 @@ class EventHistory:
         Returns
         -------
         log : Events
-            In the order of ``users``, each user's in order of arrival; weights are 1, and there
-            is no context.
+            In the order of ``users``, then of arrival. Weights are 1, and there is no context.
         counts : ndarray of shape (n,), int64
-            Events of each user.
+            Number of events of each user.
         """
         counts, limit = np.empty(len(users), np.int64), 2 * self.max_history
         kernels.latest_events(users, self.last, self.previous, limit, counts, _NO_PLACES)
@@ -130,52 +129,52 @@ class EventHistory:
         return log, counts
 
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:
-        """Return what `restore` needs to undo appends of ``users`` made from here on."""
+        """Return what `restore` needs to undo later appends of ``users``."""
         known = users[users < len(self.last)]
         return vars(self).copy(), known, self.last[known]
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo every append since ``mark``."""
-        # A log that was freed of old events is a new one; the one of then is as it was.
+        # Dropping old events makes new arrays, so the marked arrays have not changed.
         state, known, last = mark
         vars(self).update(state)
         self.last[self.last >= self.size] = -1
         self.last[known] = last
 
     def _rows(self) -> tuple[np.ndarray, ...]:
-        """Users, items, feedback and times of all entries."""
+        """Return users, items, feedback and times of all entries."""
         columns = (self._user, self.item, self.feedback, self.time)
         return tuple(column[: self.size] for column in columns)
 
     def _allocate(self, capacity: int) -> None:
-        """Start an empty log."""
+        """Allocate an empty log."""
         self.previous, self.item = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
         self.feedback, self.time = np.empty(capacity, np.float32), np.empty(capacity)
         self._user = np.empty(capacity, np.int32)
         self.size = 0
 
     def _write(self, rows: tuple[np.ndarray, ...]) -> None:
-        """Add rows for which there is room."""
+        """Append rows within the capacity."""
         begin, self.size = self.size, self.size + len(rows[0])
         for column, values in zip(self._rows(), rows, strict=True):
             column[begin:] = values
         link(rows[0], begin, self.last, self.previous)
 
     def state(self) -> dict[str, Any]:
-        """Return the kept events, by user and in order of arrival."""
+        """Return the stored events, sorted by user, then by arrival."""
         kept = _newest(self._user[: self.size], 2 * self.max_history)
         names = ("user", "item", "feedback", "time")
         columns = {name: c[kept] for name, c in zip(names, self._rows(), strict=True)}
         return {"max_history": self.max_history, **columns}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.__init__(state["max_history"])  # type: ignore[misc]
         n_users = int(state["user"].max(initial=-1)) + 1
         self.append(state["user"], state["item"], state["feedback"], state["time"], n_users)
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the events of ``users`` (codes); the codes behind them move up."""
+        """Remove the events of ``users`` (codes); later codes move up."""
         state = self.state()
         kept, moved = without(state["user"], users)
         columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
@@ -189,9 +188,11 @@ class EventHistory:
 
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:
-    """Places of the last ``limit`` rows of each user, by user and in order of arrival."""
+    """Return the indices of the last ``limit`` rows of each user, by user and arrival."""
     order = np.argsort(users, kind="stable")
     grouped, beyond = users[order], max(len(users) - limit, 0)
     kept = np.ones(len(users), bool)
-    kept[:beyond] = grouped[limit:] != grouped[:beyond]  # no row of the user so much later
+    kept[:beyond] = (
+        grouped[limit:] != grouped[:beyond]
+    )  # the row ``limit`` places later is another user's
     return order[kept]

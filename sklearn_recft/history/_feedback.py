@@ -1,4 +1,4 @@
-"""Feedback summed by user and item, and how events fade."""
+"""Sums of feedback by user and item, and decay by the number of later events."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from scipy.sparse import csr_array
 
 
 class FeedbackMatrix:
-    """Feedback summed by user and item: a sparse matrix that grows.
+    """Sums of feedback by user and item, as a sparse matrix that grows.
 
-    Sums fade as they are told to when more is `added`, and never change in place: whoever
-    kept the matrix before still has it.
+    The matrix is immutable: `added` returns a new matrix with decayed old sums and new events.
 
     Attributes
     ----------
     sums : csr_array of shape (n_users, n_items), complex128
-        ``sum_e w_e (1 + 1j y_e)`` over the events of a pair: weight and weighted feedback in
-        one sparse structure.
+        ``sum_e w_e (1 + 1j y_e)`` over the events of a pair. The real part is the weight, and the
+        imaginary part the weighted feedback.
 
     Examples
     --------
@@ -44,24 +43,24 @@ class FeedbackMatrix:
         feedback: np.ndarray,
         left: np.ndarray | float = 1.0,
     ) -> FeedbackMatrix:
-        """Return what is ``left`` of the matrix (a number, or one per user) and new events."""
+        """Return the matrix times ``left`` (a number, or one per user) plus new events."""
         grown = FeedbackMatrix()
         n_users, n_items = self.sums.shape
         shape = max(n_users, int(users.max()) + 1), max(n_items, int(items.max()) + 1)
-        pairs = users.astype(np.int32), items.astype(np.int32)  # half the memory of codes
+        pairs = users.astype(np.int32), items.astype(np.int32)  # half the memory of int64
         new = csr_array((weight + 1j * (weight * feedback), pairs), shape=shape)
         if self.sums.nnz:
             share = np.repeat(np.broadcast_to(left, shape[0])[:n_users], np.diff(self.sums.indptr))
             old = csr_array((self.sums.data * share, self.sums.indices, self.sums.indptr))
             old.resize(shape)
             new = old + new
-        new.sum_duplicates()  # nothing later, reading included, has to put it in order
-        new.eliminate_zeros()  # faded away, in one call or in many
+        new.sum_duplicates()  # so that reads never have to sort
+        new.eliminate_zeros()  # entries that have decayed to zero
         grown.sums = new
         return grown
 
     def merged(self, other: FeedbackMatrix, users: np.ndarray, items: np.ndarray) -> FeedbackMatrix:
-        """Return the sum of both; ``users`` and ``items`` are the codes here of the other's."""
+        """Return the sum of both; ``users`` and ``items`` map the other's codes to codes here."""
         theirs = other.sums.tocoo()
         rows, columns = users[theirs.coords[0]], items[theirs.coords[1]]
         shape = tuple(
@@ -83,32 +82,32 @@ class FeedbackMatrix:
         return scaled
 
     def mark(self) -> None:
-        """Need nothing: a matrix never changes in place."""
+        """Return None: the matrix never changes in place."""
 
     def restore(self, mark: None) -> None:
-        """Do nothing: whoever kept the matrix still has it."""
+        """Do nothing: the matrix never changes in place."""
 
     def state(self) -> dict[str, Any]:
-        """Return the sums in compressed rows."""
+        """Return the sums as CSR arrays."""
         sums = self.sums
         arrays = {"data": sums.data, "indices": sums.indices, "indptr": sums.indptr}
         return {"shape": tuple(sums.shape), **arrays}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         arrays = state["data"], state["indices"], state["indptr"]
         self.sums = csr_array(arrays, shape=tuple(state["shape"]))
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        """Remove the rows of ``users`` (codes); later rows move up."""
         self.sums = self.sums[np.setdiff1d(np.arange(self.sums.shape[0]), users)]
 
     def total(self, users: np.ndarray | None = None) -> csr_array:
-        """Return sums of weighted feedback of ``users`` (all if None), float32; -1: empty."""
+        """Return sums of weighted feedback of ``users`` (None: all), float32; -1: empty rows."""
         return self._part(users, 1)
 
     def weight(self, users: np.ndarray | None = None) -> csr_array:
-        """Return sums of weights, as `total`."""
+        """Return the sums of weights, in the format of `total`."""
         return self._part(users, 0)
 
     def _part(self, users: np.ndarray | None, part: int) -> csr_array:
@@ -121,19 +120,19 @@ class FeedbackMatrix:
         return csr_array((values, sums.indices, starts), shape=(n_rows, sums.shape[1]))
 
 
-def fade_by_order(
+def decay_by_order(
     users: np.ndarray, times: np.ndarray | None, half_life: float, n_users: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of events by how many of the same user come after them.
+    """Compute weights of events that decay with the number of later events of the user.
 
     Parameters
     ----------
     users : ndarray of shape (n,)
         Codes.
     times : ndarray of shape (n,) or None
-        What orders a user's events; ties, and all of them without it, in row order.
+        Order of a user's events. Ties are in row order, and None uses row order only.
     half_life : float
-        Events of the user after which one counts half.
+        Number of later events after which an event has half the weight.
     n_users : int
 
     Returns
@@ -141,7 +140,7 @@ def fade_by_order(
     weight : ndarray of shape (n,)
         1 for a user's newest event.
     left : ndarray of shape (n_users,)
-        What these events leave of all that the user did before them.
+        Decay factor of all earlier events of the user.
     """
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     counts = np.bincount(users, minlength=n_users)

@@ -57,6 +57,8 @@ class Habits:
         self.size, self.latest = 0, -np.inf
         self.repeats, self._exposed = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._last, self._basket = np.empty(0, np.int32), np.empty(0)
+        self._user = self._item = self._previous = self._slots = np.empty(0, np.int32)
+        self._strength, self._time = np.empty(0, np.float32), np.empty(0)
         self._allocate(0)
 
     @property

@@ -1,4 +1,4 @@
-"""A log in which each entry points at its user's entry before it."""
+"""Linked log: each entry points to the previous entry of its user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def grown(last: np.ndarray, n_users: int) -> np.ndarray:
-    """Return ``last`` if it has a place for each of ``n_users``, else a longer copy."""
+    """Return ``last`` if it has ``n_users`` entries, else a longer copy."""
     if n_users <= len(last):
         return last
     longer = np.full(max(n_users, len(last) * 3 // 2), -1, np.int32)
@@ -15,16 +15,16 @@ def grown(last: np.ndarray, n_users: int) -> np.ndarray:
 
 
 def without(users: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows are not of the users ``gone``, and the codes of their users from now on.
+    """Return a mask of the rows of other users than ``gone``, and their new user codes.
 
-    Codes behind an erased one move up.
+    Codes after a removed one move up.
 
     Parameters
     ----------
     users : ndarray of shape (n,)
         Codes of the rows.
     gone : ndarray of shape (m,)
-        Codes to erase.
+        Codes to remove.
 
     Returns
     -------
@@ -37,23 +37,23 @@ def without(users: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def link(users: np.ndarray, begin: int, last: np.ndarray, previous: np.ndarray) -> None:
-    """Chain the entries from ``begin`` on, one for each of ``users`` in order of arrival.
+    """Link the entries from ``begin`` on, one for each of ``users`` in order of arrival.
 
     Parameters
     ----------
     users : ndarray of shape (n,)
         Codes below ``len(last)``.
     begin : int
-        Place of the first of these entries in the log.
+        Index of the first of these entries in the log.
     last : ndarray of shape (n_users,), int32
-        Place of each user's latest entry, -1 for none; written to.
+        Index of each user's latest entry, -1 for none; updated in place.
     previous : ndarray of shape (capacity,), int32
-        For each entry, the place of its user's entry before it, -1 for none; written to.
+        For each entry, the index of its user's previous entry, -1 for none; updated in place.
     """
     order = np.argsort(users, kind="stable")
     places, grouped = (order + begin).astype(np.int32), users[order]
     behind = last[grouped]
-    again = grouped[1:] == grouped[:-1]  # a user's second row here follows the first
+    again = grouped[1:] == grouped[:-1]  # rows of a user with an earlier row in this call
     behind[1:][again] = places[:-1][again]
     previous[places] = behind
-    last[grouped] = places  # of several the last one stays
+    last[grouped] = places  # the last row of each user wins

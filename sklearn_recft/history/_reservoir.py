@@ -1,4 +1,4 @@
-"""A fair sample of all rows ever offered, in bounded memory."""
+"""Uniform sample of all rows so far, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sklearn_recft.history._log import without
 
 
 class Reservoir:
-    """Uniform sample of at most ``capacity`` of all rows ever offered (Vitter's algorithm R).
+    """Uniform sample of at most ``capacity`` rows of a stream (Vitter's algorithm R).
 
     Parameters
     ----------
     capacity : int
-        Rows kept; 0 keeps none.
+        Maximal number of stored rows; 0 stores none.
 
     References
     ----------
@@ -40,14 +40,14 @@ class Reservoir:
         return min(self.n_offered, self.capacity)
 
     def slots(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-        """Where each of ``n_rows`` new rows goes, in order; ``capacity`` or more: nowhere."""
+        """Draw the slot of each of ``n_rows`` new rows; ``capacity`` or more: not stored."""
         age = np.arange(self.n_offered, self.n_offered + n_rows)
         if not self.capacity:
             return age
         return np.where(age < self.capacity, age, rng.integers(0, age + 1))
 
     def put(self, slots: np.ndarray, rows: dict[str, np.ndarray]) -> None:
-        """Store the rows at their ``slots``; of two rows for one slot the later stays."""
+        """Store the rows at their ``slots``; a later row replaces an earlier one."""
         kept = slots < self.capacity
         if kept.any():
             needed = int(slots[kept].max()) + 1
@@ -64,11 +64,11 @@ class Reservoir:
         self.n_offered += len(slots)
 
     def draw(self, n_rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw ``n_rows`` of the kept rows, with replacement."""
+        """Draw ``n_rows`` of the stored rows with replacement."""
         return self.take(rng.integers(0, len(self), n_rows))
 
     def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the kept rows at ``places``."""
+        """Return the stored rows at ``places``."""
         return {name: column[places] for name, column in self.rows.items()}
 
     def mark(self, slots: np.ndarray) -> tuple[Any, ...]:
@@ -84,19 +84,19 @@ class Reservoir:
             self.rows[name][places] = column
 
     def state(self) -> dict[str, Any]:
-        """Return the kept rows and the number of all rows offered."""
+        """Return the stored rows and the number of rows offered so far."""
         rows = self.take(np.arange(len(self)))
         return {"capacity": self.capacity, "n_offered": self.n_offered, "rows": rows}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.capacity, self.n_offered = state["capacity"], state["n_offered"]
         self.rows = {name: column.copy() for name, column in state["rows"].items()}
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the kept rows of ``users`` (codes in the column ``user``).
+        """Remove the stored rows of ``users`` (codes in the column ``user``).
 
-        The codes behind them move up. The next rows offered fill the places that became free.
+        Later codes move up. The next rows offered fill the free slots.
         """
         rows = self.take(np.arange(len(self)))
         if "user" not in rows:

@@ -1,4 +1,4 @@
-"""Who met which items: distinct pairs, append-only, in memory proportional to them."""
+"""Seen items of each user, in memory proportional to the number of distinct pairs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sklearn_recft.history._log import grown, link, without
 
 
 class SeenItems:
-    """Distinct items of each user, append-only, in memory proportional to distinct pairs.
+    """Distinct items of each user, in memory proportional to the number of distinct pairs.
 
-    A log of (user, item) codes in which each entry points at the user's previous one, so an
-    append is O(1) and a user's items are found without an index. When the log is full it is
-    sorted by user and freed of repeats, and doubled only if that did not halve it: the cost of
-    an append is amortised, and repeats of a pair (purchases do repeat) cannot fill memory.
+    Pairs are a linked log of (user, item) codes: each entry points to the previous entry of its
+    user. An append is O(1), and the items of a user are found without an index. When the log is
+    full, it is sorted by user, and duplicates are removed. It is doubled only if this did not
+    halve it. Appends therefore take amortised constant time, and repeated pairs do not fill memory.
 
     Attributes
     ----------
     last : ndarray of shape (n_users,), int32
-        Place in the log of each user's latest entry, -1 for none.
+        Index in the log of each user's latest entry, -1 for none.
     previous, item : ndarray of shape (capacity,), int32
-        For each entry, the place of the user's entry before it (-1: none) and the item code.
+        For each entry, the index of the user's previous entry (-1: none) and the item code.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class SeenItems:
         self.size = 0
 
     def append(self, users: np.ndarray, items: np.ndarray, n_users: int) -> None:
-        """Remember that ``users[j]`` met ``items[j]`` (codes, shape (n,))."""
+        """Append pairs of ``users`` and ``items`` (codes, shape (n,))."""
         self.last = grown(self.last, n_users)
         if not len(users):
             return
@@ -52,7 +52,7 @@ class SeenItems:
             self._write(users, items)
 
     def items_of(self, user: int) -> np.ndarray:
-        """Distinct item codes of one user, ascending."""
+        """Return the distinct item codes of one user, ascending."""
         found, place = [], int(self.last[user]) if user < len(self.last) else -1
         while place >= 0:
             found.append(int(self.item[place]))
@@ -60,7 +60,7 @@ class SeenItems:
         return np.unique(np.array(found, np.int64))
 
     def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether each pair of codes was seen, (n,) bool; False for codes of -1."""
+        """Return whether each pair of codes was seen, (n,) bool; False for codes of -1."""
         known = (users >= 0) & (items >= 0)
         found = np.zeros(len(users), bool)
         wanted = users[known].astype(np.int64) << 32 | items[known].astype(np.int64)
@@ -68,7 +68,7 @@ class SeenItems:
         return found
 
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:
-        """Return what `restore` needs to undo appends of ``users`` made from here on."""
+        """Return what `restore` needs to undo later appends of ``users``."""
         known = users[users < len(self.last)]
         return (self.last, self.previous, self.item, self._user, self.size), known, self.last[known]
 
@@ -97,17 +97,17 @@ class SeenItems:
         self._write((keys >> 32).astype(np.int32), keys.astype(np.int32))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the distinct pairs ``user``, ``item``, sorted: the same for the same pairs."""
+        """Return the distinct pairs ``user``, ``item`` in sorted order."""
         keys = _keys(self._user[: self.size], self.item[: self.size])
         return {"user": (keys >> 32).astype(np.int32), "item": keys.astype(np.int32)}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.__init__()  # type: ignore[misc]
         self.append(state["user"], state["item"], int(state["user"].max(initial=-1)) + 1)
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase all pairs of ``users`` (codes); the codes behind them move up."""
+        """Remove all pairs of ``users`` (codes); later codes move up."""
         state = self.state()
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})
@@ -120,7 +120,7 @@ class SeenItems:
 
 
 def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return distinct pairs as sorted numbers of 64 bits."""
+    """Encode distinct pairs as sorted 64-bit integers."""
     keys = users.astype(np.int64) << 32
     keys |= items.astype(np.int64)
     keys.sort()

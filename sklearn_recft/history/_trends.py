@@ -1,4 +1,4 @@
-"""What everybody took of late, as it was known at the start of every period."""
+"""Decayed popularity of items at the start of each period."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
 
-_PRIOR = 100.0  # events by which a share leans on the next slower
+_PRIOR = 100.0  # pseudo-events with the shares of the next longer half-life
 _PERIODS_OF_A_LOG, _LOG_BYTES = 256, 2**27
-_N_PERIODS = 512  # with events that are told apart; older ones are one sum
+_N_PERIODS = 512  # number of periods with separate counts; older ones are summed
 
-Counts = tuple[np.ndarray, np.ndarray]  # codes of items, and how often each came
-State = tuple[int, np.ndarray]  # a period, and the faded counts (n_speeds, n) at its start
+Counts = tuple[np.ndarray, np.ndarray]  # item codes and their counts
+State = tuple[int, np.ndarray]  # a period, and the decayed counts (n_half_lives, n) at its start
 
 
 class Trends:
-    """Shares of items in what all users took, at several speeds of forgetting.
+    """Shares of items in the events of all users, with exponential decay at several half-lives.
 
-    At the start b of a period the count of item i at speed k is ``s_ki = sum_e 2^(-(b - b_e) /
-    half_life_k)`` over its events of earlier periods, ``b_e`` being the end of the event's.
-    Shares are in percent, and lean on the next slower one as if on 100 events: ``p_ki = 100
-    (s_ki + p_(k+1)i) / (sum_j s_kj + 100)``; the slowest leans on 1 for every item.
+    At the start b of a period, the decayed count of item i at half-life k is ``s_ki = sum_e 2^(-(b
+    - b_e) / half_life_k)``. The sum is over the item's events of earlier periods, and ``b_e`` is
+    the end of the event's period. Shares are in percent. The next longer half-life is their prior,
+    with the weight of 100 events: ``p_ki = 100 (s_ki + p_(k+1)i) / (sum_j s_kj + 100)``. The prior
+    of the longest half-life is 1 for every item.
 
-    What a period starts with never depends on its own events, or on the order or the number of
-    calls in which earlier ones were told, to the last digit. An object never changes: `after`
-    returns another, and they share what is the same.
+    The shares of a period do not depend on events of the period itself. They are bitwise equal for
+    any order of the earlier events, and for any split into calls. Objects are immutable: `after`
+    returns a new object that shares unchanged parts.
 
     Parameters
     ----------
     half_lives : sequence of float
-        Days, ascending; inf never forgets.
+        Days, ascending; inf disables the decay.
     period : float
-        Seconds; periods begin at its multiples.
+        Length of a period in seconds; periods start at multiples of it.
 
     Examples
     --------
@@ -50,17 +51,17 @@ class Trends:
 
     def __init__(self, half_lives: Sequence[float], period: float) -> None:
         self.half_lives, self.period = tuple(half_lives), period
-        self._keep = np.exp2(-period / (SECONDS_PER_DAY * np.array(half_lives)))[:, None]
-        self._counts: dict[int, Counts] = {}  # of each period with events, ascending
-        self._base: State | None = None  # what older ones left
+        self._decay = np.exp2(-period / (SECONDS_PER_DAY * np.array(half_lives)))[:, None]
+        self._counts: dict[int, Counts] = {}  # by period with events, ascending
+        self._base: State | None = None  # sum of the older periods
         self._cache = _Cache()
 
     @classmethod
     def for_log(cls, half_lives: Sequence[float], times: np.ndarray, n_items: int) -> Trends:
-        """Return trends without events, with periods to suit a log.
+        """Return trends without events, with a period length suitable for a log.
 
-        There are 256 periods in the log, none longer than a day; fewer where all of them would
-        take more than 128 MiB.
+        The log is split into 256 periods of at most one day. There are fewer periods if 256 of
+        them would need more than 128 MiB.
 
         Parameters
         ----------
@@ -76,14 +77,14 @@ class Trends:
         return cls(half_lives, max(period, span * size / _LOG_BYTES))
 
     def after(self, items: np.ndarray, times: np.ndarray, n_items: int) -> Trends:
-        """Trends once these events are known too.
+        """Return the trends with further events.
 
         Parameters
         ----------
         items : ndarray of shape (n,)
             Codes below ``n_items``.
         times : ndarray of shape (n,)
-            Seconds. Events older than the newest 512 periods count for the oldest of these.
+            Seconds. Events before the newest 512 periods are counted in the oldest of these.
         n_items : int
         """
         if not len(items) or not self.half_lives:
@@ -102,13 +103,13 @@ class Trends:
             new._counts = dict(sorted(new._counts.items()))
         while len(new._counts) > _N_PERIODS:
             oldest = next(iter(new._counts))
-            new._base = new._passed(new._start(), oldest, n_items)
+            new._base = new._advance(new._start(), oldest, n_items)
             del new._counts[oldest]
         new._cache = self._cache.until(int(found[0]))
         return new
 
     def known_at(self, times: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
-        """Say what was known at the start of each time's period.
+        """Return the log-shares at the start of the period of each time.
 
         Parameters
         ----------
@@ -119,13 +120,13 @@ class Trends:
         Returns
         -------
         places : ndarray of shape (n,), int64
-            Of each time, in ``shares``.
-        shares : ndarray of shape (n_moments, n_speeds, n_items + 1), float32
-            ``log(p_ki)`` at the start of each distinct period, and last that of an item
-            nobody took; all 0 where nothing is known.
+            Index in ``shares`` of each time.
+        shares : ndarray of shape (n_periods, n_half_lives, n_items + 1), float32
+            ``log(p_ki)`` at the start of each distinct period. The last item stands for items
+            without events. All values are 0 before the first event.
         """
         wanted, places = np.unique(self._period_of(times), return_inverse=True)
-        walked, cached = self._cache.walked, self._cache.shares
+        last_state, cached = self._cache.last_state, self._cache.shares
         fits = cached is not None and cached[1].shape[2] == n_items + 1
         if cached is not None and fits and wanted.tolist() == [cached[0]]:
             return places, cached[1]
@@ -134,28 +135,28 @@ class Trends:
         if not periods or not len(wanted):
             return places, shares
         state = self._start()
-        if walked is not None and state[0] <= walked[0] <= wanted[0]:
-            state = walked
+        if last_state is not None and state[0] <= last_state[0] <= wanted[0]:
+            state = last_state
         nth = bisect_left(periods, state[0])
         for row, period in enumerate(wanted.tolist()):
             while nth < len(periods) and periods[nth] < period:
-                state = self._passed(state, periods[nth], n_items)
+                state = self._advance(state, periods[nth], n_items)
                 nth += 1
             if period >= state[0]:
-                shares[row] = _log_shares(self._faded(state, period), n_items)
-        self._cache.walked = state
+                shares[row] = _log_shares(self._decayed(state, period), n_items)
+        self._cache.last_state = state
         if len(wanted) == 1:
             self._cache.shares = int(wanted[0]), shares
         return places, shares
 
     def mark(self) -> None:
-        """Need nothing: trends never change in place."""
+        """Return None: trends never change in place."""
 
     def restore(self, mark: None) -> None:
-        """Do nothing: whoever kept the trends still has them."""
+        """Do nothing: trends never change in place."""
 
     def state(self) -> dict[str, Any]:
-        """Return the counts of each period, and what older periods left."""
+        """Return the counts of each period, and the sum of older periods."""
         codes = [codes for codes, _ in self._counts.values()]
         counts = [count for _, count in self._counts.values()]
         nothing = np.zeros((len(self.half_lives), 0))
@@ -172,7 +173,7 @@ class Trends:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.__init__(state["half_lives"], state["period"])  # type: ignore[misc]
         cuts = np.cumsum(state["sizes"])[:-1]
         parts = zip(np.split(state["item"], cuts), np.split(state["count"], cuts), strict=True)
@@ -181,7 +182,7 @@ class Trends:
             self._base = state["base_period"], state["base"]
 
     def forget(self, users: np.ndarray) -> None:
-        """Do nothing: the counts are of all users together."""
+        """Do nothing: counts are not stored per user."""
 
     def __getstate__(self) -> dict[str, Any]:
         return self.state()
@@ -193,17 +194,17 @@ class Trends:
         return np.floor(times / self.period).astype(np.int64)
 
     def _start(self) -> State:
-        """Where counting begins."""
+        """Return the state before the first period with separate counts."""
         nothing = np.zeros((len(self.half_lives), 0))
         return self._base or (next(iter(self._counts)), nothing)
 
-    def _faded(self, state: State, period: int) -> np.ndarray:
-        """Find the counts of a state at the start of a later period."""
-        return state[1] * self._keep ** (period - state[0])
+    def _decayed(self, state: State, period: int) -> np.ndarray:
+        """Decay the counts of a state to the start of a later period."""
+        return state[1] * self._decay ** (period - state[0])
 
-    def _passed(self, state: State, period: int, n_items: int) -> State:
-        """Go on to the end of a period with events."""
-        before = self._faded(state, period) * self._keep
+    def _advance(self, state: State, period: int, n_items: int) -> State:
+        """Advance a state to the end of a period with events."""
+        before = self._decayed(state, period) * self._decay
         after = np.zeros((len(before), n_items))
         after[:, : before.shape[1]] = before
         codes, count = self._counts[period]
@@ -212,26 +213,26 @@ class Trends:
 
 
 class _Cache:
-    """The last walk and the last shares of some trends.
+    """Cache of the last state and the last shares.
 
-    Reading fills it, and nothing depends on what is in it: both entries are replaced whole, and
-    their arrays are never written to, so that many threads may read.
+    Results do not depend on it. Entries are replaced as a whole, and their arrays are never
+    written to, so several threads may read.
     """
 
     def __init__(self) -> None:
-        self.walked: State | None = None  # how far was counted last, to go on from
+        self.last_state: State | None = None  # the last computed state, to continue from
         self.shares: tuple[int, np.ndarray] | None = None  # of one period
 
     def until(self, period: int) -> _Cache:
-        """Return what still holds once events of ``period`` are added."""
-        new, walked, shares = _Cache(), self.walked, self.shares
-        new.walked = None if walked is None or period < walked[0] else walked
+        """Return the entries that stay valid after events of ``period`` are added."""
+        new, last_state, shares = _Cache(), self.last_state, self.shares
+        new.last_state = None if last_state is None or period < last_state[0] else last_state
         new.shares = None if shares is None or period < shares[0] else shares
         return new
 
 
 def _added(counts: Counts | None, codes: np.ndarray, n_items: int) -> Counts:
-    """Count each of ``codes``, which may repeat, once more."""
+    """Add the counts of ``codes``, which may repeat."""
     codes, count = np.unique(codes, return_counts=True)
     if counts is not None:
         both = np.concatenate([counts[0], codes])
@@ -242,11 +243,11 @@ def _added(counts: Counts | None, codes: np.ndarray, n_items: int) -> Counts:
 
 
 def _log_shares(counts: np.ndarray, n_items: int) -> np.ndarray:
-    """Find the logarithm of shares (n_speeds, n_items + 1) in percent."""
+    """Compute the logarithm of shares (n_half_lives, n_items + 1) in percent."""
     shares = np.zeros((len(counts), n_items + 1))
     shares[:, : counts.shape[1]] = counts
-    slower, total = np.ones(n_items + 1), counts.sum(1)
-    for speed in reversed(range(len(counts))):
-        slower = _PRIOR * (shares[speed] + slower) / (total[speed] + _PRIOR)
-        shares[speed] = slower
+    prior, total = np.ones(n_items + 1), counts.sum(1)
+    for half_life in reversed(range(len(counts))):
+        prior = _PRIOR * (shares[half_life] + prior) / (total[half_life] + _PRIOR)
+        shares[half_life] = prior
     return np.log(shares)

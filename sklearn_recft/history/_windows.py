@@ -1,4 +1,4 @@
-"""Every way to cut a past out of a log."""
+"""Read the past of rows, and training windows, from a log or a history."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sklearn_recft.interactions import Events
 
 @dataclass(frozen=True)
 class Past:
-    """The past of rows, newest event first, padded behind the oldest.
+    """Past events of rows, newest first, padded at the end.
 
     Attributes
     ----------
     item : ndarray of shape (n, L), int64
-        Codes; -1 where there is no event.
+        Item codes; -1 at padding.
     feedback, age : ndarray of shape (n, L), float32
-        Age in days; 0 where there is no event.
+        Ages are in days; 0 at padding.
     """
 
     item: np.ndarray
@@ -33,14 +33,14 @@ class Past:
         return Past(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def shortened(self) -> Past:
-        """Return the same past as long as the longest of the rows, at least 1."""
+        """Cut the padding to the longest row; the length is at least 1."""
         longest = max(int((self.item >= 0).sum(1).max(initial=0)), 1)
         return Past(*(getattr(self, f.name)[:, :longest] for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Runs of consecutive events in a sorted log, ``log[start:stop]`` for each row.
+    """Ranges of consecutive events in a sorted log, ``log[start:stop]`` for each row.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class Spans:
 
     @property
     def size(self) -> np.ndarray:
-        """Events of each run, (n,)."""
+        """Number of events of each range, (n,)."""
         return self.stop - self.start
 
     def take(self, rows: np.ndarray | slice) -> Spans:
-        """Return some of the runs."""
+        """Return the ranges of some rows."""
         return Spans(self.start[rows], self.stop[rows])
 
 
@@ -71,19 +71,19 @@ def log_windows(
     Parameters
     ----------
     users : ndarray of shape (n,)
-        Codes of the rows, in order of arrival; rows of -1 have no past and are no one's.
+        User codes of the rows, in order of arrival; -1 is an unknown user without a past.
     times : ndarray of shape (n,)
-        Seconds; they need not ascend.
+        Seconds, in any order.
     max_history : int
-        Events of a row at most.
+        Maximal number of past events of a row.
 
     Returns
     -------
     order : ndarray of shape (n,), int64
-        Rows by user, then time, then arrival.
+        Row indices sorted by user, then time, then arrival.
     start, stop : ndarray of shape (n,), int64
-        ``order[start[j]:stop[j]]`` are the events before row ``j``, oldest first. Of events
-        at one time those that arrived last count as the newest.
+        ``order[start[j]:stop[j]]`` are the events before row ``j``, oldest first. Events at
+        equal times are ordered by arrival.
 
     Examples
     --------
@@ -109,9 +109,9 @@ def log_windows(
 
 
 def windows_of_last(log: Events, n_last: int, max_history: int) -> tuple[Events, Spans]:
-    """Sort a log by user and time, and find what lies strictly before its last rows.
+    """Sort a log by user and time, and find the past of its last ``n_last`` rows.
 
-    Returns the sorted log, and the runs in it for the last ``n_last`` rows of the unsorted log.
+    Returns the sorted log, and the ranges in it with the events strictly before each row.
     """
     order, start, stop = log_windows(log.user, log.time, max_history)
     last = slice(len(order) - n_last, None)
@@ -119,7 +119,7 @@ def windows_of_last(log: Events, n_last: int, max_history: int) -> tuple[Events,
 
 
 def past_at(history: EventHistory, users: np.ndarray, times: np.ndarray) -> Past:
-    """Read the past of users (codes, -1: unknown), strictly before ``times`` (n,)."""
+    """Read the past of users (codes, -1: unknown) strictly before ``times`` (n,)."""
     shape = len(users), history.max_history
     item, feedback = np.empty(shape, np.int32), np.empty(shape, np.float32)
     age = np.empty(shape, np.float32)
@@ -128,7 +128,7 @@ def past_at(history: EventHistory, users: np.ndarray, times: np.ndarray) -> Past
 
 
 def past_in(log: Events, spans: Spans, times: np.ndarray, max_history: int) -> Past:
-    """Write out the runs of a sorted log that lie before ``times`` (n,)."""
+    """Read the past of rows from ranges of a sorted log; ages are relative to ``times`` (n,)."""
     place = spans.stop[:, None] - 1 - np.arange(max_history)
     there = place >= spans.start[:, None]
     place = np.where(there, place, 0)
@@ -148,7 +148,7 @@ def in_order(log: Events) -> Events:
 def sequences_of(history: EventHistory, users: np.ndarray) -> tuple[Events, Spans]:
     """Read the sequences of distinct users (codes), each in order of time, then arrival.
 
-    Returns the log, one user after the other, and each one's run in it.
+    Returns the log, one user after the other, and the range of each user in it.
     """
     log, counts = history.events_of(users)
     order = np.lexsort((log.time, np.repeat(np.arange(len(users)), counts)))
@@ -157,22 +157,22 @@ def sequences_of(history: EventHistory, users: np.ndarray) -> tuple[Events, Span
 
 
 def training_windows(log: Events, max_history: int, until: float = np.inf) -> Spans:
-    """Cut each user's events into windows from the newest back, each event with a target.
+    """Split each user's events into windows, from the newest back, with a target per event.
 
     Parameters
     ----------
     log : Events
-        Sorted by `in_order`; rows of weight 0 are no targets.
+        Sorted by `in_order`; rows of weight 0 are not targets.
     max_history : int
-        Events of a window at most.
+        Maximal number of events of a window.
     until : float, default=inf
-        Seconds; no window, and no target, goes beyond.
+        Seconds; later events are neither in windows nor targets.
 
     Returns
     -------
     Spans
-        Windows in the log. The event behind each event of a window is its target; windows
-        without a target are left out.
+        Ranges of the windows in the log. The target of each event is the next event of the log.
+        Windows without targets are omitted.
     """
     known = log.time <= until
     users, count = np.unique(log.user[known], return_counts=True)

@@ -1,9 +1,9 @@
-"""Compiled loops over plain arrays: the only room that knows numba.
+"""Compiled loops over NumPy arrays: the only package that imports numba.
 
-Every kernel releases the interpreter lock and starts no threads of its own; callers split
-the rows and run pieces side by side where they may. Tables are written in place: those of
-torch modules are the parameters' own memory. Loops stand written out: a helper that takes a
-view of an array per row costs half the speed.
+Every kernel releases the interpreter lock and starts no threads; callers may split the rows and
+run the parts in parallel. Tables are updated in place, and those of torch modules share memory
+with the parameters. Loops are written out, because a helper function that takes one array view
+per row halves the speed.
 """
 
 from sklearn_recft.kernels._als import als_rows
@@ -31,10 +31,10 @@ from sklearn_recft.kernels._streams import (
     N_SCORES,
     N_STATISTICS,
     USER_STATISTICS,
-    describe_factorization,
-    describe_statistics,
-    follow_factorization,
-    follow_statistics,
+    transform_factorization,
+    transform_statistics,
+    update_factorization,
+    update_statistics,
 )
 from sklearn_recft.kernels._topk import gather_seen, update_topk
 
@@ -51,11 +51,7 @@ __all__ = [
     "bpr_pass",
     "count_habits",
     "count_past",
-    "describe_factorization",
-    "describe_statistics",
     "fold_in",
-    "follow_factorization",
-    "follow_statistics",
     "gather_past",
     "gather_seen",
     "gram_rows",
@@ -68,5 +64,9 @@ __all__ = [
     "pairs_of_users",
     "sgd_epoch",
     "spread",
+    "transform_factorization",
+    "transform_statistics",
+    "update_factorization",
+    "update_statistics",
     "update_topk",
 ]

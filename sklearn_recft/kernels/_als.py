@@ -1,4 +1,4 @@
-"""Alternating least squares over all pairs, of which only the events are stored."""
+"""Alternating least squares over all (user, item) pairs, with sparse feedback."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ from sklearn_recft.kernels._compile import inlined, jit
 
 @jit
 def als_rows(first, last, rows, starts, codes, values, gram, reg, n_steps, others, factors):
-    """Move rows of ``factors`` towards the least squares solution, the other side being fixed.
+    """Update rows of ``factors`` by conjugate gradients; the factors of the other side are fixed.
 
-    Row ``r = rows[n]``, n from ``first`` to ``last - 1``, has the events ``starts[n] ..
-    starts[n + 1] - 1``. With ``q_j = others[j]`` it goes towards the minimum of
+    Row ``r = rows[n]``, for n from ``first`` to ``last - 1``, has the events ``starts[n] ..
+    starts[n + 1] - 1``. With ``q_j = others[j]``, each row approaches the minimum of
 
-    ``sum_j c_j (t_j - p . q_j)^2 + reg |p|^2``   over all j,
+    ``sum_j c_j (t_j - p . q_j)^2 + reg |p|^2``   over all j.
 
-    where ``c_j = 1 + |value_j|``, ``t_j`` is 1 where the value is positive and else 0, and
-    both are 1 and 0 for whatever has no event: their share is ``gram = sum_j q_j q_j^T``.
-    ``n_steps`` rounds of conjugate gradients from where the row stands (Takács et al. 2011),
-    which never form the matrix; as many as factors solve it.
+    For events, ``c_j = 1 + |value_j|``, and ``t_j`` is 1 if the value is positive, else 0. All
+    other pairs have weight 1 and target 0, and enter through ``gram = sum_j q_j q_j^T``. The
+    kernel runs ``n_steps`` of conjugate gradients from the current row (Takács et al. 2011). They
+    never form the matrix, and as many steps as factors solve the system.
     """
     work = np.empty((3, factors.shape[1]), np.float32)
     for n in range(first, last):
@@ -35,31 +35,31 @@ def als_rows(first, last, rows, starts, codes, values, gram, reg, n_steps, other
         )
 
 
-# Apart from the loop over rows, so that the sums of a row are taken in the same order whichever
-# rows are done with it: the result must not depend on how many threads share them.
+# A separate function from the loop over rows, so that the summation order within a row is fixed:
+# the result must not depend on the number of threads that share the rows.
 @inlined
-def _als_row(p, codes, values, gram, reg, n_steps, others, rest, direction, image):
-    """Do one row of `als_rows`."""
+def _als_row(p, codes, values, gram, reg, n_steps, others, residual, direction, image):
+    """Update one row of `als_rows`."""
     n_factors = p.shape[0]
     for a in range(n_factors):
         total = reg * p[a]
         for b in range(n_factors):
             total += gram[a, b] * p[b]
-        rest[a] = -total
+        residual[a] = -total
     for s in range(codes.shape[0]):
         q, value = others[codes[s]], values[s]
-        along = np.float32(0.0)
+        product = np.float32(0.0)
         for a in range(n_factors):
-            along += p[a] * q[a]
-        pull = -abs(value) * along
+            product += p[a] * q[a]
+        coefficient = -abs(value) * product
         if value > 0:
-            pull += np.float32(1.0) + value
+            coefficient += np.float32(1.0) + value
         for a in range(n_factors):
-            rest[a] += pull * q[a]
+            residual[a] += coefficient * q[a]
     size = np.float32(0.0)
     for a in range(n_factors):
-        direction[a] = rest[a]
-        size += rest[a] * rest[a]
+        direction[a] = residual[a]
+        size += residual[a] * residual[a]
     goal = np.float32(1e-13) * size + np.float32(1e-30)
     for _ in range(n_steps):
         if size <= goal:
@@ -71,20 +71,20 @@ def _als_row(p, codes, values, gram, reg, n_steps, others, rest, direction, imag
             image[a] = total
         for s in range(codes.shape[0]):
             q = others[codes[s]]
-            along = np.float32(0.0)
+            product = np.float32(0.0)
             for a in range(n_factors):
-                along += direction[a] * q[a]
-            along *= abs(values[s])
+                product += direction[a] * q[a]
+            product *= abs(values[s])
             for a in range(n_factors):
-                image[a] += along * q[a]
-        curve = np.float32(0.0)
+                image[a] += product * q[a]
+        curvature = np.float32(0.0)
         for a in range(n_factors):
-            curve += direction[a] * image[a]
-        step = size / curve
+            curvature += direction[a] * image[a]
+        step = size / curvature
         before, size = size, np.float32(0.0)
         for a in range(n_factors):
             p[a] += step * direction[a]
-            rest[a] -= step * image[a]
-            size += rest[a] * rest[a]
+            residual[a] -= step * image[a]
+            size += residual[a] * residual[a]
         for a in range(n_factors):
-            direction[a] = rest[a] + size / before * direction[a]
+            direction[a] = residual[a] + size / before * direction[a]

@@ -1,4 +1,4 @@
-"""How every loop of this room is compiled."""
+"""Compilation options shared by all kernels."""
 
 import numba
 
@@ -6,18 +6,18 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 def jit(function):
-    """Compile on first call, and keep what is compiled where there is a place to keep it."""
+    """Compile a function on its first call, and cache the result on disk if possible."""
     try:
         return numba.njit(function, cache=True, **_OPTIONS)
     except RuntimeError:
-        # A read-only disk without a home is no reason not to run.
+        # Without a writable cache directory, compile in memory only.
         return numba.njit(function, **_OPTIONS)
 
 
 def inlined(function):
-    """Make a function part of every kernel that calls it, so that there is but one code of it.
+    """Inline a function into every kernel that calls it, so that it is compiled once.
 
-    Else a process that compiled the kernel and one that read it from disk may each run a copy of
-    the helper, ``np.sum`` among them, that sums in another order, and differ in the last digit.
+    Otherwise a compiled kernel and a cached one may use different copies of the helper. These can
+    sum in another order, and results would differ in the last digit.
     """
     return numba.njit(function, inline="always", **_OPTIONS)

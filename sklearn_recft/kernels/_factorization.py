@@ -1,4 +1,4 @@
-"""Learning a matrix factorization: epochs, events one by one, ranking, and new rows."""
+"""Matrix factorization: SGD epochs, online updates, BPR ranking, and fold-in of new rows."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from sklearn_recft.kernels._compile import inlined, jit
 
 _one = np.float32(1.0)
 
-# Codes of the losses, as numba sees them.
+# Integer codes of the losses for compiled loops.
 SQUARED_ERROR, LOG_LOSS = 0, 1
 
 
@@ -35,14 +35,13 @@ def sgd_epoch(
     item_factors,
     context_weight,
 ):
-    """One pass of stochastic gradient descent over the rows, in their order.
+    """Run one epoch of stochastic gradient descent over the rows, in the given order.
 
-    With ``e = target - link(mean + b_u + b_i + p_u . q_i + w . context)`` and steps scaled by
-    the row's weight: ``b += bias_rate (e - bias_reg b)``, ``p += learning_rate (e q -
-    user_reg[u] p)`` and ``q`` likewise; ``w += bias_rate e context / (1 + |context|^2)``,
-    which is stable whatever the scale of a column. Two threads may run it on disjoint rows
-    over the same tables (lock-free SGD, Niu et al. 2011): an update lost now and then costs
-    nothing measurable.
+    Let ``e = target - link(mean + b_u + b_i + p_u . q_i + w . context)``. The updates, scaled by
+    the row's weight, are ``b += bias_rate (e - bias_reg b)``, ``p += learning_rate (e q -
+    user_reg[u] p)``, the same for ``q``, and ``w += bias_rate e context / (1 + |context|^2)``.
+    The last one is stable for any scale of a column. Two threads may run on disjoint rows of the
+    same tables (lock-free SGD, Niu et al. 2011): rare lost updates have no measurable effect.
     """
     n_factors, n_context = user_factors.shape[1], context.shape[1]
     for row in range(users.shape[0]):
@@ -74,7 +73,7 @@ def sgd_epoch(
 
 @inlined
 def _start_bias(bias, code, newest):
-    """Start a new bias at the mean of those met just before it."""
+    """Initialize a new bias with the mean of the ``newest`` biases before it."""
     first = max(0, code - newest)
     total = np.float32(0.0)
     for other in range(first, code):
@@ -84,7 +83,7 @@ def _start_bias(bias, code, newest):
 
 @inlined
 def _start_user(factors, bias, code, newest):
-    """Start a new user at the mean of the users met just before."""
+    """Initialize a new user with the mean of the ``newest`` users before it."""
     _start_bias(bias, code, newest)
     first = max(0, code - newest)
     share = _one / np.float32(max(code - first, 1))
@@ -116,28 +115,29 @@ def online_pass(
     user_count,
     item_count,
 ):
-    """Predict each row, write it to ``scored``, then learn the row at once.
+    """Predict each row, write the prediction to ``scored``, then learn the row.
 
     Parameters
     ----------
     moments : (5,) float64
-        Count, mean and sum of squared deviations of the targets so far, their least and
-        largest; updated as rows come, so that nothing is scaled by what lies ahead.
+        Count, mean and sum of squared deviations of the targets so far, their minimum and
+        maximum. They are updated row by row, so no row is scaled by later targets.
     rates : (10,) float32
-        User and item bias: offset and floor of the step ``max(1 / (n + offset), floor)``;
-        factors: floor, extra and half-count of ``floor + extra / (1 + n / half)``, ``eps``,
-        ``reg``; then the biases' ``reg``.
+        User bias, then item bias: offset and floor of the step ``max(1 / (n + offset), floor)``.
+        Factors: floor, extra and half-count of the step ``floor + extra / (1 + n / half)``, then
+        ``eps`` and ``reg``. Last, ``reg`` of the biases.
     newest : int
-        A new user starts as the mean of that many users met last, a new item's bias likewise.
+        A new user is initialized with the mean of that many previous users, and the bias of a new
+        item with that of previous items.
 
     Notes
     -----
-    Steps shrink with each id's own count of events n, so that a new id moves fast and an old
-    one hardly forgets. Factor steps are normalised (NLMS): ``p += step e q / (eps s + |q|^2)
-    - step reg p``, where s is the standard deviation of the targets so far. With that and
-    the running mean, predictions follow a shift or stretch of all targets exactly, once two
-    different targets are known. For the
-    logistic loss e is the working response ``4 (y - p)`` of Newton's method at p = 1/2.
+    The step size decreases with the number of events n of an id, so new ids learn fast and
+    frequent ids change little. Factor updates are normalised (NLMS): ``p += step e q / (eps s +
+    |q|^2) - step reg p``, where s is the standard deviation of the targets so far. Together with
+    the running mean, this makes predictions equivariant to a shift or scaling of all targets,
+    after two different targets. For the logistic loss, e is the working response ``4 (y - p)`` of
+    Newton's method at p = 1/2.
     """
     n_factors, n_context = user_factors.shape[1], context.shape[1]
     for row in range(users.shape[0]):
@@ -155,7 +155,9 @@ def online_pass(
             _start_bias(item_bias, i, newest)
             if w > 0:
                 for k in range(n_factors):
-                    q[k] *= np.sqrt(scale)  # until its first event it holds noise of unit scale
+                    q[k] *= np.sqrt(
+                        scale
+                    )  # before its first event it holds random numbers of unit scale
         dot, p_size, q_size = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for k in range(n_factors):
             dot += p[k] * q[k]
@@ -226,17 +228,17 @@ def bpr_pass(
     user_count,
     item_count,
 ):
-    """Bayesian personalised ranking: each row's item against its drawn ``negatives`` (n, m).
+    """Run Bayesian personalised ranking of each row's item against ``negatives`` (n, m).
 
-    With ``g = weight sigmoid(s_uj - s_ui)``: ``p += user_rate g (q_i - q_j - user_reg p)``,
-    ``q_i += item_rate g (p - item_reg q_i)``, ``q_j += item_rate g (-p - item_reg q_j)``;
-    ``rates`` holds the four. That the penalty is gated by g, as the gradient is, makes one
-    setting serve catalogues where most negatives are easy and where few are.
+    Let ``g = weight sigmoid(s_uj - s_ui)``. The updates are ``p += user_rate g (q_i - q_j -
+    user_reg p)``, ``q_i += item_rate g (p - item_reg q_i)`` and ``q_j += item_rate g (-p -
+    item_reg q_j)``; ``rates`` holds the four constants. The factor g scales the penalty as well as
+    the gradient, so one setting works for easy and for hard negatives.
 
-    Item biases are a statistic here, ``log(1 + n_i)``: the fixed point of BPR without factors
-    under uniform negatives. When ``counting``, rows come one by one: the row is scored first,
-    then its item is counted, and the user's old interests fade by ``p *= keep`` before the
-    new one is learned.
+    Item biases are not learned, but set to ``log(1 + n_i)``: the fixed point of BPR without
+    factors under uniform negatives. With ``counting``, rows are events that arrive online: each
+    row is scored first, then its item is counted, and the user's factors decay by ``p *= keep``
+    before the update.
     """
     for row in range(users.shape[0]):
         u, i = users[row], items[row]
@@ -300,17 +302,17 @@ def fold_in(
     factors,
     other_factors,
 ):
-    """Closed-form start of new rows: ridge regression on the other side's factors.
+    """Initialize new rows by ridge regression on the factors of the other side.
 
     Row ``codes[j]`` minimises, over its factors p and bias b, ``sum_e w_e (r_e - b - p .
     q_e)^2 + (reg_n n + reg_0) |p - p0|^2 + (bias_reg_n n + bias_reg_0) (b - b0)^2`` over its
-    events ``rows[starts[j]:starts[j + 1]]``, n being their weight and (p0, b0) where a new id
-    starts. Solved by conjugate gradients, which never form the matrix and, the ridge being
-    strong, need few rounds.
+    events ``rows[starts[j]:starts[j + 1]]``. Here n is their total weight, and (p0, b0) are the
+    initial values of a new id. Conjugate gradients solve it without forming the matrix. They need
+    few steps, because the penalty is strong.
     """
     n_factors = factors.shape[1]
     solution, direction = np.empty(n_factors + 1), np.empty(n_factors + 1)
-    rest, image = np.empty(n_factors + 1), np.empty(n_factors + 1)
+    gradient, image = np.empty(n_factors + 1), np.empty(n_factors + 1)
     ridge = np.empty(n_factors + 1)
     for j in range(codes.shape[0]):
         code = codes[j]
@@ -320,7 +322,7 @@ def fold_in(
             _start_bias(bias, code, newest)
         total = 0.0
         solution[:] = 0.0
-        rest[:] = 0.0
+        gradient[:] = 0.0
         for s in range(starts[j], starts[j + 1]):
             row = rows[s]
             q, w = other_factors[others[row]], weight[row]
@@ -328,13 +330,13 @@ def fold_in(
             for k in range(n_factors):
                 gap -= factors[code, k] * q[k]
             for k in range(n_factors):
-                rest[k] += w * gap * q[k]
-            rest[n_factors] += w * gap
+                gradient[k] += w * gap * q[k]
+            gradient[n_factors] += w * gap
             total += w
         ridge[:] = reg_n * total + reg_0
         ridge[n_factors] = bias_reg_n * total + bias_reg_0
-        direction[:] = rest
-        size = _dot(rest, rest)
+        direction[:] = gradient
+        size = _dot(gradient, gradient)
         goal = 1e-12 * size
         for _ in range(n_factors + 1):
             if size <= goal:
@@ -342,19 +344,19 @@ def fold_in(
             image[:] = ridge * direction
             for s in range(starts[j], starts[j + 1]):
                 q, w = other_factors[others[rows[s]]], weight[rows[s]]
-                along = direction[n_factors]
+                product = direction[n_factors]
                 for k in range(n_factors):
-                    along += direction[k] * q[k]
-                along *= w
+                    product += direction[k] * q[k]
+                product *= w
                 for k in range(n_factors):
-                    image[k] += along * q[k]
-                image[n_factors] += along
+                    image[k] += product * q[k]
+                image[n_factors] += product
             step = size / _dot(direction, image)
             solution += step * direction
-            rest -= step * image
+            gradient -= step * image
             before = size
-            size = _dot(rest, rest)
-            direction[:] = rest + size / before * direction
+            size = _dot(gradient, gradient)
+            direction[:] = gradient + size / before * direction
         for k in range(n_factors):
             factors[code, k] += solution[k]
         bias[code] += solution[n_factors]

@@ -1,4 +1,4 @@
-"""What users did before a moment, read off a linked log."""
+"""Read users' events before a given time from a linked log."""
 
 import numpy as np
 
@@ -21,22 +21,21 @@ def gather_past(
     out_feedback,
     out_age,
 ):
-    """Write each row's last events strictly earlier in time, newest first; return how many.
+    """Write the last events of each row's user before the row, newest first; return counts.
 
     Parameters
     ----------
-    users, times : (n,) who asks, -1 for a stranger, and when, in seconds.
-    last, previous, item, feedback, time : a log whose entries point at the user's entry
-        before them: (n_users,) place of each user's latest entry, and for each entry that of
-        the one before (-1: none), item code, feedback and seconds.
-    max_history : events of a row at most. They are looked for among the user's last
-        ``2 * max_history`` arrivals, however many more the log still holds.
+    users, times : (n,) user codes, -1 if unknown, and times in seconds.
+    last, previous, item, feedback, time : a linked log. ``last`` (n_users,) holds the index of
+        each user's latest entry. For each entry, ``previous`` holds the index of the user's entry
+        before it (-1: none); the others hold item code, feedback and time in seconds.
+    max_history : maximal number of events of a row. Only the user's last ``2 * max_history``
+        arrivals are read, even if the log holds more.
     out_items, out_feedback, out_age : (n, max_history), overwritten: item codes, feedback and
-        age in days at the time of the row; -1, 0 and 0 behind a row's events.
+        age in days at the time of the row, padded with -1, 0 and 0.
 
-    Returns the number of events of each row, (n,). Newest first means by time and, at one
-    time, by arrival. Rows that arrive in the order of time cost one step an event; a late
-    one is sorted in.
+    Returns the number of events of each row, (n,). Events are sorted by time, then by arrival,
+    newest first. Events that arrive in time order cost one step each; others are inserted.
     """
     n_rows = users.shape[0]
     counts = np.zeros(n_rows, np.int64)
@@ -48,7 +47,7 @@ def gather_past(
         while place >= 0 and left > 0:
             then = time[place]
             if then < now and (size < max_history or then > found[max_history - 1]):
-                # Full: the oldest of the row makes room.
+                # If the row is full, drop its oldest event.
                 j = size if size < max_history else max_history - 1
                 size = j + 1
                 while j > 0 and found[j - 1] < then:
@@ -73,18 +72,18 @@ def gather_past(
 
 @jit
 def count_past(owners, times, items, start, stop, item, time, out):
-    """Count the events that each query knows: those that came before it was asked.
+    """Count the events that each query sees: those before its time.
 
     Parameters
     ----------
-    owners, times, items : (n,) whose events a query looks at, when it asks, in seconds, and the
-        item code it asks for, -1 for none in particular.
-    start, stop : (n_owners,) places of an owner's events in the log.
-    item, time : (n_events,) the log, each owner's events in order of time.
-    out : (n,), overwritten: how many of the owner's events lie before the query.
+    owners, times, items : (n,) index of the query's user, query time in seconds, and item code of
+        the query, -1 for none.
+    start, stop : (n_owners,) range of each user's events in the log.
+    item, time : (n_events,) the log, with each user's events in time order.
+    out : (n,), overwritten: number of the user's events before the query.
 
-    Events at the very time of a query count as before it, but for those from the query's own
-    item on: a row of the log that is asked for itself knows what stands before it.
+    Events at the query time count as earlier, up to the first event of the query's item. A row of
+    the log that is scored itself therefore sees exactly the events before it.
     """
     for r in range(owners.shape[0]):
         first, last = start[owners[r]], stop[owners[r]]
@@ -105,16 +104,16 @@ def count_past(owners, times, items, start, stop, item, time, out):
 
 @jit
 def latest_events(users, last, previous, limit, counts, places):
-    """Write where in the log the last events of users are, in order of arrival.
+    """Write the log indices of the last events of users, in order of arrival.
 
     Parameters
     ----------
-    users : (n,) codes, -1 for a stranger.
-    last, previous : a log whose entries point at the user's entry before them, -1 for none.
-    limit : events of a user at most.
-    counts : (n,), overwritten: events of each.
-    places : (m,), overwritten: places in the log, one user after the other. Where m is 0,
-        events are only counted.
+    users : (n,) codes, -1 if unknown.
+    last, previous : a linked log, as in `gather_past`.
+    limit : maximal number of events per user.
+    counts : (n,), overwritten: number of events of each user.
+    places : (m,), overwritten: indices in the log, one user after the other. If m is 0, events
+        are only counted.
     """
     end = 0
     for r in range(users.shape[0]):

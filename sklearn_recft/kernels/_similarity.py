@@ -1,7 +1,7 @@
-"""What items have in common, from the rows of the users who met them.
+"""Item-item similarities from a sparse user-item matrix.
 
-A matrix comes as the three arrays of CSR, by user (``starts``, item ``codes``, ``values``) and
-by item (``item_starts``, ``users``, ``item_values``); codes ascend within a row.
+The matrix is given as CSR arrays by user (``starts``, item ``codes``, ``values``) and by item
+(``item_starts``, ``users``, ``item_values``); codes ascend within a row.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn_recft.kernels._compile import jit
 
 @jit
 def gram_rows(first, last, item_starts, users, item_values, starts, codes, values, out):
-    """Write rows ``first .. last - 1`` of ``X^T X``, as far as the diagonal, to ``out``."""
+    """Write rows ``first .. last - 1`` of ``X^T X``, up to the diagonal, to ``out``."""
     for i in range(first, last):
         row = out[i]
         for s in range(item_starts[i], item_starts[i + 1]):
@@ -39,11 +39,12 @@ def nearest_items(
     similarity,
     n_found,
 ):
-    """Find the items most similar to items ``first .. last - 1``, each itself among its own.
+    """Find the items most similar to items ``first .. last - 1``, the item itself included.
 
-    With ``g_ij = sum_u x_ui x_uj`` the similarity is ``g_ij / (size_i size_j + shrinkage)``.
-    The ``found.shape[1]`` largest of item i (of equals, the lower codes) go to ``found[i]``
-    and ``similarity[i]`` in ascending order of code; ``n_found[i]`` counts them.
+    With ``g_ij = sum_u x_ui x_uj``, the similarity is ``g_ij / (size_i size_j + shrinkage)``. The
+    ``found.shape[1]`` most similar items of item i are written to ``found[i]`` and
+    ``similarity[i]`` in ascending order of code; ties prefer lower codes. ``n_found[i]`` is their
+    number.
     """
     n_items, k = size.shape[0], found.shape[1]
     total = np.zeros(n_items)
@@ -54,7 +55,7 @@ def nearest_items(
         n_terms, n_near = 0, 0
         for s in range(item_starts[i], item_starts[i + 1]):
             n_terms += starts[users[s] + 1] - starts[users[s]]
-        if n_terms < n_items:  # few enough to list the near ones as they come
+        if n_terms < n_items:  # few terms: list the neighbours as they occur
             for s in range(item_starts[i], item_starts[i + 1]):
                 u, value = users[s], np.float64(item_values[s])
                 for t in range(starts[u], starts[u + 1]):
@@ -65,7 +66,7 @@ def nearest_items(
                         near[n_near] = j
                         n_near += 1
             near[:n_near].sort()
-        else:  # a look at every item afterwards costs less than a question at every term
+        else:  # many terms: one scan over all items is cheaper than a check per term
             for s in range(item_starts[i], item_starts[i + 1]):
                 u, value = users[s], np.float64(item_values[s])
                 for t in range(starts[u], starts[u + 1]):
@@ -100,10 +101,10 @@ def nearest_items(
 
 @jit
 def spread(starts, codes, values, near_starts, near, similarity, first, out):
-    """Add ``sum_j values_rj similarity_jc`` to ``out[r, c - first]``, for each row r of users.
+    """Add ``sum_j values_rj similarity_jc`` to ``out[r, c - first]``, for each user row r.
 
-    Item j lends its value to its ``near`` items, columns in ascending order; only columns from
-    ``first`` on that ``out`` has room for count.
+    ``near`` holds the neighbours of each item in ascending order. Only columns from ``first`` to
+    ``first + out.shape[1] - 1`` are computed.
     """
     last = first + out.shape[1]
     for r in range(starts.shape[0] - 1):

@@ -1,21 +1,21 @@
-"""What is known of a user and an item just before an event, for every event of a log in turn."""
+"""Online features: state of user and item just before each event of a log."""
 
 import numpy as np
 
 from sklearn_recft.kernels._compile import inlined, jit
 from sklearn_recft.kernels._factorization import online_pass
 
-# Columns of the statistics of a user: weight and sum of labels; quick and slow means of what
-# labels were above the average; time of the last event; events since the last pause.
+# Statistics of a user: weight and sum of labels; fast and slow moving averages of labels minus the
+# average label; time of the last event; number of events in the current session.
 USER_STATISTICS = 6
-# Of an item: weight, sum of labels, fading popularity and the time it was brought up to.
+# Statistics of an item: weight, sum of labels, decayed popularity and the time it refers to.
 ITEM_STATISTICS = 4
-# What `follow_statistics` and `follow_factorization` write of each row.
+# Number of features that `update_statistics` and `update_factorization` write per row.
 N_STATISTICS, N_SCORES = 9, 4
 
-_QUICK, _SLOW = 0.3, 0.1  # shares of the newest label in the running means
-_PAUSE = 3600.0  # seconds without an event that end a session
-_DAMPING = 5.0  # events' worth of the average that a rate begins with
+_FAST, _SLOW = 0.3, 0.1  # weights of the newest label in the moving averages
+_SESSION_GAP = 3600.0  # seconds without an event that end a session
+_DAMPING = 5.0  # number of pseudo-events with the average label in each rate
 _DAY = 86_400.0
 
 _online_pass = inlined(online_pass.py_func)
@@ -28,7 +28,7 @@ def _log_odds(label_sum, weight, average):
 
 
 @inlined
-def _describe(user, item, now, users, items, totals, half_life, out):
+def _transform(user, item, now, users, items, totals, half_life, out):
     average = (totals[1] + 1.0) / (totals[0] + 2.0)
     for j in range(out.shape[0]):
         out[j] = 0.0
@@ -39,7 +39,7 @@ def _describe(user, item, now, users, items, totals, half_life, out):
         out[2] = users[user, 2]
         out[3] = users[user, 3]
         out[4] = np.log1p(gap) / 5.0
-        out[5] = np.log1p(users[user, 5]) / 3.0 if gap < _PAUSE else 0.0
+        out[5] = np.log1p(users[user, 5]) / 3.0 if gap < _SESSION_GAP else 0.0
     if item >= 0 and items[item, 0] > 0.0:
         left = 0.5 ** (max(now - items[item, 3], 0.0) / (half_life * _DAY))
         out[6] = _log_odds(items[item, 1], items[item, 0], average)
@@ -48,28 +48,28 @@ def _describe(user, item, now, users, items, totals, half_life, out):
 
 
 @jit
-def describe_statistics(users, items, times, user_table, item_table, totals, half_life, out):
-    """Write to ``out`` (n, 9) what is known of each row's user and item.
+def transform_statistics(users, items, times, user_table, item_table, totals, half_life, out):
+    """Write the statistics features of each row's user and item to ``out`` (n, 9).
 
-    An unknown id (-1) and one without events have zeros. Of the user: log-odds of the damped
-    label rate above the average, log of weight, quick and slow running means of labels above
-    the average, log of seconds since the last event and of events in this session; of the item:
-    log-odds, log of weight, log of fading popularity.
+    Unknown ids (-1) and ids without events get zeros. Features of the user: log-odds of the damped
+    label rate relative to the average, log weight, fast and slow moving averages of labels minus
+    the average, log seconds since the last event, and log number of events in the session.
+    Features of the item: log-odds, log weight, and log decayed popularity.
     """
     for row in range(users.shape[0]):
-        _describe(
+        _transform(
             users[row], items[row], times[row], user_table, item_table, totals, half_life, out[row]
         )
 
 
 @jit
-def follow_statistics(
+def update_statistics(
     users, items, times, label, weight, user_table, item_table, totals, half_life, out
 ):
-    """Describe each row as `describe_statistics` does, then count it; rows ascend in time.
+    """Transform each row like `transform_statistics`, then count it; rows ascend in time.
 
-    Rows of one time are all described before any of them is counted. Rows of weight 0 are
-    described alone.
+    All rows with equal times are transformed before any of them is counted. Rows of weight 0 are
+    transformed, but not counted.
     """
     n = users.shape[0]
     first = 0
@@ -78,7 +78,7 @@ def follow_statistics(
         while end < n and times[end] == times[first]:
             end += 1
         for row in range(first, end):
-            _describe(
+            _transform(
                 users[row],
                 items[row],
                 times[row],
@@ -92,15 +92,15 @@ def follow_statistics(
             w = weight[row]
             if w == 0.0:
                 continue
-            # Of the rows before this one: the same, wherever a call may end.
+            # The average of all earlier rows, which does not depend on how calls split the log.
             average = (totals[1] + 1.0) / (totals[0] + 2.0)
             user, item = user_table[users[row]], item_table[items[row]]
             above = label[row] - average
-            quick, slow = min(_QUICK * w, 1.0), min(_SLOW * w, 1.0)
-            again = user[0] > 0.0 and times[row] - user[4] < _PAUSE
-            user[2] += quick * (above - user[2])
+            fast, slow = min(_FAST * w, 1.0), min(_SLOW * w, 1.0)
+            same_session = user[0] > 0.0 and times[row] - user[4] < _SESSION_GAP
+            user[2] += fast * (above - user[2])
             user[3] += slow * (above - user[3])
-            user[5] = user[5] + 1.0 if again else 1.0
+            user[5] = user[5] + 1.0 if same_session else 1.0
             user[4] = max(user[4], times[row]) if user[0] > 0.0 else times[row]
             user[0] += w
             user[1] += w * label[row]
@@ -124,18 +124,18 @@ def follow_statistics(
 @inlined
 def _score(user, item, moments, unit, tables, out):
     mean, user_bias, item_bias, user_factors, item_factors, _, user_count, item_count = tables
-    met_user = user >= 0 and user_count[user] > 0.0
-    met_item = item >= 0 and item_count[item] > 0.0
+    known_user = user >= 0 and user_count[user] > 0.0
+    known_item = item >= 0 and item_count[item] > 0.0
     for j in range(out.shape[0]):
         out[j] = 0.0
     scale = 1.0
     if unit and moments[0] > 1.0 and moments[2] > 0.0:
         scale = 1.0 / np.sqrt(moments[2] / moments[0])
-    if met_user:
+    if known_user:
         out[0] = user_bias[user] * scale
-    if met_item:
+    if known_item:
         out[1] = item_bias[item] * scale
-    if met_user and met_item:
+    if known_user and known_item:
         dot = 0.0
         for k in range(user_factors.shape[1]):
             dot += user_factors[user, k] * item_factors[item, k]
@@ -144,11 +144,11 @@ def _score(user, item, moments, unit, tables, out):
 
 
 @jit
-def describe_factorization(users, items, moments, unit, tables, out):
-    """Write to ``out`` (n, 4) the parts of each row's score: b_u, b_i, p_u . q_i and the mean.
+def transform_factorization(users, items, moments, unit, tables, out):
+    """Write the terms of each row's score to ``out`` (n, 4): b_u, b_i, p_u . q_i and the mean.
 
-    An id that is unknown (-1) or without an event has no part. ``unit``: in standard deviations
-    of the targets so far, without their mean. ``tables`` are mean, user_bias, item_bias,
+    Terms of unknown ids (-1) and of ids without events are zero. ``unit`` divides by the standard
+    deviation of the targets so far, and omits the mean. ``tables`` are mean, user_bias, item_bias,
     user_factors, item_factors, context_weight, user_count and item_count, as in `online_pass`.
     """
     for row in range(users.shape[0]):
@@ -156,7 +156,7 @@ def describe_factorization(users, items, moments, unit, tables, out):
 
 
 @jit
-def follow_factorization(
+def update_factorization(
     users,
     items,
     times,
@@ -171,10 +171,10 @@ def follow_factorization(
     tables,
     out,
 ):
-    """Describe each row as `describe_factorization` does, then learn it by `online_pass`.
+    """Transform each row like `transform_factorization`, then learn it by `online_pass`.
 
-    Rows ascend in time; those of one time are all described before any of them is learned.
-    Without ``items_learn`` only the rows' users learn: what an item is, and the mean, stay.
+    Rows ascend in time. All rows with equal times are transformed before any of them is learned.
+    Without ``items_learn``, only user parameters are updated: item parameters and the mean stay.
     """
     (mean, user_bias, item_bias, user_factors, item_factors, no_context, user_count, item_count) = (
         tables

@@ -1,4 +1,4 @@
-"""The best of a row of scores, less what was seen."""
+"""Top-k of rows of scores, without seen items."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ _BLOCK = 64
 
 @jit
 def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, top_items):
-    """Merge a tile of scores into each row's running list of its best items.
+    """Merge a tile of scores into each row's current top-k list.
 
     Parameters
     ----------
     tile : (rows, width) scores of items ``first_item .. first_item + width - 1``;
         overwritten with -inf at seen items.
-    seen_indptr, seen_items : each row's seen items, ascending, as in a CSR matrix.
-    pointer : (rows,) how far each row has read its seen items; starts at its first.
-    top_scores, top_items : (rows, k), best first; start as -inf and -1.
+    seen_indptr, seen_items : seen items of each row, ascending, as in a CSR matrix.
+    pointer : (rows,) position of each row in its seen items; initially its first.
+    top_scores, top_items : (rows, k), best first; initially -inf and -1.
 
-    Tiles must come in ascending order of items: the strict comparison then leaves the
-    lowest code first among equal scores.
+    Tiles must come in ascending order of items. The strict comparison then ranks the lowest code
+    first among equal scores.
     """
     n_rows, width = tile.shape
     k = top_scores.shape[1]
@@ -36,8 +36,8 @@ def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, 
             right = min(left + _BLOCK, width)
             hits = np.int32(right - left < _BLOCK)
             if right - left == _BLOCK:
-                # A fixed trip count and an or: compiled to vector code, and most blocks
-                # hold nothing that enters the list.
+                # A fixed trip count and bitwise or compile to vector code. Most blocks hold no
+                # score that enters the list.
                 for j in range(_BLOCK):
                     hits |= np.int32(row[left + j] > worst)
             if hits == 0:
@@ -57,10 +57,10 @@ def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, 
 
 @jit
 def gather_seen(users, last, previous, item, lookup):
-    """Seen items of each user in CSR form, ascending and distinct, in columns of ``lookup``.
+    """Return the distinct seen items of each user in CSR form, as ascending score columns.
 
-    ``lookup[item]`` is the column an item is scored in, or -1 where it is no candidate;
-    it must ascend with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
+    ``lookup[item]`` is the score column of an item, or -1 if it is no candidate; it must ascend
+    with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
     """
     indptr = np.zeros(users.shape[0] + 1, np.int64)
     total = 0

@@ -1,4 +1,4 @@
-"""Alternating least squares: factors of users and items, solved side by side."""
+"""Alternating least squares: factors of users and items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEPS = 3  # of conjugate gradients for each row, in `fit`
 
 @dataclass(frozen=True)
 class ALSSettings(UserItemSettings):
-    """Settings of `ALSModel`: as the parameters of the estimator; ``seed`` draws the start."""
+    """Settings of `ALSModel`, from the estimator; ``seed`` draws the initial factors."""
 
     n_factors: int = 64
     reg: float = 30.0
@@ -58,12 +58,12 @@ class ALSModel(UserItemModel):
         return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the sums and factors of ``users`` (codes), and solve once for everyone else."""
+        """Remove the sums and factors of ``users`` (codes), and run one sweep for the others."""
         self.user_factors = np.delete(self.user_factors, users, axis=0)
         super().forget(users)
 
     def merge(self, other: UserItemModel) -> None:
-        """Add the sums of another model, and learn all factors anew, as a fit on both logs."""
+        """Add the sums of another model, and refit all factors, as a fit on both logs."""
         with self.transaction(other.known_users()):
             self.user_factors = self.user_factors[:0]
             super().merge(other)
@@ -76,7 +76,7 @@ class ALSModel(UserItemModel):
         self.user_factors, self.item_factors = p, q
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Learn all factors in the first call, those of the given rows later."""
+        """Fit all factors in the first call, and fold in the given rows later."""
         matrix = self.feedback.total()
         turned = by_item(matrix)
         n_users, n_items = matrix.shape
@@ -109,7 +109,7 @@ class ALSModel(UserItemModel):
             matrix = matrix[rows]
         values = matrix.data * np.float32(self.settings.alpha)
         reg = np.float32(self.settings.reg)
-        # Rounded from double precision: how BLAS shares its work then leaves no trace.
+        # Rounded from double precision, so that the result does not depend on BLAS threads.
         wide = others.astype(np.float64)
         gram = (wide.T @ wide).astype(np.float32)
 
@@ -132,8 +132,8 @@ class ALSModel(UserItemModel):
 
 
 def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Factors of codes, the mean of all for -1."""
-    if not len(factors):  # everyone was erased
+    """Return the factors of codes, and the mean of all for -1."""
+    if not len(factors):  # all users were removed
         return np.zeros((len(codes), factors.shape[1]), np.float32)
     rows = factors[codes]
     rows[codes < 0] = factors.mean(axis=0)

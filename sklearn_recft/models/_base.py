@@ -1,4 +1,4 @@
-"""What a fitted recommender is: parts that learn together, score, and can be undone or saved."""
+"""Fitted models: stateful parts that learn, score, roll back and save together."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Model = TypeVar("Model", bound="FittedModel")
 
 
 class Undoable(Protocol):
-    """What a `Transaction` can keep."""
+    """Interface of objects that a `Transaction` can roll back."""
 
     @property
     def mark(self) -> Callable[..., Any]:
-        """Return what `restore` needs to undo changes of the rows given (codes) from here on."""
+        """Return what `restore` needs to undo later changes of the given rows (codes)."""
 
     @property
     def restore(self) -> Callable[..., None]:
-        """Undo every change since a mark."""
+        """Undo all changes since a mark."""
 
 
 @runtime_checkable
@@ -43,17 +43,17 @@ class Part(Undoable, Protocol):
     """
 
     def state(self) -> dict[str, Any]:
-        """Return named arrays and plain values that describe the part."""
+        """Return the state of the part as named arrays and plain values."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the rows of ``users`` (codes); the codes behind them move up."""
+        """Remove the rows of ``users`` (codes); later codes move up."""
 
 
 class Transaction:
-    """What puts a model back if the call that changes it fails or is interrupted."""
+    """Roll back a model if the call that changes it fails or is interrupted."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -65,16 +65,16 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Call:
-    """How a call of `FittedModel.learn` learns; each verb of an estimator is one of these.
+    """Options of a call of `FittedModel.learn`; each verb of an estimator uses one.
 
     Attributes
     ----------
     weights : bool
-        Whether shared weights move. False for `observe`: histories and counters only.
+        Whether to update shared weights. False for `observe`: histories and counters only.
     predict : bool
         Whether to return the prediction of each row just before it is learned.
     catalogue : (ids, texts) or None
-        Further items that may be recommended, from ``items=``.
+        Further items of the catalogue, from ``items=``.
     """
 
     weights: bool = True
@@ -87,15 +87,14 @@ class FittedModel:
 
     A subclass adds parts in its constructor and implements `_learn`, `score` and `tile_scorer`.
     It may replace any attribute, but may write in place only to what a `Transaction` keeps.
-    Many threads may read while one writes: reads are inside `reading`, and `learn` holds the
-    model alone.
+    Several threads may read at the same time, inside `reading`; `learn` has exclusive access.
 
     Parameters
     ----------
     rows : Interactions
-        The first events; they decide what later ones must have (feedback, context columns).
+        The first events; they fix the columns of later ones (feedback, context).
     settings : dataclass
-        What the estimator's parameters say; `learn` replaces it.
+        Settings from the parameters of the estimator; `learn` replaces them.
 
     Attributes
     ----------
@@ -126,7 +125,7 @@ class FittedModel:
         return len(self.items)
 
     def parts(self) -> dict[str, Part]:
-        """Every stateful part by name; one that has two names is listed under the first."""
+        """Return the stateful parts by name; a part with two names is listed once."""
         found: dict[str, Part] = {}
         for name, value in vars(self).items():
             if isinstance(value, Part) and all(value is not part for part in found.values()):
@@ -135,14 +134,14 @@ class FittedModel:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold the model unchanged inside a with-block, together with other readers."""
+        """Lock the model for reading inside a with-block; other readers may enter."""
         with self._lock.reading(), _numpy_defaults():
             yield
 
     # ------------------------------------------------------------------ learning
 
     def learn(self, rows: Interactions, settings: Any, call: Call | None = None) -> np.ndarray:
-        """Learn further events, wholly or not at all.
+        """Learn further events as a transaction: all of them, or none on failure.
 
         Parameters
         ----------
@@ -166,15 +165,15 @@ class FittedModel:
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
-        """Cut rows into what is learned at a time; models that learn in one piece keep this."""
+        """Split rows into pieces that are learned one after the other; one piece by default."""
         return [rows]
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
-        """Keep what a call may change whatever its pieces are."""
+        """Register parts that any piece of a call may change for rollback."""
 
     @contextmanager
     def transaction(self, rows: Interactions) -> Iterator[Transaction]:
-        """Let the model change inside a with-block; a failure or an interrupt undoes it all.
+        """Change the model inside a with-block; a failure or an interrupt undoes all changes.
 
         Attributes, ids, seen items and random streams are kept; what else is written to in
         place is given to `Transaction.keep` first.
@@ -192,13 +191,13 @@ class FittedModel:
             stack.pop_all()
 
     def _put_back(self, attributes: dict[str, Any]) -> None:
-        # Never empty in between: a second interrupt must not lose what is put back.
+        # In one step: a second interrupt must not lose the restored state.
         vars(self).update(attributes)
         for name in vars(self).keys() - attributes.keys():
             delattr(self, name)
 
     def _register(self, rows: Interactions) -> Events:
-        """Give new ids codes, remember who has seen what, and return the events by code."""
+        """Assign codes to new ids, store seen items, and return the events by code."""
         users = self.users.extend(rows.user_ids)
         items = self.items.extend(rows.item_ids)
         self.seen.append(users, items, self.n_users)
@@ -224,11 +223,11 @@ class FittedModel:
         )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
-        """Seconds of rows; 0 where there are none."""
+        """Return the times of rows in seconds; 0 without timestamps."""
         return np.zeros(len(rows)) if rows.timestamps is None else rows.timestamps
 
     def _texts_of(self, rows: Interactions) -> tuple[str, ...] | None:
-        """Text of each row's item, where the model reads texts."""
+        """Return the text of each row's item, if the model uses texts."""
         return None
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
@@ -239,10 +238,10 @@ class FittedModel:
         """
         raise NotImplementedError
 
-    # ------------------------------------------------------------------ answering
+    # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
-        """Return what `predict` says of rows, (n,) float64."""
+        """Return the score of each row, (n,) float64."""
         raise NotImplementedError
 
     def tile_scorer(
@@ -265,12 +264,12 @@ class FittedModel:
         """Return scores of `tile_scorer` as `recommend` shows them."""
         return scores
 
-    # ------------------------------------------------------------------ saving, erasing
+    # ------------------------------------------------------------------ saving, removing users
 
     def state(self) -> dict[str, Any]:
         """Return the model as named arrays and plain values: no objects, no code.
 
-        Settings are not part of it: they are what the estimator's parameters say.
+        Settings are not included: they come from the parameters of the estimator.
         """
         with self.reading():
             parts = self.parts()
@@ -293,14 +292,14 @@ class FittedModel:
             }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become the model that `state` described; the parts must be of the same kinds."""
+        """Load what `state` returned; the parts must be of the same kinds."""
         if state["kind"] != self.kind:
             raise ValueError(f"The state is of a {state['kind']!r}, not of a {self.kind!r}.")
         with self._lock.writing():
             self._load(state)
 
     def _load(self, state: dict[str, Any]) -> None:
-        """Become the model of a state of the same kind."""
+        """Load the state of a model of the same kind."""
         for name, plain in state["parts"].items():
             getattr(self, name).load_state(from_plain(plain))
         for name, first in state["shared"].items():
@@ -310,12 +309,13 @@ class FittedModel:
         self._derive()
 
     def _derive(self) -> None:
-        """Compute what is not part of the state."""
+        """Compute the attributes that are not part of the state."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase all rows of ``users`` (codes); the codes behind them move up.
+        """Remove all rows of ``users`` (codes); later codes move up.
 
-        What others' parameters learned from them stays; a subclass says what it recomputes.
+        Parameters of other users and items keep what they learned, unless a subclass recomputes
+        them.
         """
         with self._lock.writing():
             for name, part in self.parts().items():
@@ -323,12 +323,12 @@ class FittedModel:
                     part.forget(users)
 
     def merge(self: Model, other: Model) -> None:
-        """Add what another model of the same kind learned, where sums add up exactly.
+        """Merge another model of the same kind, if the sums add up exactly.
 
         Raises
         ------
         ValueError
-            Where they do not: the message says why.
+            If they do not; the message gives the reason.
         """
         raise ValueError(
             f"{self.kind} models cannot be merged: parameters trained by gradient steps depend "
@@ -341,7 +341,7 @@ class FittedModel:
         return Interactions(ids, None, None, None, None, context, self.context_names)
 
     def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
-        """Take over another model's ids and seen items; return its codes here."""
+        """Add another model's ids and seen items; return the codes of its ids here."""
         if (self.positives_only, self.context_names) != (other.positives_only, other.context_names):
             raise ValueError(
                 "merge: both models must be fitted with feedback or both without, and with the "
@@ -358,5 +358,5 @@ class FittedModel:
 
 
 def _numpy_defaults() -> np.errstate:
-    """Treat floating-point errors as numpy does by default, whatever the user has set."""
+    """Use the default floating-point error handling of NumPy within the block."""
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -47,7 +47,7 @@ class PopularityModel(FittedModel):
         half_life, window = self.settings.half_life, self.settings.window
         latest = max(self.latest, rows[:, 1].max())
         if window is not None:
-            # Late and expiring events make sums drift; recounting what is inside does not.
+            # Recount: subtracting expired events would accumulate rounding errors.
             rows = np.concatenate([self.recent, rows])
             rows = rows[rows[:, 1] > latest - window * SECONDS_PER_DAY]
             self.recent = rows
@@ -106,7 +106,7 @@ class PopularityModel(FittedModel):
             self.latest = latest
 
     def _recount(self, rows: np.ndarray, latest: float) -> None:
-        """Count the events inside the window anew."""
+        """Recount the events inside the window."""
         window, half_life = self.settings.window or 0.0, self.settings.half_life
         rows = rows[rows[:, 1] > latest - window * SECONDS_PER_DAY]
         now = rows[:, 2]
@@ -181,12 +181,12 @@ class BiasModel(FittedModel):
         return score
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the sums of ``users`` (codes); the items' means keep their events."""
+        """Remove the sums of ``users`` (codes); item means keep their events."""
         super().forget(users)
         self.user_sums = np.delete(self.user_sums, users, axis=1)
 
     def merge(self, other: BiasModel) -> None:
-        """Refuse: a user's sum holds the item means of the time its events arrived."""
+        """Raise: user sums depend on the item means at the arrival of their events."""
         raise ValueError(
             "Bias models cannot be merged: a user's sum is taken after the item means that the "
             "same model had then. Fit one model on all events."
@@ -196,6 +196,6 @@ class BiasModel(FittedModel):
 def _added(
     sums: np.ndarray, codes: np.ndarray, weight: np.ndarray, values: np.ndarray, n: int
 ) -> np.ndarray:
-    """Rows (weight, weighted sum) per code, grown to ``n`` codes and added to."""
+    """Add rows to the sums (weight, weighted feedback) per code, for ``n`` codes."""
     grown = np.pad(sums, ((0, 0), (0, n - sums.shape[1])))
     return grown + np.stack([np.bincount(codes, weight, n), np.bincount(codes, weight * values, n)])

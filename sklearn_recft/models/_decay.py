@@ -1,4 +1,4 @@
-"""The decay model: online features learned event by event, and a net over texts and histories."""
+"""The decay model: online features, and a net over texts and histories."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sklearn_recft.modules import DecayNet
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
-ROWS_AT_ONCE = 16_384  # with their past written out: bounds memory
+ROWS_AT_ONCE = 16_384  # with their past: bounds memory
 
 
 class DecayModel(FittedModel):
@@ -37,7 +37,7 @@ class DecayModel(FittedModel):
     ----------
     history : EventHistory
     reservoir : Reservoir
-        Past rows to rehearse, where updates train the net.
+        Past rows for rehearsal, if updates train the net.
     features : OnlineFeatures
     outcome_scale : (float, float)
         Mean and deviation of the outcomes of the first rows.
@@ -71,7 +71,7 @@ class DecayModel(FittedModel):
     # ------------------------------------------------------------------ events
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
-        """Seconds of each row; without timestamps, after all that is known."""
+        """Return the time of each row in seconds; without timestamps, after all known events."""
         if self.timed and rows.timestamps is not None:
             return rows.timestamps
         newest = self.features.newest if np.isfinite(self.features.newest) else 0.0
@@ -81,7 +81,7 @@ class DecayModel(FittedModel):
         return tuple(texts_of(np.asarray(rows.item_ids), rows.text))
 
     def _register(self, rows: Interactions) -> Events:
-        """Give codes; rows of a log without timestamps follow each other in their order."""
+        """Assign codes; without timestamps, rows get increasing times in their order."""
         events = super()._register(rows)
         if self.timed:
             return events
@@ -97,21 +97,21 @@ class DecayModel(FittedModel):
             self.has_text = rows.text is not None or call.catalogue is not None
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Fit the first events, update by later ones."""
+        """Fit the first events, and update by later ones."""
         if not self.network.is_built:
             return expit(self._fit(events, call))
         return expit(self._update(events, undo, call))
 
     def _fit(self, events: Events, call: Call) -> np.ndarray:
-        """Learn the features once in time, then train the net on those before each row.
+        """Learn the online features in time order, then train the net on them.
 
-        Returns the logits (n,) of the events by the features before each, without the net.
+        Returns the logits (n,) of the events from the features alone, before each event.
         """
         settings = self.settings
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
-        features = self._follow(rows)
+        features = self._update_features(rows)
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
@@ -131,7 +131,7 @@ class DecayModel(FittedModel):
             self._fill_reservoir(log, columns, target, rows.events.user[order])
         if not self.positives_only:
             # Not on drawn negatives, which many passes overfit.
-            self.features.refine(
+            self.features.refit(
                 events.user,
                 events.item,
                 label=rows.events.feedback,
@@ -144,14 +144,14 @@ class DecayModel(FittedModel):
         return known.astype(np.float64) @ self.features.first_weights
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Learn further events; return their logits (n,) before each, where ``call.predict``."""
+        """Learn further events; with ``call.predict``, return the logits (n,) before each."""
         network, module = self.network, self.module
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
-        features = self._follow(rows, items_learn=call.weights)
+        features = self._update_features(rows, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
         new, logits = self._as_log(events), np.empty(0)
@@ -174,7 +174,7 @@ class DecayModel(FittedModel):
     def _rehearse(
         self, undo: Transaction, log: Events, columns: training.Columns, rows: Rows
     ) -> None:
-        """Take small steps with the net on new rows, each beside one of the past."""
+        """Train the net on new rows, with one rehearsed past row for each."""
         undo.keep(self.network.weights)
         target, settings = self._target(rows), self.settings
         for start in range(0, len(target), ROWS_AT_ONCE):
@@ -200,7 +200,7 @@ class DecayModel(FittedModel):
     def _fill_reservoir(
         self, log: Events, columns: training.Columns, target: np.ndarray, users: np.ndarray
     ) -> None:
-        """Keep a sample of the rows of a fit."""
+        """Store a sample of the rows of a fit."""
         size = min(self.reservoir.capacity, len(target))
         chosen = np.sort(self.rng.generator.choice(len(target), size, replace=False))
         some = {name: column[chosen] for name, column in columns.items()}
@@ -211,7 +211,7 @@ class DecayModel(FittedModel):
     # ------------------------------------------------------------------ rows
 
     def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Texts of the events' items and of the catalogue's, and their codes."""
+        """Return the texts of the items of events and catalogue, and their codes."""
         texts = list(events.text or ())
         if call.catalogue is None:
             return texts, events.item
@@ -220,21 +220,21 @@ class DecayModel(FittedModel):
         return texts + texts_of(ids, its_texts), codes
 
     def _rows(self, events: Events) -> Rows:
-        """Rows to learn: events, each followed by its drawn negatives if there are any."""
+        """Make training rows: events, each followed by its sampled negatives, if any."""
         n = len(events)
         source, real, items = np.arange(n), np.ones(n, bool), events.item
         if self.positives_only:
-            known, n_draws = self.features.met_items(), self.settings.n_negatives
+            known, n_draws = self.features.seen_items(), self.settings.n_negatives
             source, items = draw_negatives(items, known, n_draws, self.rng.generator)
             real = np.r_[True, source[1:] != source[:-1]]
         label = np.where(real, events.feedback[source], 0.0)
         drawn = replace(events.take(source), item=items, feedback=label)
         return Rows(replace(drawn, context=drawn.context.astype(np.float32)), source, real)
 
-    def _follow(self, rows: Rows, *, items_learn: bool = True) -> np.ndarray:
-        """Features of the rows, each from before itself, then learned."""
+    def _update_features(self, rows: Rows, *, items_learn: bool = True) -> np.ndarray:
+        """Compute the features of each row, then learn it."""
         events = rows.events
-        followed = self.features.follow(
+        transformed = self.features.update(
             events.user,
             events.item,
             events.time,
@@ -244,10 +244,10 @@ class DecayModel(FittedModel):
             real=rows.real,
             items_learn=items_learn,
         )
-        return np.concatenate([followed, events.context], 1)
+        return np.concatenate([transformed, events.context], 1)
 
     def _as_log(self, events: Events) -> Events:
-        """Put events as histories hold them; feedback is about -1 to 1."""
+        """Convert events to the columns of histories; feedback is scaled to about -1 to 1."""
         feedback = np.ones(len(events))
         if events.outcome is not None:
             mean, scale = self.outcome_scale
@@ -265,7 +265,7 @@ class DecayModel(FittedModel):
     def _columns(
         self, rows: Rows, features: np.ndarray, log: Events, n_events: int
     ) -> tuple[Events, training.Columns]:
-        """Sort the log, whose last rows are the events, and point each row at its past there."""
+        """Sort the log, whose last rows are the events, and find the past of each row."""
         log_time = log.time[len(log) - n_events :]
         log, spans = windows_of_last(log, n_events, self.settings.max_history)
         spans = spans.take(rows.source)
@@ -281,7 +281,7 @@ class DecayModel(FittedModel):
     def _written_out(
         self, log: Events, columns: training.Columns, target: np.ndarray, users: np.ndarray
     ) -> training.Columns:
-        """Rows with their past in full, as the reservoir keeps them."""
+        """Expand rows with their past, as the reservoir stores them."""
         spans = Spans(columns["start"], columns["stop"])
         past = past_in(log, spans, columns["time"], self.settings.max_history)
         return {
@@ -295,15 +295,15 @@ class DecayModel(FittedModel):
         }
 
     def _target(self, rows: Rows) -> np.ndarray:
-        """Label and weight of each row, (n, 2) float32."""
+        """Return label and weight of each row, (n, 2) float32."""
         label = rows.events.feedback
         weight = rows.events.weight * np.asarray(self.class_weights)[label.astype(int)]
         return np.column_stack([label, weight]).astype(np.float32)
 
-    # ------------------------------------------------------------------ answering
+    # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
-        """Logit (n,) of each row, of users and items known or not."""
+        """Compute the logit (n,) of each row; users and items may be unknown."""
         users, items = events.user, events.item
         unknown, extra = np.flatnonzero(items < 0), None
         codes = items.copy()
@@ -321,7 +321,7 @@ class DecayModel(FittedModel):
                 "feedback": past.feedback,
                 "age": past.age,
                 "item": codes[rows],
-                "features": self._described(
+                "features": self._features(
                     users[rows], items[rows], events.time[rows], events.context[rows]
                 ),
             }
@@ -339,14 +339,14 @@ class DecayModel(FittedModel):
         module, table, times = self.module, self.network.catalogue, self._times_of(queries)
         past = past_at(self.history, users, times)
         context = context_of_queries(queries, self.context_names)
-        if context is None:  # the average one
+        if context is None:  # the average context
             mean = module.feature_mean.numpy(force=True)[self.features.n_features :]
             context = np.tile(mean, (len(users), 1))
 
         def score_tile(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             items, n = columns[c0:c1], c1 - c0
             for row in range(r0, r1):
-                features = self._described(
+                features = self._features(
                     np.full(n, users[row]),
                     items,
                     np.full(n, times[row]),
@@ -358,21 +358,21 @@ class DecayModel(FittedModel):
         return score_tile
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
-        """Attention (n, n_heads, L) of rows of known items, and the past it is paid to."""
+        """Return the attention (n, n_heads, L) of rows of known items, and their past."""
         past = past_at(self.history, events.user, events.time).shortened()
         weights = self.module.attention_of(
             self.network.catalogue, events.item, past.item, past.feedback, past.age
         )
         return weights, past
 
-    def _described(
+    def _features(
         self, users: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray
     ) -> np.ndarray:
-        described = self.features.describe(users, items, times)
-        return np.concatenate([described, context.astype(np.float32)], 1)
+        transformed = self.features.transform(users, items, times)
+        return np.concatenate([transformed, context.astype(np.float32)], 1)
 
     def _unknown_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Text vectors (n, t) of items without a code, and which of them each row has."""
+        """Encode distinct texts (n, t) of unknown items, and return the index of each row."""
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         place = np.array([distinct[text] for text in texts])
         return self.network.encode(list(distinct), self.settings.n_threads), place

@@ -1,4 +1,4 @@
-"""The net of the decay model: how it is made, grown and asked for logits."""
+"""The net of the decay model: construction, growth and logits."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _SCORED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class DecaySettings:
-    """Settings of the decay model: as the parameters of the estimator.
+    """Settings of the decay model, from the parameters of the estimator.
 
-    ``class_weights`` (2,) are those of the labels at hand; ``seed`` decides everything drawn.
+    ``class_weights`` (2,) are computed from the labels; ``seed`` sets all random numbers.
     """
 
     backbone: str | None = None
@@ -68,7 +68,7 @@ class DecaySettings:
 
     @property
     def net_moves(self) -> bool:
-        """Whether updates train the net, which then needs rows to rehearse."""
+        """Whether updates train the net, which then needs stored rows for rehearsal."""
         return self.policy.update_rate != 0
 
 
@@ -97,7 +97,7 @@ class DecayNetwork(Network):
         *,
         has_text: bool,
     ) -> None:
-        """Make the encoder, the module and the net around it, by the first rows."""
+        """Make the encoder, the module and the net from the first rows."""
         settings = self.settings
         reads = settings.backbone is not None and (has_text or settings.backbone != "auto")
         if not reads and settings.freeze != "all":
@@ -118,7 +118,7 @@ class DecayNetwork(Network):
         first = np.zeros(features.shape[1])
         first[: online.n_features] = online.first_weights
         negative, positive = settings.class_weights
-        self.module.begin(features, first, float(np.log(positive / negative)))
+        self.module.initialize_linear(features, first, float(np.log(positive / negative)))
 
     def _make_encoder(self, texts: list[str], rng: RandomStream) -> TextEncoder:
         settings = self.settings
@@ -132,7 +132,7 @@ class DecayNetwork(Network):
         )
 
     def build(self, seed: int, encoder: TextEncoder | None) -> Any:
-        """Return a net of `shape`; ``encoder`` is one that trains."""
+        """Return a net of `shape`; ``encoder`` is a trained encoder."""
         settings, shape = self.settings, self.shape
         module: DecayNet = make_decay_net(
             seed,
@@ -148,7 +148,7 @@ class DecayNetwork(Network):
             cold_dropout=settings.cold_dropout,
             encoder=encoder,
         )
-        # Few rows are learned in small batches, or there would be too few steps.
+        # Small logs use small batches, to get enough steps.
         size = int(np.clip(2 ** int(np.log2(shape["n_rows"] / 100 + 1)), 16, 512))
         return training.make_net(
             module,
@@ -160,19 +160,19 @@ class DecayNetwork(Network):
         )
 
     def grow(self, codes: np.ndarray, texts: list[str], n_items: int, rng: RandomStream) -> None:
-        """Add items up to ``n_items``, with what the net reads of their texts."""
+        """Add items up to ``n_items``, with their text vectors or codes."""
         module, threads, reader = self.module, self.settings.n_threads, self.reader
         first = module.n_items
         new = new_texts(codes, texts, first)
         if not first and reader is not None:
             module.center(reader.encode(new, n_threads=threads))
-        read = read_texts(reader, new, n_threads=threads, apart=first > 0)
+        read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator)
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:
-        """Logits (n,), float64, each the same to the last bit whatever rows come behind.
+        """Compute logits (n,), float64, that do not depend on the other rows, bit by bit.
 
-        Of matrix products that holds for one shape: the last batch is filled up.
+        Matrix products are bitwise equal for one shape only, so the last batch is padded.
         """
         n = len(columns["item"])
         missing = -n % _SCORED_AT_ONCE

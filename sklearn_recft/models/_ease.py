@@ -89,7 +89,7 @@ class EASEModel(UserItemModel):
 
 
 def _usable(reg: float, gram: np.ndarray) -> float:
-    """Return ``reg``, or the least penalty that double precision tells from 0 beside ``gram``."""
+    """Return ``reg``, or the smallest penalty that is not lost in rounding."""
     least = 16 * len(gram) * np.finfo(np.float64).eps * gram.diagonal().max(initial=0.0)
     if reg >= least:
         return reg
@@ -103,7 +103,7 @@ def _usable(reg: float, gram: np.ndarray) -> float:
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Invert, in its own memory, a positive definite matrix given by its lower triangle."""
+    """Invert a positive definite matrix in place, given its lower triangle."""
     factor, invert = get_lapack_funcs(("potrf", "potri"), (matrix,))
     upper, info = factor(matrix.T, lower=0, clean=0, overwrite_a=1)  # LAPACK reads columns
     if info:

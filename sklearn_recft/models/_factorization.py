@@ -1,4 +1,4 @@
-"""Matrix factorization that keeps learning, by compiled loops or by a net."""
+"""Matrix factorization with incremental updates, by compiled loops or a net."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FactorizationSettings:
 
 
 class FactorizationModel(FittedModel):
-    """Factors and biases of users and items; a subclass says how they are trained.
+    """Factors and biases of users and items; subclasses define the training.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class FactorizationModel(FittedModel):
 
     @property
     def module(self) -> MatrixFactorization:
-        """The tables: a row of factors, a bias and a count for each id."""
+        """The tables: factors, a bias and a count for each id."""
         raise NotImplementedError
 
     @property
@@ -95,7 +95,7 @@ class FactorizationModel(FittedModel):
     # ------------------------------------------------------------------ learning
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
-        """Row by row where each row may change every item, in one piece else."""
+        """Split into single rows if each row may change every item; otherwise one piece."""
         if not self._one_at_a_time(call):
             yield rows
             return
@@ -103,11 +103,11 @@ class FactorizationModel(FittedModel):
             yield rows.take(np.array([row]))
 
     def _one_at_a_time(self, call: Call) -> bool:
-        """Whether rows must be learned in calls of their own to be predicted one by one."""
+        """Return whether predicting row by row needs one call per row."""
         raise NotImplementedError
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
-        """Keep what a call of several pieces may change."""
+        """Register parts that a call of several pieces may change for rollback."""
         self.moments = self.moments.copy()
         if self._one_at_a_time(call):
             self._keep_all(undo)
@@ -116,7 +116,7 @@ class FactorizationModel(FittedModel):
         undo.keep(self.module, np.arange(self.n_users), np.arange(self.n_items))
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Fit the first events, update by later ones; predict row by row where asked."""
+        """Fit the first events, and update by later ones; optionally predict row by row."""
         known = len(self.module.user_bias), len(self.module.item_bias)
         if known == (0, 0) and not call.predict:
             self._fit(events)
@@ -133,7 +133,7 @@ class FactorizationModel(FittedModel):
         return predicted
 
     def _rows(self, events: Events, *, decayed: bool) -> Rows:
-        """Put events in the columns of the kernels."""
+        """Convert events to the columns of the kernels."""
         settings, weight = self.settings, events.weight
         if settings.loss == "bpr":
             weight = np.where(events.feedback > 0, weight, 0.0)
@@ -148,7 +148,7 @@ class FactorizationModel(FittedModel):
         )
 
     def _fit(self, events: Events) -> None:
-        """Take stock of the targets, start the tables, run the epochs."""
+        """Measure the targets, initialize the tables, and run the epochs."""
         if len(self.context_names):
             self.module.learn_context_scale(events.context)
         rows = self._rows(events, decayed=True)
@@ -164,16 +164,16 @@ class FactorizationModel(FittedModel):
         self.reservoir.put(slots, rows.columns())
 
     def _train(self, events: Events, rows: Rows) -> None:
-        """Start every table and run the epochs of a fit."""
+        """Initialize all tables and run the epochs of a fit."""
         raise NotImplementedError
 
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
     ) -> np.ndarray:
-        """Grow and learn new rows beside old ones; return their predictions before, (n,)."""
+        """Learn new rows together with rehearsed ones; return predictions before, (n,)."""
         raise NotImplementedError
 
-    # ------------------------------------------------------------------ answering
+    # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
         """Return ratings, probabilities or ("bpr") scores of rows."""
@@ -189,10 +189,10 @@ class FactorizationModel(FittedModel):
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        """Return a function that writes raw scores, in the average context where none is given."""
+        """Return a function that writes raw scores; the default context is the average one."""
         context = context_of_queries(queries, self.context_names)
         if context is None:
-            # The average context, which stands at zero once standardised.
+            # The average context is zero after standardisation.
             context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
         return self.module.tile_scorer(users, columns, self.module.offset(context))
 
@@ -247,7 +247,7 @@ class SGDFactorizationModel(FactorizationModel):
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
     ) -> np.ndarray:
-        """Start what is new, then one compiled pass over the rows."""
+        """Initialize new ids, then learn the rows in one compiled pass."""
         settings, tables = self.settings, self.tables
         loss, chunk, rng = settings.loss, not call.predict, self.rng.generator
         known = len(tables.user_bias), len(tables.item_bias)
@@ -289,7 +289,7 @@ class SGDFactorizationModel(FactorizationModel):
     def _keep_touched(
         self, rows: Rows, old: Rows | None, undo: Transaction, n_items: int, *, chunk: bool
     ) -> np.ndarray | None:
-        """Keep the rows of tables that learning will change; return negatives drawn ahead."""
+        """Register the table rows that will change for rollback; return the drawn negatives."""
         users, items, draws = [rows.user], [rows.item], None
         if old is not None:
             users, items = [*users, old.user], [*items, old.item]
@@ -298,14 +298,14 @@ class SGDFactorizationModel(FactorizationModel):
             if old is not None or decays or len(rows) > sgd.FEW_ROWS:
                 items.append(np.arange(len(self.tables.item_bias)))  # any item may change
             else:
-                # Drawn ahead: it is known what will change, and no more has to be kept.
+                # Drawn in advance, so that only the rows that will change are saved.
                 draws = sgd.draw_negatives(rows.item, n_items, self.rng.generator, chunk=chunk)
                 items.append(draws.ravel())
         undo.keep(self.tables, np.concatenate(users), np.concatenate(items))
         return draws
 
     def _count_popularity(self, events: Events) -> None:
-        """Bring the popularity inside a "bpr" model to the time of the newest event."""
+        """Decay the popularity of a "bpr" model to the time of the newest event."""
         arrays, half_life = self.tables.arrays(), self.settings.half_life
         if half_life is not None:
             latest = max(self.latest, float(events.time.max()))

@@ -74,14 +74,14 @@ class AdamFactorizationModel(FactorizationModel):
         return self.net.module
 
     def _one_at_a_time(self, call: Call) -> bool:
-        return call.predict  # Adam moves every row at every step
+        return call.predict  # Adam changes every row in every step
 
     def _keep_all(self, undo: Transaction) -> None:
         undo.keep(self.net)
         super()._keep_all(undo)
 
     def _train(self, events: Events, rows: Rows) -> None:
-        """Train on rows in the order of time."""
+        """Train on rows in time order."""
         arrays, settings = self.module.arrays(), self.settings
         rng = self.rng.generator
         sgd.start_all(arrays, rows, settings.loss, self.moments[1], self.scale, rng)
@@ -94,7 +94,7 @@ class AdamFactorizationModel(FactorizationModel):
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call
     ) -> np.ndarray:
-        """Grow and train a few epochs on new and rehearsed rows."""
+        """Train for a few epochs on new and rehearsed rows."""
         settings, module = self.settings, self.module
         known = len(module.user_bias), len(module.item_bias)
         if not self._one_at_a_time(call):
@@ -118,7 +118,7 @@ class AdamFactorizationModel(FactorizationModel):
         return predicted
 
     def _run(self, rows: Rows, epochs: int, update: bool = False) -> None:
-        """Train on the rows that count."""
+        """Train on the rows with positive weight."""
         counted = rows.weight > 0
         if not counted.any():
             return

@@ -1,4 +1,4 @@
-"""The compiled solver: epochs, single passes and closed-form starts over a module's arrays."""
+"""Compiled solver: epochs, online passes and closed-form initialization of new rows."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ Arrays = dict[str, np.ndarray]
 # that a model of a multiple of y is that multiple of the model. Best on MovieLens 100K and 1M.
 LEARNING_RATE = {"squared_error": 0.045, "log_loss": 0.07, "bpr": 0.1}
 REG = {"squared_error": 0.045, "log_loss": 0.02, "bpr": 0.1}
-# The rate falls geometrically to this share of itself over the epochs of `fit`.
+# The rate falls geometrically to this fraction over the epochs of `fit`.
 _LAST_RATE = {"squared_error": 0.05, "log_loss": 0.05, "bpr": 0.234}
 # An id's factors are held by reg x (base + root / sqrt(n)): ids of few events more tightly.
 _REG_BASE, _REG_ROOT = np.float32(0.6), np.float32(8.0)
-# Spread of the first factors. Ten times more costs 0.02 of RMSE on MovieLens 100K.
+# Standard deviation of the initial factors. Ten times more costs 0.02 RMSE on MovieLens 100K.
 _INIT = {"squared_error": 0.01, "log_loss": 0.01, "bpr": 0.1}
 _NEW_ITEM = 0.03
 
-# Learning event by event; the slots are those of kernels.online_pass. A user's bias keeps a
-# floor under its step when events arrive one by one, since moods drift.
+# Online updates; the slots are those of kernels.online_pass. The step of a user bias has a lower
+# bound, since user preferences drift.
 STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
 _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
-# BPR, event by event: draws an event, how much of the user's vector stays, and the rates of
-# user, item and their L2: the user follows the session, the items move slowly. In chunks, as
-# in `fit`, at a tenth of its rate.
+# Online updates of BPR: negatives per event, decay factor of the user vector, and rates of user,
+# item and their L2. Users follow the session, and items change slowly. Updates in chunks use the
+# settings of `fit` with a tenth of its rate.
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
-# Ridge of the closed-form start: per event and constant, factors then bias.
+# Ridge penalties of the closed-form initialization: per event and constant, factors then bias.
 _RIDGE = (0.02, 10.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
-# Rows whose negatives are drawn at a time, which bounds memory, and rows so few that drawing
-# ahead is cheaper than keeping every item.
+# Number of rows whose negatives are drawn at once, which bounds memory; and number of rows up to
+# which drawing in advance is cheaper than saving every item.
 _BLOCK, FEW_ROWS = 16_384, 256
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to learn, as the kernels read them; named after the arguments of the module.
+    """Training rows as the kernels read them; named after the arguments of the module.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Rows:
         return Rows(*(column[rows] for column in self.columns().values()))
 
     def joined(self, later: Rows) -> Rows:
-        """Return the rows of both, these first."""
+        """Concatenate with other rows."""
         pairs = zip(self.columns().values(), later.columns().values(), strict=True)
         return Rows(*(np.concatenate(pair) for pair in pairs))
 
@@ -82,7 +82,7 @@ class Rows:
 def start_all(
     arrays: Arrays, rows: Rows, loss: str, mean: float, scale: float, rng: np.random.Generator
 ) -> None:
-    """Count the rows of each id, set the mean and draw the first factors."""
+    """Count the rows of each id, set the mean, and draw the initial factors."""
     for side in ("user", "item"):
         count, factors = arrays[f"{side}_count"], arrays[f"{side}_factors"]
         count += np.bincount(getattr(rows, side), rows.weight, len(count))
@@ -97,7 +97,7 @@ def start_all(
 
 
 def start_items(arrays: Arrays, n_items: int, rng: np.random.Generator) -> None:
-    """Draw a little noise for items from ``n_items`` on, or equal items would stay equal."""
+    """Draw small initial factors for items from ``n_items`` on."""
     table = arrays["item_factors"]
     table[n_items:] = _NEW_ITEM * rng.standard_normal(table[n_items:].shape, np.float32)
 
@@ -114,7 +114,7 @@ def fit_epochs(
     n_threads: int,
     rng: np.random.Generator,
 ) -> None:
-    """Run epochs of SGD over all rows, on ``n_threads`` threads without locks.
+    """Run epochs of lock-free SGD over all rows on ``n_threads`` threads.
 
     Rows are shuffled once, in memory: on MovieLens a new order every epoch is no better and
     half as fast.
@@ -144,7 +144,7 @@ def _pointwise_step(
         np.float32(reg * scale) * (_REG_BASE + _REG_ROOT / np.sqrt(np.maximum(arrays[name], 1)))
         for name in ("user_count", "item_count")
     )
-    # However large the penalty, a step shrinks a row to zero at most and never beyond.
+    # With any penalty, a step shrinks a row at most to zero.
     user_reg, item_reg = (np.minimum(r, np.float32(scale / rate)) for r in (user_reg, item_reg))
 
     def work(piece: slice) -> None:
@@ -202,7 +202,7 @@ def stream(
     chunk: bool = False,
     draws: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Predict, then learn, row after row, in one pass; return the predictions (n,).
+    """Predict and then learn each row in one pass; return the predictions (n,).
 
     ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
     ``n_items``: how many items were known before. ``draws``: the negatives of "bpr", where the
@@ -252,7 +252,7 @@ def stream(
 def draw_negatives(
     items: np.ndarray, n_items: int, rng: np.random.Generator, *, chunk: bool
 ) -> np.ndarray:
-    """Items to rank each row's against, (n, m), uniform over those known when its turn comes.
+    """Draw negatives (n, m) for each row, uniform over the items known at that row.
 
     That is ``n_items`` and whatever it and earlier rows brought.
     """
@@ -272,7 +272,7 @@ def rehearse(
     scale: float,
     rng: np.random.Generator,
 ) -> None:
-    """One pass over remembered rows at a quarter of the learning rate; nothing is counted."""
+    """Rehearse stored rows at a quarter of the learning rate, without counting them."""
     work = (_bpr_step if loss == "bpr" else _pointwise_step)(
         arrays, rows, loss, learning_rate / 4, reg, scale, rng
     )
@@ -282,7 +282,7 @@ def rehearse(
 def fold_in(
     arrays: Arrays, rows: Rows, n_users: int, n_items: int, newest: int, *, loss: str, scale: float
 ) -> None:
-    """Give ids with codes from ``n_users`` and ``n_items`` on a closed-form start.
+    """Initialize ids with codes from ``n_users`` and ``n_items`` on in closed form.
 
     New users are fitted to the items known before, then new items to all users; for the
     logistic loss to the working response ``4 (y - p)`` of Newton's method at p = 1/2.
@@ -312,7 +312,7 @@ def fold_in(
             side == "user",
             *_tables(arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
         )
-        # As many events as were used: what is already learned is not learned anew in a rush.
+        # Count the events used here, so that the next steps of these ids are not too large.
         arrays[f"{side}_count"][codes] += counts
 
 

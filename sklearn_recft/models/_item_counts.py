@@ -1,4 +1,4 @@
-"""How often items came, and when first."""
+"""Event counts of items, and times of their first events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn_recft.interactions import Events
 
 
 class ItemCounts:
-    """Counts of each item's events; an object never changes, `after` returns another.
+    """Event counts of each item; immutable, `after` returns a new object.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class ItemCounts:
         self.has_events, self.first_time = np.zeros(0, bool), np.zeros(0)
 
     def after(self, new: Events, learned: Events | None, n_items: int) -> ItemCounts:
-        """Return the counts with ``new`` events; those ``learned`` from may be others."""
+        """Add ``new`` events; the ``learned`` events, used in training, may differ."""
         counts = ItemCounts()
         counts.n_events = _counted(self.n_events, new, n_items)
         counts.n_learned = _counted(self.n_learned, learned, n_items)
@@ -37,26 +37,26 @@ class ItemCounts:
         first_time = np.full(n_items, np.inf)
         np.minimum.at(first_time, new.item, new.time)
         first_time[:n_known] = np.minimum(first_time[:n_known], self.first_time)
-        first_time[first_time == np.inf] = -np.inf  # of a catalogue: known without events
+        first_time[first_time == np.inf] = -np.inf  # items of the catalogue without events
         counts.first_time = first_time
         return counts
 
     def mark(self, *rows: Any) -> None:
-        """Need nothing: counts never change in place."""
+        """Return None: counts never change in place."""
 
     def restore(self, mark: None) -> None:
-        """Do nothing: whoever kept the counts still has them."""
+        """Do nothing: counts never change in place."""
 
     def state(self) -> dict[str, Any]:
         """Return the arrays by name."""
         return dict(vars(self))
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         vars(self).update(state)
 
     def forget(self, users: np.ndarray) -> None:
-        """Do nothing: the counts are of all users together."""
+        """Do nothing: counts are not stored per user."""
 
 
 def _counted(before: np.ndarray, new: Events | None, n_items: int) -> np.ndarray:

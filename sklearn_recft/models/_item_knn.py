@@ -26,7 +26,7 @@ class ItemKNNSettings(UserItemSettings):
 
 
 class ItemKNNModel(UserItemModel):
-    """Similarities of items, found from the sums after every call.
+    """Similarities of items, recomputed from the sums after every call.
 
     Attributes
     ----------
@@ -95,13 +95,13 @@ class ItemKNNModel(UserItemModel):
         kept = np.arange(k) < n_found[:, None]
         starts = np.concatenate([[0], np.cumsum(n_found)])
         if starts[-1] < np.iinfo(np.int32).max:
-            starts = starts.astype(np.int32)  # or the codes would be widened to match
+            starts = starts.astype(np.int32)  # otherwise the codes would be converted to int64
         near = csr_array((nearness[kept], found[kept], starts), (n_items, n_items))
-        near.sum_duplicates()  # there are none; it is marked so, and never looked through again
+        near.sum_duplicates()  # marks the matrix as free of duplicates
         self.similarity = near
 
     def _bm25(self, matrix: csr_array) -> csr_array:
-        """Weigh feedback as a search engine weighs words, items being the documents."""
+        """Compute BM25 weights of feedback, with items as documents and users as words."""
         k1, b = self.settings.bm25_k1, self.settings.bm25_b
         values = np.maximum(matrix.data, 0).astype(float)
         n_own = np.diff(matrix.indptr)

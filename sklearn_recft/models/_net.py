@@ -1,4 +1,4 @@
-"""A trained net as a part of a model: its weights and its optimizer."""
+"""A trained net as a part of a model: weights and optimizer state."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sklearn_recft import training
 
 @runtime_checkable
 class Growing(Protocol):
-    """A module whose tables keep spare room."""
+    """Module whose tables have spare capacity."""
 
     def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
 
 
 class Net:
@@ -25,7 +25,7 @@ class Net:
     Parameters
     ----------
     net : skorch.NeuralNet
-        As `training.make_net` made it.
+        Net made by `training.make_net`.
     """
 
     def __init__(self, net: Any) -> None:
@@ -42,7 +42,7 @@ class Net:
         return next(self.module.parameters()).device
 
     def mark(self, *rows: Any) -> Any:
-        """Return what `restore` needs to undo training from here on: all weights that train."""
+        """Return what `restore` needs to undo later training: all trained weights."""
         return training.checkpoint(self.net, weights=True)
 
     def restore(self, mark: Any) -> None:
@@ -63,7 +63,7 @@ class Net:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described; the module must have the same parts."""
+        """Load what `state` returned; the module must have the same parts."""
         named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
         for name, array in state["module"].items():
             named[name].data = torch.from_numpy(array.copy()).to(named[name].device)
@@ -78,7 +78,7 @@ class Net:
         self.module.eval()
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the rows of ``users`` (codes) where the module has any, and their moments."""
+        """Remove the rows of ``users`` (codes) and their moments, if the module has any."""
         if not hasattr(self.module, "forget"):
             return
         before = {p: len(p) for p in self.module.parameters() if p.ndim}
@@ -95,9 +95,9 @@ class Net:
 
 
 def tight_copy(net: Any) -> Any:
-    """Return a net to pickle, whose tables have no spare room; ``net`` itself is not written to.
+    """Return a net to pickle without spare capacity in tables; ``net`` does not change.
 
-    Its module and its optimizer share tensors, as those of ``net`` do.
+    Its module and its optimizer share tensors, as in ``net``.
     """
     memo: dict[int, Any] = {}
     module = net.module_

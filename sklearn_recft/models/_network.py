@@ -1,4 +1,4 @@
-"""A net with the encoder of its texts and the vectors of its catalogue, as one part."""
+"""A net, its text encoder and the item vectors, as one part of a model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sklearn_recft.text import TextEncoder
 
 
 class Network:
-    """What the models with item texts train; a subclass builds the net.
+    """Net of a model with item texts; subclasses build the net.
 
     Attributes
     ----------
     settings : dataclass
-        Those of the model.
+        Settings of the model.
     shape : dict of str to int
-        Sizes of the net that the first rows gave it.
+        Sizes of the net, set by the first rows.
     encoder : TextEncoder or None
-        A frozen one. One that trains is a part of the module.
+        A frozen encoder. A trained one is a part of the module.
     catalogue : Tensor of shape (n_items, width)
         Vectors of items, for scoring.
     """
@@ -35,7 +35,7 @@ class Network:
 
     @property
     def is_built(self) -> bool:
-        """Whether there is a net."""
+        """Whether the net is built."""
         return self.net is not None
 
     @property
@@ -52,25 +52,25 @@ class Network:
 
     @property
     def reader(self) -> TextEncoder | None:
-        """The encoder of texts, be it frozen or a part of the module."""
+        """The text encoder, frozen or part of the module."""
         trained = None if self.net is None else getattr(self.module, "encoder", None)
         return self.encoder if trained is None else cast(TextEncoder, trained)
 
     def build(self, seed: int, encoder: TextEncoder | None) -> Any:
-        """Return a net of `shape`; ``encoder`` is one that trains."""
+        """Return a net of `shape`; ``encoder`` is a trained encoder."""
         raise NotImplementedError
 
     def encode(self, texts: list[str], n_threads: int) -> np.ndarray:
-        """Text vectors (n, t), each the same whatever others come with it; (n, 0) without texts."""
+        """Encode texts separately as vectors (n, t); (n, 0) without an encoder."""
         reader = self.reader
         if reader is None:
             return np.zeros((len(texts), 0), np.float32)
-        return reader.encode(texts, n_threads=n_threads, apart=True)
+        return reader.encode(texts, n_threads=n_threads, separately=True)
 
     # ------------------------------------------------------------------ as a part
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
-        """Return what `restore` needs to undo growth from here on; weights are kept apart."""
+        """Return what `restore` needs to undo later growth; weights are saved separately."""
         reader = self.reader
         texts = None if reader is None else reader.mark()
         return self.settings, self.catalogue, self.module.mark(), texts
@@ -94,7 +94,7 @@ class Network:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.shape, encoder = state["shape"], None
         if state["encoder"] is not None:
             encoder = TextEncoder.from_state(state["encoder"])
@@ -107,4 +107,4 @@ class Network:
         self.catalogue = torch.as_tensor(state["catalogue"]).to(self.net.device)
 
     def forget(self, users: np.ndarray) -> None:
-        """Do nothing: nets know items, not users."""
+        """Do nothing: there is no state per user."""

@@ -27,7 +27,7 @@ class RandomStream:
         return dict(self.generator.bit_generator.state)
 
     def restore(self, mark: dict[str, Any]) -> None:
-        """Draw again what was drawn since ``mark``."""
+        """Reset the generator to ``mark``."""
         self.generator.bit_generator.state = mark
 
     def state(self) -> dict[str, Any]:
@@ -35,8 +35,8 @@ class RandomStream:
         return dict(self.generator.bit_generator.state)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load what `state` returned."""
         self.generator.bit_generator.state = state
 
     def forget(self, users: np.ndarray) -> None:
-        """Do nothing: a random stream knows no users."""
+        """Do nothing: there is no state per user."""

@@ -40,7 +40,7 @@ from sklearn_recft.vocabulary import Vocabulary
 
 
 class SequenceModel(FittedModel):
-    """Scores of next items from the order and the times of a user's events.
+    """Score next items from the order and the times of a user's events.
 
     Attributes
     ----------
@@ -74,16 +74,16 @@ class SequenceModel(FittedModel):
     # ------------------------------------------------------------------ events
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
-        """Seconds of each row; of a log without timestamps all are one: only order is known.
+        """Return the time of each row in seconds; 0 for a log without timestamps.
 
-        Rows without a timestamp, where the log has them, come after all that is known.
+        Rows without timestamps, in a log with them, come after all known events.
         """
         if self.timed and rows.timestamps is not None:
             return rows.timestamps
         return np.full(len(rows), self.newest + 1.0 if self.timed else 0.0)
 
     def encode(self, rows: Interactions) -> Events:
-        """Return rows by code; rows without a time are after all that is known: at inf."""
+        """Return rows by code; rows without timestamps get the time inf."""
         events = super().encode(rows)
         if rows.timestamps is not None:
             return events
@@ -95,7 +95,7 @@ class SequenceModel(FittedModel):
         return tuple(texts_of(np.asarray(rows.item_ids), rows.text))
 
     def _as_log(self, events: Events) -> Events:
-        """Put events as they are learned; what has no positive feedback is no target."""
+        """Convert events to training columns; only positive feedback is a target."""
         weight = np.where(events.feedback > 0, events.weight, 0.0)
         return replace(
             events,
@@ -117,7 +117,7 @@ class SequenceModel(FittedModel):
             self.network.settings = self.settings
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Fit the first events, update by later ones."""
+        """Fit the first events, and update by later ones."""
         if not self.network.is_built:
             self._fit(events, call)
         else:
@@ -148,7 +148,7 @@ class SequenceModel(FittedModel):
         network.catalogue = module.catalogue()
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
-        """Remember events, and train on them where weights move."""
+        """Store events, and train on them if the call updates weights."""
         network, module, n_items = self.network, self.module, self.module.n_items
         undo.keep(self.history, events.user)
         texts, codes = self._all_texts(events, call)
@@ -168,7 +168,7 @@ class SequenceModel(FittedModel):
         self._append(new)
 
     def _rehearse(self, undo: Transaction, known: Events, new: Events) -> None:
-        """Train on new events, each after its user's past, beside sequences of other users."""
+        """Train on new events with their history, and rehearse sequences of other users."""
         settings, module = self.settings, self.module
         events = in_order(known.joined(new))
         touched = np.unique(events.user)
@@ -198,7 +198,7 @@ class SequenceModel(FittedModel):
         scorer: training.Scorer | None = None,
     ) -> None:  # fmt: skip
         if not len(windows):
-            return  # nobody has two events
+            return  # no user has two events
         settings = self.settings
         n_so_far = np.cumsum(log.events.weight > 0)
         n_targets = n_so_far[windows.stop] - n_so_far[windows.start]
@@ -213,21 +213,21 @@ class SequenceModel(FittedModel):
         )
         columns = {"start": windows.start, "size": windows.size}
         trainer.fit(self.network.weights.net, columns, np.zeros(len(windows), np.float32))
-        self.module.settle(self.counts.has_events)
+        self.module.reset_cold_items(self.counts.has_events)
 
-    # ------------------------------------------------------------------ what is made
+    # ------------------------------------------------------------------ training data
 
     def _with_trends(self, events: Events) -> TrainingLog:
-        """Give the module the trends as each event of a sorted log is to be predicted."""
+        """Set the module's trends for the periods of the targets of a sorted log."""
         if not self.trends.half_lives:
             return TrainingLog(events)
         times = np.where(events.weight > 0, events.time, events.time.max(initial=0))
         period, shares = self.trends.known_at(times, self.n_items)
-        self.module.tell_trends(shares[..., :-1])
+        self.module.set_trends(shares[..., :-1])
         return TrainingLog(events, period)
 
     def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Texts of the events' items and of the catalogue's, and their codes."""
+        """Return the texts of the items of events and catalogue, and their codes."""
         texts = list(events.text or ())
         if call.catalogue is None:
             return texts, events.item
@@ -240,22 +240,22 @@ class SequenceModel(FittedModel):
     # ------------------------------------------------------------------ counts
 
     def _count(self, new: Events, *, learned: Events | None) -> None:
-        """Count events of items, known and learned from, and the trends they make."""
+        """Update trends and counts of items, for stored events and for training events."""
         positive = new.weight > 0
         self.trends = self.trends.after(new.item[positive], new.time[positive], self.n_items)
         self.counts = self.counts.after(new, learned, self.n_items)
 
     def _append(self, new: Events) -> None:
-        """Remember events, in order of arrival."""
+        """Append events to the history, in order of arrival."""
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         self.newest = max(self.newest, float(new.time.max(initial=-np.inf)))
 
-    # ------------------------------------------------------------------ answering
+    # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
-        """Score (n,) of each row, from what its user did before it, float64.
+        """Score each row from the user's history before it, (n,) float64.
 
-        An item that was first seen later than a row's time is unknown to that row.
+        Items whose first event is later than a row are unknown to that row.
         """
         log, queries = self._queries(events)
         items, extra = self._known_then(events, queries)
@@ -274,9 +274,9 @@ class SequenceModel(FittedModel):
         return scores
 
     def _known_then(self, events: Events, queries: Queries) -> tuple[np.ndarray, Any]:
-        """Item codes of rows as known at their times, and text vectors of the unknown ones.
+        """Return item codes as known at each row's time, and text vectors of unknown items.
 
-        Without texts all unknown items are one, with code ``n_items``.
+        Without texts, all unknown items share the code ``n_items``.
         """
         items = events.item.copy()
         later = items >= 0
@@ -304,7 +304,7 @@ class SequenceModel(FittedModel):
         weights, period, shares = self._trends_of(states, asked)
         cold = asked.n_before == 0
         if cold.any() and not weights.shape[1]:
-            # Without trends their query is one more column: popularity.
+            # Without trends, popularity is one more column of the product.
             states = np.column_stack([states, cold.astype(np.float32)])
             vectors = np.column_stack([vectors, self._popularity()[:-1]])
         shares = shares[..., :-1]
@@ -320,7 +320,7 @@ class SequenceModel(FittedModel):
         return score_with_trends
 
     def attention(self, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Attention (n, n_heads, max_history) of rows' queries to their past, newest first.
+        """Return the attention (n, n_heads, max_history) of rows to past events, newest first.
 
         Also returns the codes (n, max_history) of the past items, -1 for none, and their ages in
         days.
@@ -343,7 +343,7 @@ class SequenceModel(FittedModel):
         return weights, items, age / SECONDS_PER_DAY
 
     def with_history(self, rows: Interactions) -> SequenceModel:
-        """Return a view of the model that knows these events of users, and no others."""
+        """Return a view of the model with these events as the only histories."""
         view = object.__new__(type(self))
         vars(view).update(vars(self))
         view.users, view.seen = Vocabulary(), SeenItems()
@@ -368,9 +368,9 @@ class SequenceModel(FittedModel):
         self, users: np.ndarray, times: np.ndarray | None, items: np.ndarray | None,
         context: np.ndarray | None,
     ) -> tuple[Events, Queries]:  # fmt: skip
-        """Find what each query knows: the sorted log of its user, and its place in there.
+        """Find the events that each query sees: the sorted log of its user, and their number.
 
-        ``times`` None is after all that is known; ``items`` None for none in particular.
+        ``times`` None means after all known events; ``items`` None means no item.
         """
         if context is None:
             context = np.tile(self._mean_context(), (len(users), 1))
@@ -380,18 +380,18 @@ class SequenceModel(FittedModel):
         return read_queries(self.history, users, times, items, context, after_all)
 
     def _popularity(self) -> np.ndarray:
-        """Log share (n_items + 1,) of each item in all events; last, of a new one."""
+        """Return the log share (n_items + 1,) of each item in all events; last, a new item."""
         counts = np.append(self.counts.n_events, 0) + 1.0
         return np.log(counts / counts.sum()).astype(np.float32)
 
     def _trends_of(
         self, states: np.ndarray, queries: Queries
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find what was popular at the time of queries, and with what weights.
+        """Return the trends at the time of queries, and their weights.
 
         Returns the weights (N, k), the period (N,) of each query, and the trends (T, k, n_items
-        + 1) of the periods; the last item stands for one without events. Users without history
-        get the quickest trend.
+        + 1) of the periods; the last item stands for items without events. Users without history
+        get the trend of the shortest half-life.
         """
         weights = weights_of_trends(self.module, states)
         weights[queries.n_before == 0] = np.arange(weights.shape[1]) == 0

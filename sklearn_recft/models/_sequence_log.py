@@ -1,4 +1,4 @@
-"""Which of new events are remembered already."""
+"""Match new events with stored events."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sklearn_recft.interactions import Events
 
 
 def with_defaults(stored: Events, *, weight: float, context: np.ndarray) -> Events:
-    """Give stored events a weight where they are positive, and the average context (c,)."""
+    """Set the weight of positive stored events, and the average context (c,)."""
     n = len(stored)
     weights = np.where(stored.feedback > 0, weight, 0.0).astype(np.float32)
     return replace(stored, weight=weights, context=np.tile(context, (n, 1)).astype(np.float32))
 
 
 def known_again(known: Events, new: Events) -> tuple[Events, Events]:
-    """Split new events into those to remember and those that are remembered already.
+    """Split new events into unstored ones and ones that are stored already.
 
-    Events of one user, item and time are the same. What came three times and is remembered
+    Events with the same user, item and time match. An event that occurs three times and is stored
     twice is new once.
 
     Parameters
@@ -29,10 +29,10 @@ def known_again(known: Events, new: Events) -> tuple[Events, Events]:
     Returns
     -------
     known : Events
-        With the weight and the context of new events that are remembered already, which makes
-        them targets.
+        Stored events, with weight and context of the matching new events, so that they are
+        targets.
     new : Events
-        The others.
+        The new events without a match.
     """
     names = ("user", "item", "time")
     both = [np.concatenate([getattr(known, name), getattr(new, name)]) for name in names]
@@ -42,7 +42,7 @@ def known_again(known: Events, new: Events) -> tuple[Events, Events]:
     first = np.ones(len(order), bool)
     first[1:] = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in both])
     group = np.cumsum(first) - 1
-    n_before = np.bincount(group, ~is_new[order]).astype(np.int64)[group]  # remembered alike
+    n_before = np.bincount(group, ~is_new[order]).astype(np.int64)[group]  # stored matches
     nth = np.arange(len(order)) - np.flatnonzero(first)[group] - n_before
     again = np.flatnonzero((nth >= 0) & (nth < n_before))
     there, here = order[again - n_before[again]], order[again] - n_known

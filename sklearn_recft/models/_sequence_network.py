@@ -1,4 +1,4 @@
-"""The net of the sequence model: how it is made and grown."""
+"""The net of the sequence model: construction and growth."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ SEQUENCE_OPTIONS = (
     "freeze_blocks",
 )
 _TOKENS = 2048  # of a batch
-_FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # above so many items, so many are drawn
+_FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # larger catalogues use this many negatives
 
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """Settings of the sequence model: as the parameters of the estimator."""
+    """Settings of the sequence model, from the parameters of the estimator."""
 
     backbone: str | None = None
     n_layers: int = 2
@@ -76,7 +76,7 @@ class SequenceNetwork(Network):
     ----------
     settings : SequenceSettings
     timed : bool
-        Whether the log has times.
+        Whether the log has timestamps.
     """
 
     settings: SequenceSettings
@@ -93,7 +93,7 @@ class SequenceNetwork(Network):
         n_items: int,
         rng: RandomStream,
     ) -> np.ndarray | None:
-        """Make the encoder, read the first texts, and make the net; return the text vectors."""
+        """Make the encoder, encode the first texts, and make the net; return text vectors."""
         settings = self.settings
         if settings.backbone is not None:
             self.encoder = make_encoder(
@@ -114,7 +114,7 @@ class SequenceNetwork(Network):
         }
         self.net = Net(self.build(rng.seed(), None))
         self.module.eval()
-        self.module.begin(vectors, new.feedback, new.context)
+        self.module.initialize_scales(vectors, new.feedback, new.context)
         self.module.grow(vectors, n_items, rng.generator)
         return vectors
 
@@ -136,11 +136,11 @@ class SequenceNetwork(Network):
             width=settings.width,
             text_width=shape["text_width"],
             dropout=settings.dropout,
-            late_share=settings.history_dropout if timed else 0.0,
+            history_dropout=settings.history_dropout if timed else 0.0,
             n_trends=len(settings.trend_half_lives) if timed else 0,
             n_negatives=n_negatives,
         )
-        # Few events are learned in small batches, or there would be too few steps.
+        # Small logs use small batches, to get enough steps.
         size = int(np.clip(2 ** int(np.log2(shape["n_events"] / 50 + 1)), 32, _TOKENS))
         ours = {"batch_size": size, "iterator_train__size": "size"}
         return training.make_net(
@@ -153,8 +153,8 @@ class SequenceNetwork(Network):
         )
 
     def read(self, codes: np.ndarray, texts: list[str], first: int) -> np.ndarray | None:
-        """Text vectors of the items from code ``first`` on."""
+        """Encode the texts of items from code ``first`` on."""
         if self.encoder is None:
             return None
         new, threads = new_texts(codes, texts, first), self.settings.n_threads
-        return read_texts(self.encoder, new, n_threads=threads, apart=first > 0)
+        return read_texts(self.encoder, new, n_threads=threads, separately=first > 0)

@@ -1,4 +1,4 @@
-"""Queries of the sequence model: what each one knows, and the states that answer them."""
+"""Queries of the sequence model: the events that each one sees, and query states."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from sklearn_recft.parallel import torch_threads
 
 Columns = training.Columns
 
-_TOKENS, _CELLS = 16_384, 4_000_000  # of the sequences that are run at a time, and of attention
-_QUERIES = 64  # of one sequence that are asked at a time
-_FEW = 64  # queries that one thread answers sooner than several
-_N_HELD_OUT = 4096  # events that a validation metric reads, at most
-_STEP = 16  # sequences are padded to a multiple of so many events
+_TOKENS, _CELLS = 16_384, 4_000_000  # per batch: number of events, and of attention weights
+_QUERIES = 64  # maximal number of queries per sequence in a batch
+_FEW = 64  # up to this number of queries, one thread is faster than several
+_N_HELD_OUT = 4096  # maximal number of events of the validation metric
+_STEP = 16  # sequences are padded to a multiple of this length
 
 
 @dataclass(frozen=True)
 class Queries:
-    """What each query knows, and when it is made.
+    """Queries: the events that each one sees, and its time.
 
     Attributes
     ----------
     start : ndarray of shape (n,)
-        Where the query's sequence begins in the log.
+        Start of the query's sequence in the log.
     n_before : ndarray of shape (n,)
-        Number of its events that the query knows.
+        Number of events that the query sees.
     time : ndarray of shape (n,), float64
         Seconds.
     trend_time : ndarray of shape (n,), float64
-        Seconds at which trends are read.
+        Time of the trends in seconds.
     context : ndarray of shape (n, n_context), float32
     """
 
@@ -61,7 +61,7 @@ class TrainingLog:
     events : Events
         Events of weight 0 are no targets.
     period : ndarray of shape (n,), int64, or None
-        Place of each event's trends in the module's; None without trends.
+        Index of each event's period in the module's trends; None without trends.
     """
 
     events: Events
@@ -71,7 +71,7 @@ class TrainingLog:
         """Return the columns that `training.SequenceWindows` reads."""
         names = ("item", "feedback", "time", "weight", "context")
         columns = {name: getattr(self.events, name) for name in names}
-        return columns if self.period is None else {**columns, "moment": self.period}
+        return columns if self.period is None else {**columns, "period": self.period}
 
 
 def states_of(
@@ -83,7 +83,7 @@ def states_of(
     n_threads: int,
     weights: bool = False,
 ) -> np.ndarray:
-    """States (N, d) of queries, zero where nothing came before; or what they looked at.
+    """Compute the states (N, d) of queries, zero without earlier events, or their attention.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def states_of(
 
     Notes
     -----
-    A sequence is run once for all of its queries, up to the last event that one of them knows.
+    A sequence is run once for all of its queries, up to the last event that one of them sees.
     """
     depth = module.depth
     shape = (module.stack[0].attention.n_heads, depth) if weights else (module.query_width,)
@@ -121,9 +121,9 @@ def states_of(
 def _batches(
     log: Events, queries: Queries
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Columns]]:
-    """Cut queries into batches of padded sequences.
+    """Split queries into batches of padded sequences.
 
-    Yields the queries of a batch, their sequence and place in it, and the net's columns.
+    Yields the queries of a batch, their sequence and position in it, and the columns of the net.
     """
     asks = np.flatnonzero(queries.n_before > 0)
     start, n_before = queries.start[asks], queries.n_before[asks]
@@ -135,7 +135,8 @@ def _batches(
     nth = place - np.maximum.accumulate(np.where(first, place, 0))
     piece = np.cumsum(first | (nth % _QUERIES == 0)) - 1
     slot = nth % _QUERIES
-    ends = np.flatnonzero(np.diff(piece, append=piece[-1:] + 1))  # the last asks furthest on
+    # The last query of a piece sees the most events.
+    ends = np.flatnonzero(np.diff(piece, append=piece[-1:] + 1))
     length = -(-n_before[ends] // _STEP) * _STEP
     by_length = np.argsort(length, kind="stable")
     bounds = np.searchsorted(piece, np.arange(len(ends) + 1))
@@ -183,12 +184,12 @@ def _columns(
         "feedback": log.feedback[place],
         "time": log.time[place],
         "n_before": np.ones(shape, np.int64),
-        "asked": np.zeros(shape),
+        "query_times": np.zeros(shape),
         "context": np.zeros((*shape, context.shape[1]), np.float32),
     }
     for name, column in (
         ("n_before", queries.n_before),
-        ("asked", queries.time),
+        ("query_times", queries.time),
         ("context", context),
     ):
         columns[name][sequence, slot] = column[asks]
@@ -199,20 +200,21 @@ def _columns(
 def answer(
     module: SequenceNet, table: Tensor, columns: Columns, *, weights: bool = False
 ) -> np.ndarray:
-    """States (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n), without gradients.
+    """Compute the states (B, Q, d + 2 c) of queries, or their attention (B, H, Q, n).
 
-    ``columns`` are the arguments of `SequenceNet.events` and `SequenceNet.ask`, as arrays.
+    ``columns`` holds the arguments of `SequenceNet.event_states` and `SequenceNet.query_states` as
+    arrays. No gradients are kept.
     """
     given = {name: torch.from_numpy(c).to(table.device) for name, c in columns.items()}
     # The first event that a query attends to; attention itself is given all of them.
     first = 0 if weights else max(0, int(columns["n_before"].min()) - module.depth)
     time, n_before = given["time"], given["n_before"] - first
-    events = module.events(table, given["item"], given["feedback"], time, first=first)
-    states = module.ask(
+    events = module.event_states(table, given["item"], given["feedback"], time, first=first)
+    states = module.query_states(
         events,
         time[:, first:],
         n_before,
-        given["asked"],
+        given["query_times"],
         given.get("context"),
         weights=weights,
     )
@@ -239,7 +241,7 @@ def read_queries(
     context: np.ndarray,
     now: tuple[float, float],
 ) -> tuple[Events, Queries]:
-    """Find what each query knows: the sorted log of its user, and its place in there.
+    """Find the events that each query sees: the sorted log of its user, and their number.
 
     Parameters
     ----------
@@ -247,13 +249,13 @@ def read_queries(
     users : ndarray of shape (n,)
         Codes, -1 for unknown users.
     times : ndarray of shape (n,) or None
-        Seconds; None is after all that is known.
+        Seconds; None means after all known events.
     items : ndarray of shape (n,) or None
-        Items asked for, None for none in particular. A query at the time of an event of its
-        own item does not know that event.
+        Items of the queries, or None. A query at the time of an event of its own item does not
+        see that event.
     context : ndarray of shape (n, n_context)
     now : (float, float)
-        What time it is after all that is known, for queries and for trends.
+        Times after all known events, for queries and for trends.
     """
     distinct, owner = np.unique(users, return_inverse=True)
     log, spans = sequences_of(history, distinct)
@@ -281,7 +283,7 @@ def add_trends(
 def next_item_ndcg(
     module: SequenceNet, log: TrainingLog, held_out: np.ndarray, *, n_threads: int
 ) -> float:
-    """NDCG@10 of held-out events of a sorted log, each predicted from what came before it."""
+    """Compute NDCG@10 of held-out events of a sorted log, predicted from earlier events."""
     events = log.events
     start = np.searchsorted(events.user, events.user[held_out])
     queries = Queries(
@@ -313,7 +315,7 @@ def next_item_scorer(
     rng: np.random.Generator,
     n_threads: int,
 ) -> training.Scorer:
-    """Return NDCG@10 of events after time ``until``, each predicted from what came before it.
+    """Return a scorer: NDCG@10 of events after ``until``, predicted from earlier events.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Models of the user-item matrix: feedback summed by pair, and scores by items."""
+"""Models of the user-item matrix: sums of feedback by pair, and item-based scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import fade
-from sklearn_recft.history import FeedbackMatrix, fade_by_order
+from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.ranking import TileScorer
 
-# So much popularity an event adds to a user's scores: it tells apart what nothing else does.
+# Weight of popularity in the scores, per event of the user: it breaks ties.
 _BACKOFF = 1e-9
-# Rows of `pair_sums` at a time; bounds what their users' rows take.
+# Number of rows of `pair_sums` at once: bounds memory.
 _BLOCK = 8192
 
 
@@ -41,7 +41,7 @@ class UserItemSettings:
 
 
 class UserItemModel(FittedModel):
-    """Feedback summed by user and item, and what a subclass computes from the sums.
+    """Sums of feedback by user and item, from which subclasses compute scores.
 
     Attributes
     ----------
@@ -68,10 +68,7 @@ class UserItemModel(FittedModel):
         self.latest = -np.inf
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Add events to the sums, then recompute what is made from them.
-
-        To observe (``call.weights`` is False) is to leave that to the next call.
-        """
+        """Add events to the sums, then recompute the model; `observe` postpones the latter."""
         weight, left = self._decayed(events)
         matrix = self.feedback.added(
             events.user, events.item, weight=weight, feedback=events.feedback, left=left
@@ -80,7 +77,7 @@ class UserItemModel(FittedModel):
         if by_order is None:
             self.profiles = matrix
         else:
-            share, rest = fade_by_order(events.user, events.time, by_order, self.n_users)
+            share, rest = decay_by_order(events.user, events.time, by_order, self.n_users)
             self.profiles = self.profiles.added(
                 events.user,
                 events.item,
@@ -97,7 +94,7 @@ class UserItemModel(FittedModel):
         return np.empty(0)
 
     def _decayed(self, events: Events) -> tuple[np.ndarray, float]:
-        """Weights of new events, and what is left of old ones, as seen at the newest time."""
+        """Compute weights of new events, and the decay of old sums, at the newest time."""
         half_life = self.settings.half_life
         if half_life is None:
             return events.weight, 1.0
@@ -118,13 +115,13 @@ class UserItemModel(FittedModel):
         raise NotImplementedError
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase ``users`` (codes) and compute the model anew, as if they had never come."""
+        """Remove ``users`` (codes), and recompute the model without them."""
         super().forget(users)
         self._derive()
         self._refresh(np.arange(self.n_users), np.arange(self.n_items))
 
     def merge(self, other: UserItemModel) -> None:
-        """Add the sums of another model, and compute the model from all of them.
+        """Add the sums of another model, and recompute the model.
 
         Raises
         ------
@@ -160,15 +157,15 @@ class UserItemModel(FittedModel):
             self._derive()
             self._refresh(np.arange(self.n_users), np.arange(self.n_items))
 
-    # ------------------------------------------------------------------ scores by items
+    # ------------------------------------------------------------------ item-based scores
 
     def _popularity_share(self, users: np.ndarray) -> np.ndarray:
-        """Weight (n,) of popularity in the scores of users; 1 for unknown users."""
+        """Return the weight (n,) of popularity in the scores of users; 1 for unknown users."""
         n_events = self.profiles.weight(users).sum(axis=1, dtype=np.float64)
         return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
 
     def _item_tiles(self, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
-        """Scores ``sum_j x_uj similarity_ji``; of unknown users, popularity.
+        """Return scores ``sum_j x_uj similarity_ji``; popularity for unknown users.
 
         ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
         """
@@ -215,7 +212,7 @@ def pair_sums(
     users: np.ndarray,
     items: np.ndarray,
 ) -> np.ndarray:
-    """``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 where unknown."""
+    """Compute ``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 if unknown."""
     sums = np.empty(len(users))
     for start in range(0, len(users), _BLOCK):
         block = slice(start, start + _BLOCK)

@@ -1,4 +1,4 @@
-"""Torch only: tensors in, tensors out."""
+"""Torch modules: they use tensors only, and no scikit-learn."""
 
 from sklearn_recft.modules._decay import DecayNet, make_decay_net
 from sklearn_recft.modules._factorization import MatrixFactorization

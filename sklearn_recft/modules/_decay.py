@@ -1,4 +1,4 @@
-"""Target attention over a user's past, whose weights fade with a learned half-life."""
+"""Target attention over a user's history, with a learned time decay per head."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_recft.modules._decay_heads import FadingHeads
+from sklearn_recft.modules._decay_heads import DecayHeads
 from sklearn_recft.modules._layers import grow_rows, tight_state
 from sklearn_recft.parallel import torch_threads
 
-_TEXT_NORM = 4.0  # of an item's text vector, so that a linear map of it begins at unit scale
-_EMBEDDING_SCALE = 0.02  # of the noise that embeddings begin with
-_FEW_ITEMS = 8192  # of which vectors are all computed for each batch, needed or not
+_TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
+_EMBEDDING_SCALE = 0.02  # standard deviation of the initial embeddings
+_FEW_ITEMS = 8192  # up to this catalogue size, each batch computes the vectors of all items
 
 
 class Encoder(Protocol):
-    """A text encoder that is trained with the net: a module with a method `upper`."""
+    """Text encoder that is trained with the net: a module with a method `upper`."""
 
     def upper(self, codes: Tensor) -> Tensor:
-        """Return the vectors (n, t) of texts by code, with gradients."""
+        """Return the vectors (n, t) of texts, given by code, with gradients."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield every parameter."""
 
 
 def make_decay_net(seed: int, *args: Any, **kwargs: Any) -> DecayNet:
-    """Make a `DecayNet` whose first weights are drawn from ``seed`` alone."""
+    """Make a `DecayNet` whose initial weights depend on ``seed`` only."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return DecayNet(*args, **kwargs)
 
 
-class DecayAttention(FadingHeads):
-    """Heads in which a candidate asks and past items answer, the less the older they are.
+class DecayAttention(DecayHeads):
+    """Target attention from a candidate item to past items, with time decay.
 
     The logit of head h for past item j with vector ``z_j``, feedback ``f_j`` and age ``t_j`` is
-    ``z^T A_h z_j + b_h f_j + s_h [j is the candidate] - decay``, where the decay is
-    ``lambda_h t_j`` ("exponential"), ``lambda_h log(1 + t_j / 1 day)`` ("log") or nothing.
-    A learned null key takes what weight no past item earns.
+    ``z^T A_h z_j + b_h f_j + s_h [j is the candidate] - decay``. The decay is ``lambda_h t_j``
+    ("exponential"), ``lambda_h log(1 + t_j / 1 day)`` ("log") or 0 ("none"). A learned null key
+    takes the remaining weight if no past item is relevant.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class DecayAttention(FadingHeads):
     n_heads : int
     decay : {"exponential", "log", "none"}
     half_lives : sequence of float, default=None
-        Of each head in days, before training; None spreads them evenly on the logarithm.
+        Half-life of each head in days before training; None spaces them evenly on a log scale.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class DecayAttention(FadingHeads):
     ) -> None:
         super().__init__(n_heads, decay, half_lives)
         self.width = width
-        # Keys and queries in one map, and values taken up by the head that reads them: past
-        # vectors are gathered once and multiplied twice.
+        # One matrix replaces the maps of keys and queries, and values are the item vectors. Past
+        # vectors are so read once and multiplied twice.
         self.query = nn.Parameter(torch.randn(n_heads, width, width, dtype=torch.float32) / width)
         self.feedback = nn.Parameter(torch.zeros(n_heads, dtype=torch.float32))
         self.same = nn.Parameter(torch.zeros(n_heads, dtype=torch.float32))
@@ -68,78 +68,85 @@ class DecayAttention(FadingHeads):
 
     @property
     def n_outputs(self) -> int:
-        """Length of what `forward` says of a row."""
+        """Number of outputs of `forward` per row."""
         return self.n_heads * (2 * self.width + 5) + 1
 
     def weights(
-        self, asks: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
+        self,
+        queries: Tensor,
+        past: Tensor,
+        feedback: Tensor,
+        age: Tensor,
+        same: Tensor,
+        pad: Tensor,
     ) -> Tensor:
-        """Attention (B, H, L) of queries (B, H, d); with that of the null key it sums to 1."""
-        logit = asks @ past.transpose(-1, -2)
+        """Compute attention weights (B, H, L) of queries (B, H, d); with the null key: sum 1."""
+        logit = queries @ past.transpose(-1, -2)
         logit = logit + self.feedback[:, None] * feedback[..., None, :]
         logit = logit + self.same[:, None] * same[..., None, :]
-        logit = (logit - self.fading(age)).masked_fill(pad[..., None, :], -torch.inf)
+        logit = (logit - self.decay_penalty(age)).masked_fill(pad[..., None, :], -torch.inf)
         null = self.null[None, :, None].expand(len(logit), -1, 1)
         return torch.cat([logit, null], 2).softmax(2)[..., :-1]
 
     def forward(
         self, item: Tensor, past: Tensor, feedback: Tensor, age: Tensor, same: Tensor, pad: Tensor
     ) -> Tensor:
-        """Say of each row (B, n_outputs) what its past makes of its item.
+        """Attend from each row's item to its past items; return (B, n_outputs).
 
         Parameters
         ----------
         item : Tensor of shape (B, d)
         past : Tensor of shape (B, L, d)
-            Or (L, d), one past for all rows.
+            (L, d) if all rows share one past.
         feedback, age, same : Tensor of shape (B, L)
-            Age in days; ``same`` is 1 where the past item is the row's own. Those of one past
-            for all rows are (L,), but for ``same``.
+            Age in days; ``same`` is 1 where the past item is the row's item. If all rows share
+            one past, feedback and age have shape (L,).
         pad : Tensor of shape (B, L) or (L,), bool
-            True where there is no past item.
+            True at padding.
         """
-        asks = torch.einsum("bd,hde->bhe", item, self.query)
-        weight = self.weights(asks, past, feedback, age, same, pad)  # (B, H, L)
+        queries = torch.einsum("bd,hde->bhe", item, self.query)  # (B, H, d)
+        weight = self.weights(queries, past, feedback, age, same, pad)  # (B, H, L)
         liked = weight * feedback[..., None, :]
         pooled = torch.cat([weight, liked], 1) @ past  # (B, 2H, d)
         agree = pooled * item[:, None]
         mean = agree[:, self.n_heads :].sum(2)
-        said = [agree.flatten(1), liked.sum(2), weight.sum(2), mean]
-        return torch.cat([*said, self.repeats(weight, age, same)], 1)
+        outputs = [agree.flatten(1), liked.sum(2), weight.sum(2), mean]
+        return torch.cat([*outputs, self.repeats(weight, age, same)], 1)
 
     def repeats(self, weight: Tensor, age: Tensor, same: Tensor) -> Tensor:
-        """Say how much of the past is the item itself, (B, 2 n_heads + 1).
+        """Measure how often the item itself is in the past, (B, 2 n_heads + 1).
 
-        By the heads' attention, by how often it came, each time faded, and by how often.
+        The columns are the attention on it per head, the log of its decayed count per head, and
+        the log of its count.
         """
         if not same.any():
             return weight.new_zeros(len(weight), 2 * self.n_heads + 1)
         again = (weight * same[:, None]).sum(2)
-        faded = ((-self.fading(age)).exp() * same[:, None]).sum(2)
-        return torch.cat([again, faded.log1p(), same.sum(1, keepdim=True).log1p()], 1)
+        decayed = ((-self.decay_penalty(age)).exp() * same[:, None]).sum(2)
+        return torch.cat([again, decayed.log1p(), same.sum(1, keepdim=True).log1p()], 1)
 
 
 class DecayNet(nn.Module):
-    """Logit of a row from its item, the user's past and what is known of both.
+    """Compute the logit of a row from its item, the user's history and features.
 
-    ``W2 ReLU(W1 x) + w . features``, where x holds the item's vector, what `DecayAttention`
-    makes of the past, and the features. An item's vector is a linear map of its text vector
-    plus, with ``ids``, an embedding of its own.
+    The logit is ``W2 ReLU(W1 x) + w . features``. Here x concatenates the output of
+    `DecayAttention`, the item's vector and the features. An item's vector is a linear map of its
+    text vector, plus an embedding if ``ids`` is set.
 
     Parameters
     ----------
     n_features : int
-        Known of a row beside the past.
+        Number of features of a row.
     text_width : int
-        Length of a text vector; 0 reads no texts.
+        Length of a text vector; 0 disables texts.
     encoder : Encoder, default=None
-        Where it is to be trained with the rest. Else texts come as vectors.
+        Text encoder to train with the net. None takes precomputed text vectors.
     ids : bool
-        Whether items have an embedding of their own.
+        Whether items have embeddings.
     about_item : sequence of int
-        Features that tell of the item's own events. In training they are hidden, with the
-        embedding, from every row with probability ``cold_dropout``, so that texts alone learn
-        to speak for items without events.
+        Features computed from the item's events. In training, each row loses them and the
+        embedding with probability ``cold_dropout``. The net so learns to score items without
+        events by their texts.
     width, n_hidden, n_heads : int
     decay : {"exponential", "log", "none"}
     half_lives : sequence of float, default=None
@@ -147,8 +154,8 @@ class DecayNet(nn.Module):
 
     Notes
     -----
-    ``item_texts`` holds a row per item: its text vector, or the code of its text where an
-    encoder is trained.
+    ``item_texts`` has one row per item: its text vector, or the code of its text if the encoder
+    is trained.
     """
 
     item_texts: Tensor
@@ -186,7 +193,7 @@ class DecayNet(nn.Module):
         self.output = nn.Linear(n_hidden, 1, dtype=torch.float32)
         self.linear = nn.Linear(n_features, 1, dtype=torch.float32)
         with torch.no_grad():
-            self.output.weight.mul_(0.1)  # training begins near what the features say
+            self.output.weight.mul_(0.1)  # training starts near the linear model
         known = torch.ones(n_features, dtype=torch.float32)
         known[list(about_item)] = 0
         codes = encoder is not None
@@ -205,13 +212,13 @@ class DecayNet(nn.Module):
             self.register_buffer(name, tensor)
 
     def center(self, texts: np.ndarray) -> None:
-        """Measure text vectors from the mean of these (n, t) ever after."""
+        """Fit the mean of text vectors to ``texts`` (n, t)."""
         self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
 
-    def begin(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
-        """Scale features by those of the first rows (n, F), and say first what they say.
+    def initialize_linear(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
+        """Fit the feature scale to rows (n, F), and set the weights of the linear part.
 
-        That is ``weights`` (F,) of the features as they are, plus ``bias``.
+        Its initial output is ``features @ weights + bias``, for unscaled features.
         """
         mean, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
         scale[scale < 1e-6] = 1.0
@@ -222,7 +229,7 @@ class DecayNet(nn.Module):
             self.linear.bias.fill_(float(weights @ mean) + bias)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by what becomes of them in training."""
+        """Group parameters that have learning rates of their own."""
         groups = {"decay": [self.attention.log_rate]}
         if self.embedding is not None:
             groups["embedding"] = [self.embedding]
@@ -231,15 +238,15 @@ class DecayNet(nn.Module):
         return groups
 
     def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator | None) -> None:
-        """Add items up to ``n_items``, with their text vectors or codes where texts are read.
+        """Add items up to ``n_items``, with their text vectors or codes if the net uses texts.
 
-        A new embedding is zero (an average item), or small noise from ``rng``.
+        A new embedding is zero, or random if ``rng`` is given.
         """
         first = self.n_items
         if self.text is not None and texts is not None:
             grow_rows(self.item_texts, n_items)
             new = torch.from_numpy(texts)
-            self.item_texts[first:] = new if self.encoder is not None else self.prepared(new)
+            self.item_texts[first:] = new if self.encoder is not None else self.normalized(new)
         if self.embedding is not None:
             grow_rows(self.embedding, n_items)
             if rng is not None:
@@ -248,11 +255,11 @@ class DecayNet(nn.Module):
         self.n_items = n_items
 
     def mark(self, *rows: Any) -> int:
-        """Return what `restore` needs to undo growth from here on."""
+        """Return what `restore` needs to undo later growth."""
         return self.n_items
 
     def restore(self, mark: int) -> None:
-        """Remove the items that were added since ``mark``."""
+        """Remove the items added since ``mark``."""
         n_items = mark
         for table in (self.item_texts, self.embedding):
             if table is not None and len(table) > n_items:
@@ -260,50 +267,50 @@ class DecayNet(nn.Module):
         self.n_items = n_items
 
     def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
         tables = [table for table in (self.item_texts, self.embedding) if table is not None]
         return tight_state(self, tables, memo)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.tight_state({})
 
-    def prepared(self, texts: Tensor) -> Tensor:
-        """Text vectors (n, t), centred and of one length."""
+    def normalized(self, texts: Tensor) -> Tensor:
+        """Center text vectors (n, t) and scale them to one norm."""
         return _TEXT_NORM * functional.normalize(texts - self.text_mean, dim=1)
 
     def vectors(self, codes: Tensor | None = None) -> Tensor:
-        """Vectors (n, width) of items by code; None: of all."""
+        """Compute the vectors (n, width) of items by code; None means all items."""
         parts = []
         if self.text is not None:
             texts = self.item_texts if codes is None else self.item_texts[codes]
             if self.encoder is not None:
-                texts = self.prepared(self.encoder.upper(texts))
+                texts = self.normalized(self.encoder.upper(texts))
             parts.append(self.text(texts))
         if self.embedding is not None:
             parts.append(self.embedding if codes is None else self.embedding[codes])
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def catalogue(self, known: Tensor | None = None, extra: np.ndarray | None = None) -> Tensor:
-        """Vectors of all items for scoring.
+        """Compute the vectors of all items for scoring.
 
-        ``known`` (m, width) are those of the first m, where they are at hand. Behind the last
-        item come those of ``extra`` text vectors (n, t), of items without a code.
+        ``known`` (m, width) are precomputed vectors of the first m items. The vectors of unknown
+        items, given by ``extra`` text vectors (n, t), are appended.
         """
         device = self.linear.weight.device
         if known is None:
             known = torch.zeros(0, self.attention.width, device=device, dtype=torch.float32)
         parts = [known]
         with torch.no_grad(), torch_threads(1):
-            # A text that is run by itself has the same vector whatever others are new.
+            # A batch of one text gives a vector that does not depend on other new texts.
             size = 1 if len(known) and self.encoder is not None else 4096
             for codes in torch.arange(len(known), self.n_items, device=device).split(size):
                 parts.append(self.vectors(codes))
             if extra is not None:
                 width = self.attention.width
-                own = torch.zeros(len(extra), width, device=device, dtype=torch.float32)
+                cold = torch.zeros(len(extra), width, device=device, dtype=torch.float32)
                 if self.text is not None:
-                    own = self.text(self.prepared(torch.from_numpy(extra).to(device)))
-                parts.append(own)
+                    cold = self.text(self.normalized(torch.from_numpy(extra).to(device)))
+                parts.append(cold)
         return torch.cat(parts) if len(parts) > 1 else known
 
     def forward(
@@ -315,7 +322,7 @@ class DecayNet(nn.Module):
         age: Tensor,
         table: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B,).
+        """Compute logits (B,).
 
         Parameters
         ----------
@@ -323,11 +330,11 @@ class DecayNet(nn.Module):
             Codes.
         features : Tensor of shape (B, n_features)
         past : Tensor of shape (B, L), int64
-            Codes of what the user met before, -1 where there is nothing.
+            Codes of the user's past items, -1 at padding.
         feedback, age : Tensor of shape (B, L)
-            What came of it; its age in days.
+            Feedback and age in days of the past items.
         table : Tensor of shape (n, width), default=None
-            Vectors by code; None computes those that are needed.
+            Vectors by code; None computes the vectors that the batch needs.
         """
         same = (past == item[:, None]).to(features.dtype)
         pad, past = past < 0, past.clamp(min=0)
@@ -347,42 +354,42 @@ class DecayNet(nn.Module):
             features = torch.where(cold, features * self.known_when_cold, features)
             if self.embedding is not None:
                 own = own - cold * self.embedding[item]
-        # One gather for all of the past, written out since advanced indexing is slower.
-        gathered = table.index_select(0, rows.flatten()).view(*past.shape, -1)  # (B, L, d)
-        read = self.attention(own, gathered, feedback, age, same, pad)
-        return self.score(read, own, features)
+        # `index_select` is faster than advanced indexing.
+        vectors = table.index_select(0, rows.flatten()).view(*past.shape, -1)  # (B, L, d)
+        attended = self.attention(own, vectors, feedback, age, same, pad)
+        return self.score(attended, own, features)
 
-    def score(self, read: Tensor, own: Tensor, features: Tensor) -> Tensor:
-        """Logits (B,) of what was read in the past, item vectors and features."""
+    def score(self, attended: Tensor, own: Tensor, features: Tensor) -> Tensor:
+        """Compute logits (B,) from attention outputs, item vectors and features."""
         features = (features - self.feature_mean) / self.feature_scale
-        hidden = functional.relu(self.hidden(torch.cat([read, own, features], 1)))
+        hidden = functional.relu(self.hidden(torch.cat([attended, own, features], 1)))
         return (self.output(hidden) + self.linear(features))[:, 0]
 
     def score_items(
         self, table: Tensor, items: np.ndarray, features: np.ndarray, past: tuple[np.ndarray, ...]
     ) -> np.ndarray:
-        """Logits (n,) of ``items`` (n,) with ``features`` (n, F) for one user's ``past``.
+        """Compute logits (n,) of ``items`` (n,) with ``features`` (n, F) for one user's ``past``.
 
-        The past is item codes, feedback and age in days, (L,) each.
+        The past consists of item codes, feedback and age in days, each of shape (L,).
         """
-        its_items, its_feedback, its_age = past
-        there = its_items >= 0
+        past_items, past_feedback, past_age = past
+        real = past_items >= 0
         with torch.no_grad():
             codes, known, feedback, age, own = (
                 torch.from_numpy(column).to(table.device)
                 for column in (
-                    its_items[there],
+                    past_items[real],
                     features,
-                    its_feedback[there],
-                    its_age[there],
+                    past_feedback[real],
+                    past_age[real],
                     items,
                 )
             )
             same = (own[:, None] == codes).to(table.dtype)
             pad = torch.zeros(len(codes), dtype=torch.bool, device=table.device)
             vectors = table[own]
-            read = self.attention(vectors, table[codes], feedback, age, same, pad)
-            return self.score(read, vectors, known).cpu().numpy()
+            attended = self.attention(vectors, table[codes], feedback, age, same, pad)
+            return self.score(attended, vectors, known).cpu().numpy()
 
     def attention_of(
         self,
@@ -392,12 +399,16 @@ class DecayNet(nn.Module):
         feedback: np.ndarray,
         age: np.ndarray,
     ) -> np.ndarray:
-        """Attention (n, H, L) of rows, as in `forward`."""
+        """Return the attention weights (n, H, L) of rows, as in `forward`."""
         with torch.no_grad():
-            own, codes, came, old = (
+            own, codes, past_feedback, past_age = (
                 torch.from_numpy(column).to(table.device) for column in (item, past, feedback, age)
             )
-            asks = torch.einsum("bd,hde->bhe", table[own], self.attention.query)
+            queries = torch.einsum("bd,hde->bhe", table[own], self.attention.query)
             same, pad = (codes == own[:, None]).to(table.dtype), codes < 0
-            gathered = table[codes.clamp(min=0)]
-            return self.attention.weights(asks, gathered, came, old, same, pad).cpu().numpy()
+            vectors = table[codes.clamp(min=0)]
+            return (
+                self.attention.weights(queries, vectors, past_feedback, past_age, same, pad)
+                .cpu()
+                .numpy()
+            )

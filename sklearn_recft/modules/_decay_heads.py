@@ -1,4 +1,4 @@
-"""Attention heads that forget: each takes off its logits what an event's age costs it."""
+"""Attention heads with a learned time decay: each subtracts a penalty for an event's age."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-FIRST_HALF_LIVES = (0.02, 300.0)  # days, of the quickest and the slowest head, before training
+FIRST_HALF_LIVES = (0.02, 300.0)  # days: the shortest and the longest before training
 
 
-class FadingHeads(nn.Module):
-    """What attention heads share that fade with age: a rate each, learned.
+class DecayHeads(nn.Module):
+    """Base class of attention with one learned decay rate per head.
 
-    Head h takes ``lambda_h t`` off the logit of an event of age t days ("exponential"), or
-    ``lambda_h log(1 + t)`` ("log"), or nothing ("none").
+    Head h subtracts a penalty from the logit of an event of age t days: ``lambda_h t``
+    ("exponential"), ``lambda_h log(1 + t)`` ("log") or nothing ("none").
 
     Parameters
     ----------
     n_heads : int
     decay : {"exponential", "log", "none"}
     half_lives : sequence of float, default=None
-        Of each head in days, before training; None spreads them evenly on the logarithm.
+        Half-life of each head in days before training; None spaces them evenly on a log scale.
     """
 
     def __init__(self, n_heads: int, decay: str, half_lives: Sequence[float] | None = None) -> None:
@@ -36,24 +36,24 @@ class FadingHeads(nn.Module):
         days = torch.as_tensor(half_lives, dtype=torch.float32)
         if days.shape != (n_heads,) or not (days > 0).all():
             raise ValueError(f"half_lives={half_lives!r}: give {n_heads} positive numbers of days.")
-        self.log_rate = nn.Parameter(torch.log(math.log(2) / self.faded(days)))
+        self.log_rate = nn.Parameter(torch.log(math.log(2) / self.transform_age(days)))
 
     def half_lives(self) -> np.ndarray:
-        """Days in which each head's weight of an event halves, (n_heads,); inf without decay."""
+        """Return each head's half-life in days, (n_heads,); inf without decay."""
         if self.decay == "none":
             return np.full(self.n_heads, np.inf)
         rate = self.log_rate.detach().double().exp().cpu().numpy()
         if self.decay == "exponential":
             return np.log(2) / rate
-        with np.errstate(over="ignore"):  # a head that hardly fades: inf
+        with np.errstate(over="ignore"):  # a head with almost no decay: inf
             return np.exp2(1 / rate) - 1
 
-    def faded(self, age: Tensor) -> Tensor:
-        """Ages in days as the decay counts them, of the same shape."""
+    def transform_age(self, age: Tensor) -> Tensor:
+        """Transform ages in days to the scale of the decay; the shape stays the same."""
         return age.log1p() if self.decay == "log" else age
 
-    def fading(self, age: Tensor) -> Tensor:
-        """Say what each head takes off its logits at ages in days (..., L): (..., H, L)."""
+    def decay_penalty(self, age: Tensor) -> Tensor:
+        """Compute each head's logit penalty (..., H, L) at ages in days (..., L)."""
         if self.decay == "none":
             return age.new_zeros(*age.shape[:-1], self.n_heads, age.shape[-1])
-        return self.log_rate.exp()[:, None] * self.faded(age)[..., None, :]
+        return self.log_rate.exp()[:, None] * self.transform_age(age)[..., None, :]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
 from sklearn_recft.ranking import dot_tiles
 
-# Rows scored at a time: bounds memory.
+# Rows scored at once: bounds memory.
 _BLOCK = 65_536
 
 # Numbers of users and items, and rows of tables: what `MatrixFactorization.restore` needs.
@@ -20,7 +20,7 @@ Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]
 
 
 class MatrixFactorization(nn.Module):
-    """Score of (user, item) pairs; all state of the model that has a row per id.
+    """Score (user, item) pairs; holds all state with one row per id.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class MatrixFactorization(nn.Module):
 
     Notes
     -----
-    Starts without ids: `grow` adds them. Beside the parameters stand how many events each
-    id has had (``user_count``, ``item_count``), which set the size of its next step. An
-    unknown id is taken to be like the ids met last: the mean of the newest rows.
+    The tables start empty, and `grow` adds ids. The number of events of each id (``user_count``,
+    ``item_count``) sets the size of its next step. An unknown id gets the mean of the ``NEWEST``
+    last rows.
     """
 
     NEWEST = 300
@@ -53,16 +53,16 @@ class MatrixFactorization(nn.Module):
         self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float32))
         self.register_buffer("user_count", torch.zeros(0, dtype=torch.float32))
         self.register_buffer("item_count", torch.zeros(0, dtype=torch.float32))
-        # Context is centred and scaled by the rows of the first fit, and ever after alike.
+        # The first fit sets the center and scale of the context; updates keep them.
         self.register_buffer("context_mean", torch.zeros(n_context, dtype=torch.float64))
         self.register_buffer("context_scale", torch.ones(n_context, dtype=torch.float64))
 
     def forward(
         self, user: Tensor, item: Tensor, context: Tensor, negative: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores (B,) and squared norms (B,) of what made them.
+        """Compute scores (B,) and the squared norms (B,) of their parameters.
 
-        With ``negative`` item codes, the score is that of ``item`` over ``negative``.
+        With ``negative`` item codes, the score is the difference of ``item`` and ``negative``.
         """
         p, q = self.user_factors[user], self.item_factors[item]  # (B, k)
         bias = self.user_bias[user]  # (B,)
@@ -75,41 +75,41 @@ class MatrixFactorization(nn.Module):
         return self.mean + bias + score + context @ self.context_weight, norm + bias.square()
 
     def grow(self, n_users: int, n_items: int) -> None:
-        """Give every table of ids that many rows; new rows are zero."""
+        """Resize every table of ids; new rows are zero."""
         for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
             if len(getattr(self, names[0])) != n_rows:
                 for name in names:
                     grow_rows(getattr(self, name), n_rows)
 
     def tables(self) -> list[Tensor]:
-        """Every tensor with a row per user or item."""
+        """Return every tensor with one row per user or item."""
         return [getattr(self, name) for names in self.ID_TABLES for name in names]
 
     def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return what to pickle, without spare room in tables; ``memo`` gets their copies."""
+        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
         return tight_state(self, self.tables(), memo)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.tight_state({})
 
     def state(self) -> dict[str, Any]:
-        """Return every parameter and buffer as an array of its own."""
+        """Return a copy of every parameter and buffer as an array."""
         return {name: array.copy() for name, array in self.arrays().items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load the arrays that `state` returned."""
         self.grow(len(state["user_bias"]), len(state["item_bias"]))
         for name, array in state.items():
             getattr(self, name).data.copy_(torch.from_numpy(array))
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        """Remove the rows of ``users`` (codes); later rows move up."""
         kept = np.setdiff1d(np.arange(len(self.user_bias)), users)
         for name in self.ID_TABLES[0]:
             keep_rows(getattr(self, name), torch.from_numpy(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every parameter and buffer as an array: the same memory where it is on the CPU."""
+        """Return every parameter and buffer as an array that shares memory on the CPU."""
         tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
         return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
 
@@ -120,7 +120,7 @@ class MatrixFactorization(nn.Module):
         sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
         for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
             known = codes[codes < size]
-            if len(codes) > size:  # a row kept twice does no harm while that is cheaper
+            if len(codes) > size:  # without growth, duplicates are cheaper than `unique`
                 known = np.unique(known)
             saved += [(name, known, arrays[name][known]) for name in names]
         saved += [(name, slice(None), arrays[name].copy()) for name in ("mean", "context_weight")]
@@ -134,27 +134,27 @@ class MatrixFactorization(nn.Module):
             getattr(self, name).data[known] = torch.as_tensor(values)
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Write `arrays` back where they are copies: a module that is not on the CPU."""
+        """Copy `arrays` back to a module that is not on the CPU."""
         for name, values in arrays.items():
             tensor = getattr(self, name)
             if tensor.device.type != "cpu":
                 tensor.data.copy_(torch.from_numpy(values))
 
     def learn_context_scale(self, context: np.ndarray) -> None:
-        """Centre and scale context from here on by that of these rows (n, c)."""
+        """Fit the center and scale of the context to rows (n, c)."""
         scale = context.std(axis=0)
         self.context_mean.copy_(torch.from_numpy(context.mean(axis=0)))
         self.context_scale.copy_(torch.from_numpy(np.where(scale > 0, scale, 1.0)))
 
     def standardise(self, context: np.ndarray) -> np.ndarray:
-        """Context (n, c) centred and scaled, float32."""
+        """Standardize context (n, c); return float32."""
         if not context.shape[1]:
             return context.astype(np.float32)
         mean, scale = self.context_mean.cpu().numpy(), self.context_scale.cpu().numpy()
         return ((context - mean) / scale).astype(np.float32)
 
     def rows(self, side: int, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Factors (n, k) and biases (n,) of users (side 0) or items (1); -1 is unknown."""
+        """Look up factors (n, k) and biases (n,) of users (side 0) or items (1); -1 is unknown."""
         names = self.ID_TABLES[side][:2]
         factors, bias = (getattr(self, name).detach().cpu().numpy() for name in names)
         if not len(bias):
@@ -166,7 +166,7 @@ class MatrixFactorization(nn.Module):
         return p, b
 
     def score(self, users: np.ndarray, items: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """Scores (n,), float64, of rows of codes (-1: unknown) and raw context (n, c)."""
+        """Score rows of codes (-1: unknown) and raw context (n, c); return float64 (n,)."""
         out = np.empty(len(users))
         offset = self.offset(context)
         for start in range(0, len(users), _BLOCK):
@@ -176,14 +176,14 @@ class MatrixFactorization(nn.Module):
         return out
 
     def offset(self, context: np.ndarray) -> np.ndarray:
-        """Sum what does not depend on ids, (n,): mean + w . context."""
+        """Compute the terms (n,) that do not depend on ids: mean + w . context."""
         weight = self.context_weight.detach().cpu().numpy()
         return self.mean.item() + self.standardise(context) @ weight
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, offset: np.ndarray
     ) -> Callable[[int, int, int, int, np.ndarray], None]:
-        """Scores of queries for catalogue ``columns``, tile by tile (see `ranking.top_k`).
+        """Return a function that scores catalogue ``columns`` in tiles (see `ranking.top_k`).
 
         ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
         """

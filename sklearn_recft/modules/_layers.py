@@ -1,4 +1,4 @@
-"""Tables whose rows grow in place."""
+"""Embedding tables that grow in place."""
 
 import copy
 from collections.abc import Iterable
@@ -11,11 +11,10 @@ from sklearn_recft.parallel import torch_threads
 
 
 def grow_rows(table: Tensor, n_rows: int) -> None:
-    """Give ``table`` (rows, ...) ``n_rows`` rows, in place; new rows are zero.
+    """Resize ``table`` (rows, ...) to ``n_rows`` rows in place; new rows are zero.
 
-    Room for half as many rows again is kept behind the last one, so that a stream of small
-    growths costs amortised constant time a row. The tensor object stays the same, and so do
-    its first rows: optimizers and views by name keep their meaning.
+    The storage keeps spare capacity for 50 % more rows, so adding a row takes amortised constant
+    time. The tensor object and its first rows stay the same, so optimizers stay valid.
     """
     rows, shape = table.shape[0], table.shape[1:]
     if n_rows == rows:
@@ -28,7 +27,7 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
     capacity = table.untyped_storage().nbytes() // (table.element_size() * width)
     if n_rows > capacity:
         size = (max(n_rows, rows * 3 // 2), *shape)
-        with torch_threads(1):  # waking threads for a few small tables takes milliseconds
+        with torch_threads(1):  # starting threads for a few small tables takes milliseconds
             storage = torch.zeros(size, dtype=table.dtype, device=table.device)
             storage[:rows] = table.data
         table.data = storage[:n_rows]
@@ -38,15 +37,15 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
 
 
 def is_tight(table: Tensor) -> bool:
-    """Whether `grow_rows` keeps no room behind the last row."""
+    """Return whether the storage of ``table`` has no spare capacity."""
     return table.untyped_storage().nbytes() <= table.numel() * table.element_size()
 
 
 def tight_state(module: nn.Module, tables: Iterable[Tensor], memo: dict[int, Any]) -> dict:
-    """Return what to pickle of a module: its attributes, with tables that have no spare room.
+    """Return the attributes of a module to pickle, with tables without spare capacity.
 
-    The module itself is not written to: others may be reading it. ``memo`` gets, by `id`, the
-    copy of each table, for an optimizer that is to be pickled beside the module.
+    The module itself does not change, since other threads may read it. ``memo`` gets the copy of
+    each table by `id`, so that an optimizer can be pickled together with the module.
     """
     tables = list(tables)
     if all(map(is_tight, tables)):
@@ -60,5 +59,5 @@ def tight_state(module: nn.Module, tables: Iterable[Tensor], memo: dict[int, Any
 
 
 def keep_rows(table: Tensor, kept: Tensor) -> None:
-    """Keep the rows ``kept`` (codes) of ``table``, in place."""
+    """Remove all rows of ``table`` except ``kept`` (codes), in place."""
     table.data = table.data[kept.to(table.device)]

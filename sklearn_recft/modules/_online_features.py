@@ -1,4 +1,4 @@
-"""Tables with a row per id that learn event by event: statistics and factorizations."""
+"""Tables with one row per id that are updated online: statistics and factorizations."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sklearn_recft.modules._factorization import MatrixFactorization
 from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
 
 _SIDES = ("user_statistics", "item_statistics")
-# Numbers of users and items, their rows, and the codes of these.
+# Numbers of users and items, a copy of the marked rows, and their codes.
 Mark = tuple[tuple[int, int], "OnlineTables", list[np.ndarray]]
 
 
 class OnlineTables(nn.Module):
-    """State that follows a stream: what is counted of each id, and factors of users and items.
+    """State of the online features: statistics of each id, and matrix factorizations.
 
     Parameters
     ----------
     n_factors : int
     n_factorizations : int
-        One for each thing that is factorized.
+        One per target.
     widths : (int, int)
-        Columns of the statistics of a user and of an item.
+        Number of statistics of a user and of an item.
 
     Notes
     -----
-    No gradient ever reaches it: its arrays are written by compiled loops alone.
+    It gets no gradients: only compiled kernels write to its arrays.
     """
 
     user_statistics: Tensor
@@ -50,7 +50,7 @@ class OnlineTables(nn.Module):
         self.register_buffer("moments", moments.repeat(n_factorizations, 1))
 
     def grow(self, n_users: int, n_items: int) -> None:
-        """Give every table of ids that many rows; new rows are zero."""
+        """Resize every table of ids; new rows are zero."""
         for name, n_rows in zip(_SIDES, (n_users, n_items), strict=True):
             grow_rows(getattr(self, name), n_rows)
         for factorization in self.factorizations:
@@ -63,12 +63,12 @@ class OnlineTables(nn.Module):
         return tight_state(self, tables, {})
 
     def state(self) -> dict[str, Any]:
-        """Return every table as an array of its own."""
+        """Return a copy of every table as an array."""
         own = {name: array.copy() for name, array in self.arrays().items()}
         return {**own, "factorizations": [f.state() for f in self.factorizations]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described."""
+        """Load the arrays that `state` returned."""
         self.grow(len(state["users"]), len(state["items"]))
         for name, array in self.arrays().items():
             array[...] = state[name]
@@ -76,20 +76,20 @@ class OnlineTables(nn.Module):
             factorization.load_state(part)
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the rows of ``users`` (codes); the rows behind them move up."""
+        """Remove the rows of ``users`` (codes); later rows move up."""
         kept = np.setdiff1d(np.arange(len(self.user_statistics)), users)
         keep_rows(self.user_statistics, torch.from_numpy(kept))
         for factorization in self.factorizations:
             factorization.forget(users)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return ``users``, ``items``, ``totals`` and ``moments``, the memory of the tables."""
+        """Return arrays ``users``, ``items``, ``totals`` and ``moments`` that share memory."""
         names = dict(zip(("users", "items"), _SIDES, strict=True))
         named = {**names, "totals": "totals", "moments": "moments"}
         return {name: self._buffers[held].numpy() for name, held in named.items()}  # type: ignore[union-attr]
 
     def rows(self, users: np.ndarray, items: np.ndarray) -> OnlineTables:
-        """Copy the rows of ``users`` and ``items`` (codes) as tables of their own."""
+        """Copy the rows of ``users`` and ``items`` (codes) to new tables."""
         part = OnlineTables.__new__(OnlineTables)
         nn.Module.__init__(part)
         for name, codes in zip(_SIDES, (users, items), strict=True):
@@ -100,7 +100,7 @@ class OnlineTables(nn.Module):
         return part
 
     def patch(self, other: OnlineTables, users: np.ndarray, items: np.ndarray) -> None:
-        """Write rows of ``other`` to ``users`` and ``items`` (-1: nowhere), and its totals."""
+        """Write the rows of ``other`` to ``users`` and ``items`` (-1: skip), and its totals."""
         for name, codes in zip(_SIDES, (users, items), strict=True):
             _write(getattr(self, name), getattr(other, name), codes)
         self.totals.copy_(other.totals)

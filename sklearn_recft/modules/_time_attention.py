@@ -1,4 +1,4 @@
-"""Blocks of a transformer whose attention knows order and age."""
+"""Transformer blocks whose attention depends on the order and the age of events."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_recft.modules._decay_heads import FadingHeads
+from sklearn_recft.modules._decay_heads import DecayHeads
 
 
 class Dropout(nn.Module):
-    """`torch.nn.Dropout`, whose draws are bytes: eight from each random number on the CPU."""
+    """`torch.nn.Dropout` with cheaper random numbers on the CPU.
 
-    def __init__(self, share: float) -> None:
+    Each 64-bit random number gives eight bytes, and each byte decides about one unit.
+    """
+
+    def __init__(self, rate: float) -> None:
         super().__init__()
-        self.share, self.kept = share, 256 - round(256 * share)
+        self.rate, self.kept = rate, 256 - round(256 * rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share of ``x`` in training, and scale up the rest."""
+        """Set a fraction of ``x`` to zero in training, and scale up the rest."""
         if not self.training or self.kept == 256:
             return x
         if x.device.type != "cpu":
-            return functional.dropout(x, self.share)
+            return functional.dropout(x, self.rate)
         drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) < self.kept
         return x * (kept.to(x.dtype) * (256 / self.kept))
 
 
-class TimedAttention(FadingHeads):
-    """Attention of rows to events, whose logits carry order and age.
+class TimedAttention(DecayHeads):
+    """Attention of queries to events, with a bias for the lag and a penalty for the age.
 
-    The logit of head h for the event that is ``lag`` events back and of age t is
-    ``q_h k_h / sqrt(d_h) + order[h, lag] - fading_h(t)``.
+    The logit of head h for an event of age t that is ``lag`` events back is
+    ``q_h k_h / sqrt(d_h) + order[h, lag] - decay_penalty_h(t)``.
 
     Parameters
     ----------
     width, n_heads, max_history : int
-        An event further back than ``max_history`` is not looked at.
+        Attention ignores events that are ``max_history`` or more events back.
     time_decay : {"exponential", "log", "none"}
     half_lives : sequence of float, default=None
     """
@@ -58,68 +61,70 @@ class TimedAttention(FadingHeads):
         self.output = nn.Linear(width, width, dtype=torch.float32)
         self.order = nn.Parameter(torch.zeros(n_heads, max_history, dtype=torch.float32))
 
-    def bias(self, n: int, place: Tensor | None, faded: Tensor | None, *, first: int = 0) -> Tensor:
-        """Add to logits (B or 1, H, Q, n) so much, of what is out of sight minus infinity.
+    def bias(
+        self, n: int, position: Tensor | None, ages: Tensor | None, *, first: int = 0
+    ) -> Tensor:
+        """Compute the additive attention bias (B or 1, H, Q, n), -inf for masked events.
 
         Parameters
         ----------
         n : int
-            Events.
-        place : Tensor of shape (B, Q), int64, or None
-            The event that each row looks back from, itself included; None is each from itself.
-        faded : Tensor of shape (B, Q, n) or None
-            Ages, as the decay counts them.
+            Number of events.
+        position : Tensor of shape (B, Q), int64, or None
+            Last event that each query sees; None means one query per event.
+        ages : Tensor of shape (B, Q, n) or None
+            Ages after `transform_age`.
         first : int, default=0
-            Without ``place``, the event from which on there are rows.
+            Without ``position``, the first event that has a query.
         """
         depth = min(n, self.order.shape[1])
-        bias = by_lag(self.order[:, :depth], n, place, first=first, far=-torch.inf)
-        bias = bias[None] if place is None else bias.transpose(0, 1)
-        if faded is not None:
+        bias = by_lag(self.order[:, :depth], n, position, first=first, far=-torch.inf)
+        bias = bias[None] if position is None else bias.transpose(0, 1)  # (B or 1, H, Q, n)
+        if ages is not None:
             rate = self.log_rate.exp()[:, None, None]
-            bias = torch.addcmul(bias, rate, faded[:, None], value=-1)
+            bias = torch.addcmul(bias, rate, ages[:, None], value=-1)
         return bias
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, n, d / H)
 
-    def forward(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:
-        """Say of rows (B, Q, d) what the events (B, n, d) make of them."""
-        query, (key, value) = self.query(asks), self.key_value(past).chunk(2, -1)
-        said = functional.scaled_dot_product_attention(
+    def forward(self, queries: Tensor, past: Tensor, bias: Tensor) -> Tensor:
+        """Attend from queries (B, Q, d) to events (B, n, d); return (B, Q, d)."""
+        query, (key, value) = self.query(queries), self.key_value(past).chunk(2, -1)
+        pooled = functional.scaled_dot_product_attention(
             self._split(query),
             self._split(key),
             self._split(value),
             attn_mask=bias.to(query.dtype),
         )
-        return self.output(said.transpose(1, 2).flatten(2))
+        return self.output(pooled.transpose(1, 2).flatten(2))
 
-    def weights(self, asks: Tensor, past: Tensor, bias: Tensor) -> Tensor:
-        """Attention (B, H, Q, n) of `forward`."""
-        query, key = self.query(asks), self.key_value(past).chunk(2, -1)[0]
+    def weights(self, queries: Tensor, past: Tensor, bias: Tensor) -> Tensor:
+        """Return the attention weights (B, H, Q, n) of `forward`."""
+        query, key = self.query(queries), self.key_value(past).chunk(2, -1)[0]
         logits = self._split(query) @ self._split(key).transpose(-1, -2)
         logits = logits / math.sqrt(query.shape[-1] // self.n_heads) + bias
-        # Where there is nothing to look at, nothing has weight.
+        # A query whose events are all masked has weights of zero.
         return torch.nan_to_num(logits.softmax(-1))
 
 
 def by_lag(
-    values: Tensor, n: int, place: Tensor | None = None, *, first: int = 0, far: float = 0.0
+    values: Tensor, n: int, position: Tensor | None = None, *, first: int = 0, far: float = 0.0
 ) -> Tensor:
-    """Lay out values (k, depth) of lags 0, 1, ... of the last n events.
+    """Expand values (k, depth) of the lags 0, 1, ... to a matrix of positions.
 
-    The row of place i has in column j the value of lag i - j, or ``far`` where that is none of
-    them. There is a row for each ``place`` (B, Q), in all (k, B, Q, n), or else for every one from
-    ``first`` on: (k, n - first, n).
+    The row of position i holds in column j the value of lag i - j, or ``far`` if there is no such
+    lag. The result has one row per entry of ``position`` (B, Q), that is (k, B, Q, n). Without
+    it, it has one row per event from ``first`` on: (k, n - first, n).
     """
     lags = functional.pad(values, (n, n - values.shape[1]), value=far)
-    # Of lags -n to n - 1 row i has those from i down: windows of one vector, not a look-up.
-    windows = lags.flip(1).unfold(1, n, 1)[:, :n]  # (k, n, n), the last place first
-    return windows[:, : n - first].flip(1) if place is None else windows[:, n - 1 - place]
+    # Row i holds the lags from i down to i - n + 1: a window of one vector, which needs no look-up.
+    windows = lags.flip(1).unfold(1, n, 1)[:, :n]  # (k, n, n), the last position first
+    return windows[:, : n - first].flip(1) if position is None else windows[:, n - 1 - position]
 
 
 class Block(nn.Module):
-    """Attention and a hidden layer, each added to what it was given the norm of."""
+    """Pre-norm transformer block: attention, then a hidden layer, each with a residual."""
 
     def __init__(self, attention: TimedAttention, width: int, dropout: float) -> None:
         super().__init__()
@@ -134,10 +139,10 @@ class Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, asks: Tensor, past: Tensor | None, bias: Tensor) -> Tensor:
-        """Rows (B, Q, d) that look at events (B, n, d); None: that look at each other."""
-        normed = self.norm(asks)
+    def forward(self, queries: Tensor, past: Tensor | None, bias: Tensor) -> Tensor:
+        """Update queries (B, Q, d) by attention to events (B, n, d); None is self-attention."""
+        normed = self.norm(queries)
         events = normed if past is None else self.norm(past)
-        x = asks + self.dropout(self.attention(normed, events, bias))
+        x = queries + self.dropout(self.attention(normed, events, bias))
         hidden = self.dropout(functional.relu(self.hidden(self.hidden_norm(x))))
         return x + self.dropout(self.output(hidden))

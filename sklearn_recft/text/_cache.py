@@ -1,4 +1,4 @@
-"""What is kept of texts: vectors shared within the process, and ragged rows of hidden states."""
+"""Cache of text vectors within the process, and ragged arrays of hidden states."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,32 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ENTRY_BYTES = (
-    200  # of an entry beside its text and its numbers: key, array header, place in the dict
-)
+ENTRY_BYTES = 200  # overhead of an entry: key, array header and dict slot
 
 
 class VectorCache:
-    """Vectors by owner and text, bounded in bytes: when it is full, the oldest make room."""
+    """Cache of vectors by owner and text, with a limit in bytes; the oldest are evicted first."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
         self._vectors: dict[tuple[str, str], np.ndarray] = {}  # oldest first
-        # Reentrant: an interrupt that strikes as it is let go must not lock its own thread out.
+        # Reentrant: an interrupt during the release must not deadlock its own thread.
         self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def get(self, owner: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Give the vectors that are known, by text; they are the cache's own, not to be written."""
+        """Return the cached vectors by text; callers must not write to them."""
         with self._lock:
             found = ((text, self._vectors.get((owner, text))) for text in texts)
             return {text: vector for text, vector in found if vector is not None}
 
     def put(self, owner: str, texts: Sequence[str], vectors: np.ndarray) -> None:
-        """Remember ``vectors`` (len(texts), width) of texts that are not known yet."""
+        """Add ``vectors`` (len(texts), width) of texts, and evict the oldest entries."""
         with self._lock:
             for text, vector in zip(texts, vectors, strict=True):
                 self._drop((owner, text))
@@ -43,32 +41,32 @@ class VectorCache:
                 self._drop(next(iter(self._vectors)))
 
     def clear(self) -> None:
-        """Forget every vector."""
+        """Remove all vectors."""
         with self._lock:
             self._vectors.clear()
             self.n_bytes = 0
 
     def _drop(self, key: tuple[str, str]) -> None:
-        """Forget one vector, if it is known."""
+        """Remove one vector, if it is cached."""
         vector = self._vectors.pop(key, None)
         if vector is not None:
             self.n_bytes -= self._size(key[1], vector)
 
     @staticmethod
     def _size(text: str, vector: np.ndarray) -> int:
-        """Count the bytes of one entry."""
+        """Estimate the bytes of one entry."""
         return sys.getsizeof(text) + vector.nbytes + ENTRY_BYTES
 
 
 class RaggedRows:
-    """Sequences of different lengths in one array, appended in amortised constant time.
+    """Sequences of different lengths in one array, with amortised constant-time appends.
 
     Parameters
     ----------
     tail : tuple of int
         Shape of one token: ``(width,)`` for hidden states, ``()`` for token ids.
     dtype : numpy dtype
-        How a token is stored.
+        Type of a token.
     """
 
     def __init__(self, tail: tuple[int, ...], dtype: type) -> None:
@@ -83,11 +81,11 @@ class RaggedRows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tokens in use."""
+        """Bytes of the stored tokens."""
         return self._values[: self._stops[-1]].nbytes
 
     def append(self, sequences: Sequence[np.ndarray]) -> None:
-        """Add sequences, each ``(length, *tail)``, behind the last one."""
+        """Append sequences, each of shape ``(length, *tail)``."""
         stops = self._stops[-1] + np.cumsum([len(s) for s in sequences], dtype=np.int64)
         used, needed = int(self._stops[-1]), int(stops[-1]) if len(stops) else 0
         if needed > len(self._values):
@@ -100,11 +98,11 @@ class RaggedRows:
         self._stops = np.append(self._stops, stops)
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Count the tokens of some sequences."""
+        """Return the lengths (n,) of the sequences ``rows`` (n,)."""
         return self._stops[rows + 1] - self._stops[rows]
 
-    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Give sequences padded with zeros (n, longest, *tail) and their mask (n, longest)."""
+    def collate(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pad sequences with zeros to (n, longest, *tail), and return them and the mask."""
         lengths = self.lengths(rows)
         step = np.arange(lengths.max(initial=0))
         mask = step < lengths[:, None]  # (n, longest)
@@ -114,9 +112,9 @@ class RaggedRows:
 
 
 def batches_by_length(lengths: np.ndarray, n_tokens: int) -> Iterator[np.ndarray]:
-    """Split sequences into batches of at most ``n_tokens``, padding counted, alike in length.
+    """Split sequences into batches of similar length, at most ``n_tokens`` with padding.
 
-    A sequence longer than that is a batch of its own. The order within a length is kept.
+    A longer sequence is a batch by itself. Sequences of equal length keep their order.
     """
     order = np.argsort(lengths, kind="stable")
     start = 0

@@ -1,4 +1,4 @@
-"""The text encoder: a BERT whose mean-pooled vectors are computed once for each distinct text."""
+"""Text encoder: mean-pooled vectors of a BERT, computed once for each distinct text."""
 
 import copy
 import sys
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from sklearn_recft.text._backbone import (
     Backbone,
     BertLike,
-    describe_backbone,
     digest,
     fingerprint,
     load_backbone,
     rebuild_backbone,
     scratch_backbone,
+    serialize_backbone,
 )
 from sklearn_recft.text._cache import RaggedRows, VectorCache
 from sklearn_recft.text._lora import adapt, import_peft
@@ -32,9 +32,9 @@ from sklearn_recft.text._passes import (
     tokenize,
 )
 
-SHARED_BYTES = 512 * 2**20  # of vectors kept for every encoder of the process with known weights
-OWN_BYTES = 128 * 2**20  # of vectors kept by one encoder with weights of its own
-TEXTS_AT_ONCE = 16384  # tokenised before the first of them is encoded
+SHARED_BYTES = 512 * 2**20  # cache shared by all encoders of the process with weights of a folder
+OWN_BYTES = 128 * 2**20  # cache of one encoder with other weights
+TEXTS_AT_ONCE = 16384  # number of texts that are tokenized and encoded together
 NOTHING_TRAINS = 'Nothing is unfrozen: use encode, or freeze less than "all".'
 
 OTHER_WEIGHTS = (
@@ -53,20 +53,20 @@ def load_encoder(
     device: str | torch.device = "cpu",
     lora_rank: int = 0,
 ) -> "TextEncoder":
-    """Load a text encoder, all of it frozen.
+    """Load a text encoder with frozen weights.
 
     Parameters
     ----------
     backbone : str
-        A BERT-like encoder with its tokenizer: a local folder, a name on the Hugging Face hub
-        (from the cache where it is there, without a look at the network), or ``"scratch"``: two
-        layers of width 128 with random weights and a byte-level tokenizer trained on ``texts``.
+        A local folder with a BERT-like encoder and its tokenizer, a name on the Hugging Face hub,
+        or ``"scratch"``. A cached hub name needs no network. ``"scratch"`` has two layers of width
+        128 with random weights, and a byte-level tokenizer trained on ``texts``.
     texts : sequence of str
-        For ``"scratch"`` alone: texts like those to be encoded.
+        Training texts of the tokenizer of ``"scratch"``.
     seed : int
-        Decides the random weights: all of ``"scratch"``, and the adapters.
+        Seed of random weights: those of ``"scratch"`` and of adapters.
     device : str or torch.device
-        Where the encoder runs.
+        Device of the encoder.
     lora_rank : int
         If positive, `TextEncoder.freeze` trains adapters of this rank in place of weights.
 
@@ -79,7 +79,7 @@ def load_encoder(
     ValueError
         If there is no such backbone, or it cannot be read.
     ImportError
-        If ``lora_rank`` asks for peft and it is not installed.
+        If ``lora_rank`` is positive and peft is not installed.
 
     Examples
     --------
@@ -100,18 +100,18 @@ def load_encoder(
 
 
 class TextEncoder(nn.Module):
-    """Texts to vectors through a BERT; made by `load_encoder`.
+    """Encode texts as vectors by a BERT; made by `load_encoder`.
 
     Parameters
     ----------
     backbone : str
-        The name it was asked for by.
+        Name given to `load_encoder`.
     made : Backbone
         Model and tokenizer.
     device : str or torch.device
-        Where the model runs.
+        Device of the model.
     seed : int
-        Decides the adapters' first weights.
+        Seed of the initial weights of the adapters.
     lora_rank : int
         Rank of the adapters; 0 for none.
 
@@ -124,18 +124,17 @@ class TextEncoder(nn.Module):
     keep : {"all", "none"} or int
         What is frozen, see `freeze`.
     n_encoded : int
-        Texts that this encoder has pushed through frozen layers, by `encode` and `lower`.
+        Number of texts that this encoder has run through frozen layers.
     n_encoded_by_all : int
-        The same, of every encoder of this process.
+        The same number for all encoders of the process.
 
     Notes
     -----
-    While the weights are those of a folder, an encoder shares its vectors with every other encoder
-    of that folder in the process and, if all of it is frozen, is pickled as the folder's name. One
-    with weights of its own (random, adapted or trained) shares nothing and is pickled with them.
-    Weights count as trained once torch has written to them in place, as optimizers and
-    ``load_state_dict`` do; of one that never was unfrozen, writes through ``parameter.data`` pass
-    unseen.
+    Encoders with the unchanged weights of a folder share their cache within the process. If such
+    an encoder is frozen, its pickle holds the name of the folder only. Encoders with other weights
+    (random, adapted or trained) share nothing, and their pickles hold the weights. Weights count
+    as trained after an in-place write by torch, as by optimizers and ``load_state_dict``. Writes
+    through ``parameter.data`` are not detected if the encoder never was unfrozen.
     """
 
     n_encoded_by_all: ClassVar[int] = 0
@@ -157,18 +156,18 @@ class TextEncoder(nn.Module):
         self._seed = seed
         self._lora_rank = lora_rank
         self._was_trained = False
-        self._codes: dict[str, int] = {}  # texts given to `lower`, by order of arrival
-        self._forget()
-        self._take(made)
+        self._codes: dict[str, int] = {}  # code of each text given to `lower`
+        self._reset_caches()
+        self._set_model(made)
 
-    def _forget(self) -> None:
-        """Begin without anything computed."""
+    def _reset_caches(self) -> None:
+        """Reset all cached vectors and states."""
         self._vectors = VectorCache(OWN_BYTES)
         self._vectors_version: tuple[int, float] | None = None
         self._lower: RaggedRows | None = None
 
-    def _take(self, made: Backbone) -> None:
-        """Hold a model and its tokenizer."""
+    def _set_model(self, made: Backbone) -> None:
+        """Set the model and its tokenizer."""
         self.width = int(made.model.config.hidden_size)
         self.n_layers = int(made.model.config.num_hidden_layers)
         self.model: BertLike = made.model.to(self._device).requires_grad_(False)
@@ -178,26 +177,26 @@ class TextEncoder(nn.Module):
         self._owner = sys.intern(repr(made.fingerprint))
         self._known_version: tuple[int, float] = self._version_now()
 
-    def _body(self) -> Any:
-        """Give the model, read again from its folder if this encoder was pickled by name."""
+    def _loaded_model(self) -> Any:
+        """Return the model; load it from its folder if the encoder was pickled by name."""
         with one_at_a_time:
             if self.model is None:
                 made = load_backbone(self._home())
                 if digest(made.fingerprint or ()) != self._digest:
                     raise ValueError(OTHER_WEIGHTS.format(self.backbone))
-                self._take(made)
+                self._set_model(made)
         return self.model
 
     def _home(self) -> str:
-        """Name the place to read from again: elsewhere, the name asked for is all there is."""
+        """Return the folder to load from, or the given name if the folder does not exist."""
         there = self._folder is not None and Path(self._folder).is_dir()
         return str(self._folder) if there else self.backbone
 
     def _version_now(self) -> tuple[int, float]:
-        """Tell the weights of now from those of before.
+        """Return a version of the weights that changes when they are written to.
 
-        How often torch has written to them; and, once they may be trained, sums of them, since
-        fused optimizers write without counting.
+        It is torch's count of in-place writes. Once weights may be trained, it includes sums of
+        them, because fused optimizers do not increase the count.
         """
         weights = [p.detach() for p in self.model.parameters()]
         size = 0.0
@@ -207,27 +206,27 @@ class TextEncoder(nn.Module):
 
     @property
     def is_shared(self) -> bool:
-        """Whether the weights are still those of the folder they came from."""
+        """Whether the weights are the unchanged weights of a folder."""
         if self._fingerprint is None:
             return False
         return self.model is None or self._version_now() == self._known_version
 
-    # Vectors of whole texts
+    # Vectors by all layers
 
     def encode(
-        self, texts: Sequence[str], *, n_threads: int = 1, apart: bool = False
+        self, texts: Sequence[str], *, n_threads: int = 1, separately: bool = False
     ) -> np.ndarray:
-        """Give each text's vector: the mean of its last hidden states, in evaluation mode.
+        """Encode texts in evaluation mode: the mean of the last hidden states of each text.
 
         Parameters
         ----------
         texts : sequence of str of length n
-            What is beyond the first 256 tokens of a text is not read.
+            Texts are truncated to 256 tokens.
         n_threads : int
             Threads that torch may use.
-        apart : bool
-            Whether each text is run by itself, so that its vector is the same to the last bit
-            whatever others come with it; about half as fast.
+        separately : bool
+            Run one text per batch. Vectors then do not depend on the other texts, bit by bit, but
+            encoding takes about twice as long.
 
         Returns
         -------
@@ -241,10 +240,10 @@ class TextEncoder(nn.Module):
                 # Another thread may have encoded some of them while this one waited.
                 found.update(known.get(owner, [text for text in distinct if text not in found]))
                 missing = [text for text in distinct if text not in found]
-                size = 1 if apart else TEXTS_AT_ONCE
+                size = 1 if separately else TEXTS_AT_ONCE
                 for start in range(0, len(missing), size):
                     part = missing[start : start + size]
-                    vectors = self._push(part, n_threads)
+                    vectors = self._encode_missing(part, n_threads)
                     known.put(owner, part, vectors)
                     found.update(zip(part, vectors, strict=True))
         if not distinct:
@@ -252,7 +251,7 @@ class TextEncoder(nn.Module):
         return np.stack([found[text] for text in texts])
 
     def _cache(self) -> tuple[VectorCache, str]:
-        """Say where vectors made with the present weights are kept, and under whose name."""
+        """Return the cache for the current weights, and the owner key in it."""
         if self.is_shared:
             return _shared_vectors, self._owner
         version = self._version_now()
@@ -261,29 +260,29 @@ class TextEncoder(nn.Module):
             self._vectors_version = version
         return self._vectors, ""
 
-    def _push(self, texts: list[str], n_threads: int) -> np.ndarray:
-        """Run texts through all layers: (len(texts), width)."""
-        model = self._body()
+    def _encode_missing(self, texts: list[str], n_threads: int) -> np.ndarray:
+        """Run texts through all layers; return (len(texts), width)."""
+        model = self._loaded_model()
         vectors = run_all(model, tokenize(model, self._tokenizer, texts), n_threads)
         self._count(len(texts))
         return vectors
 
     def _count(self, n: int) -> None:
-        """Count texts that went through the layers."""
+        """Count encoded texts."""
         self.n_encoded += n
         TextEncoder.n_encoded_by_all += n
 
     # Training of the upper layers
 
     def freeze(self, keep: int | str) -> "TextEncoder":
-        """Decide what trains.
+        """Freeze all layers, the lower layers or none.
 
         Parameters
         ----------
         keep : {"all", "none"} or int
-            "all": nothing trains. "none": everything does. A number: the embeddings and as many
-            lower layers stay frozen. With ``lora_rank``, adapters of the unfrozen layers train
-            in place of the weights; the embeddings never do.
+            "all" freezes everything, "none" nothing. A number freezes the embeddings and that many
+            lower layers. With ``lora_rank``, adapters of the unfrozen layers are trained instead
+            of the weights, and embeddings stay frozen.
 
         Returns
         -------
@@ -292,15 +291,15 @@ class TextEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If ``keep`` is none of these, or if the layers of this model cannot be run apart.
+            If ``keep`` is none of these, or if the layers of this model cannot be split.
         """
         first = self._first(keep)
-        model = self._body()
+        model = self._loaded_model()
         if first is not None and first < self.n_layers:
             if not runs_in_parts(model, self._tokenizer, first):
                 raise ValueError(
                     f"The layers of {self.backbone!r} ({model.config.model_type}) cannot be run"
-                    ' apart: freeze "all" or "none" of it.'
+                    ' separately: freeze "all" or "none" of it.'
                 )
             if self._lora_rank:
                 adapt(model, first, self._lora_rank, self._seed)
@@ -308,7 +307,7 @@ class TextEncoder(nn.Module):
         model.requires_grad_(False)
         trained = model if first is None else nn.ModuleList(layer_stack(model)[1][first:])
         for name, parameter in trained.named_parameters():
-            # The pooler reads the first token, of which no use is made here.
+            # The pooler is not used: its output is not part of the vector.
             trains = "lora_" in name if self._lora_rank else "pooler" not in name
             parameter.requires_grad_(trains)
         self.keep = keep if first is None else "all" if first == self.n_layers else first
@@ -319,7 +318,7 @@ class TextEncoder(nn.Module):
         return self
 
     def _first(self, keep: int | str) -> int | None:
-        """Name the first layer that trains; None if the embeddings train as well."""
+        """Return the first trained layer; None if the embeddings are trained too."""
         if keep == "all":
             return self.n_layers
         if keep == "none":
@@ -332,11 +331,11 @@ class TextEncoder(nn.Module):
         return int(keep)
 
     def lower(self, texts: Sequence[str], *, n_threads: int = 1) -> np.ndarray:
-        """Run texts through the frozen layers, once each, and keep what the next layer would read.
+        """Run each distinct text through the frozen layers once, and cache the states.
 
-        Kept are ``width`` half-precision numbers a token (token ids if nothing is frozen) for as
-        long as this encoder lives; pickles hold the texts alone, which are run again when needed.
-        Half precision moves the vectors of `upper` by some 4e-4 of their scale.
+        The cache holds ``width`` half-precision numbers per token, or token ids if nothing is
+        frozen. Saved states hold the texts only, which are run again when needed. Half precision
+        changes the vectors of `upper` by about 4e-4 of their scale.
 
         Parameters
         ----------
@@ -347,7 +346,8 @@ class TextEncoder(nn.Module):
         Returns
         -------
         ndarray of shape (n,), int64
-            Codes of the texts for `upper`: equal texts have equal codes, new texts the next ones.
+            Codes of the texts for `upper`. Equal texts have equal codes, and new texts get the next
+            codes.
         """
         if self._first(self.keep) == self.n_layers:
             raise ValueError(NOTHING_TRAINS)
@@ -358,21 +358,21 @@ class TextEncoder(nn.Module):
             return np.array([self._codes[text] for text in texts], np.int64)
 
     def mark(self, *rows: Any) -> int:
-        """Return what `restore` needs to undo calls of `lower` from here on."""
+        """Return what `restore` needs to undo later calls of `lower`."""
         return len(self._codes)
 
     def restore(self, mark: int) -> None:
-        """Forget the texts that `lower` was given since ``mark``."""
+        """Remove the texts that `lower` added since ``mark``."""
         if mark < len(self._codes):
             self._codes = dict(list(self._codes.items())[:mark])
             self._lower = None
 
     def state(self) -> dict[str, Any]:
-        """Return the name of the backbone and the texts with codes; weights if they are its own.
+        """Return the backbone name, the texts with codes, and the weights.
 
-        Weights of a folder are told by their hash.
+        For weights of a folder, the state holds their hash instead.
         """
-        model = self._body()
+        model = self._loaded_model()
         state: dict[str, Any] = {
             "backbone": self.backbone,
             "keep": self.keep,
@@ -385,44 +385,44 @@ class TextEncoder(nn.Module):
         if self.is_shared and self._fingerprint is not None:
             return {**state, "digest": digest(self._fingerprint)}
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
-        own = {"weights": weights, **describe_backbone(model, self._tokenizer)}
+        own = {"weights": weights, **serialize_backbone(model, self._tokenizer)}
         return {**state, "own": own}
 
     def move_to(self, device: str | torch.device) -> None:
-        """Run on another device from here on."""
+        """Move the encoder to another device."""
         self._device = str(device)
         if self.model is not None:
             self.model.to(device)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
-        """Make the encoder that `state` described."""
+        """Make an encoder from the result of `state`."""
         encoder = cls(state["backbone"], _made_from(state), seed=state["seed"])
         encoder.load_state(state)
         return encoder
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` described.
+        """Load what `state` returned.
 
         Raises
         ------
         ValueError
-            If the folder now holds other weights.
+            If the weights of the folder have changed.
         """
         own, made = state["own"], _made_from(state)
         self._seed = state["seed"]
         self.backbone, self._lora_rank = state["backbone"], state["lora_rank"]
         self._was_trained, self._codes = False, {}
-        self._forget()
-        self._take(made)
+        self._reset_caches()
+        self._set_model(made)
         self.freeze(state["keep"])
         if own is not None:
-            model = self._body()
+            model = self._loaded_model()
             model.load_state_dict({n: torch.from_numpy(w) for n, w in own["weights"].items()})
         self._codes = {text: code for code, text in enumerate(state["texts"])}
 
     def forget(self, users: np.ndarray) -> None:
-        """Do nothing: texts are of items."""
+        """Do nothing: the encoder has no state per user."""
 
     @property
     def n_texts(self) -> int:
@@ -430,7 +430,7 @@ class TextEncoder(nn.Module):
         return len(self._codes)
 
     def _fill_lower(self, n_threads: int) -> RaggedRows:
-        """Compute what is not yet known of the texts that have codes."""
+        """Compute the missing states of texts with codes."""
         first = self._first(self.keep)
         if self._lower is None:
             self._lower = (
@@ -440,7 +440,7 @@ class TextEncoder(nn.Module):
             return self._lower
         texts = list(self._codes)
         for start in range(len(self._lower), len(texts), TEXTS_AT_ONCE):
-            model = self._body()
+            model = self._loaded_model()
             tokens = tokenize(model, self._tokenizer, texts[start : start + TEXTS_AT_ONCE])
             if first is None:
                 self._lower.append(tokens)
@@ -450,19 +450,19 @@ class TextEncoder(nn.Module):
         return self._lower
 
     def upper(self, codes: Tensor) -> Tensor:
-        """Give the vectors of texts by code, with gradients to what is unfrozen.
+        """Return the vectors of texts by code, with gradients for unfrozen weights.
 
         Parameters
         ----------
         codes : Tensor of any shape, int64
-            From `lower`. Equal codes are computed once, so that dropout, in training mode, is the
-            same for them.
+            From `lower`. Equal codes are computed once, so they share their dropout in training
+            mode.
 
         Returns
         -------
         Tensor of shape (*codes.shape, width)
         """
-        model, first = self._body(), self._first(self.keep)
+        model, first = self._loaded_model(), self._first(self.keep)
         if first == self.n_layers:
             raise ValueError(NOTHING_TRAINS)
         with one_at_a_time:
@@ -474,7 +474,7 @@ class TextEncoder(nn.Module):
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        # What `lower` gave stays, so that copies learn on alike to the bit.
+        # The states of `lower` are kept, so that training of a copy is bitwise equal.
         state = {**self.__dict__, "_vectors": None, "_vectors_version": None, "n_encoded": 0}
         if self.model is None:
             return state
@@ -490,7 +490,7 @@ class TextEncoder(nn.Module):
         super().__setstate__(state)
         self._vectors = VectorCache(OWN_BYTES)
         if self.model is not None:
-            # Counts of writes begin anew, so that nothing tells these weights from the folder's.
+            # Write counts restart at zero, so changes of the folder's weights cannot be detected.
             self._fingerprint = self._folder = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TextEncoder":
@@ -501,7 +501,7 @@ class TextEncoder(nn.Module):
 
 
 def _made_from(state: dict[str, Any]) -> Backbone:
-    """Read or rebuild the model and the tokenizer of an encoder's state."""
+    """Load or rebuild the model and the tokenizer of an encoder's state."""
     own = state["own"]
     with one_at_a_time:
         made = load_backbone(state["backbone"]) if own is None else rebuild_backbone(own)
@@ -511,7 +511,7 @@ def _made_from(state: dict[str, Any]) -> Backbone:
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
-    """Give each text once, by order of arrival; raise if something is no text."""
+    """Return the distinct texts in order; raise TypeError if one is not a string."""
     if isinstance(texts, str):
         raise TypeError("Give a sequence of texts, not one text.")
     for place, text in enumerate(texts):

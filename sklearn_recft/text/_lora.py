@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) of a BERT's linear maps, by peft."""
+"""Low-rank adapters (LoRA) for the linear layers of a BERT, by peft."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from sklearn_recft.text._passes import layer_stack
 
 
 def import_peft() -> Any:
-    """Import peft when it is needed."""
+    """Import peft, or raise an error that names the extra."""
     try:
         with quiet():
             import peft
@@ -21,7 +21,7 @@ def import_peft() -> Any:
 
 
 def adapt(model: BertLike, first: int, rank: int, seed: int) -> None:
-    """Put adapters that change nothing yet beside the linear maps of layers ``first`` and above."""
+    """Add adapters to the linear layers from layer ``first`` on; outputs do not change yet."""
     peft = import_peft()
     path, layers = layer_stack(model)
     names = [

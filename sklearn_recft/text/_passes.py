@@ -1,4 +1,4 @@
-"""Passes of texts through a BERT: whole, or cut in two between a frozen and a trained layer."""
+"""Forward passes through a BERT: full, or split between frozen and trained layers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,18 +19,18 @@ from sklearn_recft.text._backbone import (
 )
 from sklearn_recft.text._cache import RaggedRows, batches_by_length
 
-# Tokens of one pass through the layers, padding counted. On one core, 4096 are a fifth slower than
-# 1024, whose hidden states stay in the processor's cache; an accelerator wants many at once.
+# Number of tokens per forward pass, with padding. On one core, 4096 is 20 % slower than 1024, whose
+# hidden states fit in the processor cache. Accelerators need large batches.
 BATCH_TOKENS_CPU = 1024
 BATCH_TOKENS = 32768
-HALF_MAX = 65504.0  # the largest number of half precision
+HALF_MAX = 65504.0  # largest number in half precision
 
-# Two threads would encode the same text twice, and fight for the cores.
+# Two threads would encode the same text twice and compete for the cores.
 one_at_a_time = RLock()
 
 
 def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
-    """Cut texts into token ids; a text without any gets one, so that its mean is finite."""
+    """Tokenize texts; an empty text gets one padding token, so that its mean is finite."""
     with one_at_a_time, tokenizers_without_threads():
         found = tokenizer(
             [clean(text) for text in texts],
@@ -39,23 +39,23 @@ def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.n
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
-    nothing = [tokenizer.pad_token_id or 0]
-    return [np.asarray(ids or nothing, np.int32) for ids in found]
+    padding = [tokenizer.pad_token_id or 0]
+    return [np.asarray(ids or padding, np.int32) for ids in found]
 
 
 def max_tokens(model: BertLike, tokenizer: Any) -> int:
-    """Say how many tokens of a text the model reads, the special ones included."""
-    # RoBERTa and its kin count positions from 2, so that two rows of the table are never used.
+    """Return the maximal number of tokens per text, including special tokens."""
+    # RoBERTa models start positions at 2, so two rows of the position table are unused.
     positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS + 2) - 2
     return int(min(MAX_TOKENS, positions, tokenizer.model_max_length))
 
 
 @contextmanager
-def still(model: BertLike, n_threads: int) -> Iterator[None]:
-    """Hold a model in evaluation mode on few threads.
+def evaluation_mode(model: BertLike, n_threads: int) -> Iterator[None]:
+    """Set evaluation mode and the number of threads within the block.
 
-    Gradients are switched off by the functions around it, as a whole: an interrupt on the way
-    into a block with two ends would leave them off for good.
+    Callers disable gradients by a decorator: an interrupt at the start of a `with` block could
+    leave them disabled.
     """
     modes = {module: module.training for module in model.modules()}
     with float32_default(), torch_threads(n_threads):
@@ -69,10 +69,10 @@ def still(model: BertLike, n_threads: int) -> Iterator[None]:
 
 @torch.no_grad()
 def run_all(model: BertLike, tokens: Sequence[np.ndarray], n_threads: int) -> np.ndarray:
-    """Run token ids through all layers: the mean of each text's last states (n, width)."""
+    """Run token ids through all layers; return the mean of the last states (n, width)."""
     rows = _as_rows(tokens)
     vectors = np.empty((len(tokens), model.config.hidden_size), np.float32)
-    with one_at_a_time, still(model, n_threads):
+    with one_at_a_time, evaluation_mode(model, n_threads):
         for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
             hidden = model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
             vectors[batch] = _mean(hidden, mask).cpu().numpy()  # (B, width)
@@ -83,10 +83,10 @@ def run_all(model: BertLike, tokens: Sequence[np.ndarray], n_threads: int) -> np
 def run_lower(
     model: BertLike, tokens: Sequence[np.ndarray], first: int, n_threads: int
 ) -> list[np.ndarray]:
-    """Run token ids up to layer ``first``: one (length, width) array each, in half precision."""
+    """Run token ids up to layer ``first``; return (length, width) arrays in half precision."""
     rows = _as_rows(tokens)
     found: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    with one_at_a_time, still(model, n_threads):
+    with one_at_a_time, evaluation_mode(model, n_threads):
         for batch, ids, mask in _batches(model, rows, np.arange(len(tokens))):
             hidden = _input_of_layer(model, first, ids.long(), mask)  # (B, T, width)
             states = hidden.clamp(-HALF_MAX, HALF_MAX).cpu().numpy().astype(np.float16)
@@ -96,7 +96,7 @@ def run_lower(
 
 
 def run_upper(model: BertLike, rows: RaggedRows, wanted: np.ndarray, first: int | None) -> Tensor:
-    """Run stored states from layer ``first`` up, or token ids if it is None: (n, width)."""
+    """Run stored states from layer ``first`` on, or token ids if None; return (n, width)."""
     top = model if first is None else _upper_part(model, first)
     order: list[np.ndarray] = [np.empty(0, np.int64)]
     vectors = [torch.empty(0, model.config.hidden_size, device=_device(model), dtype=torch.float32)]
@@ -113,11 +113,11 @@ def run_upper(model: BertLike, rows: RaggedRows, wanted: np.ndarray, first: int 
 
 @torch.no_grad()
 def runs_in_parts(model: BertLike, tokenizer: Any, first: int) -> bool:
-    """Try whether the model, cut below layer ``first``, gives what it gives in one piece."""
+    """Check that the model split before layer ``first`` gives the output of the full model."""
     tokens = tokenize(model, tokenizer, ["", "one text and another, of different lengths"])
     n_threads = torch.get_num_threads()
     try:
-        with one_at_a_time, still(model, n_threads):
+        with one_at_a_time, evaluation_mode(model, n_threads):
             rows = RaggedRows((model.config.hidden_size,), np.float16)
             rows.append(run_lower(model, tokens, first, n_threads))
             parts = run_upper(model, rows, np.arange(2), first).cpu().numpy()
@@ -128,47 +128,47 @@ def runs_in_parts(model: BertLike, tokenizer: Any, first: int) -> bool:
 
 
 def _as_rows(tokens: Sequence[np.ndarray]) -> RaggedRows:
-    """Put token ids into one array."""
+    """Store token ids in one ragged array."""
     rows = RaggedRows((), np.int32)
     rows.append(tokens)
     return rows
 
 
 def _device(model: BertLike) -> torch.device:
-    """Say where a model is."""
+    """Return the device of a model."""
     return next(model.parameters()).device
 
 
 def _batches(
     model: BertLike, rows: RaggedRows, wanted: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Yield places in ``wanted``, padded tokens (B, T, ...) and mask (B, T), on the device."""
+    """Yield indices into ``wanted``, padded tokens (B, T, ...) and mask (B, T) on the device."""
     device = _device(model)
     n_tokens = BATCH_TOKENS_CPU if device.type == "cpu" else BATCH_TOKENS
     for batch in batches_by_length(rows.lengths(wanted), n_tokens):
-        values, mask = rows.gather(wanted[batch])
+        values, mask = rows.collate(wanted[batch])
         yield batch, values.to(device), mask.to(device)
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Average hidden states (B, T, width) over the tokens that mask (B, T) names: (B, width)."""
+    """Average hidden states (B, T, width) over the unmasked tokens (B, T); return (B, width)."""
     weight = mask.to(hidden.dtype)[..., None]  # (B, T, 1)
     return (hidden * weight).sum(1) / weight.sum(1)
 
 
 def layer_stack(model: BertLike) -> tuple[str, nn.ModuleList]:
-    """Find the layers of a model and their path in it; none where they are not told apart."""
+    """Find the layers of a model and their path; the list is empty if there is no layer list."""
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
             return path, module
     return "", nn.ModuleList()
 
 
-class _AsGiven(nn.Module):
-    """Stand where the embeddings were and hand on hidden states that are already computed."""
+class _PassThrough(nn.Module):
+    """Replacement for the embeddings that returns precomputed hidden states."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Give the first (B, T, width) tensor among the arguments."""
+        """Return the first (B, T, width) tensor among the arguments."""
         given = [*args, *kwargs.values()]
         return next(
             a for a in given if isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 3
@@ -176,20 +176,20 @@ class _AsGiven(nn.Module):
 
 
 def _upper_part(model: BertLike, first: int) -> Any:
-    """Give a model of layers ``first`` and above that takes hidden states as ``inputs_embeds``.
+    """Make a model of layers ``first`` and above that takes hidden states as ``inputs_embeds``.
 
-    It shares every weight with ``model``: only the containers on the way are shallow copies.
+    It shares all weights with ``model``: only containers are copied, without their contents.
     """
     path, layers = layer_stack(model)
     top = _with_module(model, path, nn.ModuleList(list(layers)[first:]))
-    top = _with_module(top, "embeddings", _AsGiven())
-    if hasattr(model, "embeddings_project"):  # ELECTRA widens its embeddings before the layers
+    top = _with_module(top, "embeddings", _PassThrough())
+    if hasattr(model, "embeddings_project"):  # ELECTRA projects its embeddings before the layers
         top = _with_module(top, "embeddings_project", nn.Identity())
     return top
 
 
 def _with_module(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
-    """Copy ``module`` without its weights, with ``part`` in the place ``path`` names."""
+    """Copy ``module`` without its weights, and replace the submodule at ``path`` by ``part``."""
     name, _, rest = path.partition(".")
     copied = module.__new__(type(module))
     copied.__dict__ = {**module.__dict__, "_modules": dict(module._modules)}
@@ -198,7 +198,7 @@ def _with_module(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
 
 
 class _Reached(Exception):
-    """Carry the hidden states that a layer was about to read."""
+    """Exception that carries the input of a layer."""
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class _Reached(Exception):
 
 
 class _Stop(nn.Module):
-    """Stand where a layer was and say what it is given."""
+    """Replacement for a layer that raises `_Reached` with its input."""
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         """Raise `_Reached`."""
@@ -214,9 +214,9 @@ class _Stop(nn.Module):
 
 
 def _input_of_layer(model: BertLike, number: int, ids: Tensor, mask: Tensor) -> Tensor:
-    """Run a model up to a layer and give what that layer would read (B, T, width)."""
+    """Run a model up to a layer, and return the input of that layer (B, T, width)."""
     path, layers = layer_stack(model)
-    # In a copy: a hook on the model itself could outlive an interrupt.
+    # On a copy: an interrupt could leave a hook on the model itself.
     lower = nn.ModuleList([*list(layers)[:number], _Stop()])
     try:
         _with_module(model, path, lower)(input_ids=ids, attention_mask=mask)

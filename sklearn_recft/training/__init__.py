@@ -1,4 +1,4 @@
-"""Nets and how they are trained: the only room that imports skorch."""
+"""Training of nets: the only package that imports skorch."""
 
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows
 from sklearn_recft.training._fine_tuning import FineTuning

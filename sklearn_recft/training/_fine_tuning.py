@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.training._policy import Policy
 
-# Options that are a learning-rate factor of a parameter group.
+# Options that are learning-rate factors of parameter groups.
 GROUP_RATES = {
     "backbone_rate": "backbone",
     "decay_rate": "decay",

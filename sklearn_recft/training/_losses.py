@@ -1,4 +1,4 @@
-"""Losses of a batch, as modules that a net holds."""
+"""Loss functions of batches, as torch modules."""
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ class PenalisedLoss(nn.Module):
         self.loss, self.reg = loss, reg
 
     def forward(self, output: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
-        """Mean loss of a batch: scores and norms (B,), target (B, 2)."""
+        """Compute the mean loss of a batch: scores and norms (B,), target (B, 2)."""
         score, norm = output
         value, weight = target.unbind(1)
         if self.loss == "squared_error":
@@ -28,18 +28,18 @@ class PenalisedLoss(nn.Module):
 
 
 class LogLoss(nn.Module):
-    """Weighted mean of the logistic loss of logits (B,); the target (B, 2) is value and weight."""
+    """Weighted mean logistic loss of logits (B,); the target (B, 2) is value and weight."""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of a batch."""
+        """Compute the mean loss of a batch."""
         value, weight = target.unbind(1)
         each = nn.functional.binary_cross_entropy_with_logits(output, value, reduction="none")
         return (weight * each).sum() / weight.sum()
 
 
 class OwnLoss(nn.Module):
-    """For modules whose ``forward`` returns the loss itself, ()."""
+    """Identity, for modules whose ``forward`` returns the loss itself, ()."""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Hand on the loss of a batch."""
+        """Return the loss of a batch."""
         return output

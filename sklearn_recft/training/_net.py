@@ -1,4 +1,4 @@
-"""Make a net from a module, predict with it, grow it, and restore it."""
+"""Make a net from a module, predict with it, grow its optimizer, and restore it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def make_net(
     ----------
     module, criterion : torch.nn.Module
     policy : Policy
-        How to train. A plain one makes a plain skorch net with Adam.
+        Training settings. A plain policy makes a plain skorch net with Adam.
     max_epochs : int
     verbose : int, default=0
     net_params : dict, default=None
-        Parameters of `skorch.NeuralNet`, as `resolve_training` has checked them; they replace
-        ours. With an `EarlyStopping` callback and no ``train_split``, the last tenth of rows in
-        time is the validation set.
+        Parameters of `skorch.NeuralNet`, validated by `resolve_training`; they override the
+        defaults. With an `EarlyStopping` callback and no ``train_split``, the newest 10 % of rows
+        are the validation set.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def make_net(
     Raises
     ------
     ValueError
-        Where the module has no parameters that the policy needs.
+        If the module has no parameters that the policy needs.
     """
     policy.check(module)
     given = dict(net_params or {})
@@ -73,7 +73,7 @@ def make_net(
     for parts in ("iterator_train", "iterator_valid"):
         rows_at_once = given.get(f"{parts}__batch_size", given.get("batch_size"))
         if given.get(f"{parts}__size") is not None and rows_at_once == -1:
-            # skorch makes of -1 the number of rows, which is not the length of them all.
+            # skorch turns -1 into the number of rows, which is not their total length.
             given[f"{parts}__batch_size"] = sys.maxsize
     if policy.is_plain:
         return NeuralNet(module, criterion, **{**params, **given}).initialize()
@@ -82,7 +82,7 @@ def make_net(
         params["optimizer__fused"] = True  # five times as fast on a CPU
     if policy.patience is not None:
         params["train_split"] = LastRows(policy.validation_fraction)
-        # Any improvement counts: the weights to restore must have the lowest loss.
+        # Threshold 0: the restored weights must have the lowest loss.
         stop = EarlyStopping(patience=policy.patience, threshold=0.0, load_best=True)
         given["callbacks"] = [*(given.get("callbacks") or []), ("early_stopping", stop)]
     return _TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
@@ -96,14 +96,14 @@ def predict_net(
     n_threads: int = 1,
     collate: Collate | None = None,
 ) -> np.ndarray:
-    """Output of the module for every row, in float32, without gradients or dropout.
+    """Compute the output of the module for every row, in float32 and evaluation mode.
 
     Parameters
     ----------
     net_or_module : skorch.NeuralNet or torch.nn.Module
-        Only the module's device counts; nothing of it changes.
+        Nothing of it changes.
     columns : dict of arrays of shape (n, ...)
-        Named after the arguments of the module's ``forward``, or what ``collate`` reads.
+        Named after the arguments of the module's ``forward``, or as ``collate`` reads them.
     batch_size : int, default=4096
     n_threads : int, default=1
         Threads that torch may use on the CPU.
@@ -113,7 +113,7 @@ def predict_net(
     Returns
     -------
     output : ndarray of shape (n, ...), float32
-        The first part of it, where ``forward`` returns several. No rows are an empty (0,).
+        The first output if ``forward`` returns several. Without rows, the shape is (0,).
     """
     module = net_or_module.module_ if isinstance(net_or_module, NeuralNet) else net_or_module
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -122,7 +122,7 @@ def predict_net(
     parts: list[np.ndarray] = []
     was_training = module.training
     with torch_threads(n_threads), torch.no_grad():
-        # Written only where it must be: others may be predicting with the same module.
+        # Written only if needed: other threads may predict with the same module.
         if was_training:
             module.eval()
         try:
@@ -139,11 +139,10 @@ def predict_net(
 
 
 def checkpoint(net: NeuralNet, *, weights: bool = False) -> Callable[[], None]:
-    """Return a function that puts the optimizer and the records back to where they are now.
+    """Return a function that restores the current state of the optimizer and the history.
 
-    With ``weights``, so it does with the parameters that train, whatever shape they have by
-    then; else the module sees to its own. A policy's schedule needs no keeping: it begins
-    with each call, and ends with it, however that ends.
+    With ``weights``, it also restores the trained parameters and their shapes; otherwise the
+    module restores its own. The schedule of a policy needs no state, since it lasts one call.
     """
     state, history = copy.deepcopy(net.optimizer_.state_dict()), History(net.history_)
     training = [p for g in net.optimizer_.param_groups for p in g["params"] if p.requires_grad]
@@ -161,7 +160,7 @@ def checkpoint(net: NeuralNet, *, weights: bool = False) -> Callable[[], None]:
 
 
 def grow_optimizer(net: NeuralNet) -> None:
-    """Give the optimizer's moments zero rows where the parameters have grown new ones."""
+    """Append zero rows to the optimizer's moments for new rows of the parameters."""
     for parameter, state in net.optimizer_.state.items():
         for name, moment in state.items():
             if torch.is_tensor(moment) and moment.dim() and moment.shape != parameter.shape:
@@ -172,10 +171,10 @@ def grow_optimizer(net: NeuralNet) -> None:
 
 
 def _forget_graphs(parameter: nn.Parameter) -> None:
-    """Part a parameter from the graphs of a failed call.
+    """Detach a parameter from the autograd graphs of a failed call.
 
-    An error's traceback keeps them alive, and with them torch's idea of the shape of the
-    gradient, which may have been another. A change of type and back makes torch drop it.
+    The traceback of an error keeps these graphs alive, with the old shape of the gradient. A
+    change of dtype and back makes torch drop them.
     """
     data, parameter.grad = parameter.data, None
     other = torch.float32 if data.dtype == torch.float64 else torch.float64

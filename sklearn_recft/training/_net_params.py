@@ -1,4 +1,4 @@
-"""Check `net_params`: skorch's own names only, and for all others where they belong."""
+"""Validate `net_params`: names of skorch only; errors name the place of other options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skorch.callbacks import EarlyStopping
 from sklearn_recft.training._fine_tuning import FineTuning
 from sklearn_recft.training._policy import Policy
 
-# Set by the estimator itself; skorch would take them, and break.
+# Set by the estimator; skorch would accept them and fail later.
 _TAKEN = ("module", "criterion", "verbose", "max_epochs")
 _LEARNING_RATE = ("lr", "optimizer__lr")
 _NAMES = tuple(
@@ -28,7 +28,7 @@ _PREFIXES = tuple(
     for name in dict.fromkeys((*NeuralNet.prefixes_, "optimizer"))
     if name not in ("module", "criterion")
 )
-_MANY = 3  # names that an error explains; of more it gives the number
+_MANY = 3  # an error explains this many names, and counts the others
 
 
 def resolve_training(
@@ -39,7 +39,7 @@ def resolve_training(
     supported: tuple[str, ...],
     parameters: Collection[str],
 ) -> Policy:
-    """Validate what an estimator was given for its training, before anything else happens.
+    """Validate the training options of an estimator, before any state changes.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def resolve_training(
     net_params : dict or None
         Parameters of `skorch.NeuralNet`.
     defaults : Policy
-        The estimator's own.
+        Defaults of the estimator.
     supported : tuple of str
-        Names of the options of `FineTuning` that the estimator has.
+        Names of the options of `FineTuning` that the estimator supports.
     parameters : collection of str
         Names of the estimator's constructor parameters.
 
@@ -60,11 +60,11 @@ def resolve_training(
     Raises
     ------
     ValueError
-        For an option out of range, or a name that is in the wrong place.
+        For an option out of range, or a misplaced name.
     """
     policy = (FineTuning() if training is None else training).resolve(defaults, supported)
     given = dict(net_params or {})
-    misplaced = [name for name in given if not _is_skorchs(name)]
+    misplaced = [name for name in given if not _is_skorch_name(name)]
     if misplaced:
         where = [_place_of(name, supported, parameters) for name in misplaced[:_MANY]]
         if len(misplaced) > _MANY:
@@ -80,23 +80,23 @@ def resolve_training(
 
 
 def stops_early(callbacks: Any) -> bool:
-    """Whether an `EarlyStopping` is among callbacks as a user gives them to skorch."""
-    listed = callbacks if isinstance(callbacks, (list, tuple)) else []
-    found = (c[1] if isinstance(c, tuple) else c for c in listed)
+    """Return whether skorch ``callbacks`` contain `EarlyStopping`."""
+    given = callbacks if isinstance(callbacks, (list, tuple)) else []
+    found = (c[1] if isinstance(c, tuple) else c for c in given)
     return any(
         isinstance(c, EarlyStopping) or (isinstance(c, type) and issubclass(c, EarlyStopping))
         for c in found
     )
 
 
-def _is_skorchs(name: Any) -> bool:
+def _is_skorch_name(name: Any) -> bool:
     if not isinstance(name, str) or name in _LEARNING_RATE:
         return False
     return name in _NAMES or name.startswith(_PREFIXES)
 
 
 def _place_of(name: Any, supported: Collection[str], parameters: Collection[str]) -> str:
-    """Say where a misplaced name belongs."""
+    """Return a message with the right place of a misplaced name."""
     wanted = "learning_rate" if name in _LEARNING_RATE else name
     if wanted in parameters:
         return f"{name!r} is the estimator's own: set its parameter {wanted}"
@@ -110,7 +110,7 @@ def _place_of(name: Any, supported: Collection[str], parameters: Collection[str]
 
 
 def _check_values(given: dict[str, Any]) -> None:
-    """Check what would otherwise fail deep inside of torch."""
+    """Check values that would otherwise fail inside torch."""
     size = given.get("batch_size", 1)
     if not isinstance(size, Integral) or isinstance(size, bool) or int(size) == 0 or int(size) < -1:
         raise ValueError(f"net_params: batch_size={size!r}; it must be an int >= 1, or -1 for all.")
@@ -124,7 +124,7 @@ def _check_values(given: dict[str, Any]) -> None:
 
 
 def _check_stopping(given: dict[str, Any]) -> None:
-    """Refuse what ``patience`` would overwrite."""
+    """Raise if ``patience`` would override a given option."""
     if given.get("train_split") is not None:
         raise ValueError(
             "net_params: train_split and training's patience exclude each other; leave out "

@@ -1,4 +1,4 @@
-"""The training policy as data: rates of parameter groups, schedule, clipping, stopping."""
+"""Training policy as data: learning rates, schedule, clipping, early stopping."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-# The group of all parameters that the module puts into none.
+# Group of the parameters that the module assigns to no group.
 OTHER = "other"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Every setting of a training run; what `FineTuning.resolve` makes of a user's settings.
+    """All settings of a training run, as `FineTuning.resolve` returns them.
 
-    The fields are those of `FineTuning`, except that learning-rate factors are one mapping, by
-    parameter group. A module names its groups by ``parameter_groups() -> dict[str,
-    list[Parameter]]``; what it leaves out is the group "other", whose factor is 1.
+    The fields are those of `FineTuning`, except that learning-rate factors are one mapping by
+    parameter group. A module defines its groups by ``parameter_groups() -> dict[str,
+    list[Parameter]]``; all other parameters are the group "other", with factor 1.
 
-    Where a module has ``familiarity() -> dict[Parameter, Tensor]``, a per-row scale from 0 (new)
-    to 1 (well known), `row_factors` lets new rows learn at the rate of a fit in an update.
+    A module may define ``row_confidence() -> dict[Parameter, Tensor]``, a confidence f of each
+    row from 0 (new) to 1 (many events). In an update, `row_factors` then scales the learning rate
+    of a row to ``update_rate ** f``, so new rows use the full learning rate.
 
     Examples
     --------
@@ -64,13 +65,14 @@ class Policy:
     ) -> float:
         """Return the learning-rate factor of step 0, 1, ... of the ``n_steps`` of a call.
 
-        In an update, targets fill the batches to the share ``filled``.
+        In an update, ``filled`` is the fraction of each batch that contains targets. The factor is
+        proportional to it, because Adam's step size does not depend on the amount of data.
         """
         if update:
             return self.update_rate * filled
         rising = round(self.warmup * n_steps)
         if step < rising:
-            return (step + 1) / (rising + 1)  # neither the first nor the last step is lost
+            return (step + 1) / (rising + 1)  # the first factor is above 0, the last below 1
         if self.schedule == "constant":
             return 1.0
         return max(0, n_steps - step) / max(1, n_steps - rising)
@@ -78,7 +80,7 @@ class Policy:
     def groups(
         self, module: nn.Module, named: Iterable[tuple[str, nn.Parameter]], learning_rate: float
     ) -> list[dict[str, Any]]:
-        """Parameter groups of an optimizer: of one learning rate and one weight decay each."""
+        """Return parameter groups for an optimizer, each with a learning rate and weight decay."""
         group_of, names = _group_of(module), dict[int, str]()
         parameters = {id(p): p for members in _groups_of(module).values() for p in members}
         for name, parameter in named:
@@ -100,13 +102,15 @@ class Policy:
         ]
 
     def row_factors(self, module: nn.Module, filled: float) -> dict[nn.Parameter, Tensor]:
-        """Return what the steps of rows (n,) are multiplied by in an update, beside `factor`."""
+        """Return factors (n,) of the steps of rows in an update, in addition to `factor`."""
         rate = self.update_rate * filled
-        known: dict[nn.Parameter, Tensor] = getattr(module, "familiarity", dict)() if rate else {}
-        return {parameter: rate ** (rows - 1) for parameter, rows in known.items()}
+        confidence: dict[nn.Parameter, Tensor] = (
+            getattr(module, "row_confidence", dict)() if rate else {}
+        )
+        return {parameter: rate ** (rows - 1) for parameter, rows in confidence.items()}
 
     def check(self, module: nn.Module) -> None:
-        """Raise ValueError where the module has no parameters that the policy needs."""
+        """Raise ValueError if the module has no parameters that the policy needs."""
         if self.adversarial and not self.targets(module):
             raise ValueError(
                 f"adversarial={self.adversarial!r}: this net has no item embeddings to perturb "
@@ -124,7 +128,7 @@ def _groups_of(module: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def _group_of(module: nn.Module) -> dict[int, str]:
-    """Group by the parameter's identity; of two groups that share one, the first has it."""
+    """Map the id of each parameter to its group; the first group wins."""
     found: dict[int, str] = {}
     for name, members in _groups_of(module).items():
         for parameter in members:
@@ -132,7 +136,7 @@ def _group_of(module: nn.Module) -> dict[int, str]:
     return found
 
 
-# Adam at one rate: no schedule, no clipping, nothing held out.
+# Adam at a constant rate: no schedule, no clipping, no validation set.
 PLAIN = Policy(
     weight_decay=0.0, warmup=0.0, schedule="constant", clip=math.inf, bf16=False, update_rate=1.0
 )

@@ -1,4 +1,4 @@
-"""What skorch has no option for: the only file that changes a net behind skorch's back."""
+"""Workarounds for missing skorch options: the only file that sets internals of a net."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RecordScore(Callback):
 
 @contextmanager
 def batch_options(net: NeuralNet, **options: Any) -> Iterator[None]:
-    """Give options to the net's iterators within the block only, so that no pickle holds them."""
+    """Set options of the net's iterators within the block, so that pickles do not hold them."""
     for name, value in options.items():
         set_batch_option(net, name, value)
     try:
@@ -62,7 +62,7 @@ def batch_options(net: NeuralNet, **options: Any) -> Iterator[None]:
 
 
 def set_batch_option(net: NeuralNet, name: str, value: Any) -> None:
-    """Give an option to the net's iterators from now on."""
+    """Set an option of the net's iterators."""
     # Plain attributes: skorch's set_params refuses them once the net is initialised.
     for parts in _ITERATORS:
         setattr(net, f"{parts}__{name}", value)
@@ -87,9 +87,9 @@ def scored(net: NeuralNet, scorer: Scorer, patience: int | None) -> Iterator[Non
     if patience is not None:  # an update removes early stopping again, see `without_stopping`
         split = None
         stop = EarlyStopping(scorer.name, patience, 0.0, lower_is_better=False, load_best=True)
-        # Last of all, so that the others have seen the epoch that it stops after.
+        # Last, so that the other callbacks run before it stops training.
         ours = [*_without_stopping(ours), ("early_stopping", stop)]
-    # Only the timer goes first: an epoch's time is that of its training, and all see the score.
+    # Only the timer runs before the scorer: it must measure training alone.
     with replaced(net, sorted(ours, key=lambda c: not isinstance(c[1], EpochTimer)), split):
         yield
 
@@ -102,12 +102,12 @@ def without_stopping(net: NeuralNet) -> Iterator[None]:
 
 
 def has_scheduler(net: NeuralNet) -> bool:
-    """Whether the user has a learning-rate scheduler among the net's callbacks."""
+    """Return whether the callbacks of the net contain a learning-rate scheduler."""
     return any(isinstance(c, LRScheduler) for _, c in net.callbacks_)
 
 
 def has_stopped_early(net: NeuralNet) -> bool:
-    """Whether a KeyboardInterrupt came from `EarlyStopping`, which ends training with one."""
+    """Return whether `EarlyStopping` raised the KeyboardInterrupt that ends training."""
     return any(c.misses_ >= c.patience for c in _early_stoppings(net))
 
 
@@ -118,12 +118,12 @@ def drop_best_weights(net: NeuralNet) -> None:
 
 
 def keep_last_epochs(net: NeuralNet, n_epochs: int) -> None:
-    """Forget older records, which would fill memory over a stream of calls."""
+    """Drop older records of the history, which would grow with every call."""
     net.history_ = History(net.history_[-max(n_epochs, 1) :])
 
 
 def drop_batch_records(net: NeuralNet) -> None:
-    """Forget the records of all batches but the last of each epoch."""
+    """Drop the records of all batches except the last one of each epoch."""
     for epoch in net.history_:
         del epoch["batches"][:-1]
 

@@ -20,7 +20,7 @@ from sklearn_recft.training._tuned import _TunedNet
 
 @dataclass(frozen=True)
 class Trainer:
-    """Train a net on rows in time order; nothing global changes, interrupts pass on.
+    """Train a net on rows in time order, without global side effects.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class Trainer:
         Whether this is an update of a fitted net: its policy then sets another learning rate
         and holds out no rows.
     n_targets : int, default=None
-        In an update, the number of targets in an epoch, in units of the batch size. Where they
-        fill the batches in part, the policy's ``update_rate`` is smaller in proportion. None
+        In an update, the number of targets in an epoch, in units of the batch size. If they fill
+        only a part of the batches, the ``update_rate`` of the policy decreases in proportion. None
         means full batches.
     scorer : Scorer, default=None
         Validation metric, computed after each epoch. With a policy's ``patience`` it decides
@@ -64,12 +64,12 @@ class Trainer:
         Parameters
         ----------
         net : skorch.NeuralNet
-            As `make_net` made it.
+            Net made by `make_net`.
         columns : dict of arrays of shape (n, ...)
             Named after the arguments of the module's ``forward``, or after what ``collate``
             reads.
         target : ndarray of shape (n, 2), float32
-            Value and weight of each row; or what the net's criterion takes.
+            Value and weight of each row, or the target of another criterion.
         """
         _skorch.set_batch_option(net, "n_negatives", self.n_negatives)
         grow_optimizer(net)
@@ -94,7 +94,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(torch_threads(self.n_threads))
             stack.enter_context(_seeded(net, self.seed))
-            stack.enter_context(torch.enable_grad())  # whatever the caller has set
+            stack.enter_context(torch.enable_grad())  # even if the caller has disabled gradients
             if self.collate is not None:
                 stack.enter_context(_skorch.batch_options(net, collate=self.collate))
             patience = net.policy.patience if isinstance(net, _TunedNet) else None
@@ -108,10 +108,10 @@ class Trainer:
 
 @contextmanager
 def _seeded(net: NeuralNet, seed: int) -> Iterator[None]:
-    """Draw from ``seed`` within the block, and leave torch's generators as they were."""
+    """Seed torch's generators within the block, and restore their state afterwards."""
     devices = {p.device for p in net.module_.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
-        # Not torch.manual_seed, which would seed the devices that are not put back too.
+        # Not torch.manual_seed, which would also seed devices whose state is not restored.
         torch.default_generator.manual_seed(seed)
         for device in devices:
             with torch.cuda.device(device):

@@ -1,4 +1,4 @@
-"""The net that trains by a fine-tuning policy: skorch's, with another way to take a step."""
+"""A skorch net that trains by a fine-tuning policy."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sklearn_recft.training._policy import Policy
 
 @dataclass
 class _Call:
-    """Where one call stands: what it has planned, and what it has done of it."""
+    """Plan and progress of one training call."""
 
     epochs: int
     update: bool
-    n_targets: int | None  # of an update's epoch; None where each batch is full of them
-    scheduled: bool = False  # by a scheduler of the user
-    filled: float = 1.0  # share of the batches' length that is targets
-    batches: int = 0  # of an epoch
-    batch: int = 0  # within the epoch
-    step: int = 0  # of the optimizer, over all epochs
+    n_targets: int | None  # per epoch of an update; None means full batches
+    scheduled: bool = False  # by a scheduler given by the user
+    filled: float = 1.0  # fraction of the batches that contains targets
+    batches: int = 0  # per epoch
+    batch: int = 0  # index within the epoch
+    step: int = 0  # optimizer steps over all epochs
     perturbed: list[nn.Parameter] = field(default_factory=list)
-    rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of their steps
+    rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of row steps
 
 
 class _TunedNet(NeuralNet):
     """A skorch net whose training follows a `Policy`.
 
-    Optimizers that want a closure (LBFGS) do not fit in: a step may span several batches.
+    Optimizers that need a closure (LBFGS) are not supported: a step may span several batches.
     """
 
     callbacks_: list[tuple[str, Any]]
@@ -51,7 +51,7 @@ class _TunedNet(NeuralNet):
     def one_call(
         self, epochs: int, *, update: bool, n_targets: int | None = None
     ) -> Iterator[None]:
-        """Plan the steps of a call; an update trains on every row and stops at no epoch."""
+        """Plan a training call; an update uses every row and does not stop early."""
         self.call_ = _Call(epochs, update, n_targets, _skorch.has_scheduler(self))
         if self.policy.adversarial:
             found = self.policy.targets(self.module_)
@@ -62,10 +62,10 @@ class _TunedNet(NeuralNet):
                 stack.enter_context(_skorch.without_stopping(self))
             yield
 
-    # ------------------------------------------------------------------ skorch's own, widened
+    # ------------------------------------------------------------------ overrides of skorch
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TunedNet:
-        """Begin the optimizer, and note each group's full learning rate."""
+        """Initialize the optimizer, and store the full learning rate of each group."""
         super().initialize_optimizer(*args, **kwargs)
         for group in self.optimizer_.param_groups:
             group["initial_lr"] = group["lr"]
@@ -74,7 +74,7 @@ class _TunedNet(NeuralNet):
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Iterable[tuple[str, nn.Parameter]]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Parameter groups of the policy, unless ``optimizer__param_groups`` says others."""
+        """Use the parameter groups of the policy, unless ``optimizer__param_groups`` is given."""
         named = list(named_parameters)
         args, kwargs = super().get_params_for_optimizer(prefix, named)
         if not hasattr(self, f"{prefix}__param_groups"):
@@ -84,7 +84,7 @@ class _TunedNet(NeuralNet):
         return args, kwargs
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
-        """Train; a call that nobody has planned is a fit."""
+        """Train; a call without `one_call` is a fit."""
         if self.call_ is not None:
             return super().fit_loop(X, y, epochs=epochs, **fit_params)
         planned = self.max_epochs if epochs is None else epochs
@@ -94,7 +94,7 @@ class _TunedNet(NeuralNet):
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
     ) -> None:
-        """Count the batches of the epoch, then run it."""
+        """Set the number of batches and the row factors, then run the epoch."""
         call = self.call_
         if training and call is not None:
             call.batches, call.batch = len(iterator), 0
@@ -105,16 +105,16 @@ class _TunedNet(NeuralNet):
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Learn from one batch; every ``accumulate`` batches the optimizer takes a step."""
+        """Train on one batch; the optimizer takes a step every ``accumulate`` batches."""
         call, size = self.call_, self.policy.accumulate
         if call is None:
             raise RuntimeError("train_step is a part of fit_loop; call that, or fit_net.")
-        begun = call.batch % size
-        if begun == 0:
+        position = call.batch % size
+        if position == 0:
             self._zero_grad_optimizer()
         step = self.train_step_single(batch, **fit_params)
         call.batch += 1
-        if begun == size - 1 or call.batch == call.batches:
+        if position == size - 1 or call.batch == call.batches:
             self.notify(
                 "on_grad_computed",
                 named_parameters=TeeGenerator(self.get_all_learnable_params()),
@@ -125,13 +125,13 @@ class _TunedNet(NeuralNet):
         return step
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Add a batch's gradient to the mean of its step, perturbed as well if asked."""
+        """Accumulate the gradient of a batch, and of its adversarial copy if configured."""
         self._set_training(True)
         X, y = unpack_data(batch)
         targets = [] if self.call_ is None else self.call_.perturbed
         earlier = [p.grad for p in targets]
         for parameter in targets:
-            parameter.grad = None  # the perturbation is this batch's own
+            parameter.grad = None  # the perturbation uses the gradient of this batch only
         loss, output = self._backward(X, y, fit_params)
         if targets:
             with _perturbed(targets, self.policy.adversarial):
@@ -142,13 +142,13 @@ class _TunedNet(NeuralNet):
         return {"loss": loss.detach(), "y_pred": output}
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Forward pass; training may be in bfloat16, with an output in float32 again."""
+        """Run the forward pass; with bfloat16 training, the output is cast to float32."""
         device = torch.device(self.device)
         if not (self.module_.training and _in_bf16(self.policy.bf16, device)):
             return super().infer(x, **fit_params)
-        # By a call, not a `with` of ours, which an interrupt could leave without its end.
+        # A call instead of a `with` block: an interrupt cannot leave autocast enabled.
         infer = torch.autocast(device.type, dtype=torch.bfloat16)(super().infer)
-        return _widened(infer(x, **fit_params))
+        return _as_float32(infer(x, **fit_params))
 
     # ------------------------------------------------------------------ private
 
@@ -156,14 +156,14 @@ class _TunedNet(NeuralNet):
         scheduled = self.call_ is not None and self.call_.scheduled
         self.call_ = None
         for group in self.optimizer_.param_groups:
-            if not scheduled:  # else the scheduler goes on from here, as in any net of skorch
+            if not scheduled:  # a scheduler continues from here, as in skorch
                 group["lr"] = group["initial_lr"]
-        # Epochs are few, their batches are not: their records end with the call.
+        # Drop the records of batches, which are many.
         _skorch.drop_batch_records(self)
 
     def _backward(self, X: Any, y: Any, fit_params: dict[str, Any]) -> tuple[Tensor, Any]:
         call, size = self.call_, self.policy.accumulate
-        # The last step of an epoch may have fewer batches: its mean is over those.
+        # The last step of an epoch may average over fewer batches.
         share = 1 if call is None else min(size, call.batches - call.batch // size * size)
         output = self.infer(X, **fit_params)
         loss = self.get_loss(output, y, X=X, training=True)
@@ -183,7 +183,7 @@ class _TunedNet(NeuralNet):
             nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], policy.clip)
         with _by_row(call.rows):
             self.optimizer_.step()
-        if call.scheduled:  # which may compute its next rate from the last
+        if call.scheduled:  # the scheduler may compute its next rate from this one
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
         call.step += 1
@@ -191,24 +191,24 @@ class _TunedNet(NeuralNet):
 
 @contextmanager
 def _perturbed(parameters: list[nn.Parameter], size: float) -> Iterator[None]:
-    """Move each parameter by ``size`` along its gradient within the block."""
+    """Perturb each parameter by ``size`` along its gradient within the block."""
     moved = [(p, p.grad, p.detach().clone()) for p in parameters if p.grad is not None]
     try:
         with torch.no_grad():
             for parameter, gradient, _ in moved:
                 length = torch.linalg.vector_norm(gradient).item()
-                if 0 < length < math.inf:  # else there is no direction to go
+                if 0 < length < math.inf:  # otherwise the direction is undefined
                     parameter.add_(gradient, alpha=size / length)
         yield
     finally:
         with torch.no_grad():
             for parameter, _, before in moved:
-                parameter.copy_(before)  # what was added and taken away again would be rounded
+                parameter.copy_(before)  # subtracting the perturbation would leave rounding errors
 
 
 @contextmanager
 def _by_row(factors: dict[nn.Parameter, Tensor]) -> Iterator[None]:
-    """Multiply by ``factors`` what an optimizer, whichever it is, does to rows in the block."""
+    """Scale the change of each row within the block by ``factors``, for any optimizer."""
     before = {p: p.detach().clone() for p in factors if p.grad is not None}
     yield
     for parameter, old in before.items():
@@ -217,14 +217,14 @@ def _by_row(factors: dict[nn.Parameter, Tensor]) -> Iterator[None]:
 
 def _in_bf16(wanted: bool | None, device: torch.device) -> bool:
     if wanted is None:
-        # From this generation on it is done by the hardware.
+        # Devices from this generation on support bfloat16 in hardware.
         return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return wanted
 
 
-def _widened(output: Any) -> Any:
+def _as_float32(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.float() if output.dtype == torch.bfloat16 else output
     if isinstance(output, (tuple, list)):
-        return tuple(_widened(part) for part in output)
+        return tuple(_as_float32(part) for part in output)
     return output

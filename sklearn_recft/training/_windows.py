@@ -1,4 +1,4 @@
-"""Sequences of a log as batches of tensors, handed on by where they begin."""
+"""Collate windows of a log to padded batches of tensors."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sklearn_recft.training._batches import Columns
 
 
 class SequenceWindows:
-    """Hands each batch its windows of a log, padded behind to the longest of them.
+    """Collate windows of a log to sequences, padded at the end to the longest one.
 
     Parameters
     ----------
     log : dict of arrays of shape (n,)
-        Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` of each as
-        what is to be predicted, ``context`` (n, c), and ``moment`` if trends are told.
+        Events sorted by user and time: ``item``, ``feedback``, ``time``, ``weight`` as a target,
+        ``context`` (n, c), and ``period`` if the module uses trends.
     """
 
     def __init__(self, log: Columns) -> None:
         self.log = {name: torch.from_numpy(column) for name, column in log.items()}
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Turn columns ``start`` and ``size`` into sequences; the event behind each is a target."""
+        """Turn ``start`` and ``size`` (B,) into sequences (B, n); targets are the next events."""
         place = batch["start"][:, None] + torch.arange(int(batch["size"].max()))
         pad = place >= (batch["start"] + batch["size"])[:, None]
         place = torch.where(pad, place.masked_fill(pad, 0).amax(1, keepdim=True), place)
@@ -32,23 +32,23 @@ class SequenceWindows:
             "item": log["item"][place],
             "feedback": log["feedback"][place],
             "time": log["time"][place],
-            "asked": log["time"][place + 1],
+            "query_times": log["time"][place + 1],
             "target": log["item"][place + 1],
             "weight": log["weight"][place + 1].masked_fill(pad, 0),
             **({"context": log["context"][place + 1]} if log["context"].shape[1] else {}),
-            **({"moment": log["moment"][place + 1]} if "moment" in log else {}),
+            **({"period": log["period"][place + 1]} if "period" in log else {}),
         }
 
 
 class LogWindows:
-    """Hands each batch its rows' past, read off a log sorted by user and time.
+    """Collate the past events of rows from a log sorted by user and time.
 
     Parameters
     ----------
     items : ndarray of shape (n,), int64
-        Codes; ``feedback`` (n,) float32 and ``times`` (n,) float64, seconds, beside them.
+        Item codes, with ``feedback`` (n,) float32 and ``times`` (n,) float64 in seconds.
     longest : int, default=None
-        Length of every past; None pads to the longest of each batch.
+        Fixed length of the past; None pads to the longest past of each batch.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class LogWindows:
         self.times, self.longest = torch.from_numpy(times), longest
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Turn columns ``start``, ``stop`` (places in the log) and ``time`` into the past.
+        """Turn ``start``, ``stop`` (indices in the log) and ``time`` into past events (B, L).
 
-        The past is padded behind, newest first.
+        Events are sorted newest first, and padded at the end.
         """
         start, stop, now = (batch.pop(name) for name in ("start", "stop", "time"))
         longest = self.longest or max(int((stop - start).max()), 1)

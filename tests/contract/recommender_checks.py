@@ -209,7 +209,7 @@ def check_quality_on_a_small_log(estimator):
     y = np.clip(log.target, 0, 6) / 6
     rows = np.random.default_rng(0).permutation(8000)
     train, test = np.sort(rows[:7000]), rows[7000:]
-    model, liked = _long_trained(estimator, 2), y > 0.5
+    model, liked = _long_trained(estimator, 3), y > 0.5
     if is_personal(estimator) and only_ranks(estimator):
         train = train[liked[train]]
         said = fit(model, log.data[train], y[train]).predict(log.data[test])

@@ -1,4 +1,4 @@
-"""What the models of a user-item matrix start from, written out as two dense tables."""
+"""Dense sums of feedback as a reference for user-item models."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ DAY = 86_400
 
 
 def dense_sums(X, y=None, weight=None, half_life=None, history_half_life=None):
-    """Weights, and feedback times weight, summed by user and item in order of appearance."""
+    """Sum weights, and weighted feedback, by user and item in order of appearance."""
     rows = np.asarray(X).tolist()
     users = {user: code for code, user in enumerate(dict.fromkeys(row[0] for row in rows))}
     items = {item: code for code, item in enumerate(dict.fromkeys(row[1] for row in rows))}
@@ -26,12 +26,12 @@ def dense_sums(X, y=None, weight=None, half_life=None, history_half_life=None):
 
 
 def known_pairs(model):
-    """Every pair of a known user and item, user by user, and a time."""
+    """Return every pair of a known user and item, user by user, with a time."""
     users, items = model.user_ids_, model.item_ids_
     pairs = [np.repeat(users, len(items)), np.tile(items, len(users))]
     return np.column_stack([*pairs, np.zeros(len(pairs[0]), int)])
 
 
 def best_scores(scores, met, n):
-    """The n largest of each row's scores of items not met."""
+    """Return the n largest scores of each row over unseen items."""
     return -np.sort(-np.where(met, -np.inf, scores), axis=1)[:, :n]

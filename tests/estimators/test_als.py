@@ -1,4 +1,4 @@
-"""Implicit ALS against its objective and its normal equations, written out for dense tables."""
+"""Implicit ALS against its objective and normal equations in dense form."""
 
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ def part_of(log, rows):
 
 
 def news():
-    """Later rows that bring a user and an item, a user twice and an item that all know."""
+    """Make later rows with a new user, a new item, a repeated user and a popular item."""
     X, last = log_of("positives")[0], 2_000_000_000
     users = [X[0, 0], 900, X[0, 0], X[1, 0], 900]
     items = [X[1, 1], 900, X[5, 1], 900, X[2, 1]]
@@ -41,7 +41,7 @@ def news():
 
 
 def objective(model, total):
-    """Over all pairs, those without an event too."""
+    """Compute the objective over all pairs, including those without events."""
     p, q = (each.astype(float) for each in (model.user_factors_, model.item_factors_))
     confidence = 1 + model.alpha * np.abs(total)
     penalty = model.reg * ((p**2).sum() + (q**2).sum())
@@ -49,7 +49,7 @@ def objective(model, total):
 
 
 def solved(total, others, model):
-    """Least squares solution of each row given the other side."""
+    """Solve least squares for each row given the other side."""
     others = others.astype(float)
     confidence, target = 1 + model.alpha * np.abs(total), total > 0
     eye = model.reg * np.eye(others.shape[1])
@@ -64,7 +64,7 @@ def solved(total, others, model):
 
 @options
 @kinds
-def test_the_objective_never_rises(options, kind):
+def test_the_objective_never_increases(options, kind):
     log = log_of(kind)
     model = ALSRecommender(**(SMALL | options))
     _, total = dense_sums(*log, model.half_life)
@@ -79,7 +79,7 @@ def test_the_objective_never_rises(options, kind):
 
 @options
 @kinds
-def test_many_sweeps_end_where_each_side_solves_the_other(options, kind):
+def test_many_sweeps_converge_to_a_fixed_point(options, kind):
     log = log_of(kind)
     model = ALSRecommender(**(SMALL | options)).set_params(max_epochs=300).fit(*log)
     _, total = dense_sums(*log, model.half_life)
@@ -93,7 +93,7 @@ def test_many_sweeps_end_where_each_side_solves_the_other(options, kind):
 
 
 def test_a_sweep_is_users_then_items(monkeypatch):
-    """With steps enough to solve, one sweep is two rounds of least squares."""
+    """With enough steps, one sweep is two exact least squares solutions."""
     monkeypatch.setattr("sklearn_recft.models._als._STEPS", 20)
     log = log_of("dislikes")
     model = ALSRecommender(**SMALL).set_params(max_epochs=1).fit(*log)
@@ -118,7 +118,7 @@ def test_threads_do_not_matter(options, n_jobs):
         assert_array_equal(ours, theirs)
 
 
-def test_seeds_decide_where_factors_start():
+def test_initial_factors_depend_on_the_seed():
     log = log_of("positives")
 
     def factors(seed):
@@ -132,7 +132,7 @@ def test_seeds_decide_where_factors_start():
     assert (factors(generator) != factors(generator)).any()
 
 
-def test_confidence_lifts_what_was_met():
+def test_confidence_raises_scores_of_seen_items():
     log = log_of("positives")
     X, (_, total) = log[0], dense_sums(*log)
     said = [
@@ -149,8 +149,8 @@ def known_pairs_of(X):
     return [[user, item, 0] for user in users for item in items]
 
 
-def test_disliked_pairs_are_nothing_with_confidence():
-    """Two camps: what a camp dislikes is said to be nothing more surely than what it never met."""
+def test_disliked_pairs_are_confident_zeros():
+    """Two groups of users: disliked items get lower scores than unseen ones."""
     users, items = np.divmod(np.arange(200), 20)
     X, y = np.column_stack([users, items]), np.where((users + items) % 2, -5.0, 5.0)
     model = ALSRecommender(n_factors=2, reg=0.1, random_state=0).fit(X, y)
@@ -167,7 +167,7 @@ def test_disliked_pairs_are_nothing_with_confidence():
 
 @options
 def test_folding_in_is_three_solutions(options):
-    """Users of the new rows, then their items given all users, then those users once more."""
+    """Users of the new rows, then their items given all users, then these users again."""
     log, later = log_of("dislikes"), news()
     model = ALSRecommender(**(SMALL | options)).fit(*log)
     p, q = model.user_factors_.astype(float), model.item_factors_.astype(float)
@@ -190,7 +190,7 @@ def test_folding_in_is_three_solutions(options):
 
 
 @options
-def test_folding_in_touches_nobody_else(options):
+def test_folding_in_does_not_change_other_factors(options):
     model = ALSRecommender(**(SMALL | options)).fit(*log_of("ratings"))
     ids = model.user_ids_, model.item_ids_
     before = model.user_factors_, model.item_factors_
@@ -210,7 +210,7 @@ def test_folding_in_touches_nobody_else(options):
 
 @options
 @kinds
-def test_folding_in_never_raises_the_objective(options, kind):
+def test_folding_in_never_increases_the_objective(options, kind):
     log = log_of(kind)
     model = ALSRecommender(**(SMALL | options)).fit(*part_of(log, slice(0, 250)))
     for stop in (251, 270, 400, 500):
@@ -228,7 +228,7 @@ def test_folding_in_never_raises_the_objective(options, kind):
 
 
 def test_sums_of_pairs_are_those_of_one_fit():
-    """A pair met again counts with what it had before."""
+    """A repeated pair adds to its earlier sum."""
     log = log_of("dislikes")
     model = ALSRecommender(**SMALL, half_life=30.0)
     for rows in (slice(0, 200), slice(200, 201), slice(201, 500)):
@@ -237,7 +237,7 @@ def test_sums_of_pairs_are_those_of_one_fit():
     assert_allclose(model._model.feedback.total().toarray(), total, rtol=1e-5, atol=1e-7)
 
 
-def test_factors_fade_only_as_they_are_met_again():
+def test_factors_decay_only_at_their_next_update():
     X = log_of("positives")[0]
     model = ALSRecommender(**SMALL, half_life=10.0).fit(X)
     before = model.user_factors_.copy()

@@ -1,4 +1,4 @@
-"""Popularity and damped means against their equations, written out."""
+"""Popularity and damped means against their equations."""
 
 import pickle
 
@@ -21,7 +21,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def log():
-    """Rows not in order of time, with weights."""
+    """Make weighted rows in any time order."""
     X, y = make_interactions(20, 30, 500, random_state=0, return_X_y=True)
     rng = np.random.default_rng(0)
     order = rng.permutation(500)
@@ -29,7 +29,7 @@ def log():
 
 
 def popularity_by_hand(X, y, weight, half_life=None, window=None):
-    """Item id to (weight, weighted feedback), of ids in order of first appearance."""
+    """Return (weight, weighted feedback) by item id, in order of first appearance."""
     latest = X[:, 2].max()
     sums = {item: np.zeros(2) for item in X[:, 1].tolist()}
     for (_, item, time), value, w in zip(X.tolist(), y, weight, strict=True):
@@ -43,7 +43,7 @@ def popularity_by_hand(X, y, weight, half_life=None, window=None):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_popularity_by_hand(options, log):
+def test_popularity_equals_its_equation(options, log):
     X, y, weight = log
     model = PopularityRecommender(**options).fit(X, y, sample_weight=weight)
     sums = popularity_by_hand(X, y, weight, **options)
@@ -75,7 +75,7 @@ def test_popularity_in_chunks_is_exact(options, in_time_order, log):
         assert_array_equal(lists[0][0], lists[1][0])
 
 
-def test_the_newest_count_most():
+def test_newer_events_have_larger_weights():
     X = [["a", "old", 0], ["b", "old", 0], ["c", "old", 0], ["d", "new", 10 * DAY]]
     ranked = {}
     for options in ({}, {"half_life": 5}, {"window": 10}):
@@ -88,7 +88,7 @@ def test_the_newest_count_most():
     assert list(ranked["{'half_life': 5}"]) == ["new", "old"]
 
 
-def test_rows_too_old_to_count_are_still_met():
+def test_items_outside_the_window_are_still_known():
     model = PopularityRecommender(window=1).fit([["a", "x", 9 * DAY]])
     model.partial_fit([["a", "late", 0], ["b", "x", 0]])
     assert_array_equal(model.popularity_, [1, 0])
@@ -98,7 +98,7 @@ def test_rows_too_old_to_count_are_still_met():
 
 
 @pytest.mark.parametrize("options", OPTIONS[1:], ids=str)
-def test_fading_needs_time(options, log):
+def test_decay_needs_timestamps(options, log):
     X, y, _ = log
     model = PopularityRecommender(**options)
     with pytest.raises(ValueError, match=f"^{next(iter(options))} needs the column `timestamp`"):
@@ -125,7 +125,7 @@ def bias_by_hand(X, y, weight, damping):
 
 
 @pytest.mark.parametrize("damping", [0, 0.7, 5.0])
-def test_bias_by_hand(damping, log):
+def test_bias_equals_its_equation(damping, log):
     X, y, weight = log
     model = BiasRecommender(damping=damping).fit(X, y, sample_weight=weight)
     mu, b_u, b_i = bias_by_hand(X, y, weight, damping)
@@ -146,7 +146,7 @@ def test_bias_of_three_events():
 
 
 def test_bias_in_chunks(log):
-    """Exact for the mean and the items; a user's old rows keep the item biases of their day."""
+    """Exact for mean and items; old rows of a user keep the item biases at their arrival."""
     X, y, weight = log
     model = BiasRecommender()
     for rows in (slice(0, 200), slice(200, 500)):

@@ -1,4 +1,4 @@
-"""DecayBertRecommender as its users meet it: what it reads, what may speak, and what it refuses."""
+"""DecayBertRecommender: leakage, updates, texts, searches and errors."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ WORDS = [
 
 
 def make_log(n=400, n_users=30, n_items=40, seed=0):
-    """Users who like half of the words, and items of three words each."""
+    """Make users who like half of the words, and items of three words each."""
     rng = np.random.default_rng(seed)
     words = rng.integers(0, len(WORDS), (n_items, 3))
     tastes = rng.normal(size=(n_users, len(WORDS)))
@@ -55,8 +55,8 @@ def fitted():
 # ---------------------------------------------------------------------------- who may speak
 
 
-def test_only_what_is_strictly_earlier_speaks_for_a_row(fitted):
-    """Whatever becomes of events at or after its time, a row's answer is the same to the bit."""
+def test_predictions_use_strictly_earlier_events_only(fitted):
+    """Changes of events at or after a row leave its prediction bitwise equal."""
     X, y = make_log()
     X = X.assign(timestamp=X.timestamp // DAY * DAY)  # ties by the dozen
     model, rng = copy.deepcopy(fitted), np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_only_what_is_strictly_earlier_speaks_for_a_row(fitted):
     assert (copy.deepcopy(model).partial_fit_predict_proba(earlier, labels)[41:] != said[41:]).any()
 
 
-def test_a_row_is_predicted_as_in_a_replay_of_single_moments(fitted):
+def test_prequential_predictions_equal_a_replay_by_time(fitted):
     X, y = make_log()
     for verb, learn in (
         ("partial_fit_predict_proba", "partial_fit"),
@@ -102,7 +102,7 @@ def test_ties_with_the_newest_event_do_not_see_it(fitted):
     assert (model.predict_proba(later) != before).any()
 
 
-def test_a_row_never_reads_its_own_outcome(fitted):
+def test_a_row_does_not_use_its_own_outcome(fitted):
     X, _ = make_log()
     rows = X[300:]
     said = fitted.predict_proba(rows)
@@ -122,7 +122,7 @@ def test_prequential_loop_follows_rows():
 # ------------------------------------------------------------------------------- the verbs
 
 
-def test_observing_moves_no_weight(fitted):
+def test_observe_does_not_change_weights(fitted):
     X, y = make_log()
     model = copy.deepcopy(fitted)
     weights = [p.clone() for p in model.module_.parameters()]
@@ -138,7 +138,7 @@ def test_observing_moves_no_weight(fitted):
     assert (model.predict_proba(queries) != fitted.predict_proba(queries)).any()
 
 
-def test_the_net_moves_where_it_is_told_to():
+def test_partial_fit_trains_the_net_with_an_update_rate():
     X, y = make_log()
     still = DecayBertRecommender("scratch", random_state=0).fit(X[:300], y[:300])
     moving = DecayBertRecommender("scratch", random_state=0, training=FineTuning(update_rate=0.2))
@@ -150,7 +150,7 @@ def test_the_net_moves_where_it_is_told_to():
     assert len(moving._model.reservoir) > 300
 
 
-def test_tastes_in_words_reach_items_that_nobody_met():
+def test_texts_predict_cold_items():
     X, y = make_log(6000, n_users=60, n_items=200)
     hidden = X.item_id % 10 == 0
     listed = X[hidden].drop_duplicates("item_id")[["item_id", "text"]]
@@ -167,7 +167,7 @@ def test_tastes_in_words_reach_items_that_nobody_met():
     assert_allclose(unknown.predict_proba(named), model.predict_proba(asked), atol=1e-5)
 
 
-def test_positives_alone_rank_what_is_bought():
+def test_positives_only_rank_bought_items_first():
     X, _ = make_interactions(50, 60, 4000, random_state=0, return_X_y=True)
     model = DecayBertRecommender(None, random_state=0).fit(X)
     assert_array_equal(model.classes_, [0, 1])
@@ -179,7 +179,7 @@ def test_positives_alone_rank_what_is_bought():
         model.partial_fit(X, np.ones(len(X)))
 
 
-def test_attention_tells_what_speaks(fitted):
+def test_attention_explains_predictions(fitted):
     X, _ = make_log()
     rows = X[300:310]
     past = fitted.attend(rows)
@@ -195,7 +195,7 @@ def test_attention_tells_what_speaks(fitted):
         fitted.attend(rows[:1].assign(item_id=999))
 
 
-def test_half_lives_are_found():
+def test_half_lives_are_learned():
     log = make_interactions(
         100, 100, 60_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
     )
@@ -214,7 +214,7 @@ def test_half_lives_are_found():
 # ------------------------------------------------------------------------ in others' hands
 
 
-def test_grid_search_reads_each_text_once(folder):
+def test_grid_search_encodes_each_text_once(folder):
     X, y = make_log()
     steps = [("as it is", FunctionTransformer()), ("model", DecayBertRecommender(folder))]
     search = GridSearchCV(
@@ -240,7 +240,7 @@ def test_cross_validation_in_processes(folder):
     assert_allclose(*said, atol=2e-3)
 
 
-def test_a_saved_model_with_a_folder_goes_on(folder):
+def test_a_saved_model_with_a_folder_continues(folder):
     X, y = make_log()
     for freeze in ("all", 2):
         model = DecayBertRecommender(folder, freeze=freeze, max_epochs=1, outcome="stars")
@@ -253,7 +253,7 @@ def test_a_saved_model_with_a_folder_goes_on(folder):
         )
 
 
-def test_policies_can_be_asked_for():
+def test_training_options_are_accepted():
     X, y = make_log()
     training = FineTuning(
         learning_rate=1e-3, weight_decay=0.1, warmup=0.2, accumulate=2, adversarial=0.1, patience=1
@@ -271,7 +271,7 @@ def test_policies_can_be_asked_for():
         DecayBertRecommender("scratch", training=training).fit(X, y)
 
 
-def test_nothing_is_rehearsed_where_nothing_is_kept():
+def test_replay_size_zero_rehearses_nothing():
     X, y = make_log()
     model = DecayBertRecommender(
         None, random_state=0, replay_size=0, training=FineTuning(update_rate=0.2)
@@ -289,14 +289,14 @@ def test_nothing_is_rehearsed_where_nothing_is_kept():
 @pytest.mark.parametrize(
     "text", [None, "", "  ", "word " * 2000, "红茶 很 好喝", "شاي أخضر", "🍵", "a\x00b"]
 )
-def test_any_text_is_read(text):
+def test_any_text_is_accepted(text):
     X, y = make_log(120)
     X.loc[X.item_id % 5 == 0, "text"] = text
     model = DecayBertRecommender("scratch", max_epochs=1, random_state=0).fit(X[:100], y[:100])
     assert np.isfinite(model.partial_fit_predict_proba(X[100:], y[100:])).all()
 
 
-def test_an_event_without_a_past_is_answered(fitted):
+def test_an_event_without_history_has_a_prediction(fitted):
     stranger = pd.DataFrame({"user_id": [999, 0], "item_id": [0, 999], "timestamp": [0, 0]})
     assert np.isfinite(fitted.predict_proba(stranger)).all()
     _, scores = fitted.recommend([999], n_recommendations=5)
@@ -319,7 +319,7 @@ def test_an_event_without_a_past_is_answered(fitted):
         ({"net_params": {"half_lives": [1.0]}}, "'half_lives' is unknown"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learned_is_named(change, message, monkeypatch):
+def test_invalid_input_raises(change, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     X, y = make_log(100)
     given = dict(change)
@@ -330,7 +330,7 @@ def test_what_cannot_be_learned_is_named(change, message, monkeypatch):
     assert not hasattr(model, "net_")
 
 
-def test_labels_of_later_calls_are_those_of_fit(fitted):
+def test_labels_of_later_calls_must_be_those_of_fit(fitted):
     X, y = make_log()
     model = copy.deepcopy(fitted)
     with pytest.raises(ValueError, match="neither 0 nor 1"):
@@ -343,7 +343,7 @@ def test_labels_of_later_calls_are_those_of_fit(fitted):
     assert one_sided.predict(table[:2]).tolist() == ["yes", "yes"]
 
 
-def test_class_weights_lean_the_answers():
+def test_class_weights_shift_predictions():
     X, y = make_log()
     table = X[["user_id", "item_id", "timestamp"]]
     shares = []

@@ -1,4 +1,4 @@
-"""EASE against numpy's inverse, and against what its closed form is the minimum of."""
+"""EASE against the inverse of NumPy, and against its objective."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ def weights_by_hand(total, reg, zero_diagonal):
 
 
 def penalty(model, x):
-    """The penalty of a model: the default is five mean diagonals of X^T X."""
+    """Return the penalty of a model: the default is 5 times the mean diagonal of X^T X."""
     return 5 * np.square(x).sum(axis=0).mean() if model.reg is None else model.reg
 
 
 @options
 @diagonals
 @pytest.mark.parametrize("kind", ["positives", "ratings", "dislikes"])
-def test_weights_are_the_closed_form(options, zero_diagonal, kind):
+def test_weights_equal_the_closed_form(options, zero_diagonal, kind):
     log = log_of(kind)
     model = EASERecommender(**options, zero_diagonal=zero_diagonal).fit(*log)
     _, total = dense_sums(*log, model.half_life)
@@ -47,8 +47,8 @@ def test_weights_are_the_closed_form(options, zero_diagonal, kind):
 
 @options
 @diagonals
-def test_no_weights_are_better(options, zero_diagonal):
-    """The gradient of the loss is zero, but for weights that must be zero themselves."""
+def test_weights_minimize_the_objective(options, zero_diagonal):
+    """The gradient of the loss is zero, except for weights fixed at zero."""
     log = log_of("ratings")
     model = EASERecommender(**options, zero_diagonal=zero_diagonal).fit(*log)
     _, x = dense_sums(*log, model.half_life)
@@ -91,8 +91,8 @@ def test_penalty_shrinks_weights(zero_diagonal):
     assert sizes[-1] < 0.01 * sizes[0]
 
 
-def test_an_item_may_speak_for_itself():
-    """Ann comes back to tea: only with a diagonal it is the first thing to offer her."""
+def test_without_zero_diagonal_an_item_predicts_itself():
+    """Ann buys tea again: only with a diagonal it is her first recommendation."""
     X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "rice"], ["cem", "tea"]]
     first = {
         zero: EASERecommender(reg=1.0, zero_diagonal=zero).fit(X).recommend(
@@ -114,7 +114,7 @@ def test_predict_is_the_score_of_a_pair(zero_diagonal, kind):
     assert_allclose(model.predict(known_pairs(model)), expected.ravel(), rtol=1e-3, atol=1e-5)
 
 
-def test_predict_comes_near_what_pairs_sum_up_to():
+def test_predict_approximates_the_sums_of_pairs():
     X = np.column_stack([*np.divmod(np.arange(400), 20)])
     X = X[(X[:, 0] + X[:, 1]) % 2 == 0]
     model = EASERecommender(reg=0.1).fit(X, np.full(200, 2.5))
@@ -124,7 +124,7 @@ def test_predict_comes_near_what_pairs_sum_up_to():
 
 
 @pytest.mark.parametrize("n_jobs", [2, -1])
-def test_threads_find_the_same(n_jobs):
+def test_threads_give_the_same_result(n_jobs):
     log = log_of("ratings", n_users=100, n_items=300, n_rows=4000)
     one, more = (EASERecommender(reg=5.0, n_jobs=n).fit(*log) for n in (None, n_jobs))
     assert_allclose(more.item_weights_, one.item_weights_, rtol=1e-5, atol=1e-7)

@@ -1,4 +1,4 @@
-"""IncrementalMFRecommender: what each parameter is for, seen from outside."""
+"""IncrementalMFRecommender: the effect of each parameter."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ N_TRAIN = 4000
 
 
 def make(**params):
-    """Make a model for small logs, of which a default number of batches is too few for Adam."""
+    """Make a model with small batches, since Adam needs enough steps on small logs."""
     small = {"n_factors": 8, "max_epochs": 50, "random_state": 0}
     if params.get("solver") == "adam":
         small |= {"learning_rate": 0.02}
@@ -30,7 +30,7 @@ def make(**params):
 
 @pytest.fixture(scope="module")
 def log():
-    """Ratings with noise of 0.3 around planted tastes of spread 1.2, in order of time."""
+    """Make ratings in time order, with noise of 0.3 and true spread of 1.2."""
     return make_interactions(60, 50, 5000, n_factors=2, noise=0.3, random_state=0, return_X_y=True)
 
 
@@ -83,7 +83,7 @@ def test_log_loss_needs_y_from_0_to_1(verb, clicks):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_bpr_ranks_what_is_liked_first(solver, clicks):
+def test_bpr_ranks_positives_first(solver, clicks):
     X, y = clicks
     model = make(solver=solver, loss="bpr").fit(X[:N_TRAIN], y[:N_TRAIN])
     popular = make(n_factors=1, loss="bpr", max_epochs=1, learning_rate=1e-6)
@@ -93,7 +93,7 @@ def test_bpr_ranks_what_is_liked_first(solver, clicks):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_bpr_leaves_out_rows_without_a_positive(solver, clicks):
+def test_bpr_ignores_rows_without_a_positive(solver, clicks):
     X, y = clicks
     model = make(solver=solver, loss="bpr").fit(X, y)
     told = model.predict(X)
@@ -110,7 +110,7 @@ def test_bpr_leaves_out_rows_without_a_positive(solver, clicks):
 # ----------------------------------------------------------------------- parameters
 
 
-def test_bad_parameters_are_named(log):
+def test_bad_parameters_raise(log):
     for bad in ({"n_factors": 0}, {"loss": "hinge"}, {"solver": "als"}, {"half_life": 0},
                 {"replay_size": -1}, {"learning_rate": 0.0}, {"max_epochs": 0}, {"reg": -1.0},
                 {"net_params": []}):  # fmt: skip
@@ -119,7 +119,7 @@ def test_bad_parameters_are_named(log):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_half_life_follows_a_change_of_taste(solver):
+def test_half_life_adapts_to_preference_drift(solver):
     data = make_interactions(30, 20, 6000, n_factors=2, noise=0.3, drift="abrupt", random_state=0)
     X, y = data.data, data.target
     errors = [
@@ -131,7 +131,7 @@ def test_half_life_follows_a_change_of_taste(solver):
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_half_life_fades_popularity_under_bpr():
+def test_half_life_decays_popularity_with_bpr():
     # Item 1 was everybody's of old, item 2 is of late.
     X = [[user, 1, 0] for user in range(30)] + [[user, 2, 100 * DAY] for user in range(20)]
     firsts = []
@@ -143,7 +143,7 @@ def test_half_life_fades_popularity_under_bpr():
     assert firsts == [1, 1, 2, 3]
 
 
-def test_half_life_needs_time(log):
+def test_half_life_needs_timestamps(log):
     X, y = log
     with pytest.raises(ValueError, match="half_life needs the column `timestamp`"):
         make(half_life=3).fit(X[:, :2], y)
@@ -168,7 +168,7 @@ def test_context_is_learned_on_any_scale(solver, log):
         model.partial_fit(X, y)
 
 
-def test_replay_is_bounded_and_remembers(log):
+def test_replay_is_bounded_and_reduces_forgetting(log):
     X, y = log
     sizes, errors = {}, {}
     for replay_size in (0, 200, 2000):
@@ -197,7 +197,7 @@ def test_threads(log):
         assert_allclose(scores, alone[1], rtol=1e-6)
 
 
-def test_progress_is_shown_when_asked(log, capsys):
+def test_verbose_shows_progress(log, capsys):
     make(max_epochs=2).fit(*log)
     assert capsys.readouterr() == ("", "")
     make(max_epochs=2, verbose=1).fit(*log)
@@ -208,7 +208,7 @@ def test_progress_is_shown_when_asked(log, capsys):
 
 
 class Witness(Callback):
-    """Writes down what the net is trained and judged on, and its optimizer as training begins."""
+    """Record training and validation rows, and the optimizer at the start of training."""
 
     def initialize(self):
         self.train, self.valid, self.began = [], [], []
@@ -237,14 +237,14 @@ def test_net_params_pass_through(log):
     assert not hasattr(clone(model).set_params(solver="sgd", net_params=None).fit(X, y), "net_")
 
 
-def test_the_sgd_solver_refuses_what_it_would_ignore(log):
+def test_the_sgd_solver_rejects_options_of_adam(log):
     for name, value in (("training", FineTuning()), ("net_params", {"batch_size": 8})):
         with pytest.raises(ValueError, match=f"^{name}: only solver='adam'"):
             make(solver="sgd", **{name: value}).fit(*log)
         make(solver="adam", max_epochs=1, **{name: value}).fit(*log)
 
 
-def test_options_of_training_are_heard(log):
+def test_training_options_have_an_effect(log):
     X, y = log
     plain = make(solver="adam", max_epochs=2).fit(X, y).predict(X)
     for options in ({"clip": 0.01}, {"warmup": 0.5}, {"weight_decay": 0.5}, {"accumulate": 2},
@@ -262,7 +262,7 @@ def test_options_of_training_are_heard(log):
     assert moved == [False, True]
 
 
-def test_early_stopping_is_judged_by_the_last_tenth_in_time(log):
+def test_early_stopping_validates_on_the_newest_tenth(log):
     X, y = log
     shuffled = np.random.default_rng(0).permutation(1000)
     witness = Witness()
@@ -302,7 +302,7 @@ def test_adam_keeps_its_moments_as_tables_grow(log):
     {}, {"replay_size": 50}, {"loss": "log_loss"}, {"loss": "bpr"},
     {"solver": "adam", "replay_size": 50},
 ], ids=str)  # fmt: skip
-def test_partial_fit_predict_is_a_loop_over_rows(params, log):
+def test_partial_fit_predict_equals_a_loop_over_rows(params, log):
     n = 100 if "solver" in params else 250
     X, y = log[0][:n], log[1][:n]
     if "loss" in params:
@@ -325,7 +325,7 @@ def test_partial_fit_predict_is_a_loop_over_rows(params, log):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_new_user_is_understood_from_a_few_events(solver, log):
+def test_a_new_user_is_learned_from_a_few_events(solver, log):
     X, y = log
     data = make_interactions(60, 50, 5000, n_factors=2, noise=0.3, random_state=0)
     model = make(solver=solver).fit(X, y)
@@ -344,8 +344,8 @@ def test_a_new_user_is_understood_from_a_few_events(solver, log):
     {"replay_size": 100}, {"loss": "bpr", "replay_size": 100},
     {"solver": "adam", "replay_size": 100, "max_epochs": 2},
 ], ids=str)  # fmt: skip
-def test_memory_of_a_stream_is_that_of_its_ids(params, log):
-    """Ten rows a call, all of new users: what is not a row per id stays as it is."""
+def test_memory_grows_with_the_number_of_ids_only(params, log):
+    """With ten rows of new users per call, only tables with one row per id grow."""
     X, y = log[0][:1000], np.clip(log[1][:1000] / 6, 0.1, 1)
     model = make(**params).fit(X, y)
     n_calls = 300 if "solver" in params else 1000

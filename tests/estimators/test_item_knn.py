@@ -1,4 +1,4 @@
-"""Item neighbours against the equations, written out for dense tables."""
+"""Item neighbours against their equations in dense form."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ make_knn = partial(
 
 
 def log_of(kind):
-    """Rows, feedback and weights: positives alone, ratings, or likes and dislikes."""
+    """Make rows, feedback and weights: positives only, ratings, or likes and dislikes."""
     X, y = make_interactions(20, 30, 260, popularity=0.6, random_state=0, return_X_y=True)
     order = np.random.default_rng(0).permutation(260)
     X, y, weight = X[order], y[order], np.random.default_rng(1).uniform(0.2, 2, 260)
@@ -50,7 +50,7 @@ def cosines(total, shrinkage):
 
 
 def bm25_products(total, met, k1, b):
-    """A search engine's weights, users being the words of items."""
+    """Compute BM25 similarities, with users as the words of items."""
     total = np.maximum(total, 0)
     length = total.sum(axis=0) / total.sum(axis=0).mean()
     idf = np.log(met.shape[1] / (1 + met.sum(axis=1)))[:, None]
@@ -60,7 +60,7 @@ def bm25_products(total, met, k1, b):
 
 
 def similarity_by_hand(model, X, y, weight):
-    """Each row's largest of the items that anybody met with it, ties to the lower code."""
+    """Return the largest similarities of co-occurring items; ties prefer lower codes."""
     weights, total = dense_sums(X, y, weight, model.half_life)
     met = weights > 0
     if model.similarity == "bm25":
@@ -77,7 +77,7 @@ def similarity_by_hand(model, X, y, weight):
 
 @options
 @pytest.mark.parametrize("kind", ["positives", "ratings", "weighted", "dislikes"])
-def test_similarity_is_the_equation(options, kind):
+def test_similarity_equals_its_equation(options, kind):
     log = log_of(kind)
     model = make_knn(**options).fit(*log)
     expected, kept = similarity_by_hand(model, *log)
@@ -122,8 +122,8 @@ def test_predict_falls_back_on_means(options):
     assert_allclose(said, [total[:, 5].sum() / weights[:, 5].sum(), mean, mean], rtol=1e-6)
 
 
-def test_predict_by_hand():
-    """All that Bob met is tea: his feedback on it, or the item's mean."""
+def test_predict_on_a_small_example():
+    """Bob has seen tea only: predict his feedback on it, or the item's mean."""
     X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["cem", "tea"], ["cem", "milk"]]
     X = [*X, ["dan", "milk"], ["dan", "rice"]]
     model = make_knn(shrinkage=0.0).fit(X, [1, 1, 3, 1, 1, 1, 2])
@@ -149,7 +149,7 @@ def test_threads_do_not_matter(options):
         assert_array_equal(model.predict(log[0]), models[0].predict(log[0]))
 
 
-def test_as_many_neighbours_as_there_are():
+def test_n_neighbors_may_exceed_the_number_of_items():
     log = log_of("ratings")
     few, many = (make_knn(n_neighbors=n, shrinkage=0.0) for n in (30, 10**9))
     similarity = [model.fit(*log).similarity_.toarray() for model in (few, many)]
@@ -158,7 +158,7 @@ def test_as_many_neighbours_as_there_are():
     assert_allclose(similarity[0], cosines(total, 0), rtol=1e-5)
 
 
-def test_shrinkage_holds_back_what_few_stand_for():
+def test_shrinkage_lowers_similarities_of_few_users():
     """One user of rice and salt against three of tea and milk."""
     X = [["ann", "rice"], ["ann", "salt"]]
     X += [[user, item] for user in ("bob", "cem", "dan") for item in ("tea", "milk")]
@@ -170,8 +170,8 @@ def test_shrinkage_holds_back_what_few_stand_for():
     assert_array_equal(*(each.toarray() for each in bm25))
 
 
-def test_later_events_of_others_change_no_cosine():
-    """Fading weighs all older events alike, so what they have in common stays as it was."""
+def test_later_events_of_other_users_do_not_change_cosines():
+    """Decay scales all older events equally, so their cosines stay the same."""
     X, y, weight = log_of("weighted")
     model = make_knn(n_neighbors=5, shrinkage=0.0, half_life=30.0).fit(X, y, weight)
     before, n = model.similarity_.toarray(), model.n_items_
@@ -183,7 +183,7 @@ def test_later_events_of_others_change_no_cosine():
     assert abs(model.similarity_.toarray()[:n, :n] - before).max() > 0.01
 
 
-def test_events_of_half_life_ago_count_half():
+def test_events_have_half_the_weight_at_the_half_life():
     X = [["ann", "tea", 0], ["ann", "milk", 10 * DAY], ["bob", "milk", 10 * DAY]]
     model = make_knn(shrinkage=0.0, half_life=10.0).fit(X)
     assert model.similarity_[0, 1] == pytest.approx(0.5 / (0.5 * np.sqrt(2)))

@@ -1,4 +1,4 @@
-"""Labels of two classes, and the weights of the classes."""
+"""Binary labels and class weights."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sklearn_recft.estimators._labels import class_weights, encode_labels
     [(0, 1), (-1, 1), (1, 5), (0.0, 1.0), (False, True), ("no", "yes"), ("b", "a")],
     ids=str,
 )
-def test_labels_are_places_among_the_classes(values):
+def test_labels_are_indices_of_the_classes(values):
     y = np.array(values)[[1, 0, 0, 1, 1]]
     classes, code = encode_labels(y, None)
     assert classes.tolist() == sorted(values)
@@ -38,7 +38,7 @@ def test_labels_are_places_among_the_classes(values):
     ],
     ids=str,
 )
-def test_what_are_no_two_labels_is_one_clear_error(y, message):
+def test_labels_of_other_than_two_classes_raise(y, message):
     with pytest.raises(ValueError, match=message):
         encode_labels(y, None)
 
@@ -52,13 +52,13 @@ def test_what_are_no_two_labels_is_one_clear_error(y, message):
     ],
     ids=str,
 )
-def test_a_later_label_that_is_neither_is_named(y, message):
+def test_an_unknown_later_label_raises(y, message):
     with pytest.raises(ValueError, match=message):
         encode_labels(y, np.array([1, 5]))
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 1: 0.5}, {1: 2.0}], ids=str)
-def test_class_weights_are_those_of_scikit_learn(class_weight):
+def test_class_weights_equal_those_of_scikit_learn(class_weight):
     classes, code = np.array([0, 1]), np.array([0.0, 1, 1, 1, 0, 1, 1])
     expected = compute_class_weight(class_weight, classes=classes, y=code.astype(int))
     assert class_weights(class_weight, classes, code).tolist() == expected.tolist()
@@ -69,5 +69,5 @@ def test_class_weights_are_by_label():
     assert class_weights({"no": 2.0}, np.array(["no", "yes"]), code).tolist() == [2, 1]
 
 
-def test_positives_alone_weigh_one():
+def test_positives_only_have_weight_one():
     assert class_weights("balanced", np.array([0, 1]), None).tolist() == [1, 1]

@@ -1,4 +1,4 @@
-"""RealtimeTransformerRecommender as its users meet it: the last click, the moment, and texts."""
+"""RealtimeTransformerRecommender: histories, query times, context, texts and errors."""
 
 import copy
 import pickle
@@ -33,7 +33,7 @@ EVERY = {"n_recommendations": N_ITEMS, "exclude_seen": False}
 ALONE = {"trend_half_lives": ()}  # what others do moves nobody
 
 
-def asked(users=range(N_USERS), time=LATER):
+def queries_at(users=range(N_USERS), time=LATER):
     return pd.DataFrame({"user_id": list(users), "timestamp": time})
 
 
@@ -61,15 +61,15 @@ def reader():
 # ------------------------------------------------------------------------------ the last click
 
 
-def test_observing_moves_no_weight_but_the_next_list(fitted):
+def test_observe_changes_the_next_list_but_no_weights(fitted):
     model, state = copy.deepcopy(fitted), copy.deepcopy(fitted.module_.state_dict())
-    before = model.recommend(asked(), **EVERY)[1]
+    before = model.recommend(queries_at(), **EVERY)[1]
     clicks = make_log(1, seed=3, begin=LATER - 3600)[: N_USERS // 2]
     assert model.observe(clicks) is model
     assert not moved(model, parameters(fitted))
     for name, value in model.module_.state_dict().items():
         assert torch.equal(value, state[name])
-    after = model.recommend(asked(), **EVERY)[1]
+    after = model.recommend(queries_at(), **EVERY)[1]
     assert (after != before).any(1).tolist() == [True] * 6 + [False] * 6
     for user, item in zip(clicks.user_id, clicks.item_id, strict=True):
         candidates = [item, *(i for i in range(N_ITEMS) if i != item)][:6]
@@ -77,19 +77,19 @@ def test_observing_moves_no_weight_but_the_next_list(fitted):
             model.recommend([user], candidates=candidates, n_recommendations=6)
 
 
-def test_who_met_2_meets_3():
+def test_item_3_follows_item_2():
     X = make_log(12, n_users=30)
     model = make_model(8, n_layers=1, learning_rate=0.03, dropout=0.0).fit(X)
     clicks = pd.DataFrame({
         "user_id": np.arange(N_ITEMS), "item_id": range(N_ITEMS), "timestamp": LATER,
     })  # fmt: skip
-    queries = asked(range(N_ITEMS), LATER + 1800)
+    queries = queries_at(range(N_ITEMS), LATER + 1800)
     items, _ = model.recommend(queries, history=clicks, n_recommendations=1, exclude_seen=False)
     assert (items[:, 0] == (clicks.item_id + 1) % N_ITEMS).mean() >= 0.8
 
 
 @pytest.mark.parametrize("feedback", [False, True])
-def test_a_history_that_is_handed_in_is_as_if_it_had_been_observed(feedback):
+def test_a_given_history_equals_observed_events(feedback):
     X, rng = make_log(6), np.random.default_rng(0)
     y = rng.choice([-1.0, 1.0, 2.0], len(X)) if feedback else None
     model = make_model(2, learning_rate=0.02, **ALONE).fit(X, y)
@@ -97,7 +97,7 @@ def test_a_history_that_is_handed_in_is_as_if_it_had_been_observed(feedback):
     events["user_id"] = [f"visitor {user}" for user in events.user_id]
     said = rng.choice([-1.0, 1.0, 2.0], len(events)) if feedback else None
     before = pickle.dumps(model)
-    queries = asked(["visitor 0", "visitor 3", "visitor 1", "a stranger"])
+    queries = queries_at(["visitor 0", "visitor 3", "visitor 1", "a stranger"])
     observed = copy.deepcopy(model).observe(events, said)
     history = (events, said) if feedback else events
     for exclude in (True, False):
@@ -111,25 +111,25 @@ def test_a_history_that_is_handed_in_is_as_if_it_had_been_observed(feedback):
     assert model.n_users_ == N_USERS
 
 
-def test_a_history_stands_in_place_of_what_is_remembered(fitted):
-    """Of users who are known as well, and for those of whom it says nothing."""
+def test_a_given_history_replaces_the_stored_one(fitted):
+    """For known users, and for users without events in it."""
     X, other = make_log(6), make_log(2, seed=9)
     twin = pickle.loads(pickle.dumps(fitted))
     for history in (X, other):
-        found = twin.recommend(asked(), history=history, **EVERY)[1]
-        remembered = fitted.recommend(asked(), **EVERY)[1]
+        found = twin.recommend(queries_at(), history=history, **EVERY)[1]
+        remembered = fitted.recommend(queries_at(), **EVERY)[1]
         assert (found == remembered).all() == (history is X)
     one = X[X.user_id == 0]
-    items, scores = fitted.recommend(asked(), history=one, **EVERY)
+    items, scores = fitted.recommend(queries_at(), history=one, **EVERY)
     stranger = fitted.recommend(["a stranger"], **EVERY)
     assert_array_equal(items[1:], np.repeat(stranger[0], N_USERS - 1, 0))
     assert_array_equal(scores[1:], np.repeat(stranger[1], N_USERS - 1, 0))
 
 
-def test_unknown_items_of_a_history_are_passed_over(fitted):
+def test_unknown_items_of_a_history_are_ignored(fitted):
     one = pd.DataFrame({"user_id": "me", "item_id": [3, 4], "timestamp": [LATER - 90, LATER - 60]})
     more = pd.concat([one, one.assign(item_id=["what", "who"])])
-    queries = asked(["me"])
+    queries = queries_at(["me"])
     expected = fitted.recommend(queries, history=one, **EVERY)
     found = fitted.recommend(queries, history=more, **EVERY)
     assert_array_equal(found[1], expected[1])
@@ -137,7 +137,7 @@ def test_unknown_items_of_a_history_are_passed_over(fitted):
     assert_array_equal(nothing[1], fitted.recommend(["a stranger"], **EVERY)[1])
 
 
-def test_a_history_without_feedback_where_fit_had_it_is_refused(fitted):
+def test_a_history_needs_feedback_if_fit_had_it(fitted):
     X = make_log(6)
     with pytest.raises(ValueError, match=r"fit was given no feedback; give the table"):
         fitted.recommend([0], history=(X, np.ones(len(X))))
@@ -156,23 +156,25 @@ def test_a_history_without_feedback_where_fit_had_it_is_refused(fitted):
 
 
 @pytest.mark.parametrize("decay", ["log", "exponential", "none"])
-def test_the_time_of_a_query_is_heard_where_it_is_on(decay):
+def test_query_time_changes_scores_if_enabled(decay):
     X = make_log(6)
     for query_time in (True, False):
         model = make_model(2, decay=decay, query_time=query_time).fit(X)
-        soon, late = (model.recommend(asked(time=t), **EVERY)[1] for t in (LATER, LATER + 9 * DAY))
+        soon, late = (
+            model.recommend(queries_at(time=t), **EVERY)[1] for t in (LATER, LATER + 9 * DAY)
+        )
         assert (soon != late).any() == query_time
         rows = X.tail(N_USERS)
         said = [model.predict(rows.assign(timestamp=t)) for t in (LATER, LATER + 9 * DAY)]
         assert (said[0] != said[1]).any() == query_time
 
 
-def test_without_a_time_a_query_is_asked_after_all_that_is_known(fitted):
+def test_a_query_without_timestamp_comes_after_all_events(fitted):
     X = make_log(6)
-    after = asked(time=X.timestamp.max() + 1.0)
+    after = queries_at(time=X.timestamp.max() + 1.0)
     expected = fitted.recommend(after, **EVERY)[1]
     assert_array_equal(fitted.recommend(np.arange(N_USERS), **EVERY)[1], expected)
-    assert_array_equal(fitted.recommend(asked()[["user_id"]], **EVERY)[1], expected)
+    assert_array_equal(fitted.recommend(queries_at()[["user_id"]], **EVERY)[1], expected)
     rows = X.tail(N_USERS)
     said = fitted.predict(rows.assign(timestamp=X.timestamp.max() + 1.0))
     assert_array_equal(fitted.predict(rows.drop(columns="timestamp")), said)
@@ -181,7 +183,7 @@ def test_without_a_time_a_query_is_asked_after_all_that_is_known(fitted):
     assert one.item_ids[0, 0] == rows.item_id.iloc[0]
 
 
-def test_a_log_without_times_is_one_of_order():
+def test_a_log_without_timestamps_uses_the_order():
     X = make_log(8)[["user_id", "item_id"]]
     model = make_model(8, n_layers=1, learning_rate=0.03).fit(X)
     assert np.isinf(model.half_lives_).all()
@@ -189,7 +191,7 @@ def test_a_log_without_times_is_one_of_order():
     assert_array_equal(by_place.predict(X.to_numpy()), model.predict(X))
     expected = model.recommend(np.arange(N_USERS), **EVERY)[1]
     for time in (0, LATER, LATER + 99 * DAY):  # of a query that need not have one
-        assert_array_equal(model.recommend(asked(time=time), **EVERY)[1], expected)
+        assert_array_equal(model.recommend(queries_at(time=time), **EVERY)[1], expected)
     history = X.groupby("user_id").tail(4)
     model.observe(history)
     found = model.recommend(np.arange(N_USERS), history=X, **EVERY)[1]
@@ -199,7 +201,7 @@ def test_a_log_without_times_is_one_of_order():
     assert model.attend(X[:1]).item_ids[0, 0] == history[history.user_id == 0].item_id.iloc[-1]
 
 
-def test_context_moves_scores_by_name_and_by_position():
+def test_context_changes_scores_by_name_and_by_position():
     X = with_context(make_log(6))
     model = make_model(3, learning_rate=0.05).fit(X)
     rows = X.tail(N_USERS).assign(timestamp=LATER)
@@ -229,7 +231,7 @@ def test_context_moves_scores_by_name_and_by_position():
 # --------------------------------------------------------------------- strangers, new items
 
 
-def test_strangers_are_told_what_is_popular():
+def test_unknown_users_get_popular_items():
     X = make_log(6)
     y = np.where(X.item_id % 3 == 0, 0.0, 1.0)  # what nobody liked is not popular
     model = make_model(**ALONE).fit(X, y)
@@ -240,13 +242,13 @@ def test_strangers_are_told_what_is_popular():
     assert (np.diff(scores[0]) <= 0).all()
     rows = pd.DataFrame({"user_id": "a stranger", "item_id": items[0], "timestamp": LATER})
     assert_allclose(model.predict(rows), scores[0], rtol=1e-6)
-    early = asked([0], START - DAY)  # who is known, but had done nothing by then
+    early = queries_at([0], START - DAY)  # who is known, but had done nothing by then
     assert_array_equal(model.recommend(early, **EVERY)[0][0], expected)
     new = rows[:1].assign(item_id="never met")
     assert model.predict(new)[0] <= scores.min()
 
 
-def test_items_nobody_knows_are_answered_alike(fitted):
+def test_unknown_items_have_equal_scores(fitted):
     X = make_log(6)
     rows = X.tail(N_USERS).assign(timestamp=LATER)
     said = fitted.predict(rows.assign(item_id="what"))
@@ -261,7 +263,7 @@ def test_items_nobody_knows_are_answered_alike(fitted):
     assert_allclose(met.predict(rows.assign(item_id="what")), said, rtol=1e-5, atol=1e-6)
 
 
-def test_items_that_are_listed_can_be_recommended_and_differ_by_text(reader):
+def test_catalogue_items_can_be_recommended_and_differ_by_text(reader):
     listed = pd.DataFrame({"item_id": ["a", "b", "c"], "text": [*WORDS[:2], WORDS[0]]})
     X = with_texts(make_log(6))
     fresh = make_model(1, backbone="scratch").fit(X, items=listed)
@@ -269,7 +271,9 @@ def test_items_that_are_listed_can_be_recommended_and_differ_by_text(reader):
         with_texts(make_log(1, begin=LATER - 3600)), items=listed
     )
     for model in (fresh, later):
-        items, scores = model.recommend(asked(), candidates=["a", "b", "c"], n_recommendations=3)
+        items, scores = model.recommend(
+            queries_at(), candidates=["a", "b", "c"], n_recommendations=3
+        )
         assert (np.sort(items.astype(str), axis=1) == ["a", "b", "c"]).all()
         assert model.n_items_ == N_ITEMS + 3
         a, b, c = (scores[items == name] for name in ("a", "b", "c"))  # in the order of users
@@ -278,7 +282,7 @@ def test_items_that_are_listed_can_be_recommended_and_differ_by_text(reader):
             assert np.abs(a - c).mean() < 0.3 * np.abs(a - b).mean()
 
 
-def test_unknown_items_are_answered_by_the_text_of_their_row(reader):
+def test_unknown_items_are_scored_by_the_text_of_their_row(reader):
     rows = with_texts(make_log(6)).tail(N_USERS).assign(timestamp=LATER, item_id="new")
     tea, milk = (reader.predict(rows.assign(text=WORDS[word])) for word in (0, 2))
     assert (tea != milk).all()
@@ -291,7 +295,7 @@ def test_unknown_items_are_answered_by_the_text_of_their_row(reader):
 
 
 @pytest.mark.parametrize("verb", ["partial_fit", "observe"])
-def test_a_reader_that_breaks_leaves_no_trace(reader, verb, monkeypatch):
+def test_a_failing_encoder_is_rolled_back(reader, verb, monkeypatch):
     model, queries = copy.deepcopy(reader), with_texts(make_log(6)).assign(timestamp=LATER)
     twin, before = copy.deepcopy(model), model.predict(queries)
     size = len(pickle.dumps(model))
@@ -335,7 +339,7 @@ def test_grid_search_in_a_pipeline():
 
 
 @pytest.mark.parametrize("which", ["ids", "texts"])
-def test_a_saved_model_goes_on(fitted, reader, which):
+def test_a_saved_model_continues(fitted, reader, which):
     model = copy.deepcopy(fitted if which == "ids" else reader)
     dress = with_texts if which == "texts" else lambda X: X
     other = pickle.loads(pickle.dumps(model))
@@ -344,7 +348,7 @@ def test_a_saved_model_goes_on(fitted, reader, which):
     for each in (model, other):
         each.observe(news[:10]).partial_fit(news[10:])
     assert not moved(model, parameters(other))
-    for one, two in zip(*(m.recommend(asked(), **EVERY) for m in (model, other)), strict=True):
+    for one, two in zip(*(m.recommend(queries_at(), **EVERY) for m in (model, other)), strict=True):
         assert_array_equal(one, two)
 
 
@@ -371,7 +375,7 @@ def test_a_saved_model_goes_on(fitted, reader, which):
     ],
     ids=str,
 )
-def test_what_cannot_be_is_named(change, message, monkeypatch):
+def test_invalid_parameters_raise(change, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     X = with_texts(make_log(4)) if "backbone" in change else make_log(4)
     model = RealtimeTransformerRecommender(max_epochs=1).set_params(**change)
@@ -382,7 +386,7 @@ def test_what_cannot_be_is_named(change, message, monkeypatch):
         model.predict(X)
 
 
-def test_a_fit_that_fails_leaves_the_last_one():
+def test_a_failing_fit_keeps_the_last_model():
     X = make_log(4)
     model = make_model().fit(X)
     before = model.predict(X)

@@ -1,4 +1,4 @@
-"""Events of users against lists, and all of it restored."""
+"""The event history against lists, and its rollback."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ lengths = st.integers(0, 9)
 
 
 def draw(rng, size, n_users=N_USERS):
-    """Columns of events: repeats and ties are the rule, and times come in any order."""
+    """Draw columns of events with frequent repeats and ties, and times in any order."""
     return (
         rng.integers(0, n_users, size),
         rng.integers(0, 4, size),
@@ -53,14 +53,14 @@ def brute_force(batches, users, max_history):
 
 @given(sizes, seeds, lengths)
 @settings(deadline=None)
-def test_events_are_the_last_of_each_user(sizes, seed, max_history):
+def test_events_are_the_last_ones_of_each_user(sizes, seed, max_history):
     rng = np.random.default_rng(seed)
     history, batches = EventHistory(max_history), []
     for size in sizes:
         batches.append(draw(rng, size))
         append(history, batches[-1:])
-        asked = rng.permutation([-1, *range(N_USERS), N_USERS + 50]).tolist()
-        assert remembered(history, asked) == brute_force(batches, asked, max_history)
+        queried = rng.permutation([-1, *range(N_USERS), N_USERS + 50]).tolist()
+        assert remembered(history, queried) == brute_force(batches, queried, max_history)
     everyone = list(range(N_USERS))
     for twin in (copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
         assert twin.max_history == max_history
@@ -73,7 +73,7 @@ def test_events_are_the_last_of_each_user(sizes, seed, max_history):
 
 @given(st.lists(st.integers(0, 200), max_size=8), seeds, lengths)
 @settings(deadline=None)
-def test_the_state_does_not_tell_in_what_pieces_events_came(cuts, seed, max_history):
+def test_the_state_does_not_depend_on_the_split_into_calls(cuts, seed, max_history):
     columns = draw(np.random.default_rng(seed), 200)
     whole, pieces = EventHistory(max_history), EventHistory(max_history)
     append(whole, [columns])
@@ -88,8 +88,8 @@ def test_the_state_does_not_tell_in_what_pieces_events_came(cuts, seed, max_hist
 
 @given(sizes, sizes, seeds, lengths, st.integers(10, 40))
 @settings(deadline=None, max_examples=200)
-def test_events_restored_are_as_before(before, after, seed, max_history, n_users):
-    """Whatever happened since: compaction, doubling, users beyond the table."""
+def test_restore_resets_events(before, after, seed, max_history, n_users):
+    """After compaction, doubling, and users beyond the table."""
     rng = np.random.default_rng(seed)
     before, after = ([draw(rng, size, 8) for size in each] for each in (before, after))
     history, twin = EventHistory(max_history), EventHistory(max_history)
@@ -112,7 +112,7 @@ def test_events_restored_are_as_before(before, after, seed, max_history, n_users
     assert remembered(history, everyone) == remembered(twin, everyone) == expected
 
 
-def test_events_of_no_one_are_none():
+def test_events_of_unknown_users_are_empty():
     history = EventHistory(3)
     assert remembered(history, []) == remembered(history, [-1, 0, 7]) == []
     history.append(np.array([1]), np.array([5]), np.array([1.0]), np.array([9.0]), n_users=3)
@@ -120,7 +120,7 @@ def test_events_of_no_one_are_none():
     assert remembered(history, [1, 0, 1]) == [(1, 5, 1.0, 9.0)] * 2
 
 
-def test_events_of_busy_users_do_not_fill_memory():
+def test_memory_is_bounded_for_active_users():
     rng = np.random.default_rng(0)
     history = EventHistory(4)
     for _ in range(400):
@@ -131,7 +131,7 @@ def test_events_of_busy_users_do_not_fill_memory():
     assert len(pickle.dumps(history)) < 20 * 40 + 1000
 
 
-def test_append_does_not_copy_the_log_each_time():
+def test_append_rarely_copies_the_log():
     history, logs, copies = EventHistory(10), [], 0
     for j in range(3000):
         # A user who comes back all the time, and users who come but once or twice.

@@ -1,4 +1,4 @@
-"""Sums of feedback against dictionaries, and how events fade."""
+"""Sums of feedback against dictionaries, and decay by order."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_recft.history import FeedbackMatrix, fade_by_order
+from sklearn_recft.history import FeedbackMatrix, decay_by_order
 
 events = st.tuples(
     st.integers(0, 5), st.integers(0, 7), st.floats(0.1, 3), st.integers(-3, 5)
@@ -29,7 +29,7 @@ def as_dict(matrix):
 
 @given(batches, shares, st.sampled_from(["all", "one", "each"]))
 @settings(deadline=None)
-def test_feedback_is_summed_and_fades_as_told(batches, left, how):
+def test_feedback_is_summed_and_decays_by_the_given_factor(batches, left, how):
     matrix, sums, kept, n_users = FeedbackMatrix(), {}, [], 0
     for batch in batches:
         n_users = max(n_users, max(row[0] for row in batch) + 1)
@@ -53,25 +53,25 @@ def test_feedback_is_summed_and_fades_as_told(batches, left, how):
 
 @given(batches, st.lists(st.integers(-1, 5), max_size=9))
 @settings(deadline=None)
-def test_feedback_of_users_and_nothing_of_strangers(batches, asked):
+def test_feedback_of_users_is_empty_for_unknown_users(batches, queried):
     matrix = FeedbackMatrix()
     for batch in [*batches, [(5, 0, 1.0, 1)]]:
         matrix = grow(matrix, batch)
-    asked = np.array(asked, np.int64)
+    queried = np.array(queried, np.int64)
     for side, part in enumerate((matrix.weight, matrix.total)):
         dense = np.zeros((6, matrix.sums.shape[1]))
         for pair, sums in as_dict(matrix).items():
             dense[pair] = sums[side]
         np.testing.assert_allclose(part().toarray(), dense, rtol=1e-6)
-        rows = part(asked)
+        rows = part(queried)
         assert rows.dtype == part().dtype == np.float32
         assert rows.indptr.dtype == rows.indices.dtype == part().indices.dtype == np.int32
-        expected = np.where(asked[:, None] >= 0, part().toarray()[asked], 0)
+        expected = np.where(queried[:, None] >= 0, part().toarray()[queried], 0)
         np.testing.assert_array_equal(rows.toarray(), expected)
-        assert (np.diff(rows.indptr)[asked < 0] == 0).all()
+        assert (np.diff(rows.indptr)[queried < 0] == 0).all()
 
 
-def test_values_of_feedback_handed_out_may_be_written():
+def test_returned_matrices_are_copies():
     matrix = grow(FeedbackMatrix(), [(0, 1, 1.0, 2), (1, 0, 1.0, 3)])
     before = pickle.dumps(matrix)
     for part in (matrix.total(), matrix.weight(), matrix.total(np.array([0, 1]))):
@@ -84,9 +84,9 @@ moments = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, 
 
 @given(moments, st.sampled_from([0.5, 1.0, 7.0]), st.booleans())
 @settings(deadline=None)
-def test_events_fade_with_what_the_same_user_did_after_them(rows, half_life, timed):
+def test_events_decay_with_the_number_of_later_events(rows, half_life, timed):
     users, times = map(np.array, zip(*rows, strict=True))
-    weight, left = fade_by_order(users, times * 1.0 if timed else None, half_life, 6)
+    weight, left = decay_by_order(users, times * 1.0 if timed else None, half_life, 6)
     for place, user in enumerate(users):
         mine = np.flatnonzero(users == user)
         mine = mine[np.argsort(times[mine] if timed else mine, kind="stable")].tolist()

@@ -1,4 +1,4 @@
-"""The sample of past rows against lists, and taken back as if nothing had been."""
+"""The reservoir sample against lists, and its rollback."""
 
 import tracemalloc
 
@@ -11,7 +11,7 @@ from sklearn_recft.history import Reservoir
 
 
 class FirstOfAll:
-    """Stands in for a generator: always draws the highest number it may."""
+    """Generator stub that always draws the highest number."""
 
     def integers(self, low, high):
         return np.asarray(high) - 1
@@ -51,8 +51,8 @@ def test_reservoir_is_algorithm_r(capacity, sizes, seed):
             np.testing.assert_array_equal(drawn["pair"][:, 0], drawn["item"])
 
 
-def test_reservoir_keeps_every_row_with_the_same_chance():
-    """Chi-squared over places of arrival: old rows and new ones, in batches of every size."""
+def test_reservoir_keeps_every_row_with_equal_probability():
+    """Chi-squared test over arrival positions, for batches of every size."""
     runs, offered, capacity = 4000, 60, 15
     rng, hits = np.random.default_rng(0), np.zeros(offered)
     for _ in range(runs):
@@ -67,7 +67,7 @@ def test_reservoir_keeps_every_row_with_the_same_chance():
     assert np.abs(z).max() < 4
 
 
-def test_reservoir_draws_with_replacement_and_evenly():
+def test_reservoir_draws_uniformly_with_replacement():
     sample, rng = Reservoir(8), np.random.default_rng(0)
     offer(sample, np.arange(5), rng)
     counts = np.bincount(sample.draw(10_000, rng)["item"], minlength=8)
@@ -77,7 +77,7 @@ def test_reservoir_draws_with_replacement_and_evenly():
 
 @given(st.integers(0, 12), st.integers(0, 20), st.integers(0, 30), st.integers(0, 99))
 @settings(deadline=None)
-def test_reservoir_restored_is_as_before(capacity, first, second, seed):
+def test_restore_resets_the_reservoir(capacity, first, second, seed):
     rng = np.random.default_rng(seed)
     sample, twin = Reservoir(capacity), Reservoir(capacity)
     slots = sample.slots(first, rng)
@@ -95,7 +95,7 @@ def test_reservoir_restored_is_as_before(capacity, first, second, seed):
     assert set(sample.rows) == set(twin.rows)
 
 
-def test_reservoir_of_none_keeps_none():
+def test_a_reservoir_of_capacity_zero_stores_nothing():
     sample, rng = Reservoir(0), np.random.default_rng(0)
     offer(sample, np.arange(50), rng)
     assert len(sample) == 0
@@ -116,7 +116,7 @@ def test_reservoir_memory_is_bounded(batch):
     assert [len(column) for column in sample.rows.values()] == [100, 100]
 
 
-def test_reservoir_room_follows_what_came():
+def test_reservoir_storage_grows_with_the_rows():
     sample = Reservoir(10**9)
     offer(sample, np.arange(3), FirstOfAll())
     assert len(sample.rows["item"]) < 10

@@ -1,4 +1,4 @@
-"""Seen items against sets, and taken back as if nothing had been."""
+"""Seen items against sets, and their rollback."""
 
 import copy
 import pickle
@@ -51,8 +51,8 @@ def test_seen_items_are_the_set_of_each_user(batches):
 
 @given(logs, logs, st.integers(10, 40))
 @settings(deadline=None, max_examples=200)
-def test_seen_items_restored_are_as_before(before, after, n_users):
-    """Whatever happened since: compaction, doubling, users beyond the table."""
+def test_restore_resets_seen_items(before, after, n_users):
+    """After compaction, doubling, and users beyond the table."""
     seen, twin = SeenItems(), SeenItems()
     for batch in before:
         append(seen, batch)
@@ -71,14 +71,14 @@ def test_seen_items_restored_are_as_before(before, after, n_users):
     assert as_sets(seen) == brute_force([*before, *after, [(12, 5), (12, 6)]])
 
 
-def test_seen_items_of_unknown_users_are_none():
+def test_seen_items_of_unknown_users_are_empty():
     seen = SeenItems()
     assert seen.items_of(0).tolist() == []
     seen.append(np.array([1]), np.array([5]), n_users=2)
     assert seen.items_of(0).tolist() == seen.items_of(1000).tolist() == []
 
 
-def test_seen_items_repeats_do_not_fill_memory():
+def test_repeated_pairs_do_not_fill_memory():
     rng = np.random.default_rng(0)
     seen = SeenItems()
     for _ in range(400):
@@ -89,7 +89,7 @@ def test_seen_items_repeats_do_not_fill_memory():
     assert len(pickle.dumps(seen)) < 8 * 512 + 1000
 
 
-def test_seen_items_append_does_not_copy_the_log_each_time():
+def test_append_rarely_copies_the_seen_items():
     seen, logs = SeenItems(), set()
     for j in range(2000):
         seen.append(np.array([j % 7]), np.array([j]), n_users=7)

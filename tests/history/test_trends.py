@@ -1,4 +1,4 @@
-"""Trends against sums over all events, told at once, in pieces and late, and all taken back."""
+"""Trends against sums over all events, for any split and order of calls."""
 
 import pickle
 
@@ -14,20 +14,20 @@ seeds = st.integers(0, 10_000)
 
 
 def draw(rng, n, n_items=5, n_periods=12):
-    """Items and times, in any order."""
+    """Draw items and times in any order."""
     return rng.integers(n_items, size=n), rng.integers(n_periods * 8, size=n) * PERIOD / 8
 
 
-def told(*parts, n_items=5):
+def trends_of(*parts, n_items=5):
     trends = Trends(HALF_LIVES, PERIOD)
     for items, times in parts:
         trends = trends.after(items, times, n_items)
     return trends
 
 
-def by_hand(items, times, asked, n_items):
-    """Log-shares (n_speeds, n_items) at the start of the period of one time."""
-    begin = np.floor(asked / PERIOD) * PERIOD
+def by_hand(items, times, query_time, n_items):
+    """Compute log-shares (n_half_lives, n_items) at the start of the period of one time."""
+    begin = np.floor(query_time / PERIOD) * PERIOD
     ends = (np.floor(times / PERIOD) + 1) * PERIOD
     past = ends <= begin
     shares = np.full(n_items + 1, 0.01)
@@ -45,60 +45,62 @@ def by_hand(items, times, asked, n_items):
 def test_shares_are_sums_over_the_events_of_earlier_periods(seed, n):
     rng = np.random.default_rng(seed)
     items, times = draw(rng, n)
-    asked = rng.uniform(-PERIOD, 20 * PERIOD, 7)
-    places, shares = told((items, times)).known_at(asked, 5)
-    for place, time in zip(places, asked, strict=True):
+    query_time = rng.uniform(-PERIOD, 20 * PERIOD, 7)
+    places, shares = trends_of((items, times)).known_at(query_time, 5)
+    for place, time in zip(places, query_time, strict=True):
         expected = list(by_hand(items, times, time, 5))[::-1]
         np.testing.assert_allclose(shares[place], expected, rtol=1e-5, atol=1e-6)
 
 
 @given(seeds)
 @settings(deadline=None)
-def test_it_does_not_matter_in_which_calls_and_order_events_are_told(seed):
+def test_shares_do_not_depend_on_calls_and_order(seed):
     rng = np.random.default_rng(seed)
     items, times = draw(rng, 60)
-    asked = np.arange(-1, 15) * PERIOD
-    places, expected = told((items, times)).known_at(asked, 5)
-    order, trends = rng.permutation(60), told()
+    query_time = np.arange(-1, 15) * PERIOD
+    places, expected = trends_of((items, times)).known_at(query_time, 5)
+    order, trends = rng.permutation(60), trends_of()
     for rows in np.array_split(order, 7):
         trends = trends.after(items[rows], times[rows], 5)
-        trends.known_at(rng.choice(asked, rng.integers(1, 4)), 5)  # whatever is kept of it
-    again = trends.known_at(asked, 5)
+        trends.known_at(rng.choice(query_time, rng.integers(1, 4)), 5)  # whatever is kept of it
+    again = trends.known_at(query_time, 5)
     assert (again[0] == places).all()
     assert again[1].tobytes() == expected.tobytes()
-    one_by_one = np.stack([trends.known_at(asked[row : row + 1], 5)[1][0] for row in range(16)])
-    assert one_by_one[np.argsort(np.argsort(asked))].tobytes() == expected[places].tobytes()
+    one_by_one = np.stack(
+        [trends.known_at(query_time[row : row + 1], 5)[1][0] for row in range(16)]
+    )
+    assert one_by_one[np.argsort(np.argsort(query_time))].tobytes() == expected[places].tobytes()
 
 
-def test_a_periods_own_events_and_later_ones_say_nothing_of_it():
+def test_shares_use_events_of_earlier_periods_only():
     rng = np.random.default_rng(0)
     items, times = draw(rng, 200)
-    asked = np.array([5.5 * PERIOD])
-    before = told((items, times)).known_at(asked, 5)[1]
+    query_time = np.array([5.5 * PERIOD])
+    before = trends_of((items, times)).known_at(query_time, 5)[1]
     other = items.copy()
     other[times >= 5 * PERIOD] = 0
-    assert told((other, times)).known_at(asked, 5)[1].tobytes() == before.tobytes()
+    assert trends_of((other, times)).known_at(query_time, 5)[1].tobytes() == before.tobytes()
     first = np.flatnonzero(times < 5 * PERIOD)[0]
     other[first] = (other[first] + 1) % 5
-    assert told((other, times)).known_at(asked, 5)[1].tobytes() != before.tobytes()
+    assert trends_of((other, times)).known_at(query_time, 5)[1].tobytes() != before.tobytes()
 
 
-def test_what_was_stays_as_it_was():
+def test_trends_are_immutable():
     rng = np.random.default_rng(0)
     one, two = draw(rng, 40), draw(rng, 40)
-    trends = told(one)
-    asked = np.arange(14) * PERIOD
-    before, stored = trends.known_at(asked, 5)[1], pickle.dumps(trends)
+    trends = trends_of(one)
+    query_time = np.arange(14) * PERIOD
+    before, stored = trends.known_at(query_time, 5)[1], pickle.dumps(trends)
     grown = trends.after(two[0] + 3, two[1], 8)
-    assert grown.known_at(asked, 8)[1].shape == (14, 3, 9)
-    assert trends.known_at(asked, 5)[1].tobytes() == before.tobytes()
+    assert grown.known_at(query_time, 8)[1].shape == (14, 3, 9)
+    assert trends.known_at(query_time, 5)[1].tobytes() == before.tobytes()
     assert pickle.dumps(trends) == stored
     assert trends.after(two[0][:0], two[1][:0], 5) is trends
-    assert Trends([], PERIOD).after(*one, 5).known_at(asked, 5)[1].shape == (14, 0, 6)
+    assert Trends([], PERIOD).after(*one, 5).known_at(query_time, 5)[1].shape == (14, 0, 6)
 
 
-def test_new_items_were_never_taken():
-    trends = told((np.array([0, 0, 1]), np.zeros(3)), n_items=2)
+def test_new_items_have_no_events():
+    trends = trends_of((np.array([0, 0, 1]), np.zeros(3)), n_items=2)
     shares = trends.known_at(np.array([PERIOD]), 4)[1][0]
     assert (shares[:, 2:4] == shares[:, 4:]).all(), "as one of which nothing is known"
     assert (shares[:, 0] > shares[:, 1]).all()
@@ -108,20 +110,20 @@ def test_new_items_were_never_taken():
 
 
 @pytest.mark.parametrize("in_pieces", [False, True])
-def test_old_periods_become_one_sum(monkeypatch, in_pieces):
+def test_old_periods_are_summed(monkeypatch, in_pieces):
     monkeypatch.setattr(_trends, "_N_PERIODS", 3)
     rng = np.random.default_rng(0)
     items = rng.integers(5, size=300)
     times = np.sort(rng.uniform(0, 10 * PERIOD, 300))
     parts = np.array_split(np.arange(300), 9 if in_pieces else 1)
-    trends = told(*((items[rows], times[rows]) for rows in parts))
+    trends = trends_of(*((items[rows], times[rows]) for rows in parts))
     assert len(trends._counts) == 3
-    asked = np.array([7.5, 8.5, 9.5, 12.5]) * PERIOD
-    _, shares = trends.known_at(asked, 5)
-    for row, time in enumerate(asked):
+    query_time = np.array([7.5, 8.5, 9.5, 12.5]) * PERIOD
+    _, shares = trends.known_at(query_time, 5)
+    for row, time in enumerate(query_time):
         expected = list(by_hand(items, times, time, 5))[::-1]
         np.testing.assert_allclose(shares[row], expected, rtol=1e-5, atol=1e-6)
     assert (trends.known_at(np.array([3 * PERIOD]), 5)[1] == 0).all(), "forgotten, not guessed"
     late = trends.after(np.zeros(50, int), np.zeros(50), 5)
-    assert (late.known_at(asked[:1], 5)[1] == shares[:1]).all()
-    assert (late.known_at(asked[1:], 5)[1][:, :, 0] > shares[1:, :, 0]).all()
+    assert (late.known_at(query_time[:1], 5)[1] == shares[:1]).all()
+    assert (late.known_at(query_time[1:], 5)[1][:, :, 0] > shares[1:, :, 0]).all()

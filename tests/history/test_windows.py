@@ -1,4 +1,4 @@
-"""Every way to cut a past out of a log, against lists and loops."""
+"""Past events and training windows against lists and loops."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 6)), max_size=40)
 
 @given(rows, st.integers(0, 5))
 @settings(deadline=None, max_examples=300)
-def test_windows_hold_the_last_events_strictly_earlier(rows, max_history):
+def test_windows_hold_the_last_strictly_earlier_events(rows, max_history):
     users, times = np.array(rows, np.int64).reshape(-1, 2).T
     order, start, stop = log_windows(users, times * 0.5, max_history)
     assert order.tolist() == sorted(range(len(rows)), key=lambda row: (rows[row], row))
@@ -48,7 +48,7 @@ def test_windows_hold_the_last_events_strictly_earlier(rows, max_history):
 
 
 @pytest.mark.parametrize("later", [[], [5.0, 5, 6], [4.0]], ids=str)
-def test_no_later_row_changes_a_window(later):
+def test_later_rows_do_not_change_a_window(later):
     times = np.array([3.0, 1, 5, 4, 4])
     past = []
     for log in (times, np.r_[times, later]):
@@ -70,7 +70,7 @@ def make_log(seed, size, span, *, ordered=False):
 
 
 def by_hand(log, user, now, max_history):
-    """Events of a user strictly before now: item, feedback and age in days, newest first."""
+    """Return item, feedback and age of a user's events strictly before now, newest first."""
     columns = log.user, log.item, log.feedback, log.time
     events = zip(*(column.tolist() for column in columns), strict=True)
     past = [(t, i, f) for u, i, f, t in events if u == user and t < now]
@@ -79,7 +79,7 @@ def by_hand(log, user, now, max_history):
 
 
 def rows_of(past):
-    """Events of each row, as tuples; behind the last there is nothing."""
+    """Return the events of each row as tuples, and check the padding."""
     found = []
     for items, feedback, age in zip(past.item, past.feedback, past.age, strict=True):
         n = int((items >= 0).sum())
@@ -94,7 +94,7 @@ def rows_of(past):
 
 @given(st.integers(1, 50), seeds, time_spans, st.integers(1, 6), st.integers(0, 30))
 @quick
-def test_windows_of_a_log_are_the_past_of_its_last_rows(size, seed, span, max_history, n_known):
+def test_windows_of_the_last_rows_are_their_past(size, seed, span, max_history, n_known):
     log, n_known = make_log(seed, size, span), min(n_known, size - 1)
     last = log.take(slice(n_known, None))
     ordered, windows = windows_of_last(log, len(last), max_history)
@@ -109,7 +109,7 @@ def test_windows_of_a_log_are_the_past_of_its_last_rows(size, seed, span, max_hi
 
 @given(st.integers(1, 50), seeds, time_spans, st.integers(1, 6))
 @quick
-def test_a_batch_reads_its_windows_as_they_are_written_out(size, seed, span, max_history):
+def test_a_batch_collates_windows_like_past_in(size, seed, span, max_history):
     log = make_log(seed, size, span)
     ordered, windows = windows_of_last(log, size, max_history)
     features = np.ones((size, 2), np.float32)
@@ -134,8 +134,8 @@ def test_a_batch_reads_its_windows_as_they_are_written_out(size, seed, span, max
 
 @given(st.integers(0, 50), seeds, time_spans, st.integers(1, 6))
 @quick
-def test_the_past_in_a_history_is_that_in_a_log(size, seed, span, max_history):
-    """For rows that come after all that is remembered; an unknown user has no past."""
+def test_the_past_of_a_history_equals_that_of_a_log(size, seed, span, max_history):
+    """For rows after all stored events; an unknown user has no past."""
     log = make_log(seed, size, span, ordered=True)
     history = EventHistory(max_history)
     history.append(log.user, log.item, log.feedback, log.time, N_USERS)
@@ -154,8 +154,8 @@ def test_the_past_in_a_history_is_that_in_a_log(size, seed, span, max_history):
     np.testing.assert_allclose(written.age, found.age, rtol=1e-6)
 
 
-def test_pasts_of_one_length_are_padded_with_nothing():
-    """So that the sum of a row is the same to the bit, whatever else is in its batch."""
+def test_pasts_of_fixed_length_are_padded():
+    """The sum of a row is then bitwise equal in any batch."""
     log = make_log(0, 30, 40)
     ordered, windows = windows_of_last(log, 30, 4)
     columns = {"start": windows.start, "stop": windows.stop, "time": log.time}
@@ -204,7 +204,7 @@ def test_sequences_are_of_each_user_in_order_of_time_then_arrival(size, seed, sp
 
 @given(st.integers(0, 60), seeds, time_spans)
 @quick
-def test_a_log_in_order_is_sorted_by_user_time_and_arrival(size, seed, span):
+def test_in_order_sorts_by_user_time_and_arrival(size, seed, span):
     log = make_log(seed, size, span)
     rows = sorted(range(size), key=lambda row: (log.user[row], log.time[row], row))
     found = in_order(log)
@@ -216,7 +216,7 @@ def test_a_log_in_order_is_sorted_by_user_time_and_arrival(size, seed, span):
 
 
 def draw_log(seed, size, weights=(1.0,)):
-    """Events sorted by user and time; each has an item of its own."""
+    """Draw events sorted by user and time; each has its own item."""
     rng = np.random.default_rng(seed)
     users, times = rng.choice([0, 1, 5, 6], size), START + rng.integers(0, 20, size) / 2
     weight = rng.choice(np.array(weights, np.float32), size)
@@ -237,7 +237,7 @@ def as_batch(windows):
 
 
 def windows_by_hand(log, max_history, until):
-    """Where windows begin and how long they are, from each user's newest back."""
+    """Compute start and length of the windows, from each user's newest event back."""
     found = []
     for user in np.unique(log.user):
         rows = np.flatnonzero((log.user == user) & (log.time <= until)).tolist()
@@ -263,7 +263,7 @@ def test_windows_are_cut_from_the_newest_back(seed, size, max_history, until):
 @given(seeds, st.integers(1, 60), st.integers(1, 8))
 @settings(deadline=None, max_examples=80)
 def test_each_event_with_a_predecessor_is_a_target_once(seed, size, max_history):
-    """And follows, in its window, the events that came right before it, and no others."""
+    """In its window, exactly the events right before it precede it."""
     log = draw_log(seed, size)
     cut = as_batch(training_windows(log, max_history))
     first = np.r_[True, log.user[1:] != log.user[:-1]]
@@ -284,7 +284,7 @@ def test_each_event_with_a_predecessor_is_a_target_once(seed, size, max_history)
 
 @given(seeds, st.integers(2, 40), st.integers(1, 6))
 @settings(deadline=None, max_examples=80)
-def test_windows_hand_on_the_columns_of_their_events(seed, size, max_history):
+def test_windows_collate_the_columns_of_their_events(seed, size, max_history):
     log = draw_log(seed, size, weights=(0.0, 1.0, 2.5))
     cut = training_windows(log, max_history)
     if not len(cut):
@@ -296,7 +296,7 @@ def test_windows_hand_on_the_columns_of_their_events(seed, size, max_history):
             ("item", "item", now),
             ("feedback", "feedback", now),
             ("time", "time", now),
-            ("asked", "time", behind),
+            ("query_times", "time", behind),
             ("target", "item", behind),
             ("weight", "weight", behind),
             ("context", "context", behind),

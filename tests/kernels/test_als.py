@@ -1,4 +1,4 @@
-"""Compiled alternating least squares against the normal equations, written out and solved."""
+"""Compiled alternating least squares against solved normal equations."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ N_ROWS, N_OTHERS = 14, 40
 
 @pytest.fixture(scope="module")
 def values():
-    """Rows by others: positive, negative and zero values; one row has none."""
+    """Make a sparse matrix with positive, negative and zero values, and one empty row."""
     rng = np.random.default_rng(0)
     shape = N_ROWS, N_OTHERS
     dense = rng.choice([-3, -0.5, 99, 0.7, 1, 1, 8], shape) * (rng.random(shape) < 0.3)
@@ -27,7 +27,7 @@ def factors_of(n, n_factors, seed):
 
 
 def move(values, others, factors, *, rows=None, reg=0.5, n_steps, first=0, last=None):
-    """Factors after `als_rows` has moved those of ``rows``."""
+    """Return the factors after `als_rows` has updated ``rows``."""
     rows = np.arange(len(factors)) if rows is None else np.asarray(rows)
     matrix, moved = values[rows], factors.copy()
     kernels.als_rows(
@@ -38,7 +38,7 @@ def move(values, others, factors, *, rows=None, reg=0.5, n_steps, first=0, last=
 
 
 def equations(row, others, reg):
-    """Matrix and right side of the weighted least squares over all others, event or none."""
+    """Build the matrix and right-hand side of weighted least squares over all others."""
     confidence, target = 1 + np.abs(row.astype(float)), (row > 0).astype(float)
     others = others.astype(float)
     matrix = others.T @ (confidence[:, None] * others) + reg * np.eye(others.shape[1])
@@ -63,7 +63,7 @@ def test_as_many_steps_as_factors_solve_the_equations(values, n_factors, reg, st
     assert_allclose(moved, solve(values, others, reg), rtol=1e-4, atol=2e-5)
 
 
-def test_only_the_rows_asked_for_move(values):
+def test_only_the_given_rows_change(values):
     others, p = factors_of(N_OTHERS, 6, 1), factors_of(N_ROWS, 6, 2)
     rows = [11, 2, 5, 7]
     moved = move(values, others, p, rows=rows, n_steps=12)
@@ -74,7 +74,7 @@ def test_only_the_rows_asked_for_move(values):
     assert_array_equal(middle[[11, 7]], p[[11, 7]])
 
 
-def test_a_row_without_positives_goes_to_nothing(values):
+def test_a_row_without_positives_shrinks_to_zero(values):
     others, p = factors_of(N_OTHERS, 4, 1), factors_of(N_ROWS, 4, 2)
     row = csr_array(-np.abs(values.toarray()))
     assert_allclose(move(row, others, p, n_steps=8), 0, atol=1e-5)
@@ -102,12 +102,12 @@ def test_each_step_is_one_of_conjugate_gradients(values, n_steps):
         assert loss(row, new, others) <= loss(row, old, others) * (1 + 1e-6)
 
 
-def test_a_solved_row_stays_where_it_is(values):
+def test_a_solved_row_does_not_change(values):
     others = factors_of(N_OTHERS, 6, 1)
     solved = solve(values, others).astype(np.float32)
     assert_allclose(move(values, others, solved, n_steps=20), solved, rtol=1e-4, atol=1e-5)
 
 
-def test_without_steps_nothing_moves(values):
+def test_without_steps_nothing_changes(values):
     others, p = factors_of(N_OTHERS, 6, 1), factors_of(N_ROWS, 6, 2)
     assert_array_equal(move(values, others, p, n_steps=0), p)

@@ -1,4 +1,4 @@
-"""What users did before a moment: the compiled walk against lists, and against windows of a log."""
+"""Compiled reads of users' past events against lists, and against windows of a log."""
 
 from itertools import pairwise
 
@@ -26,13 +26,13 @@ def draw(rng, size, span):
 
 
 def in_order(columns):
-    """Put the rows of a log in order of time; rows of one time stay as they are."""
+    """Sort the rows of a log by time; the sort is stable."""
     order = np.argsort(columns[3], kind="stable")
     return tuple(column[order] for column in columns)
 
 
 def gather(history, users, times):
-    """Return the events of each row as tuples, and check what stands behind them."""
+    """Return the events of each row as tuples, and check the padding."""
     length = history.max_history
     items = np.full((len(users), length), 77, np.int32)
     feedback, age = np.full((2, len(users), length), np.nan, np.float32)
@@ -51,7 +51,7 @@ def gather(history, users, times):
 
 
 def brute_force(log, user, now, max_history):
-    """Of the user's last arrivals those before now, by time and then arrival, newest first."""
+    """Return the user's last arrivals before now, by time and then arrival, newest first."""
     arrivals = [event for event in zip(*(c.tolist() for c in log), strict=True) if event[0] == user]
     window = arrivals[::-1][: 2 * max_history]
     past = sorted((e for e in window if e[3] < now), key=lambda e: -e[3])[:max_history]
@@ -65,7 +65,7 @@ def test_past_is_the_users_last_events_strictly_earlier(sizes, seed, span, order
     log = draw(rng, sum(sizes), span)
     log = in_order(log) if ordered else log
     history, cuts = EventHistory(max_history), np.cumsum([0, *sizes])
-    users = rng.integers(-1, N_USERS + 2, 12)  # strangers, and users beyond the table
+    users = rng.integers(-1, N_USERS + 2, 12)  # unknown users, and users beyond the table
     times = START + rng.integers(-1, span + 2, 12) / 4
     for begin, end in pairwise(cuts):
         history.append(*(column[begin:end] for column in log), N_USERS)
@@ -78,7 +78,7 @@ def test_past_is_the_users_last_events_strictly_earlier(sizes, seed, span, order
 
 
 def window_of(log, user, now, max_history):
-    """Events before a query that is appended to the log as its last row, newest first."""
+    """Return the events before a query that is the last row of the log, newest first."""
     users, times = np.r_[log[0], user], np.r_[log[3], now]
     order, start, stop = log_windows(users, times, max_history)
     past = order[start[-1] : stop[-1]][::-1]
@@ -88,8 +88,8 @@ def window_of(log, user, now, max_history):
 
 @given(st.integers(0, 150), seeds, spans, st.integers(1, 7))
 @settings(deadline=None, max_examples=150)
-def test_what_is_served_is_what_was_trained_on(size, seed, span, max_history):
-    """A log in order of time, and queries that pass over few enough of its newest events."""
+def test_serving_and_training_see_the_same_events(size, seed, span, max_history):
+    """For a log in time order, and queries that skip at most ``max_history`` newer events."""
     rng = np.random.default_rng(seed)
     log = in_order(draw(rng, size, span))
     history = EventHistory(max_history)
@@ -110,8 +110,8 @@ def test_what_is_served_is_what_was_trained_on(size, seed, span, max_history):
 
 @given(st.integers(0, 60), seeds, spans)
 @settings(deadline=None)
-def test_what_is_served_is_what_was_trained_on_in_any_order(size, seed, span):
-    """Events that arrive late, of users with no more of them than are remembered."""
+def test_serving_and_training_see_the_same_events_in_any_order(size, seed, span):
+    """For out-of-order events of users whose whole history is stored."""
     rng = np.random.default_rng(seed)
     log = draw(rng, size, span)
     max_history = max(1, -(-np.bincount(log[0], minlength=1).max() // 2))
@@ -125,8 +125,8 @@ def test_what_is_served_is_what_was_trained_on_in_any_order(size, seed, span):
 
 
 @pytest.mark.parametrize(("n_ties", "n_found"), [(0, 3), (2, 3), (3, 3), (4, 2), (5, 1), (6, 0)])
-def test_events_at_the_time_of_the_query_are_passed_over(n_ties, n_found):
-    """As many as ``max_history`` cost nothing; beyond, each costs an event."""
+def test_events_at_the_query_time_are_skipped(n_ties, n_found):
+    """Up to ``max_history`` ties are free; each further tie costs one event."""
     times = np.r_[START + np.arange(9.0), np.full(n_ties, START + 20)]
     history, users = EventHistory(3), np.zeros(len(times), np.int64)
     history.append(users, np.arange(len(times)), np.ones(len(times)), times, n_users=1)
@@ -135,24 +135,24 @@ def test_events_at_the_time_of_the_query_are_passed_over(n_ties, n_found):
 
 
 def test_no_later_event_changes_what_is_found():
-    """Events at or after the time of the query, while few enough to be passed over."""
+    """At most ``max_history`` events at or after the query time have no effect."""
     rng = np.random.default_rng(0)
     log = in_order(draw(rng, 40, 100))
-    history, asked = EventHistory(6), np.arange(N_USERS)
+    history, queried = EventHistory(6), np.arange(N_USERS)
     history.append(*log, N_USERS)
     times = np.full(N_USERS, log[3][-1] + 0.25)
-    before = gather(history, asked, times)
+    before = gather(history, queried, times)
     assert all(len(each) == 6 for each in before)
     for later in (0.0, 0.25, 1e6):
-        history.append(asked, asked, np.ones(N_USERS), times + later, N_USERS)
-        assert gather(history, asked, times) == before
+        history.append(queried, queried, np.ones(N_USERS), times + later, N_USERS)
+        assert gather(history, queried, times) == before
 
 
-# ---------------------------------------------------------------------- what a query knows
+# --------------------------------------------------------------- which events a query sees
 
 
 def known_by_hand(events, item, now):
-    """How many of a user's events, in order, lie before a query that asks for ``item``."""
+    """Count the events of a user, in order, before a query for ``item``."""
     count = 0
     for its_item, _, then in events:
         if then > now or (then == now and its_item == item):
@@ -163,31 +163,31 @@ def known_by_hand(events, item, now):
 
 @given(st.integers(0, 80), seeds, spans)
 @settings(deadline=None, max_examples=150)
-def test_a_query_knows_what_stands_before_it(size, seed, span):
-    """Up to its time; at its time, up to its own item, where it is itself one of the events."""
+def test_a_query_sees_the_events_before_it(size, seed, span):
+    """All events before its time, and events at its time up to its own item."""
     rng = np.random.default_rng(seed)
     users, items, feedback, times = draw(rng, size, span)
     order = np.lexsort((times, users))
     users, items, feedback, times = (c[order] for c in (users, items, feedback, times))
     start = np.searchsorted(users, np.arange(N_USERS))
     stop = np.searchsorted(users, np.arange(N_USERS), side="right")
-    owners, asked = rng.integers(0, N_USERS, 20), rng.integers(-1, 6, 20)
+    owners, queried = rng.integers(0, N_USERS, 20), rng.integers(-1, 6, 20)
     now = START + rng.integers(-1, span + 1, 20) / 4
     if size:  # half of the queries are events of the log
         rows = rng.integers(0, size, 10)
-        owners[:10], asked[:10], now[:10] = users[rows], items[rows], times[rows]
+        owners[:10], queried[:10], now[:10] = users[rows], items[rows], times[rows]
     out = np.full(20, 77)
-    kernels.count_past(owners, now, asked, start, stop, items, times, out)
+    kernels.count_past(owners, now, queried, start, stop, items, times, out)
     log = list(zip(items.tolist(), feedback.tolist(), times.tolist(), strict=True))
     assert out.tolist() == [
         known_by_hand(log[start[u] : stop[u]], item, t)
-        for u, item, t in zip(owners.tolist(), asked.tolist(), now.tolist(), strict=True)
+        for u, item, t in zip(owners.tolist(), queried.tolist(), now.tolist(), strict=True)
     ]
 
 
 @pytest.mark.parametrize(("item", "n_known"), [(5, 1), (7, 2), (9, 4), (8, 5), (-1, 5)])
-def test_events_of_one_moment_are_known_in_their_order(item, n_known):
-    """What is asked for at the moment of a basket knows of it what was put in before."""
+def test_events_at_one_time_are_seen_in_log_order(item, n_known):
+    """A query for an item of a basket sees the items before it in the basket."""
     items, times = np.array([9, 5, 7, 5, 9, 8]), START + np.array([0.0, 1, 1, 1, 1, 2])
     out, nobody = np.zeros(1, np.int64), np.zeros(1, np.int64)
     now = np.array([START + 1])

@@ -1,4 +1,4 @@
-"""Compiled kernels against the same sums written out in numpy, in double precision."""
+"""Compiled kernels against NumPy loops in double precision."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def sigmoid(x):
 
 
 def make_tables(rng, n_factors, n_context, *, new=0):
-    """Tables of a model in use; the last ``new`` users and items have had no event."""
+    """Make tables of a fitted model; the last ``new`` users and items have no events."""
     tables = {
         "mean": rng.normal(size=1),
         "user_bias": rng.normal(size=N_USERS),
@@ -44,7 +44,7 @@ def make_tables(rng, n_factors, n_context, *, new=0):
 
 
 def make_rows(rng, n, loss, n_context, *, weighted=True):
-    """Rows in which ids repeat, a quarter of them of weight 0."""
+    """Make rows with repeated ids; a quarter of them have weight 0."""
     target = rng.integers(0, 2, n) if loss == kernels.LOG_LOSS else rng.normal(3, 1, n)
     weight = rng.uniform(0.2, 1.7, n) * (rng.random(n) < 0.75) if weighted else np.ones(n)
     rows = rng.integers(0, N_USERS, n), rng.integers(0, N_ITEMS, n), target, weight
@@ -118,12 +118,12 @@ def mean_before(table, code):
 
 def online_reference(t, rows, moments, loss):
     off_u, floor_u, off_i, floor_i, floor, extra, half, eps, reg, bias_reg = RATES.astype(float)
-    met, scored = [], []
+    targets, scored = [], []
     weights = []
     log_loss = loss == kernels.LOG_LOSS
     for u, i, y, w, x in zip(*rows, strict=True):
         n_u, n_i = t["user_count"][u], t["item_count"][i]
-        sd = np.sqrt(np.cov(met, aweights=weights, ddof=0)) if len(met) > 1 else 0.0
+        sd = np.sqrt(np.cov(targets, aweights=weights, ddof=0)) if len(targets) > 1 else 0.0
         scale = 2.0 if log_loss else sd if sd > 0 and sum(weights) > 1 else 1.0
         if n_u == 0:
             for name in ("user_factors", "user_bias"):
@@ -135,12 +135,14 @@ def online_reference(t, rows, moments, loss):
         score = t["mean"][0] + t["user_bias"][u] + t["item_bias"][i] + p @ q
         score += x @ t["context_weight"]
         score = sigmoid(score) if log_loss else score
-        scored.append(np.clip(score, min(met), max(met)) if met and not log_loss else score)
+        scored.append(
+            np.clip(score, min(targets), max(targets)) if targets and not log_loss else score
+        )
         if w == 0:
             continue
-        met.append(y)
+        targets.append(y)
         weights.append(w)
-        mean, n = np.average(met, weights=weights), sum(weights)
+        mean, n = np.average(targets, weights=weights), sum(weights)
         if log_loss:
             share = (n * mean + 0.5) / (n + 1)
             e, t["mean"][0] = 4 * (y - score), np.log(share / (1 - share))
@@ -157,8 +159,14 @@ def online_reference(t, rows, moments, loss):
         t["item_factors"][i] += rate_i * (e * p / (eps * scale + p @ p) - reg * q)
         t["user_count"][u] += w
         t["item_count"][i] += w
-    squares = np.cov(met, aweights=weights, ddof=0) * sum(weights)
-    return scored, [sum(weights), np.average(met, weights=weights), squares, min(met), max(met)]
+    squares = np.cov(targets, aweights=weights, ddof=0) * sum(weights)
+    return scored, [
+        sum(weights),
+        np.average(targets, weights=weights),
+        squares,
+        min(targets),
+        max(targets),
+    ]
 
 
 @losses
@@ -178,7 +186,7 @@ def test_online_pass(loss, n_factors, n_context, new):
 
 @losses
 @pytest.mark.parametrize("changed", [1, 30, 59])
-def test_online_pass_predicts_without_what_comes_later(loss, changed):
+def test_online_pass_predictions_do_not_use_later_rows(loss, changed):
     rng = np.random.default_rng(changed)
     tables = make_tables(rng, 8, 2, new=3)
     rows = make_rows(rng, 60, loss, 2, weighted=False)
@@ -197,7 +205,7 @@ def test_online_pass_predicts_without_what_comes_later(loss, changed):
     assert (one[changed + 1 :] != other[changed + 1 :]).any() or changed == 59
 
 
-def test_online_pass_row_by_row_is_one_pass():
+def test_online_pass_row_by_row_equals_one_pass():
     rng = np.random.default_rng(0)
     whole = make_tables(rng, 8, 2, new=3)
     pieces, rows = {name: table.copy() for name, table in whole.items()}, make_rows(rng, 40, 0, 2)
@@ -216,7 +224,7 @@ def test_online_pass_row_by_row_is_one_pass():
 @pytest.mark.parametrize(
     ("stretch", "shift"), [(1, 100), (0.25, 0), (8, 0), (20, -7), (3e-3, 2e-3)]
 )
-def test_online_pass_follows_any_shift_and_stretch_of_the_targets(stretch, shift):
+def test_online_pass_is_equivariant_to_shift_and_scaling_of_targets(stretch, shift):
     rng = np.random.default_rng(0)
     scores = []
     rows = make_rows(rng, 200, kernels.SQUARED_ERROR, 1)
@@ -295,7 +303,7 @@ def test_bpr_pass(n_factors, counting, keep):
 
 
 @pytest.mark.parametrize("changed", [1, 30, 59])
-def test_bpr_pass_scores_without_what_comes_later(changed):
+def test_bpr_pass_scores_do_not_use_later_rows(changed):
     rng = np.random.default_rng(changed)
     tables = make_tables(rng, 8, 0, new=3)
     rows, others = (make_rows(rng, 60, 0, 0, weighted=False) for _ in range(2))
@@ -317,7 +325,7 @@ RIDGE = (0.02, 1.5, 0.03, 0.7)
 
 
 def fold_in_problem(rng, n_factors, n=60, new=3):
-    """Events of the last ``new`` users, in a shuffled log; one of them has a single event."""
+    """Make a shuffled log of events of the last ``new`` users; one has a single event."""
     tables = make_tables(rng, n_factors, 0)
     users = rng.integers(N_USERS - new, N_USERS - 1, n).astype(np.int32)
     users[7] = N_USERS - 1
@@ -358,7 +366,7 @@ def test_fold_in_is_the_ridge_solution(n_factors, users):
     np.testing.assert_allclose(bias, expected_bias, rtol=1e-5, atol=1e-5)
 
 
-def test_fold_in_without_weight_is_where_a_new_user_starts():
+def test_fold_in_without_weight_gives_the_initial_values():
     tables, problem = fold_in_problem(np.random.default_rng(0), 5)
     bias, factors = tables["user_bias"], tables["user_factors"]
     expected = factors[: N_USERS - 3].mean(0)
@@ -368,7 +376,7 @@ def test_fold_in_without_weight_is_where_a_new_user_starts():
         np.testing.assert_allclose(factors[code], expected, rtol=1e-5)
 
 
-def test_without_a_place_for_compiled_code_kernels_still_run():
+def test_kernels_run_without_a_cache_directory():
     code = """
 from numba.core import caching
 caching.CompileResultCacheImpl._locator_classes = []
@@ -394,7 +402,7 @@ times, target = np.sort(rng.random(2000)), rng.random(2000, np.float32)
 shapes = 1, 50, 50, (50, 16), (50, 16), 0, 50, 50
 tables = tuple(rng.random(shape, np.float32) for shape in shapes)
 out, rates = np.empty((2000, kernels.N_SCORES)), np.full(10, 0.1, np.float32)
-kernels.follow_factorization(
+kernels.update_factorization(
     users, items, times, target, np.ones(2000, np.float32), np.array([0, 0, 0, np.inf, -np.inf]),
     rates, kernels.SQUARED_ERROR, 20, True, True, tables, out,
 )
@@ -409,7 +417,7 @@ for model in (
 """
 
 
-def test_kernels_compiled_and_read_from_disk_agree_to_the_last_bit(tmp_path):
+def test_compiled_and_cached_kernels_are_bitwise_equal(tmp_path):
     code = _FIT_AND_ANSWER.format(tests=str(Path(__file__).parents[2]))
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     compiled, read = (

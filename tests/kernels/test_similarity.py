@@ -1,4 +1,4 @@
-"""Compiled sums over what users have met against dense products in double precision."""
+"""Compiled item similarities against dense products in double precision."""
 
 from itertools import pairwise
 
@@ -17,18 +17,18 @@ def arrays(matrix):
 
 
 def both_ways(matrix):
-    """By item and by user, as the kernels take it."""
+    """Return the CSR arrays by item and by user, as the kernels take them."""
     return [*arrays(matrix.T), *arrays(matrix)]
 
 
 def sparse(rng, shape, density, values=None):
-    """Matrix of values drawn from ``values``, or normal ones."""
+    """Draw a sparse matrix with entries from ``values``, or normal ones."""
     drawn = rng.normal(size=shape) if values is None else rng.choice(values, shape)
     return csr_array(np.where(rng.random(shape) < density, drawn, 0).astype(np.float32))
 
 
 def whole_numbers(rng, n_users, n_items, density):
-    """Small whole numbers, some negative: sums are exact and equals abound."""
+    """Draw small integers, some negative: sums are exact, and ties are frequent."""
     return sparse(rng, (n_users, n_items), density, [-2, -1, 1, 1, 1, 2, 3])
 
 
@@ -54,10 +54,10 @@ def test_gram_rows_are_the_lower_triangle(n_users, n_items):
 
 
 def nearest_by_hand(matrix, size, shrinkage, k):
-    """Item codes and similarities of each item's neighbours, by sorting whole rows."""
-    dense, met = matrix.toarray().astype(float), np.zeros(matrix.shape)
-    met[matrix.nonzero()] = 1
-    together = met.T @ met > 0
+    """Find the neighbours of each item and their similarities by sorting whole rows."""
+    dense, seen = matrix.toarray().astype(float), np.zeros(matrix.shape)
+    seen[matrix.nonzero()] = 1
+    together = seen.T @ seen > 0
     below = np.outer(size, size) + shrinkage
     similarity = np.divide(dense.T @ dense, below, np.zeros_like(below), where=below > 0)
     similarity = similarity.astype(np.float32)
@@ -96,7 +96,7 @@ def test_nearest_items_are_the_head_of_a_stable_sort(n_users, n_items, density, 
     assert nearest(matrix, size, shrinkage, k, cuts) == expected
 
 
-def test_of_equals_the_lower_codes_are_kept():
+def test_ties_prefer_lower_codes():
     matrix = csr_array(np.ones((2, 9), np.float32))
     assert nearest(matrix, np.ones(9), 0, 4) == [([0, 1, 2, 3], [2.0] * 4)] * 9
     matrix = csr_array(np.array([[1, 3, 2, 3, 2, 2]], np.float32))
@@ -104,9 +104,9 @@ def test_of_equals_the_lower_codes_are_kept():
     assert codes == [[1, 2, 3, 4]] * 6
 
 
-def test_items_of_size_zero_are_alike_to_none():
+def test_items_of_size_zero_have_zero_similarity():
     matrix = csr_array(np.array([[1, 0, 2], [1, 1, 0]], np.float32))
-    matrix.data[matrix.indices == 2] = 0.0  # met, with feedback 0
+    matrix.data[matrix.indices == 2] = 0.0  # seen, with feedback 0
     size = np.sqrt((matrix.toarray() ** 2).sum(axis=0))
     found = nearest(matrix, size, 0, 3)
     assert found[2] == ([0, 2], [0.0, 0.0])
@@ -130,7 +130,7 @@ def test_spread_adds_a_tile_of_the_product(width):
         assert_allclose(tile, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_spread_of_nothing_adds_nothing():
+def test_spread_of_empty_rows_adds_nothing():
     out = np.zeros((2, 3), np.float32)
     nobody, near = csr_array((2, 4), dtype=np.float32), csr_array(np.ones((4, 3), np.float32))
     kernels.spread(*arrays(nobody), *arrays(near), 0, out)

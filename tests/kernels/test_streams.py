@@ -1,4 +1,4 @@
-"""What is known just before an event: compiled streams against dicts and loops."""
+"""Compiled online features against dicts and plain loops."""
 
 import math
 from itertools import groupby, pairwise
@@ -24,22 +24,22 @@ quick = settings(deadline=None, max_examples=60)
 
 
 def columns_of(log):
-    """Columns of a log whose times are sums of steps; the last user and item are never met."""
+    """Make the columns of a log with times from steps; the last user and item have no events."""
     users, items, gaps, label, weight = np.array(log, float).reshape(-1, 5).T
     times = START + np.cumsum(gaps)
     return users.astype(np.int32), items.astype(np.int32), times, label.astype(np.float32), weight
 
 
 def spaced(n, n_columns):
-    """Room for features that is a part of a wider table, as in use."""
+    """Allocate an output array that is a slice of a wider table, as in the model."""
     return np.full((n, n_columns + 2), np.nan, np.float32)[:, :n_columns]
 
 
 # ----------------------------------------------------------------------------- statistics
 
 
-class Counted:
-    """All that is counted, in dicts; the past of an item is kept whole."""
+class StatisticsByHand:
+    """Statistics in dicts, with the full history of each item."""
 
     def __init__(self):
         self.users, self.items, self.weight, self.labels = {}, {}, 0.0, 0.0
@@ -52,7 +52,7 @@ class Counted:
         rate = (labels + 5 * self.average) / (weight + 5)
         return math.log(rate / (1 - rate)) - math.log(self.average / (1 - self.average))
 
-    def describe(self, user, item, now):
+    def transform(self, user, item, now):
         out = [0.0] * 9
         if user in self.users:
             u = self.users[user]
@@ -88,12 +88,12 @@ class Counted:
         self.weight += weight
         self.labels += weight * label
 
-    def follow(self, columns):
-        """Describe each row before any of its time is counted."""
+    def update(self, columns):
+        """Transform the rows of each time before any of them is counted."""
         out = []
         for _, tied in groupby(zip(*columns, strict=True), key=lambda row: row[2]):
             tied = list(tied)
-            out += [self.describe(*row[:3]) for row in tied]
+            out += [self.transform(*row[:3]) for row in tied]
             for row in tied:
                 self.count(*row)
         return np.array(out).reshape(-1, 9)
@@ -104,20 +104,20 @@ def empty_statistics():
     return np.zeros((N_USERS, widths[0])), np.zeros((N_ITEMS, widths[1])), np.zeros(2)
 
 
-def follow_statistics(tables, columns):
+def update_statistics(tables, columns):
     out = spaced(len(columns[0]), kernels.N_STATISTICS)
-    kernels.follow_statistics(*columns, *tables, HALF_LIFE, out)
+    kernels.update_statistics(*columns, *tables, HALF_LIFE, out)
     return out
 
 
-def describe_statistics(tables, users, items, times):
+def transform_statistics(tables, users, items, times):
     out = spaced(len(users), kernels.N_STATISTICS)
-    kernels.describe_statistics(users, items, times, *tables, HALF_LIFE, out)
+    kernels.transform_statistics(users, items, times, *tables, HALF_LIFE, out)
     return out
 
 
 def every_pair(now):
-    """Every user with every item, strangers among them, at one time."""
+    """Return every pair of user and item, unknown ones included, at one time."""
     users, items = (
         a.ravel().astype(np.int32)
         for a in np.meshgrid(np.arange(-1, N_USERS), np.arange(-1, N_ITEMS))
@@ -127,64 +127,66 @@ def every_pair(now):
 
 @given(logs, steps)
 @quick
-def test_rows_are_described_and_counted_as_by_hand(log, later):
-    columns, tables, by_hand = columns_of(log), empty_statistics(), Counted()
-    found = follow_statistics(tables, columns)
-    np.testing.assert_allclose(found, by_hand.follow(columns), rtol=1e-5, atol=1e-6)
-    asked = every_pair(columns[2].max(initial=START) + later)
-    expected = [by_hand.describe(*row) for row in zip(*asked, strict=True)]
-    np.testing.assert_allclose(describe_statistics(tables, *asked), expected, rtol=1e-5, atol=1e-6)
+def test_statistics_equal_plain_loops(log, later):
+    columns, tables, by_hand = columns_of(log), empty_statistics(), StatisticsByHand()
+    found = update_statistics(tables, columns)
+    np.testing.assert_allclose(found, by_hand.update(columns), rtol=1e-5, atol=1e-6)
+    queries = every_pair(columns[2].max(initial=START) + later)
+    expected = [by_hand.transform(*row) for row in zip(*queries, strict=True)]
+    np.testing.assert_allclose(
+        transform_statistics(tables, *queries), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @given(logs, st.randoms(use_true_random=False))
 @quick
-def test_rows_that_come_late_are_counted_at_their_time(log, random):
-    """In a call of their own each, in any order."""
-    columns, tables, by_hand = columns_of(log), empty_statistics(), Counted()
+def test_out_of_order_rows_are_counted_at_their_time(log, random):
+    """Each row in its own call, in any order."""
+    columns, tables, by_hand = columns_of(log), empty_statistics(), StatisticsByHand()
     for row in random.sample(range(len(log)), len(log)):
         own = [column[row : row + 1] for column in columns]
-        found = follow_statistics(tables, own)
-        np.testing.assert_allclose(found, by_hand.follow(own), rtol=1e-5, atol=1e-6)
+        found = update_statistics(tables, own)
+        np.testing.assert_allclose(found, by_hand.update(own), rtol=1e-5, atol=1e-6)
     for now in (START, columns[2].max(initial=START)):
-        asked = every_pair(now)
-        expected = [by_hand.describe(*row) for row in zip(*asked, strict=True)]
+        queries = every_pair(now)
+        expected = [by_hand.transform(*row) for row in zip(*queries, strict=True)]
         np.testing.assert_allclose(
-            describe_statistics(tables, *asked), expected, rtol=1e-5, atol=1e-6
+            transform_statistics(tables, *queries), expected, rtol=1e-5, atol=1e-6
         )
 
 
 @given(logs, st.lists(st.integers(0, 40)))
 @quick
-def test_what_is_counted_does_not_depend_on_calls(log, cuts):
+def test_statistics_do_not_depend_on_the_split_into_calls(log, cuts):
     columns, whole, pieces = columns_of(log), empty_statistics(), empty_statistics()
-    follow_statistics(whole, columns)
+    update_statistics(whole, columns)
     for begin, end in pairwise(sorted({0, len(log), *(min(cut, len(log)) for cut in cuts)})):
-        follow_statistics(pieces, [column[begin:end] for column in columns])
+        update_statistics(pieces, [column[begin:end] for column in columns])
     for one, other in zip(whole, pieces, strict=True):
         assert one.tobytes() == other.tobytes()
 
 
 @given(logs, steps)
 @quick
-def test_a_row_of_weight_0_is_described_alone(log, later):
+def test_rows_of_weight_0_are_transformed_but_not_counted(log, later):
     columns, tables = columns_of(log), empty_statistics()
-    follow_statistics(tables, columns)
+    update_statistics(tables, columns)
     before = [table.copy() for table in tables]
     rng, now = np.random.default_rng(0), columns[2].max(initial=START) + later
     users, items = rng.integers(0, N_USERS, 9), rng.integers(0, N_ITEMS, 9)
-    asked = users.astype(np.int32), items.astype(np.int32), np.full(9, now)
+    queries = users.astype(np.int32), items.astype(np.int32), np.full(9, now)
     label, weight = np.ones(9, np.float32), np.zeros(9)
-    found = follow_statistics(tables, (*asked, label, weight))
-    assert found.tobytes() == describe_statistics(tables, *asked).tobytes()
+    found = update_statistics(tables, (*queries, label, weight))
+    assert found.tobytes() == transform_statistics(tables, *queries).tobytes()
     for one, other in zip(tables, before, strict=True):
         assert one.tobytes() == other.tobytes()
 
 
-def test_who_is_not_known_is_described_by_zeros():
+def test_unknown_ids_have_zero_statistics():
     columns, tables = columns_of([(0, 1, 5.0, 1, 1.0), (1, 2, 5.0, 0, 2.0)]), empty_statistics()
-    follow_statistics(tables, columns)
+    update_statistics(tables, columns)
     users, items, times = every_pair(START + 60)
-    found = describe_statistics(tables, users, items, times)
+    found = transform_statistics(tables, users, items, times)
     assert not found[~np.isin(users, [0, 1]), :6].any()
     assert not found[~np.isin(items, [1, 2]), 6:].any()
     known = found[np.isin(users, [0, 1])], found[np.isin(items, [1, 2])]
@@ -193,13 +195,13 @@ def test_who_is_not_known_is_described_by_zeros():
 
 
 def test_known_statistics_of_one_user_and_item():
-    """Two likes in three events, worked out: the average is 1/2, then 2/3, 3/4 and 3/5."""
+    """Two positive labels in three events: the average is 1/2, then 2/3, 3/4 and 3/5."""
     log = [(0, 0, 0.0, 1, 1.0), (0, 0, DAY * HALF_LIFE, 1, 1.0), (0, 1, 100.0, 0, 1.0)]
     tables = empty_statistics()
-    follow_statistics(tables, columns_of(log))
+    update_statistics(tables, columns_of(log))
     now = START + DAY * HALF_LIFE + 100
-    asked = np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([now + DAY * HALF_LIFE])
-    (found,) = describe_statistics(tables, *asked).tolist()
+    queries = np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([now + DAY * HALF_LIFE])
+    (found,) = transform_statistics(tables, *queries).tolist()
     quick, slow = 0.0, 0.0
     for above in (1 - 1 / 2, 1 - 2 / 3, 0 - 3 / 4):
         quick, slow = quick + 0.3 * (above - quick), slow + 0.1 * (above - slow)
@@ -217,7 +219,7 @@ def test_known_statistics_of_one_user_and_item():
 
 
 def make_tables(seed, n_factors=3):
-    """Tables without events; items hold a little noise."""
+    """Make tables without events; items have small random factors."""
     rng = np.random.default_rng(seed)
     shapes = [1, N_USERS, N_ITEMS, (N_USERS, n_factors), (N_ITEMS, n_factors), 0, N_USERS, N_ITEMS]
     tables = [np.zeros(shape, np.float32) for shape in shapes]
@@ -235,19 +237,19 @@ def same(state, other):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
-def follow_factorization(state, columns, loss, *, unit=False, items_learn=True):
+def update_factorization(state, columns, loss, *, unit=False, items_learn=True):
     users, items, times, target, weight = columns
     out = spaced(len(users), kernels.N_SCORES)
-    kernels.follow_factorization(
+    kernels.update_factorization(
         users, items, times, target, weight.astype(np.float32), state[1], RATES, loss, NEWEST, unit,
         items_learn, tuple(state[0]), out,
     )  # fmt: skip
     return out
 
 
-def describe_factorization(state, users, items, *, unit=False):
+def transform_factorization(state, users, items, *, unit=False):
     out = spaced(len(users), kernels.N_SCORES)
-    kernels.describe_factorization(users, items, state[1], unit, tuple(state[0]), out)
+    kernels.transform_factorization(users, items, state[1], unit, tuple(state[0]), out)
     return out
 
 
@@ -256,15 +258,15 @@ def parts_by_hand(state, user, item, unit):
     scale = 1.0
     if unit and moments[0] > 1 and moments[2] > 0:
         scale = math.sqrt(moments[0] / moments[2])
-    met = user >= 0 and n_u[user] > 0, item >= 0 and n_i[item] > 0
+    known = user >= 0 and n_u[user] > 0, item >= 0 and n_i[item] > 0
     return [
-        b_u[user] * scale if met[0] else 0, b_i[item] * scale if met[1] else 0,
-        p[user].astype(float) @ q[item] * scale if all(met) else 0, 0 if unit else mean[0],
+        b_u[user] * scale if known[0] else 0, b_i[item] * scale if known[1] else 0,
+        p[user].astype(float) @ q[item] * scale if all(known) else 0, 0 if unit else mean[0],
     ]  # fmt: skip
 
 
 def learn_by_hand(state, row, loss):
-    """One row through `online_pass`, which has a reference of its own; its score."""
+    """Learn one row by `online_pass`, which has its own reference test; return its score."""
     user, item, _, target, weight = row
     scored = np.empty(1, np.float32)
     kernels.online_pass(
@@ -275,10 +277,10 @@ def learn_by_hand(state, row, loss):
     return scored[0]
 
 
-USER_TABLES, ITEM_TABLES = (1, 3, 6), (0, 2, 4, 7)  # the mean goes with the items
+USER_TABLES, ITEM_TABLES = (1, 3, 6), (0, 2, 4, 7)  # the mean is frozen together with the items
 
 
-def follow_by_hand(state, columns, loss, unit, items_learn):
+def update_by_hand(state, columns, loss, unit, items_learn):
     out = []
     for _, tied in groupby(zip(*columns, strict=True), key=lambda row: row[2]):
         tied = list(tied)
@@ -300,10 +302,10 @@ learners = pytest.mark.parametrize("items_learn", [True, False])
 
 
 def started(log, loss, unit):
-    """Tables that know some rows, and the columns of the others."""
+    """Return tables that have learned some rows, and the columns of the other rows."""
     columns, state = columns_of(log), make_tables(0)
     cut = len(log) // 3
-    follow_factorization(state, [column[:cut] for column in columns], loss, unit=unit)
+    update_factorization(state, [column[:cut] for column in columns], loss, unit=unit)
     return state, [column[cut:] for column in columns]
 
 
@@ -311,11 +313,11 @@ def started(log, loss, unit):
 @learners
 @given(log=logs)
 @quick
-def test_rows_are_factorized_one_by_one(loss, unit, items_learn, log):
+def test_factorization_equals_plain_loops(loss, unit, items_learn, log):
     state, columns = started(log, loss, unit)
     expected = copied(state)
-    found = follow_factorization(state, columns, loss, unit=unit, items_learn=items_learn)
-    by_hand = follow_by_hand(expected, columns, loss, unit, items_learn)
+    found = update_factorization(state, columns, loss, unit=unit, items_learn=items_learn)
+    by_hand = update_by_hand(expected, columns, loss, unit, items_learn)
     np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
     same(state, expected)
 
@@ -323,69 +325,69 @@ def test_rows_are_factorized_one_by_one(loss, unit, items_learn, log):
 @losses
 @given(log=logs)
 @quick
-def test_items_and_the_mean_stay_where_only_users_learn(loss, unit, log):
+def test_without_items_learn_items_and_the_mean_stay(loss, unit, log):
     state, columns = started(log, loss, unit)
     before = copied(state)
-    follow_factorization(state, columns, loss, unit=unit, items_learn=False)
+    update_factorization(state, columns, loss, unit=unit, items_learn=False)
     for place in ITEM_TABLES:
         assert state[0][place].tobytes() == before[0][place].tobytes()
     assert state[1].tobytes() == before[1].tobytes()
-    met = np.unique(columns[0][columns[4] > 0])
+    seen = np.unique(columns[0][columns[4] > 0])
     changed = (state[0][6] != before[0][6]).nonzero()[0]
-    assert changed.tolist() == met.tolist()
+    assert changed.tolist() == seen.tolist()
 
 
 @losses
 @learners
 @given(log=logs, later=st.sampled_from([40.0, DAY]))
 @quick
-def test_what_is_described_is_what_a_later_row_is_told(loss, unit, items_learn, log, later):
-    """To the bit, whether the row is learned or not."""
+def test_transform_equals_the_features_of_a_later_update(loss, unit, items_learn, log, later):
+    """Bitwise equal, whether the row is learned or not."""
     state, columns = started(log, loss, unit)
-    follow_factorization(state, columns, loss, unit=unit, items_learn=items_learn)
+    update_factorization(state, columns, loss, unit=unit, items_learn=items_learn)
     users, items, times = every_pair(columns[2].max(initial=START) + later)
     known = (users >= 0) & (items >= 0)
-    described = describe_factorization(state, users, items, unit=unit)
+    transformed = transform_factorization(state, users, items, unit=unit)
     expected = [parts_by_hand(state, *pair, unit) for pair in zip(users, items, strict=True)]
-    np.testing.assert_allclose(described, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(transformed, expected, rtol=1e-5, atol=1e-6)
     target = np.ones(len(users), np.float32)
     for weight in (target, 0 * target):
         rows = [column[known] for column in (users, items, times, target, weight)]
-        told = follow_factorization(copied(state), rows, loss, unit=unit)
-        assert told.tobytes() == described[known].tobytes()
+        updated = update_factorization(copied(state), rows, loss, unit=unit)
+        assert updated.tobytes() == transformed[known].tobytes()
 
 
 @losses
 @learners
 @given(log=st.lists(rows, min_size=1, max_size=40), data=st.data())
 @quick
-def test_no_row_speaks_of_itself_or_what_is_not_earlier(loss, unit, items_learn, log, data):
+def test_features_use_strictly_earlier_rows_only(loss, unit, items_learn, log, data):
     columns = columns_of(log)
     place = data.draw(st.integers(0, len(log) - 1))
-    one = follow_factorization(make_tables(0), columns, loss, unit=unit, items_learn=items_learn)
+    one = update_factorization(make_tables(0), columns, loss, unit=unit, items_learn=items_learn)
     others = [column.copy() for column in columns]
     others[3][place] = 1 - others[3][place]
     others[4][place] += 1
-    two = follow_factorization(make_tables(0), others, loss, unit=unit, items_learn=items_learn)
+    two = update_factorization(make_tables(0), others, loss, unit=unit, items_learn=items_learn)
     blind = columns[2] <= columns[2][place]
     assert one[blind].tobytes() == two[blind].tobytes()
-    one = follow_statistics(empty_statistics(), columns)
-    two = follow_statistics(empty_statistics(), others)
+    one = update_statistics(empty_statistics(), columns)
+    two = update_statistics(empty_statistics(), others)
     assert one[blind].tobytes() == two[blind].tobytes()
 
 
 @learners
-def test_what_is_not_earlier_would_be_noticed(items_learn):
-    """Else the test above could not fail: a row does speak of those before it."""
+def test_features_use_earlier_rows(items_learn):
+    """Otherwise the test above could not fail."""
     log = [(0, 0, 60.0, 1, 1.0), (0, 0, 60.0, 1, 1.0)]
     found = []
     for label in (0.0, 1.0):
         columns = columns_of(log)
         columns[3][0] = label
-        features = follow_factorization(
+        features = update_factorization(
             make_tables(0), columns, kernels.LOG_LOSS, items_learn=items_learn
         )
-        found.append([features, follow_statistics(empty_statistics(), columns)])
+        found.append([features, update_statistics(empty_statistics(), columns)])
     for one, other in zip(*found, strict=True):
         assert (one[1] != other[1]).any()
         assert one[0].tobytes() == other[0].tobytes()
@@ -394,22 +396,22 @@ def test_what_is_not_earlier_would_be_noticed(items_learn):
 @losses
 @given(log=logs, cuts=st.lists(st.integers(0, 40)))
 @quick
-def test_what_is_factorized_does_not_depend_on_calls(loss, unit, log, cuts):
+def test_factorization_does_not_depend_on_the_split_into_calls(loss, unit, log, cuts):
     columns, whole, pieces = columns_of(log), make_tables(0), make_tables(0)
-    follow_factorization(whole, columns, loss, unit=unit)
+    update_factorization(whole, columns, loss, unit=unit)
     for begin, end in pairwise(sorted({0, len(log), *(min(cut, len(log)) for cut in cuts)})):
         part = [column[begin:end] for column in columns]
-        follow_factorization(pieces, part, loss, unit=unit)
+        update_factorization(pieces, part, loss, unit=unit)
     for one, other in zip((*whole[0], whole[1]), (*pieces[0], pieces[1]), strict=True):
         assert one.tobytes() == other.tobytes()
 
 
-def test_parts_of_ids_with_events_add_up_to_the_score():
+def test_terms_add_up_to_the_score():
     state = make_tables(0)
     log = [(u % 3, u % 4, 60.0, u % 2, 1.0) for u in range(40)]
-    follow_factorization(state, columns_of(log), kernels.LOG_LOSS)
+    update_factorization(state, columns_of(log), kernels.LOG_LOSS)
     users, items, times = every_pair(START + DAY)
-    parts = describe_factorization(state, users, items)
+    parts = transform_factorization(state, users, items)
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
         if state[0][6][user] and state[0][7][item] and min(user, item) >= 0:
             score = learn_by_hand(copied(state), (user, item, times[row], 1.0, 1.0), 1)

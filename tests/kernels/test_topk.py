@@ -1,4 +1,4 @@
-"""Compiled top-k and seen items against sorts and sets of whole rows."""
+"""Compiled top-k and seen items against full sorts and sets."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sklearn_recft import kernels
 @pytest.mark.parametrize("k", [1, 7, 90])
 @pytest.mark.parametrize("width", [1, 63, 64, 65, 130, 500])
 @pytest.mark.parametrize("values", ["ties", "distinct", "infinite"])
-def test_update_topk_is_a_stable_sort_of_the_whole_row(k, width, values):
+def test_update_topk_equals_a_stable_sort_of_the_row(k, width, values):
     rng = np.random.default_rng(k * width)
     n_rows, n_items = 4, 300
     scores = rng.normal(size=(n_rows, n_items)).astype(np.float32)
@@ -37,7 +37,7 @@ def test_update_topk_is_a_stable_sort_of_the_whole_row(k, width, values):
 
 
 @pytest.mark.parametrize("n_candidates", [0, 5, 12])
-def test_gather_seen_is_each_users_set_of_columns(n_candidates):
+def test_gather_seen_returns_each_users_distinct_columns(n_candidates):
     rng = np.random.default_rng(n_candidates)
     n_users, n_items = 7, 12
     user, item = rng.integers(1, n_users, 90), rng.integers(0, n_items, 90)
@@ -47,10 +47,10 @@ def test_gather_seen_is_each_users_set_of_columns(n_candidates):
     candidates = np.sort(rng.choice(n_items, n_candidates, replace=False))
     lookup = np.full(n_items, -1, np.int64)
     lookup[candidates] = np.arange(n_candidates)
-    asked = np.array([3, -1, 0, n_users, 6, 3])  # unknown, without events, beyond the table
-    indptr, columns = kernels.gather_seen(asked, last, previous, item.astype(np.int32), lookup)
+    queried = np.array([3, -1, 0, n_users, 6, 3])  # unknown, without events, beyond the table
+    indptr, columns = kernels.gather_seen(queried, last, previous, item.astype(np.int32), lookup)
     expected = [
-        sorted({int(lookup[i]) for i in item[user == one] if lookup[i] >= 0}) for one in asked
+        sorted({int(lookup[i]) for i in item[user == one] if lookup[i] >= 0}) for one in queried
     ]
     assert indptr.tolist() == np.cumsum([0, *map(len, expected)]).tolist()
     assert columns.tolist() == [column for each in expected for column in each]

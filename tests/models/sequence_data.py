@@ -11,7 +11,7 @@ LATER = START + 10_000
 
 
 def make_log(n_steps=8, n_users=N_USERS, seed=0, begin=START):
-    """Walks round a ring of items; all steps are a minute apart, each at a time of its own."""
+    """Make walks around a ring of items, with one step per minute and distinct times."""
     rng = np.random.default_rng(seed)
     item = (rng.integers(N_ITEMS, size=n_users) + np.cumsum(
         rng.random((n_steps, n_users)) < 0.8, axis=0)) % N_ITEMS  # fmt: skip
@@ -22,7 +22,7 @@ def make_log(n_steps=8, n_users=N_USERS, seed=0, begin=START):
 
 
 def make_model(max_epochs=1, max_history=5, width=8, random_state=0, **given):
-    """Make a model; options of `FineTuning` and names of skorch are given beside its own."""
+    """Make a model from its parameters, options of `FineTuning` and names of skorch."""
     names = RealtimeTransformerRecommender._get_param_names()
     own = {name: given.pop(name) for name in names if name in given}
     how = {name: given.pop(name) for name in FineTuning._get_param_names() if name in given}

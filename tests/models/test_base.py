@@ -1,4 +1,4 @@
-"""Fitted models: calls that happen wholly or not at all, parts, states, and random streams."""
+"""Fitted models: transactions, parts, states, and random streams."""
 
 import copy
 import pickle
@@ -33,7 +33,7 @@ STAGES = ["prepare", "registered", "kept", "half written", "written", "end"]
 
 
 class Counts:
-    """A part that is written to in place: events of each user."""
+    """A part that is updated in place: event counts of users."""
 
     def __init__(self):
         self.values = np.zeros(0)
@@ -62,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class ToySettings:
-    """How the toy counts, and where it breaks."""
+    """Settings of the toy model, and the stage at which it fails."""
 
     unit: float = 1.0
     break_at: str | None = None
@@ -70,7 +70,7 @@ class ToySettings:
 
 
 class Toy(FittedModel):
-    """Counts events of users, and draws a number for each call."""
+    """Count events of users, and draw a number for each call."""
 
     kind = "Toy"
     _DERIVED = ("total",)
@@ -143,7 +143,7 @@ def plain(value):
 
 
 def everything(model):
-    """All of a model: its state, and what the state leaves out."""
+    """Return the state of a model, and its attributes outside the state."""
     attributes = {name: id(value) for name, value in vars(model).items()}
     return plain(model.state()), model.settings, model.total, attributes
 
@@ -182,7 +182,7 @@ def test_a_first_learn_that_fails_leaves_an_empty_model():
     assert not hasattr(toy, "is_prepared")
 
 
-def test_a_transaction_may_be_of_any_change():
+def test_a_transaction_covers_any_change():
     toy = make_toy()
     before = everything(toy)
 
@@ -205,7 +205,7 @@ def test_a_transaction_may_be_of_any_change():
     assert toy.counts.values[0] == 9
 
 
-def test_a_failed_learn_lets_others_read():
+def test_a_failed_learn_releases_the_lock():
     toy, read = make_toy(), threading.Event()
     with pytest.raises(RuntimeError, match="half way"):
         toy.learn(rows_of(LATER), ToySettings(break_at="written"))
@@ -261,7 +261,7 @@ def test_events_are_coded_in_order_of_appearance():
     assert toy.known_users().user_ids.tolist() == ["a", "b"]
 
 
-def test_a_shared_part_is_listed_once():
+def test_a_part_with_two_names_is_listed_once():
     toy = make_toy()
     parts = toy.parts()
     assert list(parts) == ["users", "items", "seen", "counts", "rng"]
@@ -290,7 +290,7 @@ def test_a_state_is_plain_and_makes_the_same_model():
     assert plain(other.state()) == plain(toy.state())
 
 
-def test_a_state_of_another_kind_is_refused():
+def test_a_state_of_another_kind_raises():
     toy = make_toy()
     before = plain(toy.state())
     with pytest.raises(ValueError, match="of a 'Other', not of a 'Toy'"):
@@ -299,7 +299,7 @@ def test_a_state_of_another_kind_is_refused():
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copy_learns_alone_and_the_same(clone):
+def test_a_copy_is_independent_and_learns_the_same(clone):
     toy = make_toy()
     before, twin = plain(toy.state()), clone(toy)
     assert twin.counts is twin.same_counts
@@ -314,7 +314,7 @@ def test_a_copy_learns_alone_and_the_same(clone):
     assert plain(twin.state()) == plain(toy.state())
 
 
-def test_forgotten_users_leave_every_part_but_items():
+def test_forget_removes_users_from_every_part_except_items():
     toy = make_toy()
     toy.learn(rows_of(LATER), ToySettings())
     toy.forget(np.array([0, 2]))
@@ -324,13 +324,13 @@ def test_forgotten_users_leave_every_part_but_items():
     assert [toy.seen.items_of(user).tolist() for user in (0, 1)] == [[0, 1], [1]]
 
 
-def test_models_that_cannot_be_merged_say_so():
+def test_models_that_cannot_be_merged_raise():
     toy = make_toy()
     with pytest.raises(ValueError, match=r"Toy models cannot be merged.*Fit one model"):
         toy.merge(make_toy())
 
 
-def test_without_says_who_stays_and_under_what_code():
+def test_without_returns_kept_rows_and_new_codes():
     kept, users = without(np.array([4, 0, 2, 1, 4]), np.array([0, 2, 3]))
     assert kept.tolist() == [True, False, False, True, True]
     assert users.tolist() == [1, 0, 1]
@@ -358,15 +358,15 @@ def test_without_says_who_stays_and_under_what_code():
         OnlineTables,
     ],
 )
-def test_what_is_marked_can_be_restored(kind):
-    """A module inside a `Net` has no state of its own: the net writes it."""
+def test_parts_can_be_restored_to_a_mark(kind):
+    """A module inside a `Net` has no separate state: the net saves it."""
     verbs = ("mark", "restore", "state", "load_state", "forget")
     missing = {verb for verb in verbs if not callable(getattr(kind, verb, None))}
     inside_a_net = kind in (DecayNet, SequenceNet)
     assert missing == ({"state", "load_state", "forget"} if inside_a_net else set())
 
 
-def test_parts_are_told_by_their_verbs():
+def test_parts_are_recognized_by_their_methods():
     assert isinstance(Counts(), Part)
     assert isinstance(Vocabulary(), Part)
     assert not isinstance(np.zeros(3), Part)
@@ -392,8 +392,8 @@ def test_a_restored_stream_draws_again_what_it_drew():
     assert stream.seed() == drawn[0]
 
 
-def test_a_stream_with_half_a_number_left_is_restored_whole():
-    """A bit generator keeps the other half of 64 bits for the next draw of 32."""
+def test_a_stream_with_a_buffered_half_number_is_restored():
+    """A bit generator buffers the other half of 64 bits for the next draw of 32 bits."""
     stream = RandomStream(np.random.default_rng(7))
     stream.generator.integers(2**31, dtype=np.int32)
     mark, state = stream.mark(), stream.state()

@@ -1,4 +1,4 @@
-"""The decay model: the rows that it keeps to rehearse."""
+"""The decay model: rows that it stores for rehearsal."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ DAY = 86_400
 
 
 def make_log(n=90, n_users=6, n_items=9, seed=0):
-    """Rows in any order of time, many at the same time, and labels."""
+    """Make labelled rows in any time order, with many ties."""
     rng = np.random.default_rng(seed)
     times = 1.6e9 + DAY * rng.integers(0, 20, n)
     X = np.column_stack([rng.integers(0, n_users, n), rng.integers(0, n_items, n), times])
@@ -31,15 +31,15 @@ def make_model(replay_size, max_history=4):
 
 
 def past_by_hand(model, X, y, row):
-    """Item codes, feedback and ages of the user's last events strictly earlier, newest first."""
+    """Return codes, feedback and ages of the user's last strictly earlier events, newest first."""
     earlier = np.flatnonzero((X[:, 0] == X[row, 0]) & (X[:, 2] < X[row, 2]))
     earlier = earlier[np.argsort(X[earlier, 2], kind="stable")][::-1][: model.max_history]
     codes = model._model.items.encode(X[earlier, 1].astype(int))
     return codes.tolist(), (2 * y[earlier] - 1).tolist(), ((X[row, 2] - X[earlier, 2]) / DAY)
 
 
-def test_rows_of_a_fit_are_kept_with_their_past_written_out():
-    """As they were learned: features before each row, and what its user did before it."""
+def test_rows_of_a_fit_are_stored_with_their_past():
+    """As they were learned: with the features and the history before each row."""
     X, y = make_log()
     model = make_model(replay_size=500).fit(X, y)
     fitted = model._model
@@ -62,13 +62,13 @@ def test_rows_of_a_fit_are_kept_with_their_past_written_out():
     features = OnlineFeatures(model.n_factors, outcome=False, rng=rng)
     features.grow(fitted.n_users, fitted.n_items)
     ones = np.ones(len(X))
-    expected = features.follow(
+    expected = features.update(
         users, items, X[:, 2], label=y.astype(float), outcome=None, weight=ones, real=ones > 0
     )
     assert kept["features"].tobytes() == expected[order].tobytes()
 
 
-def test_of_many_rows_a_sample_is_kept():
+def test_a_sample_of_many_rows_is_stored():
     X, y = make_log()
     all_rows = make_model(replay_size=500).fit(X, y)._model.reservoir
     sample = make_model(replay_size=20).fit(X, y)._model.reservoir
@@ -99,7 +99,7 @@ def test_rows_of_an_update_join_those_of_the_fit():
     assert (new["past"][:, 0] >= 0).all()
 
 
-def test_nothing_is_kept_where_the_net_stands_still():
+def test_no_rows_are_stored_if_updates_do_not_train_the_net():
     X, y = make_log()
     model = make_model(replay_size=500).set_params(training=None).fit(X, y)
     assert len(model.partial_fit(X, y)._model.reservoir) == 0

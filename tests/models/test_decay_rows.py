@@ -1,4 +1,4 @@
-"""Negatives drawn for the rows of the decay model."""
+"""Negatives for the rows of the decay model."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from sklearn_recft.models._decay_rows import draw_negatives
     st.integers(0, 10_000),
 )
 @settings(deadline=None, max_examples=60)
-def test_negatives_follow_their_row_and_are_met_by_then(items, met, n_draws, seed):
+def test_negatives_follow_their_row_and_are_known_by_then(items, met, n_draws, seed):
     items, before = np.array(items, np.int64), np.array(sorted(met), np.int64)
     event, codes = draw_negatives(items, before, n_draws, np.random.default_rng(seed))
     groups = codes.reshape(len(items), 1 + n_draws)
@@ -26,7 +26,7 @@ def test_negatives_follow_their_row_and_are_met_by_then(items, met, n_draws, see
         assert set(drawn.tolist()) <= met | set(items[: row + 1].tolist())
 
 
-def test_negatives_are_uniform_over_what_was_met():
+def test_negatives_are_uniform_over_known_items():
     items, met = np.r_[4, np.zeros(9_999, int)], np.array([0, 1, 6])
     _, codes = draw_negatives(items, met, 2, np.random.default_rng(0))
     shares = np.bincount(codes.reshape(-1, 3)[:, 1:].ravel(), minlength=7) / 20_000

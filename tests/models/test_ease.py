@@ -1,4 +1,4 @@
-"""The inverse that EASE takes in place."""
+"""The in-place inverse of EASE."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_inverse_takes_the_lower_triangle_and_gives_both(size):
     assert_array_equal(inverse, inverse.T)
 
 
-def test_what_cannot_be_inverted_is_an_error():
+def test_a_singular_matrix_raises():
     with pytest.raises(np.linalg.LinAlgError, match="not positive definite; raise reg"):
         _inverse(np.array([[1.0, 0], [2, 1]]))
 

@@ -1,4 +1,4 @@
-"""A net as a part: its weights and the moments of its optimizer, restored and saved."""
+"""A net as a part of a model: rollback and state of weights and optimizer."""
 
 import copy
 import pickle
@@ -41,7 +41,7 @@ def train(net, seed=0, n_users=N_USERS, n_items=N_ITEMS):
 
 
 def same(one, other):
-    """Whether two states are equal to the bit."""
+    """Return whether two states are bitwise equal."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, np.ndarray):
@@ -87,13 +87,13 @@ def test_a_state_has_every_weight_and_every_moment(policy):
     assert same(other.state(), untrained), "no moment of other training is left"
 
 
-def test_the_state_of_a_net_of_items_says_how_many():
+def test_the_state_of_a_net_holds_the_number_of_items():
     def make(seed):
         module = make_sequence_net(
             seed, 0, width=4, n_layers=1, n_heads=1, max_history=3, time_decay="log",
             query_time=True, dropout=0.0,
         )  # fmt: skip
-        module.begin(None, np.ones(3, np.float32), np.zeros((3, 0), np.float32))
+        module.initialize_scales(None, np.ones(3, np.float32), np.zeros((3, 0), np.float32))
         return Net(training.make_net(module, training.OwnLoss(), training.PLAIN, max_epochs=1))
 
     net, other = make(0), make(1)
@@ -114,7 +114,7 @@ def test_the_state_of_a_net_of_items_says_how_many():
 
 
 @policies
-def test_a_restored_net_trains_as_if_it_had_not_been(policy):
+def test_a_restored_net_trains_the_same(policy):
     net, twin = make_net(policy), make_net(policy)
     for each in (net, twin):
         train(each)
@@ -131,7 +131,7 @@ def test_a_restored_net_trains_as_if_it_had_not_been(policy):
     assert same(net.state(), twin.state())
 
 
-def test_a_restored_net_has_its_first_sizes():
+def test_a_restored_net_has_its_old_sizes():
     net = make_net()
     train(net)
     state, tables = net.state(), net.module.mark(np.arange(N_USERS), np.arange(N_ITEMS))
@@ -148,7 +148,7 @@ def test_a_restored_net_has_its_first_sizes():
 # ------------------------------------------------------------------------------------- forget
 
 
-def test_forgotten_rows_leave_tables_and_moments():
+def test_forget_removes_rows_from_tables_and_moments():
     net = make_net()
     train(net)
     before = net.state()
@@ -181,7 +181,7 @@ def test_a_module_without_users_has_nothing_to_forget():
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
 @policies
-def test_a_copy_has_no_spare_room_and_trains_the_same(clone, policy):
+def test_a_copy_has_no_spare_capacity_and_trains_the_same(clone, policy):
     net = make_net(policy)
     train(net)
     size = len(pickle.dumps(net))
@@ -200,7 +200,7 @@ def test_a_copy_has_no_spare_room_and_trains_the_same(clone, policy):
     assert same(twin.state(), net.state())
 
 
-def test_a_net_without_spare_room_is_its_own_tight_copy():
+def test_a_net_without_spare_capacity_is_not_copied():
     net = make_net()
     twin = pickle.loads(pickle.dumps(net))
     assert tight_copy(twin.net) is twin.net

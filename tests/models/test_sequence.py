@@ -1,4 +1,4 @@
-"""The sequence model: an item is unknown before it was first seen."""
+"""The sequence model: an item is unknown before its first event."""
 
 import copy
 
@@ -24,7 +24,7 @@ TRENDS = {"alone": (), "trends": (0.02, np.inf)}
 
 
 def with_texts(X):
-    """Give every item a text of its own, of some words that others have too."""
+    """Give every item its own text, with words shared by other items."""
     return X.assign(text=[f"{WORDS[sum(map(ord, str(item))) % 5]} no {item}" for item in X.item_id])
 
 
@@ -35,7 +35,7 @@ def backbone(request):
 
 @pytest.fixture(scope="module", params=TRENDS.values(), ids=TRENDS)
 def fitted(request, backbone):
-    """A model of a log at whose end a new item comes; room for all that happens later."""
+    """Fit a model to a log with a new item at its end."""
     X = make_log(8, seed=1)
     # Often enough that it is none of the rarest, which new items begin as.
     late = pd.concat([X.tail(N_USERS).assign(timestamp=X.timestamp.max() + j) for j in range(1, 4)])
@@ -45,7 +45,7 @@ def fitted(request, backbone):
 
 
 def make_rows(items, begin=START + 2_000.0, end=LATER - 1.0, seed=0):
-    """Rows between the events of a fit and what comes later, of all users who have a past."""
+    """Make rows after the training log and before later events, of all known users."""
     rng = np.random.default_rng(seed)
     return with_texts(
         pd.DataFrame(
@@ -59,7 +59,7 @@ def make_rows(items, begin=START + 2_000.0, end=LATER - 1.0, seed=0):
 
 
 def make_news(n=80, seed=2):
-    """What happens later: old and new items, of old and new users."""
+    """Make later events with old and new users and items."""
     rng = np.random.default_rng(seed)
     items = np.array([*range(N_ITEMS), *(f"new {j}" for j in range(5))], object)
     return with_texts(
@@ -73,8 +73,8 @@ def make_news(n=80, seed=2):
     )
 
 
-def test_what_is_observed_later_changes_no_earlier_row(fitted):
-    """To the bit: of old items, of items first seen later, and of items that nobody has seen."""
+def test_later_events_do_not_change_scores_of_earlier_rows(fitted):
+    """Bitwise, for old items, items with a later first event, and unknown items."""
     rows = make_rows([3, "new 0", 7, "new 1", "never", "new 4", 1])
     model, before = copy.deepcopy(fitted), fitted.predict(rows)
     news = make_news()
@@ -87,8 +87,8 @@ def test_what_is_observed_later_changes_no_earlier_row(fitted):
         assert_array_equal(model.predict(one), fitted.predict(one))
 
 
-def test_an_item_is_unknown_up_to_the_time_it_was_first_seen(fitted):
-    """Also to rows of the fitted log: with the same text it is any item that nobody has seen."""
+def test_an_item_is_unknown_before_its_first_event(fitted):
+    """Also for rows of the training log: it equals an unknown item with the same text."""
     first = fitted._model.counts.first_time[fitted._model.items.encode(["late"])[0]]
     rows = make_rows(["late"], begin=START + 2_000.0, end=first - 1.0)
     never = rows.assign(item_id="never seen")
@@ -99,7 +99,7 @@ def test_an_item_is_unknown_up_to_the_time_it_was_first_seen(fitted):
     assert (fitted.predict(rows.assign(**at_once)) != fitted.predict(never.assign(**at_once))).all()
 
 
-def test_an_item_that_turns_up_earlier_is_known_from_then_on(fitted):
+def test_an_out_of_order_event_makes_its_item_known_earlier(fitted):
     model, rows = copy.deepcopy(fitted).observe(make_news()), make_rows(["new 2"])
     model._model.network.catalogue[model._model.items.encode(["new 2"])[0]] += 1.0  # as if learned
     never = rows.assign(item_id="never seen")
@@ -109,14 +109,14 @@ def test_an_item_that_turns_up_earlier_is_known_from_then_on(fitted):
     assert (model.predict(rows) != model.predict(never)).all()
 
 
-def test_rows_without_a_time_know_every_item(fitted):
+def test_rows_without_a_timestamp_see_every_item(fitted):
     rows = make_rows(["late", 3]).drop(columns="timestamp")
     never = rows.assign(item_id="never seen")
     late = (rows.item_id == "late").to_numpy()
     assert (fitted.predict(rows)[late] != fitted.predict(never)[late]).all()
 
 
-def test_listed_items_are_known_at_any_time(backbone):
+def test_catalogue_items_are_known_at_any_time(backbone):
     listed = pd.DataFrame({"item_id": ["a", "b"], "text": [*WORDS[:2]]})
     X = with_texts(make_log(4))
     model = make_model(1, backbone=backbone, trend_half_lives=()).fit(X, items=listed)
@@ -129,7 +129,7 @@ def test_listed_items_are_known_at_any_time(backbone):
     assert first[0] == -np.inf
 
 
-def test_observing_moves_no_weight_and_no_count_of_the_module(fitted):
+def test_observe_does_not_change_weights_or_module_counts(fitted):
     model = copy.deepcopy(fitted)
     before = {name: tensor.clone() for name, tensor in model.module_.state_dict().items()}
     news = make_news()
@@ -141,7 +141,7 @@ def test_observing_moves_no_weight_and_no_count_of_the_module(fitted):
     assert_array_equal(model._model.counts.n_learned, fitted._model.counts.n_learned)
 
 
-def test_counts_of_events_are_of_what_is_known_and_of_what_is_learned(fitted):
+def test_item_counts_are_of_stored_and_of_trained_events(fitted):
     model, news = copy.deepcopy(fitted), make_news()
     counts = news.item_id.value_counts().reindex(
         [*fitted.item_ids_, *news.item_id[~news.item_id.isin(fitted.item_ids_)].unique()],

@@ -1,4 +1,4 @@
-"""How the sequence model learns: what is a target, updates, and where to stop."""
+"""Training of the sequence model: targets, updates and early stopping."""
 
 import copy
 import pickle
@@ -26,13 +26,13 @@ from tests.models.sequence_data import (
 
 
 class Watch(Callback):
-    """Notes what was to be predicted, after how much, and with what optimizer a call began."""
+    """Record targets, query times, weights, and the optimizer state at the start of a call."""
 
     def __init__(self):
         self.clear()
 
     def clear(self):
-        self.targets, self.asked, self.weights, self.states, self.begun = [], [], [], [], []
+        self.targets, self.query_times, self.weights, self.states, self.begun = [], [], [], [], []
 
     def on_train_begin(self, net, **kwargs):
         self.begun.append(
@@ -46,7 +46,7 @@ class Watch(Callback):
         columns = batch[0]
         real = columns["weight"] > 0
         self.targets += columns["target"][real].tolist()
-        self.asked += columns["asked"][real].tolist()
+        self.query_times += columns["query_times"][real].tolist()
         self.weights += columns["weight"][real].tolist()
 
     def on_epoch_end(self, net, **kwargs):
@@ -58,17 +58,17 @@ def test_a_fit_predicts_each_event_but_the_first_of_each_user():
     make_model(2, callbacks=[watch]).fit(X)
     first = X.user_id.drop_duplicates().index
     rest = X.drop(first)
-    assert sorted(watch.asked) == sorted([*rest.timestamp] * 2)
+    assert sorted(watch.query_times) == sorted([*rest.timestamp] * 2)
     assert set(watch.weights) == {1.0}
 
 
-def test_what_was_not_liked_is_no_target_but_is_told():
+def test_negative_feedback_is_no_target_but_part_of_the_history():
     X, watch, rng = make_log(), Watch(), np.random.default_rng(0)
     y = rng.choice([-1.0, 0.0, 0.5, 3.0], len(X))
     model = make_model(3, callbacks=[watch], learning_rate=0.05).fit(X, y)
     rest = X[(y > 0) & X.user_id.duplicated()]
-    assert sorted(watch.asked) == sorted([*rest.timestamp] * 3)
-    # Told: what is asked next hangs on the feedback of an event that was no target.
+    assert sorted(watch.query_times) == sorted([*rest.timestamp] * 3)
+    # The next prediction depends on the feedback of an event that was no target.
     last, query = X.tail(N_USERS), X.tail(N_USERS).assign(timestamp=X.timestamp.max() + 99)
     answers = [
         copy.deepcopy(model).observe(last.assign(timestamp=last.timestamp + 50), y).predict(query)
@@ -77,20 +77,20 @@ def test_what_was_not_liked_is_no_target_but_is_told():
     assert (answers[0] != answers[1]).all()
 
 
-def test_weights_are_those_of_targets_and_rows_without_any_are_absent():
+def test_sample_weights_are_weights_of_targets():
     X, watch, rng = make_log(), Watch(), np.random.default_rng(1)
     weight = rng.choice([0.0, 0.5, 2.0], len(X))
     model = make_model(callbacks=[watch]).fit(X, sample_weight=weight)
     kept = X[weight > 0]
     rest = kept[kept.user_id.duplicated()]
     expected = zip(rest.timestamp, weight[rest.index], strict=True)
-    assert sorted(zip(watch.asked, watch.weights, strict=True)) == sorted(expected)
+    assert sorted(zip(watch.query_times, watch.weights, strict=True)) == sorted(expected)
     # To the bit as if they had not been given, as context of others too.
     other = make_model().fit(kept, sample_weight=weight[weight > 0])
     assert_array_equal(other.predict(X), model.predict(X))
 
 
-def test_only_what_is_new_is_learned_by_an_update():
+def test_an_update_trains_on_new_events_only():
     X, watch = make_log(), Watch()
     model = make_model(callbacks=[watch], update_epochs=1).fit(X)
     news = make_log(3, n_users=N_USERS + 2, seed=1, begin=START + 10_000)
@@ -98,10 +98,10 @@ def test_only_what_is_new_is_learned_by_an_update():
     watch.clear()
     model.partial_fit(pd.concat([news, late]))
     is_first = (news.user_id >= N_USERS) & ~news.user_id.duplicated()
-    assert sorted(watch.asked) == sorted([*news.timestamp[~is_first], *late.timestamp])
+    assert sorted(watch.query_times) == sorted([*news.timestamp[~is_first], *late.timestamp])
 
 
-def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
+def test_an_update_rehearses_the_last_windows_of_other_users():
     X, watch = make_log(20), Watch()
     model = make_model(callbacks=[watch], replay_size=12, update_epochs=1).fit(X)
     news = make_log(4, n_users=2, seed=1, begin=START + 100_000)
@@ -109,8 +109,8 @@ def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
     before = model.attend(others)
     watch.clear()
     model.partial_fit(news)
-    again = [t for t in watch.asked if t < START + 100_000]
-    assert sorted(t for t in watch.asked if t >= START + 100_000) == sorted(news.timestamp)
+    again = [t for t in watch.query_times if t < START + 100_000]
+    assert sorted(t for t in watch.query_times if t >= START + 100_000) == sorted(news.timestamp)
     rehearsed = X[X.timestamp.isin(again)]
     assert len(again) == len(rehearsed), "nothing is rehearsed twice"
     assert not rehearsed.user_id.isin([0, 1]).any()
@@ -125,7 +125,7 @@ def test_an_update_rehearses_the_last_windows_of_others_and_moves_no_history():
 # ------------------------------------------------------------------------------------ stopping
 
 
-def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
+def test_patience_validates_on_the_newest_events_and_restores_the_best():
     X, watch = make_log(20), Watch()
     X["item_id"] = np.random.default_rng(0).integers(0, N_ITEMS, len(X))  # nothing to be found
     model = make_model(
@@ -142,11 +142,11 @@ def test_patience_judges_by_the_newest_and_goes_back_to_the_best():
     assert torch.equal(model._model.network.catalogue, model.module_.catalogue())
     # What it is judged by is not trained on, however much of the log it is.
     until = np.quantile(X.timestamp, 0.8)
-    assert max(watch.asked) <= until
-    assert len(watch.asked) / len(scores) == (X.timestamp <= until).sum() - N_USERS
+    assert max(watch.query_times) <= until
+    assert len(watch.query_times) / len(scores) == (X.timestamp <= until).sum() - N_USERS
 
 
-def test_the_judge_is_ndcg_of_whole_lists_by_hand():
+def test_the_validation_metric_is_ndcg_over_the_catalogue():
     X = make_log(12)
     model = make_model(1, max_history=12, patience=1, validation_fraction=0.25).fit(X)
     later = X[X.timestamp > np.quantile(X.timestamp, 0.75)]
@@ -155,14 +155,14 @@ def test_the_judge_is_ndcg_of_whole_lists_by_hand():
         one = later[row : row + 1]
         items = model.item_ids_.tolist()
         each = pd.concat([one.assign(item_id=item) for item in items], ignore_index=True)
-        # Each row is asked a moment before, so that its own event is not known to it.
+        # Each query is just before its row, so that it does not see its own event.
         scores = model.predict(each.assign(timestamp=each.timestamp - 1e-4))
         rank = (scores > scores[items.index(one.item_id.iloc[0])]).sum()
         gains.append(1 / np.log2(rank + 2) if rank < 10 else 0)
     assert model.net_.history[-1, "ndcg@10"] == pytest.approx(np.mean(gains), rel=1e-6)
 
 
-def test_what_is_held_out_moves_no_weight():
+def test_validation_events_do_not_change_weights():
     X = make_log(12)
     held = X.timestamp > np.quantile(X.timestamp, 0.8)
     other = X.assign(item_id=X.item_id.where(~held, (X.item_id + 3) % N_ITEMS))
@@ -172,8 +172,8 @@ def test_what_is_held_out_moves_no_weight():
 
 
 @pytest.mark.parametrize("times", ["none", "newest tied"])
-def test_patience_never_judges_by_nothing(times):
-    """Where no row is later than the others, it is said, or some are held out all the same."""
+def test_patience_needs_validation_events(times):
+    """If no row is later than the others, it raises, or holds out some rows anyway."""
     X = make_log()
     X["timestamp"] = (np.arange(len(X)) > 60) * 60.0
     if times == "none":
@@ -209,7 +209,7 @@ def test_verbose_prints_each_epoch(capsys):
         ("all", ("blocks.", "gap", "query_gap", "feedback", "norm.", "mix.")),
     ],
 )  # fmt: skip
-def test_what_is_frozen_stays_in_updates(freeze, still):
+def test_frozen_blocks_do_not_change_in_updates(freeze, still):
     X, rng = make_log(), np.random.default_rng(0)
     y = rng.choice([1.0, 2.0], len(X))
     model = make_model(freeze_blocks=freeze).fit(X, y)
@@ -239,14 +239,14 @@ def test_new_items_keep_the_optimizers_moments():
         assert now["step"] > old["step"]
 
 
-def test_first_partial_fit_is_fit_and_the_seed_decides():
+def test_first_partial_fit_equals_fit_and_depends_on_the_seed():
     X = make_log()
     one, other = make_model(2).fit(X), make_model(2).partial_fit(X)
     assert not moved(one, parameters(other))
     assert moved(make_model(2, random_state=1).fit(X), parameters(one))
 
 
-def test_a_log_in_which_nobody_did_two_things_is_remembered():
+def test_a_log_without_targets_is_stored():
     X = make_log(1)
     model = make_model().fit(X)
     _, scores = model.recommend(X.user_id, n_recommendations=2)
@@ -256,7 +256,7 @@ def test_a_log_in_which_nobody_did_two_things_is_remembered():
 
 
 class Break(Callback):
-    """Raises in the midst of the training of an update."""
+    """Raise an error during the training of an update."""
 
     def __init__(self, error):
         self.error, self.armed = error, False
@@ -267,7 +267,7 @@ class Break(Callback):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("half way"), KeyboardInterrupt()])
-def test_what_breaks_in_training_leaves_no_trace(error):
+def test_an_error_in_training_is_rolled_back(error):
     X, broken = make_log(), Break(error)
     model = make_model(callbacks=[broken], freeze_blocks=1).fit(X)
     twin, queries = pickle.loads(pickle.dumps(model)), X.assign(timestamp=START + 20_000)
@@ -301,7 +301,7 @@ def test_what_breaks_in_training_leaves_no_trace(error):
     ],
     ids=str,
 )  # fmt: skip
-def test_policies_can_be_asked_for(given):
+def test_training_options_are_accepted(given):
     X = make_log()
     model, plain = make_model(2, **given).fit(X), make_model(2).fit(X)
     model.partial_fit(make_log(2, seed=1, begin=START + 10_000))
@@ -311,8 +311,8 @@ def test_policies_can_be_asked_for(given):
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_drawn_items_teach_what_the_whole_catalogue_does():
-    """Who met i meets i + 1 next."""
+def test_sampled_negatives_learn_as_well_as_the_full_softmax():
+    """Item i + 1 follows item i."""
     X = make_log(12, n_users=30)
     for n_negatives in (0, 8):
         model = make_model(
@@ -325,54 +325,54 @@ def test_drawn_items_teach_what_the_whole_catalogue_does():
         assert (items[:, 0] == nexts).mean() > 0.7
 
 
-def test_whom_nobody_has_met_is_a_newcomer_whatever_a_softmax_made_of_it():
+def test_items_without_events_keep_the_cold_item_embedding():
     X = make_log()
-    y = np.where(X.item_id == 2, 0.0, 1.0)  # met by many, liked by none
+    y = np.where(X.item_id == 2, 0.0, 1.0)  # seen by many users, with negative feedback only
     listed = pd.DataFrame({"item_id": ["a", "b"], "text": ""})
     model = make_model(2).fit(X, y, items=listed)
     for _ in range(2):
         embedding = model.module_.embedding.detach()
         new = model._model.items.encode(np.array(["a", "b"], object))
-        assert (embedding[new] == model.module_.newcomer()).all()
+        assert (embedding[new] == model.module_.cold_item_embedding()).all()
         disliked = model._model.items.encode(np.array([2], object))[0]
-        assert not (embedding[disliked] == model.module_.newcomer()).all()
+        assert not (embedding[disliked] == model.module_.cold_item_embedding()).all()
         model.partial_fit(X.assign(timestamp=X.timestamp + 9000), y, items=listed)
 
 
-def test_an_update_goes_over_the_news_so_many_times():
+def test_an_update_trains_for_update_epochs():
     watch = Watch()
     model = make_model(callbacks=[watch], update_epochs=4).fit(make_log())
     watch.clear()
     news = make_log(3, seed=1, begin=START + 10_000)
     model.partial_fit(news)
-    assert sorted(watch.asked) == sorted(4 * news.timestamp.tolist())
+    assert sorted(watch.query_times) == sorted(4 * news.timestamp.tolist())
     assert len(watch.states) == 4
 
 
-def test_a_fit_is_noisy_and_an_update_is_not():
-    """Queries are late and units dropped in the one alone."""
+def test_dropout_and_truncated_histories_are_used_in_fit_only():
+    """An update disables both."""
     seen = set()
 
-    class Noise(Callback):
+    class WatchDropout(Callback):
         def on_grad_computed(self, net, batch, **kwargs):
             module = net.module_
-            seen.add(("late", module._late(batch[0]["item"]) is not None))
+            seen.add(("truncated", module._draw_history_lengths(batch[0]["item"]) is not None))
             seen.update(("drops", d.training) for d in module.modules() if isinstance(d, Dropout))
 
-    model = make_model(history_dropout=0.4, callbacks=[Noise()]).fit(make_log())
-    assert seen == {("late", True), ("drops", True)}
+    model = make_model(history_dropout=0.4, callbacks=[WatchDropout()]).fit(make_log())
+    assert seen == {("truncated", True), ("drops", True)}
     seen.clear()
     model.partial_fit(make_log(3, seed=1, begin=START + 10_000))
-    assert seen == {("late", False), ("drops", False)}
-    assert model.module_.noisy
+    assert seen == {("truncated", False), ("drops", False)}
+    assert model.module_.augment
     assert not any(part.training for part in model.module_.modules())
 
 
 @pytest.mark.parametrize("batch_size", [-1, 4096])
-def test_an_update_moves_items_the_less_the_more_is_known_of_them(batch_size):
-    """An item of n events moves at rate ** (n / (n + 100)) times the rate of a fit.
+def test_an_update_moves_items_with_more_events_less(batch_size):
+    """An item of n events has the learning rate of a fit times rate ** (n / (n + 100)).
 
-    The rate is the less, the less of a batch the new events are; of the past nothing counts.
+    The rate is proportional to the fraction of new events in a batch.
     """
     model = make_model(2, update_epochs=1, batch_size=batch_size, clip=np.inf).fit(make_log(200))
     news = make_log(3, seed=1, begin=START + 10**6)

@@ -1,4 +1,4 @@
-"""Events that come twice: first observed, then learned, and remembered once."""
+"""Events that are observed first and learned later are stored once."""
 
 import copy
 
@@ -25,7 +25,7 @@ def make_rows(rng, n):
 
 @given(st.integers(0, 10_000), st.integers(0, 12), st.integers(0, 12))
 @settings(deadline=None, max_examples=150)
-def test_known_events_are_found_one_by_one(seed, n_known, n_new):
+def test_stored_events_are_matched_one_by_one(seed, n_known, n_new):
     rng = np.random.default_rng(seed)
     known, new = make_rows(rng, n_known), make_rows(rng, n_new)
     known.weight[:] = 0
@@ -57,7 +57,7 @@ def test_known_events_are_found_one_by_one(seed, n_known, n_new):
             assert getattr(targets, name) is getattr(known, name)
 
 
-def test_stored_events_get_a_weight_where_they_are_positive_and_the_average_context():
+def test_positive_stored_events_get_a_weight_and_the_average_context():
     stored = make_rows(np.random.default_rng(0), 9)
     found = with_defaults(stored, weight=0.5, context=np.array([3.0, 4.0]))
     assert_array_equal(found.weight, np.where(stored.feedback > 0, 0.5, 0.0))
@@ -84,13 +84,13 @@ def fitted(log):
 
 
 def answers(model, log):
-    asked = pd.DataFrame({"user_id": range(14), "timestamp": 20_000.0, "hour": 0.5})
+    queries = pd.DataFrame({"user_id": range(14), "timestamp": 20_000.0, "hour": 0.5})
     return np.concatenate(
-        [model.predict(log), model.recommend(asked, exclude_seen=False)[1].ravel()]
+        [model.predict(log), model.recommend(queries, exclude_seen=False)[1].ravel()]
     )
 
 
-def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
+def test_observing_first_does_not_change_training(fitted, log):
     at_once = copy.deepcopy(fitted).partial_fit(log[200:])
     followed = copy.deepcopy(fitted)
     for row in range(200, 300):
@@ -102,13 +102,13 @@ def test_observing_first_changes_nothing_of_what_is_learned(fitted, log):
     assert_array_equal(followed._model.counts.n_learned, at_once._model.counts.n_learned)
 
 
-def test_an_event_that_is_told_again_changes_nothing(fitted, log):
+def test_a_repeated_event_changes_nothing(fitted, log):
     once = copy.deepcopy(fitted).observe(log[200:])
     again = copy.deepcopy(once).observe(log[150:])
     assert_array_equal(answers(again, log), answers(once, log))
 
 
-def test_without_times_a_thing_done_again_is_done_twice(log):
+def test_without_timestamps_repeated_events_are_stored_twice(log):
     X = log[["user_id", "item_id"]]
     model = RealtimeTransformerRecommender(max_epochs=1, random_state=0, width=8)
     model.fit(X[:200])

@@ -1,4 +1,4 @@
-"""What the sequence model answers hangs on what came before a row, and on nothing behind it."""
+"""Scores of the sequence model depend only on events before a row."""
 
 import copy
 
@@ -12,7 +12,7 @@ from tests.models.sequence_data import DAY, LATER, N_ITEMS, N_USERS, make_log, m
 
 
 def make_news(n=60, n_users=N_USERS, seed=5):
-    """Rows in order of time, many of a user at one time; no item twice at one."""
+    """Rows in time order with many ties per user, but no item twice at one time."""
     rng = np.random.default_rng(seed)
     news = pd.DataFrame({
         "user_id": rng.integers(0, n_users, n), "item_id": rng.integers(0, N_ITEMS, n),
@@ -44,7 +44,7 @@ def observed(model, X, y):
 
 
 def scrambled(news, y, rows, seed):
-    """Whatever could be otherwise with some rows, but for their times."""
+    """Alter all columns of some rows except their times."""
     rng, n = np.random.default_rng(seed), rows.sum()
     other, feedback = news.copy(), y.copy()
     other.loc[rows, "user_id"] = rng.integers(0, N_USERS + 3, n)
@@ -57,31 +57,31 @@ def scrambled(news, y, rows, seed):
 
 
 @pytest.mark.parametrize("row", [7, 20, 33, 45])
-def test_nothing_at_or_after_its_place_moves_a_row(fitted, row):
-    """Altered, removed or added: the row, asked for itself, is answered the same to the bit."""
+def test_later_rows_do_not_change_a_score(fitted, row):
+    """If later rows are altered, removed or added, the score of a row is bitwise equal."""
     news = make_news()
-    y, asked = np.random.default_rng(1).choice([-1.0, 1.0, 2.0], len(news)), news[row : row + 1]
-    now, place = asked.timestamp.iloc[0], np.arange(len(news))
+    y, queries = np.random.default_rng(1).choice([-1.0, 1.0, 2.0], len(news)), news[row : row + 1]
+    now, place = queries.timestamp.iloc[0], np.arange(len(news))
     assert ((news.timestamp == now) & (place != row)).any(), "no test of ties"
     behind = (news.timestamp > now) | ((news.timestamp == now) & (place >= row))
-    expected = observed(fitted, news, y).predict(asked)
-    assert_array_equal(observed(fitted, news[~behind], y[~behind]).predict(asked), expected)
+    expected = observed(fitted, news, y).predict(queries)
+    assert_array_equal(observed(fitted, news[~behind], y[~behind]).predict(queries), expected)
     for seed in range(3):
         altered = scrambled(news, y, behind & (place != row), seed)
-        assert_array_equal(observed(fitted, *altered).predict(asked), expected)
-    more = asked.loc[asked.index.repeat(8)].assign(
+        assert_array_equal(observed(fitted, *altered).predict(queries), expected)
+    more = queries.loc[queries.index.repeat(8)].assign(
         item_id=np.arange(8), timestamp=now + np.array([0, 0, 0, 1, 60, 3600, DAY, 300 * DAY])
     )
     added = observed(observed(fitted, news, y), more, np.ones(8))
-    assert_array_equal(added.predict(asked), expected)
+    assert_array_equal(added.predict(queries), expected)
     # What is not there to be moved could not be: what came before does count.
-    same = ~behind & (news.user_id == asked.user_id.iloc[0])
+    same = ~behind & (news.user_id == queries.user_id.iloc[0])
     before = scrambled(news, y, same, 0) if same.any() else (news, y)
-    assert (observed(fitted, *before).predict(asked) != expected).any() == same.any()
+    assert (observed(fitted, *before).predict(queries) != expected).any() == same.any()
 
 
-def test_an_answer_is_the_same_once_the_row_is_known(fitted):
-    """Each row of a stream, before it is observed and after all of it was."""
+def test_a_score_does_not_change_after_the_row_is_observed(fitted):
+    """For each row of a stream, before it is observed and after all rows are."""
     news = make_news()
     y, model = np.ones(len(news)), copy.deepcopy(fitted)
     before = []
@@ -94,7 +94,7 @@ def test_an_answer_is_the_same_once_the_row_is_known(fitted):
     assert_allclose(model.predict(news), before, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_of_the_log_it_was_fitted_on_know_what_stands_before_them(fitted, log):
+def test_training_rows_see_the_rows_before_them(fitted, log):
     X, _ = log
     past = fitted.attend(X)
     for row in range(len(X)):
@@ -105,7 +105,7 @@ def test_rows_of_the_log_it_was_fitted_on_know_what_stands_before_them(fitted, l
 
 @pytest.mark.parametrize("query_time", [True, False])
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_lists_of_a_moment_know_nothing_later(query_time, n_layers):
+def test_recommendations_at_a_time_do_not_use_later_events(query_time, n_layers):
     X = make_log()
     model = make_model(n_layers=n_layers, query_time=query_time, max_history=30).fit(X)
     now = X.timestamp.iloc[60]
@@ -125,20 +125,20 @@ def test_lists_of_a_moment_know_nothing_later(query_time, n_layers):
     assert (moved[1] != alone[1]).any()
 
 
-def test_late_events_are_put_in_their_place(fitted):
-    """In whatever order they arrive, those of different times are one past."""
+def test_out_of_order_events_are_sorted_by_time(fitted):
+    """Events with different times form the same history in any order of arrival."""
     news = make_news().drop_duplicates(["user_id", "timestamp"], ignore_index=True)
-    y, asked = np.ones(len(news)), make_news(seed=6).assign(timestamp=LATER + 90 * DAY)
+    y, queries = np.ones(len(news)), make_news(seed=6).assign(timestamp=LATER + 90 * DAY)
     order = np.random.default_rng(0).permutation(len(news))
     one, other = (observed(fitted, news.iloc[rows], y) for rows in (slice(None), order))
-    assert_array_equal(one.predict(asked), other.predict(asked))
+    assert_array_equal(one.predict(queries), other.predict(queries))
 
 
 # ----------------------------------------------------------------------------------- batches
 
 
-def test_answers_of_many_are_those_of_each(fitted):
-    """Also of a user who asks more often than is answered at a time."""
+def test_scores_of_a_batch_equal_single_scores(fitted):
+    """Also for a user with more queries than fit in one batch."""
     news = make_news(300, n_users=2)
     news = pd.concat([news, make_news(40, N_USERS + 4)], ignore_index=True)
     model = observed(fitted, make_news(), np.ones(len(make_news())))
@@ -149,7 +149,7 @@ def test_answers_of_many_are_those_of_each(fitted):
     assert_allclose(model.predict(news.iloc[order]), said[order], rtol=1e-5, atol=1e-5)
 
 
-def test_threads_change_nothing_but_rounding(fitted, log):
+def test_threads_change_rounding_only(fitted, log):
     X, _ = log
     model = copy.deepcopy(fitted).set_params(n_jobs=2)
     assert_allclose(model.predict(X), fitted.predict(X), rtol=1e-5, atol=1e-5)
@@ -158,8 +158,8 @@ def test_threads_change_nothing_but_rounding(fitted, log):
     assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_more_than_is_kept_is_looked_at():
-    """A past beyond twice ``max_history`` is as if it had not been."""
+def test_only_stored_events_are_used():
+    """Events before the last twice ``max_history`` have no effect."""
     X, model = make_log(12), make_model(max_history=3).fit(make_log(12))
     queries = pd.DataFrame({"user_id": np.arange(N_USERS), "timestamp": LATER})
     said = model.recommend(queries, n_recommendations=N_ITEMS, exclude_seen=False)[1]
@@ -178,13 +178,13 @@ def test_no_more_than_is_kept_is_looked_at():
 def test_attention_is_of_past_events_and_sums_to_one(log, max_history):
     X, y = log
     model = make_model(max_history=max_history).fit(X, y)
-    asked = X.tail(N_USERS).assign(timestamp=LATER)
-    past = model.attend(asked)
+    queries = X.tail(N_USERS).assign(timestamp=LATER)
+    past = model.attend(queries)
     assert past.item_ids.shape == past.age.shape == (N_USERS, max_history)
     assert past.attention.shape == (N_USERS, 2, max_history)
     assert_allclose(past.attention.sum(2), 1, rtol=1e-5)
     assert (past.attention >= 0).all()
-    for row, user in enumerate(asked.user_id):
+    for row, user in enumerate(queries.user_id):
         its = X[X.user_id == user][::-1][:max_history]
         n = len(its)
         assert past.item_ids[row, :n].tolist() == its.item_id.tolist()
@@ -194,9 +194,9 @@ def test_attention_is_of_past_events_and_sums_to_one(log, max_history):
         assert not past.age[row, n:].any()
 
 
-def test_who_has_no_past_looks_at_nothing(fitted):
-    asked = make_news()[:2].assign(user_id=["nobody", 0], timestamp=0.0)
-    for rows in (asked, asked[:1], asked[1:]):
+def test_users_without_history_have_no_attention(fitted):
+    queries = make_news()[:2].assign(user_id=["nobody", 0], timestamp=0.0)
+    for rows in (queries, queries[:1], queries[1:]):
         past = fitted.attend(rows)
         assert (past.item_ids == None).all()  # noqa: E711 - of each cell
         assert not past.attention.any()
@@ -204,7 +204,7 @@ def test_who_has_no_past_looks_at_nothing(fitted):
 
 
 @pytest.mark.parametrize("decay", ["log", "exponential", "none"])
-def test_half_lives_are_of_each_head_of_each_block(decay):
+def test_half_lives_have_one_value_per_head_and_block(decay):
     model = make_model(n_layers=3, n_heads=4, decay=decay).fit(make_log())
     assert model.half_lives_.shape == (3, 4)
     assert (model.half_lives_ > 0).all()
@@ -217,7 +217,7 @@ def test_half_lives_are_of_each_head_of_each_block(decay):
         assert (moved != fixed[1]).all()
 
 
-def test_what_is_not_fitted_is_said_so():
+def test_an_unfitted_model_raises():
     model = RealtimeTransformerRecommender()
     assert not hasattr(model, "half_lives_")
     assert not hasattr(model, "module_")

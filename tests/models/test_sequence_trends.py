@@ -1,4 +1,4 @@
-"""What others take of late, and its part in what a user is recommended."""
+"""Trends, and their part in the scores of the sequence model."""
 
 import copy
 
@@ -17,7 +17,7 @@ SPEEDS = (0.01, 1.0, np.inf)
 EVERY = {"n_recommendations": N_ITEMS, "exclude_seen": False}
 
 
-def asked(time, users=range(N_USERS)):
+def queries_at(time, users=range(N_USERS)):
     return pd.DataFrame({"user_id": list(users), "timestamp": np.asarray(time, float)})
 
 
@@ -37,8 +37,8 @@ def scores_by_code(model, queries):
     return np.take_along_axis(scores, np.argsort(codes, axis=1), axis=1)
 
 
-def told_by_hand(model, log, times):
-    """What was popular (n, n_speeds, n_items) at each time, of the log alone."""
+def trends_by_hand(model, log, times):
+    """Compute log-shares (n, n_half_lives, n_items) at each time from the log."""
     trends = Trends(SPEEDS, model._model.trends.period)
     codes = model._model.items.encode(log.item_id.to_numpy())
     trends = trends.after(codes, log.timestamp.to_numpy(), model.n_items_)
@@ -50,21 +50,21 @@ def told_by_hand(model, log, times):
 # ------------------------------------------------------------------------------- the equation
 
 
-def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
+def test_scores_are_logits_plus_weighted_trends(fitted, log):
     rng = np.random.default_rng(0)
     times = START + rng.uniform(0, 9000, N_USERS)
-    queries = asked(times)
+    queries = queries_at(times)
     its_log, known = fitted._model._sequences(np.arange(N_USERS), times, None, None)
     states = states_of(fitted.module_, fitted._model.network.catalogue, its_log, known, n_threads=1)
     mix = fitted.module_.mix
     weights = states @ mix.weight.detach().numpy().T + mix.bias.detach().numpy()
     strangers = known.n_before == 0
     assert strangers.any()
-    weights[strangers] = [1, 0, 0]  # who are told what is popular right now
+    weights[strangers] = [1, 0, 0]  # unknown users get the trend of the shortest half-life
     assert np.ptp(weights[~strangers], axis=0).min() > 1e-3, "all queries weigh alike"
-    told = told_by_hand(fitted, log, times)[..., :-1]
+    log_shares = trends_by_hand(fitted, log, times)[..., :-1]
     expected = states @ fitted._model.network.catalogue.numpy().T + np.einsum(
-        "nk,nkv->nv", weights, told
+        "nk,nkv->nv", weights, log_shares
     )
     assert_allclose(scores_by_code(fitted, queries), expected, rtol=1e-4, atol=1e-5)
     some = [4, 1, 7]  # of all items
@@ -80,7 +80,7 @@ def test_scores_are_logits_and_a_mix_of_trends(fitted, log):
     ], rtol=1e-5, atol=1e-5)  # fmt: skip
 
 
-def test_training_is_told_what_was_popular_before_each_target(log, monkeypatch):
+def test_training_uses_the_trends_before_each_target(log, monkeypatch):
     seen = []
     loss = _softmax.softmax_loss
 
@@ -93,7 +93,7 @@ def test_training_is_told_what_was_popular_before_each_target(log, monkeypatch):
     [(target, moment, trends)] = seen
     later = log[log.user_id.duplicated()]
     times, codes = later.timestamp.to_numpy(), model._model.items.encode(later.item_id.to_numpy())
-    expected = told_by_hand(model, log, times)[..., :-1]
+    expected = trends_by_hand(model, log, times)[..., :-1]
     found = trends.numpy()[moment]
     for code in range(N_ITEMS):  # in whatever order the batch has them
         one, other = found[target == code], expected[codes == code]
@@ -101,7 +101,7 @@ def test_training_is_told_what_was_popular_before_each_target(log, monkeypatch):
     assert model.module_.trends is None
 
 
-def test_the_judge_asks_as_lists_are_asked(fitted, log):
+def test_the_validation_metric_scores_like_recommend(fitted, log):
     ordered = log.sort_values(["user_id", "timestamp"])
     ones = np.ones(len(log), np.float32)
     items = fitted._model.items.encode(ordered.item_id.to_numpy())
@@ -127,7 +127,7 @@ def test_the_judge_asks_as_lists_are_asked(fitted, log):
 # ------------------------------------------------------------------------------ others' clicks
 
 
-def test_what_others_take_moves_the_lists_of_the_next_period(fitted):
+def test_events_of_others_change_the_lists_of_the_next_period(fitted):
     others = pd.DataFrame({
         "user_id": [f"other {n}" for n in range(30)], "item_id": 3, "timestamp": float(LATER),
     })  # fmt: skip
@@ -138,18 +138,18 @@ def test_what_others_take_moves_the_lists_of_the_next_period(fitted):
     period = model.trend_period_
     begin = (LATER // period + 1) * period
     for time, moves in ((LATER - 1, False), (LATER, False), (begin - 1, False), (begin, True)):
-        queries = asked([time] * N_USERS)
+        queries = queries_at([time] * N_USERS)
         gained = scores_by_code(model, queries) - scores_by_code(fitted, queries)
         assert gained.any() == moves
     code = model._model.items.encode(np.array([3]))[0]
     assert (gained[:, code] > np.delete(gained, code, axis=1).max(1)).all()
-    # A query without a time is asked after all that is known.
+    # A query without a timestamp comes after all known events.
     ids = np.arange(N_USERS)
     timeless = scores_by_code(model, ids) - scores_by_code(fitted, ids)
     assert (timeless[:, code] > np.delete(timeless, code, axis=1).max(1)).all()
 
 
-def test_strangers_are_told_what_is_popular_of_late(log):
+def test_unknown_users_get_recently_popular_items(log):
     fad = log.tail(20).assign(item_id=5)
     X = pd.concat([log, fad.assign(timestamp=fad.timestamp + DAY)])
     y = np.where(X.item_id == 2, 0.0, 1.0)  # what nobody liked is not popular
@@ -165,19 +165,19 @@ def test_strangers_are_told_what_is_popular_of_late(log):
     assert_allclose(model.predict(rows), expected[::-1], rtol=1e-5)
     new = rows[:1].assign(item_id=999)
     assert model.predict(new)[0] == model.predict(rows)[-1]
-    early = asked([START - DAY], [0])  # when nothing was known of anything
+    early = queries_at([START - DAY], [0])  # when nothing was known of anything
     assert not scores_by_code(model, early).any()
 
 
-def test_a_history_that_is_handed_in_changes_no_trend(fitted, log):
-    queries = asked([LATER + DAY] * N_USERS)
+def test_a_given_history_does_not_change_trends(fitted, log):
+    queries = queries_at([LATER + DAY] * N_USERS)
     assert_array_equal(
         fitted.recommend(queries, history=log, **EVERY)[1], fitted.recommend(queries, **EVERY)[1]
     )
 
 
-def test_the_fad_of_the_day_is_learned_and_followed():
-    """Everybody takes the item of the day, which tells nothing of tomorrow's."""
+def test_daily_popularity_is_learned():
+    """All users take the item of the day, which does not predict the item of the next day."""
     rng, rows = np.random.default_rng(0), []
     fad = rng.permutation(40)
     for day in range(40):
@@ -195,7 +195,7 @@ def test_the_fad_of_the_day_is_learned_and_followed():
             model.observe(now)
             users = np.setdiff1d(np.arange(40), now.user_id)
             items, _ = model.recommend(
-                asked([START + DAY * (day + 0.6)] * len(users), users), n_recommendations=1,
+                queries_at([START + DAY * (day + 0.6)] * len(users), users), n_recommendations=1,
                 exclude_seen=False,
             )  # fmt: skip
             hits.append((items[:, 0] == fad[day]).mean())
@@ -225,7 +225,7 @@ def test_without_times_there_are_no_trends(log, columns, params):
     [(2560, 2**27, DAY), (1, 2**27, DAY / 256), (100, 8000, 1.65 * DAY)],
 )
 def test_periods_suit_the_log(log, days, room, expected, monkeypatch):
-    """A day, or less where a log is short, or more where there is no memory for as many."""
+    """A day; less for a short log, and more if the periods would need too much memory."""
     monkeypatch.setattr(_trends, "_LOG_BYTES", room)
     X = log.assign(timestamp=np.linspace(0, days * DAY, len(log)))
     model = make_model(trend_half_lives=SPEEDS).fit(X)

@@ -1,4 +1,4 @@
-"""Values to plain ones and back, whatever they are nested in."""
+"""Conversion of nested values to plain ones and back."""
 
 import pickle
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def is_plain(value):
 
 
 def same(one, other):
-    """Whether two values are of one kind, and equal to the bit."""
+    """Return whether two values have equal types and are bitwise equal."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -85,7 +85,7 @@ def same(one, other):
 
 @given(values)
 @settings(deadline=None, max_examples=200)
-def test_what_becomes_plain_comes_back(value):
+def test_plain_values_round_trip(value):
     plain = to_plain(value)
     assert is_plain(plain)
     assert same(from_plain(plain), value)
@@ -96,7 +96,7 @@ def test_what_becomes_plain_comes_back(value):
 
 @given(array_values.filter(lambda array: array.size))
 @settings(deadline=None)
-def test_numbers_of_numpy_become_those_of_python(array):
+def test_numpy_scalars_become_python_numbers(array):
     number = array.ravel()[0]
     plain = to_plain(number)
     assert type(plain) in (bool, int, float)
@@ -120,7 +120,7 @@ def test_dataclasses_become_dicts():
 @pytest.mark.parametrize(
     "value", [{1, 2}, object(), Point, len, 1j, range(3)], ids=lambda value: type(value).__name__
 )
-def test_what_is_not_plain_is_refused(value):
+def test_an_unsupported_value_raises(value):
     with pytest.raises(TypeError, match=r"A \w+ cannot be part of a model's state"):
         to_plain({"deep": [value]})
 

@@ -1,4 +1,4 @@
-"""What the models of a user-item matrix share: exact updates, tiles, unknown users."""
+"""Shared behaviour of user-item models: exact updates, tiles, unknown users."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ models = pytest.mark.parametrize("model", MODELS, ids=repr)
 
 @pytest.fixture(scope="module")
 def log():
-    """Rows in any order of time, ids that come late, repeats, weights, feedback below 0 too."""
+    """Rows in any time order, with new ids, repeats, weights and negative feedback."""
     X, y = make_interactions(25, 35, 600, popularity=0.7, random_state=0, return_X_y=True)
     rng = np.random.default_rng(0)
     order = rng.permutation(600)
@@ -32,15 +32,15 @@ def log():
 
 
 def weights_of(model):
-    """Item by item, whatever the model calls it."""
+    """Return the item-item weights of a model, whatever their name."""
     found = getattr(model, "similarity_", None)
     return model.item_weights_ if found is None else found.toarray()
 
 
 def scores_by_hand(model, X, *args):
-    """Scores of known users for all items, from the model's weights and dense sums."""
-    fading = {"half_life": model.half_life}
-    _, profile = dense_sums(X, *args, **fading, history_half_life=model.history_half_life)
+    """Compute scores of known users for all items from item weights and dense sums."""
+    decaying = {"half_life": model.half_life}
+    _, profile = dense_sums(X, *args, **decaying, history_half_life=model.history_half_life)
     return profile @ weights_of(model).astype(float)
 
 
@@ -64,15 +64,15 @@ def test_chunks_are_one_fit(model, half_life, with_feedback, log):
             assert_allclose(weights_of(chunked), weights_of(whole), rtol=1e-6, atol=1e-6)
         pairs = np.vstack([known_pairs(whole), [[-1, X[0, 1], 0], [X[0, 0], -1, 0]]])
         assert_allclose(chunked.predict(pairs), whole.predict(pairs), rtol=1e-6, atol=1e-6)
-        for asked in ([*whole.user_ids_, -1], [-1]):
+        for users in ([*whole.user_ids_, -1], [-1]):
             options = {"n_recommendations": whole.n_items_, "exclude_seen": False}
-            scores = [m.recommend(asked, **options)[1] for m in (chunked, whole)]
+            scores = [m.recommend(users, **options)[1] for m in (chunked, whole)]
             assert_allclose(*scores, rtol=1e-6, atol=1e-6)
 
 
 @models
-def test_chunks_are_one_fit_where_events_fade_away(model, log):
-    """Weights too small for any number are the same as no event, whenever they become so."""
+def test_chunks_are_one_fit_with_vanishing_weights(model, log):
+    """Weights that underflow to zero are equal to no event, in any call."""
     X, y, _ = log
     model = clone(model).set_params(half_life=0.05)
     chunked, whole = clone(model), clone(model).fit(X, y)
@@ -86,7 +86,7 @@ def test_chunks_are_one_fit_where_events_fade_away(model, log):
 
 
 @models
-def test_chunks_in_order_are_one_fit_where_history_fades(model, log):
+def test_chunks_in_order_are_one_fit_with_history_half_life(model, log):
     X, y, weight = (part[np.argsort(log[0][:, 2], kind="stable")] for part in log)
     model = clone(model).set_params(half_life=90.0, history_half_life=3.0)
     chunked = clone(model)
@@ -113,7 +113,7 @@ def test_a_weight_is_a_number_of_rows(model, log):
 
 @models
 def test_a_pair_takes_twenty_bytes(model, log):
-    """With a matrix of its own for fading histories, twice that."""
+    """Twice that with the second matrix of ``history_half_life``."""
     n_pairs = (dense_sums(log[0])[0] > 0).sum()
     for history_half_life, n_bytes in ((None, 20), (5.0, 40)):
         fitted = clone(model).set_params(history_half_life=history_half_life).fit(*log)
@@ -128,13 +128,13 @@ def test_a_pair_takes_twenty_bytes(model, log):
 
 
 @models
-@pytest.mark.parametrize("fading", [{}, {"half_life": 60.0}, {"history_half_life": 2.5}], ids=str)
+@pytest.mark.parametrize("decaying", [{}, {"half_life": 60.0}, {"history_half_life": 2.5}], ids=str)
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_recommend_is_the_head_of_the_dense_product(monkeypatch, model, fading, n_jobs, log):
+def test_recommend_is_the_head_of_the_dense_product(monkeypatch, model, decaying, n_jobs, log):
     monkeypatch.setattr(ranking, "_TILE_ROWS", 4)
     monkeypatch.setattr(ranking, "_TILE_COLUMNS", 3)  # several tiles of columns, of rows too
     X, y, weight = log
-    model = clone(model).set_params(n_jobs=n_jobs, **fading).fit(X, y, weight)
+    model = clone(model).set_params(n_jobs=n_jobs, **decaying).fit(X, y, weight)
     scores = scores_by_hand(model, X, y, weight)
     met = dense_sums(X)[0] > 0
     code_of = {item: code for code, item in enumerate(model.item_ids_.tolist())}
@@ -153,7 +153,7 @@ def test_recommend_is_the_head_of_the_dense_product(monkeypatch, model, fading, 
 
 
 @models
-def test_predict_is_the_score_where_nobody_said_how_much(model, log):
+def test_predict_without_feedback_is_the_score(model, log):
     X = log[0]
     model = clone(model).set_params(half_life=60.0).fit(X)
     expected = scores_by_hand(model, X).ravel()
@@ -174,7 +174,7 @@ def test_pairs_are_read_in_blocks(monkeypatch, model, log):
 
 @models
 @pytest.mark.parametrize("half_life", [None, 60.0])
-def test_unknown_users_are_answered_by_popularity(model, half_life, log):
+def test_unknown_users_get_popularity(model, half_life, log):
     X, y, weight = log
     model = clone(model).set_params(half_life=half_life).fit(X, y, weight)
     popular = dense_sums(X, y, weight, half_life)[1].mean(axis=0)
@@ -186,8 +186,8 @@ def test_unknown_users_are_answered_by_popularity(model, half_life, log):
 
 
 @models
-def test_popularity_tells_apart_what_nothing_else_does(model):
-    """Ann's tea leads to milk alone; of the rest, rice was met by more than salt."""
+def test_popularity_breaks_ties(model):
+    """Ann's tea is similar to milk only; rice is more popular than salt."""
     X = [["ann", "tea"], ["bob", "tea"], ["bob", "milk"], ["dan", "salt"], ["eve", "rice"]]
     X = [*X, ["fay", "rice"]]
     items, scores = clone(model).fit(X).recommend(["ann"], n_recommendations=3)
@@ -211,8 +211,8 @@ def test_unknown_ids_of_pairs(model, log):
 
 
 @models
-def test_what_is_counted_is_as_of_the_newest_event(model, log):
-    """All events moved by as long: the same model. One far later: all others count for less."""
+def test_decay_is_relative_to_the_newest_event(model, log):
+    """A shift of all times changes nothing; one much later event lowers all other weights."""
     X, y, weight = log
     model = clone(model).set_params(half_life=30.0)
     before = weights_of(clone(model).fit(X, y, weight))

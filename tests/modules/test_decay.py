@@ -1,4 +1,4 @@
-"""The decay net against plain loops, its two ways to score, and what may speak for a row."""
+"""The decay net against plain loops, its two scoring paths, and what may influence a row."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ sources = pytest.mark.parametrize(
 
 
 def scramble(net, seed=0):
-    """Give every parameter that is not a backbone's another number, far from its first."""
+    """Set every parameter outside the backbone to a random value far from its initial one."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in net.named_parameters():
         if not name.startswith("encoder"):
@@ -44,12 +44,12 @@ def make_net(decay="exponential", text_width=TEXT_WIDTH, ids=True, **options):
     if text_width:
         net.center(texts)
     net.grow(texts, N_ITEMS, rng)
-    net.begin(rng.normal(2, 3, (20, N_FEATURES)), rng.normal(size=N_FEATURES), 0.3)
+    net.initialize_linear(rng.normal(2, 3, (20, N_FEATURES)), rng.normal(size=N_FEATURES), 0.3)
     return scramble(net).eval()
 
 
 def make_rows(seed=0, n=8):
-    """Rows with pasts of every length from 0 on, newest first, padded behind the last."""
+    """Make rows with histories of every length from 0 on, newest first, padded at the end."""
     rng = np.random.default_rng(seed)
     rows = {
         "item": rng.integers(0, N_ITEMS, n),
@@ -83,7 +83,7 @@ def plain(net):
 
 
 def vector_by_hand(state, code, *, hidden=False):
-    """Vector of an item; its embedding may be hidden."""
+    """Compute the vector of an item, with ``hidden`` without its embedding."""
     vector = np.zeros(WIDTH)
     if "text.weight" in state:
         vector += state["text.weight"] @ state["item_texts"][code]
@@ -91,14 +91,14 @@ def vector_by_hand(state, code, *, hidden=False):
 
 
 def attend_by_hand(a, decay, own, past):
-    """Attention of each head for each past event, and of the null key."""
+    """Compute each head's attention on each past event, and on the null key."""
     found, nulls = [], []
     for h in range(N_HEADS):
         powers = []
         for vector, feedback, age, same in past:
-            faded = {"exponential": age, "log": math.log(1 + age), "none": 0.0}[decay]
+            penalty = {"exponential": age, "log": math.log(1 + age), "none": 0.0}[decay]
             logit = own @ a["query"][h] @ vector + a["feedback"][h] * feedback
-            logit += a["same"][h] * same - math.exp(a["log_rate"][h]) * faded
+            logit += a["same"][h] * same - math.exp(a["log_rate"][h]) * penalty
             powers.append(math.exp(logit))
         total = sum(powers) + math.exp(a["null"][h])
         found.append([power / total for power in powers])
@@ -107,7 +107,7 @@ def attend_by_hand(a, decay, own, past):
 
 
 def read_by_hand(a, decay, attention, own, past):
-    """What the heads make of the past: products with the item, sums, means, and repeats."""
+    """Compute the attention outputs: products with the item, sums, means, and repeats."""
     agree, liked_agree, liked, weight, again = [], [], [], [], []
     for head in attention:
         pairs = list(zip(head, past, strict=True))
@@ -119,14 +119,18 @@ def read_by_hand(a, decay, attention, own, past):
         weight.append(sum(w for w, _ in pairs))
         again.append(sum(w * same for w, (*_, same) in pairs))
     mean = [each.sum() for each in liked_agree]
-    met = [age for *_, age, same in past if same]
+    repeat_ages = [age for *_, age, same in past if same]
     often = []
     for h in range(N_HEADS):
         rate = math.exp(a["log_rate"][h])
-        times = {"exponential": met, "log": [math.log(1 + t) for t in met], "none": []}
-        faded = times[decay] or [0.0] * len(met)
-        often.append(math.log1p(sum(math.exp(-rate * t) for t in faded)))
-    often.append(math.log1p(len(met)))
+        times = {
+            "exponential": repeat_ages,
+            "log": [math.log(1 + t) for t in repeat_ages],
+            "none": [],
+        }
+        ages = times[decay] or [0.0] * len(repeat_ages)
+        often.append(math.log1p(sum(math.exp(-rate * t) for t in ages)))
+    often.append(math.log1p(len(repeat_ages)))
     return np.concatenate([*agree, *liked_agree, liked, weight, mean, again, often])
 
 
@@ -160,8 +164,8 @@ def logit_by_hand(net, decay, rows, row, *, cold=False):
 @decays
 @sources
 @pytest.mark.parametrize("few_items", [0, 8192])
-def test_logits_are_the_equation(decay, text_width, ids, few_items, monkeypatch):
-    """Whether the vectors of all items are computed or of those that are needed."""
+def test_logits_follow_the_equation(decay, text_width, ids, few_items, monkeypatch):
+    """With the vectors of all items, or only of the items of the batch."""
     monkeypatch.setattr(_decay, "_FEW_ITEMS", few_items)
     net, rows = make_net(decay, text_width, ids), make_rows()
     expected = [logit_by_hand(net, decay, rows, row) for row in range(8)]
@@ -172,7 +176,7 @@ def test_logits_are_the_equation(decay, text_width, ids, few_items, monkeypatch)
 
 
 @decays
-def test_attention_is_the_equation_and_sums_to_one_with_the_null_key(decay):
+def test_attention_follows_the_equation_and_sums_to_one_with_the_null_key(decay):
     net, rows = make_net(decay), make_rows()
     state, attention = plain(net)
     names = ("item", "past", "feedback", "age")
@@ -188,13 +192,13 @@ def test_attention_is_the_equation_and_sums_to_one_with_the_null_key(decay):
 
 
 @decays
-def test_what_stands_behind_the_last_event_says_nothing(decay):
+def test_padding_does_not_change_logits(decay):
     net, rows = make_net(decay), make_rows()
     rng, pad = np.random.default_rng(1), rows["past"] < 0
-    noisy = {**rows, "feedback": rows["feedback"].copy(), "age": rows["age"].copy()}
+    perturbed = {**rows, "feedback": rows["feedback"].copy(), "age": rows["age"].copy()}
     for name in ("feedback", "age"):
-        noisy[name][pad] = rng.uniform(0, 50, pad.sum())
-    assert logits(net, noisy).tolist() == logits(net, rows).tolist()
+        perturbed[name][pad] = rng.uniform(0, 50, pad.sum())
+    assert logits(net, perturbed).tolist() == logits(net, rows).tolist()
     wider = {
         **rows,
         **{
@@ -206,7 +210,7 @@ def test_what_stands_behind_the_last_event_says_nothing(decay):
 
 
 @decays
-def test_scores_for_one_past_are_those_of_rows(decay):
+def test_scoring_many_items_for_one_past_equals_scoring_rows(decay):
     net, rows = make_net(decay), make_rows()
     table = net.catalogue()
     for row in range(8):
@@ -220,12 +224,12 @@ def test_scores_for_one_past_are_those_of_rows(decay):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_first_weights_say_what_they_are_told_to():
-    """Before training, where the hidden layer is silent; also of a feature that never moved."""
+def test_the_initial_logits_are_the_given_linear_model():
+    """With a zero hidden layer, and for a constant feature too."""
     net, rng = make_net(), np.random.default_rng(1)
     features, weights = rng.normal(5, 3, (30, N_FEATURES)), rng.normal(size=N_FEATURES)
     features[:, 2] = 4
-    net.begin(features.astype(np.float32), weights, 0.7)
+    net.initialize_linear(features.astype(np.float32), weights, 0.7)
     for parameter in net.output.parameters():
         parameter.data.zero_()
     rows = make_rows()
@@ -234,7 +238,7 @@ def test_first_weights_say_what_they_are_told_to():
     assert net.feature_scale[2] == 1
 
 
-def test_first_weights_are_drawn_from_the_seed_alone():
+def test_initial_weights_depend_on_the_seed_only():
     state, given = torch.get_rng_state(), {"text_width": 0, "ids": True, "decay": "log", **OPTIONS}
     one, other, third = (make_decay_net(seed, N_FEATURES, **given) for seed in (5, 5, 6))
     assert torch.equal(torch.get_rng_state(), state)
@@ -251,8 +255,8 @@ def test_first_weights_are_drawn_from_the_seed_alone():
 
 @pytest.mark.parametrize("decay", ["exponential", "log"])
 @pytest.mark.parametrize("half_lives", [None, [0.5, 20.0, 400.0], np.array([1, 7, 3000])])
-def test_an_event_weighs_half_at_its_half_life(decay, half_lives):
-    """Beside the null key, and before training at the half-lives that were asked for."""
+def test_an_event_has_half_the_weight_at_the_half_life(decay, half_lives):
+    """Also with the null key; before training the half-lives are the given ones."""
     attention = DecayAttention(WIDTH, N_HEADS, decay, half_lives)
     if half_lives is not None:
         np.testing.assert_allclose(attention.half_lives(), half_lives, rtol=1e-4)
@@ -269,7 +273,7 @@ def test_an_event_weighs_half_at_its_half_life(decay, half_lives):
         assert float(weight[1] / weight[0]) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_a_head_that_hardly_fades_lives_for_ever():
+def test_a_head_with_almost_no_decay_has_an_infinite_half_life():
     attention = DecayAttention(WIDTH, N_HEADS, "log")
     attention.log_rate.data[0] = -9.0
     assert attention.half_lives()[0] == np.inf
@@ -277,7 +281,7 @@ def test_a_head_that_hardly_fades_lives_for_ever():
 
 
 @pytest.mark.parametrize("half_lives", [[1.0], [1.0, 2.0], [1.0, 2.0, -3.0], [0.0, 1.0, 2.0]])
-def test_half_lives_are_positive_and_one_a_head(half_lives):
+def test_half_lives_must_be_positive_and_one_per_head(half_lives):
     with pytest.raises(ValueError, match=r"half_lives.*3"):
         DecayAttention(WIDTH, N_HEADS, "exponential", half_lives)
 
@@ -286,7 +290,7 @@ def test_half_lives_are_positive_and_one_a_head(half_lives):
 
 
 @sources
-def test_cold_rows_lack_what_tells_of_the_item_and_nothing_else(text_width, ids):
+def test_cold_rows_lose_item_features_and_nothing_else(text_width, ids):
     net, rows = make_net("exponential", text_width, ids, cold_dropout=1.0).train(), make_rows()
     expected = [logit_by_hand(net, "exponential", rows, row, cold=True) for row in range(8)]
     np.testing.assert_allclose(logits(net, rows), expected, rtol=1e-4, atol=1e-4)
@@ -295,7 +299,7 @@ def test_cold_rows_lack_what_tells_of_the_item_and_nothing_else(text_width, ids)
     np.testing.assert_allclose(logits(net.eval(), rows), warm, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_are_cold_at_the_rate_asked_for():
+def test_rows_are_cold_at_the_given_rate():
     net, rows = make_net(cold_dropout=0.3), make_rows()
     many = {name: np.repeat(column, 250, axis=0) for name, column in rows.items()}
     warm, cold = logits(net, many), logits(make_net(cold_dropout=1.0).train(), many)
@@ -313,13 +317,13 @@ def test_rows_are_cold_at_the_rate_asked_for():
 
 
 def reachable(gradient):
-    """Rows of a table that a gradient reaches."""
+    """Return the rows of a table with a nonzero gradient."""
     return set(torch.nonzero(gradient.reshape(len(gradient), -1).any(1))[:, 0].tolist())
 
 
 @decays
-def test_no_event_outside_a_rows_past_moves_its_logit(decay):
-    """The gradient with respect to it is exactly zero, be it later, tied, or another user's."""
+def test_events_outside_a_rows_past_do_not_change_its_logit(decay):
+    """The gradients of later events, tied events and events of other users are exactly zero."""
     rng, n = np.random.default_rng(0), 40
     users, items = rng.integers(0, 3, n), np.arange(n) % N_ITEMS
     times = 1e5 * rng.integers(0, 12, n)
@@ -337,7 +341,7 @@ def test_no_event_outside_a_rows_past_moves_its_logit(decay):
             "item": items, "features": rows["features"], "start": start, "stop": stop,
             "time": times.astype(float),
         }  # fmt: skip
-        # Its logit in company: the others of the batch must not matter either.
+        # Its logit in a batch: the other rows must not matter either.
         logit = net(**log(tensors(batch)), table=table)[row]
         by_time = sorted(
             (e for e in range(n) if users[e] == users[row] and times[e] < times[row]),
@@ -355,7 +359,7 @@ def test_no_event_outside_a_rows_past_moves_its_logit(decay):
     assert {0, 4} <= set(pasts)
 
 
-def test_gradients_reach_the_embeddings_of_the_row_and_its_past_alone():
+def test_gradients_reach_only_the_embeddings_of_the_row_and_its_past():
     net, rows = make_net(text_width=0), make_rows()
     for row in range(8):
         (gradient,) = torch.autograd.grad(net(**tensors(rows))[row], [net.embedding])
@@ -367,7 +371,7 @@ def test_gradients_reach_the_embeddings_of_the_row_and_its_past_alone():
 
 
 @sources
-def test_a_catalogue_keeps_what_is_known_and_adds_strangers(text_width, ids):
+def test_a_catalogue_keeps_known_vectors_and_appends_unknown_items(text_width, ids):
     net = make_net("none", text_width, ids)
     state, _ = plain(net)
     expected = [vector_by_hand(state, code) for code in range(N_ITEMS)]
@@ -383,15 +387,15 @@ def test_a_catalogue_keeps_what_is_known_and_adds_strangers(text_width, ids):
     found = net.catalogue(whole, texts)
     assert torch.equal(found[:N_ITEMS], whole)
     assert not found.requires_grad
-    strangers = np.zeros((3, WIDTH))
+    unknown = np.zeros((3, WIDTH))
     if text_width:
         centred = texts - state["text_mean"]
         unit = 4 * centred / np.linalg.norm(centred, axis=1, keepdims=True)
-        strangers = unit @ state["text.weight"].T
-    np.testing.assert_allclose(found[N_ITEMS:], strangers, rtol=1e-4, atol=1e-5)
+        unknown = unit @ state["text.weight"].T
+    np.testing.assert_allclose(found[N_ITEMS:], unknown, rtol=1e-4, atol=1e-5)
 
 
-def test_a_large_catalogue_is_the_small_one_many_times():
+def test_a_large_catalogue_is_computed_in_parts():
     net = make_net()
     net.grow(np.ones((10_000 - N_ITEMS, TEXT_WIDTH), np.float32), 10_000, None)
     table = net.catalogue()
@@ -408,7 +412,7 @@ def test_growth_keeps_items_and_restoring_removes_the_new(text_width, ids):
     grown = net.catalogue()
     assert len(grown) == net.n_items == N_ITEMS + 30
     assert torch.equal(grown[:N_ITEMS], before)
-    # A new item is one of which the text alone is known: a stranger's.
+    # A new item has the vector of an unknown item with the same text.
     np.testing.assert_allclose(grown[N_ITEMS:], net.catalogue(before, texts)[-30:], rtol=1e-4)
     net.restore(mark)
     assert net.n_items == N_ITEMS
@@ -422,20 +426,20 @@ def test_growth_keeps_items_and_restoring_removes_the_new(text_width, ids):
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_answers_the_same_and_lives_alone(clone):
+def test_a_copy_predicts_the_same_and_is_independent(clone):
     net, rows = make_net(), make_rows()
-    said, size, mark = logits(net, rows), len(pickle.dumps(net)), net.mark()
+    before, size, mark = logits(net, rows), len(pickle.dumps(net)), net.mark()
     net.grow(np.ones((900, TEXT_WIDTH), np.float32), N_ITEMS + 900, None)
     net.restore(mark)
     twin = clone(net)
-    assert len(pickle.dumps(net)) < size + 1_000  # no room for growth in there
-    assert logits(twin, rows).tolist() == said.tolist()
+    assert len(pickle.dumps(net)) < size + 1_000  # no spare capacity is pickled
+    assert logits(twin, rows).tolist() == before.tolist()
     twin.grow(np.ones((1, TEXT_WIDTH), np.float32), N_ITEMS + 1, None)
     scramble(twin, seed=3)
-    assert logits(net, rows).tolist() == said.tolist()
+    assert logits(net, rows).tolist() == before.tolist()
 
 
-def test_parameters_are_named_by_what_becomes_of_them():
+def test_parameter_groups_are_decay_and_embedding():
     groups = make_net(text_width=0).parameter_groups()
     assert {name: len(group) for name, group in groups.items()} == {"decay": 1, "embedding": 1}
     assert list(make_net(ids=False).parameter_groups()) == ["decay"]
@@ -455,7 +459,7 @@ def make_training_net(keep, ids=False):
 
 
 @pytest.mark.parametrize("keep", [1, "none"])
-def test_gradients_reach_what_is_unfrozen_and_nothing_else(keep):
+def test_gradients_reach_only_unfrozen_parameters(keep):
     net, rows = make_training_net(keep), make_rows()
     trains = [p for p in net.encoder.parameters() if p.requires_grad]
     assert {id(p) for p in net.parameter_groups()["backbone"]} == {id(p) for p in trains}
@@ -467,8 +471,8 @@ def test_gradients_reach_what_is_unfrozen_and_nothing_else(keep):
     assert {"text.weight", "attention.query", "attention.log_rate", "hidden.weight"} <= set(names)
 
 
-def test_each_distinct_text_of_a_batch_is_read_once(monkeypatch):
-    """Items that share a text share the work; nothing else is read but what pads (item 0)."""
+def test_each_distinct_text_of_a_batch_is_encoded_once(monkeypatch):
+    """Items with equal texts share one vector; only the padding item 0 is encoded besides."""
     net, read, run_upper = make_training_net(1), [], _encoder.run_upper
 
     def spy(model, rows, codes, first):
@@ -495,12 +499,12 @@ def test_each_distinct_text_of_a_batch_is_read_once(monkeypatch):
 
 
 @pytest.mark.parametrize("keep", [1, "none"])
-def test_a_training_encoder_says_what_its_vectors_say(keep):
-    """Vectors of texts in two pieces and in one, and in a batch and the catalogue."""
+def test_a_trained_encoder_gives_the_same_vectors_as_encode(keep):
+    """In two passes and in one, and in a batch and in the catalogue."""
     net, rows = make_training_net(keep, ids=True), make_rows()
     table = net.catalogue()
     np.testing.assert_allclose(logits(net, rows, table=table), logits(net, rows), atol=2e-3)
-    frozen = net.prepared(torch.from_numpy(net.encoder.encode(TEXTS)))
+    frozen = net.normalized(torch.from_numpy(net.encoder.encode(TEXTS)))
     with torch.no_grad():
         expected = net.text(frozen) + net.embedding
     np.testing.assert_allclose(table, expected, atol=5e-3)

@@ -36,7 +36,7 @@ def numbers(module):
 
 
 def expected_scores(module, users, items, context):
-    """mean + b_u + b_i + p_u . q_i + w . context; the unknown are the mean of the newest."""
+    """Compute mean + b_u + b_i + p_u . q_i + w . context; unknown ids get the newest rows' mean."""
     a, newest, out = numbers(module), module.NEWEST, []
 
     def look_up(side, code):
@@ -52,7 +52,7 @@ def expected_scores(module, users, items, context):
 
 @pytest.mark.parametrize("newest", [3, 300])
 @pytest.mark.parametrize("block", [7, 65_536])
-def test_scores_are_the_equation(monkeypatch, module, rows, newest, block):
+def test_scores_follow_the_equation(monkeypatch, module, rows, newest, block):
     monkeypatch.setattr(MatrixFactorization, "NEWEST", newest)
     monkeypatch.setattr(_factorization, "_BLOCK", block)
     scores = module.score(*rows)
@@ -62,7 +62,7 @@ def test_scores_are_the_equation(monkeypatch, module, rows, newest, block):
     np.testing.assert_allclose(scores, expected_scores(module, *rows), rtol=1e-5, atol=1e-5)
 
 
-def test_forward_is_the_score_of_known_ids_and_what_is_penalised(module, rows):
+def test_forward_returns_scores_and_squared_norms(module, rows):
     users, items, context = rows
     known = (users >= 0) & (items >= 0)
     users, items, context = users[known], items[known], context[known]
@@ -77,7 +77,7 @@ def test_forward_is_the_score_of_known_ids_and_what_is_penalised(module, rows):
     np.testing.assert_allclose(norm.detach(), sum(squares), rtol=1e-5)
 
 
-def test_forward_over_a_negative_is_a_difference_of_scores(module, rows):
+def test_forward_with_a_negative_is_a_difference_of_scores(module, rows):
     users, items = np.abs(rows[0]), np.abs(rows[1])
     negative = (items + 3) % N_ITEMS
     user, item, other = map(torch.as_tensor, (users, items, negative))
@@ -131,7 +131,7 @@ def test_growth_keeps_rows_and_adds_zeros(module):
             assert not after[n:].any()
 
 
-def test_restored_rows_and_sizes_are_those_of_the_mark(module):
+def test_restore_resets_rows_and_sizes(module):
     before = pickle.dumps({name: array.copy() for name, array in module.arrays().items()})
     touched = np.array([0, 3, 3, N_USERS + 1]), np.array([2, N_ITEMS])
     mark = module.mark(*touched)
@@ -146,7 +146,7 @@ def test_restored_rows_and_sizes_are_those_of_the_mark(module):
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copy_scores_the_same_and_lives_alone(module, rows, clone):
+def test_a_copy_scores_the_same_and_is_independent(module, rows, clone):
     scores, twin = module.score(*rows), clone(module)
     assert twin.score(*rows).tolist() == scores.tolist()
     twin.grow(50, 50)

@@ -1,4 +1,4 @@
-"""Tables that grow in place, the same tensor, zero rows, few copies; and products of rows."""
+"""Tables that grow in place: same tensor, zero rows, few copies; and products of rows."""
 
 import copy
 import pickle
@@ -65,7 +65,7 @@ def test_views_share_memory_after_growth():
     assert table[99].tolist() == [7, 7, 7]
 
 
-def test_a_stream_of_growth_rarely_copies():
+def test_repeated_growth_rarely_copies():
     table, places = table_of(1), set()
     for size in range(2, 5000):
         grow_rows(table, size)
@@ -76,7 +76,7 @@ def test_a_stream_of_growth_rarely_copies():
     assert 5000 <= room < 1.6 * 5000
 
 
-def test_rows_cut_off_keep_their_room():
+def test_shrinking_keeps_the_capacity():
     table = table_of(100)
     place = table.data_ptr()
     grow_rows(table, 10)
@@ -88,7 +88,7 @@ def test_rows_cut_off_keep_their_room():
 
 @shapes
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
-def test_a_copy_of_a_grown_table_grows_alone(shape, clone):
+def test_a_copy_of_a_grown_table_is_independent(shape, clone):
     table = table_of(4, shape)
     grow_rows(table, 5)
     twin = clone(table)
@@ -109,7 +109,7 @@ def test_the_dtype_stays(dtype):
     assert table.tolist() == [[1, 1]] * 2 + [[0, 0]] * 7
 
 
-def test_torch_threads_are_for_the_block_only():
+def test_torch_threads_are_limited_to_the_block():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -124,7 +124,7 @@ def test_torch_threads_are_for_the_block_only():
 
 
 def placed(array, offset):
-    """Copy the array to where it begins so many bytes behind a whole cache line."""
+    """Copy the array to an address ``offset`` bytes after the start of a cache line."""
     room = np.empty(array.nbytes + 128, np.uint8)
     begin = -room.ctypes.data % 64 + offset
     copy = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -133,7 +133,7 @@ def placed(array, offset):
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 45])
-def test_scores_are_the_same_to_the_last_bit_wherever_their_factors_lie(n_rows):
+def test_scores_are_bitwise_equal_for_any_memory_alignment(n_rows):
     rng = np.random.default_rng(0)
     shapes = (n_rows, 8), (116, 8), (116,), (n_rows,)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]

@@ -1,4 +1,4 @@
-"""Tables that learn event by event: growth, parts of them, and the way back."""
+"""Tables of the online features: growth, copies of rows, and rollback."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ N_USERS, N_ITEMS, N_FACTORS, WIDTHS = 6, 8, 3, (5, 4)
 
 @pytest.fixture
 def tables():
-    """Two factorizations, every number of them another."""
+    """Tables with two factorizations and random values."""
     tables = OnlineTables(N_FACTORS, 2, WIDTHS)
     tables.grow(N_USERS, N_ITEMS)
     scramble(tables, seed=0)
@@ -21,7 +21,7 @@ def tables():
 
 
 def numbers(tables):
-    """Every array of the tables, by name."""
+    """Return every array of the tables by name."""
     found = {**tables.arrays()}
     for j, factorization in enumerate(tables.factorizations):
         found |= {f"{name}_{j}": array for name, array in factorization.arrays().items()}
@@ -29,7 +29,7 @@ def numbers(tables):
 
 
 def scramble(tables, seed, users=slice(None), items=slice(None)):
-    """Write other numbers to these rows, and to what has no row per id."""
+    """Write random values to these rows, and to arrays without rows per id."""
     rng = np.random.default_rng(seed)
     for name, array in numbers(tables).items():
         rows = users if name.startswith("user") else items if name.startswith("item") else ...
@@ -48,7 +48,7 @@ def same(tables, expected):
 
 
 def rows_of(expected, users, items):
-    """Those rows of all that has a row per id."""
+    """Select the rows of arrays that have one row per id."""
     return {
         name: array[users] if name.startswith("user") else
         array[items] if name.startswith("item") else array
@@ -56,7 +56,7 @@ def rows_of(expected, users, items):
     }  # fmt: skip
 
 
-def test_it_begins_with_nothing_known():
+def test_new_tables_are_empty():
     tables = OnlineTables(N_FACTORS, 2, WIDTHS)
     tables.grow(2, 3)
     arrays = tables.arrays()
@@ -86,7 +86,7 @@ def test_growth_keeps_rows_and_adds_zeros(tables):
         assert not array[n:].any()
 
 
-def test_rows_are_a_copy_of_their_own(tables):
+def test_rows_are_a_copy(tables):
     before, users, items = kept(tables), np.array([4, 1]), np.array([0, 7, 7])
     part = tables.rows(users, items)
     same(part, rows_of(before, users, items))
@@ -98,7 +98,7 @@ def test_rows_are_a_copy_of_their_own(tables):
     same(part, other)
 
 
-def test_no_rows_are_tables_too(tables):
+def test_a_selection_of_no_rows_is_valid(tables):
     nobody = np.array([], np.int64)
     part = tables.rows(nobody, nobody)
     assert part.arrays()["users"].shape == (0, 5)
@@ -111,19 +111,19 @@ def test_a_patch_writes_its_rows_and_its_totals(tables):
     expected, part = kept(tables), tables.rows(np.array([0, 1, 2]), np.array([0, 1]))
     scramble(part, seed=4)
     users, items = np.array([5, -1, 3]), np.array([-1, 2])
-    said = kept(part)
+    written = kept(part)
     tables.patch(part, users, items)
     for name, array in expected.items():
         codes = users if name.startswith("user") else items if name.startswith("item") else None
         if codes is None:
-            array[...] = said[name]
+            array[...] = written[name]
         else:
-            array[codes[codes >= 0]] = said[name][codes >= 0]
+            array[codes[codes >= 0]] = written[name][codes >= 0]
     same(tables, expected)
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_restored_rows_and_sizes_are_those_of_the_mark(tables, grown):
+def test_restore_resets_rows_and_sizes(tables, grown):
     before = pickle.dumps(kept(tables))
     users = np.array([0, 3, 3, N_USERS + 1, -1])
     items = np.array([2, N_ITEMS, 2])
@@ -136,13 +136,13 @@ def test_restored_rows_and_sizes_are_those_of_the_mark(tables, grown):
     assert pickle.dumps(kept(tables)) != before
     tables.restore(mark)
     assert pickle.dumps(kept(tables)) == before
-    tables.grow(N_USERS + 30, N_ITEMS + 20)  # nothing of what was forgotten comes back
+    tables.grow(N_USERS + 30, N_ITEMS + 20)  # regrown rows are zero
     assert not tables.arrays()["users"][N_USERS:].any()
     assert not tables.factorizations[1].arrays()["item_factors"][N_ITEMS:].any()
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
-def test_a_copy_holds_the_same_and_lives_alone(tables, clone):
+def test_a_copy_is_equal_and_independent(tables, clone):
     before, twin = kept(tables), clone(tables)
     same(twin, before)
     twin.grow(50, 50)
@@ -152,7 +152,7 @@ def test_a_copy_holds_the_same_and_lives_alone(tables, clone):
     assert not np.array_equal(twin.arrays()["users"][:N_USERS], tables.arrays()["users"])
 
 
-def test_a_pickle_holds_no_room_for_growth(tables):
+def test_a_pickle_has_no_spare_capacity(tables):
     size = len(pickle.dumps(tables))
     tables.grow(500, 500)
     tables.grow(N_USERS, N_ITEMS)

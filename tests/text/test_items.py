@@ -1,4 +1,4 @@
-"""The words of items: which text speaks for which item, and what an encoder makes of it."""
+"""Texts of items, and their encoding."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TEXTS = ["green tea", "black tea", "coffee", "green tea"]
 
 
 @pytest.mark.parametrize("ids", [[7, 8, 9, 7], ["a", "b", "c", "a"]])
-def test_an_item_without_a_text_is_spoken_for_by_its_id(ids):
+def test_an_item_without_a_text_uses_its_id(ids):
     names = [str(own) for own in ids]
     ids = np.array(ids, object)
     assert texts_of(ids, None) == names
@@ -21,7 +21,7 @@ def test_an_item_without_a_text_is_spoken_for_by_its_id(ids):
     assert texts_of(ids[:0], blank[:0]) == []
 
 
-def test_numbers_are_said_as_they_are():
+def test_numbers_are_converted_to_strings():
     assert texts_of(np.array([3, 4]), None) == ["3", "4"]
     assert texts_of(np.array([3, 4]), np.array([1999, 2001.5], object)) == ["1999", "2001.5"]
 
@@ -31,8 +31,8 @@ rows = st.lists(st.tuples(st.integers(0, 9), st.sampled_from("pqrs")), max_size=
 
 @given(rows, rows)
 @settings(deadline=None, max_examples=60)
-def test_an_items_text_is_the_first_it_is_met_with(known, new):
-    """By code, in the order of codes; those of known items are not asked for again."""
+def test_an_items_text_is_its_first_one(known, new):
+    """In the order of codes, and without known items."""
     vocabulary = Vocabulary()
     vocabulary.extend(np.array([item for item, _ in known], np.int64))
     before = len(vocabulary)
@@ -45,10 +45,10 @@ def test_an_items_text_is_the_first_it_is_met_with(known, new):
     assert len(vocabulary) - before == len(first)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_frozen_encoder_gives_vectors(apart):
+@pytest.mark.parametrize("separately", [False, True])
+def test_a_frozen_encoder_gives_vectors(separately):
     encoder = make_encoder("scratch", "all", TEXTS, seed=0, device="cpu", lora_rank=0)
-    found = read_texts(encoder, TEXTS, n_threads=1, apart=apart)
+    found = read_texts(encoder, TEXTS, n_threads=1, separately=separately)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, encoder.encode(TEXTS))
     assert encoder.n_encoded == 3
@@ -56,24 +56,24 @@ def test_a_frozen_encoder_gives_vectors(apart):
 
 
 @pytest.mark.parametrize("freeze", [0, 1, "none"])
-def test_an_encoder_that_trains_gives_codes(freeze):
+def test_a_trained_encoder_gives_codes(freeze):
     encoder = make_encoder("scratch", freeze, TEXTS, seed=0, device="cpu", lora_rank=0)
-    assert read_texts(encoder, TEXTS, n_threads=1, apart=True).tolist() == [0, 1, 2, 0]
-    assert read_texts(encoder, ["tea", "coffee"], n_threads=1, apart=False).tolist() == [3, 2]
+    assert read_texts(encoder, TEXTS, n_threads=1, separately=True).tolist() == [0, 1, 2, 0]
+    assert read_texts(encoder, ["tea", "coffee"], n_threads=1, separately=False).tolist() == [3, 2]
     assert any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 def test_a_number_of_all_layers_freezes_all():
     encoder = make_encoder("scratch", 2, TEXTS, seed=0, device="cpu", lora_rank=0)
-    assert read_texts(encoder, TEXTS, n_threads=1, apart=False).shape == (4, encoder.width)
+    assert read_texts(encoder, TEXTS, n_threads=1, separately=False).shape == (4, encoder.width)
 
 
-def test_without_an_encoder_nothing_is_read():
-    assert read_texts(None, TEXTS, n_threads=1, apart=False) is None
+def test_without_an_encoder_there_are_no_texts():
+    assert read_texts(None, TEXTS, n_threads=1, separately=False) is None
 
 
-def test_the_seed_decides_a_scratch_encoder():
-    """And not how often a text is met."""
+def test_a_scratch_encoder_depends_on_the_seed():
+    """It does not depend on the frequency of texts."""
     one, other, third = (
         make_encoder("scratch", "all", texts, seed=seed, device="cpu", lora_rank=0).encode(TEXTS)
         for texts, seed in ((TEXTS, 1), (TEXTS[:3] * 5, 1), (TEXTS, 2))
@@ -83,6 +83,6 @@ def test_the_seed_decides_a_scratch_encoder():
 
 
 @pytest.mark.parametrize("freeze", [-1, 3, "some"])
-def test_what_cannot_be_frozen_is_named(freeze):
+def test_a_wrong_freeze_raises(freeze):
     with pytest.raises(ValueError, match=r"'all', 'none' or a number of layers from 0 to 2"):
         make_encoder("scratch", freeze, TEXTS, seed=0, device="cpu", lora_rank=0)

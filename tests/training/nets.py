@@ -1,4 +1,4 @@
-"""Short ways for tests to make and train a net."""
+"""Helpers that make and train a net."""
 
 from dataclasses import replace
 

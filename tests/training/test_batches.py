@@ -1,4 +1,4 @@
-"""Every row once a pass, in order or not; and batches packed by the length of their rows."""
+"""Batches hold every row once per epoch, and are packed by the length of their rows."""
 
 from itertools import chain
 
@@ -19,7 +19,7 @@ from tests.training.nets import fit_net, net_with
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(4, [4, 4, 2]), (10, [10]), (99, [10]), (-1, [10])]
 )
-def test_batches_are_every_row_once(shuffle, batch_size, sizes):
+def test_batches_hold_every_row_once(shuffle, batch_size, sizes):
     columns = {"code": np.arange(10), "pair": np.arange(20.0).reshape(10, 2)}
     target = np.column_stack([np.arange(10), np.ones(10)]).astype(np.float32)
     batches = Batches(Dataset(columns, target), batch_size=batch_size, shuffle=shuffle)
@@ -36,14 +36,14 @@ def test_batches_are_every_row_once(shuffle, batch_size, sizes):
         assert (order == list(range(10))) is not shuffle
 
 
-def test_batches_of_a_subset_are_its_rows():
+def test_batches_of_a_subset_hold_its_rows():
     dataset = Dataset({"code": np.arange(10)}, np.arange(20, dtype=np.float32).reshape(10, 2))
     batches = Batches(torch.utils.data.Subset(dataset, [7, 2, 5]), batch_size=2)
     assert [batch["code"].tolist() for batch, _ in batches] == [[7, 2], [5]]
     assert [goal[:, 0].tolist() for _, goal in batches] == [[14, 4], [10]]
 
 
-def test_batches_draw_negatives_evenly():
+def test_negatives_are_uniform():
     dataset = Dataset({"code": np.zeros(6000, int)}, np.ones((6000, 2), np.float32))
     torch.manual_seed(0)
     batches = Batches(dataset, batch_size=1000, n_negatives=6)
@@ -53,7 +53,7 @@ def test_batches_draw_negatives_evenly():
     assert (counts - 1000).abs().max() < 150
 
 
-def test_blocks_follow_each_other_and_are_shuffled_within():
+def test_blocks_keep_their_order_and_are_shuffled_within():
     dataset = Dataset({"code": np.arange(1000)}, np.zeros((1000, 2), np.float32))
     batches = Batches(dataset, batch_size=30, shuffle=True, block_size=300)
     order = torch.cat([batch["code"] for batch, _ in batches])
@@ -91,7 +91,7 @@ def codes_of(batches):
 
 
 def cut_slowly(sizes, batch_size):
-    """Cut rows as they come, one by one, as the words of `Batches` say."""
+    """Split rows one by one, as the docstring of `Batches` defines it."""
     batches = []
     for row, size in enumerate(sizes):
         last = batches[-1] if batches else []
@@ -106,7 +106,7 @@ def cut_slowly(sizes, batch_size):
 SIZES = st.lists(st.integers(0, 30), max_size=60)
 
 
-def test_packed_by_hand():
+def test_packed_batches_of_a_small_example():
     sizes = [5, 2, 2, 2, 1, 12, 3, 3, 3, 3]
     batches = packed(sizes, 10)
     assert codes_of(batches) == [[0, 1], [2, 3, 4], [5], [6, 7, 8], [9]]
@@ -115,7 +115,7 @@ def test_packed_by_hand():
 
 @settings(deadline=None)
 @given(SIZES, st.integers(1, 100))
-def test_packed_in_order_is_cut_row_by_row(sizes, batch_size):
+def test_packed_batches_in_order_equal_a_plain_loop(sizes, batch_size):
     expected = cut_slowly(sizes, batch_size)
     batches = packed(sizes, batch_size)
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_packed_in_order_is_cut_row_by_row(sizes, batch_size):
 
 @settings(deadline=None)
 @given(SIZES, st.integers(1, 100), st.integers(0, 3), st.booleans())
-def test_packed_in_random_order(sizes, batch_size, seed, asked):
+def test_packed_batches_in_random_order(sizes, batch_size, seed, asked):
     sizes = [max(size, 1) for size in sizes]
     with torch.random.fork_rng(devices=[]):
         passes = []
@@ -149,7 +149,7 @@ def test_packed_in_random_order(sizes, batch_size, seed, asked):
     assert passes[:2] == passes[2:]
 
 
-def test_each_pass_has_other_batches_in_another_order():
+def test_each_epoch_has_other_batches_in_another_order():
     sizes = np.arange(100, 200)  # no two rows are of one size
     torch.manual_seed(0)
     batches = packed(sizes, 1000, shuffle=True)
@@ -165,7 +165,7 @@ def test_each_pass_has_other_batches_in_another_order():
         assert real / padded > 0.9
 
 
-def test_the_length_is_that_of_the_coming_pass():
+def test_the_length_is_that_of_the_next_epoch():
     sizes = np.random.default_rng(0).integers(1, 50, 300)
     torch.manual_seed(0)
     batches = packed(sizes, 100, shuffle=True)
@@ -189,7 +189,7 @@ def test_one_batch_of_all(shuffle):
     assert len(packed([], 5)) == len(codes_of(packed([], 5, shuffle=shuffle))) == 0
 
 
-def test_packed_are_the_rows_of_a_subset_and_all_else_goes_on():
+def test_packed_batches_of_a_subset_with_negatives_and_collate():
     dataset = dataset_of([9, 1, 9, 2, 9, 3, 4])
     part = Subset(dataset, [6, 1, 3, 5])
 
@@ -206,7 +206,7 @@ def test_packed_are_the_rows_of_a_subset_and_all_else_goes_on():
     assert sorted(chain.from_iterable(b["code"].tolist() for b, _ in batches)) == [1, 3, 5, 6]
 
 
-def test_a_size_that_cannot_be_is_named():
+def test_an_invalid_size_raises():
     with pytest.raises(ValueError, match=r"size='long': it must be .* \['size', 'code'\]"):
         Batches(dataset_of([1]), batch_size=1, size="long")
     with pytest.raises(ValueError, match="block_size=2: it must be 0"):
@@ -214,7 +214,7 @@ def test_a_size_that_cannot_be_is_named():
 
 
 class Level(nn.Module):
-    """One number for every row; remembers what it was given."""
+    """One number for every row; records its inputs."""
 
     def __init__(self):
         super().__init__()
@@ -232,7 +232,7 @@ def net_of(policy=None, learning_rate=0.1, **net_params):
 
 
 @pytest.mark.parametrize("policy", [None, Policy(warmup=0.0)])
-def test_a_net_is_trained_on_packed_rows_and_the_seed_decides(policy):
+def test_a_net_trained_on_packed_rows_depends_on_the_seed(policy):
     sizes = np.random.default_rng(0).integers(1, 50, 200)
     dataset = dataset_of(sizes)
     dataset.y[:] = 1

@@ -1,4 +1,4 @@
-"""Nets and how they are trained: splits, losses by hand, and nothing global touched."""
+"""Nets: splits, losses, seeds, histories, predictions and growth."""
 
 import math
 import pickle
@@ -22,7 +22,7 @@ from tests.training.nets import fit_net, net_with
 
 
 class Table(nn.Module):
-    """A number per code, and a column per code; the score is their sum."""
+    """A number and a column per code; the score is their sum."""
 
     def __init__(self, n_codes=6):
         super().__init__()
@@ -56,7 +56,7 @@ def state(module):
 # ------------------------------------------------------------------------------- LastRows
 
 
-def test_what_is_read_only_can_be_learned_and_is_left_alone():
+def test_read_only_columns_are_copied():
     columns, target = rows()
     for array in (columns["code"], target):
         array.setflags(write=False)
@@ -78,7 +78,7 @@ def test_the_last_rows_are_held_out(n, fraction, cut):
     assert list(valid.indices) == list(range(cut, n))
 
 
-def test_a_single_row_is_both():
+def test_a_single_row_is_used_for_training_and_validation():
     dataset = Dataset({"code": np.arange(1)}, np.zeros((1, 2), np.float32))
     train, valid = LastRows()(dataset)
     assert list(train.indices) == list(valid.indices) == [0]
@@ -95,7 +95,7 @@ def test_a_single_row_is_both():
         ("bpr", [math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(2))]),
     ],
 )
-def test_the_loss_by_hand(loss, by_hand):
+def test_the_loss_equals_its_formula(loss, by_hand):
     score, norm = torch.tensor([0.5, -2.0]), torch.tensor([3.0, 10.0])
     target = torch.tensor([[1.0, 0.5], [0.0, 2.5]])
     value = PenalisedLoss(loss, 0.2)((score, norm), target)
@@ -115,7 +115,7 @@ def test_the_loss_of_extreme_scores_is_finite():
 
 
 class Away(nn.Module):
-    """Returns its loss itself: how far a level is from the mean of a batch."""
+    """Module that returns its loss: the distance of a level from the mean of a batch."""
 
     def __init__(self):
         super().__init__()
@@ -138,7 +138,7 @@ def test_a_module_may_return_its_own_loss():
 # ------------------------------------------------------------------------- make_net, fit_net
 
 
-def test_the_module_is_used_as_it_is():
+def test_the_module_is_not_copied():
     module = Table()
     before = state(module)
     net = net_of(module)
@@ -149,7 +149,7 @@ def test_the_module_is_used_as_it_is():
     assert state(module) != before
 
 
-def test_settings_of_the_caller_win():
+def test_net_params_override_defaults():
     assert isinstance(net_of().optimizer_, torch.optim.Adam)
     net = net_of(optimizer=torch.optim.SGD, batch_size=7, learning_rate=0.5)
     assert isinstance(net.optimizer_, torch.optim.SGD)
@@ -159,7 +159,7 @@ def test_settings_of_the_caller_win():
     assert net_of().train_split is None
 
 
-def test_one_full_batch_of_sgd_is_one_step_down_the_gradient():
+def test_one_full_batch_of_sgd_is_one_gradient_step():
     module, twin = Table(), Table()
     columns, target = rows()
     loss = PenalisedLoss("squared_error", 0.1)(twin(torch.as_tensor(columns["code"])),
@@ -172,7 +172,7 @@ def test_one_full_batch_of_sgd_is_one_step_down_the_gradient():
         np.testing.assert_allclose(after.detach(), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_the_seed_decides_and_nothing_global_moves():
+def test_training_depends_on_the_seed_and_has_no_global_effects():
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002 - the global generator is what is watched
     before = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
@@ -186,7 +186,7 @@ def test_the_seed_decides_and_nothing_global_moves():
     assert pickle.dumps(np.random.get_state()) == before[1]  # noqa: NPY002
 
 
-def test_negatives_are_drawn_from_as_many_codes_as_asked():
+def test_negatives_are_drawn_from_the_given_number_of_codes():
     net = net_of(loss="bpr", batch_size=8)
     fit_net(net, *rows(400), epochs=1, seed=0, n_negatives=2)
     assert torch.cat(net.module_.drawn).unique().tolist() == [0, 1]
@@ -220,7 +220,7 @@ def test_history_is_bounded():
 
 
 class Watch(Callback):
-    """Remembers the targets of the rows each net was judged and trained on."""
+    """Record the targets of training and validation rows."""
 
     def __init__(self):
         self.valid, self.train = set(), set()
@@ -230,7 +230,7 @@ class Watch(Callback):
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_early_stopping_judges_by_the_last_rows_in_time(named):
+def test_early_stopping_validates_on_the_newest_rows(named):
     stop, watch = EarlyStopping(patience=2, threshold=10.0), Watch()
     net = net_of(callbacks=[("stop", stop), ("watch", watch)] if named else [stop, watch])
     columns, target = rows(50)
@@ -244,7 +244,7 @@ def test_early_stopping_judges_by_the_last_rows_in_time(named):
     assert all(torch.isfinite(parameter).all() for parameter in net.module_.parameters())
 
 
-def test_early_stopping_keeps_a_split_of_the_callers_own():
+def test_early_stopping_keeps_a_given_split():
     watch = Watch()
     net = net_of(callbacks=[EarlyStopping(), watch], train_split=LastRows(0.5))
     columns, target = rows(10)
@@ -265,7 +265,7 @@ def test_without_early_stopping_nothing_is_held_out():
 # ------------------------------------------------------------------------------ collate
 
 
-def test_rows_by_reference_are_the_rows():
+def test_collate_gives_the_same_training_as_columns():
     columns, target = rows(50)
     log = torch.as_tensor(columns["code"])
     given = []
@@ -287,7 +287,7 @@ def test_rows_by_reference_are_the_rows():
     assert by_place.tolist() == predict_net(net, columns).tolist()
 
 
-def test_an_error_of_collate_leaves_none_behind():
+def test_an_error_in_collate_removes_it_from_the_net():
     def collate(batch):
         raise RuntimeError("no such place")
 
@@ -301,7 +301,7 @@ def test_an_error_of_collate_leaves_none_behind():
 
 
 class Dropping(nn.Module):
-    """A product per row, all of it dropped in training."""
+    """A product per row, with dropout rate 1 in training."""
 
     def __init__(self):
         super().__init__()
@@ -317,7 +317,7 @@ class Dropping(nn.Module):
 
 @pytest.mark.parametrize("in_training", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 100])
-def test_predictions_are_the_rows_own(batch_size, in_training):
+def test_predictions_do_not_depend_on_the_batch(batch_size, in_training):
     rng = np.random.default_rng(0)
     columns = {
         "one": rng.normal(size=(20, 3)).astype(np.float32),
@@ -335,7 +335,7 @@ def test_predictions_are_the_rows_own(batch_size, in_training):
     assert module.training is module.drop.training is in_training
 
 
-def test_predictions_of_a_net_are_the_first_part_of_its_output():
+def test_predictions_of_a_net_are_its_first_output():
     net = net_of()
     columns, target = rows()
     fit_net(net, columns, target, epochs=1, seed=0)
@@ -378,7 +378,7 @@ def test_moments_are_carried_through_growth():
     fit_net(net, *rows(n_codes=9), epochs=1, seed=0)
 
 
-def test_growth_alone_changes_no_step():
+def test_growth_does_not_change_steps():
     module, twin = Table(), Table()
     net, other = net_of(module), net_of(twin)
     for each in (net, other):
@@ -391,7 +391,7 @@ def test_growth_alone_changes_no_step():
         assert not grown[6:].any()
 
 
-def test_restored_optimizer_goes_on_as_if_nothing_had_been():
+def test_a_restored_optimizer_continues_from_the_checkpoint():
     nets = net_of(), net_of()
     for net in nets:
         fit_net(net, *rows(), epochs=2, seed=0)
@@ -409,7 +409,7 @@ def test_restored_optimizer_goes_on_as_if_nothing_had_been():
     assert state(net.module_) == state(twin.module_)
 
 
-def test_an_error_that_is_kept_does_not_stand_in_the_way():
+def test_a_stored_traceback_does_not_break_later_training():
     class Error(Callback):
         def on_batch_end(self, net, **kwargs):
             if len(net.module_.one) > 6:

@@ -1,4 +1,4 @@
-"""The training policy against plain torch loops that do the same by hand."""
+"""The training policy against plain torch loops."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ RATES = {"backbone": 0.1, "embedding": 0.5}
 
 
 class Small(nn.Module):
-    """A score from a table, a body and a head, faded by a rate; remembers what it was given."""
+    """A score from a table, a body and a head, with a decay rate; records its inputs."""
 
     def __init__(self, n_codes=6):
         super().__init__()
@@ -96,7 +96,7 @@ def moved(module):
 
 
 class Rates(Callback):
-    """Notes the learning rate that each batch was left with, by group."""
+    """Record the learning rate of each group after each batch."""
 
     def on_train_begin(self, net, **kwargs):
         self.rates = []
@@ -109,7 +109,7 @@ class Rates(Callback):
 # ------------------------------------------------------------------------ groups and schedule
 
 
-def test_every_parameter_is_in_one_group_of_its_rate_and_decay():
+def test_every_parameter_is_in_one_group():
     net = net_of(Policy(rates=RATES, weight_decay=0.2))
     names = {id(parameter): name for name, parameter in net.module_.named_parameters()}
     found = {}
@@ -127,7 +127,7 @@ def test_every_parameter_is_in_one_group_of_its_rate_and_decay():
     }  # fmt: skip
 
 
-def test_without_groups_all_is_other_and_a_wide_bias_is_a_bias():
+def test_without_groups_all_parameters_are_other():
     module = nn.Module()
     module.item_bias = nn.Parameter(torch.zeros(5, 1))
     module.factors = nn.Parameter(torch.zeros(1, 5))
@@ -148,7 +148,7 @@ def test_without_groups_all_is_other_and_a_wide_bias_is_a_bias():
         (Policy(), 1, [1]),
     ],
 )
-def test_the_schedule_by_hand(policy, n_steps, factors):
+def test_the_schedule_equals_its_formula(policy, n_steps, factors):
     assert [policy.factor(step, n_steps) for step in range(n_steps)] == pytest.approx(factors)
 
 
@@ -171,7 +171,7 @@ def test_the_schedule_spans_all_epochs_of_a_call(accumulate, steps):
 
 
 @pytest.mark.parametrize("update_rate", [0.25, 1.0])
-def test_an_update_has_a_rate_of_its_own(update_rate):
+def test_an_update_uses_the_update_rate(update_rate):
     watch = Rates()
     policy = Policy(rates={"decay": 0.5}, warmup=0.4, update_rate=update_rate)
     net = net_of(policy, learning_rate=1.0, batch_size=8, callbacks=[watch])
@@ -182,14 +182,14 @@ def test_an_update_has_a_rate_of_its_own(update_rate):
 
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("update_rate", [0.25, 0.0, 1.0])
-def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update):
-    """A row's steps are those of a fit to the power of what is known of it."""
+def test_rows_of_low_confidence_take_larger_steps_in_an_update(update_rate, update):
+    """The steps of a row are scaled by the update rate to the power of its confidence."""
     known = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0, 0.0])
     moved = []
     for familiar in (False, True):
         module = Small()
         if familiar:
-            module.familiarity = lambda table=module.table: {table: known}
+            module.row_confidence = lambda table=module.table: {table: known}
         policy = Policy(rates={}, weight_decay=0.0, update_rate=update_rate)
         net = net_of(policy, module=module, learning_rate=0.1, batch_size=-1)
         before = module.table.detach().clone()
@@ -203,9 +203,9 @@ def test_rows_that_are_little_known_go_further_in_an_update(update_rate, update)
 @pytest.mark.parametrize(
     ("n_targets", "batch_size", "filled"), [(10, 8, 0.25), (400, 8, 1), (10, -1, 1), (None, 8, 1)]
 )
-def test_an_update_of_few_targets_goes_in_shorter_steps(n_targets, batch_size, filled):
+def test_an_update_with_few_targets_takes_smaller_steps(n_targets, batch_size, filled):
     watch, module = Rates(), Small()
-    module.familiarity = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
+    module.row_confidence = lambda table=module.table: {table: torch.tensor([0.0, 1, 1, 1, 1, 0.5])}
     policy = Policy(rates={}, weight_decay=0.0, update_rate=0.2)
     net = net_of(policy, module=module, learning_rate=1.0, batch_size=batch_size, callbacks=[watch])
     fit_net(net, *rows(), epochs=2, seed=0, update=True, n_targets=n_targets)
@@ -216,7 +216,7 @@ def test_an_update_of_few_targets_goes_in_shorter_steps(n_targets, batch_size, f
     np.testing.assert_allclose(rate * rows_of.numpy(), [1, rate, rate, rate, rate, rate**0.5])
 
 
-def test_a_fit_of_few_targets_has_the_steps_of_any():
+def test_a_fit_with_few_targets_takes_full_steps():
     moved = []
     for n_targets in (1, None):
         module = Small()
@@ -230,7 +230,7 @@ def test_a_fit_of_few_targets_has_the_steps_of_any():
 
 
 def by_hand(module, *, accumulate, adversarial, clip, epochs, seed, batch_size=8):
-    """Train as the policy of `test_training_is_a_plain_loop` says, without any of its code."""
+    """Train by a plain torch loop with the policy of `test_training_equals_a_plain_loop`."""
     columns, target = rows()
     code, target = torch.as_tensor(columns["code"]), torch.as_tensor(target)
     decayed = [module.table, module.body.weight, module.head.weight]
@@ -277,7 +277,7 @@ def by_hand(module, *, accumulate, adversarial, clip, epochs, seed, batch_size=8
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.7])
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_training_is_a_plain_loop(accumulate, adversarial):
+def test_training_equals_a_plain_loop(accumulate, adversarial):
     policy = Policy(
         rates=RATES, weight_decay=0.2, warmup=0.25, clip=0.1, accumulate=accumulate,
         adversarial=adversarial,
@@ -290,7 +290,7 @@ def test_training_is_a_plain_loop(accumulate, adversarial):
     assert_same_weights(net.module_, twin)
 
 
-def test_accumulated_batches_are_one_large_batch():
+def test_accumulated_batches_equal_one_large_batch():
     # 10 batches of 4 rows: steps of 16, 16 and 8 rows.
     nets = [
         net_of(Policy(accumulate=k), batch_size=size, iterator_train__shuffle=False)
@@ -305,7 +305,7 @@ def test_accumulated_batches_are_one_large_batch():
 # ------------------------------------------------------------------------- perturbation
 
 
-def test_a_perturbation_is_of_its_size_and_leaves_nothing_behind():
+def test_a_perturbation_has_its_norm_and_is_removed():
     policy = Policy(adversarial=0.5)
     net = net_of(policy, learning_rate=0.0, batch_size=8)
     start = copy.deepcopy(net.module_.state_dict())
@@ -319,7 +319,7 @@ def test_a_perturbation_is_of_its_size_and_leaves_nothing_behind():
         assert torch.linalg.norm(table - start["table"]).item() == pytest.approx(0.5, rel=1e-5)
 
 
-def test_a_perturbed_pass_that_fails_leaves_nothing_behind():
+def test_a_failing_perturbed_pass_removes_the_perturbation():
     class Fails(Small):
         def forward(self, code):
             if len(self.seen) == 5:
@@ -333,7 +333,7 @@ def test_a_perturbed_pass_that_fails_leaves_nothing_behind():
     assert torch.equal(net.module_.table, Small().table)
 
 
-def test_no_gradient_is_no_direction():
+def test_a_zero_gradient_gives_no_perturbation():
     module = Small()
     module.head.weight.data.zero_()  # so that no gradient reaches the table
     net = net_of(Policy(adversarial=0.5), module=module, learning_rate=0.0)
@@ -346,7 +346,7 @@ def test_no_gradient_is_no_direction():
 
 
 class Weights(Callback):
-    """Keeps the weights at the end of each epoch, and the codes trained on and judged by."""
+    """Record the weights after each epoch, and the training and validation codes."""
 
     def on_train_begin(self, net, **kwargs):
         self.states, self.losses, self.train, self.valid = [], [], set(), set()
@@ -359,7 +359,7 @@ class Weights(Callback):
         self.losses.append(net.history[-1].get("valid_loss"))
 
 
-def test_stopping_goes_back_to_the_best_epoch_by_the_last_rows_in_time():
+def test_early_stopping_restores_the_best_epoch_on_the_newest_rows():
     columns, target = {"code": np.arange(40) % 6}, np.ones((40, 2), np.float32)
     target[::3, 0] = 0
     target[36:, 0] = 1 - target[36:, 0]  # what is learned is soon wrong of the last rows
@@ -378,7 +378,7 @@ def test_stopping_goes_back_to_the_best_epoch_by_the_last_rows_in_time():
     assert [c.best_model_weights_ for _, c in net.callbacks_ if hasattr(c, "patience")] == [None]
 
 
-def test_the_last_rows_judge_and_never_random_ones_and_an_update_holds_out_none():
+def test_validation_rows_are_the_newest_and_an_update_has_none():
     columns, target = rows(50, n_codes=50)
     columns["code"] = np.arange(50)
     watch = Weights()
@@ -418,7 +418,7 @@ def test_training_in_bfloat16_on_request():
 # ------------------------------------------------------------------------- names and values
 
 
-def test_skorchs_own_names_win_over_the_policy():
+def test_net_params_override_the_policy():
     net = net_of(Policy(), optimizer=torch.optim.SGD, optimizer__momentum=0.5)
     assert isinstance(net.optimizer_, torch.optim.SGD)
     assert {group["momentum"] for group in net.optimizer_.param_groups} == {0.5}
@@ -428,7 +428,7 @@ def test_skorchs_own_names_win_over_the_policy():
     assert [group["initial_lr"] for group in net.optimizer_.param_groups] == [7.0, 0.05]
 
 
-def test_clipping_alone_is_plain_adam_with_clipping():
+def test_clipping_only_equals_adam_with_clipping():
     policy = replace(PLAIN, clip=0.01)
     net, twin = net_of(policy, batch_size=-1, iterator_train__shuffle=False), Small()
     fit_net(net, *rows(), epochs=4, seed=0)
@@ -442,7 +442,7 @@ def test_clipping_alone_is_plain_adam_with_clipping():
     assert_same_weights(net.module_, twin)
 
 
-def test_an_infinite_clip_is_none():
+def test_an_infinite_clip_disables_clipping():
     nets = [net_of(Policy(clip=clip)) for clip in (math.inf, 1e30)]
     for net in nets:
         fit_net(net, *rows(), epochs=3, seed=0)
@@ -450,13 +450,13 @@ def test_an_infinite_clip_is_none():
     assert moved(nets[0].module_)["table"]
 
 
-def test_a_plain_policy_is_a_plain_net():
+def test_a_plain_policy_makes_a_plain_net():
     assert type(net_of()) is type(net_of(replace(PLAIN, update_epochs=4))) is NeuralNet
     for change in ({"clip": 9.0}, {"warmup": 0.1}, {"update_rate": 0.5}, {"patience": 2}):
         assert type(net_of(replace(PLAIN, **change))) is not NeuralNet
 
 
-def test_a_net_without_embeddings_has_none_to_perturb():
+def test_adversarial_without_embeddings_raises():
     with pytest.raises(ValueError, match=r"adversarial=0.5: .*no item embeddings"):
         net_of(Policy(adversarial=0.5), module=nn.Linear(1, 1))
     # The rate of a group that a net does not have has no effect.
@@ -467,7 +467,7 @@ def test_a_net_without_embeddings_has_none_to_perturb():
 
 
 @pytest.mark.parametrize("policy", [None, Policy(warmup=0.5), Policy(warmup=0.5, accumulate=2)])
-def test_a_scheduler_of_the_user_is_respected(policy):
+def test_a_scheduler_of_the_user_replaces_the_schedule(policy):
     watch = Rates()
     scheduler = LRScheduler("StepLR", step_size=1, gamma=0.1)
     net = net_of(policy, learning_rate=1.0, batch_size=20, callbacks=[watch, scheduler])
@@ -499,7 +499,7 @@ def test_an_update_scales_the_steps_of_a_users_scheduler(step_every):
 # ------------------------------------------------------------------------- the walls hold
 
 
-def test_nothing_global_moves_and_the_seed_decides():
+def test_training_has_no_global_effects_and_depends_on_the_seed():
     policy = Policy(adversarial=0.1, patience=1, accumulate=2)
     nets = [net_of(policy, batch_size=8) for _ in range(3)]
     before = torch.get_rng_state()
@@ -520,7 +520,7 @@ class Fail(Callback):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x")])
-def test_after_a_failing_call_all_can_be_put_back(error):
+def test_a_failing_call_can_be_rolled_back(error):
     policy = Policy(patience=3, accumulate=2, adversarial=0.2)
     nets = [net_of(policy, batch_size=8, callbacks=[("fail", Fail(error))]) for _ in range(2)]
     for net in nets:
@@ -560,7 +560,7 @@ def test_moments_are_carried_through_growth():
     assert module.table.data[6:].any()
 
 
-def test_records_are_bounded_and_a_copy_goes_on_alike():
+def test_the_history_is_bounded_and_a_copy_continues_equally():
     net = net_of(Policy(patience=2), batch_size=4)
     for call in range(4):
         fit_net(net, *rows(), epochs=2, seed=call)
@@ -574,7 +574,7 @@ def test_records_are_bounded_and_a_copy_goes_on_alike():
         assert_same_weights(net.module_, other.module_, atol=0)
 
 
-def test_skorchs_own_partial_fit_is_a_fit_of_max_epochs():
+def test_partial_fit_of_skorch_trains_for_max_epochs():
     watch = Rates()
     policy = Policy(rates={}, warmup=0.0)
     net = net_of(policy, learning_rate=1.0, batch_size=20, callbacks=[watch])

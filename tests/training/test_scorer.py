@@ -1,4 +1,4 @@
-"""A validation metric of the caller: after each epoch, printed, and what stopping goes by."""
+"""A validation metric of the caller: recorded, printed and used for early stopping."""
 
 import copy
 import pickle
@@ -14,7 +14,7 @@ from tests.training.nets import fit_net, net_with
 
 
 class Level(nn.Module):
-    """A number per code, and dropout; remembers what it was trained on and validated on."""
+    """A number per code, and dropout; records training and validation inputs."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class Level(nn.Module):
 
 
 class Watch(Callback):
-    """Notes the modes and the weights that epochs end with, and their scores."""
+    """Record mode, weights and score at the end of each epoch."""
 
     def on_train_begin(self, net, **kwargs):
         self.modes, self.states, self.records = [], [], []
@@ -50,7 +50,7 @@ def net_of(policy=None, **given):
 
 
 def scorer_of(scores):
-    """Give the scores one after the other."""
+    """Make a scorer that returns the scores one after the other."""
     scores = iter(scores)
     return Scorer("score", lambda: next(scores))
 
@@ -60,7 +60,7 @@ def levels(net):
 
 
 @pytest.mark.parametrize("policy", [None, Policy()])
-def test_without_patience_a_scorer_only_looks_on(policy):
+def test_without_patience_a_scorer_does_not_change_training(policy):
     watch = Watch()
     net, twin = net_of(policy, callbacks=[watch]), net_of(policy)
     modes = []
@@ -85,7 +85,7 @@ def test_without_patience_a_scorer_only_looks_on(policy):
     pickle.loads(pickle.dumps(net))
 
 
-def test_a_scorer_is_beside_a_split_of_the_nets_own():
+def test_a_scorer_works_together_with_a_split():
     net = net_of(Policy(), callbacks=[EarlyStopping(patience=9)])
     fit_net(net, *columns_and_target(), epochs=2, seed=0, scorer=scorer_of([1, 2]))
     assert net.history[:, ("score", "score_best")] == [(1.0, True), (2.0, True)]
@@ -105,7 +105,7 @@ def test_a_scorer_is_beside_a_split_of_the_nets_own():
         ([1, float("nan"), 2, float("nan"), 1], 2, 2),  # nothing is no better than something
     ],
 )
-def test_with_patience_it_stops_and_goes_back_to_the_best(scores, patience, best):
+def test_with_patience_it_stops_and_restores_the_best(scores, patience, best):
     watch, asked = Watch(), []
 
     def score():
@@ -134,7 +134,7 @@ def test_with_patience_it_stops_and_goes_back_to_the_best(scores, patience, best
     assert "valid_loss" in net.history[-1]
 
 
-def test_a_call_knows_nothing_of_the_scores_of_an_earlier_one():
+def test_scores_of_an_earlier_call_have_no_effect():
     net = net_of(Policy(patience=1))
     fit_net(net, *columns_and_target(), epochs=3, seed=0, scorer=scorer_of([9, 8, 7]))
     assert net.history[-2:, "score_best"] == [True, False]
@@ -143,7 +143,7 @@ def test_a_call_knows_nothing_of_the_scores_of_an_earlier_one():
     assert net.history[:, "score_best"] == [True] * 3
 
 
-def test_an_update_neither_stops_nor_goes_back():
+def test_an_update_does_not_stop_early():
     watch = Watch()
     net = net_of(Policy(patience=1), callbacks=[watch])
     fit_net(
@@ -166,7 +166,7 @@ class Fails(Callback):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x")])
 @pytest.mark.parametrize("of_the_scorer", [False, True])
-def test_an_interrupt_passes_on_and_leaves_no_scorer_behind(error, of_the_scorer):
+def test_an_interrupt_is_raised_and_removes_the_scorer(error, of_the_scorer):
     net = net_of(Policy(patience=1), callbacks=[] if of_the_scorer else [Fails(error)])
 
     def score():
@@ -183,7 +183,7 @@ def test_an_interrupt_passes_on_and_leaves_no_scorer_behind(error, of_the_scorer
     pickle.loads(pickle.dumps(net))
 
 
-def test_the_score_is_printed_beside_loss_and_time(capsys):
+def test_the_score_is_printed_with_loss_and_time(capsys):
     net = net_of(Policy(patience=2), verbose=1)
     scores = [0.25, 0.75, 0.5, 0.125, 0.0625]
     scorer = scorer_of(scores)._replace(name="ndcg@10")
@@ -202,7 +202,7 @@ def test_the_score_is_printed_beside_loss_and_time(capsys):
     ]
 
 
-def test_the_time_of_an_epoch_is_that_of_its_training():
+def test_the_time_of_an_epoch_excludes_the_scorer():
     net, timed = net_of(), []
 
     def score():
