@@ -2,6 +2,7 @@
 
     python benchmarks/groceries/bench_groceries.py
     python benchmarks/groceries/bench_groceries.py --households 50 --seeds 0
+    python benchmarks/groceries/bench_groceries.py --only habits "habits, static" --warm-up 0.5
 
 The first three quarters of 1.47 M purchases are fitted; then week by week: a top 10 for every
 household that shops, of the whole catalogue, bought before or not, then the week is learned. A JSON
@@ -14,7 +15,7 @@ import json
 
 import numpy as np
 
-from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
+from sklearn_recft import HabitRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.datasets import load_complete_journey
 from sklearn_recft.model_selection import prequential_score
 
@@ -63,12 +64,17 @@ def contenders(seed, first):
         yield "full refit", factors(), "refit"
         yield "popularity", PopularityRecommender(), "partial_fit"
         yield "popularity, window=28", PopularityRecommender(window=28), "partial_fit"
+        yield "habits", HabitRecommender(), "partial_fit"
+        yield "habits, static", HabitRecommender(), "never"
+        yield "habits, full refit", HabitRecommender(), "refit"
         yield "own favourites", OwnFavourites(), "partial_fit"
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", help="names of models")
+    parser.add_argument("--warm-up", type=float, default=0.75, help="share of rows that is fitted")
     parser.add_argument("--households", type=int, help="the first so many alone")
     options = parser.parse_args(argv)
     X = load_complete_journey().data
@@ -77,8 +83,10 @@ def main(argv=None):
     found = {}
     for seed in options.seeds:
         for name, model, learn in contenders(seed, seed == options.seeds[0]):
+            if options.only and name not in options.only:
+                continue
             result = prequential_score(
-                model, X, warm_up=3 * len(X) // 4, period=7.0, learn=learn,
+                model, X, warm_up=int(options.warm_up * len(X)), period=7.0, learn=learn,
                 scoring=("ndcg", "recall"), exclude_seen=False,
             )  # fmt: skip
             found.setdefault(name, []).append((*result.metrics.values(), result.learn_seconds))

@@ -54,8 +54,8 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Repeat purchases are listed only with ``recommend(..., exclude_seen=False)``. Rows with
     ``y <= 0`` are no habit.
 
-    The defaults are the best on weeks 35 to 39 of The Complete Journey (NDCG@10 of a weekly list
-    of all products).
+    The defaults are the best on five weeks of The Complete Journey before the test weeks (NDCG@10
+    of a weekly list of all products; ``benchmarks/groceries``).
 
     References
     ----------
