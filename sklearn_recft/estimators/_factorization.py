@@ -54,6 +54,11 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     replay_size : int, default=0
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
         them per new event.
+    habit_half_life : float, default=None
+        With "bpr": half-life in days of habits. ``8 log(1 + S / 0.05)`` is added to the score of
+        each pair, S being the decayed count of the user's earlier baskets with the item
+        (`HabitRecommender`), once the log has shown a repeat. None adds nothing. Repeats are
+        listed only with ``exclude_seen=False``.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
@@ -110,7 +115,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     21
     """
 
-    _FIXED = ("n_factors", "loss", "solver", "half_life", "replay_size")
+    _FIXED = ("n_factors", "loss", "solver", "half_life", "replay_size", "habit_half_life")
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
@@ -127,6 +132,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
+        "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -144,6 +150,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         max_epochs: int = 30,
         half_life: float | None = None,
         replay_size: int = 0,
+        habit_half_life: float | None = None,
         training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -158,6 +165,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self.max_epochs = max_epochs
         self.half_life = half_life
         self.replay_size = replay_size
+        self.habit_half_life = habit_half_life
         self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -257,6 +265,11 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def _settings(self) -> FactorizationSettings:
         """Check combinations of parameters, and return the settings of the model."""
+        if self.habit_half_life is not None and self.loss != "bpr":
+            raise ValueError(
+                "habit_half_life: only loss='bpr' adds habits to its scores; loss is "
+                f"{self.loss!r}."
+            )
         common: dict[str, Any] = {
             "n_factors": self.n_factors,
             "loss": self.loss,
@@ -265,6 +278,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             "max_epochs": self.max_epochs,
             "half_life": self.half_life,
             "replay_size": self.replay_size,
+            "habit_half_life": self.habit_half_life,
             "n_threads": self._n_threads(),
             "verbose": self.verbose,
         }

@@ -73,6 +73,8 @@ class Habits:
         times: np.ndarray,
         n_users: int,
         n_items: int,
+        *,
+        by_time: bool = True,
     ) -> np.ndarray:
         """Count events.
 
@@ -84,6 +86,8 @@ class Habits:
             Seconds.
         n_users, n_items : int
             How many there are now.
+        by_time : bool, default=True
+            Whether a user's events are counted in the order of time, else in that of their rows.
 
         Returns
         -------
@@ -92,7 +96,7 @@ class Habits:
         """
         times = times.astype(np.float64)
         self._make_room(len(users), n_users, n_items)
-        order = np.lexsort((items, times, users))
+        order = np.lexsort((items, times, users)) if by_time else users.argsort(kind="stable")
         found = np.empty(len(users), np.float32)
         self.size = kernels.count_habits(
             users[order].astype(np.int32),

@@ -16,6 +16,7 @@ from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
@@ -36,6 +37,7 @@ class FactorizationSettings:
     max_epochs: int = 30
     half_life: float | None = None
     replay_size: int = 0
+    habit_half_life: float | None = None
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None
@@ -68,6 +70,8 @@ class FactorizationModel(FittedModel):
         self.moments = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
         self.latest = -np.inf
         self.reservoir = Reservoir(settings.replay_size)
+        half_life = settings.habit_half_life
+        self.habits = None if half_life is None else HabitTerm(half_life)
 
     @property
     def module(self) -> MatrixFactorization:
@@ -117,6 +121,15 @@ class FactorizationModel(FittedModel):
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones; optionally predict row by row."""
+        predicted = self._learn_factors(events, undo, call)
+        if self.habits is not None:
+            shape = self.n_users, self.n_items
+            terms = self.habits.learn(events, undo, shape, by_time=not call.predict)
+            predicted = predicted + terms[: len(predicted)]
+        return predicted
+
+    def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Fit or update the tables; return predictions without habits."""
         known = len(self.module.user_bias), len(self.module.item_bias)
         if known == (0, 0) and not call.predict:
             self._fit(events)
@@ -177,7 +190,8 @@ class FactorizationModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ratings, probabilities or ("bpr") scores of rows."""
-        return self.link(self.module.score(events.user, events.item, events.context))
+        scores = self.link(self.module.score(events.user, events.item, events.context))
+        return scores if self.habits is None else scores + self.habits.of_rows(events)
 
     def link(self, scores: np.ndarray) -> np.ndarray:
         """Return raw scores on the scale of ``y``."""
@@ -194,7 +208,16 @@ class FactorizationModel(FittedModel):
         if context is None:
             # The average context is zero after standardisation.
             context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
-        return self.module.tile_scorer(users, columns, self.module.offset(context))
+        tiles = self.module.tile_scorer(users, columns, self.module.offset(context))
+        if self.habits is None:
+            return tiles
+        return self.habits.on(tiles, users, columns, self._times_of(queries), self.n_items)
+
+    def _times_of(self, rows: Interactions) -> np.ndarray:
+        """Seconds of rows; where habits count, rows without a time come after all events."""
+        if rows.timestamps is None and self.habits is not None:
+            return np.full(len(rows), self.habits.after_all())
+        return super()._times_of(rows)
 
 
 class SGDFactorizationModel(FactorizationModel):

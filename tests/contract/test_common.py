@@ -111,6 +111,7 @@ OPTIONS = {
     "sgd bpr with decay": IncrementalMFRecommender(
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
+    "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
     "sgd": IncrementalMFRecommender(**_SGD),
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
