@@ -193,9 +193,9 @@ def _long_trained(estimator, times):
     """Return a clone without time decay, that trains ``times`` as long as its class does."""
     own = estimator.get_params()
     model = clone(estimator)
-    model.set_params(
-        **{name: None for name in ("half_life", "history_half_life", "window") if name in own}
-    )
+    decays = ("half_life", "history_half_life", "habit_half_life", "window")
+    allowed = estimator._parameter_constraints
+    model.set_params(**{name: None for name in decays if name in own and None in allowed[name]})
     if "max_epochs" in own:
         model.set_params(max_epochs=times * type(estimator)().max_epochs)
     return model
