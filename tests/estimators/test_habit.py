@@ -1,9 +1,11 @@
 """The baseline for repeat purchases: its equation, lists before a time, and what it leaves out."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 
-from sklearn_recft import HabitRecommender
+from sklearn_recft import HabitRecommender, IncrementalMFRecommender
 
 DAY = 86_400
 WEEKS = [["ann", "tea", 7 * DAY * week] for week in range(8)]
@@ -65,3 +67,75 @@ def test_without_times_each_row_is_a_basket():
     found = model.predict([["ann", "tea"], ["ann", "rice"]]) - 0.2 * np.array([1, 1 / 3])
     assert_allclose(found, [3, 1] * model.repeat_weight_, rtol=1e-6)
     assert_array_equal(found, HabitRecommender().fit(X).predict(X[:2]) - 0.2 * np.array([1, 1 / 3]))
+
+
+# ------------------------------------------------------- the term of the factorization
+
+BPR = IncrementalMFRecommender(loss="bpr", n_factors=4, max_epochs=3, random_state=0)
+
+
+def make_log(n_users, n_items, n_rows, seed=0):
+    """Rows of distinct times, in order."""
+    rng = np.random.default_rng(seed)
+    times = 3600 * np.arange(n_rows)
+    return np.column_stack(
+        [rng.integers(n_users, size=n_rows), rng.integers(n_items, size=n_rows), times]
+    )
+
+
+def with_and_without(X, later):
+    """Return a model with habits and one without, fitted and updated alike."""
+    models = (clone(BPR).set_params(habit_half_life=2.0), clone(BPR))
+    return [model.fit(X).partial_fit(later) for model in models]
+
+
+def test_a_log_without_repeats_is_learned_as_without_habits_to_the_bit():
+    X = make_log(10, 30, 400)
+    X = X[np.sort(np.unique(X[:, :2], axis=0, return_index=True)[1])]
+    ours, other = with_and_without(X[:150], X[150:])
+    kwargs = {"n_recommendations": 12, "exclude_seen": False}
+    for found, expected in zip(
+        ours.recommend(np.arange(12), **kwargs),
+        other.recommend(np.arange(12), **kwargs),
+        strict=True,
+    ):
+        assert_array_equal(found, expected)
+    assert_array_equal(ours.predict(X), other.predict(X))
+
+
+def test_the_term_is_added_to_scores():
+    X = make_log(8, 10, 300)
+    ours, other = with_and_without(X[:200], X[200:])
+    late = np.array([[u, i, X[-1, 2] + 7200] for u in range(9) for i in range(10)])
+    counts = [
+        sum(2.0 ** (-(now - t) / (2 * DAY)) for t in X[(X[:, 0] == u) & (X[:, 1] == i), 2])
+        for u, i, now in late
+    ]
+    terms = 8 * np.log1p(np.array(counts) / 0.05)
+    assert terms[80:].sum() == 0 < terms.sum()  # user 8 is unknown
+    assert_allclose(ours.predict(late) - other.predict(late), terms, rtol=1e-4, atol=1e-5)
+    queries = np.column_stack([np.arange(9), np.full(9, late[0, 2])])
+    items, scores = ours.recommend(queries, n_recommendations=10, exclude_seen=False)
+    rows = [[u, i, late[0, 2]] for u, row in enumerate(items) for i in row]
+    assert_allclose(scores.ravel(), ours.predict(rows), rtol=1e-5)
+
+
+def test_a_stream_adds_what_is_known_before_each_row():
+    X = make_log(5, 6, 80)
+    model, other = (m.fit(X[:5]) for m in (clone(BPR).set_params(habit_half_life=2.0), clone(BPR)))
+    found = model.partial_fit_predict(X[5:]) - other.partial_fit_predict(X[5:])
+    terms, shown = [], False
+    for row in range(5, 80):
+        (u, i, now), past = X[row], X[:row]
+        times = past[(past[:, 0] == u) & (past[:, 1] == i), 2]
+        count = sum(2.0 ** (-(now - t) / (2 * DAY)) for t in times)
+        terms.append(8 * np.log1p(count / 0.05) if shown else 0.0)
+        shown = shown or count > 0 or len(np.unique(past[:, :2], axis=0)) < row
+    assert_allclose(found, terms, rtol=1e-4, atol=1e-5)
+
+
+def test_only_lists_have_habits():
+    with pytest.raises(ValueError, match="habit_half_life: only loss='bpr'"):
+        IncrementalMFRecommender(habit_half_life=90).fit(LOG, np.ones(len(LOG)))
+    with pytest.raises(ValueError, match="habit_half_life needs the column `timestamp`"):
+        clone(BPR).set_params(habit_half_life=90).fit([row[:2] for row in LOG])
