@@ -60,6 +60,9 @@ def contenders(seed, first):
     yield "static", factors(), "never"
     yield "incremental", factors(), "partial_fit"
     yield "incremental, half_life=28", factors(half_life=28), "partial_fit"
+    habits = factors(half_life=28, habit_half_life=90)
+    yield "incremental, half_life=28, habits", habits, "partial_fit"
+    yield "static, half_life=28, habits", habits, "never"
     if first:
         yield "full refit", factors(), "refit"
         yield "popularity", PopularityRecommender(), "partial_fit"
