@@ -80,6 +80,9 @@ class _Claim:
     def __init__(self) -> None:
         self.thread = get_ident()
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy, or a pickle, holds nothing
+
 
 class SharedLock:
     """Many readers or one writer; a thread that holds the lock may take it again.
@@ -111,6 +114,12 @@ class SharedLock:
             yield
         finally:
             self._let_go(self._readers, claim)
+
+    def reading_while_alive(self) -> object:
+        """Hold the lock together with other readers for as long as the returned object lives."""
+        claim = _Claim()
+        _wait_for(lambda: self._admit_reader(claim))
+        return claim
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -65,8 +65,8 @@ class Case:
 
 FACTORIZATION = {
     "n_factors": 16, "loss": "squared_error", "solver": "sgd", "learning_rate": 0.045,
-    "reg": 0.045, "max_epochs": 6, "half_life": None, "replay_size": 0, "n_jobs": None,
-    "random_state": 0, "verbose": 0,
+    "reg": 0.045, "max_epochs": 6, "half_life": None, "replay_size": 0,
+    "habit_half_life": None, "n_jobs": None, "random_state": 0, "verbose": 0,
 }  # fmt: skip
 RATES = {  # learning_rate and reg
     ("squared_error", "sgd"): (0.045, 0.045), ("log_loss", "sgd"): (0.07, 0.02),
@@ -225,7 +225,7 @@ def special_matrices() -> Iterator[Case]:
 
 
 def counts() -> Iterator[Case]:
-    """Yield biases and popularity, with and without decay and window."""
+    """Yield biases, popularity and habits, with and without decay and window."""
     for y in ("rating", "none"):
         bias = {"damping": 5.0}
         yield Case(f"bias_{y}", "BiasRecommender", bias, log="movielens", y=y, n_fit=8000)
@@ -238,5 +238,11 @@ def counts() -> Iterator[Case]:
         large: dict[str, Any] = {"log": "movielens", "n_fit": 8000, "weighted": True}
         yield Case(f"{name}_rating", "PopularityRecommender", params, **large)
         yield Case(f"{name}_none", "PopularityRecommender", params, log="movielens_str", y="none")
+    habits = {"habit_half_life": 2.0, "half_life": 1.0}
+    yield Case("habit_none", "HabitRecommender", habits, log="movielens", y="none", n_fit=8000)
+    yield Case("habit_baskets", "HabitRecommender", habits, log="baskets", y="none")
+    yield of_factorization(
+        "mf_bpr_habits", "bpr", "sgd", {"habit_half_life": 2.0}, log="baskets", y="none"
+    )
     params = {"half_life": 0.5, "window": None}
     yield Case("popularity_baskets", "PopularityRecommender", params, log="baskets", y="none")

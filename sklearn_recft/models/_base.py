@@ -353,8 +353,13 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        with self.reading():
-            return vars(self).copy()
+        # Parts are pickled after this call. A pickle keeps its states alive until it ends, and
+        # with this one the claim: no writer comes in between.
+        claim = self._lock.reading_while_alive()
+        return {**vars(self), "_claim": claim}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: value for name, value in state.items() if name != "_claim"})
 
 
 def _numpy_defaults() -> np.errstate:

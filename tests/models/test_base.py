@@ -4,10 +4,12 @@ import copy
 import pickle
 import threading
 from dataclasses import dataclass, field
+from threading import Thread
 
 import numpy as np
 import pytest
 
+from sklearn_recft import PopularityRecommender
 from sklearn_recft.history import (
     EventHistory,
     FeedbackMatrix,
@@ -410,3 +412,31 @@ def test_the_state_of_a_stream_makes_one_that_draws_the_same():
     stream.forget(np.array([0]))
     assert [stream.seed() for _ in range(3)] == [other.seed() for _ in range(3)]
     assert 0 <= stream.seed() < np.iinfo(np.int32).max
+
+
+# ------------------------------------------------------------------------- pickles
+
+
+class Learns:
+    """An attribute that tries to change its model while that is pickled or copied."""
+
+    def __init__(self, estimator):
+        self.estimator, self.finished_within = estimator, []
+
+    def __reduce__(self):
+        self.thread = Thread(target=self.estimator.partial_fit, args=([["eve", "rice"]],))
+        self.thread.start()
+        self.thread.join(0.2)
+        self.finished_within.append(not self.thread.is_alive())
+        return str, ()
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_no_one_learns_while_a_model_is_pickled(copied):
+    estimator = PopularityRecommender().fit([["ann", "tea"], ["bob", "tea"]])
+    learns = Learns(estimator)
+    estimator._model.learns = learns
+    copied(estimator)
+    assert learns.finished_within == [False]
+    learns.thread.join()  # nothing is held once the pickle is done
+    assert estimator.n_users_ == 3
