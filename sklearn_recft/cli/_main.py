@@ -62,8 +62,8 @@ def main(argv=None):
     Returns
     -------
     int
-        Exit status: 0, or 1 if something is wrong with the data, told in one line on the standard
-        error stream. Wrong usage exits with 2.
+        Exit status: 0, or 1 if something is wrong with the data, reported in one line on the
+        standard error stream. Wrong usage exits with 2.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def main(argv=None):
             warnings.simplefilter("default")
             report = args.run(args)
         text = json.dumps(report, indent=2, allow_nan=False) if args.json else _as_text(report)
-    except Exception as error:  # whatever it is, it is told in one line
+    except Exception as error:  # any error is reported in one line
         return _fail(error)
     except KeyboardInterrupt:
         sys.stderr.write("recft: interrupted\n")
@@ -104,17 +104,17 @@ def main(argv=None):
 
 
 def _fail(error):
-    told = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, (ImportError, OSError, ValueError)):
-        told = f"{type(error).__name__}: {told}"
-    sys.stderr.write(f"recft: error: {told}\n")
+        message = f"{type(error).__name__}: {message}"
+    sys.stderr.write(f"recft: error: {message}\n")
     return 1
 
 
 def _tell(caught):
     """Say in one line each what a file was taken for, and the like."""
-    told = {" ".join(str(w.message).split()) for w in caught if w.category in _WORTH_TELLING}
-    for text in sorted(told):
+    messages = {" ".join(str(w.message).split()) for w in caught if w.category in _WORTH_TELLING}
+    for text in sorted(messages):
         sys.stderr.write(f"recft: note: {text}\n")
 
 

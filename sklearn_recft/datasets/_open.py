@@ -1,4 +1,4 @@
-"""A text file opened as text: compressed or not, in its encoding, faults told with its name."""
+"""A text file opened as text: compressed or not, in its encoding; errors name the file."""
 
 import contextlib
 import importlib
@@ -7,7 +7,7 @@ import lzma
 import zipfile
 import zlib
 
-# What is read as text though it is none is told by how it starts.
+# First bytes of files that are not text.
 _MAGIC = {
     b"\x1f\x8b": "a gzip file: let its name end in .gz",
     b"PK\x03\x04": "a zip file, or one of Excel: let its name end in .zip, or save it as CSV",

@@ -7,7 +7,7 @@ from sklearn_recft.inspection._style import new_axes, styles
 
 _SECOND, _MINUTE, _HOUR, _YEAR = 1 / 86400, 1 / 1440, 1 / 24, 365.25  # in days
 _CENTURY = 100 * _YEAR
-# From which length on a time is told in a unit, and that unit in days.
+# Shortest time that is shown in a unit, and that unit in days.
 _UNITS = (
     (_YEAR, "years"),
     (1.0, "days"),

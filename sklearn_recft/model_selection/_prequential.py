@@ -1,4 +1,4 @@
-"""Replay a log as a live system would have met it: predict, score, then learn."""
+"""Replay a log as a live system would have received it: predict, score, then learn."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def iter_prequential(
     ``partial_fit_predict`` learns by that: it follows single rows. With pointwise metrics only
     and no delay it then runs through `report_every` rows in one compiled pass, still
     predicting each row before learning it, and may start unfitted. Predicting and learning
-    cannot be told apart there: both are in ``learn_seconds``.
+    cannot be separated there: both are in ``learn_seconds``.
 
     Examples
     --------

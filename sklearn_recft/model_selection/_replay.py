@@ -1,4 +1,4 @@
-"""The predict-score-learn loop: a log in time order, a judge, and how far a model has come."""
+"""The predict-score-learn loop: a log in time order, the metrics, and the progress of a model."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ class Replay:
 def predict_feedback(estimator: Any, X: Any) -> np.ndarray:
     """Return expected feedback; of a classifier, the probability of its second class.
 
-    A classifier that has met one class only is sure of it: 1 if that is positive, else 0.
+    A classifier that was fitted on one class only is sure of it: 1 if that is positive, else 0.
     """
     if hasattr(estimator, "predict_proba"):
         chances = np.asarray(estimator.predict_proba(X))

@@ -66,7 +66,8 @@ class HabitModel(PopularityModel):
 
     def _base(self) -> np.ndarray:
         """Score (n_items,) of each item for users without habits."""
-        return _POPULARITY * self.popularity / max(self.popularity.max(initial=0.0), 1e-300)
+        largest = float(np.abs(self.popularity).max(initial=0.0)) or 1.0
+        return _POPULARITY * self.popularity / largest
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows; an unknown item has none."""

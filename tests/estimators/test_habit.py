@@ -60,6 +60,12 @@ def test_what_was_not_liked_is_no_habit():
     assert model.repeat_weight_.sum() == 0  # nothing was taken again
 
 
+def test_scores_are_finite_where_nothing_is_liked():
+    model = HabitRecommender().fit(LOG, -np.ones(len(LOG)))
+    assert_allclose(model.predict([["cem", "tea", 0]]), -0.2, rtol=0.01)
+    assert np.isfinite(model.recommend(["cem"], n_recommendations=3)[1]).all()
+
+
 def test_without_times_each_row_is_a_basket():
     X = [["ann", item] for item in ("tea", "rice", "tea", "tea")]
     model = HabitRecommender().fit(X[:2]).partial_fit(X[2:])
