@@ -21,8 +21,10 @@ from sklearn_recft.models import (
     FactorizationSettings,
     FittedModel,
     SGDFactorizationModel,
+    SoftmaxFactorizationModel,
+    SoftmaxFactorizationSettings,
 )
-from sklearn_recft.modules import MatrixFactorization
+from sklearn_recft.modules import IdTables
 from sklearn_recft.training import FineTuning, resolve_training
 
 
@@ -115,7 +117,16 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     21
     """
 
-    _FIXED = ("n_factors", "loss", "solver", "half_life", "replay_size", "habit_half_life")
+    _FIXED = (
+        "n_factors",
+        "loss",
+        "solver",
+        "half_life",
+        "replay_size",
+        "habit_half_life",
+        "history_half_life",
+        "popularity_weight",
+    )
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
@@ -125,14 +136,16 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
-        "loss": [StrOptions({"squared_error", "log_loss", "bpr"})],
+        "loss": [StrOptions({"squared_error", "log_loss", "bpr", "softmax"})],
         "solver": [StrOptions({"sgd", "adam"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "reg": [Interval(Real, 0, None, closed="left"), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "popularity_weight": [Interval(Real, 0, None, closed="left"), None],
         "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -147,10 +160,12 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         solver: str = "sgd",
         learning_rate: float | None = None,
         reg: float | None = None,
-        max_epochs: int = 30,
+        max_epochs: int | None = None,
         half_life: float | None = None,
         replay_size: int = 0,
         habit_half_life: float | None = None,
+        history_half_life: float | None = None,
+        popularity_weight: float | None = None,
         training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -166,6 +181,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         self.half_life = half_life
         self.replay_size = replay_size
         self.habit_half_life = habit_half_life
+        self.history_half_life = history_half_life
+        self.popularity_weight = popularity_weight
         self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -238,8 +255,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return self._predict(X)
 
     @property
-    def module_(self) -> MatrixFactorization:
-        """The model: factors, a bias and a count for each id."""
+    def module_(self) -> IdTables:
+        """The model: its tables, with one row per id."""
         return self._fitted("module_").module
 
     @property
@@ -263,13 +280,28 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
                 )
         return events
 
+    def _check_loss(self) -> None:
+        """Refuse parameters that the loss does not read."""
+        loss, softmax = self.loss, self.loss == "softmax"
+        if self.habit_half_life is not None and loss not in ("bpr", "softmax"):
+            raise ValueError(
+                "habit_half_life: only loss='bpr' and loss='softmax' add habits to their scores; "
+                f"loss is {loss!r}."
+            )
+        for name in ("history_half_life", "popularity_weight"):
+            if getattr(self, name) is not None and not softmax:
+                raise ValueError(f"{name}: only loss='softmax' reads it; loss is {loss!r}.")
+        if softmax and self.solver != "sgd":
+            raise ValueError(f"loss='softmax' needs solver='sgd'; solver is {self.solver!r}.")
+        if softmax and self.replay_size:
+            raise ValueError(
+                f"replay_size={self.replay_size}: loss='softmax' stores no rows to rehearse; set "
+                "it to 0."
+            )
+
     def _settings(self) -> FactorizationSettings:
         """Check combinations of parameters, and return the settings of the model."""
-        if self.habit_half_life is not None and self.loss != "bpr":
-            raise ValueError(
-                "habit_half_life: only loss='bpr' adds habits to its scores; loss is "
-                f"{self.loss!r}."
-            )
+        self._check_loss()
         common: dict[str, Any] = {
             "n_factors": self.n_factors,
             "loss": self.loss,
@@ -286,6 +318,12 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             for name in ("training", "net_params"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: only solver='adam' reads it; solver is 'sgd'.")
+            if self.loss == "softmax":
+                return SoftmaxFactorizationSettings(
+                    **common,
+                    history_half_life=self.history_half_life,
+                    popularity_weight=self.popularity_weight,
+                )
             return FactorizationSettings(**common)
         policy = resolve_training(
             self.training,
@@ -301,6 +339,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         settings = replace(self._settings(), seed=self._seed())
         if isinstance(settings, AdamFactorizationSettings):
             return AdamFactorizationModel(rows, settings)
+        if isinstance(settings, SoftmaxFactorizationSettings):
+            return SoftmaxFactorizationModel(rows, settings)
         return SGDFactorizationModel(rows, settings)
 
     def _fixed_names(self) -> tuple[str, ...]:
@@ -309,5 +349,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return (*self._FIXED, "learning_rate", "reg", "training", "net_params")
 
     def __recommender_tags__(self) -> RecommenderTags:
+        if self.loss == "softmax":
+            order = () if self.history_half_life is None else ("order",)
+            return replace(self._TAGS, predicts="order", reads=("time", *order))
         predicts = {"squared_error": "feedback", "log_loss": "probability", "bpr": "order"}
         return replace(self._TAGS, predicts=predicts[self.loss])

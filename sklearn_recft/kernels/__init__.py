@@ -26,6 +26,12 @@ from sklearn_recft.kernels._habits import (
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
+from sklearn_recft.kernels._softmax import (
+    draw_negatives,
+    softmax_epoch,
+    softmax_pass,
+    softmax_states,
+)
 from sklearn_recft.kernels._streams import (
     ITEM_STATISTICS,
     N_SCORES,
@@ -51,6 +57,7 @@ __all__ = [
     "bpr_pass",
     "count_habits",
     "count_past",
+    "draw_negatives",
     "fold_in",
     "gather_past",
     "gather_seen",
@@ -63,6 +70,9 @@ __all__ = [
     "online_pass",
     "pairs_of_users",
     "sgd_epoch",
+    "softmax_epoch",
+    "softmax_pass",
+    "softmax_states",
     "spread",
     "transform_factorization",
     "transform_statistics",

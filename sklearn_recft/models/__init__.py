@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     )
     from sklearn_recft.models._factorization import (
         FactorizationModel,
-        FactorizationSettings,
         SGDFactorizationModel,
     )
     from sklearn_recft.models._factorization_adam import (
@@ -43,6 +42,13 @@ if TYPE_CHECKING:
         ADAM_OPTIONS,
         AdamFactorizationModel,
         AdamFactorizationSettings,
+    )
+    from sklearn_recft.models._factorization_base import (
+        FactorizationSettings,
+    )
+    from sklearn_recft.models._factorization_softmax import (
+        SoftmaxFactorizationModel,
+        SoftmaxFactorizationSettings,
     )
     from sklearn_recft.models._habit import (
         HabitModel,
@@ -104,6 +110,8 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "SoftmaxFactorizationModel",
+    "SoftmaxFactorizationSettings",
     "Transaction",
 ]
 
@@ -128,7 +136,7 @@ __getattr__ = lazy_names(
         "EASEModel": "_ease",
         "EASESettings": "_ease",
         "FactorizationModel": "_factorization",
-        "FactorizationSettings": "_factorization",
+        "FactorizationSettings": "_factorization_base",
         "FittedModel": "_base",
         "HabitModel": "_habit",
         "HabitSettings": "_habit",
@@ -143,6 +151,8 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "SoftmaxFactorizationModel": "_factorization_softmax",
+        "SoftmaxFactorizationSettings": "_factorization_softmax",
         "Transaction": "_base",
     },
 )

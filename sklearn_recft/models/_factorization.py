@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -14,36 +12,18 @@ from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models import _factorization_sgd as sgd
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
+from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Rows
-from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
 
-
-@dataclass(frozen=True)
-class FactorizationSettings:
-    """Settings of a factorization: as the parameters of the estimator.
-
-    ``learning_rate`` and ``reg`` of None are the best measured for the loss and the solver;
-    ``seed`` decides everything drawn.
-    """
-
-    n_factors: int = 64
-    loss: str = "squared_error"
-    learning_rate: float | None = None
-    reg: float | None = None
-    max_epochs: int = 30
-    half_life: float | None = None
-    replay_size: int = 0
-    habit_half_life: float | None = None
-    n_threads: int = 1
-    verbose: int = 0
-    seed: int | None = None
+# Passes of `fit`, best for ratings and "bpr".
+EPOCHS = 30
 
 
-class FactorizationModel(FittedModel):
+class FactorizationModel(FactorizationBase):
     """Factors and biases of users and items; subclasses define the training.
 
     Attributes
@@ -54,40 +34,20 @@ class FactorizationModel(FittedModel):
         Time of the newest event.
     reservoir : Reservoir
         Past rows to rehearse.
-    rng, noise_rng, replay_rng : RandomStream
-        Separate, so that what one draws does not depend on how much another has drawn: how many
-        rows follow must not change what is predicted now.
+    replay_rng : RandomStream
     """
-
-    settings: FactorizationSettings
-    LEARNING_RATE: ClassVar[dict[str, float]]
-    REG: ClassVar[dict[str, float]]
 
     def __init__(self, rows: Interactions, settings: FactorizationSettings) -> None:
         super().__init__(rows, settings)
-        streams = np.random.default_rng(settings.seed).spawn(3)
-        self.rng, self.noise_rng, self.replay_rng = map(RandomStream, streams)
+        self.replay_rng = RandomStream(np.random.default_rng(settings.seed).spawn(3)[2])
         self.moments = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
         self.latest = -np.inf
         self.reservoir = Reservoir(settings.replay_size)
-        half_life = settings.habit_half_life
-        self.habits = None if half_life is None else HabitTerm(half_life)
 
     @property
     def module(self) -> MatrixFactorization:
         """The tables: factors, a bias and a count for each id."""
         raise NotImplementedError
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate in use."""
-        given = self.settings.learning_rate
-        return self.LEARNING_RATE[self.settings.loss] if given is None else given
-
-    @property
-    def reg(self) -> float:
-        """L2 penalty in use."""
-        return self.REG[self.settings.loss] if self.settings.reg is None else self.settings.reg
 
     @property
     def scale(self) -> float:
@@ -118,15 +78,6 @@ class FactorizationModel(FittedModel):
 
     def _keep_all(self, undo: Transaction) -> None:
         undo.keep(self.module, np.arange(self.n_users), np.arange(self.n_items))
-
-    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Fit the first events, and update by later ones; optionally predict row by row."""
-        predicted = self._learn_factors(events, undo, call)
-        if self.habits is not None:
-            shape = self.n_users, self.n_items
-            terms = self.habits.learn(events, undo, shape, by_time=not call.predict)
-            predicted = predicted + terms[: len(predicted)]
-        return predicted
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""
@@ -188,10 +139,8 @@ class FactorizationModel(FittedModel):
 
     # ------------------------------------------------------------------ scoring
 
-    def score(self, events: Events) -> np.ndarray:
-        """Return ratings, probabilities or ("bpr") scores of rows."""
-        scores = self.link(self.module.score(events.user, events.item, events.context))
-        return scores if self.habits is None else scores + self.habits.of_rows(events)
+    def _factor_scores(self, events: Events) -> np.ndarray:
+        return self.link(self.module.score(events.user, events.item, events.context))
 
     def link(self, scores: np.ndarray) -> np.ndarray:
         """Return raw scores on the scale of ``y``."""
@@ -200,24 +149,14 @@ class FactorizationModel(FittedModel):
             return np.clip(scores, *self.moments[3:]) if self.moments[0] else scores
         return expit(scores) if loss == "log_loss" else scores
 
-    def tile_scorer(
+    def _factor_tiles(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        """Return a function that writes raw scores; the default context is the average one."""
         context = context_of_queries(queries, self.context_names)
         if context is None:
             # The average context is zero after standardisation.
             context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
-        tiles = self.module.tile_scorer(users, columns, self.module.offset(context))
-        if self.habits is None:
-            return tiles
-        return self.habits.on(tiles, users, columns, self._times_of(queries), self.n_items)
-
-    def _times_of(self, rows: Interactions) -> np.ndarray:
-        """Seconds of rows; where habits count, rows without a time come after all events."""
-        if rows.timestamps is None and self.habits is not None:
-            return np.full(len(rows), self.habits.after_all())
-        return super()._times_of(rows)
+        return self.module.tile_scorer(users, columns, self.module.offset(context))
 
 
 class SGDFactorizationModel(FactorizationModel):
@@ -247,7 +186,7 @@ class SGDFactorizationModel(FactorizationModel):
 
     def _train(self, events: Events, rows: Rows) -> None:
         settings, arrays = self.settings, self.tables.arrays()
-        rng = self.rng.generator
+        rng, n_epochs = self.rng.generator, settings.max_epochs or EPOCHS
         sgd.start_all(arrays, rows, settings.loss, self.moments[1], self.scale, rng)
         if settings.loss == "bpr":
             if settings.half_life is not None:
@@ -261,7 +200,9 @@ class SGDFactorizationModel(FactorizationModel):
             loss=settings.loss,
             learning_rate=self.learning_rate,
             reg=self.reg,
-            epochs=trange(settings.max_epochs, disable=not settings.verbose, desc="epochs"),
+            epochs=trange(
+                settings.max_epochs or EPOCHS, disable=not settings.verbose, desc="epochs"
+            ),
             scale=self.scale,
             n_threads=settings.n_threads,
             rng=rng,

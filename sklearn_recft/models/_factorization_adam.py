@@ -11,7 +11,8 @@ from sklearn_recft import training
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
-from sklearn_recft.models._factorization import FactorizationModel, FactorizationSettings
+from sklearn_recft.models._factorization import EPOCHS, FactorizationModel
+from sklearn_recft.models._factorization_base import FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._net import Net
 from sklearn_recft.modules import MatrixFactorization
@@ -61,7 +62,7 @@ class AdamFactorizationModel(FactorizationModel):
             MatrixFactorization(settings.n_factors, len(rows.context_names)),
             training.PenalisedLoss(settings.loss, self.reg),
             replace(settings.policy, learning_rate=self.learning_rate),
-            max_epochs=settings.max_epochs,
+            max_epochs=settings.max_epochs or EPOCHS,
             verbose=settings.verbose,
             net_params=settings.net_params,
         )
@@ -89,7 +90,7 @@ class AdamFactorizationModel(FactorizationModel):
         self.penalty = self.reg * self.scale
         if self.timed:
             rows = rows.take(np.argsort(events.time, kind="stable"))
-        self._run(rows, settings.max_epochs)
+        self._run(rows, settings.max_epochs or EPOCHS)
 
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+from sklearn_recft.modules._id_tables import IdTables
 from sklearn_recft.ranking import dot_tiles
 
 # Rows scored at once: bounds memory.
 _BLOCK = 65_536
 
-# Numbers of users and items, and rows of tables: what `MatrixFactorization.restore` needs.
-Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
 
-
-class MatrixFactorization(nn.Module):
+class MatrixFactorization(IdTables):
     """Score (user, item) pairs; holds all state with one row per id.
 
     Parameters
@@ -42,6 +38,7 @@ class MatrixFactorization(nn.Module):
         ("user_factors", "user_bias", "user_count"),
         ("item_factors", "item_bias", "item_count"),
     )
+    SHARED = ("mean", "context_weight")
 
     def __init__(self, n_factors: int, n_context: int = 0) -> None:
         super().__init__()
@@ -73,72 +70,6 @@ class MatrixFactorization(nn.Module):
             norm = norm + other.square().sum(-1) + self.item_bias[negative].square()
             return score - self.item_bias[negative] - (p * other).sum(-1), norm
         return self.mean + bias + score + context @ self.context_weight, norm + bias.square()
-
-    def grow(self, n_users: int, n_items: int) -> None:
-        """Resize every table of ids; new rows are zero."""
-        for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
-            if len(getattr(self, names[0])) != n_rows:
-                for name in names:
-                    grow_rows(getattr(self, name), n_rows)
-
-    def tables(self) -> list[Tensor]:
-        """Return every tensor with one row per user or item."""
-        return [getattr(self, name) for names in self.ID_TABLES for name in names]
-
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
-        return tight_state(self, self.tables(), memo)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.tight_state({})
-
-    def state(self) -> dict[str, Any]:
-        """Return a copy of every parameter and buffer as an array."""
-        return {name: array.copy() for name, array in self.arrays().items()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the arrays that `state` returned."""
-        self.grow(len(state["user_bias"]), len(state["item_bias"]))
-        for name, array in state.items():
-            getattr(self, name).data.copy_(torch.from_numpy(array))
-
-    def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
-        kept = np.setdiff1d(np.arange(len(self.user_bias)), users)
-        for name in self.ID_TABLES[0]:
-            keep_rows(getattr(self, name), torch.from_numpy(kept))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return every parameter and buffer as an array that shares memory on the CPU."""
-        tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
-        return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
-
-    def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
-        """Return what `restore` needs to undo growth and changes of these rows (codes)."""
-        arrays = self.arrays()
-        saved: list[tuple[str, np.ndarray | slice, np.ndarray]] = []
-        sizes = len(arrays["user_bias"]), len(arrays["item_bias"])
-        for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
-            known = codes[codes < size]
-            if len(codes) > size:  # without growth, duplicates are cheaper than `unique`
-                known = np.unique(known)
-            saved += [(name, known, arrays[name][known]) for name in names]
-        saved += [(name, slice(None), arrays[name].copy()) for name in ("mean", "context_weight")]
-        return sizes, saved
-
-    def restore(self, mark: Mark) -> None:
-        """Undo growth and changes since ``mark``."""
-        sizes, saved = mark
-        self.grow(*sizes)
-        for name, known, values in saved:
-            getattr(self, name).data[known] = torch.as_tensor(values)
-
-    def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Copy `arrays` back to a module that is not on the CPU."""
-        for name, values in arrays.items():
-            tensor = getattr(self, name)
-            if tensor.device.type != "cpu":
-                tensor.data.copy_(torch.from_numpy(values))
 
     def learn_context_scale(self, context: np.ndarray) -> None:
         """Fit the center and scale of the context to rows (n, c)."""

@@ -75,6 +75,7 @@ CONFIGURATIONS = [
     small(DecayBertRecommender, decay="none"),
     EASERecommender(reg=1.0, zero_diagonal=False),
     small(IncrementalMFRecommender, loss="bpr"),
+    small(IncrementalMFRecommender, loss="softmax"),
     small(IncrementalMFRecommender, replay_size=20),
     small(IncrementalMFRecommender, solver="adam"),
     small(IncrementalMFRecommender, solver="adam", loss="bpr"),
@@ -112,6 +113,10 @@ OPTIONS = {
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
     "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
+    "softmax": IncrementalMFRecommender(**_SGD, loss="softmax"),
+    "softmax next": IncrementalMFRecommender(
+        **_SGD, loss="softmax", history_half_life=2, half_life=200, habit_half_life=90
+    ),
     "sgd": IncrementalMFRecommender(**_SGD),
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),

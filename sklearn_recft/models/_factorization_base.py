@@ -1,0 +1,112 @@
+"""What all factorizations share: settings, random streams, and habits added to their scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._habit_term import HabitTerm
+from sklearn_recft.models._random import RandomStream
+from sklearn_recft.ranking import TileScorer
+
+
+@dataclass(frozen=True)
+class FactorizationSettings:
+    """Settings of a factorization: as the parameters of the estimator.
+
+    ``learning_rate``, ``reg`` and ``max_epochs`` of None are the best measured for the loss and the
+    solver; ``seed`` decides everything drawn.
+    """
+
+    n_factors: int = 64
+    loss: str = "squared_error"
+    learning_rate: float | None = None
+    reg: float | None = None
+    max_epochs: int | None = None
+    half_life: float | None = None
+    replay_size: int = 0
+    habit_half_life: float | None = None
+    n_threads: int = 1
+    verbose: int = 0
+    seed: int | None = None
+
+
+class FactorizationBase(FittedModel):
+    """A factorization with habits; subclasses learn and score its tables.
+
+    Attributes
+    ----------
+    rng, noise_rng : RandomStream
+        Separate, so that what one draws does not depend on how much another has drawn: how many
+        rows follow must not change what is predicted now.
+    habits : HabitTerm or None
+    """
+
+    settings: FactorizationSettings
+    LEARNING_RATE: ClassVar[dict[str, float]]
+    REG: ClassVar[dict[str, float]]
+
+    def __init__(self, rows: Interactions, settings: FactorizationSettings) -> None:
+        super().__init__(rows, settings)
+        streams = np.random.default_rng(settings.seed).spawn(2)
+        self.rng, self.noise_rng = map(RandomStream, streams)
+        half_life = settings.habit_half_life
+        self.habits = None if half_life is None else HabitTerm(half_life)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate in use."""
+        given = self.settings.learning_rate
+        return self.LEARNING_RATE[self.settings.loss] if given is None else given
+
+    @property
+    def reg(self) -> float:
+        """L2 penalty in use."""
+        return self.REG[self.settings.loss] if self.settings.reg is None else self.settings.reg
+
+    def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Fit the first events, and update by later ones; optionally predict row by row."""
+        predicted = self._learn_factors(events, undo, call)
+        if self.habits is not None:
+            shape = self.n_users, self.n_items
+            terms = self.habits.learn(events, undo, shape, by_time=not call.predict)
+            predicted = predicted + terms[: len(predicted)]
+        return predicted
+
+    def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Fit or update the tables; return predictions without habits."""
+        raise NotImplementedError
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return ratings, probabilities or ("bpr", "softmax") scores of rows."""
+        scores = self._factor_scores(events)
+        return scores if self.habits is None else scores + self.habits.of_rows(events)
+
+    def _factor_scores(self, events: Events) -> np.ndarray:
+        """Return what `score` does, without habits."""
+        raise NotImplementedError
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return a function that writes raw scores; the default context is the average one."""
+        tiles = self._factor_tiles(users, columns, queries)
+        if self.habits is None:
+            return tiles
+        return self.habits.on(tiles, users, columns, self._times_of(queries), self.n_items)
+
+    def _factor_tiles(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        """Return what `tile_scorer` does, without habits."""
+        raise NotImplementedError
+
+    def _times_of(self, rows: Interactions) -> np.ndarray:
+        """Seconds of rows; where habits count, rows without a time come after all events."""
+        if rows.timestamps is None and self.habits is not None:
+            return np.full(len(rows), self.habits.after_all())
+        return super()._times_of(rows)

@@ -1,0 +1,365 @@
+"""A factorization of positives by sampled softmax: users are sums over their last events."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from tqdm import trange
+
+from sklearn_recft import kernels
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, Transaction
+from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
+from sklearn_recft.modules import HistoryFactorization
+from sklearn_recft.ranking import TileScorer, dot_tiles
+
+# Best on validation parts of Amazon Beauty, MovieLens 1M and Online Retail (`benchmarks`).
+_LEARNING_RATE = 0.1
+_LAST_RATE = 0.2  # of `fit`, as a share of the first; updates use the same
+_REG_BAG, _REG_NEXT = 0.2, 0.1
+_POPULARITY_BAG, _POPULARITY_NEXT = 1.0, 0.5
+_N_NEGATIVES, _N_ONLINE_NEGATIVES = 16, 32
+# Epochs: about so many steps in all, within bounds.
+_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 3_000_000, 2, 8
+_INIT, _INIT_NEW = 0.05, 0.03
+# Events of a user whose inputs are moved together in `fit`; and that are kept of each user.
+_PIECE, _RECENT = 100, 50
+_SAMPLE = 32_768  # past events that negatives of updates are drawn from
+# Rows trained or scored at once, which bounds memory; and rows up to which only the rows of tables
+# that will change are saved.
+_BLOCK, _FEW_ROWS = 16_384, 256
+
+Arrays = dict[str, np.ndarray]
+_USER = ("user_factors", "user_squares")
+_ITEM = ("input_factors", "input_squares", "item_factors", "item_squares")
+
+
+@dataclass(frozen=True)
+class SoftmaxFactorizationSettings(FactorizationSettings):
+    """Settings of `SoftmaxFactorizationModel`: as the parameters of the estimator."""
+
+    history_half_life: float | None = None
+    popularity_weight: float | None = None
+
+
+class SoftmaxFactorizationModel(FactorizationBase):
+    """A factorization trained by sampled softmax.
+
+    Attributes
+    ----------
+    tables : HistoryFactorization
+    sample : ndarray of shape (32768,), int32
+        Items of a uniform sample of the events.
+    n_events : int
+        Number of events learned.
+    clock : ndarray of shape (2,)
+        Seconds: at which the decayed counts are in units of one event, and of the newest event.
+    """
+
+    kind = "IncrementalMFRecommender (softmax)"
+    settings: SoftmaxFactorizationSettings
+    LEARNING_RATE = {"softmax": _LEARNING_RATE}
+
+    def __init__(self, rows: Interactions, settings: SoftmaxFactorizationSettings) -> None:
+        super().__init__(rows, settings)
+        half_life, n_factors = settings.history_half_life, settings.n_factors
+        n_recent = _RECENT if half_life is None else min(_RECENT, int(np.ceil(10 * half_life)))
+        n_own = n_factors if half_life is None else 0
+        self.tables = HistoryFactorization(n_factors, n_own, n_recent)
+        self.sample, self.n_events = np.zeros(_SAMPLE, np.int32), 0
+        self.clock = np.full(2, -np.inf)
+
+    @property
+    def module(self) -> HistoryFactorization:
+        """The tables."""
+        return self.tables
+
+    @property
+    def reg(self) -> float:
+        """L2 penalty in use."""
+        default = _REG_BAG if self.settings.history_half_life is None else _REG_NEXT
+        return default if self.settings.reg is None else self.settings.reg
+
+    @property
+    def popularity_weight(self) -> float:
+        """Weight of the popularity in the scores."""
+        bag = self.settings.history_half_life is None
+        default = _POPULARITY_BAG if bag else _POPULARITY_NEXT
+        given = self.settings.popularity_weight
+        return default if given is None else given
+
+    @property
+    def _half_life(self) -> float:
+        """Half-life of the popularity in seconds."""
+        days = self.settings.half_life
+        return np.inf if days is None else days * SECONDS_PER_DAY
+
+    @property
+    def _decay(self) -> float:
+        """Weight of an event beside the user's next one."""
+        half_life = self.settings.history_half_life
+        return 1.0 if half_life is None else 0.5 ** (1 / half_life)
+
+    @property
+    def _weights(self) -> np.ndarray:
+        """Weights of a user's last events, newest first."""
+        return (self._decay ** np.arange(self.tables.recent.shape[1])).astype(np.float32)
+
+    # ------------------------------------------------------------------ learning
+
+    def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
+        """Fit the first events; learn later ones in the order of time or, to predict, of rows."""
+        events = _positives(events)
+        if not call.predict:
+            events = events.take(np.argsort(events.time, kind="stable"))
+        if self.n_events == 0 and not call.predict:
+            self._fit(events)
+            return np.empty(0)
+        scored = self._update(events, undo, known=self.tables.n_rows[1])
+        return scored if call.predict else np.empty(0)
+
+    def _grow(self) -> Arrays:
+        """Add rows for new ids, and return the arrays; factors of new items are random."""
+        known = self.tables.n_rows[1]
+        self.tables.grow(self.n_users, self.n_items)
+        arrays, generator = self.tables.arrays(), self.noise_rng.generator
+        shape = self.n_items - known, 2, self.settings.n_factors
+        drawn = np.float32(_INIT_NEW) * generator.standard_normal(shape, np.float32)
+        arrays["input_factors"][known:], arrays["item_factors"][known:] = drawn[:, 0], drawn[:, 1]
+        return arrays
+
+    def _fit(self, events: Events) -> None:
+        """Run the epochs of `fit` on events in order of time, and keep the newest ones."""
+        events = events.take(np.flatnonzero(events.weight > 0))
+        if not len(events):
+            raise ValueError("y: no row is positive, and loss='softmax' learns positives only.")
+        arrays, rng = self._grow(), self.rng.generator
+        for name in ("input_factors", "item_factors"):
+            arrays[name] *= np.float32(_INIT / _INIT_NEW)
+        log = _Log(events)
+        n = len(events)
+        count = np.bincount(events.item, minlength=self.n_items)
+        arrays["item_count"][:] = count
+        share = 0.5 / self.n_items + 0.5 * count / n
+        weight = np.bincount(events.item, events.weight, self.n_items)
+        offset = (np.log(weight + 0.5) - np.log(share)).astype(np.float32)
+        n_epochs = self.settings.max_epochs
+        if n_epochs is None:
+            n_epochs = int(np.clip(np.ceil(_STEPS / n), _MIN_EPOCHS, _MAX_EPOCHS))
+        quiet = not self.settings.verbose
+        with ThreadPoolExecutor(self.settings.n_threads) as pool:
+            for epoch in trange(n_epochs, disable=quiet, desc="epochs"):
+                rate = self.learning_rate * _LAST_RATE ** (epoch / n_epochs)
+                blocks = log.blocks(rng, self.n_items, shuffled=self._decay == 1)
+                step = partial(self._step, arrays, offset, rate)
+                while some := list(itertools.islice(blocks, self.settings.n_threads)):
+                    list(pool.map(step, some))
+        self._start_counts(arrays, events)
+        rows, places = log.newest(self.tables.recent.shape[1])
+        arrays["recent"][events.user[rows], places] = events.item[rows] + 1
+
+    def _step(self, arrays: Arrays, offset: np.ndarray, rate: float, block: _Block) -> None:
+        kernels.softmax_epoch(
+            block.starts,
+            block.user,
+            block.item,
+            block.weight,
+            block.negatives,
+            offset,
+            np.float32(self._decay),
+            np.float32(rate),
+            np.float32(self.reg),
+            *(arrays[name] for name in (*_USER, *_ITEM)),
+        )
+
+    def _start_counts(self, arrays: Arrays, events: Events) -> None:
+        """Count the events of a fit, and sample them."""
+        self.n_events, latest = len(events), float(events.time.max())
+        self.clock[:] = latest
+        weight = events.weight * 0.5 ** ((latest - events.time) / self._half_life)
+        arrays["item_popularity"][:] = np.bincount(events.item, weight, self.n_items)
+        kept = np.arange(len(events))
+        if len(events) > _SAMPLE:
+            kept = self.rng.generator.choice(kept, _SAMPLE, replace=False)
+        self.sample[: len(kept)] = events.item[kept]
+
+    def _update(self, events: Events, undo: Transaction, known: int) -> np.ndarray:
+        """Learn events one after the other; return the score of each just before."""
+        self.clock, self.sample = self.clock.copy(), self.sample.copy()
+        scored = np.empty(len(events), np.float32)
+        few = len(events) <= _FEW_ROWS
+        if not few:
+            self._keep(undo, events, np.arange(known))
+        arrays = None
+        for start in range(0, len(events), _BLOCK):
+            piece = events.take(np.arange(start, min(start + _BLOCK, len(events))))
+            user, item = piece.user.astype(np.int32), piece.item.astype(np.int32)
+            weight = piece.weight.astype(np.float32)
+            draws = self.rng.generator.integers(
+                0, 2**32, (len(piece), _N_ONLINE_NEGATIVES + 1), dtype=np.uint32
+            )
+            negatives = np.empty((len(piece), _N_ONLINE_NEGATIVES), np.int32)
+            kernels.draw_negatives(
+                item, weight, draws, known, self.sample, self.n_events, negatives
+            )
+            if few:
+                self._keep(undo, piece, negatives.ravel())
+            arrays = arrays or self._grow()
+            kernels.softmax_pass(
+                user,
+                item,
+                piece.time,
+                weight,
+                negatives,
+                scored[start : start + len(piece)],
+                known,
+                self.n_events,
+                self._half_life,
+                np.float32(self.popularity_weight),
+                np.float32(self.learning_rate * _LAST_RATE),
+                np.float32(self.reg),
+                self.clock,
+                arrays["recent"],
+                self._weights,
+                *(arrays[name] for name in (*_USER, *_ITEM)),
+                arrays["item_count"],
+                arrays["item_popularity"],
+            )
+            counted = weight > 0
+            self.n_events += int(counted.sum())
+            known = max(known, int(item[counted].max(initial=-1)) + 1)
+        return scored.astype(np.float64)
+
+    def _keep(self, undo: Transaction, events: Events, items: np.ndarray) -> None:
+        """Register the rows of tables that will change for rollback."""
+        n_users, n_items = self.tables.n_rows
+        recent = self.tables.arrays()["recent"][events.user[events.user < n_users]]
+        items = np.concatenate([items, events.item, recent[recent > 0] - 1])
+        if events.time.max() - self.clock[0] > 32 * self._half_life:
+            items = np.arange(n_items)  # all counts may get a new unit
+        undo.keep(self.tables, events.user, items)
+
+    # ------------------------------------------------------------------ scoring
+
+    def _states(self, users: np.ndarray) -> np.ndarray:
+        """Return the states (n, f) of users; zeros for -1."""
+        arrays = self.tables.arrays()
+        states = np.empty((len(users), self.settings.n_factors), np.float32)
+        kernels.softmax_states(
+            users.astype(np.int64),
+            arrays["recent"],
+            self._weights,
+            arrays["user_factors"],
+            arrays["input_factors"],
+            states,
+        )
+        return states
+
+    def _items(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return factors (n, f) and biases (n,) of items; -1 is an item without events."""
+        arrays = self.tables.arrays()
+        unit = 1.0
+        if self.clock[1] > self.clock[0]:
+            unit = 2.0 ** ((self.clock[0] - self.clock[1]) / self._half_life)
+        popularity = arrays["item_popularity"][items]
+        factors = arrays["item_factors"][items]
+        factors[items < 0], popularity[items < 0] = 0, 0
+        bias = np.float32(self.popularity_weight) * np.log(
+            np.float32(0.5) + np.float32(unit) * popularity
+        )
+        return factors, bias
+
+    def _factor_scores(self, events: Events) -> np.ndarray:
+        out = np.empty(len(events))
+        for start in range(0, len(events), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            users, places = np.unique(events.user[rows], return_inverse=True)
+            factors, bias = self._items(events.item[rows])
+            out[rows] = np.einsum("nk,nk->n", self._states(users)[places], factors) + bias
+        return out
+
+    def _factor_tiles(
+        self, users: np.ndarray, columns: np.ndarray, queries: Interactions
+    ) -> TileScorer:
+        states, (factors, bias) = self._states(users), self._items(columns)
+        return dot_tiles(states, factors, bias, np.zeros(len(users), np.float32))
+
+
+def _positives(events: Events) -> Events:
+    """Return the events with weight 0 where the feedback is not positive."""
+    return replace(events, weight=np.where(events.feedback > 0, events.weight, 0.0))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Pieces of users' events that are trained together; arguments of the kernel."""
+
+    starts: np.ndarray
+    user: np.ndarray
+    item: np.ndarray
+    weight: np.ndarray
+    negatives: np.ndarray
+
+
+class _Log:
+    """Events of a fit, in pieces of at most 100 of one user.
+
+    Parameters
+    ----------
+    events : Events
+        In order of time.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self.order = np.argsort(events.user, kind="stable")
+        self.user = events.user[self.order].astype(np.int32)
+        self.item = events.item[self.order].astype(np.int32)
+        self.weight = events.weight[self.order].astype(np.float32)
+        counts = np.bincount(self.user)
+        self.ends = np.cumsum(counts)
+        n_pieces = -(-counts // _PIECE)
+        # The events of a user are shared out evenly.
+        nth = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+        first, whole, n = (
+            np.repeat(values, n_pieces) for values in (self.ends - counts, counts, n_pieces)
+        )
+        self.starts = first + whole * nth // n
+        self.sizes = first + whole * (nth + 1) // n - self.starts
+
+    def newest(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last ``n`` events of each user: their rows, and their places, 0 for newest."""
+        places = self.ends[self.user] - 1 - np.arange(len(self.user))
+        kept = places < n
+        return self.order[kept], places[kept]
+
+    def blocks(self, rng: np.random.Generator, n_items: int, *, shuffled: bool) -> Iterator[_Block]:
+        """Visit all pieces in random order; ``shuffled``: of users whose events are so too."""
+        order = np.arange(len(self.user))
+        if shuffled:
+            order = np.argsort(self.user + rng.random(len(order)), kind="stable")
+        visits = rng.permutation(len(self.starts))
+        ends = np.cumsum(self.sizes[visits])
+        cuts = np.searchsorted(ends, np.arange(_BLOCK, ends[-1], _BLOCK))
+        for pieces in np.split(visits, np.unique(cuts)):
+            if not len(pieces):
+                continue
+            sizes = self.sizes[pieces]
+            starts = np.append(0, np.cumsum(sizes))
+            rows = order[
+                np.repeat(self.starts[pieces] - starts[:-1], sizes) + np.arange(starts[-1])
+            ]
+            negatives = self._negatives(rng, len(rows), n_items)
+            yield _Block(starts, self.user[rows], self.item[rows], self.weight[rows], negatives)
+
+    def _negatives(self, rng: np.random.Generator, n: int, n_items: int) -> np.ndarray:
+        """Draw items (n, m): half of them uniformly, half as often as they occur."""
+        half = _N_NEGATIVES // 2
+        uniform = rng.integers(0, n_items, (n, half), dtype=np.int32)
+        places = rng.integers(0, len(self.item), (n, _N_NEGATIVES - half))
+        return np.concatenate([uniform, self.item[places]], axis=1)

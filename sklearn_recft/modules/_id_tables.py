@@ -1,0 +1,101 @@
+"""Tables of users and of items: they grow, roll back, and are saved together."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+
+# Numbers of users and items, and rows of tables: what `IdTables.restore` needs.
+Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
+
+
+class IdTables(nn.Module):
+    """Parameters and buffers with one row per user or per item.
+
+    Attributes
+    ----------
+    ID_TABLES : pair of tuples of str
+        Names of the tables of users, and of items.
+    SHARED : tuple of str
+        Names of further parameters that events change.
+    """
+
+    ID_TABLES: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
+    SHARED: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def n_rows(self) -> tuple[int, int]:
+        """Numbers of users and of items."""
+        users, items = self.ID_TABLES
+        return len(getattr(self, users[0])), len(getattr(self, items[0]))
+
+    def grow(self, n_users: int, n_items: int) -> None:
+        """Resize every table of ids; new rows are zero."""
+        for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
+            if len(getattr(self, names[0])) != n_rows:
+                for name in names:
+                    grow_rows(getattr(self, name), n_rows)
+
+    def tables(self) -> list[Tensor]:
+        """Return every tensor with one row per user or item."""
+        return [getattr(self, name) for names in self.ID_TABLES for name in names]
+
+    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
+        return tight_state(self, self.tables(), memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.tight_state({})
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of every parameter and buffer as an array."""
+        return {name: array.copy() for name, array in self.arrays().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load the arrays that `state` returned."""
+        self.grow(*(len(state[names[0]]) for names in self.ID_TABLES))
+        for name, array in state.items():
+            getattr(self, name).data.copy_(torch.from_numpy(array))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the rows of ``users`` (codes); later rows move up."""
+        kept = np.setdiff1d(np.arange(self.n_rows[0]), users)
+        for name in self.ID_TABLES[0]:
+            keep_rows(getattr(self, name), torch.from_numpy(kept))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every parameter and buffer as an array that shares memory on the CPU."""
+        tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
+        return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
+
+    def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
+        """Return what `restore` needs to undo growth and changes of these rows (codes)."""
+        arrays = self.arrays()
+        saved: list[tuple[str, np.ndarray | slice, np.ndarray]] = []
+        sizes = self.n_rows
+        for names, codes, size in zip(self.ID_TABLES, (users, items), sizes, strict=True):
+            known = codes[codes < size]
+            if len(codes) > size:  # without growth, duplicates are cheaper than `unique`
+                known = np.unique(known)
+            saved += [(name, known, arrays[name][known]) for name in names]
+        saved += [(name, slice(None), arrays[name].copy()) for name in self.SHARED]
+        return sizes, saved
+
+    def restore(self, mark: Mark) -> None:
+        """Undo growth and changes since ``mark``."""
+        sizes, saved = mark
+        self.grow(*sizes)
+        for name, known, values in saved:
+            getattr(self, name).data[known] = torch.as_tensor(values)
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Copy `arrays` back to a module that is not on the CPU."""
+        for name, values in arrays.items():
+            tensor = getattr(self, name)
+            if tensor.device.type != "cpu":
+                tensor.data.copy_(torch.from_numpy(values))
