@@ -16,6 +16,7 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
+from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, dot_tiles
 
@@ -35,7 +36,7 @@ _SAMPLE = 32_768  # past events that negatives of updates are drawn from
 # that will change are saved.
 _BLOCK, _FEW_ROWS = 16_384, 256
 
-Arrays = dict[str, np.ndarray]
+
 _USER = ("user_factors", "user_squares")
 _ITEM = ("input_factors", "input_squares", "item_factors", "item_squares")
 
