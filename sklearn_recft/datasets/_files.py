@@ -172,7 +172,6 @@ def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbe
     ValueError
         A required column is missing, or there is no row.
     """
-
     found = []
 
     def choose(names):
