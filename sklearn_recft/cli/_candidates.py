@@ -11,13 +11,11 @@ import numpy as np
 from sklearn_recft import (
     ALSRecommender,
     BiasRecommender,
-    DecayBertRecommender,
     EASERecommender,
     HabitRecommender,
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
-    RealtimeTransformerRecommender,
 )
 from sklearn_recft.cli._log import Log, repeat_share
 from sklearn_recft.vocabulary import Vocabulary
@@ -136,6 +134,19 @@ def make_mf(facts: Facts, habits: bool = False) -> IncrementalMFRecommender:
     return IncrementalMFRecommender(loss=loss, random_state=0)
 
 
+def _decay_bert(facts: Facts) -> Any:
+    from sklearn_recft import DecayBertRecommender  # loads torch
+
+    backbone = "auto" if facts.has_texts else None
+    return DecayBertRecommender(backbone=backbone, n_jobs=-1, random_state=0)
+
+
+def _realtime(facts: Facts) -> Any:
+    from sklearn_recft import RealtimeTransformerRecommender  # loads torch
+
+    return RealtimeTransformerRecommender(n_jobs=-1, random_state=0)
+
+
 def _own_favourites(facts: Facts) -> HabitRecommender:
     return HabitRecommender(habit_half_life=None, half_life=None, item_weights=False)
 
@@ -203,9 +214,7 @@ CANDIDATES = (
     Candidate(
         "DecayBert",
         "attention over item texts with time decay",
-        lambda facts: DecayBertRecommender(
-            backbone="auto" if facts.has_texts else None, n_jobs=-1, random_state=0
-        ),
+        _decay_bert,
         (POSITIVES, CLICKS),
         deep=True,
         reads_texts=True,
@@ -213,7 +222,7 @@ CANDIDATES = (
     Candidate(
         "RealtimeTransformer",
         "attention over the order and times of events",
-        lambda facts: RealtimeTransformerRecommender(n_jobs=-1, random_state=0),
+        _realtime,
         deep=True,
     ),
 )

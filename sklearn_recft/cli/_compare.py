@@ -49,6 +49,7 @@ class Comparison:
         protocol, n = self.protocol, len(self.log.X)
         return {
             "log": self.log.name,
+            "called": self.log.user_word,
             "n_events": n,
             "n_users": self.facts.n_users,
             "n_items": self.facts.n_items,
@@ -94,7 +95,7 @@ class Comparison:
         display = PrequentialDisplay(
             times=dict.fromkeys(lines, times),
             scores={name: scores.values for name, scores in lines.items()},
-            metric=f"{self.protocol.metric} of each {self.protocol.unit}",
+            metric=f"{self.protocol.metric.upper()} of each {self.protocol.unit}",
             are_dates=log.has_times,
         )
         title = textwrap.fill(headline(shown, self.protocol), _TITLE_WIDTH)
@@ -127,7 +128,8 @@ def compare(
             f"{log.name} has {len(log.X)} events; comparing models needs {_MIN_EVENTS}."
         )
     check_feedback(log)
-    facts, protocol = Facts.of(log), Protocol.of(log)
+    facts = Facts.of(log)
+    protocol = Protocol.of(log, facts)
     choices = choose(facts, named, deep=deep)
     replay, followed = Replay(log, protocol, facts), []
     new_items = log.y is None and log.repeat

@@ -120,11 +120,12 @@ def repeat_share(X):
     """Return the share of events whose user took the item before, at another time if known."""
     users, items = Vocabulary().extend(X[:, 0]), Vocabulary().extend(X[:, 1])
     pairs = users.astype(np.int64) * (int(items.max()) + 1) + items
-    n_distinct = len(X)
-    if X.shape[1] > 2:
-        times = np.unique(X[:, 2].astype(np.float64), return_inverse=True)[1]
-        n_distinct = len(np.unique(np.column_stack([pairs, times]), axis=0))
-    return (n_distinct - len(np.unique(pairs))) / len(X)
+    if X.shape[1] == 2:
+        return 1 - len(np.unique(pairs)) / len(X)
+    times = X[:, 2].astype(np.float64)
+    order = np.lexsort((times, pairs))
+    same_pair = np.diff(pairs[order]) == 0
+    return int((same_pair & (np.diff(times[order]) > 0)).sum()) / len(X)
 
 
 def _in_order(name, bunch, repeat):

@@ -21,7 +21,7 @@ _N_STEPS = 20
 _WEEK = 7.0  # days
 _MAX_WEEKS = 30
 _DAY = 86_400
-_N_REFITS = 2
+_FEW_EVENTS = 100_000  # up to so many, a model is refitted before every step, else before the last
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Protocol:
     metric: str
 
     @classmethod
-    def of(cls, log: Log) -> Protocol:
+    def of(cls, log: Log, facts: Facts) -> Protocol:
         """Fit about half of a log, then follow whole weeks, or some 20 steps of equal length."""
         n, begin = len(log.X), len(log.X) // 2
-        metric = {POSITIVES: "ndcg@10", CLICKS: "auc"}.get(Facts.of(log).feedback, "rmse")
+        metric = {POSITIVES: "ndcg@10", CLICKS: "auc"}.get(facts.feedback, "rmse")
         if log.has_times:
             times = log.X[:, 2].astype(np.float64)
             days = (times[-1] - times[begin]) / _DAY
@@ -74,8 +74,8 @@ class Protocol:
     @property
     def refitted(self) -> list[int]:
         """Steps before which a model is also refitted, from nothing."""
-        wanted = np.arange(1, _N_REFITS + 1) * self.n_steps / _N_REFITS
-        return np.unique(np.ceil(wanted).astype(int) - 1).tolist()
+        few = self.bounds[-1] <= _FEW_EVENTS
+        return list(range(0 if few else self.n_steps - 1, self.n_steps))
 
     def steps(self) -> Iterator[tuple[int, int]]:
         """Yield the first row of each step, and the row after its last."""
@@ -146,7 +146,7 @@ class Followed:
     refit : Scores or None
         Of the refitted steps alone.
     new_frozen, new_learning : Scores or None
-        Lists of items that are new to the user.
+        Lists of items that are new to the user, in the last steps.
     fit_seconds, learn_seconds : float
         Of the first fit, and of all updates.
     refit_seconds : float or None
@@ -188,7 +188,7 @@ class Replay:
         ----------
         candidate : Candidate
         new_items : bool, default=False
-            Also score lists of items that are new to the user.
+            In the last steps, also score lists of items that are new to the user.
         """
         model, fit_seconds = self._fitted(candidate, self.protocol.begin)
         frozen, new_frozen, _ = self._pass(candidate, model, new_items, learns=False)
@@ -213,8 +213,8 @@ class Replay:
     ) -> tuple[Scores, Scores | None, float]:
         """Score each step, then learn it if wanted; also return the seconds of learning."""
         steps, new, seconds = [], [], 0.0
-        for start, stop in self.protocol.steps():
-            if new_items:
+        for place, (start, stop) in enumerate(self.protocol.steps()):
+            if new_items and place >= self.protocol.n_steps - self.protocol.n_last:
                 new.append(self._score_new(model, start, stop))
             at_once = learns and not candidate.every_event
             step = self._score(model, start, stop, learns=learns and candidate.every_event)

@@ -100,7 +100,10 @@ def headline(followed: Followed, protocol: Protocol) -> str:
 def conclusions(followed: Followed, protocol: Protocol) -> list[str]:
     """Say what the table shows of one model, in sentences."""
     row = Row.of(followed, protocol)
-    sentences = [f"{row.model} has the best score.", headline(followed, protocol)]
+    sentences = [
+        f"{row.model} has the best score, {row.learning:.4f}.",
+        headline(followed, protocol),
+    ]
     if math.isfinite(row.gain):
         much = f"{_percent(row.gain)} {'better' if row.gain > 0 else 'worse'} than"
         how = "no better than" if abs(row.gain) < _SAME else much
@@ -111,9 +114,11 @@ def conclusions(followed: Followed, protocol: Protocol) -> list[str]:
         how = "gives the same" if abs(difference) < _SAME else f"is {_percent(difference)} {words}"
         times = row.refit_seconds / max(row.learn_seconds, 1e-3)
         cost = f"{times:.0f}" if times >= 9.5 else f"{times:.1f}"
+        n, unit = protocol.n_steps, protocol.unit
+        measured = "" if len(protocol.refitted) == n else f" in {unit} {n}, where it was measured,"
         sentences.append(
-            f"A refit after each {protocol.unit} {how} at {cost} times the cost "
-            f"({row.refit_seconds:.0f} s against {row.learn_seconds:.1f} s)."
+            f"A refit{measured} {how} at {cost} times the cost: {n} refits take "
+            f"{row.refit_seconds:.0f} s, {n} updates {row.learn_seconds:.1f} s."
         )
     return sentences
 
@@ -137,4 +142,4 @@ def _moved(change: float, *, plural: bool) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{abs(fraction):.0%}".replace("%", " %")
+    return f"{abs(fraction):.0%}"

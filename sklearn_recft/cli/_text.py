@@ -35,8 +35,8 @@ def _overview(report: dict[str, Any]) -> str:
     until = f" (until {split})" if split else ""
     unit = report["unit"]
     lines = [
-        f"{report['log']}: {report['n_events']:,} events of {report['n_users']:,} users with "
-        f"{report['n_items']:,} items{when}.",
+        f"{report['log']}: {report['n_events']:,} events of {report['n_users']:,} {report['called']}s "
+        f"with {report['n_items']:,} items{when}.",
         f"The first {report['n_learned_first']:,} events{until} are fitted. Then, in each of "
         f"{report['n_steps']} {unit}s, every model first predicts and is scored; the learning one "
         f"is then passed the {unit}'s events (partial_fit), the frozen one is not.",
@@ -45,8 +45,9 @@ def _overview(report: dict[str, Any]) -> str:
         repeats = f"{report['repeat_share']:.0%} of the events repeat an earlier one"
         may = "may" if report["lists_repeat"] else "do not"
         lines.append(
-            "Score: NDCG@10 (0 to 1, higher is better) of a top 10 of all items for every user who "
-            f"is active. {repeats}; lists {may} hold items the user has taken before."
+            "Score: NDCG@10 (0 to 1, higher is better) of a top 10 of all items for every "
+            f"{report['called']} active in the {unit}. {repeats}; lists {may} hold items that were "
+            "taken before."
         )
     else:
         words = {"rmse": "RMSE of predicted ratings, lower is better", "auc": "AUC (0.5 is chance)"}
@@ -95,13 +96,12 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _legend(report: dict[str, Any]) -> str:
-    steps = report["refitted_steps"]
-    places = " and ".join(str(step) for step in steps)
-    several = "s" if len(steps) > 1 else ""
+    unit, n = report["unit"], report["n_steps"]
+    every = len(report["refitted_steps"]) == n
+    where = f"before each {unit}" if every else f"before {unit} {n} only, compared in that {unit}"
     return (
-        "gain: learning against frozen. "
-        f"refit: a new fit on all earlier events, against learning, in {report['unit']}{several} "
-        f"{places} only. last {report['n_last']} {report['unit']}s: frozen -> learning."
+        "gain: learning against frozen; above 0 is better. refit: a new fit on all earlier events "
+        f"{where}, against learning. last {report['n_last']} {unit}s: frozen -> learning."
     )
 
 
@@ -111,8 +111,9 @@ def _new_items(report: dict[str, Any]) -> str:
         for row in report["new_items"]
     ]
     about = (
-        "Only items that are new to the user (exclude_seen=True): lists without seen items, scored "
-        "on what the user takes for the first time. Habits cannot help here."
+        f"Items new to the {report['called']} (exclude_seen=True), last {report['n_last']} "
+        f"{report['unit']}s: NDCG@10 of lists without seen items, scored on what is taken for the "
+        "first time. Habits cannot help here."
     )
     return _fill(about) + "\n\n" + _grid(["model", "frozen", "learning"], rows)
 
@@ -131,7 +132,7 @@ def _number(value: float | None) -> str:
 
 
 def _change(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:+.{digits}f} %"
+    return "-" if value is None else f"{value:+.{digits}%}"
 
 
 def _list(report: dict[str, Any]) -> str:

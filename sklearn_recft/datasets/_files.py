@@ -165,7 +165,8 @@ def _names_by_role(columns):
 def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbered=False):
     """Return `{column: values}` of the `required` and of the `optional` columns, and all names.
 
-    Optional columns may be missing. Values are a narwhals Series of a Parquet file, an int64 array or `Cells` of a text file.
+    Optional columns may be missing. Values are a narwhals Series of a Parquet file, an int64 array
+    or `Cells` of a text file.
 
     Raises
     ------

@@ -33,26 +33,26 @@ def new_axes(display, **subplot_kw):
 
 
 def label_ends(ax, lines):
-    """Write the name of each line to the right of its last finite point, none over another."""
+    """Write the name of each line beside the axes at the height of its last finite value, none over another."""
     ends = {}
     for line in lines:
         values = np.asarray(line.get_ydata(), np.float64)
         finite = np.flatnonzero(np.isfinite(values))
         if len(finite):
-            ends[line] = line.get_xdata(orig=True)[finite[-1]], values[finite[-1]]
+            ends[line] = values[finite[-1]]
     if not ends:
         return
     low, high = ax.get_ylim()
     room, floor = _LABEL_HEIGHT * (high - low), -np.inf
-    right = max(x for x, _ in ends.values())
     # From the lowest up, each label at its line's end, or as far above it as the one below needs.
-    for line, (_, y) in sorted(ends.items(), key=lambda pair: pair[1][1]):
+    for line, y in sorted(ends.items(), key=lambda pair: pair[1]):
         place = max(y, floor)
         floor = place + room
         ax.annotate(
             line.get_label(),
-            (right, place),
-            xytext=(8, 0),
+            (1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
             textcoords="offset points",
             color=line.get_color(),
             va="center",
