@@ -14,12 +14,14 @@ from sklearn.metrics import roc_auc_score
 
 from sklearn_recft.cli._candidates import CLICKS, POSITIVES, Candidate, Facts
 from sklearn_recft.cli._log import Log
+from sklearn_recft.metrics import RANKING_METRICS, recommend_up_to, top_k_task
 from sklearn_recft.model_selection import iter_prequential
 from sklearn_recft.vocabulary import Vocabulary
 
 _N_STEPS = 20
 _WEEK = 7.0  # days
 _MAX_WEEKS = 30
+_K = 10  # items of a list
 _DAY = 86_400
 _FEW_EVENTS = 100_000  # up to so many, a model is refitted before every step, else before the last
 
@@ -180,6 +182,7 @@ class Replay:
     def __init__(self, log: Log, protocol: Protocol, facts: Facts) -> None:
         self.log, self.protocol, self.facts = log, protocol, facts
         self._is_first = _first_times(log.X)
+        self._tasks: dict[tuple[int, bool], tuple[Any, list[np.ndarray]]] = {}
 
     def follow(self, candidate: Candidate, *, new_items: bool = False) -> Followed:
         """Fit a candidate once, then follow the log frozen and learning, with a few refits.
@@ -229,13 +232,13 @@ class Replay:
         """Score fresh fits on all rows before a few of the steps."""
         if candidate.every_event or candidate.deep:
             return None, None
-        bounds, steps, seconds = self.protocol.bounds.tolist(), [], []
+        bounds, steps, seconds, n_rows = self.protocol.bounds.tolist(), [], 0.0, 0
         for place in self.protocol.refitted:
             model, taken = self._fitted(candidate, bounds[place])
             steps.append(self._score(model, *bounds[place : place + 2]))
-            seconds.append(taken)
-        mean_seconds = float(np.mean(seconds))
-        return Scores(self.protocol.metric, steps), mean_seconds * self.protocol.n_steps
+            seconds, n_rows = seconds + taken, n_rows + bounds[place]
+        # A refit takes about as long as it has rows.
+        return Scores(self.protocol.metric, steps), seconds * sum(bounds[:-1]) / n_rows
 
     def _fitted(self, candidate: Candidate, stop: int) -> tuple[Any, float]:
         model = candidate.make(self.facts)
@@ -258,6 +261,8 @@ class Replay:
     def _score(self, model: Any, start: int, stop: int, *, learns: bool = False) -> Step:
         """Predict some rows, or list items for their users; learn each row at once if wanted."""
         X, y = self._rows(start, stop)
+        if y is None:
+            return self._score_lists(model, start, stop, exclude_seen=not self.log.repeat)
         metric = self.protocol.metric
         (step,) = iter_prequential(
             model,
@@ -265,25 +270,32 @@ class Replay:
             y,
             chunk_size=1 if learns else len(X),
             learn="partial_fit" if learns else "never",
-            scoring=(metric.removesuffix("@10"),),
-            exclude_seen=not self.log.repeat,
+            scoring=(metric,),
             report_every=len(X),
         )
-        if y is None:
-            return Step(step.metrics[metric], step.n_queries)
         truth = np.asarray(y, np.float64)
         seconds = step.learn_seconds if learns else 0.0
         return Step(step.metrics[metric], len(X), truth, step.predictions, seconds)
 
     def _score_new(self, model: Any, start: int, stop: int) -> Step:
         """Score lists without seen items against what users take for the first time."""
-        X = self.log.X[start:stop][self._is_first[start:stop]]
-        if not len(X):
+        return self._score_lists(model, start, stop, exclude_seen=True, only_new=True)
+
+    def _score_lists(
+        self, model: Any, start: int, stop: int, *, exclude_seen: bool, only_new: bool = False
+    ) -> Step:
+        """Ask for one list for each user of some rows, at the time of the user's first row."""
+        if (start, only_new) not in self._tasks:
+            rows = (
+                np.flatnonzero(self._is_first[start:stop]) if only_new else np.arange(stop - start)
+            )
+            task = top_k_task(None, self.log.X[start:stop], rows)[1:3] if len(rows) else (None, [])
+            self._tasks[start, only_new] = task
+        queries, relevant = self._tasks[start, only_new]
+        if not relevant:
             return Step(math.nan, 0)
-        (step,) = iter_prequential(
-            model, X, chunk_size=len(X), learn="never", scoring=("ndcg",), exclude_seen=True
-        )
-        return Step(step.metrics["ndcg@10"], step.n_queries)
+        lists = recommend_up_to(model, queries, _K, exclude_seen=exclude_seen)
+        return Step(float(RANKING_METRICS["ndcg"](relevant, lists, k=_K)), len(relevant))
 
 
 def _first_times(X: np.ndarray) -> np.ndarray:

@@ -115,10 +115,11 @@ def conclusions(followed: Followed, protocol: Protocol) -> list[str]:
         times = row.refit_seconds / max(row.learn_seconds, 1e-3)
         cost = f"{times:.0f}" if times >= 9.5 else f"{times:.1f}"
         n, unit = protocol.n_steps, protocol.unit
-        measured = "" if len(protocol.refitted) == n else f" in {unit} {n}, where it was measured,"
+        where = f"after each {unit}" if len(protocol.refitted) == n else f"before {unit} {n}"
+        about = "" if len(protocol.refitted) == n else "would "
         sentences.append(
-            f"A refit{measured} {how} at {cost} times the cost: {n} refits take "
-            f"{row.refit_seconds:.0f} s, {n} updates {row.learn_seconds:.1f} s."
+            f"A refit {where} {how} at {cost} times the cost: {n} refits {about}take "
+            f"{row.refit_seconds:.0f} s, {n} updates took {row.learn_seconds:.1f} s."
         )
     return sentences
 

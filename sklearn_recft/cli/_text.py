@@ -35,8 +35,8 @@ def _overview(report: dict[str, Any]) -> str:
     until = f" (until {split})" if split else ""
     unit = report["unit"]
     lines = [
-        f"{report['log']}: {report['n_events']:,} events of {report['n_users']:,} {report['called']}s "
-        f"with {report['n_items']:,} items{when}.",
+        f"{report['log']}: {report['n_events']:,} events of {report['n_users']:,} "
+        f"{report['called']}s with {report['n_items']:,} items{when}.",
         f"The first {report['n_learned_first']:,} events{until} are fitted. Then, in each of "
         f"{report['n_steps']} {unit}s, every model first predicts and is scored; the learning one "
         f"is then passed the {unit}'s events (partial_fit), the frozen one is not.",

@@ -33,7 +33,7 @@ def new_axes(display, **subplot_kw):
 
 
 def label_ends(ax, lines):
-    """Write the name of each line beside the axes at the height of its last finite value, none over another."""
+    """Write the name of each line beside its last finite value, none over another."""
     ends = {}
     for line in lines:
         values = np.asarray(line.get_ydata(), np.float64)
