@@ -92,16 +92,19 @@ class Candidate:
     def impossible(self, facts: Facts) -> str | None:
         """Say why the log cannot be learned by this model, if so."""
         if facts.feedback not in self.feedback:
-            return f"it needs {' or '.join(self.feedback)}; the log has {facts.feedback}"
+            return f"needs {' or '.join(self.feedback)}; the log has {facts.feedback}"
         if self.name == "EASE" and facts.n_items > _TOO_LARGE:
             gigabytes = 12 * facts.n_items**2 / 1e9
-            return f"its matrix of {facts.n_items:,} items needs {gigabytes:.0f} GB"
+            return f"the matrix of {facts.n_items:,} items needs {gigabytes:.0f} GB"
         return None
 
     def unsuitable(self, facts: Facts, *, deep: bool) -> str | None:
         """Say why this model is left out unless it is named, if so."""
         if self.needs_repeats and not facts.repeat:
-            return f"{facts.repeat_share:.0%} of the events are repeats, or --no-repeat is given"
+            return (
+                f"lists do not hold items that were taken before ({facts.repeat_share:.0%} of the "
+                "events are repeats)"
+            )
         if self.max_items and facts.n_items > self.max_items:
             return f"each update is slow beyond {self.max_items:,} items ({facts.n_items:,} here)"
         if self.deep and not deep:
@@ -166,7 +169,7 @@ CANDIDATES = (
     ),
     Candidate(
         "decayed favourites",
-        "the same, halved every 90 days",
+        "own favourites, halved every 90 days",
         _decayed_favourites,
         needs_repeats=True,
     ),
@@ -176,14 +179,14 @@ CANDIDATES = (
     Candidate("MF", "matrix factorization, IncrementalMFRecommender", make_mf, _ALL),
     Candidate(
         "MF, each event",
-        "the same, updated after each event",
+        "MF, updated after each event",
         make_mf,
         _ALL[1:],
         every_event=True,
     ),
     Candidate(
         "MF with habits",
-        "the same with habit_half_life=90",
+        "MF with habit_half_life=90",
         lambda facts: make_mf(facts, habits=True),
         needs_repeats=True,
     ),

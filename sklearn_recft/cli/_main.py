@@ -24,10 +24,6 @@ _LIKE_RATINGS = {
 _WORTH_TELLING = (UserWarning, TimeUnitWarning, HeaderWarning)
 
 
-class UnusedFeedbackWarning(UserWarning):
-    """A file has a column that looks like feedback, and it is not used."""
-
-
 def main(argv=None):
     r"""Run the console script.
 
@@ -152,7 +148,7 @@ def _read(args):
         warnings.warn(
             f"{log.name} has a column {like_ratings[0]!r} that is not used: every row counts as a "
             f"positive. If it is feedback, add --feedback {like_ratings[0]}.",
-            UnusedFeedbackWarning,
+            UserWarning,
             stacklevel=2,
         )
     return log

@@ -262,7 +262,9 @@ class Replay:
         """Predict some rows, or list items for their users; learn each row at once if wanted."""
         X, y = self._rows(start, stop)
         if y is None:
-            return self._score_lists(model, start, stop, exclude_seen=not self.log.repeat)
+            # Lists without seen items are scored on what is taken for the first time.
+            without_seen = not self.log.repeat
+            return self._score_lists(model, start, stop, without_seen=without_seen)
         metric = self.protocol.metric
         (step,) = iter_prequential(
             model,
@@ -279,22 +281,22 @@ class Replay:
 
     def _score_new(self, model: Any, start: int, stop: int) -> Step:
         """Score lists without seen items against what users take for the first time."""
-        return self._score_lists(model, start, stop, exclude_seen=True, only_new=True)
+        return self._score_lists(model, start, stop, without_seen=True)
 
-    def _score_lists(
-        self, model: Any, start: int, stop: int, *, exclude_seen: bool, only_new: bool = False
-    ) -> Step:
+    def _score_lists(self, model: Any, start: int, stop: int, *, without_seen: bool) -> Step:
         """Ask for one list for each user of some rows, at the time of the user's first row."""
-        if (start, only_new) not in self._tasks:
+        if (start, without_seen) not in self._tasks:
             rows = (
-                np.flatnonzero(self._is_first[start:stop]) if only_new else np.arange(stop - start)
+                np.flatnonzero(self._is_first[start:stop])
+                if without_seen
+                else np.arange(stop - start)
             )
             task = top_k_task(None, self.log.X[start:stop], rows)[1:3] if len(rows) else (None, [])
-            self._tasks[start, only_new] = task
-        queries, relevant = self._tasks[start, only_new]
+            self._tasks[start, without_seen] = task
+        queries, relevant = self._tasks[start, without_seen]
         if not relevant:
             return Step(math.nan, 0)
-        lists = recommend_up_to(model, queries, _K, exclude_seen=exclude_seen)
+        lists = recommend_up_to(model, queries, _K, exclude_seen=without_seen)
         return Step(float(RANKING_METRICS["ndcg"](relevant, lists, k=_K)), len(relevant))
 
 

@@ -93,7 +93,7 @@ def headline(followed: Followed, protocol: Protocol) -> str:
     n, unit = protocol.n_last, protocol.unit
     return (
         f"From the first {n} {unit}s to the last {n}, frozen {_what(protocol)} "
-        f"{_moved(frozen, plural=True)}; learning {_moved(learning, plural=False)}."
+        f"{_moved(frozen, protocol, '')}; learning {_moved(learning, protocol, 's')}."
     )
 
 
@@ -101,7 +101,7 @@ def conclusions(followed: Followed, protocol: Protocol) -> list[str]:
     """Say what the table shows of one model, in sentences."""
     row = Row.of(followed, protocol)
     sentences = [
-        f"{row.model} has the best score, {row.learning:.4f}.",
+        f"{row.model} has the best score when learning, {row.learning:.4f}.",
         headline(followed, protocol),
     ]
     if math.isfinite(row.gain):
@@ -119,7 +119,7 @@ def conclusions(followed: Followed, protocol: Protocol) -> list[str]:
         about = "" if len(protocol.refitted) == n else "would "
         sentences.append(
             f"A refit {where} {how} at {cost} times the cost: {n} refits {about}take "
-            f"{row.refit_seconds:.0f} s, {n} updates took {row.learn_seconds:.1f} s."
+            f"{row.refit_seconds:.1f} s, {n} updates took {row.learn_seconds:.1f} s."
         )
     return sentences
 
@@ -135,11 +135,13 @@ def _change(scores: Scores, protocol: Protocol) -> float:
     return better(last, first, lower=protocol.metric == "rmse")
 
 
-def _moved(change: float, *, plural: bool) -> str:
+def _moved(change: float, protocol: Protocol, ending: str) -> str:
+    """Return the predicate of a sentence; `ending` is the s of a verb in the singular."""
     if abs(change) < _SAME:
-        return "hold" if plural else "holds"
-    verb = ("gain" if change > 0 else "lose") + ("" if plural else "s")
-    return f"{verb} {_percent(change)}"
+        return f"hold{ending}"
+    if protocol.metric == "ndcg@10":
+        return f"{'gain' if change > 0 else 'lose'}{ending} {_percent(change)}"
+    return f"get{ending} {_percent(change)} {'better' if change > 0 else 'worse'}"
 
 
 def _percent(fraction: float) -> str:

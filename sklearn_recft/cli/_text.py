@@ -12,7 +12,7 @@ def as_text(report: dict[str, Any]) -> str:
     """Return a report as paragraphs."""
     parts = []
     if "models" in report:
-        parts += [_overview(report), *_left_out(report), _table(report), _fill(_legend(report))]
+        parts += [_overview(report), *_choices(report), _table(report), _fill(_legend(report))]
         parts.append("\n".join(_fill(text, "  ") for text in report["conclusions"]))
     if report.get("new_items"):
         parts.append(_new_items(report))
@@ -47,27 +47,35 @@ def _overview(report: dict[str, Any]) -> str:
         lines.append(
             "Score: NDCG@10 (0 to 1, higher is better) of a top 10 of all items for every "
             f"{report['called']} active in the {unit}. {repeats}; lists {may} hold items that were "
-            "taken before."
+            "taken before" + ("." if report["lists_repeat"] else ", and only new items count.")
         )
     else:
-        words = {"rmse": "RMSE of predicted ratings, lower is better", "auc": "AUC (0.5 is chance)"}
+        words = {
+            "rmse": "RMSE of predicted ratings (lower is better)",
+            "auc": "AUC (0.5 is chance, 1 is best)",
+        }
         lines.append(f"Score: {words[report['metric']]}.")
     return "\n".join(_fill(line) for line in lines)
 
 
-def _left_out(report: dict[str, Any]) -> list[str]:
+def _choices(report: dict[str, Any]) -> list[str]:
+    """Say which models are compared, and why others are not; those of one reason together."""
     if not report.get("show_candidates"):
         return []
-    lines = []
-    for title, chosen in (("Compared:", True), ("Left out:", False)):
-        found = [c for c in report["candidates"] if c["chosen"] is chosen]
-        if found:
-            lines.append(title)
-        lines += [
-            textwrap.fill(f"  {c['name']:<19}  {c['reason']}", _WIDTH, subsequent_indent=" " * 23)
-            for c in found
-        ]
+    chosen = [c for c in report["candidates"] if c["chosen"]]
+    lines = ["Compared:", *(_hanging(f"{c['name']}: {c['reason']}") for c in chosen)]
+    left_out: dict[str, list[str]] = {}
+    for candidate in report["candidates"]:
+        if not candidate["chosen"]:
+            left_out.setdefault(candidate["reason"], []).append(candidate["name"])
+    if left_out:
+        lines.append("Left out:")
+    lines += [_hanging(f"{'; '.join(names)}: {reason}") for reason, names in left_out.items()]
     return ["\n".join(lines)]
+
+
+def _hanging(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _table(report: dict[str, Any]) -> str:
