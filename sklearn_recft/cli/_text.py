@@ -6,6 +6,10 @@ import textwrap
 from typing import Any
 
 _WIDTH = 80
+_METRICS = {
+    "rmse": "RMSE of predicted ratings (lower is better)",
+    "auc": "AUC of predicted clicks (0.5 is chance, 1 is best)",
+}
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -149,10 +153,10 @@ def _list(report: dict[str, Any]) -> str:
     by = f", by {report['best']}" if "best" in report else ""
     after = f" after {found['date']}" if found["date"] else ""
     lines = [f"Top {len(found['items'])} for {found['called']} {found['user']}{new}{by}{after}:"]
-    width = max((len(item["reason"]) for item in found["items"]), default=0)
     names = [str(item["title"] or item["item_id"]) for item in found["items"]]
-    room = min(max(map(len, names), default=0), _WIDTH - width - 7)
-    for rank, (name, item) in enumerate(zip(names, found["items"], strict=True), 1):
-        lines.append(f"{rank:>3}. {textwrap.shorten(name, room, placeholder='...'):<{room}}  "
-                     f"{item['reason']}")  # fmt: skip
+    reasons = [item["reason"] for item in found["items"]]
+    room = min(max(map(len, names), default=0), _WIDTH - 7 - max(map(len, reasons), default=0))
+    for rank, (name, reason) in enumerate(zip(names, reasons, strict=True), 1):
+        name = name if len(name) <= room else f"{name[: room - 3]}..."
+        lines.append(f"{rank:>3}. {name:<{room}}  {reason}")
     return "\n".join(lines)
