@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._log import Log
 from sklearn_recft.vocabulary import Vocabulary
 
 _DAY = 86_400
 
 
-def recommendations(model: Any, log: Log, user: Any, n: int) -> dict[str, Any]:
+def recommendations(model: RecommenderMixin, log: Log, user: Any, n: int) -> dict[str, Any]:
     """Ask a fitted model for up to `n` items for one user, after all events of the log.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._candidates import CLICKS, POSITIVES, Candidate, Facts
 from sklearn_recft.cli._log import Log
 from sklearn_recft.metrics import RANKING_METRICS, recommend_up_to, top_k_task
@@ -194,9 +195,11 @@ class Replay:
             In the last steps, also score lists of items that are new to the user.
         """
         model, fit_seconds = self._fitted(candidate, self.protocol.begin)
-        frozen, new_frozen, _ = self._pass(candidate, model, new_items, learns=False)
+        frozen, new_frozen, _ = self._pass(candidate, model, new_items)
         learner = deepcopy(model)
-        learning, new_learning, seconds = self._pass(candidate, learner, new_items, learns=True)
+        learning, new_learning, seconds = self._pass(
+            candidate, learner, new_items, learner.partial_fit
+        )
         refit, refit_seconds = self._refits(candidate)
         return Followed(
             name=candidate.name,
@@ -212,18 +215,22 @@ class Replay:
         )
 
     def _pass(
-        self, candidate: Candidate, model: Any, new_items: bool, *, learns: bool
+        self,
+        candidate: Candidate,
+        model: RecommenderMixin,
+        new_items: bool,
+        learn: Callable[..., Any] | None = None,
     ) -> tuple[Scores, Scores | None, float]:
-        """Score each step, then learn it if wanted; also return the seconds of learning."""
+        """Score each step, then pass it to ``learn``; also return the seconds of learning."""
         steps, new, seconds = [], [], 0.0
         for place, (start, stop) in enumerate(self.protocol.steps()):
             if new_items and place >= self.protocol.n_steps - self.protocol.n_last:
                 new.append(self._score_new(model, start, stop))
-            at_once = learns and not candidate.every_event
-            step = self._score(model, start, stop, learns=learns and candidate.every_event)
+            by_event = learn is not None and candidate.every_event
+            step = self._score(model, start, stop, learns=by_event)
             seconds += step.learn_seconds
-            if at_once:
-                seconds += self._learn(candidate, model.partial_fit, start, stop)
+            if learn is not None and not by_event:
+                seconds += self._learn(candidate, learn, start, stop)
             steps.append(step)
         metric = self.protocol.metric
         return Scores(metric, steps), Scores(metric, new) if new_items else None, seconds
@@ -258,7 +265,9 @@ class Replay:
     def _rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         return self.log.X[start:stop], None if self.log.y is None else self.log.y[start:stop]
 
-    def _score(self, model: Any, start: int, stop: int, *, learns: bool = False) -> Step:
+    def _score(
+        self, model: RecommenderMixin, start: int, stop: int, *, learns: bool = False
+    ) -> Step:
         """Predict some rows, or list items for their users; learn each row at once if wanted."""
         X, y = self._rows(start, stop)
         if y is None:
@@ -279,11 +288,13 @@ class Replay:
         seconds = step.learn_seconds if learns else 0.0
         return Step(step.metrics[metric], len(X), truth, step.predictions, seconds)
 
-    def _score_new(self, model: Any, start: int, stop: int) -> Step:
+    def _score_new(self, model: RecommenderMixin, start: int, stop: int) -> Step:
         """Score lists without seen items against what users take for the first time."""
         return self._score_lists(model, start, stop, without_seen=True)
 
-    def _score_lists(self, model: Any, start: int, stop: int, *, without_seen: bool) -> Step:
+    def _score_lists(
+        self, model: RecommenderMixin, start: int, stop: int, *, without_seen: bool
+    ) -> Step:
         """Ask for one list for each user of some rows, at the time of the user's first row."""
         if (start, without_seen) not in self._tasks:
             rows = (
