@@ -17,6 +17,7 @@ from sklearn_recft.columns import (
     is_missing,
     is_number,
     plain,
+    refuse_beyond_float32,
     to_ids,
     to_numbers,
     to_texts,
@@ -423,6 +424,7 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):
         context[:, j] = to_numbers(columns[name], name)
+        refuse_beyond_float32(context[:, j], name)
     return Interactions(
         users,
         items,

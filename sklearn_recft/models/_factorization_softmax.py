@@ -125,6 +125,12 @@ class SoftmaxFactorizationModel(FactorizationBase):
         scored = self._update(events, undo, known=self.tables.n_rows[1])
         return scored if call.predict else np.empty(0)
 
+    def _is_finite(self, events: Events) -> bool:
+        """Whether the factors of the items are finite."""
+        arrays = self.tables.arrays()
+        changed = (arrays[name][events.item] for name in ("input_factors", "item_factors"))
+        return all(bool(np.isfinite(values).all()) for values in changed)
+
     def _grow(self) -> Arrays:
         """Add rows for new ids, and return the arrays; factors of new items are random."""
         known = self.tables.n_rows[1]

@@ -1,5 +1,8 @@
 """What the checks share: small logs, and one way to teach and to query any recommender."""
 
+import pickle
+from functools import lru_cache
+
 import numpy as np
 from numpy.testing import assert_array_equal
 from sklearn.base import clone, is_classifier
@@ -66,8 +69,16 @@ def predicting_verb(estimator):
 
 
 def fitted(estimator):
-    """Return a clone that is fitted to the log of `make_log`."""
-    return fit(estimator, *make_log())
+    """Return a clone that is fitted to the log of `make_log`: a copy, which may be changed.
+
+    Checks of one estimator follow each other, so the last few fits are kept, as pickles.
+    """
+    return pickle.loads(_fitted(pickle.dumps(clone(estimator))))
+
+
+@lru_cache(maxsize=4)
+def _fitted(pickled):
+    return pickle.dumps(fit(pickle.loads(pickled), *make_log()))
 
 
 def answers(model):

@@ -229,7 +229,7 @@ def test_grid_search_encodes_each_text_once(folder):
 
 
 def test_cross_validation_in_processes(folder):
-    X, y = make_log(200)
+    X, y = make_log(100)
     X = X.drop(columns="stars")
     model = DecayBertRecommender(folder, freeze=2, max_epochs=1, random_state=0)
     said = [
