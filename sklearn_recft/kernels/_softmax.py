@@ -30,10 +30,10 @@ def draw_negatives(items, weight, draws, n_items, sample, n_sampled, out):
     """
     shift, m, size = np.uint64(32), out.shape[1], sample.shape[0]
     for row in range(items.shape[0]):
+        n_items = max(n_items, items[row] + 1)
         if weight[row] == 0:
             out[row] = items[row]
             continue
-        n_items = max(n_items, items[row] + 1)
         n_kept = min(n_sampled, size)
         for j in range(m):
             draw = np.uint64(draws[row, j])
@@ -295,6 +295,7 @@ def softmax_pass(
             dot += states[0, k] * item_factors[item, k]
         popularity = np.log(_half + unit * item_popularity[item])
         scored[row] = dot + popularity_weight * popularity
+        n_items = max(n_items, item + 1)
         if w == 0:
             continue
         if not np.isfinite(clock[0]):
@@ -305,7 +306,7 @@ def softmax_pass(
                 item_popularity[j] *= unit
             clock[0] = times[row]
         clock[1] = max(clock[1], times[row])
-        n_items, n_events = max(n_items, item + 1), n_events + 1
+        n_events += 1
         item_count[item] += _one
         item_popularity[item] += w * np.float32(2.0 ** ((times[row] - clock[0]) / half_life))
         unit = np.float32(2.0 ** ((clock[0] - clock[1]) / half_life))

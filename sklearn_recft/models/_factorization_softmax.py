@@ -238,9 +238,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
                 arrays["item_count"],
                 arrays["item_popularity"],
             )
-            counted = weight > 0
-            self.n_events += int(counted.sum())
-            known = max(known, int(item[counted].max(initial=-1)) + 1)
+            self.n_events += int(np.count_nonzero(weight))
+            known = max(known, int(item.max()) + 1)
         return scored.astype(np.float64)
 
     def _keep(self, undo: Transaction, events: Events, items: np.ndarray) -> None:
