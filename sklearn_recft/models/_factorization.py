@@ -212,9 +212,7 @@ class SGDFactorizationModel(FactorizationModel):
             loss=settings.loss,
             learning_rate=self.learning_rate,
             reg=self.reg,
-            epochs=trange(
-                settings.max_epochs or EPOCHS, disable=not settings.verbose, desc="epochs"
-            ),
+            epochs=trange(n_epochs, disable=not settings.verbose, desc="epochs"),
             scale=self.scale,
             n_threads=settings.n_threads,
             rng=rng,
