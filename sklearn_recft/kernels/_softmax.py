@@ -21,14 +21,15 @@ def draw_negatives(items, weight, draws, n_items, sample, n_sampled, out):
     Parameters
     ----------
     items, weight : (n,) codes of what was taken; rows of weight 0 do not count.
-    draws : (n, m + 1) uint32, random; the last one of a row chooses a place in the sample.
+    draws : (n_counted, m + 1) uint32, random, for the rows that count; the last one of a row
+        chooses a place in the sample.
     n_items : number of items known before the first event.
     sample : (size,) items of a uniform sample of events, updated in place.
     n_sampled : number of events that the sample is of.
     out : (n, m), overwritten: half of a row is uniform over the items known at its event, the rest
         are items of earlier events.
     """
-    shift, m, size = np.uint64(32), out.shape[1], sample.shape[0]
+    shift, m, size, counted = np.uint64(32), out.shape[1], sample.shape[0], 0
     for row in range(items.shape[0]):
         n_items = max(n_items, items[row] + 1)
         if weight[row] == 0:
@@ -36,7 +37,7 @@ def draw_negatives(items, weight, draws, n_items, sample, n_sampled, out):
             continue
         n_kept = min(n_sampled, size)
         for j in range(m):
-            draw = np.uint64(draws[row, j])
+            draw = np.uint64(draws[counted, j])
             if j < m // 2 or n_kept == 0:
                 out[row, j] = np.int32((draw * np.uint64(n_items)) >> shift)
             else:
@@ -44,9 +45,10 @@ def draw_negatives(items, weight, draws, n_items, sample, n_sampled, out):
         n_sampled += 1
         place = n_sampled - 1
         if place >= size:
-            place = np.int64((np.uint64(draws[row, m]) * np.uint64(n_sampled)) >> shift)
+            place = np.int64((np.uint64(draws[counted, m]) * np.uint64(n_sampled)) >> shift)
         if place < size:
             sample[place] = items[row]
+        counted += 1
 
 
 @inlined

@@ -72,10 +72,16 @@ class FactorizationBase(FittedModel):
         """Fit the first events, and update by later ones; optionally predict row by row."""
         predicted = self._learn_factors(events, undo, call)
         if self.habits is not None:
-            shape = self.n_users, self.n_items
-            terms = self.habits.learn(events, undo, shape, by_time=not call.predict)
+            terms = self._learn_habits(self.habits, events, undo, call)
             predicted = predicted + terms[: len(predicted)]
         return predicted
+
+    def _learn_habits(
+        self, habits: HabitTerm, events: Events, undo: Transaction, call: Call
+    ) -> np.ndarray:
+        """Count habits; return the terms of the rows before they are counted."""
+        shape = self.n_users, self.n_items
+        return habits.learn(events, undo, shape, by_time=not call.predict)
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""

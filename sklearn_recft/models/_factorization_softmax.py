@@ -17,6 +17,7 @@ from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Arrays
+from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, dot_tiles
 
@@ -125,6 +126,13 @@ class SoftmaxFactorizationModel(FactorizationBase):
         scored = self._update(events, undo, known=self.tables.n_rows[1])
         return scored if call.predict else np.empty(0)
 
+    def _learn_habits(
+        self, habits: HabitTerm, events: Events, undo: Transaction, call: Call
+    ) -> np.ndarray:
+        if not call.predict:
+            return super()._learn_habits(habits, events, undo, call)
+        return habits.predict_and_learn(events, undo, (self.n_users, self.n_items))
+
     def _is_finite(self, events: Events) -> bool:
         """Whether the factors of the items are finite."""
         arrays = self.tables.arrays()
@@ -208,8 +216,9 @@ class SoftmaxFactorizationModel(FactorizationBase):
             piece = events.take(np.arange(start, min(start + _BLOCK, len(events))))
             user, item = piece.user.astype(np.int32), piece.item.astype(np.int32)
             weight = piece.weight.astype(np.float32)
+            n_counted = int(np.count_nonzero(weight))
             draws = self.rng.generator.integers(
-                0, 2**32, (len(piece), _N_ONLINE_NEGATIVES + 1), dtype=np.uint32
+                0, 2**32, (n_counted, _N_ONLINE_NEGATIVES + 1), dtype=np.uint32
             )
             negatives = np.empty((len(piece), _N_ONLINE_NEGATIVES), np.int32)
             kernels.draw_negatives(
@@ -238,7 +247,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
                 arrays["item_count"],
                 arrays["item_popularity"],
             )
-            self.n_events += int(np.count_nonzero(weight))
+            self.n_events += n_counted
             known = max(known, int(item.max()) + 1)
         return scored.astype(np.float64)
 

@@ -45,8 +45,23 @@ class HabitTerm(Habits):
             The term of each row just before the row, from earlier rows alone if not ``by_time``.
         """
         undo.keep(self, events.user, events.item)
+        return self._count(events, shape, by_time=by_time)
+
+    def predict_and_learn(
+        self, events: Events, undo: Transaction, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Count events by their rows; return the terms of all rows, also of those not counted."""
+        undo.keep(self, events.user, events.item)
+        taken, terms = _taken(events), np.zeros(len(events))
+        for rows in np.split(np.arange(len(events)), np.flatnonzero(np.diff(taken)) + 1):
+            run = events.take(rows)
+            counts = taken[rows].all()
+            terms[rows] = self._count(run, shape, by_time=False) if counts else self.of_rows(run)
+        return terms
+
+    def _count(self, events: Events, shape: tuple[int, int], *, by_time: bool) -> np.ndarray:
         was_shown, terms = self.is_shown, np.zeros(len(events))
-        taken = np.flatnonzero((events.feedback > 0) & (events.weight > 0))
+        taken = np.flatnonzero(_taken(events))
         before = self.append(
             events.user[taken], events.item[taken], events.time[taken], *shape, by_time=by_time
         )
@@ -81,6 +96,11 @@ class HabitTerm(Habits):
             kernels.add_to_tile(indptr, places, values, r0, c0, out)
 
         return score
+
+
+def _taken(events: Events) -> np.ndarray:
+    """Return which rows count."""
+    return (events.feedback > 0) & (events.weight > 0)
 
 
 def _term(counts: np.ndarray) -> np.ndarray:

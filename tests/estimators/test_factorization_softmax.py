@@ -155,7 +155,7 @@ def test_a_score_does_not_depend_on_its_own_or_later_rows(params, log):
     for cut in (0, 1, 50):
         changed = rows.copy()
         changed[cut:, 0], changed[cut:, 1] = 5, 999  # of other users, and of a new item
-        changed[cut:, 2] += 1e7
+        changed[cut:, 2] += 10**7
         said = make(**params).fit(first).partial_fit_predict(changed)
         assert_array_equal(said[:cut], plain[:cut])
         weight = np.where(np.arange(100) < cut, 1.0, 7.0)
@@ -165,27 +165,35 @@ def test_a_score_does_not_depend_on_its_own_or_later_rows(params, log):
 
 
 @forms
-def test_rows_of_weight_0_do_not_count(params, log):
-    X, late = log[:400], log[400:450]
-    model = make(**params).fit(X)
-    said, state = model.predict(log), pickle.dumps(model.module_.state())
-    zeros = np.zeros(len(late))
-    for given in ({"sample_weight": zeros}, {"y": zeros}, {"y": zeros - 1}):
-        model.partial_fit(late, **given)
-        assert_array_equal(model.predict(log), said)
-        assert pickle.dumps(model.module_.state()) == state
-    weight = (np.arange(400) % 4 > 0).astype(float)
-    assert set(X[weight > 0, 1]) == set(X[:, 1])
-    kept = make(**params).fit(X[weight > 0])
-    some = make(**params).fit(X, sample_weight=weight)
-    for name, table in kept.module_.state().items():
-        if not name.startswith("user") and name != "recent" and "factors" not in name:
-            assert table.sum() > 0 or name.endswith("squares")
-    items = np.unique(X[:, 1])
-    rows = np.column_stack([np.full(len(items), 999), items, np.full(len(items), X[-1, 2])])
-    assert_allclose(some.predict(rows), kept.predict(rows))  # popularities are equal
+def test_rows_of_weight_0_are_as_if_left_out(params, log):
+    X, late, rng = log[:400], log[400:], np.random.default_rng(3)
+    more = X[rng.permutation(400)[:100]]  # known ids
+    weight = np.append(np.ones(400), np.zeros(100))
+    for given in ({"sample_weight": weight}, {"y": weight}, {"y": weight - 0.5}):
+        plain, model = make(**params).fit(X), make(**params)
+        model.fit(np.concatenate([X, more]), **given)
+        assert_array_equal(model.predict(log), plain.predict(log))
+        rows = np.concatenate([late, more])
+        order = rng.permutation(len(rows))
+        given = {name: np.append(np.ones(200), value[400:])[order] for name, value in given.items()}
+        model.partial_fit(rows[order], **given)
+        plain.partial_fit(rows[order[order < 200]])
+        assert_array_equal(model.predict(log), plain.predict(log))
     with pytest.raises(ValueError, match="no row is positive"):
-        make(**params).fit(X, sample_weight=np.zeros(400))
+        make(**params).fit(X, np.zeros(400))
+    said = model.predict(log)
+    assert_array_equal(model.partial_fit(late, np.zeros(200)).predict(log), said)
+
+
+@pytest.mark.parametrize("y", [1.0, 0.0])
+def test_habits_do_not_depend_on_the_label(y):
+    """The score of a row is the same, whether the row is a positive or not."""
+    X = np.array([[0, 1, 0], [0, 1, DAY], [0, 2, DAY], [0, 1, 2 * DAY]])
+    model = make(history_half_life=2, habit_half_life=30).fit(X, np.ones(4))
+    row = [[0, 1, 3 * DAY]]
+    said = model.predict(row)
+    assert said > 8
+    assert_allclose(model.partial_fit_predict(row, [y]), said, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------ state

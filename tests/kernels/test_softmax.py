@@ -259,9 +259,9 @@ def test_negatives_are_half_uniform_and_half_earlier_events():
     n, m, size = 4000, 6, 500
     items = np.where(rng.random(n) < 0.8, 1, rng.integers(0, 8, n)).astype(np.int32)
     items[3000] = 12  # new, as are 8 to 11
-    draws = rng.integers(0, 2**32, (n, m + 1), dtype=np.uint32)
     weight = np.ones(n, np.float32)
     weight[::10] = 0
+    draws = rng.integers(0, 2**32, (np.count_nonzero(weight), m + 1), dtype=np.uint32)
     sample, out = np.zeros(size, np.int32), np.empty((n, m), np.int32)
     kernels.draw_negatives(items, weight, draws, 8, sample, 0, out)
     counted = np.flatnonzero(weight)
