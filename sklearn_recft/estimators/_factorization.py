@@ -35,32 +35,48 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     identity (``"squared_error"``: ratings, counts), the logistic function (``"log_loss"``: clicks
     and likes in 0 to 1), or the score itself (``"bpr"``: ranking, every row is a positive).
 
+    ``"softmax"`` also ranks. Its scores are ``s_ui = h_u . q_i + beta log(1/2 + n_i)`` with the
+    user's state ``h_u = p_u + sum_k c_k v_(i_k) / sqrt(sum_k c_k)``. The sum is over the user's
+    last events, newest first. ``q_i`` and ``v_i`` are factors of the item as candidate and as
+    taken before, and ``n_i`` is its decayed count.
+
     Parameters
     ----------
     n_factors : int, default=64
         Length of ``p_u`` and ``q_i``.
-    loss : {"squared_error", "log_loss", "bpr"}, default="squared_error"
-        Loss function. With ``"bpr"``, ``y`` may be None; rows with ``y <= 0`` are ignored.
+    loss : {"squared_error", "log_loss", "bpr", "softmax"}, default="squared_error"
+        Loss function. With ``"bpr"`` and ``"softmax"``, ``y`` may be None; rows with ``y <= 0``
+        are ignored. "softmax" is more accurate than "bpr" on sparse logs; see the notes.
     solver : {"sgd", "adam"}, default="sgd"
         "sgd": compiled stochastic gradient descent on the CPU. "adam": a skorch net, on any
-        device, configurable by ``net_params``; slower, and slightly less accurate.
+        device, configurable by ``net_params``; slower, slightly less accurate, not for "softmax".
     learning_rate : float, default=None
         None uses a tuned value for the loss and the solver (0.045 for ratings with "sgd").
     reg : float, default=None
-        L2 penalty per event. None uses a tuned value (0.045 for ratings).
-    max_epochs : int, default=30
-        Number of passes over the rows in `fit`.
+        L2 penalty per event. None uses a tuned value (0.045 for ratings). With "softmax", 0.2, or
+        0.1 with a ``history_half_life``; try 0.05 where users take the same items again.
+    max_epochs : int, default=None
+        Number of passes over the rows in `fit`. None is 30; with "softmax", as many as make three
+        million steps, but 2 to 8.
     half_life : float, default=None
         Half-life of event weights in days, relative to the newest event of a call. None disables
-        the decay. With "bpr", the popularity in the model decays instead of the event weights.
+        the decay. With "bpr" and "softmax", the popularity in the model decays instead of the
+        event weights. Set it with "softmax": 7 or 30 days were best on time lines.
     replay_size : int, default=0
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
-        them per new event.
+        them per new event. Not for "softmax".
     habit_half_life : float, default=None
-        With "bpr": half-life in days of habits. ``8 log(1 + S / 0.05)`` is added to the score of
-        each pair, S being the decayed count of the user's earlier baskets with the item
-        (`HabitRecommender`), once the log has shown a repeat. None adds nothing. Repeats are
+        With "bpr" and "softmax": half-life in days of habits. ``8 log(1 + S / 0.05)`` is added to
+        the score of each pair, S being the decayed count of the user's earlier baskets with the
+        item (`HabitRecommender`), once the log has shown a repeat. None adds nothing. Repeats are
         listed only with ``exclude_seen=False``.
+    history_half_life : float, default=None
+        With "softmax": half-life of ``c_k`` in events. A number makes a model of the next event:
+        it learns from the order of each user's events, and users have no ``p_u``. None weights
+        the last 50 events alike and ignores their order: for lists for a long time to come.
+    popularity_weight : float, default=None
+        With "softmax": the weight ``beta`` of popularity in scores. None is 1, or 0.5 with a
+        ``history_half_life``. It does not change what is learned.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
@@ -97,14 +113,29 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     past events, each user's distinct items, and one row of numbers per id. An unknown id gets the
     mean of the 300 newest ids. Predictions of ratings stay within the range of ``y`` in training.
 
+    With "softmax", the loss of an event is the negative logarithm of its item's softmax among the
+    item and sampled negatives (16 in `fit`, 32 in updates). Half of them are drawn uniformly, half
+    as often as they occur. The score in the loss is ``h_u . q_i + log(1/2 + n_i)`` less the
+    logarithm of the probability to be drawn, so the factors learn what popularity does not tell.
+    Steps are those of row-wise Adagrad. In `fit` without ``history_half_life``, events of a user
+    are visited in random order: each is predicted from some of the others, earlier or later. Each
+    event of `partial_fit` is one step on the user, the candidates and the user's last events. New
+    items start at random. The model keeps the last items of each user (50, or 10 half-lives), and
+    a uniform sample of 32,768 items taken. Unknown users get the items by popularity.
+
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete
-    Journey and Online Retail (see ``benchmarks``).
+    Journey and Online Retail, for "softmax" also on Amazon Beauty (see ``benchmarks``).
 
     References
     ----------
     Koren, Y., Bell, R., & Volinsky, C. (2009). Matrix factorization techniques for recommender
     systems. IEEE Computer 42(8). Rendle, S. et al. (2009). BPR: Bayesian personalized ranking
-    from implicit feedback. UAI. Niu, F. et al. (2011). Hogwild! NIPS.
+    from implicit feedback. UAI. Niu, F. et al. (2011). Hogwild! NIPS. "softmax": Koren, Y. (2008).
+    Factorization meets the neighborhood. KDD (states from histories). Bengio, Y., & Senecal, J.-S.
+    (2008). Adaptive importance sampling to accelerate training of a neural probabilistic language
+    model. IEEE Trans. Neural Networks 19(4). Yi, X. et al. (2019). Sampling-bias-corrected neural
+    modeling for large corpus item recommendations. RecSys. Duchi, J. et al. (2011). Adaptive
+    subgradient methods for online learning and stochastic optimization. JMLR 12.
 
     Examples
     --------
