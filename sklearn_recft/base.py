@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, TypeVar
@@ -17,12 +16,15 @@ from sklearn_recft import kernels
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
-from sklearn_recft.parallel import n_threads
+from sklearn_recft.parallel import Turns, n_threads
 from sklearn_recft.ranking import top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
+
+# One call at a time puts another model into an estimator, or learns; readers go on meanwhile.
+_TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
 
@@ -183,11 +185,14 @@ class RecommenderMixin:
             Higher is better.
         """
         check_is_fitted(self)
-        ranks = recommender_tags(self).predicts == "order" or self._model.positives_only
+        model = self._model
+        ranks = recommender_tags(self).predicts == "order" or model.positives_only
         if not ranks and y is not None:
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
-        events = self._model.encode(self._check_rows(X))
-        seen = self._model.seen.contains(events.user, events.item).all()
+        rows = self._check_rows(X)
+        with model.reading():
+            events = model.encode(rows)
+            seen = model.seen.contains(events.user, events.item).all()
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
@@ -207,11 +212,12 @@ class RecommenderMixin:
         -------
         self : object
         """
-        check_is_fitted(self)
-        codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
-        model = copy.deepcopy(self._model)
-        model.forget(np.unique(codes[codes >= 0]))
-        self._model = model
+        with _TURNS.of(self):
+            check_is_fitted(self)
+            codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
+            model = copy.deepcopy(self._model)
+            model.forget(np.unique(codes[codes >= 0]))
+            self._model = model
         return self
 
     def set_params(self: Recommender, **params: Any) -> Recommender:
@@ -288,18 +294,21 @@ class RecommenderMixin:
         fresh._fixed = fresh._fixed_values()
         fresh._model = fresh._make_model(rows)
         answer = fresh._model.learn(rows, fresh._model.settings, call)
-        self.__dict__ = fresh.__dict__  # in one step: an interrupt leaves the old or the new fit
+        with _TURNS.of(self):  # not while `forget` or `partial_fit` is at the old model
+            # In one step: an interrupt leaves the old or the new fit.
+            self.__dict__ = fresh.__dict__
         return answer
 
     def _update(
-        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None
+        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None, **check: Any
     ) -> np.ndarray:
-        """Learn further rows; the first call is a fit."""
-        if not self.__sklearn_is_fitted__():
-            return self._fit(X, y, sample_weight, call)
-        self._check_fixed()
-        rows = self._check(X, y, sample_weight, reset=False)
-        return self._model.learn(rows, self._settings(), call)
+        """Learn further rows; the first call is a fit, which alone gets ``check``."""
+        with _TURNS.of(self):
+            if not self.__sklearn_is_fitted__():
+                return self._fit(X, y, sample_weight, call, **check)
+            self._check_fixed()
+            rows = self._check(X, y, sample_weight, reset=False)
+            return self._model.learn(rows, self._settings(), call)
 
     def _fixed_values(self) -> dict[str, Any]:
         """Return the parameters that may not change after `fit`, by name."""
@@ -321,9 +330,9 @@ class RecommenderMixin:
 
     def _predict(self, X: Any) -> np.ndarray:
         """Return the model's answer to rows."""
-        rows = self._check_rows(X)
-        with self._model.reading():
-            return self._model.score(self._model.encode(rows))
+        rows, model = self._check_rows(X), self._model
+        with model.reading():
+            return model.score(model.encode(rows))
 
     def _recommend(
         self,
@@ -380,11 +389,6 @@ class RecommenderMixin:
 
     def __recommender_tags__(self) -> RecommenderTags:
         return self._TAGS
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self._model.reading() if self.__sklearn_is_fitted__() else nullcontext():
-            state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
-            return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from time import sleep
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -73,22 +74,19 @@ def in_threads(
 
 
 class _Claim:
-    """What one thread holds of a lock; it dies with the frame that holds it."""
+    """What one thread holds of a lock: until it is let go, or its frame dies."""
 
     __slots__ = ("__weakref__", "thread")
 
     def __init__(self) -> None:
-        self.thread = get_ident()
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # a copy, or a pickle, holds nothing
+        self.thread: int | None = get_ident()
 
 
 class SharedLock:
     """Many readers or one writer; a thread that holds the lock may take it again.
 
     A waiting writer goes before readers that come later. An interrupt (Ctrl-C) between two lines
-    leaves nothing locked: claims are held by the frames of their calls alone.
+    leaves nothing locked, also where its traceback is kept.
 
     Examples
     --------
@@ -109,27 +107,23 @@ class SharedLock:
     def reading(self) -> Iterator[None]:
         """Hold the lock together with other readers inside a with-block."""
         claim = _Claim()
-        _wait_for(lambda: self._admit_reader(claim))
         try:
+            _wait_for(lambda: self._admit_reader(claim))
             yield
         finally:
-            self._let_go(self._readers, claim)
-
-    def reading_while_alive(self) -> object:
-        """Hold the lock together with other readers for as long as the returned object lives."""
-        claim = _Claim()
-        _wait_for(lambda: self._admit_reader(claim))
-        return claim
+            claim.thread = None  # in one step: an interrupt of what follows leaves it let go
+            self._let_go(claim, self._readers)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the lock alone inside a with-block."""
         claim = _Claim()
-        _wait_for(lambda: self._admit_writer(claim))
         try:
+            _wait_for(lambda: self._admit_writer(claim))
             yield
         finally:
-            self._let_go(self._writers, claim)
+            claim.thread = None
+            self._let_go(claim, self._writers, self._waiting)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -149,20 +143,37 @@ class SharedLock:
             self._waiting.discard(claim)
             return True
 
-    def _held_by(self, thread: int) -> bool:
+    def _held_by(self, thread: int | None) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
 
-    def _let_go(self, held: WeakSet[_Claim], claim: _Claim) -> None:
+    def _let_go(self, claim: _Claim, *places: WeakSet[_Claim]) -> None:
         with self._mutex:
-            held.discard(claim)
+            for held in places:
+                held.discard(claim)
 
     def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
         return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds
 
 
+class Turns:
+    """A lock for each object, by which calls that change it come one after the other.
+
+    A thread that has the turn may take it again. The locks are no part of the objects, and so of
+    no copy or pickle of them.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def of(self, owner: Any) -> Any:
+        """Return the lock of ``owner``, an object that weak references and hashes accept."""
+        lock = self._locks.get(owner)
+        return self._locks.setdefault(owner, RLock()) if lock is None else lock
+
+
 def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
     """Whether a thread other than the claim's is among the holders."""
-    return bool(held) and any(other.thread != claim.thread for other in held)
+    return bool(held) and any(other.thread not in (claim.thread, None) for other in held)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:

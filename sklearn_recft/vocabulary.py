@@ -291,11 +291,7 @@ class Vocabulary:
         """Erase the ids of ``codes``; the codes behind them move up."""
         self.load_state({"ids": np.delete(self.ids, codes)})
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"

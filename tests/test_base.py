@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -262,6 +263,39 @@ def test_a_forget_that_fails_changes_nothing(monkeypatch):
         with pytest.raises(RuntimeError, match="half way"):
             model.forget(["b"])
     assert pickle.dumps(model) == before
+
+
+def test_first_calls_of_two_threads_both_count(monkeypatch):
+    """The second waits for the first, which is a fit, and learns on."""
+    model, threads, made = TableRecommender(np.zeros((9, 9))), [], TableRecommender._make_model
+
+    def make_model(self, rows):
+        if not threads:
+            threads.append(Thread(target=model.partial_fit, args=([["b", 2]],), daemon=True))
+            threads[0].start()
+            threads[0].join(0.3)
+        return made(self, rows)
+
+    monkeypatch.setattr(TableRecommender, "_make_model", make_model)
+    model.partial_fit([["a", 1]])
+    threads[0].join(30)
+    assert model.user_ids_.tolist() == ["a", "b"]
+
+
+def test_a_fit_beside_forget_is_the_last_word():
+    """Forget copies the old model; a fit that ends meanwhile is not undone by the copy."""
+    model = TableRecommender(np.zeros((9, 9))).fit([["a", 1], ["b", 2]])
+
+    class Fits:
+        def __deepcopy__(self, memo):
+            self.thread = Thread(target=model.fit, args=([["new", 1]],), daemon=True)
+            self.thread.start()
+            self.thread.join(0.3)
+
+    fits = model._model.fits = Fits()
+    model.forget(["a"])
+    fits.thread.join(30)
+    assert model.user_ids_.tolist() == ["new"]
 
 
 # -------------------------------------------------------------------------------- score

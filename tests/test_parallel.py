@@ -4,6 +4,7 @@ import copy
 import pickle
 import signal
 import threading
+import weakref
 from _thread import interrupt_main
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from sklearn_recft.parallel import SharedLock, blas_threads, in_threads, n_threads
+from sklearn_recft import parallel
+from sklearn_recft.parallel import SharedLock, Turns, blas_threads, in_threads, n_threads
 
 
 def test_threads_of_n_jobs(monkeypatch):
@@ -281,6 +283,41 @@ def test_an_interrupt_leaves_nothing_locked(kind):
             wait_until(lambda done=done: len(free) > done)
 
 
+@pytest.mark.parametrize("kind", ["reading", "writing"])
+@pytest.mark.parametrize("at", ["_wait_for", "_let_go"])
+def test_a_kept_traceback_keeps_nothing_locked(monkeypatch, kind, at):
+    """Of a thread that was interrupted while it waited, or while it let go."""
+    lock, kept, end = SharedLock(), [], threading.Event()
+
+    def hold():
+        with lock.writing():
+            end.wait(PATIENCE)
+
+    def interrupted(*args):
+        if len(args) == 1 and callable(args[0]):
+            assert not args[0]()  # it asked once, in vain
+        raise KeyboardInterrupt
+
+    with threads_of(*[hold] * (at == "_wait_for")):
+        wait_until(lambda: len(lock._writers) == (at == "_wait_for"))
+        with monkeypatch.context() as patch:
+            patch.setattr(*([lock] if at == "_let_go" else [parallel]), at, interrupted)
+            with pytest.raises(KeyboardInterrupt) as error, getattr(lock, kind)():
+                assert at == "_let_go"
+            kept.append(error)
+        end.set()
+    for free in ("reading", "writing"):
+        taken = threading.Event()
+
+        def take(free=free, taken=taken):
+            with getattr(lock, free)():
+                taken.set()
+
+        with threads_of(take):
+            assert taken.wait(PATIENCE)
+    assert kept[0].tb is not None
+
+
 def test_a_holder_that_is_thrown_away_holds_nothing():
     lock = SharedLock()
     for kind in ("reading", "writing"):
@@ -298,3 +335,35 @@ def test_a_copy_of_a_lock_is_free(clone):
     with lock.writing():
         twin = clone(lock)
         assert is_free(twin)
+
+
+# --------------------------------------------------------------------------------- turns
+
+
+class Owner:
+    """Something that calls change."""
+
+
+def test_the_turn_of_an_object_is_held_by_one_thread():
+    turns, owner, other = Turns(), Owner(), Owner()
+    taken = {id(each): threading.Event() for each in (owner, other)}
+
+    def take(each):
+        with turns.of(each):
+            taken[id(each)].set()
+
+    with turns.of(owner), turns.of(owner), threads_of(lambda: take(other)):
+        thread = threading.Thread(target=take, args=(owner,), daemon=True)
+        thread.start()
+        assert taken[id(other)].wait(PATIENCE)
+        assert not taken[id(owner)].wait(0.2)
+    thread.join(PATIENCE)
+    assert taken[id(owner)].is_set()
+
+
+def test_a_turn_does_not_keep_its_object_alive():
+    turns, owner = Turns(), Owner()
+    with turns.of(owner):
+        gone = weakref.ref(owner)
+        del owner
+        assert gone() is None

@@ -273,11 +273,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         -------
         self : object
         """
-        call = _call(items)
-        if not self.__sklearn_is_fitted__():
-            self._fit(X, y, sample_weight, call, classes=classes)
-        else:
-            self._update(X, y, sample_weight, call)
+        self._update(X, y, sample_weight, _call(items), classes=classes)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:

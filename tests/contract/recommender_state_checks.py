@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import joblib
 import numpy as np
@@ -244,6 +244,7 @@ def _values_of(constraint):
 # ------------------------------------------------------------------------------- threads
 
 _N_READERS, _N_CHUNKS = 4, 4
+_PATIENCE = 30  # seconds that nothing here takes, unless it hangs
 
 
 def check_threads_share_a_model(estimator):
@@ -305,6 +306,62 @@ def _asked(model):
     users = np.arange(0, 45, 4)
     lists = model.recommend(users, n_recommendations=8)
     return predict(model, PAIRS[::17]).tobytes(), b"".join(part.tobytes() for part in lists)
+
+
+class _Meanwhile:
+    """An attribute of a model that runs calls in other threads while the model is copied."""
+
+    def __init__(self, **calls):
+        self.calls, self.threads, self.finished = calls, [], set()
+
+    def __deepcopy__(self, memo):
+        for name, call in self.calls.items():
+            self.threads.append(Thread(target=self._run, args=(name, call), daemon=True))
+            self.threads[-1].start()
+        self.threads[-1].join(_PATIENCE)
+        self.finished_during_the_copy = set(self.finished)
+
+    def _run(self, name, call):
+        call()
+        self.finished.add(name)
+
+
+def check_forget_loses_no_other_call(estimator):
+    """Learning and forgetting wait for one another; readers read the old model meanwhile."""
+    model, (X, y) = fitted(estimator), make_news()
+    kept = ~np.isin(X[:, 0], [3, 7])
+    new, before, found = set(X[kept, 0]) - set(model.user_ids_), _asked(model), []
+    assert len(new) > 2
+    meanwhile = model._model.meanwhile = _Meanwhile(
+        learn=lambda: update(model, X[kept], y[kept]),
+        forget=lambda: model.forget([7]),
+        read=lambda: found.append(_asked(model)),
+    )
+    model.forget([3])
+    assert meanwhile.finished_during_the_copy == {"read"}
+    assert found == [before]
+    for thread in meanwhile.threads:
+        thread.join(_PATIENCE)
+    assert meanwhile.finished == {"learn", "forget", "read"}
+    users = set(model.user_ids_)
+    assert new < users
+    assert users.isdisjoint([3, 7])
+
+
+def check_a_state_to_pickle_holds_no_lock(estimator):
+    """Not one that is kept, and not one of a pickle that failed; learning does not change it."""
+    model, unfit = fitted(estimator), (line for line in [])
+    expected, state, kept = _asked(model), model._model.__getstate__(), []
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="generator") as error:
+            copied([model, unfit])
+        kept.append(error)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(update, model, *make_news()).result(_PATIENCE)
+    assert _asked(model) != expected
+    model._model = object.__new__(type(model._model))
+    vars(model._model).update(pickle.loads(pickle.dumps(state)))
+    assert _asked(model) == expected
 
 
 # ------------------------------------------------------------------------- pure reading
