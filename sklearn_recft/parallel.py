@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import RLock, get_ident
+from threading import RLock, get_ident, local
 from time import sleep
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,6 +17,24 @@ from threadpoolctl import threadpool_limits
 
 # Seconds after which a waiting thread looks again: at first, and at most.
 _SOON, _LATE = 1e-4, 0.02
+
+# Limits of the process are set and restored by one thread at a time.
+_SETTINGS = RLock()
+# Of each block that has not ended: at the first place, what was before all of them.
+_BLAS: dict[object, threadpool_limits] = {}
+
+
+class _Torch:
+    """What is known of the threads of torch: blocks that have not ended, and limits they set."""
+
+    def __init__(self) -> None:
+        self.blocks: set[object] = set()
+        self.default = 1
+        self.limits: set[int] = set()
+        self.known = local()  # threads whose number is theirs, and not a limit
+
+
+_TORCH = _Torch()
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -28,24 +46,70 @@ def n_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 
-def blas_threads(n_threads: int) -> threadpool_limits:
-    """Limit the BLAS of numpy and scipy to ``n_threads`` inside a with-block."""
-    return threadpool_limits(limits=n_threads, user_api="blas")
+@contextmanager
+def blas_threads(n_threads: int) -> Iterator[None]:
+    """Limit the BLAS of numpy and scipy to ``n_threads`` inside a with-block.
+
+    The limit is one of the process: of blocks in several threads, the last to end restores what
+    was before the first.
+    """
+    block = object()
+    try:
+        with _SETTINGS:
+            limits = threadpool_limits(limits=n_threads, user_api="blas")
+            _BLAS[block] = limits
+        yield
+    finally:
+        with _SETTINGS:
+            if block in _BLAS:
+                first = next(iter(_BLAS.values()))
+                del _BLAS[block]
+                limits.restore_original_limits()
+                if _BLAS:
+                    _BLAS[next(iter(_BLAS))] = first
+                elif first is not limits:
+                    first.restore_original_limits()
 
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Limit torch to ``n`` threads inside a with-block; nothing to do where torch is not loaded."""
+    """Limit torch to ``n`` threads inside a with-block; nothing to do where torch is not loaded.
+
+    The limit is one of the thread, but each new thread starts with what any thread set last: it is
+    restored whenever a block ends, also in a thread that started inside of another's block.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
+    block = object()
     try:
+        with _SETTINGS:
+            before = _torch_threads_of_now(torch, n)
+            _TORCH.blocks.add(block)
+            torch.set_num_threads(n)
         yield
     finally:
-        torch.set_num_threads(before)
+        with _SETTINGS:
+            if block in _TORCH.blocks:
+                _TORCH.blocks.remove(block)
+                torch.set_num_threads(before)
+
+
+def _torch_threads_of_now(torch: Any, n: int) -> int:
+    """Return the number of threads to restore in this thread, other than a limit of ours."""
+    now = int(torch.get_num_threads())
+    _TORCH.limits.add(n)
+    if not hasattr(_TORCH.known, "thread"):
+        _TORCH.known.thread = True
+        if now in _TORCH.limits and now != _TORCH.default:  # started in another thread's block?
+            if _TORCH.blocks:
+                return _TORCH.default
+            with ThreadPoolExecutor(1) as pool:  # what a thread starts with outside of all blocks
+                now = int(pool.submit(torch.get_num_threads).result())
+    if not _TORCH.blocks:
+        _TORCH.default = now
+    return now
 
 
 def limit_torch_threads() -> None:

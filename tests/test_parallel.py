@@ -1,20 +1,32 @@
 """Threads, and the lock that readers share."""
 
 import copy
+import itertools
 import pickle
 import signal
 import threading
 import weakref
 from _thread import interrupt_main
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic, sleep
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
 from sklearn_recft import parallel
-from sklearn_recft.parallel import SharedLock, Turns, blas_threads, in_threads, n_threads
+from sklearn_recft.parallel import (
+    SharedLock,
+    Turns,
+    blas_threads,
+    in_threads,
+    n_threads,
+    torch_threads,
+)
+
+PATIENCE = 30  # seconds that nothing here takes, unless it hangs
 
 
 def test_threads_of_n_jobs(monkeypatch):
@@ -86,9 +98,94 @@ def test_linear_algebra_keeps_to_its_threads():
     assert blas_sizes() == before
 
 
-# -------------------------------------------------------------------------- the shared lock
+def in_a_thread(call):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(PATIENCE)
 
-PATIENCE = 30  # seconds that nothing here takes, unless it hangs
+
+@pytest.fixture
+def two_threads():
+    """Torch with two threads, whatever the environment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_limits_of_torch_are_restored_in_any_order(first_ends_first):
+    """Also where the second thread starts inside the block of the first."""
+    inside, end = threading.Event(), threading.Event()
+
+    def second():
+        with torch_threads(1):
+            inside.set()
+            assert end.wait(PATIENCE)
+            assert torch.get_num_threads() == 1
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with torch_threads(1):
+            found = pool.submit(second)
+            assert inside.wait(PATIENCE)
+            if not first_ends_first:
+                end.set()
+                assert found.result(PATIENCE) == 2
+                assert torch.get_num_threads() == 1
+        end.set()
+        assert found.result(PATIENCE) == 2
+    assert torch.get_num_threads() == 2
+    assert in_a_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_limits_of_linear_algebra_are_restored_in_any_order(monkeypatch, order):
+    size = [8]
+
+    class Limits:
+        def __init__(self, limits, user_api):
+            self.before, size[0] = size[0], limits
+
+        def restore_original_limits(self):
+            size[0] = self.before
+
+    monkeypatch.setattr(parallel, "threadpool_limits", Limits)
+    blocks = [blas_threads(n) for n in (3, 1, 2)]
+    for block, n in zip(blocks, (3, 1, 2), strict=True):
+        block.__enter__()
+        assert size == [n]
+    for place in order:
+        blocks[place].__exit__(None, None, None)
+    assert size == [8]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_thread_that_started_inside_a_block_does_not_spread_its_limit():
+    with torch_threads(1):
+        pool = ThreadPoolExecutor(1)
+        assert pool.submit(torch.get_num_threads).result(PATIENCE) == 1
+
+    def limited():
+        with torch_threads(1):
+            pass
+        return torch.get_num_threads()
+
+    with pool:
+        assert pool.submit(limited).result(PATIENCE) == 2
+    assert in_a_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_nested_limits_of_torch():
+    with torch_threads(3):
+        with torch_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 2
+
+
+# -------------------------------------------------------------------------- the shared lock
 
 
 @contextmanager

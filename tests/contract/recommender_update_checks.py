@@ -38,7 +38,7 @@ from tests.contract.helpers import (
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
 # Fitted attributes of items that users share; `observe` does not change them.
 SHARED = ("item_weights_", "similarity_", "item_factors_")
-TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex|_TURNS)\b")
+TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex|_TURNS|_SETTINGS)\b")
 
 
 def check_first_partial_fit_is_fit(estimator):
