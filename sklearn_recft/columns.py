@@ -11,6 +11,8 @@ import numpy as np
 
 SECONDS_PER_DAY = 86_400.0
 
+# Units of datetime64 beyond the microseconds of `datetime`.
+_FINER = ("ns", "ps", "fs", "as")
 _ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
 # What missing cells become when a column is turned into text, and how files spell them.
 _MISSING_TEXTS = frozenset(("nan", "NaN", "None", "NaT", "<NA>", ""))
@@ -30,6 +32,21 @@ def plain(column: Any) -> np.ndarray:
     return np.asarray(column)
 
 
+def instants(values: np.ndarray) -> np.ndarray:
+    """Turn datetime64 and timedelta64 into objects of Python, which equal those of pandas.
+
+    What `datetime` cannot hold, such as nanoseconds and the year 10,000, stays a scalar of numpy.
+    """
+    fine, made = np.datetime_data(values.dtype)[0] in _FINER, np.empty(len(values), object)
+    coarse = values.astype(f"{values.dtype.kind}8[us]") if fine else values
+    made[:] = coarse.tolist()
+    lost = (coarse.astype(values.dtype) != values).tolist()
+    for row, value in enumerate(made.tolist()):
+        if lost[row] or isinstance(value, int):
+            made[row] = values[row]
+    return made
+
+
 def is_absent(value: Any) -> bool:
     """Whether a cell is None, NaN, NA or NaT, or masked."""
     return type(value).__name__ in _ABSENT or bool(value != value)
@@ -45,16 +62,22 @@ def refuse_missing(values: Sized, column: str, how_many: int) -> None:
 
 
 def to_ids(column: Any, name: str) -> np.ndarray:
-    """Ids as int64 where all are whole numbers, else as they came; none missing."""
+    """Ids as int64 where all are whole numbers, else as they came; none missing.
+
+    True and False stay what they are, though they are equal to 1 and 0.
+    """
     if isinstance(column, nw.Series):
         refuse_missing(column, name, int(column.null_count()))
     values = plain(column)
-    if values.dtype.kind in "iub":
+    if values.dtype.kind in "iu":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
+    if values.dtype.kind == "b":
+        return values.astype(object)
     if values.dtype.kind == "f":
         return _float_ids(values, name)
     if values.dtype.kind in "Mm":
         refuse_missing(values, name, int(np.isnat(values).sum()))
+        return instants(values)
     return _object_ids(values, name) if values.dtype.kind == "O" else values
 
 
@@ -85,7 +108,13 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     if any(issubclass(kind, (float, np.floating)) for kind in kinds):
         numbers = all(issubclass(kind, (int, float, np.number)) for kind in kinds)
         return _ids_with_floats(values, listed, numbers, name)
-    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+    if any(issubclass(kind, (np.datetime64, np.timedelta64)) for kind in kinds):
+        values = values.copy()
+        for row, value in enumerate(listed):
+            if isinstance(value, (np.datetime64, np.timedelta64)):
+                refuse_missing(values, name, int(np.isnat(value)))
+                values[row] = instants(np.array([value]))[0]
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
         try:
             return np.array(listed, np.int64)
         except OverflowError:

@@ -322,3 +322,15 @@ def test_a_search_without_scoring_compares_the_score_of_ranking_models():
         found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
     )
     assert len(set(found.cv_results_["mean_test_score"])) == 2
+
+
+def test_items_that_are_datetimes_are_candidates_in_any_type():
+    days = pd.to_datetime(["2024-05-01", "2024-05-02"]).astype("datetime64[ns]")
+    X = pd.DataFrame({"user_id": [True, False], "item_id": days})
+    model = TableRecommender(np.array([[0, 1], [0, 1]])).fit(X)
+    assert model.user_ids_.tolist() == [True, False]
+    assert {type(user) for user in model.user_ids_} == {bool}
+    assert model.item_ids_.tolist() == days.to_pydatetime().tolist()
+    for candidates in ([days[1]], [days[1].to_numpy()], days[1:], [days[1].to_pydatetime()]):
+        found, _ = model.recommend([True], n_recommendations=1, candidates=candidates)
+        assert found.tolist() == [[days[1]]]

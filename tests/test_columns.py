@@ -20,13 +20,18 @@ DAY = dt.date(2020, 3, 1)
 DAY_SECONDS = 1_583_020_800.0
 
 
-@pytest.mark.parametrize(
-    "dtype", ["int8", "int64", "uint16", "float32", "float64", "bool", "object"]
-)
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "float32", "float64", "object"])
 def test_whole_numbers_are_integers_in_any_dtype(dtype):
     events = check_interactions(np.array([[1, 0], [0, 1]]).astype(dtype))
     assert events.user_ids.dtype == events.item_ids.dtype == np.int64
     assert events.user_ids.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "object"])
+def test_true_and_false_are_no_numbers(dtype):
+    events = check_interactions(np.array([[True, False], [False, True]], dtype))
+    assert [type(user) for user in events.user_ids] == [bool, bool]
+    assert events.user_ids.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

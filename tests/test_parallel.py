@@ -139,7 +139,7 @@ def test_limits_of_torch_are_restored_in_any_order(first_ends_first):
     assert in_a_thread(torch.get_num_threads) == 2
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
 def test_limits_of_linear_algebra_are_restored_in_any_order(monkeypatch, order):
     size = [8]
 
