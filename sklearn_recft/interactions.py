@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,6 +56,8 @@ class Interactions:
     sample_weight : ndarray of shape (n,), float64, or None
     outcome : ndarray of shape (n,), float64, or None
         What else came of the event, known only after it: never context.
+    by_position : bool
+        Whether these are queries without column names: their context is in the order of fit.
     """
 
     user_ids: np.ndarray
@@ -68,6 +69,7 @@ class Interactions:
     context_names: tuple[str, ...]
     sample_weight: np.ndarray | None = None
     outcome: np.ndarray | None = None
+    by_position: bool = False
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -81,7 +83,7 @@ class Interactions:
         return Interactions(
             at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
-            at(self.outcome),
+            at(self.outcome), self.by_position,
         )  # fmt: skip
 
 
@@ -221,7 +223,7 @@ def check_queries(X: Any, estimator: Any = None) -> Interactions:
         else:
             columns = columns_of(table, (USER, TIME))
             refuse_events(columns, estimator)
-            queries = _checked(columns, None, query=True)
+            queries = replace(_checked(columns, None, query=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
     return queries
@@ -340,14 +342,16 @@ def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndar
     """Context of queries in the columns ``names`` of fit, (n, c); None where none is given."""
     if not names or not queries.context_names:
         return None
-    if set(queries.context_names) == set(names):
-        return queries.context[:, [queries.context_names.index(name) for name in names]]
-    if len(queries.context_names) == len(names) and re.fullmatch(r"x\d+", queries.context_names[0]):
+    if queries.by_position and len(queries.context_names) == len(names):
         return queries.context
-    raise ValueError(
-        f"The context columns of the queries, {list(queries.context_names)}, are not those of "
-        f"fit: {list(names)}."
-    )
+    absent = [name for name in names if name not in queries.context_names]
+    unknown = [name for name in queries.context_names if name not in names]
+    if absent or unknown:
+        raise ValueError(
+            f"The context columns of the queries, {list(queries.context_names)}, are not those of "
+            f"fit: {list(names)}. Missing: {absent}; unknown: {unknown}. Give the columns of fit."
+        )
+    return queries.context[:, [queries.context_names.index(name) for name in names]]
 
 
 def _set_aside(events: Interactions, outcome: str | None) -> Interactions:

@@ -464,6 +464,16 @@ def test_the_context_of_queries_comes_in_the_order_of_fit():
         context_of_queries(queries, ("a", "c"))
 
 
+def test_names_that_look_numbered_are_names_all_the_same():
+    frame = pd.DataFrame({"user_id": [1], "x1": [0.0], "x3": [100.0]})
+    with pytest.raises(ValueError, match=r"Missing: \['x2'\]; unknown: \['x3'\]"):
+        context_of_queries(check_queries(frame), ("x1", "x2"))
+    by_position = check_queries([[1, 20, 5, 6]])
+    assert context_of_queries(by_position, ("x3", "x2")).tolist() == [[5, 6]]
+    numbered = check_queries(pd.DataFrame([[1, 20, 5, 6]])).take(np.array([0, 0]))
+    assert context_of_queries(numbered, ("x3", "x4")).tolist() == [[5, 6]] * 2
+
+
 @pytest.mark.parametrize("second", [[7, 9], ["tea", "rice"]], ids=["numbers", "texts"])
 def test_events_are_no_queries(second):
     events = [[1, second[0], 880_000_000], [2, second[1], 880_003_600]]
