@@ -286,8 +286,8 @@ class RecommenderMixin:
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
         fresh._fixed = fresh._fixed_values()
-        fresh._model = fresh._make_model(rows)
-        answer = fresh._model.learn(rows, fresh._model.settings, call)
+        fresh._model = fresh._make_model(rows.learned())
+        answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
         self.__dict__ = fresh.__dict__  # in one step: an interrupt leaves the old or the new fit
         return answer
 
@@ -299,7 +299,7 @@ class RecommenderMixin:
             return self._fit(X, y, sample_weight, call)
         self._check_fixed()
         rows = self._check(X, y, sample_weight, reset=False)
-        return self._model.learn(rows, self._settings(), call)
+        return self._model.learn(_for_call(rows, call), self._settings(), call)
 
     def _fixed_values(self) -> dict[str, Any]:
         """Return the parameters that may not change after `fit`, by name."""
@@ -427,6 +427,11 @@ class ObserveMixin:
 def recommender_tags(estimator: Any) -> RecommenderTags:
     """Return the `RecommenderTags` of an estimator."""
     return estimator.__recommender_tags__()
+
+
+def _for_call(rows: Interactions, call: Call | None) -> Interactions:
+    """Leave out rows of weight 0, unless the call predicts: then each row is answered."""
+    return rows if call is not None and call.predict else rows.learned()
 
 
 def _value(parameter: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -193,6 +194,65 @@ def is_number(value: Any) -> bool:
         return float(value) == float(value)
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def _as_1d(values: Any, name: str) -> np.ndarray:
+    array = plain(values)
+    if array.ndim == 0:
+        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
+    return array
+
+
+def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Sample weights of ``n_rows`` rows: at least 0, and not all 0."""
+    name = "sample_weight"
+    weight = to_numbers(column_or_1d(_as_1d(sample_weight, name)), name)
+    same_length(weight, n_rows, name)
+    if (weight < 0).any():
+        raise ValueError(
+            f"{name}: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
+            "use weights of 0 or more."
+        )
+    if not weight.any():
+        raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
+    return weight
+
+
+def to_feedback(y: Any, n_rows: int) -> np.ndarray:
+    """Finite feedback of ``n_rows`` rows."""
+    values = _as_1d(y, "y")
+    if values.ndim > 1:
+        values = column_or_1d(values, warn=True)
+    same_length(values, n_rows, "y")
+    _refuse_labels(values)
+    return to_numbers(values, "Input y")
+
+
+def _refuse_labels(y: np.ndarray) -> None:
+    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
+    if y.dtype.kind not in "OUT":
+        return
+    kinds = set(map(type, y.tolist()))
+    if not any(issubclass(kind, str) for kind in kinds):
+        return
+    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
+    if texts:
+        labels = sorted(set(texts))
+        raise ValueError(
+            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
+            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
+            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
+            "classifier."
+        )
+
+
+def same_length(values: np.ndarray, n_rows: int, name: str) -> None:
+    """Raise unless a column has ``n_rows`` rows."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
+            f"rows, {name} has {len(values)}."
+        )
 
 
 def to_texts(column: Any) -> np.ndarray:

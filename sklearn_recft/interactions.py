@@ -9,16 +9,15 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
 from sklearn_recft.columns import (
-    is_missing,
-    is_number,
     plain,
+    to_feedback,
     to_ids,
     to_numbers,
     to_texts,
+    to_weights,
     warn_of_missing_texts,
 )
 from sklearn_recft.tables import (
@@ -85,6 +84,11 @@ class Interactions:
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
             at(self.outcome), self.by_position,
         )  # fmt: skip
+
+    def learned(self) -> Interactions:
+        """Return the rows of positive weight: the others are as if absent from training."""
+        weight = self.sample_weight
+        return self if weight is None or weight.all() else self.take(weight > 0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     y : array-like of shape (n,), default=None
         Finite feedback.
     sample_weight : array-like of shape (n,), default=None
-        Weights, at least 0 and not all 0. Rows of weight 0 are left out, as if absent.
+        Weights, at least 0 and not all 0. Rows of weight 0 are kept: see `Interactions.learned`.
 
     Returns
     -------
@@ -185,17 +189,8 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     events = _checked(columns, y)
     if sample_weight is None:
         return events
-    weight = to_numbers(column_or_1d(_as_1d(sample_weight, "sample_weight")), "sample_weight")
-    _same_length(weight, len(events), "sample_weight")
-    if (weight < 0).any():
-        raise ValueError(
-            f"sample_weight: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
-            "use weights of 0 or more."
-        )
-    if not weight.any():
-        raise ValueError("sample_weight: every weight is zero; at least one must be positive.")
-    object.__setattr__(events, "sample_weight", weight)
-    return events.take(weight > 0) if (weight == 0).any() else events
+    object.__setattr__(events, "sample_weight", to_weights(sample_weight, len(events)))
+    return events
 
 
 def check_queries(X: Any, estimator: Any = None) -> Interactions:
@@ -420,7 +415,6 @@ def items_of(X: Any) -> np.ndarray:
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
-    _same_length(users, len(users), USER)
     if len(users) == 0:
         raise ValueError("X is empty: at least one row is required.")
     names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
@@ -430,51 +424,9 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
     return Interactions(
         users,
         items,
-        None if y is None else _feedback(y, len(users)),
+        None if y is None else to_feedback(y, len(users)),
         to_seconds(columns[TIME], TIME) if TIME in columns else None,
         to_texts(columns[TEXT]) if TEXT in columns else None,
         context,
         names,
     )
-
-
-def _as_1d(values: Any, name: str) -> np.ndarray:
-    array = plain(values)
-    if array.ndim == 0:
-        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
-    return array
-
-
-def _feedback(y: Any, n_rows: int) -> np.ndarray:
-    values = _as_1d(y, "y")
-    if values.ndim > 1:
-        values = column_or_1d(values, warn=True)
-    _same_length(values, n_rows, "y")
-    _refuse_labels(values)
-    return to_numbers(values, "Input y")
-
-
-def _refuse_labels(y: np.ndarray) -> None:
-    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
-    if y.dtype.kind not in "OUT":
-        return
-    kinds = set(map(type, y.tolist()))
-    if not any(issubclass(kind, str) for kind in kinds):
-        return
-    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
-    if texts:
-        labels = sorted(set(texts))
-        raise ValueError(
-            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
-            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
-            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
-            "classifier."
-        )
-
-
-def _same_length(values: np.ndarray, n_rows: int, name: str) -> None:
-    if len(values) != n_rows:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
-            f"rows, {name} has {len(values)}."
-        )

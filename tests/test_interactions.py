@@ -269,12 +269,15 @@ def test_read_only_arrays_are_not_written():
     for array in (X, y, weight):
         array.flags.writeable = False
     events = check_interactions(X, y, sample_weight=weight)
-    assert events.feedback.tolist() == [1, 2]
+    assert events.learned().feedback.tolist() == [1, 2]
 
 
 def test_rows_of_weight_zero_are_absent():
     table = log(text=list("abc"))
-    events = check_interactions(pd.DataFrame(table), [1, 2, 3], sample_weight=[0.5, 0, 2])
+    every = check_interactions(pd.DataFrame(table), [1, 2, 3], sample_weight=[0.5, 0, 2])
+    assert len(every) == 3
+    events = every.learned()
+    assert events.learned() is events
     kept = {name: [values[0], values[2]] for name, values in table.items()}
     same(events, check_interactions(pd.DataFrame(kept), [1, 3], sample_weight=[0.5, 2]))
     assert events.sample_weight.tolist() == [0.5, 2]

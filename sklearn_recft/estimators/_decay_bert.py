@@ -306,7 +306,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
         Parameters are those of `fit`. The prediction of a row uses strictly earlier rows only. The
         net is updated at the end of the call, if ``update_rate`` is positive. An unfitted estimator
-        predicts without a net, and then fits it.
+        predicts without a net, and then fits it. Rows of weight 0 are predicted, but not learned.
 
         Returns
         -------

@@ -213,7 +213,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
         Parameters are those of `fit`. The prediction of a row does not use the row itself or later
         rows. With ``solver="sgd"`` it is one compiled pass. An unfitted estimator learns each row
-        once.
+        once. Rows of weight 0 are predicted, but not learned.
 
         Returns
         -------
@@ -255,7 +255,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         events = super()._check(X, y, sample_weight, reset=reset)
         if events.feedback is not None and self.loss == "log_loss":
-            outside = int(((events.feedback < 0) | (events.feedback > 1)).sum())
+            learned = np.asarray(events.learned().feedback)
+            outside = int(((learned < 0) | (learned > 1)).sum())
             if outside:
                 raise ValueError(
                     f"y: {outside} of {len(events)} rows lie outside 0 to 1, which "

@@ -99,12 +99,19 @@ class FactorizationModel(FittedModel):
     # ------------------------------------------------------------------ learning
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
-        """Split into single rows if each row may change every item; otherwise one piece."""
-        if not self._one_at_a_time(call):
+        """Split into single rows if each row may change every item; otherwise by weight 0."""
+        if self._one_at_a_time(call):
+            yield from (rows.take(np.array([row])) for row in range(len(rows)))
+        elif rows.sample_weight is None or rows.sample_weight.all():
             yield rows
-            return
-        for row in range(len(rows)):
-            yield rows.take(np.array([row]))
+        else:  # rows of weight 0 are predicted in their place, and not learned
+            turns = np.flatnonzero(np.diff(rows.sample_weight > 0)) + 1
+            yield from map(rows.take, np.split(np.arange(len(rows)), turns))
+
+    def _register(self, rows: Interactions) -> Events:
+        """Assign codes to new ids, but not to those of rows of weight 0."""
+        unlearned = rows.sample_weight is not None and not rows.sample_weight.any()
+        return self.encode(rows) if unlearned else super()._register(rows)
 
     def _one_at_a_time(self, call: Call) -> bool:
         """Return whether predicting row by row needs one call per row."""
@@ -121,6 +128,8 @@ class FactorizationModel(FittedModel):
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones; optionally predict row by row."""
+        if not events.weight.any():
+            return self.score(events)
         predicted = self._learn_factors(events, undo, call)
         if self.habits is not None:
             shape = self.n_users, self.n_items

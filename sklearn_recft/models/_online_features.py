@@ -167,6 +167,7 @@ class OnlineFeatures:
         weight: np.ndarray,
         real: np.ndarray,
         items_learn: bool = True,
+        n_asked: int = 0,
     ) -> np.ndarray:
         """Transform each row, then learn it; return the features (n, n_features), float32.
 
@@ -181,6 +182,9 @@ class OnlineFeatures:
             True for events. Other rows are sampled negatives: they are factorized, but not counted.
         items_learn : bool, default=True
             Whether item factors are updated as well as user factors.
+        n_asked : int, default=0
+            Number of rows at the end, of weight 0, that are only transformed; their codes may be
+            unknown (-1).
         """
         order = np.argsort(times, kind="stable")
         columns = {
@@ -197,12 +201,14 @@ class OnlineFeatures:
         tied = np.flatnonzero(times <= self.newest)
         transformed = self.transform(users[tied], items[tied], times[tied])
         out = np.empty((len(users), self.n_features), np.float32)
-        top = float(columns["times"][-1]) if len(order) else -np.inf
+        learned = order < len(order) - n_asked
+        top = float(columns["times"][learned].max(initial=-np.inf))
         cut = int(np.searchsorted(columns["times"], top)) if top >= self.newest else len(order)
         in_order = np.empty_like(out)
         for rows in (slice(0, cut), slice(cut, None)):
             if rows.start == cut and top >= self.newest:
-                self._keep(columns["users"][rows], columns["items"][rows], top)
+                its = np.arange(len(order))[rows][learned[rows]]
+                self._keep(columns["users"][its], columns["items"][its], top)
             self._learn({k: v[rows] for k, v in columns.items()}, in_order[rows], items_learn)
         out[order] = in_order
         out[tied] = transformed
