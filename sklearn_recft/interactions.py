@@ -275,9 +275,11 @@ def check_events(
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
-    if not reset and not named:
-        _check_unnamed(estimator, X)
-    events = _set_aside(check_interactions(X, y, sample_weight=sample_weight), outcome)
+    names = () if reset or named else _check_unnamed(estimator, X)
+    events = check_interactions(X, y, sample_weight=sample_weight)
+    if names:
+        events = replace(events, context_names=names)
+    events = _set_aside(events, outcome)
     if timed and events.timestamps is None:
         raise ValueError(
             f"{timed} needs the column `timestamp` (seconds or datetimes); add it to X or set "
@@ -300,16 +302,21 @@ def check_events(
     return events
 
 
-def _check_unnamed(estimator: Any, X: Any) -> None:
-    """Check the number of columns, and names that scikit-learn knows, of what has no roles."""
+def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
+    """Check the columns of what has no roles; return the names of fit for its context."""
     values = X if is_frame(X) or issparse(X) else as_table(X)
-    fitted = getattr(estimator, "feature_names_in_", None)
+    fitted = list(getattr(estimator, "feature_names_in_", ()))
+    if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
+        raise ValueError(
+            f"X has no column names, and an array is read as {USER}, {ITEM}, {TIME}, context: "
+            f"another order than that of the frame of fit, {fitted}. Pass a frame with these names."
+        )
     # What scikit-learn would find is known at once for an array of the right width. One read by
     # position is as welcome as a frame with user_id and item_id, where that has been fitted.
-    read_by_position = fitted is None or (USER in fitted and TEXT not in fitted)
     right = isinstance(values, np.ndarray) and values.shape[1] == estimator.n_features_in_
-    if not (read_by_position and right):
+    if not (right and (not fitted or USER in fitted)):
         validate_data(estimator, values, reset=False, skip_check_array=True)
+    return tuple(fitted[3:]) if USER in fitted else ()
 
 
 def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:

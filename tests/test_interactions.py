@@ -620,3 +620,30 @@ def test_a_refused_table_leaves_no_trace(name, column, error, message):
     with pytest.raises(error, match=message):
         check_events(estimator, pd.DataFrame(GOOD | {name: column}), [1, 2, 3], reset=True)
     assert vars(estimator) == {}
+
+
+def test_an_array_after_a_frame_is_read_in_the_order_of_the_frame_alone():
+    estimator = BaseEstimator()
+    for names in (
+        ["item_id", "user_id"], ["user_id", "item_id", "price"],
+        ["user_id", "item_id", "price", "timestamp"], ["user_id", "timestamp", "item_id"],
+    ):  # fmt: skip
+        table = pd.DataFrame(log(item_id=[4, 5, 6]))[names]
+        check_events(estimator, table, reset=True)
+        for X in (
+            table.to_numpy(),
+            table.to_numpy().tolist(),
+            table.set_axis(range(len(names)), axis=1),
+        ):
+            with pytest.raises(
+                ValueError, match=r"X has no column names.*another order.*'user_id'"
+            ):
+                check_events(estimator, X, reset=False)
+        assert check_events(estimator, table, reset=False).item_ids.tolist() == [4, 5, 6]
+    table = pd.DataFrame(log(item_id=[4, 5, 6]))
+    check_events(estimator, table, reset=True, outcome="price")
+    events = check_events(estimator, table.to_numpy(), reset=False, outcome="price")
+    assert events.context_names == ("basket",)
+    assert events.context.tolist() == [[3], [1], [2]]
+    check_events(estimator, table[["user_id", "item_id"]], reset=True)
+    assert check_events(estimator, [[7, 4]], reset=False).item_ids.tolist() == [4]
