@@ -145,12 +145,9 @@ class OnlineFeatures:
         tied = np.flatnonzero(times <= self.newest)
         if len(tied) and self._before is not None:
             before, its_users, its_items = self._before
-            own_users, user = np.unique(users[tied], return_inverse=True)
-            own_items, item = np.unique(items[tied], return_inverse=True)
-            part = self.tables.rows(own_users.clip(0), own_items.clip(0))
+            (own_users, user), (own_items, item) = _known(users[tied]), _known(items[tied])
+            part = self.tables.rows(own_users, own_items)
             part.patch(before, _places(own_users, its_users), _places(own_items, its_items))
-            user[own_users[user] < 0] = -1
-            item[own_items[item] < 0] = -1
             then = np.empty((len(tied), self.n_features), np.float32)
             _transform(part, user.astype(np.int32), item.astype(np.int32), times[tied], then)
             out[tied] = then
@@ -337,6 +334,13 @@ def _tables(factorization: object) -> tuple[np.ndarray, ...]:
         "item_count",
     )
     return tuple(arrays[name] for name in names)
+
+
+def _known(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct known codes, ascending, and the position of each in them, or -1."""
+    own, place = np.unique(codes, return_inverse=True)
+    n_unknown = int(own[0] < 0)
+    return own[n_unknown:], place - n_unknown
 
 
 def _places(wanted: np.ndarray, codes: np.ndarray) -> np.ndarray:
