@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
@@ -95,6 +96,7 @@ class RecommenderMixin:
 
     _model: FittedModel
     _fixed: dict[str, Any]
+    _valid: list[Any]
     _FIXED: ClassVar[tuple[str, ...]] = ()
     # Parameters that, if set, need timestamps.
     _NEED_TIME: ClassVar[tuple[str, ...]] = ("half_life", "window", "habit_half_life")
@@ -156,8 +158,7 @@ class RecommenderMixin:
             ``n_recommendations`` below 1 or above the number of eligible items, or an
             unknown candidate.
         """
-        check_is_fitted(self)
-        queries = check_queries(X, self)
+        queries = self._check_queries(X)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
 
@@ -274,7 +275,17 @@ class RecommenderMixin:
     def _check_rows(self, X: Any) -> Interactions:
         """Check rows to predict."""
         check_is_fitted(self)
-        return check_events(self, X, reset=False, outcome=getattr(self, "outcome", None))
+        return check_events(self, X, reset=False, outcome=self._outcome(), predicting=True)
+
+    def _check_queries(self, X: Any) -> Interactions:
+        """Check queries of lists."""
+        check_is_fitted(self)
+        return check_queries(X, self, outcome=self._outcome())
+
+    def _outcome(self) -> str | None:
+        """Return the column of auxiliary feedback in `fit`, which answers ignore."""
+        outcome: str | None = self._fixed.get("outcome", getattr(self, "outcome", None))
+        return outcome
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
@@ -285,7 +296,7 @@ class RecommenderMixin:
         """
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
-        fresh._fixed = fresh._fixed_values()
+        fresh._fixed, fresh._valid = fresh._fixed_values(), fresh._parameters()
         fresh._model = fresh._make_model(rows.learned())
         answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
         self.__dict__ = fresh.__dict__  # in one step: an interrupt leaves the old or the new fit
@@ -297,9 +308,20 @@ class RecommenderMixin:
         """Learn further rows; the first call is a fit."""
         if not self.__sklearn_is_fitted__():
             return self._fit(X, y, sample_weight, call)
+        self._check_parameters()
         self._check_fixed()
         rows = self._check(X, y, sample_weight, reset=False)
         return self._model.learn(_for_call(rows, call), self._settings(), call)
+
+    def _parameters(self) -> list[Any]:
+        return [getattr(self, name) for name in getattr(self, "_parameter_constraints", ())]
+
+    def _check_parameters(self) -> None:
+        """Validate the parameters again, if any was set since they were last valid."""
+        now = self._parameters()
+        if any(map(operator.is_not, now, self._valid)):
+            self._validate_params()  # type: ignore[attr-defined]
+            self._valid = now
 
     def _fixed_values(self) -> dict[str, Any]:
         """Return the parameters that may not change after `fit`, by name."""
@@ -438,7 +460,13 @@ def _value(parameter: Any) -> Any:
     """Return what can be compared of a parameter, whatever becomes of the object."""
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
-    return dict(parameter) if isinstance(parameter, dict) else parameter
+    if hasattr(parameter, "__array__"):
+        parameter = np.asarray(parameter).tolist()
+    if isinstance(parameter, dict):
+        return {name: _value(value) for name, value in parameter.items()}
+    if isinstance(parameter, (list, tuple, range)):
+        return tuple(map(_value, parameter))
+    return parameter
 
 
 def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:

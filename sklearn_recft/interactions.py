@@ -152,7 +152,9 @@ class Events:
         )
 
 
-def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> Interactions:
+def check_interactions(
+    X: Any, y: Any = None, *, sample_weight: Any = None, ignored: str | None = None
+) -> Interactions:
     """Check a table of events and its feedback; raise before anything is changed.
 
     Parameters
@@ -165,6 +167,8 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
         Finite feedback.
     sample_weight : array-like of shape (n,), default=None
         Weights, at least 0 and not all 0. Rows of weight 0 are kept: see `Interactions.learned`.
+    ignored : str, default=None
+        A column of a frame that is not read.
 
     Returns
     -------
@@ -186,6 +190,7 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     (['tea', 'rice'], [60.0, 90.0])
     """
     columns = columns_of(X, (USER, ITEM, TIME))
+    columns.pop(ignored or "", None)
     events = _checked(columns, y)
     if sample_weight is None:
         return events
@@ -193,14 +198,15 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     return events
 
 
-def check_queries(X: Any, estimator: Any = None) -> Interactions:
+def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
     A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
     array is read by position: user, timestamp, context columns. A table of events, with the
     item in its second column, is refused where it can be told: given a fitted ``estimator``,
     by the number of columns, else where the third column holds times and the second does not.
-    The ``estimator`` also warns of ids of another type than those it knows.
+    The ``estimator`` also warns of ids of another type than those it knows. The column
+    ``outcome`` of a frame is ignored; a table without names does not have it.
 
     Examples
     --------
@@ -209,7 +215,9 @@ def check_queries(X: Any, estimator: Any = None) -> Interactions:
     ['ann', 'bob']
     """
     if issparse(X) or is_named(X, query=True):
-        queries = _checked(columns_of(X, (USER, TIME)), None, query=True)
+        columns = columns_of(X, (USER, TIME))
+        columns.pop(outcome or "", None)
+        queries = _checked(columns, None, query=True)
     else:
         table = table_of_queries(X)
         if table is None:
@@ -217,7 +225,7 @@ def check_queries(X: Any, estimator: Any = None) -> Interactions:
             queries = _checked({USER: ids}, None, query=True)
         else:
             columns = columns_of(table, (USER, TIME))
-            refuse_events(columns, estimator)
+            refuse_events(columns, estimator, outcome)
             queries = replace(_checked(columns, None, query=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
@@ -263,20 +271,22 @@ def _warn_of_types(estimator: Any, events: Interactions) -> None:
 
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
-    timed: str | None = None, outcome: str | None = None,
+    timed: str | None = None, outcome: str | None = None, predicting: bool = False,
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
     ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
-    without timestamps, ``outcome`` a column that is no context and may be left out as well.
+    without timestamps, ``outcome`` a column that is no context and may be left out as well; it is
+    not read at all where ``predicting``.
     Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
     names = () if reset or named else _check_unnamed(estimator, X)
-    events = check_interactions(X, y, sample_weight=sample_weight)
+    ignored = outcome if predicting and named else None
+    events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
     if names:
         events = replace(events, context_names=names)
     events = _set_aside(events, outcome)

@@ -1,5 +1,6 @@
 """What recommenders share: ids, checks, `recommend` against a sort of all scores, and `forget`."""
 
+import copy
 import pickle
 from dataclasses import dataclass
 
@@ -225,6 +226,18 @@ def test_a_fixed_parameter_that_was_changed_is_refused_by_updates_alone():
     model.set_params(label=1).partial_fit([["c", 1]])
     assert model.n_users_ == 3
     assert model.set_params(label=2).fit([["z", 1]]).n_users_ == 1
+
+
+def test_arrays_as_parameters_are_compared_by_value():
+    X = [["b", 3], ["a", 1]]
+    for given in (np.array([3.0, 30]), [3.0, 30], {"days": np.array([3.0, 30])}):
+        model = TableRecommender(label=given).fit(X).partial_fit(X)
+        assert model.set_params(label=copy.deepcopy(given)).partial_fit(X).n_users_ == 2
+        changed = given["days"] if isinstance(given, dict) else given
+        model = TableRecommender(label=given).fit(X)
+        changed[1] = 60  # in place
+        with pytest.raises(ValueError, match=r"(?s)label=.*60.* was set after fit"):
+            model.partial_fit(X)
 
 
 def test_an_update_reads_the_parameters_of_now():

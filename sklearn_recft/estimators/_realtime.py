@@ -18,7 +18,6 @@ from sklearn_recft.interactions import (
     Interactions,
     check_interactions,
     check_items,
-    check_queries,
 )
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
@@ -348,8 +347,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Scores of the items, as in `predict`.
         """
-        check_is_fitted(self)
-        queries = check_queries(X, self)
+        queries = self._check_queries(X)
         check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         model = self._sequence_model("recommend")
         with model.reading():
