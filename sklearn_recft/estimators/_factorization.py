@@ -311,4 +311,5 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     def __recommender_tags__(self) -> RecommenderTags:
         predicts = {"squared_error": "feedback", "log_loss": "probability", "bpr": "order"}
-        return replace(self._TAGS, predicts=predicts[self.loss])
+        fitted = self._fixed if self.__sklearn_is_fitted__() else {}
+        return replace(self._TAGS, predicts=predicts[fitted.get("loss", self.loss)])

@@ -284,8 +284,10 @@ class SGDFactorizationModel(FactorizationModel):
         loss, chunk, rng = settings.loss, not call.predict, self.rng.generator
         known = len(tables.user_bias), len(tables.item_bias)
         n_items = self.n_items if chunk else known[1]
-        draws = None
-        if not self._one_at_a_time(call):
+        draws, before = None, None
+        if self._one_at_a_time(call):  # as `score` at this time: before the popularity decays
+            before = tables.score(*_known(rows, known), events.context)
+        else:
             draws = self._keep_touched(rows, old, undo, n_items, chunk=chunk)
         tables.grow(self.n_users, self.n_items)
         arrays = tables.arrays()
@@ -316,7 +318,7 @@ class SGDFactorizationModel(FactorizationModel):
                 scale=self.scale,
                 rng=rng,
             )
-        return predicted.astype(np.float64)
+        return predicted.astype(np.float64) if before is None else before
 
     def _keep_touched(
         self, rows: Rows, old: Rows | None, undo: Transaction, n_items: int, *, chunk: bool
@@ -345,3 +347,8 @@ class SGDFactorizationModel(FactorizationModel):
                 arrays["item_count"] *= fade(latest - self.latest, half_life)
             self.latest = latest
         arrays["item_bias"][:] = np.log1p(arrays["item_count"])
+
+
+def _known(rows: Rows, known: tuple[int, int]) -> list[np.ndarray]:
+    """Return the codes of users and items, -1 where they were not ``known`` before."""
+    return [np.where(c < n, c, -1) for c, n in zip((rows.user, rows.item), known, strict=True)]

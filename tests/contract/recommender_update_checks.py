@@ -86,6 +86,16 @@ def check_future_changes_no_past_prediction(estimator):
         assert_array_equal(said[0], said[2])
 
 
+def check_a_predicted_row_equals_predict(estimator):
+    """The first row of known ids is predicted as `predict` would."""
+    verb, (X, y) = predicting_verb(estimator), make_log()
+    if verb:
+        model, row = fitted(estimator), X[5:6] + np.array([0, 0, 366 * DAY])
+        expected = predict(model, row)
+        given = getattr(model, verb)(row, for_target(model, y[5:6]))
+        assert_allclose(given, expected, rtol=1e-6)
+
+
 def check_rows_of_weight_zero_are_answered(estimator):
     """Each row is predicted, in order; rows of weight 0 leave no trace and see earlier rows."""
     verb, (news, y_news) = predicting_verb(estimator), make_news()
