@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +23,8 @@ from sklearn_recft.ranking import top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
+# Kinds of parameters that may be True or False.
+_FLAGS = {"boolean", "verbose", "random_state"}
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -159,7 +161,6 @@ class RecommenderMixin:
             unknown candidate.
         """
         queries = self._check_queries(X)
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -296,6 +297,7 @@ class RecommenderMixin:
         """
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
+        _refuse_flags(fresh)
         fresh._fixed, fresh._valid = fresh._fixed_values(), fresh._parameters()
         fresh._model = fresh._make_model(rows.learned())
         answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
@@ -321,6 +323,7 @@ class RecommenderMixin:
         now = self._parameters()
         if any(map(operator.is_not, now, self._valid)):
             self._validate_params()  # type: ignore[attr-defined]
+            _refuse_flags(self)
             self._valid = now
 
     def _fixed_values(self) -> dict[str, Any]:
@@ -356,13 +359,16 @@ class RecommenderMixin:
         exclude_seen: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rank the items of a model for queries that are checked."""
+        if isinstance(n_recommendations, bool):
+            raise TypeError(f"n_recommendations={n_recommendations}: give the number of items.")
+        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         with model.reading():
             users = model.users.encode(queries.user_ids)
             columns = _candidate_codes(model, candidates)
             lookup = np.full(model.n_items, -1, np.int64)
             lookup[columns] = np.arange(len(columns))
-            found = np.empty((len(users), n_recommendations), np.int64)
-            scores = np.empty((len(users), n_recommendations), np.float32)
+            shape = len(users), min(n_recommendations, len(columns))  # more is refused below
+            found, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
             for start in range(0, len(users), _QUERY_BLOCK):
                 rows = slice(start, start + _QUERY_BLOCK)
                 block, seen = users[rows], model.seen
@@ -449,6 +455,27 @@ class ObserveMixin:
 def recommender_tags(estimator: Any) -> RecommenderTags:
     """Return the `RecommenderTags` of an estimator."""
     return estimator.__recommender_tags__()
+
+
+def unboxed(values: Any) -> Any:
+    """Return settings, or a dict, with Python's numbers in place of those of NumPy."""
+    given = values if isinstance(values, dict) else vars(values)
+    found = {
+        name: unboxed(value) if isinstance(value, dict) else value.item()
+        for name, value in given.items()
+        if isinstance(value, (dict, np.generic))
+    }
+    if isinstance(values, dict):
+        return {**values, **found}
+    return replace(values, **found) if found else values
+
+
+def _refuse_flags(estimator: Any) -> None:
+    """Refuse True and False where a number is needed: Python takes them for 1 and 0."""
+    for name, allowed in getattr(estimator, "_parameter_constraints", {}).items():
+        value = getattr(estimator, name)
+        if isinstance(value, (bool, np.bool_)) and not _FLAGS & set(allowed):
+            raise ValueError(f"{name}={value}: it must not be True or False; give a number.")
 
 
 def _for_call(rows: Interactions, call: Call | None) -> Interactions:

@@ -248,6 +248,8 @@ def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np
         return to_ids(column, name)
     if isinstance(ids, (str, bytes)) or not (isinstance(ids, Iterable) or np.ndim(ids)):
         raise ValueError(f"{needs}; use [{ids!r}].")
+    if isinstance(ids, np.ndarray) and not ids.ndim:
+        raise ValueError(f"{name}: {needs}, got a 0-dimensional array; use [{ids.item()!r}].")
     if isinstance(ids, np.ndarray) or hasattr(ids, "__array__"):
         return to_ids(plain(ids), name)
     listed = list(ids)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     ADAM_DEFAULTS,
@@ -295,11 +295,11 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             supported=ADAM_OPTIONS,
             parameters=self._get_param_names(),
         )
-        net_params = dict(self.net_params or {})
+        net_params = unboxed(dict(self.net_params or {}))
         return AdamFactorizationSettings(**common, policy=policy, net_params=net_params)
 
     def _make_model(self, rows: Interactions) -> FittedModel:
-        settings = replace(self._settings(), seed=self._seed())
+        settings = unboxed(replace(self._settings(), seed=self._seed()))
         if isinstance(settings, AdamFactorizationSettings):
             return AdamFactorizationModel(rows, settings)
         return SGDFactorizationModel(rows, settings)

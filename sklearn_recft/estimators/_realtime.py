@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import Bunch, check_scalar
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.interactions import (
     Interactions,
     check_interactions,
@@ -348,7 +348,6 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Scores of the items, as in `predict`.
         """
         queries = self._check_queries(X)
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
@@ -437,7 +436,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
                 f"training: freeze_blocks={policy.freeze_blocks}; it must be 'all' or an int from "
                 f"0 to n_layers={self.n_layers}."
             )
-        return SequenceSettings(
+        settings = SequenceSettings(
             backbone=self.backbone,
             n_layers=self.n_layers,
             n_heads=self.n_heads,
@@ -456,6 +455,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )
+        return cast(SequenceSettings, unboxed(settings))
 
     def _make_model(self, rows: Interactions) -> SequenceModel:
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))

@@ -151,6 +151,28 @@ def test_the_options_of_training_are_documented_and_checked():
     assert all(value is None for value in FineTuning().get_params().values())
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_true_is_no_number(name):
+    for option, constraints in ESTIMATORS[name]._parameter_constraints.items():
+        if any(hasattr(c, "closed") for c in constraints):
+            assert_refused(
+                ESTIMATORS[name]().set_params(**{option: True}), f"{option}=True|{option}"
+            )
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_numbers_of_numpy_are_those_of_python(name):
+    (X, y), models = make_log(), []
+    for make in (int, np.int64):
+        model = clone(NEURAL[name]).set_params(
+            max_epochs=make(1), net_params={"batch_size": make(8)}
+        )
+        known = model.get_params()
+        model.set_params(**{n: make(2) for n in ("n_heads", "n_factors", "n_layers") if n in known})
+        models.append(model.fit(X, y).partial_fit(X + 1, y))
+    assert_array_equal(models[0].predict(X), models[1].predict(X))
+
+
 # ------------------------------------------------------------------------------- net_params
 
 
