@@ -215,6 +215,14 @@ def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if not weight.any():
         raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
+    limits = np.finfo(np.float32)
+    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max)
+    if wrong.any():
+        raise ValueError(
+            f"{name}: {int(wrong.sum())} of {len(weight)} rows, the first "
+            f"{weight[wrong].tolist()[0]!r}, vanish or overflow in 32 bits; scale the weights to "
+            "about 1."
+        )
     return weight
 
 
@@ -255,14 +263,28 @@ def same_length(values: np.ndarray, n_rows: int, name: str) -> None:
         )
 
 
-def to_texts(column: Any) -> np.ndarray:
+def to_texts(column: Any, name: str = "text") -> np.ndarray:
     """Strings as objects; missing ones are empty."""
     values = plain(column).astype(object)
     empty = np.array([is_absent(v) for v in values.tolist()], bool)
     if empty.any():
         values = values.copy()
         values[empty] = ""
+    _refuse_surrogates(values, name)
     return values
+
+
+def _refuse_surrogates(values: np.ndarray, name: str) -> None:
+    """Raise where a text has half a character, which no encoding can write."""
+    try:
+        "".join(map(str, values.tolist())).encode()
+    except UnicodeEncodeError:
+        wrong = [v for v in map(str, values.tolist()) if any("\ud800" <= c <= "\udfff" for c in v)]
+        raise ValueError(
+            f"{name}: {len(wrong)} of {len(values)} rows have a lone surrogate, which is no "
+            f"character, the first {wrong[0]!r}; decode the text again, for example by "
+            "text.encode('utf-8', 'replace').decode()."
+        ) from None
 
 
 def fade(seconds: Any, half_life: float) -> Any:

@@ -647,3 +647,17 @@ def test_an_array_after_a_frame_is_read_in_the_order_of_the_frame_alone():
     assert events.context.tolist() == [[3], [1], [2]]
     check_events(estimator, table[["user_id", "item_id"]], reset=True)
     assert check_events(estimator, [[7, 4]], reset=False).item_ids.tolist() == [4]
+
+
+@pytest.mark.parametrize("weight", [1e-300, 1e300])
+def test_weights_beyond_32_bits_are_refused(weight):
+    with pytest.raises(ValueError, match=r"sample_weight: 1 of 2 rows, .* vanish or overflow"):
+        check_interactions([[1, 2], [3, 4]], sample_weight=[1, weight])
+    assert check_interactions([[1, 2], [3, 4]], sample_weight=[0, 1e-30]).sample_weight[1] == 1e-30
+
+
+def test_a_lone_surrogate_is_named():
+    for check in (check_interactions, check_items):
+        table = pd.DataFrame(log(text=["a\udfff", "\U0001f375", None]), dtype=object)
+        with pytest.raises(ValueError, match="text: 1 of 3 rows have a lone surrogate"):
+            check(table)
