@@ -349,6 +349,7 @@ class SGDFactorizationModel(FactorizationModel):
         arrays["item_bias"][:] = np.log1p(arrays["item_count"])
 
 
-def _known(rows: Rows, known: tuple[int, int]) -> list[np.ndarray]:
+def _known(rows: Rows, known: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of users and items, -1 where they were not ``known`` before."""
-    return [np.where(c < n, c, -1) for c, n in zip((rows.user, rows.item), known, strict=True)]
+    users, items = known
+    return np.where(rows.user < users, rows.user, -1), np.where(rows.item < items, rows.item, -1)
