@@ -385,6 +385,7 @@ class RecommenderMixin:
                     hidden,
                     n_threads=self._n_threads(),
                 )
+            _check_ranked(found)
             return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
@@ -510,6 +511,16 @@ def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
             f"is {unknown[0]!r}; choose from item_ids_."
         )
     return np.unique(codes)
+
+
+def _check_ranked(found: np.ndarray) -> None:
+    """Refuse scores that have no order: these are below all others, or NaN."""
+    bad = int((found < 0).any(axis=1).sum())
+    if bad:
+        raise ValueError(
+            f"The scores of {bad} lists are NaN or beyond the range of float32, and cannot be "
+            "ranked: fit to feedback y and context columns of moderate size."
+        )
 
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:

@@ -163,6 +163,16 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
     return values
 
 
+def refuse_beyond_float32(values: np.ndarray, name: str) -> None:
+    """Raise where models, whose tables are float32, would read infinity."""
+    bad = int((np.abs(values) > np.finfo(np.float32).max).sum())
+    if bad:
+        raise ValueError(
+            f"{name}: {bad} of {len(values)} rows are larger than float32 can hold (3.4e38); scale "
+            "the column."
+        )
+
+
 def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
     try:
         return values.astype(np.float64)

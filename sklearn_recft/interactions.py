@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from sklearn_recft.columns import (
     plain,
+    refuse_beyond_float32,
     to_feedback,
     to_ids,
     to_numbers,
@@ -440,6 +441,7 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):
         context[:, j] = to_numbers(columns[name], name)
+        refuse_beyond_float32(context[:, j], name)
     return Interactions(
         users,
         items,

@@ -12,7 +12,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_recft import EASERecommender, base, ranking
+from sklearn_recft import (
+    EASERecommender,
+    IncrementalMFRecommender,
+    PopularityRecommender,
+    base,
+    ranking,
+)
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.metrics import make_ranking_scorer
@@ -156,6 +162,23 @@ def test_too_few_eligible_items_are_counted(monkeypatch, fitted):
         fitted.recommend([2], n_recommendations=3, candidates=[4, 5], exclude_seen=False)
     with pytest.raises(ValueError, match=f"has only {N_ITEMS} eligible items"):
         fitted.recommend([2], n_recommendations=N_ITEMS + 1, exclude_seen=False)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_scores_without_an_order_are_refused():
+    X, y = [["a", "x"], ["b", "y"]], [-1e39, -2e39]  # -inf in float32
+    model = PopularityRecommender().fit(X, y)
+    with pytest.raises(ValueError, match="The scores of 2 lists are NaN or beyond"):
+        model.recommend(["a", "b"], n_recommendations=1)
+
+
+def test_an_untamed_learning_rate_is_an_error_and_fits_nothing():
+    X, y = make_interactions(20, 12, 300, random_state=0, return_X_y=True)
+    model = IncrementalMFRecommender(n_factors=2, learning_rate=5.0, random_state=0)
+    with pytest.raises(ValueError, match=r"diverged.*Lower the learning rate, or scale 'y'"):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
 
 
 def test_an_unknown_candidate_is_named(fitted):

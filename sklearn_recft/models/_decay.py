@@ -107,6 +107,10 @@ class DecayModel(FittedModel):
         else:
             self.has_text = rows.text is not None or call.catalogue is not None
 
+    def _is_finite(self, events: Events) -> bool:
+        """Whether the weights of the net are finite."""
+        return not self.network.is_built or self.network.weights.is_finite()
+
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones; those of weight 0 are only predicted."""
         learn = self._update if self.network.is_built else self._fit

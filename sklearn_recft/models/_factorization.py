@@ -137,6 +137,18 @@ class FactorizationModel(FittedModel):
             predicted = predicted + terms[: len(predicted)]
         return predicted
 
+    def _is_finite(self, events: Events) -> bool:
+        """Whether the rows of the tables that the events changed are finite."""
+        module = self.module
+        changed = [
+            module.user_factors.numpy(force=True)[events.user],
+            module.item_factors.numpy(force=True)[events.item],
+        ]
+        if events.context.shape[1]:
+            changed.append(module.context_weight.numpy(force=True))
+        with np.errstate(all="ignore"):
+            return all(bool(np.isfinite(np.vdot(values, values))) for values in changed)
+
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""
         known = len(self.module.user_bias), len(self.module.item_bias)

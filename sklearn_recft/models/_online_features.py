@@ -267,6 +267,9 @@ class OnlineFeatures:
         if not len(out):
             return
         ids, arrays = (rows["users"], rows["items"], rows["times"]), self.tables.arrays()
+        # Kernels write to whole arrays: a part of `out` is contiguous or not by its number of
+        # rows, and would be compiled for twice.
+        found = np.empty((len(out), kernels.N_STATISTICS), np.float32)
         kernels.update_statistics(
             *ids,
             rows["label"],
@@ -275,8 +278,10 @@ class OnlineFeatures:
             arrays["items"],
             arrays["totals"],
             _POPULARITY_HALF_LIFE,
-            out[:, : kernels.N_STATISTICS],
+            found,
         )
+        out[:, : kernels.N_STATISTICS] = found
+        scores = np.empty((len(out), kernels.N_SCORES), np.float32)
         for j, (factorization, target) in enumerate(
             zip(self.tables.factorizations, ("label", "outcome"), strict=False)
         ):
@@ -292,14 +297,16 @@ class OnlineFeatures:
                 j > 0,
                 items_learn,
                 _tables(factorization),
-                out[:, _part(j)],
+                scores,
             )
+            out[:, _part(j)] = scores
 
 
 def _transform(
     tables: OnlineTables, users: np.ndarray, items: np.ndarray, times: np.ndarray, out: np.ndarray
 ) -> None:
     arrays = tables.arrays()
+    found = np.empty((len(out), kernels.N_STATISTICS), np.float32)
     kernels.transform_statistics(
         users,
         items,
@@ -308,12 +315,15 @@ def _transform(
         arrays["items"],
         arrays["totals"],
         _POPULARITY_HALF_LIFE,
-        out[:, : kernels.N_STATISTICS],
+        found,
     )
+    out[:, : kernels.N_STATISTICS] = found
+    scores = np.empty((len(out), kernels.N_SCORES), np.float32)
     for j, factorization in enumerate(tables.factorizations):
         kernels.transform_factorization(
-            users, items, arrays["moments"][j], j > 0, _tables(factorization), out[:, _part(j)]
+            users, items, arrays["moments"][j], j > 0, _tables(factorization), scores
         )
+        out[:, _part(j)] = scores
 
 
 def _part(j: int) -> slice:

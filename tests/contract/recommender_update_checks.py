@@ -120,6 +120,26 @@ def check_rows_of_weight_zero_are_answered(estimator):
         assert_allclose(given[2:5], predict(first, news[2:5]), rtol=1e-6)
 
 
+def check_huge_numbers_are_learned_or_refused(estimator):
+    """A context cell that makes parameters infinite undoes the call; no answer is ever NaN."""
+    (X, y), (news, y_news) = make_log(), make_news()
+    rng = np.random.default_rng(0)
+    X, news = (np.column_stack([rows, rng.normal(size=len(rows))]) for rows in (X, news))
+    model, asked = fit(estimator, X, y), X[:50]
+    before = predict(model, asked)
+    for size in (1e20, 1e300):
+        news[3, 3], refusal = size, None
+        try:
+            update(model, news, y_news)
+        except ValueError as error:
+            refusal = str(error)
+        if refusal is not None:
+            assert "scale" in refusal
+            assert_array_equal(predict(model, asked), before)
+        before = predict(model, asked)
+        assert np.isfinite(before).all()
+
+
 def check_memory_is_bounded(estimator):
     model = fitted(estimator)
     sizes = []

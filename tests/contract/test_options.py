@@ -204,7 +204,7 @@ def test_numbers_of_numpy_are_those_of_python(name):
         ({"iterator_train__bogus": 1}, "'iterator_train__bogus' is unknown; .*shuffle"),
         ({"callbacks": [3]}, r"callbacks=\[3\]; it must be a list of callbacks"),
         ({"callbacks": "x"}, "callbacks='x'; it must be a list of callbacks"),
-        ({"callbacks": EarlyStopping()}, "it must be a list of callbacks"),
+        ({"callbacks": EarlyStopping}, "it must be a list of callbacks"),
         ({"callbacks__x": 1}, "'callbacks__x' names no callback; there are epoch_timer"),
         ({f"name_{n}": 0 for n in range(99)}, "and 96 more"),
     ],
