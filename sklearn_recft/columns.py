@@ -8,6 +8,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -191,6 +192,16 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
     return values
 
 
+def refuse_beyond_float32(values: np.ndarray, name: str) -> None:
+    """Raise where models, whose tables are float32, would read infinity."""
+    bad = int((np.abs(values) > np.finfo(np.float32).max).sum())
+    if bad:
+        raise ValueError(
+            f"{name}: {bad} of {len(values)} rows are larger than float32 can hold (3.4e38); scale "
+            "the column."
+        )
+
+
 def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
     try:
         return values.astype(np.float64)
@@ -224,14 +235,95 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def to_texts(column: Any) -> np.ndarray:
+def _as_1d(values: Any, name: str) -> np.ndarray:
+    array = plain(values)
+    if array.ndim == 0:
+        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
+    return array
+
+
+def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Sample weights of ``n_rows`` rows: at least 0, and not all 0."""
+    name = "sample_weight"
+    weight = to_numbers(column_or_1d(_as_1d(sample_weight, name)), name)
+    same_length(weight, n_rows, name)
+    if (weight < 0).any():
+        raise ValueError(
+            f"{name}: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
+            "use weights of 0 or more."
+        )
+    if not weight.any():
+        raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
+    limits = np.finfo(np.float32)
+    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max)
+    if wrong.any():
+        raise ValueError(
+            f"{name}: {int(wrong.sum())} of {len(weight)} rows, the first "
+            f"{weight[wrong].tolist()[0]!r}, vanish or overflow in 32 bits; scale the weights to "
+            "about 1."
+        )
+    return weight
+
+
+def to_feedback(y: Any, n_rows: int) -> np.ndarray:
+    """Finite feedback of ``n_rows`` rows."""
+    values = _as_1d(y, "y")
+    if values.ndim > 1:
+        values = column_or_1d(values, warn=True)
+    same_length(values, n_rows, "y")
+    _refuse_labels(values)
+    return to_numbers(values, "Input y")
+
+
+def _refuse_labels(y: np.ndarray) -> None:
+    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
+    if y.dtype.kind not in "OUT":
+        return
+    kinds = set(map(type, y.tolist()))
+    if not any(issubclass(kind, str) for kind in kinds):
+        return
+    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
+    if texts:
+        labels = sorted(set(texts))
+        raise ValueError(
+            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
+            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
+            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
+            "classifier."
+        )
+
+
+def same_length(values: np.ndarray, n_rows: int, name: str) -> None:
+    """Raise unless a column has ``n_rows`` rows."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
+            f"rows, {name} has {len(values)}."
+        )
+
+
+def to_texts(column: Any, name: str = "text") -> np.ndarray:
     """Strings as objects; missing ones are empty."""
     values = plain(column).astype(object)
     empty = np.array([is_absent(v) for v in values.tolist()], bool)
     if empty.any():
         values = values.copy()
         values[empty] = ""
+    _refuse_surrogates(values, name)
     return values
+
+
+def _refuse_surrogates(values: np.ndarray, name: str) -> None:
+    """Raise where a text has half a character, which no encoding can write."""
+    try:
+        "".join(map(str, values.tolist())).encode()
+    except UnicodeEncodeError:
+        wrong = [v for v in map(str, values.tolist()) if any("\ud800" <= c <= "\udfff" for c in v)]
+        raise ValueError(
+            f"{name}: {len(wrong)} of {len(values)} rows have a lone surrogate, which is no "
+            f"character, the first {wrong[0]!r}; decode the text again, for example by "
+            "text.encode('utf-8', 'replace').decode()."
+        ) from None
 
 
 def fade(seconds: Any, half_life: float) -> Any:

@@ -1,5 +1,6 @@
 """What recommenders share: ids, checks, `recommend` against a sort of all scores, and `forget`."""
 
+import copy
 import pickle
 from dataclasses import dataclass
 from threading import Thread
@@ -12,7 +13,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_recft import EASERecommender, base, ranking
+from sklearn_recft import (
+    EASERecommender,
+    IncrementalMFRecommender,
+    PopularityRecommender,
+    base,
+    ranking,
+)
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.metrics import make_ranking_scorer
@@ -158,6 +165,23 @@ def test_too_few_eligible_items_are_counted(monkeypatch, fitted):
         fitted.recommend([2], n_recommendations=N_ITEMS + 1, exclude_seen=False)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_scores_without_an_order_are_refused():
+    X, y = [["a", "x"], ["b", "y"]], [-1e39, -2e39]  # -inf in float32
+    model = PopularityRecommender().fit(X, y)
+    with pytest.raises(ValueError, match="The scores of 2 lists are NaN or beyond"):
+        model.recommend(["a", "b"], n_recommendations=1)
+
+
+def test_an_untamed_learning_rate_is_an_error_and_fits_nothing():
+    X, y = make_interactions(20, 12, 300, random_state=0, return_X_y=True)
+    model = IncrementalMFRecommender(n_factors=2, learning_rate=5.0, random_state=0)
+    with pytest.raises(ValueError, match=r"diverged.*Lower the learning rate, or scale 'y'"):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
 def test_an_unknown_candidate_is_named(fitted):
     with pytest.raises(ValueError, match="candidates: 2 of 3 items are unknown, the first is 77;"):
         fitted.recommend([2], candidates=[4, 77, 78])
@@ -226,6 +250,18 @@ def test_a_fixed_parameter_that_was_changed_is_refused_by_updates_alone():
     model.set_params(label=1).partial_fit([["c", 1]])
     assert model.n_users_ == 3
     assert model.set_params(label=2).fit([["z", 1]]).n_users_ == 1
+
+
+def test_arrays_as_parameters_are_compared_by_value():
+    X = [["b", 3], ["a", 1]]
+    for given in (np.array([3.0, 30]), [3.0, 30], {"days": np.array([3.0, 30])}):
+        model = TableRecommender(label=given).fit(X).partial_fit(X)
+        assert model.set_params(label=copy.deepcopy(given)).partial_fit(X).n_users_ == 2
+        changed = given["days"] if isinstance(given, dict) else given
+        model = TableRecommender(label=given).fit(X)
+        changed[1] = 60  # in place
+        with pytest.raises(ValueError, match=r"(?s)label=.*60.* was set after fit"):
+            model.partial_fit(X)
 
 
 def test_an_update_reads_the_parameters_of_now():

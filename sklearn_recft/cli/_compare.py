@@ -1,143 +1,148 @@
-"""What the commands do with a log: replay it with several models, or ask one for a list."""
+"""Compare models on a log: choose them, follow the log with each, sum up, draw."""
 
-import math
+from __future__ import annotations
+
+import os
 import sys
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-from sklearn.base import clone
-
-from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
-from sklearn_recft.model_selection import prequential_score
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.cli._candidates import Candidate, Choice, Facts, check_feedback, choose
+from sklearn_recft.cli._household import finite
+from sklearn_recft.cli._log import Log
+from sklearn_recft.cli._replay import Followed, Protocol, Replay
+from sklearn_recft.cli._summary import Row, best, conclusions, headline
+from sklearn_recft.inspection import PrequentialDisplay
 
 _MIN_EVENTS = 20
-_N_CHUNKS = 20
-_WEEK = 7.0  # days
-_RECENT = 28.0  # days
+_TITLE_WIDTH = 62
 
 
-def make_model(log):
-    """Make the recommender that suits the feedback of a log."""
-    if log.y is None:
-        # 20 epochs in place of the default keep the weekly refits to a time one likes to wait.
-        return IncrementalMFRecommender(loss="bpr", max_epochs=20, n_jobs=-1, random_state=0)
-    loss = "log_loss" if log.has_clicks else "squared_error"
-    return IncrementalMFRecommender(loss=loss, random_state=0)
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison on one log showed."""
 
+    log: Log
+    facts: Facts
+    protocol: Protocol
+    choices: list[Choice]
+    followed: list[Followed]
 
-def contenders(log):
-    """Name what is compared: an estimator, and how it learns where not by `partial_fit`."""
-    model = make_model(log)
-    named = {
-        "static": (model, {"learn": "never"}),
-        "incremental": (model, {}),
-        "full refit": (model, {"learn": "refit"}),
-    }
-    if log.y is not None:
-        named["event by event"] = (model, {"chunk_size": 1})
-        named["damped means"] = (BiasRecommender(), {})
-        return named
-    if log.has_times:
-        fading = clone(model).set_params(half_life=_RECENT)
-        named["incremental, fading"] = (fading, {})
-    named["popularity"] = (PopularityRecommender(), {})
-    if log.has_times:
-        named["recent popularity"] = (PopularityRecommender(window=_RECENT), {})
-    return named
+    @property
+    def rows(self) -> list[Row]:
+        """One row of the table for each model."""
+        return [Row.of(one, self.protocol) for one in self.followed]
 
+    @property
+    def best(self) -> Followed:
+        """The model with the best score."""
+        return best(self.followed)
 
-def protocol(log):
-    """Say what is learned first, in what steps the rest is met, and what is measured."""
-    n = len(log.X)
-    warm_up = n // 2 if log.y is not None else 3 * n // 4
-    chosen = {"warm_up": warm_up, "chunk_size": math.ceil((n - warm_up) / _N_CHUNKS)}
-    if log.y is not None:
-        scoring = ("auc", "log_loss") if log.has_clicks else ("rmse", "mae")
-        return chosen | {"scoring": scoring, "report_every": chosen["chunk_size"]}
-    days = (log.X[-1, 2] - log.X[warm_up, 2]) / 86400 if log.has_times else 0
-    if days > 0:
-        in_weeks = 4 * _WEEK <= days <= _N_CHUNKS * _WEEK
-        chosen |= {"chunk_size": None, "period": _WEEK if in_weeks else days / _N_CHUNKS}
-    return chosen | {"scoring": ("ndcg", "recall"), "exclude_seen": not log.repeat}
+    @property
+    def conclusions(self) -> list[str]:
+        """What the table shows, in sentences."""
+        return conclusions(self.best, self.protocol)
 
+    def report(self) -> dict[str, Any]:
+        """Return plain Python values, as JSON has them."""
+        protocol, n = self.protocol, len(self.log.X)
+        return {
+            "log": self.log.name,
+            "called": self.log.user_word,
+            "n_events": n,
+            "n_users": self.facts.n_users,
+            "n_items": self.facts.n_items,
+            "feedback": self.facts.feedback,
+            "repeat_share": self.facts.repeat_share,
+            "lists_repeat": self.log.repeat,
+            "n_learned_first": protocol.begin,
+            "n_steps": protocol.n_steps,
+            "unit": protocol.unit,
+            "metric": protocol.metric,
+            "n_last": protocol.n_last,
+            "refitted_steps": [place + 1 for place in protocol.refitted],
+            "dates": [self.log.date(row) for row in (0, protocol.begin, n - 1)],
+            "candidates": [
+                {"name": c.candidate.name, "chosen": c.chosen, "reason": c.reason}
+                for c in self.choices
+            ],
+            "models": [_plain(row) for row in self.rows],
+            "new_items": [
+                {
+                    "model": one.name,
+                    "frozen": finite(one.new_frozen.over()),
+                    "learning": finite(one.new_learning.over()),
+                }
+                for one in self.followed
+                if one.new_frozen is not None and one.new_learning is not None
+            ],
+            "conclusions": self.conclusions,
+        }
 
-def compare(log, *, quiet):
-    """Let every contender learn the start of a log, then predict, score and learn the rest.
-
-    Returns
-    -------
-    report : dict
-        What to tell, made of plain Python values.
-    results : dict of str to Bunch
-        What `prequential_score` returned for each contender.
-    """
-    n = len(log.X)
-    if n < _MIN_EVENTS:
-        raise ValueError(f"{log.name} has {n} events; comparing models needs {_MIN_EVENTS}.")
-    chosen, results = protocol(log), {}
-    for name, (estimator, options) in contenders(log).items():
-        if not quiet:
-            sys.stderr.write(f"{name}: fit, then predict, score, learn\n")
-        results[name] = prequential_score(
-            estimator, log.X, log.y, verbose=int(not quiet), **(chosen | options)
+    def plot(self, path: str) -> str:
+        """Draw the best model frozen and learning, and the first model, step by step."""
+        os.environ.setdefault("MPLBACKEND", "Agg")  # draw into the file, open no window
+        shown, log = self.best, self.log
+        lines = {
+            f"{shown.name},\nlearning": shown.learning,
+            f"{shown.name},\nfrozen": shown.frozen,
+        }
+        if self.followed[0] is not shown:
+            lines[f"{self.followed[0].name},\nlearning"] = self.followed[0].learning
+        ends = [stop - 1 for _, stop in self.protocol.steps()]
+        times = [float(log.X[row, 2]) for row in ends] if log.has_times else range(1, 1 + len(ends))
+        display = PrequentialDisplay(
+            times=dict.fromkeys(lines, times),
+            scores={name: scores.values for name, scores in lines.items()},
+            metric=f"{self.protocol.metric.upper()} of each {self.protocol.unit}",
+            are_dates=log.has_times,
         )
-    first = chosen["warm_up"]
-    report = {
-        "log": log.name,
-        "n_events": n,
-        "n_users": len(Vocabulary(log.X[:, 0])),
-        "n_items": len(Vocabulary(log.X[:, 1])),
-        "n_learned_first": first,
-        "n_steps": results["incremental"].n_steps,
-        "dates": [log.date(row) for row in (0, first, n - 1)],
-        "models": [_summary(name, result) for name, result in results.items()],
-    }
-    return report, results
+        title = textwrap.fill(headline(shown, self.protocol), _TITLE_WIDTH)
+        display.plot(title=title, from_zero=True).figure_.savefig(path, dpi=150)
+        return path
 
 
-def recommendations(model, log, user, n):
-    """Ask a fitted model for up to `n` items for one user; plain Python values."""
-    rows = Vocabulary([user]).encode(log.X[:, 0]) == 0
-    own = Vocabulary(log.X[rows, 1])
-    n = min(n, model.n_items_ - (0 if log.repeat else len(own)))
-    listed = []
-    if n:
-        one = np.empty(1, object)
-        one[0] = user  # which may be a tuple
-        items, scores = model.recommend(one, n_recommendations=n, exclude_seen=not log.repeat)
-        listed = [
-            {"item_id": _plain(item), "title": log.titles.get(item), "score": _finite(score)}
-            for item, score in zip(items[0], scores[0], strict=True)
-        ]
-    return {"user": _plain(user), "known": bool(len(own)), "items": listed}
+def compare(
+    log: Log, named: list[Candidate] | None = None, *, deep: bool = False, quiet: bool = False
+) -> Comparison:
+    """Let every chosen model learn the start of a log, then predict, score and learn the rest.
+
+    Parameters
+    ----------
+    log : Log
+    named : list of Candidate, default=None
+        The models; None lets the log choose.
+    deep : bool, default=False
+        Whether the log may choose deep nets.
+    quiet : bool, default=False
+        Show no progress.
+
+    Raises
+    ------
+    ValueError
+        The log is too short, its feedback never differs, or a named model cannot learn it.
+    """
+    if len(log.X) < _MIN_EVENTS:
+        raise ValueError(
+            f"{log.name} has {len(log.X)} events; comparing models needs {_MIN_EVENTS}."
+        )
+    check_feedback(log)
+    facts = Facts.of(log)
+    protocol = Protocol.of(log, facts)
+    choices = choose(facts, named, deep=deep)
+    replay, followed = Replay(log, protocol, facts), []
+    new_items = log.y is None and log.repeat
+    for candidate in (choice.candidate for choice in choices if choice.chosen):
+        if not quiet:
+            sys.stderr.write(f"{candidate.name}: fit, follow {protocol.n_steps} {protocol.unit}s\n")
+        shows_new = new_items and candidate.name in ("popularity", "MF")
+        followed.append(replay.follow(candidate, new_items=shows_new))
+    return Comparison(log, facts, protocol, choices, followed)
 
 
-def busiest_user(log):
-    """Return the user with the most events."""
-    users = Vocabulary()
-    counts = np.bincount(users.extend(log.X[:, 0]))
-    most = users.ids[counts == counts.max()].tolist()
-    try:
-        return min(most)
-    except TypeError:
-        return most[0]  # of several types, which have no order
-
-
-def _summary(name, result):
-    metrics = {m: _finite(v) for m, v in result.metrics.items()}
+def _plain(row: Row) -> dict[str, Any]:
     return {
-        "model": name,
-        **metrics,
-        "fit_seconds": result.warm_up_seconds,
-        "predict_seconds": result.predict_seconds,
-        "learn_seconds": result.learn_seconds,
+        name: finite(value) if isinstance(value, float) else value
+        for name, value in asdict(row).items()
     }
-
-
-def _plain(value):
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, (str, int, float)) else str(value)
-
-
-def _finite(value):
-    return float(value) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
 """The log a command works on, in order of time, whatever it came from."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from sklearn_recft.datasets import (
     make_interactions,
 )
 from sklearn_recft.vocabulary import Vocabulary
+
+_MANY_REPEATS = 0.1  # share of events that repeat an earlier pair of user and item
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ class Log:
     titles : dict
         What items are called.
     repeat : bool
-        Users take the same item again, so it may be recommended again.
+        Lists may hold items that the user has taken before.
+    texts : ndarray of shape (n_items, 2) or None
+        Item and its text, for models that read texts.
+    unused : tuple of str
+        Columns of the file that were not read.
+    user_word, verb : str
+        What a user is called, and what a user has done with an item.
     """
 
     name: str
@@ -38,6 +46,10 @@ class Log:
     y: np.ndarray | None
     titles: dict
     repeat: bool
+    texts: np.ndarray | None = None
+    unused: tuple[str, ...] = ()
+    user_word: str = "user"
+    verb: str = "taken"
 
     @property
     def has_times(self):
@@ -87,9 +99,33 @@ def _is_padded(spelled):
 
 
 def read_log(path, feedback, repeat, **options):
-    """Read a user's file; `options` are those of :func:`load_interactions`."""
+    """Read a user's file.
+
+    Parameters
+    ----------
+    path : str or Path
+    feedback : str or None
+        Column with the feedback.
+    repeat : bool or None
+        Whether lists may hold what the user has taken before. None: where enough events of the
+        file repeat an earlier one.
+    **options : dict
+        Those of :func:`load_interactions`.
+    """
     bunch = load_interactions(path, feedback=feedback, **options)
     return _in_order(Path(path).name, bunch, repeat)
+
+
+def repeat_share(X):
+    """Return the share of events whose user took the item before, at another time if known."""
+    users, items = Vocabulary().extend(X[:, 0]), Vocabulary().extend(X[:, 1])
+    pairs = users.astype(np.int64) * (int(items.max()) + 1) + items
+    if X.shape[1] == 2:
+        return 1 - len(np.unique(pairs)) / len(X)
+    times = X[:, 2].astype(np.float64)
+    order = np.lexsort((times, pairs))
+    same_pair = np.diff(pairs[order]) == 0
+    return int((same_pair & (np.diff(times[order]) > 0)).sum()) / len(X)
 
 
 def _in_order(name, bunch, repeat):
@@ -98,14 +134,21 @@ def _in_order(name, bunch, repeat):
         order = np.argsort(X[:, 2].astype(np.float64), kind="stable")
         X, y = X[order], None if y is None else y[order]
     catalogue = bunch.get("catalogue")
-    titles = {} if catalogue is None else zip(catalogue.item_id, catalogue.title, strict=True)
-    return Log(name, X, y, dict(titles), repeat)
+    titles, texts = {}, None
+    if catalogue is not None:
+        titles = dict(zip(catalogue.item_id, catalogue.title, strict=True))
+        given = catalogue.get("text", catalogue.title)
+        texts = np.column_stack([np.asarray(c, object) for c in (catalogue.item_id, given)])
+    if repeat is None:
+        repeat = y is None and repeat_share(X) >= _MANY_REPEATS
+    return Log(name, X, y, titles, repeat, texts, tuple(bunch.get("unused_names", ())))
 
 
 def _complete_journey():
     bunch = load_complete_journey()
     bunch.target = None  # the purchase itself is the feedback
-    return _in_order("The Complete Journey", bunch, repeat=True)
+    log = _in_order("The Complete Journey", bunch, repeat=True)
+    return replace(log, user_word="household", verb="bought")
 
 
 def _movielens(name):

@@ -68,6 +68,8 @@ def load_interactions(
             `item_id`, `title` and `text` (the same) of each item, where the file has `text`.
         feature_names, target_names : list of str
             What the columns of `data` and `target` are called.
+        unused_names : list of str
+            Columns of the file that were not read.
         DESCR : str
             What is known of the log.
     (data, target) : tuple
@@ -111,7 +113,7 @@ def load_interactions(
     called = _names_by_role(columns)
     required = [called["user_id"], called["item_id"]] + ([] if feedback is None else [feedback])
     required += [name for role, name in called.items() if name != role and name not in required]
-    table = read_table(
+    table, names = read_table(
         path,
         required,
         [called["timestamp"], called["text"]],
@@ -123,7 +125,7 @@ def load_interactions(
     if called["timestamp"] in table:
         read["timestamp"] = _seconds(table[called["timestamp"]], called["timestamp"])
     text = table.get(called["text"])
-    return interactions_bunch(
+    bunch = interactions_bunch(
         read,
         None if feedback is None else _feedback(table[feedback], feedback, positive),
         target_name=feedback,
@@ -132,6 +134,9 @@ def load_interactions(
         return_X_y=return_X_y,
         as_frame=as_frame,
     )
+    if not return_X_y:
+        bunch.unused_names = [name for name in names if name not in table]
+    return bunch
 
 
 def _names_by_role(columns):
@@ -158,17 +163,20 @@ def _names_by_role(columns):
 
 
 def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbered=False):
-    """Return `{column: values}` of the `required` and those of the `optional` columns there are.
+    """Return `{column: values}` of the `required` and of the `optional` columns, and all names.
 
-    Values are a narwhals Series of a Parquet file, an int64 array or `Cells` of a text file.
+    Optional columns may be missing. Values are a narwhals Series of a Parquet file, an int64 array
+    or `Cells` of a text file.
 
     Raises
     ------
     ValueError
         A required column is missing, or there is no row.
     """
+    found = []
 
     def choose(names):
+        found[:] = names
         return _choose(names, required, optional, path)
 
     packed = path.suffix.lower() in COMPRESSED
@@ -181,7 +189,7 @@ def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbe
         table = read_text(path, choose, separator=sep, encoding=encoding, numbered=numbered)
     if not len(table[required[0]]):
         raise ValueError(f"{path} has no rows.")
-    return table
+    return table, found
 
 
 def _choose(names, required, optional, path):

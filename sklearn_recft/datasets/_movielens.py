@@ -162,9 +162,9 @@ def _parquet_folder(release):
 
 def _read_parquet(folder):
     names = ["user_id", "item_id", "rating", "timestamp"]
-    table = read_table(folder / "interactions.parquet", names)
+    table, _ = read_table(folder / "interactions.parquet", names)
     ratings = np.column_stack([table[name].to_numpy().astype(np.int64) for name in names])
-    table = read_table(
+    table, _ = read_table(
         folder / "items.parquet", ["item_id", "title", "genres"], optional=["release_year"]
     )
     titles = table["title"]

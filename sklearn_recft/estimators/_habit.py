@@ -26,9 +26,13 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Parameters
     ----------
     habit_half_life : float, default=90.0
-        Days after which a basket of the user counts half.
+        Days after which a basket of the user counts half. None: no decay.
     half_life : float, default=28.0
         Days after which an event counts half in the popularity. None: no decay.
+    item_weights : bool, default=True
+        Whether habits are weighed by ``a_i``; False sets ``a_i = 1``. With
+        ``habit_half_life=None`` as well, the model is the baseline "own favourites": it ranks by
+        how often the user took the item, and popularity only orders ties.
 
     Attributes
     ----------
@@ -74,7 +78,7 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
            ['milk', 'tea']], dtype=object)
     """
 
-    _FIXED = ("habit_half_life", "half_life")
+    _FIXED = ("habit_half_life", "half_life", "item_weights")
     _NEED_TIME = ()
     _TAGS = RecommenderTags(
         predicts="order",
@@ -85,13 +89,20 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         learns="what each user takes again, by decayed counts",
     )
     _parameter_constraints: ClassVar[dict] = {
-        "habit_half_life": [Interval(Real, 0, None, closed="neither")],
+        "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "item_weights": ["boolean"],
     }
 
-    def __init__(self, habit_half_life: float = 90.0, half_life: float | None = 28.0) -> None:
+    def __init__(
+        self,
+        habit_half_life: float | None = 90.0,
+        half_life: float | None = 28.0,
+        item_weights: bool = True,
+    ) -> None:
         self.habit_half_life = habit_half_life
         self.half_life = half_life
+        self.item_weights = item_weights
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> HabitRecommender:
@@ -140,7 +151,11 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return self._fitted("popularity_").popularity
 
     def _settings(self) -> HabitSettings:
-        return HabitSettings(half_life=self.half_life, habit_half_life=self.habit_half_life)
+        return HabitSettings(
+            half_life=self.half_life,
+            habit_half_life=self.habit_half_life,
+            item_weights=self.item_weights,
+        )
 
     def _make_model(self, rows: Interactions) -> HabitModel:
         return HabitModel(rows, self._settings())

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_recft.inspection._style import new_axes, styles
+from sklearn_recft.inspection._style import label_ends, new_axes, styles
 
 _MARKERS_PER_LINE = 12
 
@@ -115,13 +115,17 @@ class PrequentialDisplay:
         display = cls(times=times, scores=scores, metric=metric, are_dates=are_dates)
         return display.plot(ax, **line_kw)
 
-    def plot(self, ax=None, **line_kw):
-        """Draw the lines.
+    def plot(self, ax=None, *, title=None, from_zero=False, **line_kw):
+        """Draw the lines, each with its name at its end.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
+        title : str, default=None
+            Title of the axes.
+        from_zero : bool, default=False
+            Whether the vertical axis starts at zero.
         **line_kw : dict
             Passed on to matplotlib's `plot`, for every line.
 
@@ -154,6 +158,10 @@ class PrequentialDisplay:
         ax.set_xlabel("Time" if self.are_dates else "Step")
         ax.set_ylabel(self.metric or "Score")
         ax.grid(visible=True, alpha=0.3)
-        ax.legend()
+        if from_zero:
+            ax.set_ylim(bottom=0.0)
+        if title is not None:
+            ax.set_title(title, loc="left")
+        label_ends(ax, self.lines_)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -156,14 +156,22 @@ class FittedModel:
         -------
         predictions : ndarray of shape (n,), float64
             Of each row just before it was learned, where ``call.predict``; else empty.
+
+        Raises
+        ------
+        ValueError
+            If parameters are no longer finite.
         """
         call = call or Call()
         with self.transaction(rows) as undo:
             self.settings = settings
             self._prepare(rows, undo, call)
-            answers = [
-                self._learn(self._register(piece), undo, call) for piece in self._pieces(rows, call)
-            ]
+            answers = []
+            for piece in self._pieces(rows, call):
+                events = self._register(piece)
+                answers.append(self._learn(events, undo, call))
+                if call.weights and not self._is_finite(events):
+                    raise ValueError(_divergence(rows))
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
@@ -239,6 +247,10 @@ class FittedModel:
         empty array.
         """
         raise NotImplementedError
+
+    def _is_finite(self, events: Events) -> bool:
+        """Whether parameters are finite after events were learned; others cannot overflow."""
+        return True
 
     # ------------------------------------------------------------------ scoring
 
@@ -372,3 +384,17 @@ class FittedModel:
 def _numpy_defaults() -> np.errstate:
     """Use the default floating-point error handling of NumPy within the block."""
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
+def _divergence(rows: Interactions) -> str:
+    """Return the message for parameters that are not finite, with the largest input."""
+    columns = dict(zip(rows.context_names, rows.context.T, strict=True))
+    if rows.feedback is not None:
+        columns["y"] = rows.feedback
+    sizes = {name: float(np.abs(column).max()) for name, column in columns.items()}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    scale = f", or scale {largest!r} (up to {sizes[largest]:.3g} in size)" if sizes else ""
+    return (
+        "Learning diverged: parameters of the model are not finite any more, so this call has "
+        f"learned nothing. Lower the learning rate{scale}."
+    )

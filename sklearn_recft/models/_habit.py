@@ -19,9 +19,10 @@ _POPULARITY = 0.2
 
 @dataclass(frozen=True)
 class HabitSettings(PopularitySettings):
-    """Settings of `HabitModel`: days, or None."""
+    """Settings of `HabitModel`: days, or None; whether items have weights of their own."""
 
     habit_half_life: float | None = None
+    item_weights: bool = True
 
 
 class HabitModel(PopularityModel):
@@ -43,7 +44,7 @@ class HabitModel(PopularityModel):
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Count events, for everyone and for each user."""
         if not self.timed:  # nothing decays, and each row is a basket of its own
-            self.settings = HabitSettings()
+            self.settings = HabitSettings(item_weights=self.settings.item_weights)
             events = replace(events, time=self.n_rows + np.arange(len(events), dtype=float))
         self.n_rows += len(events)
         super()._learn(events, undo, call)
@@ -69,11 +70,15 @@ class HabitModel(PopularityModel):
         largest = float(np.abs(self.popularity).max(initial=0.0)) or 1.0
         return _POPULARITY * self.popularity / largest
 
+    def _weights(self) -> np.ndarray:
+        """Weight (n_items,) of a habit of each item."""
+        return self.habits.repeat_weight() if self.settings.item_weights else np.ones(self.n_items)
+
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows; an unknown item has none."""
         known = events.item >= 0
         counts = self.habits.of_pairs(events.user, events.item, events.time)
-        weight, base = self.habits.repeat_weight(), self._base()
+        weight, base = self._weights(), self._base()
         return np.where(known, base[events.item] + weight[events.item] * counts, 0.0)
 
     def tile_scorer(
@@ -81,7 +86,7 @@ class HabitModel(PopularityModel):
     ) -> TileScorer:
         """Return a function that writes popularity and the weighted counts of each user."""
         base = self._base()[columns].astype(np.float32)
-        weight = self.habits.repeat_weight()[columns]
+        weight = self._weights()[columns]
         indptr, places, counts = self.habits.of_users(
             users, self._times_of(queries), columns, self.n_items
         )

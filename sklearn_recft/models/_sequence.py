@@ -116,6 +116,10 @@ class SequenceModel(FittedModel):
             undo.keep(self.network)
             self.network.settings = self.settings
 
+    def _is_finite(self, events: Events) -> bool:
+        """Whether the weights of the net are finite."""
+        return not self.network.is_built or self.network.weights.is_finite()
+
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones."""
         if not self.network.is_built:

@@ -179,6 +179,11 @@ def check_forgetting_everyone_leaves_the_items(estimator):
     model.forget(model.user_ids_)
     assert (model.n_users_, model.n_items_) == (0, 40)
     assert np.isfinite(model.recommend([3], n_recommendations=40)[1]).all()
+    said = predict(model, np.vstack([make_log()[0], PAIRS]))
+    assert np.isfinite(said).all()
+    items, times = make_log()[0][:, 1:].T
+    unknown = np.column_stack([np.full(len(items), 999), items, times])
+    assert_array_equal(said[: len(items)], predict(model, unknown))
     update(model, *make_log())
     assert np.isfinite(answers(model)).all()
 
@@ -204,6 +209,21 @@ def check_parameters_fixed_by_fit(estimator):
         _refuses(model, "training", news, state)
         model.set_params(training=given)
     assert_array_equal(answers(update(model, *news)), answers(update(fitted(estimator), *news)))
+
+
+def check_observe_and_partial_fit_validate_parameters(estimator):
+    """Bogus values that are set after fit are refused by every verb that learns."""
+    model, (X, y) = fitted(estimator), make_news()
+    before, verbs = answers(model), [v for v in ("observe", "partial_fit") if hasattr(model, v)]
+    for name in estimator.get_params(deep=False):
+        given = getattr(model, name)
+        model.set_params(**{name: object()})
+        for verb in verbs:
+            with pytest.raises(ValueError, match=name):
+                getattr(model, verb)(X, for_target(model, y))
+        model.set_params(**{name: given})
+    assert_array_equal(answers(model), before)
+    update(model, X, y)
 
 
 def _refuses(model, name, news, state):

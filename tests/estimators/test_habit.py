@@ -145,3 +145,13 @@ def test_only_lists_have_habits():
         IncrementalMFRecommender(habit_half_life=90).fit(LOG, np.ones(len(LOG)))
     with pytest.raises(ValueError, match="habit_half_life needs the column `timestamp`"):
         clone(BPR).set_params(habit_half_life=90).fit([row[:2] for row in LOG])
+
+
+def test_without_decay_and_item_weights_popularity_only_orders_ties():
+    X = [["ann", "rice", 0], ["ann", "tea", DAY], ["ann", "tea", 9 * DAY], ["ann", "milk", 9 * DAY]]
+    X += [[f"user {i}", item, 9 * DAY] for i in range(20) for item in ("rice", "eggs")]
+    model = HabitRecommender(habit_half_life=None, half_life=None, item_weights=False).fit(X)
+    found, scores = model.recommend(["ann"], n_recommendations=4, exclude_seen=False)
+    assert_array_equal(found, [["tea", "rice", "milk", "eggs"]])
+    assert_allclose(scores, [[2 + 0.4 / 21, 1.2, 1 + 0.2 / 21, 0.2 * 20 / 21]], rtol=1e-5)
+    assert model.repeat_weight_[0] < 1  # still measured

@@ -42,7 +42,23 @@ def test_lines_are_the_scores_of_the_steps(results):
         )
     assert display.ax_.get_ylabel() == "rmse"
     assert display.figure_ is display.ax_.figure
-    assert [t.get_text() for t in display.ax_.get_legend().get_texts()] == ["never", "refit"]
+    assert display.ax_.get_legend() is None
+    assert sorted(t.get_text() for t in display.ax_.texts) == ["never", "refit"]
+    for line in display.lines_:
+        (label,) = (t for t in display.ax_.texts if t.get_text() == line.get_label())
+        assert label.get_color() == line.get_color()
+
+
+def test_labels_at_the_ends_do_not_cover_each_other():
+    results = {f"model {i}": [step(1.0, r=0), step(2.0, r=0.5 + i / 1000)] for i in range(3)}
+    display = PrequentialDisplay.from_results(results)
+    display.plot(title="All the same", from_zero=True)
+    ax = display.ax_
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(box.x1 < ax.figure.bbox.x1 for box in boxes)
+    assert (ax.get_ylim()[0], ax.get_title(loc="left")) == (0.0, "All the same")
 
 
 def test_metric_is_the_first_unless_chosen(results):

@@ -1,0 +1,171 @@
+"""What a command line may say."""
+
+import argparse
+from pathlib import Path
+
+from sklearn_recft import __version__
+from sklearn_recft.cli._candidates import find_candidates
+from sklearn_recft.cli._log import DATASETS
+
+_EXAMPLES = """\
+examples:
+  recft demo                                     a year of grocery baskets, no network needed
+  recft demo --dataset movielens-100k            film ratings
+  recft evaluate log.csv                         does learning pay in your log?
+  recft evaluate log.csv --feedback rating       ratings, or clicks of 0 and 1
+  recft evaluate log.csv --candidates "popularity,MF with habits"
+  recft recommend log.csv --user ann -n 5        five items for ann
+  recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
+
+A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
+columns user_id, item_id and, where you have them, timestamp (seconds since 1970, or dates), text
+(what the item is called) and a feedback, named by --feedback. Without --feedback, every row is a
+positive.
+
+exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
+"""
+DEMO_PLOT = "recft-demo.png"
+_PICTURES = (
+    ".eps",
+    ".jpeg",
+    ".jpg",
+    ".pdf",
+    ".pgf",
+    ".png",
+    ".ps",
+    ".svg",
+    ".svgz",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+
+
+def make_parser(demo, evaluate, recommend):
+    """Make the parser of the command line; its commands run the three functions."""
+    parser = argparse.ArgumentParser(
+        prog="recft",
+        description="Recommenders that keep learning: measure them on a log, or ask them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"recft {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{demo,evaluate,recommend}")
+
+    def add(name, run, about, *parents):
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about.capitalize()}.",
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=parents,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    log, output, plot = _log_options(), _output_options(), _plot_option()
+    command = add("demo", demo, "show on a known log that learning pays", output, plot)
+    command.add_argument(
+        "--dataset", choices=DATASETS, default="complete-journey", help="default: %(default)s"
+    )
+    command = add("evaluate", evaluate, "follow a log and compare models", log, output, plot)
+    command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    command.add_argument(
+        "--candidates",
+        type=_candidates,
+        metavar="NAME,...",
+        help="compare these models only, for example: popularity,MF with habits; default: those "
+        "that suit the log",
+    )
+    command.add_argument("--deep", action="store_true", help="also train the two deep models")
+    command = add("recommend", recommend, "learn a log and recommend to one user", log, output)
+    command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    command.add_argument("--user", metavar="ID", required=True, help="whom to recommend to")
+    command.add_argument(
+        "-n", type=_positive, default=10, metavar="N", help="how many items; default: %(default)s"
+    )
+    return parser
+
+
+def _log_options():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--feedback", metavar="COLUMN", help="feedback in FILE; none: every row is a positive"
+    )
+    options.add_argument(
+        "--positive",
+        type=_labels,
+        metavar="LABEL,...",
+        help="labels of the feedback that count as 1, all others as 0: click",
+    )
+    options.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="ROLE=NAME,...",
+        help="other names of columns: user=userId,item=movieId,time=ts,text=title; numbers from 0 "
+        "where FILE has no header",
+    )
+    options.add_argument("--sep", metavar="TEXT", help="what separates columns; default: as found")
+    options.add_argument("--encoding", metavar="NAME", help="of FILE; default: utf-8")
+    options.add_argument(
+        "--repeat",
+        action=argparse.BooleanOptionalAction,
+        help="lists may hold items the user has taken before; default: if FILE has many repeats",
+    )
+    return options
+
+
+def _output_options():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="print one JSON document only")
+    options.add_argument("--quiet", action="store_true", help="show no progress")
+    return options
+
+
+def _plot_option():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--plot", type=_output, metavar="PATH", help=f"picture of the scores; demo: {DEMO_PLOT}"
+    )
+    return options
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _candidates(text):
+    try:
+        return find_candidates(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _labels(text):
+    return [label.strip() for label in text.split(",")]
+
+
+def _columns(text):
+    pairs = [part.partition("=") for part in text.split(",")]
+    roles = [role.strip() for role, _, _ in pairs]
+    if not all(name for _, _, name in pairs) or len(set(roles)) < len(roles):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form user=NAME,item=NAME,time=NAME"
+        )
+    return {role.strip(): name.strip() for role, _, name in pairs}
+
+
+def _output(text):
+    path = Path(text)
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder of {text!r} does not exist")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder")
+    if path.suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no picture: its name must end in one of {', '.join(_PICTURES)}"
+        )
+    return text
