@@ -18,7 +18,7 @@ from sklearn_recft.interactions import Interactions, check_events, check_ids, ch
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import Turns, n_threads
-from sklearn_recft.ranking import top_k
+from sklearn_recft.ranking import check_ranked, top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
@@ -394,7 +394,7 @@ class RecommenderMixin:
                     hidden,
                     n_threads=self._n_threads(),
                 )
-            _check_ranked(found)
+            check_ranked(found)
             return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
@@ -515,16 +515,6 @@ def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
             f"is {unknown[0]!r}; choose from item_ids_."
         )
     return np.unique(codes)
-
-
-def _check_ranked(found: np.ndarray) -> None:
-    """Refuse scores that have no order: these are below all others, or NaN."""
-    bad = int((found < 0).any(axis=1).sum())
-    if bad:
-        raise ValueError(
-            f"The scores of {bad} lists are NaN or beyond the range of float32, and cannot be "
-            "ranked: fit to feedback y and context columns of moderate size."
-        )
 
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:

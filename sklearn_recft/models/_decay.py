@@ -22,7 +22,8 @@ from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import (
     Rows,
     columns_of,
-    draw_negatives,
+    rows_of,
+    rows_with_negatives,
     target_of,
     written_out,
 )
@@ -255,15 +256,10 @@ class DecayModel(FittedModel):
 
     def _rows(self, events: Events) -> Rows:
         """Make training rows: events, each followed by its sampled negatives, if any."""
-        n = len(events)
-        source, real, items = np.arange(n), np.ones(n, bool), events.item
-        if self.positives_only:
-            known, n_draws = self.features.seen_items(), self.settings.n_negatives
-            source, items = draw_negatives(items, known, n_draws, self.rng.generator)
-            real = np.r_[True, source[1:] != source[:-1]]
-        label = np.where(real, events.feedback[source], 0.0)
-        drawn = replace(events.take(source), item=items, feedback=label)
-        return Rows(replace(drawn, context=drawn.context.astype(np.float32)), source, real)
+        if not self.positives_only:
+            return rows_of(events)
+        known = self.features.seen_items()
+        return rows_with_negatives(events, known, self.settings.n_negatives, self.rng.generator)
 
     def _update_features(
         self, rows: Rows, asked: Events | None, *, items_learn: bool = True

@@ -41,6 +41,24 @@ class Rows:
         return Rows(events, source, np.concatenate([self.real, np.zeros(len(asked), bool)]))
 
 
+def rows_of(events: Events) -> Rows:
+    """Make a training row of each event."""
+    n = len(events)
+    events = replace(events, context=events.context.astype(np.float32))
+    return Rows(events, np.arange(n), np.ones(n, bool))
+
+
+def rows_with_negatives(
+    events: Events, known: np.ndarray, n_draws: int, rng: np.random.Generator
+) -> Rows:
+    """Make training rows of positive events, each followed by ``n_draws`` sampled negatives."""
+    source, items = draw_negatives(events.item, known, n_draws, rng)
+    real = np.r_[True, source[1:] != source[:-1]]
+    label = np.where(real, events.feedback[source], 0.0)
+    rows = rows_of(replace(events.take(source), item=items, feedback=label))
+    return Rows(rows.events, source, real)
+
+
 def draw_negatives(
     items: np.ndarray, known: np.ndarray, n_draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
