@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
@@ -17,12 +17,17 @@ from sklearn_recft import kernels
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
-from sklearn_recft.parallel import n_threads
-from sklearn_recft.ranking import top_k
+from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.ranking import check_ranked, top_k
 
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
+# Kinds of parameters that may be True or False.
+_FLAGS = {"boolean", "verbose", "random_state"}
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
+
+# One call at a time puts another model into an estimator, or learns; readers go on meanwhile.
+_TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
 
@@ -95,6 +100,7 @@ class RecommenderMixin:
 
     _model: FittedModel
     _fixed: dict[str, Any]
+    _valid: list[Any]
     _FIXED: ClassVar[tuple[str, ...]] = ()
     # Parameters that, if set, need timestamps.
     _NEED_TIME: ClassVar[tuple[str, ...]] = ("half_life", "window", "habit_half_life")
@@ -156,9 +162,7 @@ class RecommenderMixin:
             ``n_recommendations`` below 1 or above the number of eligible items, or an
             unknown candidate.
         """
-        check_is_fitted(self)
-        queries = check_queries(X, self)
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        queries = self._check_queries(X)
         return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -183,11 +187,14 @@ class RecommenderMixin:
             Higher is better.
         """
         check_is_fitted(self)
-        ranks = recommender_tags(self).predicts == "order" or self._model.positives_only
+        model = self._model
+        ranks = recommender_tags(self).predicts == "order" or model.positives_only
         if not ranks and y is not None:
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
-        events = self._model.encode(self._check_rows(X))
-        seen = self._model.seen.contains(events.user, events.item).all()
+        rows = self._check_rows(X)
+        with model.reading():
+            events = model.encode(rows)
+            seen = model.seen.contains(events.user, events.item).all()
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
@@ -207,11 +214,12 @@ class RecommenderMixin:
         -------
         self : object
         """
-        check_is_fitted(self)
-        codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
-        model = copy.deepcopy(self._model)
-        model.forget(np.unique(codes[codes >= 0]))
-        self._model = model
+        with _TURNS.of(self):
+            check_is_fitted(self)
+            codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
+            model = copy.deepcopy(self._model)
+            model.forget(np.unique(codes[codes >= 0]))
+            self._model = model
         return self
 
     def set_params(self: Recommender, **params: Any) -> Recommender:
@@ -274,7 +282,17 @@ class RecommenderMixin:
     def _check_rows(self, X: Any) -> Interactions:
         """Check rows to predict."""
         check_is_fitted(self)
-        return check_events(self, X, reset=False, outcome=getattr(self, "outcome", None))
+        return check_events(self, X, reset=False, outcome=self._outcome(), predicting=True)
+
+    def _check_queries(self, X: Any) -> Interactions:
+        """Check queries of lists."""
+        check_is_fitted(self)
+        return check_queries(X, self, outcome=self._outcome())
+
+    def _outcome(self) -> str | None:
+        """Return the column of auxiliary feedback in `fit`, which answers ignore."""
+        outcome: str | None = self._fixed.get("outcome", getattr(self, "outcome", None))
+        return outcome
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
@@ -285,21 +303,37 @@ class RecommenderMixin:
         """
         fresh = copy.copy(self)
         rows = fresh._check(X, y, sample_weight, reset=True, **check)
-        fresh._fixed = fresh._fixed_values()
-        fresh._model = fresh._make_model(rows)
-        answer = fresh._model.learn(rows, fresh._model.settings, call)
-        self.__dict__ = fresh.__dict__  # in one step: an interrupt leaves the old or the new fit
+        _refuse_flags(fresh)
+        fresh._fixed, fresh._valid = fresh._fixed_values(), fresh._parameters()
+        fresh._model = fresh._make_model(rows.learned())
+        answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
+        with _TURNS.of(self):  # not while `forget` or `partial_fit` is at the old model
+            # In one step: an interrupt leaves the old or the new fit.
+            self.__dict__ = fresh.__dict__
         return answer
 
     def _update(
-        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None
+        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None, **check: Any
     ) -> np.ndarray:
-        """Learn further rows; the first call is a fit."""
-        if not self.__sklearn_is_fitted__():
-            return self._fit(X, y, sample_weight, call)
-        self._check_fixed()
-        rows = self._check(X, y, sample_weight, reset=False)
-        return self._model.learn(rows, self._settings(), call)
+        """Learn further rows; the first call is a fit, which alone gets ``check``."""
+        with _TURNS.of(self):
+            if not self.__sklearn_is_fitted__():
+                return self._fit(X, y, sample_weight, call, **check)
+            self._check_parameters()
+            self._check_fixed()
+            rows = self._check(X, y, sample_weight, reset=False)
+            return self._model.learn(_for_call(rows, call), self._settings(), call)
+
+    def _parameters(self) -> list[Any]:
+        return [getattr(self, name) for name in getattr(self, "_parameter_constraints", ())]
+
+    def _check_parameters(self) -> None:
+        """Validate the parameters again, if any was set since they were last valid."""
+        now = self._parameters()
+        if any(map(operator.is_not, now, self._valid)):
+            self._validate_params()  # type: ignore[attr-defined]
+            _refuse_flags(self)
+            self._valid = now
 
     def _fixed_values(self) -> dict[str, Any]:
         """Return the parameters that may not change after `fit`, by name."""
@@ -321,9 +355,9 @@ class RecommenderMixin:
 
     def _predict(self, X: Any) -> np.ndarray:
         """Return the model's answer to rows."""
-        rows = self._check_rows(X)
-        with self._model.reading():
-            return self._model.score(self._model.encode(rows))
+        rows, model = self._check_rows(X), self._model
+        with model.reading():
+            return model.score(model.encode(rows))
 
     def _recommend(
         self,
@@ -334,13 +368,16 @@ class RecommenderMixin:
         exclude_seen: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rank the items of a model for queries that are checked."""
+        if isinstance(n_recommendations, bool):
+            raise TypeError(f"n_recommendations={n_recommendations}: give the number of items.")
+        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
         with model.reading():
             users = model.users.encode(queries.user_ids)
             columns = _candidate_codes(model, candidates)
             lookup = np.full(model.n_items, -1, np.int64)
             lookup[columns] = np.arange(len(columns))
-            found = np.empty((len(users), n_recommendations), np.int64)
-            scores = np.empty((len(users), n_recommendations), np.float32)
+            shape = len(users), min(n_recommendations, len(columns))  # more is refused below
+            found, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
             for start in range(0, len(users), _QUERY_BLOCK):
                 rows = slice(start, start + _QUERY_BLOCK)
                 block, seen = users[rows], model.seen
@@ -357,7 +394,7 @@ class RecommenderMixin:
                     hidden,
                     n_threads=self._n_threads(),
                 )
-            _check_ranked(found)
+            check_ranked(found)
             return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
@@ -381,11 +418,6 @@ class RecommenderMixin:
 
     def __recommender_tags__(self) -> RecommenderTags:
         return self._TAGS
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self._model.reading() if self.__sklearn_is_fitted__() else nullcontext():
-            state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
-            return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -430,11 +462,43 @@ def recommender_tags(estimator: Any) -> RecommenderTags:
     return estimator.__recommender_tags__()
 
 
+def unboxed(values: Any) -> Any:
+    """Return settings, or a dict, with Python's numbers in place of those of NumPy."""
+    given = values if isinstance(values, dict) else vars(values)
+    found = {
+        name: unboxed(value) if isinstance(value, dict) else value.item()
+        for name, value in given.items()
+        if isinstance(value, (dict, np.generic))
+    }
+    if isinstance(values, dict):
+        return {**values, **found}
+    return replace(values, **found) if found else values
+
+
+def _refuse_flags(estimator: Any) -> None:
+    """Refuse True and False where a number is needed: Python takes them for 1 and 0."""
+    for name, allowed in getattr(estimator, "_parameter_constraints", {}).items():
+        value = getattr(estimator, name)
+        if isinstance(value, (bool, np.bool_)) and not _FLAGS & set(allowed):
+            raise ValueError(f"{name}={value}: it must not be True or False; give a number.")
+
+
+def _for_call(rows: Interactions, call: Call | None) -> Interactions:
+    """Leave out rows of weight 0, unless the call predicts: then each row is answered."""
+    return rows if call is not None and call.predict else rows.learned()
+
+
 def _value(parameter: Any) -> Any:
     """Return what can be compared of a parameter, whatever becomes of the object."""
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
-    return dict(parameter) if isinstance(parameter, dict) else parameter
+    if hasattr(parameter, "__array__"):
+        parameter = np.asarray(parameter).tolist()
+    if isinstance(parameter, dict):
+        return {name: _value(value) for name, value in parameter.items()}
+    if isinstance(parameter, (list, tuple, range)):
+        return tuple(map(_value, parameter))
+    return parameter
 
 
 def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
@@ -451,16 +515,6 @@ def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
             f"is {unknown[0]!r}; choose from item_ids_."
         )
     return np.unique(codes)
-
-
-def _check_ranked(found: np.ndarray) -> None:
-    """Refuse scores that have no order: these are below all others, or NaN."""
-    bad = int((found < 0).any(axis=1).sum())
-    if bad:
-        raise ValueError(
-            f"The scores of {bad} lists are NaN or beyond the range of float32, and cannot be "
-            "ranked: fit to feedback y and context columns of moderate size."
-        )
 
 
 def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
 
+# Units of datetime64 beyond the microseconds of `datetime`.
+_FINER = ("ns", "ps", "fs", "as")
 _ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
 # What missing cells become when a column is turned into text, and how files spell them.
 _MISSING_TEXTS = frozenset(("nan", "NaN", "None", "NaT", "<NA>", ""))
@@ -30,6 +33,21 @@ def plain(column: Any) -> np.ndarray:
     return np.asarray(column)
 
 
+def instants(values: np.ndarray) -> np.ndarray:
+    """Turn datetime64 and timedelta64 into objects of Python, which equal those of pandas.
+
+    What `datetime` cannot hold, such as nanoseconds and the year 10,000, stays a scalar of numpy.
+    """
+    fine, made = np.datetime_data(values.dtype)[0] in _FINER, np.empty(len(values), object)
+    coarse = values.astype(f"{values.dtype.kind}8[us]") if fine else values
+    made[:] = coarse.tolist()
+    lost = (coarse.astype(values.dtype) != values).tolist()
+    for row, value in enumerate(made.tolist()):
+        if lost[row] or isinstance(value, int):
+            made[row] = values[row]
+    return made
+
+
 def is_absent(value: Any) -> bool:
     """Whether a cell is None, NaN, NA or NaT, or masked."""
     return type(value).__name__ in _ABSENT or bool(value != value)
@@ -45,16 +63,22 @@ def refuse_missing(values: Sized, column: str, how_many: int) -> None:
 
 
 def to_ids(column: Any, name: str) -> np.ndarray:
-    """Ids as int64 where all are whole numbers, else as they came; none missing."""
+    """Ids as int64 where all are whole numbers, else as they came; none missing.
+
+    True and False stay what they are, though they are equal to 1 and 0.
+    """
     if isinstance(column, nw.Series):
         refuse_missing(column, name, int(column.null_count()))
     values = plain(column)
-    if values.dtype.kind in "iub":
+    if values.dtype.kind in "iu":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
+    if values.dtype.kind == "b":
+        return values.astype(object)
     if values.dtype.kind == "f":
         return _float_ids(values, name)
     if values.dtype.kind in "Mm":
         refuse_missing(values, name, int(np.isnat(values).sum()))
+        return instants(values)
     return _object_ids(values, name) if values.dtype.kind == "O" else values
 
 
@@ -85,7 +109,13 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     if any(issubclass(kind, (float, np.floating)) for kind in kinds):
         numbers = all(issubclass(kind, (int, float, np.number)) for kind in kinds)
         return _ids_with_floats(values, listed, numbers, name)
-    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+    if any(issubclass(kind, (np.datetime64, np.timedelta64)) for kind in kinds):
+        values = values.copy()
+        for row, value in enumerate(listed):
+            if isinstance(value, (np.datetime64, np.timedelta64)):
+                refuse_missing(values, name, int(np.isnat(value)))
+                values[row] = instants(np.array([value]))[0]
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
         try:
             return np.array(listed, np.int64)
         except OverflowError:
@@ -205,14 +235,95 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def to_texts(column: Any) -> np.ndarray:
+def _as_1d(values: Any, name: str) -> np.ndarray:
+    array = plain(values)
+    if array.ndim == 0:
+        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
+    return array
+
+
+def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Sample weights of ``n_rows`` rows: at least 0, and not all 0."""
+    name = "sample_weight"
+    weight = to_numbers(column_or_1d(_as_1d(sample_weight, name)), name)
+    same_length(weight, n_rows, name)
+    if (weight < 0).any():
+        raise ValueError(
+            f"{name}: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
+            "use weights of 0 or more."
+        )
+    if not weight.any():
+        raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
+    limits = np.finfo(np.float32)
+    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max)
+    if wrong.any():
+        raise ValueError(
+            f"{name}: {int(wrong.sum())} of {len(weight)} rows, the first "
+            f"{weight[wrong].tolist()[0]!r}, vanish or overflow in 32 bits; scale the weights to "
+            "about 1."
+        )
+    return weight
+
+
+def to_feedback(y: Any, n_rows: int) -> np.ndarray:
+    """Finite feedback of ``n_rows`` rows."""
+    values = _as_1d(y, "y")
+    if values.ndim > 1:
+        values = column_or_1d(values, warn=True)
+    same_length(values, n_rows, "y")
+    _refuse_labels(values)
+    return to_numbers(values, "Input y")
+
+
+def _refuse_labels(y: np.ndarray) -> None:
+    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
+    if y.dtype.kind not in "OUT":
+        return
+    kinds = set(map(type, y.tolist()))
+    if not any(issubclass(kind, str) for kind in kinds):
+        return
+    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
+    if texts:
+        labels = sorted(set(texts))
+        raise ValueError(
+            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
+            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
+            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
+            "classifier."
+        )
+
+
+def same_length(values: np.ndarray, n_rows: int, name: str) -> None:
+    """Raise unless a column has ``n_rows`` rows."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
+            f"rows, {name} has {len(values)}."
+        )
+
+
+def to_texts(column: Any, name: str = "text") -> np.ndarray:
     """Strings as objects; missing ones are empty."""
     values = plain(column).astype(object)
     empty = np.array([is_absent(v) for v in values.tolist()], bool)
     if empty.any():
         values = values.copy()
         values[empty] = ""
+    _refuse_surrogates(values, name)
     return values
+
+
+def _refuse_surrogates(values: np.ndarray, name: str) -> None:
+    """Raise where a text has half a character, which no encoding can write."""
+    try:
+        "".join(map(str, values.tolist())).encode()
+    except UnicodeEncodeError:
+        wrong = [v for v in map(str, values.tolist()) if any("\ud800" <= c <= "\udfff" for c in v)]
+        raise ValueError(
+            f"{name}: {len(wrong)} of {len(values)} rows have a lone surrogate, which is no "
+            f"character, the first {wrong[0]!r}; decode the text again, for example by "
+            "text.encode('utf-8', 'replace').decode()."
+        ) from None
 
 
 def fade(seconds: Any, half_life: float) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,17 +9,16 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
 from sklearn_recft.columns import (
-    is_missing,
-    is_number,
     plain,
     refuse_beyond_float32,
+    to_feedback,
     to_ids,
     to_numbers,
     to_texts,
+    to_weights,
     warn_of_missing_texts,
 )
 from sklearn_recft.tables import (
@@ -58,6 +56,8 @@ class Interactions:
     sample_weight : ndarray of shape (n,), float64, or None
     outcome : ndarray of shape (n,), float64, or None
         What else came of the event, known only after it: never context.
+    by_position : bool
+        Whether these are queries without column names: their context is in the order of fit.
     """
 
     user_ids: np.ndarray
@@ -69,6 +69,7 @@ class Interactions:
     context_names: tuple[str, ...]
     sample_weight: np.ndarray | None = None
     outcome: np.ndarray | None = None
+    by_position: bool = False
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -82,8 +83,13 @@ class Interactions:
         return Interactions(
             at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
-            at(self.outcome),
+            at(self.outcome), self.by_position,
         )  # fmt: skip
+
+    def learned(self) -> Interactions:
+        """Return the rows of positive weight: the others are as if absent from training."""
+        weight = self.sample_weight
+        return self if weight is None or weight.all() else self.take(weight > 0)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,9 @@ class Events:
         )
 
 
-def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> Interactions:
+def check_interactions(
+    X: Any, y: Any = None, *, sample_weight: Any = None, ignored: str | None = None
+) -> Interactions:
     """Check a table of events and its feedback; raise before anything is changed.
 
     Parameters
@@ -159,7 +167,9 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     y : array-like of shape (n,), default=None
         Finite feedback.
     sample_weight : array-like of shape (n,), default=None
-        Weights, at least 0 and not all 0. Rows of weight 0 are left out, as if absent.
+        Weights, at least 0 and not all 0. Rows of weight 0 are kept: see `Interactions.learned`.
+    ignored : str, default=None
+        A column of a frame that is not read.
 
     Returns
     -------
@@ -181,30 +191,23 @@ def check_interactions(X: Any, y: Any = None, *, sample_weight: Any = None) -> I
     (['tea', 'rice'], [60.0, 90.0])
     """
     columns = columns_of(X, (USER, ITEM, TIME))
+    columns.pop(ignored or "", None)
     events = _checked(columns, y)
     if sample_weight is None:
         return events
-    weight = to_numbers(column_or_1d(_as_1d(sample_weight, "sample_weight")), "sample_weight")
-    _same_length(weight, len(events), "sample_weight")
-    if (weight < 0).any():
-        raise ValueError(
-            f"sample_weight: {int((weight < 0).sum())} of {len(weight)} rows are negative; "
-            "use weights of 0 or more."
-        )
-    if not weight.any():
-        raise ValueError("sample_weight: every weight is zero; at least one must be positive.")
-    object.__setattr__(events, "sample_weight", weight)
-    return events.take(weight > 0) if (weight == 0).any() else events
+    object.__setattr__(events, "sample_weight", to_weights(sample_weight, len(events)))
+    return events
 
 
-def check_queries(X: Any, estimator: Any = None) -> Interactions:
+def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
     A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
     array is read by position: user, timestamp, context columns. A table of events, with the
     item in its second column, is refused where it can be told: given a fitted ``estimator``,
     by the number of columns, else where the third column holds times and the second does not.
-    The ``estimator`` also warns of ids of another type than those it knows.
+    The ``estimator`` also warns of ids of another type than those it knows. The column
+    ``outcome`` of a frame is ignored; a table without names does not have it.
 
     Examples
     --------
@@ -213,7 +216,9 @@ def check_queries(X: Any, estimator: Any = None) -> Interactions:
     ['ann', 'bob']
     """
     if issparse(X) or is_named(X, query=True):
-        queries = _checked(columns_of(X, (USER, TIME)), None, query=True)
+        columns = columns_of(X, (USER, TIME))
+        columns.pop(outcome or "", None)
+        queries = _checked(columns, None, query=True)
     else:
         table = table_of_queries(X)
         if table is None:
@@ -221,8 +226,8 @@ def check_queries(X: Any, estimator: Any = None) -> Interactions:
             queries = _checked({USER: ids}, None, query=True)
         else:
             columns = columns_of(table, (USER, TIME))
-            refuse_events(columns, estimator)
-            queries = _checked(columns, None, query=True)
+            refuse_events(columns, estimator, outcome)
+            queries = replace(_checked(columns, None, query=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
     return queries
@@ -244,6 +249,8 @@ def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np
         return to_ids(column, name)
     if isinstance(ids, (str, bytes)) or not (isinstance(ids, Iterable) or np.ndim(ids)):
         raise ValueError(f"{needs}; use [{ids!r}].")
+    if isinstance(ids, np.ndarray) and not ids.ndim:
+        raise ValueError(f"{name}: {needs}, got a 0-dimensional array; use [{ids.item()!r}].")
     if isinstance(ids, np.ndarray) or hasattr(ids, "__array__"):
         return to_ids(plain(ids), name)
     listed = list(ids)
@@ -267,21 +274,25 @@ def _warn_of_types(estimator: Any, events: Interactions) -> None:
 
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
-    timed: str | None = None, outcome: str | None = None,
+    timed: str | None = None, outcome: str | None = None, predicting: bool = False,
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
     ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
-    without timestamps, ``outcome`` a column that is no context and may be left out as well.
+    without timestamps, ``outcome`` a column that is no context and may be left out as well; it is
+    not read at all where ``predicting``.
     Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
-    if not reset and not named:
-        _check_unnamed(estimator, X)
-    events = _set_aside(check_interactions(X, y, sample_weight=sample_weight), outcome)
+    names = () if reset or named else _check_unnamed(estimator, X)
+    ignored = outcome if predicting and named else None
+    events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
+    if names:
+        events = replace(events, context_names=names)
+    events = _set_aside(events, outcome)
     if timed and events.timestamps is None:
         raise ValueError(
             f"{timed} needs the column `timestamp` (seconds or datetimes); add it to X or set "
@@ -304,16 +315,21 @@ def check_events(
     return events
 
 
-def _check_unnamed(estimator: Any, X: Any) -> None:
-    """Check the number of columns, and names that scikit-learn knows, of what has no roles."""
+def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
+    """Check the columns of what has no roles; return the names of fit for its context."""
     values = X if is_frame(X) or issparse(X) else as_table(X)
-    fitted = getattr(estimator, "feature_names_in_", None)
+    fitted = list(getattr(estimator, "feature_names_in_", ()))
+    if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
+        raise ValueError(
+            f"X has no column names, and an array is read as {USER}, {ITEM}, {TIME}, context: "
+            f"another order than that of the frame of fit, {fitted}. Pass a frame with these names."
+        )
     # What scikit-learn would find is known at once for an array of the right width. One read by
     # position is as welcome as a frame with user_id and item_id, where that has been fitted.
-    read_by_position = fitted is None or (USER in fitted and TEXT not in fitted)
     right = isinstance(values, np.ndarray) and values.shape[1] == estimator.n_features_in_
-    if not (read_by_position and right):
+    if not (right and (not fitted or USER in fitted)):
         validate_data(estimator, values, reset=False, skip_check_array=True)
+    return tuple(fitted[3:]) if USER in fitted else ()
 
 
 def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -341,14 +357,16 @@ def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndar
     """Context of queries in the columns ``names`` of fit, (n, c); None where none is given."""
     if not names or not queries.context_names:
         return None
-    if set(queries.context_names) == set(names):
-        return queries.context[:, [queries.context_names.index(name) for name in names]]
-    if len(queries.context_names) == len(names) and re.fullmatch(r"x\d+", queries.context_names[0]):
+    if queries.by_position and len(queries.context_names) == len(names):
         return queries.context
-    raise ValueError(
-        f"The context columns of the queries, {list(queries.context_names)}, are not those of "
-        f"fit: {list(names)}."
-    )
+    absent = [name for name in names if name not in queries.context_names]
+    unknown = [name for name in queries.context_names if name not in names]
+    if absent or unknown:
+        raise ValueError(
+            f"The context columns of the queries, {list(queries.context_names)}, are not those of "
+            f"fit: {list(names)}. Missing: {absent}; unknown: {unknown}. Give the columns of fit."
+        )
+    return queries.context[:, [queries.context_names.index(name) for name in names]]
 
 
 def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
@@ -417,7 +435,6 @@ def items_of(X: Any) -> np.ndarray:
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
-    _same_length(users, len(users), USER)
     if len(users) == 0:
         raise ValueError("X is empty: at least one row is required.")
     names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
@@ -428,51 +445,9 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
     return Interactions(
         users,
         items,
-        None if y is None else _feedback(y, len(users)),
+        None if y is None else to_feedback(y, len(users)),
         to_seconds(columns[TIME], TIME) if TIME in columns else None,
         to_texts(columns[TEXT]) if TEXT in columns else None,
         context,
         names,
     )
-
-
-def _as_1d(values: Any, name: str) -> np.ndarray:
-    array = plain(values)
-    if array.ndim == 0:
-        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
-    return array
-
-
-def _feedback(y: Any, n_rows: int) -> np.ndarray:
-    values = _as_1d(y, "y")
-    if values.ndim > 1:
-        values = column_or_1d(values, warn=True)
-    _same_length(values, n_rows, "y")
-    _refuse_labels(values)
-    return to_numbers(values, "Input y")
-
-
-def _refuse_labels(y: np.ndarray) -> None:
-    """Tell what to do with feedback such as 'click' and 'skip' where numbers are needed."""
-    if y.dtype.kind not in "OUT":
-        return
-    kinds = set(map(type, y.tolist()))
-    if not any(issubclass(kind, str) for kind in kinds):
-        return
-    texts = [v for v in y.tolist() if isinstance(v, str) and not (is_missing(v) or is_number(v))]
-    if texts:
-        labels = sorted(set(texts))
-        raise ValueError(
-            f"Input y: not numeric: {len(texts)} of {len(y)} rows are labels such as "
-            f"{', '.join(map(repr, labels[:3]))}. Feedback is a number: give 1 for the label "
-            f"that counts and 0 for the others, for example y == {labels[0]!r}, or use a "
-            "classifier."
-        )
-
-
-def _same_length(values: np.ndarray, n_rows: int, name: str) -> None:
-    if len(values) != n_rows:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n_rows} "
-            f"rows, {name} has {len(values)}."
-        )

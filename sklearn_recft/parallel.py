@@ -7,15 +7,34 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import RLock, get_ident
+from threading import RLock, get_ident, local
 from time import sleep
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 # Seconds after which a waiting thread looks again: at first, and at most.
 _SOON, _LATE = 1e-4, 0.02
+
+# Limits of the process are set and restored by one thread at a time.
+_SETTINGS = RLock()
+# Of each block that has not ended: at the first place, what was before all of them.
+_BLAS: dict[object, threadpool_limits] = {}
+
+
+class _Torch:
+    """What is known of the threads of torch: blocks that have not ended, and limits they set."""
+
+    def __init__(self) -> None:
+        self.blocks: set[object] = set()
+        self.default = 1
+        self.limits: set[int] = set()
+        self.known = local()  # threads whose number is theirs, and not a limit
+
+
+_TORCH = _Torch()
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -27,24 +46,70 @@ def n_threads(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 
-def blas_threads(n_threads: int) -> threadpool_limits:
-    """Limit the BLAS of numpy and scipy to ``n_threads`` inside a with-block."""
-    return threadpool_limits(limits=n_threads, user_api="blas")
+@contextmanager
+def blas_threads(n_threads: int) -> Iterator[None]:
+    """Limit the BLAS of numpy and scipy to ``n_threads`` inside a with-block.
+
+    The limit is one of the process: of blocks in several threads, the last to end restores what
+    was before the first.
+    """
+    block = object()
+    try:
+        with _SETTINGS:
+            limits = threadpool_limits(limits=n_threads, user_api="blas")
+            _BLAS[block] = limits
+        yield
+    finally:
+        with _SETTINGS:
+            if block in _BLAS:
+                first = next(iter(_BLAS.values()))
+                del _BLAS[block]
+                limits.restore_original_limits()
+                if _BLAS:
+                    _BLAS[next(iter(_BLAS))] = first
+                elif first is not limits:
+                    first.restore_original_limits()
 
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Limit torch to ``n`` threads inside a with-block; nothing to do where torch is not loaded."""
+    """Limit torch to ``n`` threads inside a with-block; nothing to do where torch is not loaded.
+
+    The limit is one of the thread, but each new thread starts with what any thread set last: it is
+    restored whenever a block ends, also in a thread that started inside of another's block.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
+    block = object()
     try:
+        with _SETTINGS:
+            before = _torch_threads_of_now(torch, n)
+            _TORCH.blocks.add(block)
+            torch.set_num_threads(n)
         yield
     finally:
-        torch.set_num_threads(before)
+        with _SETTINGS:
+            if block in _TORCH.blocks:
+                _TORCH.blocks.remove(block)
+                torch.set_num_threads(before)
+
+
+def _torch_threads_of_now(torch: Any, n: int) -> int:
+    """Return the number of threads to restore in this thread, other than a limit of ours."""
+    now = int(torch.get_num_threads())
+    _TORCH.limits.add(n)
+    if not hasattr(_TORCH.known, "thread"):
+        _TORCH.known.thread = True
+        if now in _TORCH.limits and now != _TORCH.default:  # started in another thread's block?
+            if _TORCH.blocks:
+                return _TORCH.default
+            with ThreadPoolExecutor(1) as pool:  # what a thread starts with outside of all blocks
+                now = int(pool.submit(torch.get_num_threads).result())
+    if not _TORCH.blocks:
+        _TORCH.default = now
+    return now
 
 
 def limit_torch_threads() -> None:
@@ -73,22 +138,19 @@ def in_threads(
 
 
 class _Claim:
-    """What one thread holds of a lock; it dies with the frame that holds it."""
+    """What one thread holds of a lock: until it is let go, or its frame dies."""
 
     __slots__ = ("__weakref__", "thread")
 
     def __init__(self) -> None:
-        self.thread = get_ident()
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # a copy, or a pickle, holds nothing
+        self.thread: int | None = get_ident()
 
 
 class SharedLock:
     """Many readers or one writer; a thread that holds the lock may take it again.
 
     A waiting writer goes before readers that come later. An interrupt (Ctrl-C) between two lines
-    leaves nothing locked: claims are held by the frames of their calls alone.
+    leaves nothing locked, also where its traceback is kept.
 
     Examples
     --------
@@ -109,27 +171,23 @@ class SharedLock:
     def reading(self) -> Iterator[None]:
         """Hold the lock together with other readers inside a with-block."""
         claim = _Claim()
-        _wait_for(lambda: self._admit_reader(claim))
         try:
+            _wait_for(lambda: self._admit_reader(claim))
             yield
         finally:
-            self._let_go(self._readers, claim)
-
-    def reading_while_alive(self) -> object:
-        """Hold the lock together with other readers for as long as the returned object lives."""
-        claim = _Claim()
-        _wait_for(lambda: self._admit_reader(claim))
-        return claim
+            claim.thread = None  # in one step: an interrupt of what follows leaves it let go
+            self._let_go(claim, self._readers)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the lock alone inside a with-block."""
         claim = _Claim()
-        _wait_for(lambda: self._admit_writer(claim))
         try:
+            _wait_for(lambda: self._admit_writer(claim))
             yield
         finally:
-            self._let_go(self._writers, claim)
+            claim.thread = None
+            self._let_go(claim, self._writers, self._waiting)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -149,20 +207,37 @@ class SharedLock:
             self._waiting.discard(claim)
             return True
 
-    def _held_by(self, thread: int) -> bool:
+    def _held_by(self, thread: int | None) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
 
-    def _let_go(self, held: WeakSet[_Claim], claim: _Claim) -> None:
+    def _let_go(self, claim: _Claim, *places: WeakSet[_Claim]) -> None:
         with self._mutex:
-            held.discard(claim)
+            for held in places:
+                held.discard(claim)
 
     def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
         return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds
 
 
+class Turns:
+    """A lock for each object, by which calls that change it come one after the other.
+
+    A thread that has the turn may take it again. The locks are no part of the objects, and so of
+    no copy or pickle of them.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def of(self, owner: Any) -> Any:
+        """Return the lock of ``owner``, an object that weak references and hashes accept."""
+        lock = self._locks.get(owner)
+        return self._locks.setdefault(owner, RLock()) if lock is None else lock
+
+
 def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
     """Whether a thread other than the claim's is among the holders."""
-    return bool(held) and any(other.thread != claim.thread for other in held)
+    return bool(held) and any(other.thread not in (claim.thread, None) for other in held)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:

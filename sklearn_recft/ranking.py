@@ -83,6 +83,16 @@ def top_k(
     return columns, scores
 
 
+def check_ranked(found: np.ndarray) -> None:
+    """Refuse scores that have no order: these are below all others, or NaN."""
+    bad = int((found < 0).any(axis=1).sum())
+    if bad:
+        raise ValueError(
+            f"The scores of {bad} lists are NaN or beyond the range of float32, and cannot be "
+            "ranked: fit to feedback y and context columns of moderate size."
+        )
+
+
 def dot_tiles(
     p: np.ndarray, q: np.ndarray, bias: np.ndarray, base: np.ndarray
 ) -> Callable[[int, int, int, int, np.ndarray], None]:

@@ -187,9 +187,9 @@ def table_of_queries(X: Any) -> Any:
     return X if hasattr(X, "__array__") and np.ndim(X) > 1 else None
 
 
-def refuse_events(columns: dict[str, Any], estimator: Any) -> None:
+def refuse_events(columns: dict[str, Any], estimator: Any, outcome: str | None = None) -> None:
     """Refuse a table without names that has an item in its second column."""
-    allowed = None if estimator is None else _widths_of_queries(estimator)
+    allowed = None if estimator is None else _widths_of_queries(estimator, outcome)
     names = list(columns)
     wrong = allowed is not None and len(names) not in allowed
     if wrong or (
@@ -203,11 +203,11 @@ def refuse_events(columns: dict[str, Any], estimator: Any) -> None:
         )
 
 
-def _widths_of_queries(estimator: Any) -> set[int]:
+def _widths_of_queries(estimator: Any, outcome: str | None) -> set[int]:
     names = getattr(estimator, "feature_names_in_", None)
     if names is None or USER not in names:
-        return {1, 2, max(estimator.n_features_in_ - 1, 2)}
-    aside = (USER, ITEM, TIME, TEXT, getattr(estimator, "outcome", None))
+        return {1, 2, max(estimator.n_features_in_ - 1 - (outcome is not None), 2)}
+    aside = (USER, ITEM, TIME, TEXT, outcome)
     return {1, 2, 2 + sum(name not in aside for name in names)}
 
 

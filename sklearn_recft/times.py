@@ -121,16 +121,25 @@ def _of_texts(listed: list[str], name: str) -> np.ndarray:
     # Of a text without a dash there, numpy would make a year, of one so short a missing date.
     if {text[4:5] for text in listed} == {"-"} and min(map(len, listed)) > 6:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy warns of time zones other than UTC
-                return np.array([text.rstrip("Z") for text in listed], "datetime64[us]")
-        except (ValueError, UserWarning) as error:
+            _refuse_zones(listed)
+            return np.array([text.rstrip("Z") for text in listed], "datetime64[us]")
+        except ValueError as error:
             raise _wrong_texts(listed, name, error) from error
     try:
         return np.array(listed, np.float64)
     except ValueError as error:
         refuse_missing(listed, name, sum(map(is_missing, listed)))
         raise _wrong_texts(listed, name, error) from error
+
+
+def _refuse_zones(listed: list[str]) -> None:
+    """Refuse time zones other than UTC, of which numpy but warns, by their sign after the date."""
+    # Not by an error made of the warning: filters of warnings belong to all threads.
+    joined = " ".join(listed)
+    if "+" in joined or joined.count("-") != 2 * len(listed) or min(map(len, listed)) < 10:
+        for text in listed:
+            if "+" in text or "-" in text[10:]:
+                raise ValueError(f"{text!r} has a time zone other than UTC")
 
 
 def _wrong_texts(listed: list[str], name: str, error: Exception) -> ValueError:

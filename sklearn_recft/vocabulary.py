@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+
+from sklearn_recft.columns import instants
 
 # A table indexed by the integer id itself is the fastest index there is. It is kept while
 # the ids are dense enough that it stays within these many slots per id (plus a floor).
@@ -15,6 +18,16 @@ _FREE_SLOTS = 4096
 
 # Rows of a call in which names among numbers are guests, not ids of another type by mistake.
 _FEW = 10
+
+
+# Types of ids whose subclasses, such as those of pandas, may be equal to them.
+_KINDS = {
+    str: "strings",
+    datetime: "datetimes",
+    np.datetime64: "datetimes",
+    timedelta: "durations",
+    np.timedelta64: "durations",
+}
 
 
 class IdTypeWarning(UserWarning):
@@ -96,13 +109,17 @@ def _kinds(ids: np.ndarray) -> set[str]:
         return {"numbers"}
     if ids.dtype.kind == "U":
         return {"strings"}
+    if ids.dtype.kind in "Mm":
+        ids = instants(ids)
     return set(map(_kind, set(map(type, ids.tolist()))))
 
 
 def _kind(type_: type) -> str:
-    if issubclass(type_, (int, float, np.number, np.bool_)):
-        return "numbers"
-    return "strings" if issubclass(type_, str) else type_.__name__
+    for kind, name in _KINDS.items():  # numbers last: a timedelta64 is a number to numpy
+        if issubclass(type_, kind):
+            return name
+    numbers = issubclass(type_, (int, float, np.number, np.bool_))
+    return "numbers" if numbers else type_.__name__
 
 
 def _spelled(ids: np.ndarray) -> str:
@@ -149,7 +166,8 @@ class Vocabulary:
     @property
     def ids(self) -> np.ndarray:
         """All ids in code order, shape (n,): int64 where all are integers, else object."""
-        view = self._ids[: self._size]
+        size = self._size  # first: ids that another thread adds are not all there yet
+        view = self._ids[:size]
         view.flags.writeable = False
         return view
 
@@ -291,11 +309,7 @@ class Vocabulary:
         """Erase the ids of ``codes``; the codes behind them move up."""
         self.load_state({"ids": np.delete(self.ids, codes)})
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"
@@ -306,8 +320,10 @@ def _as_values(ids: Any) -> np.ndarray:
     values = ids if isinstance(ids, np.ndarray) else _from_sequence(ids)
     if values.dtype == np.int64:
         return values
-    if values.dtype.kind in "iub" and values.dtype != np.uint64:
+    if values.dtype.kind in "iu" and values.dtype != np.uint64:
         return values.astype(np.int64)
+    if values.dtype.kind in "Mm":
+        return instants(values)
     return values if values.dtype == object else _from_sequence(values.tolist())
 
 
@@ -315,22 +331,27 @@ def _from_sequence(ids: Any) -> np.ndarray:
     listed = ids if isinstance(ids, list) else list(ids)
     kinds = set(map(type, listed))
     if any(issubclass(kind, np.generic) for kind in kinds):
-        listed = [v.item() if isinstance(v, np.generic) else v for v in listed]
+        listed = [_own(v) if isinstance(v, np.generic) else v for v in listed]
         kinds = set(map(type, listed))
-    if kinds <= {int, bool}:
+    if kinds <= {int}:
         try:
             return np.array(listed, np.int64)
         except OverflowError:
             pass  # integers beyond 64 bits are ids like any other hashable
-    values = np.empty(len(listed), object)
-    values[:] = listed
-    return values
+    return np.fromiter(listed, object, len(listed))  # a slice set to times of numpy gets integers
+
+
+def _own(value: np.generic) -> Any:
+    """Return a scalar of numpy as one of Python, if there is one that says the same."""
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return instants(np.array([value]))[0]
+    return value.item()
 
 
 def _one_integer(value: Any) -> np.ndarray:
     """``[value]`` where it equals an integer of 64 bits, else an empty array."""
     if isinstance(value, np.generic):
-        value = value.item()
+        value = _own(value)
     number = isinstance(value, (int, float)) and -(2**63) <= value < 2**63
     if number and value == int(value):
         return np.array([int(value)], np.int64)
@@ -349,6 +370,4 @@ def _unique_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inverse = np.fromiter(
         (places.setdefault(v, len(places)) for v in values.tolist()), np.int64, len(values)
     )
-    new = np.empty(len(places), object)
-    new[:] = list(places)
-    return new, inverse
+    return np.fromiter(places, object, len(places)), inverse

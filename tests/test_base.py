@@ -1,7 +1,9 @@
 """What recommenders share: ids, checks, `recommend` against a sort of all scores, and `forget`."""
 
+import copy
 import pickle
 from dataclasses import dataclass
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -250,6 +252,18 @@ def test_a_fixed_parameter_that_was_changed_is_refused_by_updates_alone():
     assert model.set_params(label=2).fit([["z", 1]]).n_users_ == 1
 
 
+def test_arrays_as_parameters_are_compared_by_value():
+    X = [["b", 3], ["a", 1]]
+    for given in (np.array([3.0, 30]), [3.0, 30], {"days": np.array([3.0, 30])}):
+        model = TableRecommender(label=given).fit(X).partial_fit(X)
+        assert model.set_params(label=copy.deepcopy(given)).partial_fit(X).n_users_ == 2
+        changed = given["days"] if isinstance(given, dict) else given
+        model = TableRecommender(label=given).fit(X)
+        changed[1] = 60  # in place
+        with pytest.raises(ValueError, match=r"(?s)label=.*60.* was set after fit"):
+            model.partial_fit(X)
+
+
 def test_an_update_reads_the_parameters_of_now():
     model = TableRecommender(np.zeros((3, 2))).fit([["b", 3], ["a", 1]])
     model.set_params(scores=np.array([[0.0, 1], [1, 0], [0, 1]]))
@@ -287,6 +301,39 @@ def test_a_forget_that_fails_changes_nothing(monkeypatch):
     assert pickle.dumps(model) == before
 
 
+def test_first_calls_of_two_threads_both_count(monkeypatch):
+    """The second waits for the first, which is a fit, and learns on."""
+    model, threads, made = TableRecommender(np.zeros((9, 9))), [], TableRecommender._make_model
+
+    def make_model(self, rows):
+        if not threads:
+            threads.append(Thread(target=model.partial_fit, args=([["b", 2]],), daemon=True))
+            threads[0].start()
+            threads[0].join(0.3)
+        return made(self, rows)
+
+    monkeypatch.setattr(TableRecommender, "_make_model", make_model)
+    model.partial_fit([["a", 1]])
+    threads[0].join(30)
+    assert model.user_ids_.tolist() == ["a", "b"]
+
+
+def test_a_fit_beside_forget_is_the_last_word():
+    """Forget copies the old model; a fit that ends meanwhile is not undone by the copy."""
+    model = TableRecommender(np.zeros((9, 9))).fit([["a", 1], ["b", 2]])
+
+    class Fits:
+        def __deepcopy__(self, memo):
+            self.thread = Thread(target=model.fit, args=([["new", 1]],), daemon=True)
+            self.thread.start()
+            self.thread.join(0.3)
+
+    fits = model._model.fits = Fits()
+    model.forget(["a"])
+    fits.thread.join(30)
+    assert model.user_ids_.tolist() == ["new"]
+
+
 # -------------------------------------------------------------------------------- score
 
 
@@ -311,3 +358,15 @@ def test_a_search_without_scoring_compares_the_score_of_ranking_models():
         found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
     )
     assert len(set(found.cv_results_["mean_test_score"])) == 2
+
+
+def test_items_that_are_datetimes_are_candidates_in_any_type():
+    days = pd.to_datetime(["2024-05-01", "2024-05-02"]).astype("datetime64[ns]")
+    X = pd.DataFrame({"user_id": [True, False], "item_id": days})
+    model = TableRecommender(np.array([[0, 1], [0, 1]])).fit(X)
+    assert model.user_ids_.tolist() == [True, False]
+    assert {type(user) for user in model.user_ids_} == {bool}
+    assert model.item_ids_.tolist() == days.to_pydatetime().tolist()
+    for candidates in ([days[1]], [days[1].to_numpy()], days[1:], [days[1].to_pydatetime()]):
+        found, _ = model.recommend([True], n_recommendations=1, candidates=candidates)
+        assert found.tolist() == [[days[1]]]

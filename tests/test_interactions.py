@@ -269,12 +269,15 @@ def test_read_only_arrays_are_not_written():
     for array in (X, y, weight):
         array.flags.writeable = False
     events = check_interactions(X, y, sample_weight=weight)
-    assert events.feedback.tolist() == [1, 2]
+    assert events.learned().feedback.tolist() == [1, 2]
 
 
 def test_rows_of_weight_zero_are_absent():
     table = log(text=list("abc"))
-    events = check_interactions(pd.DataFrame(table), [1, 2, 3], sample_weight=[0.5, 0, 2])
+    every = check_interactions(pd.DataFrame(table), [1, 2, 3], sample_weight=[0.5, 0, 2])
+    assert len(every) == 3
+    events = every.learned()
+    assert events.learned() is events
     kept = {name: [values[0], values[2]] for name, values in table.items()}
     same(events, check_interactions(pd.DataFrame(kept), [1, 3], sample_weight=[0.5, 2]))
     assert events.sample_weight.tolist() == [0.5, 2]
@@ -464,6 +467,16 @@ def test_the_context_of_queries_comes_in_the_order_of_fit():
         context_of_queries(queries, ("a", "c"))
 
 
+def test_names_that_look_numbered_are_names_all_the_same():
+    frame = pd.DataFrame({"user_id": [1], "x1": [0.0], "x3": [100.0]})
+    with pytest.raises(ValueError, match=r"Missing: \['x2'\]; unknown: \['x3'\]"):
+        context_of_queries(check_queries(frame), ("x1", "x2"))
+    by_position = check_queries([[1, 20, 5, 6]])
+    assert context_of_queries(by_position, ("x3", "x2")).tolist() == [[5, 6]]
+    numbered = check_queries(pd.DataFrame([[1, 20, 5, 6]])).take(np.array([0, 0]))
+    assert context_of_queries(numbered, ("x3", "x4")).tolist() == [[5, 6]] * 2
+
+
 @pytest.mark.parametrize("second", [[7, 9], ["tea", "rice"]], ids=["numbers", "texts"])
 def test_events_are_no_queries(second):
     events = [[1, second[0], 880_000_000], [2, second[1], 880_003_600]]
@@ -607,3 +620,44 @@ def test_a_refused_table_leaves_no_trace(name, column, error, message):
     with pytest.raises(error, match=message):
         check_events(estimator, pd.DataFrame(GOOD | {name: column}), [1, 2, 3], reset=True)
     assert vars(estimator) == {}
+
+
+def test_an_array_after_a_frame_is_read_in_the_order_of_the_frame_alone():
+    estimator = BaseEstimator()
+    for names in (
+        ["item_id", "user_id"], ["user_id", "item_id", "price"],
+        ["user_id", "item_id", "price", "timestamp"], ["user_id", "timestamp", "item_id"],
+    ):  # fmt: skip
+        table = pd.DataFrame(log(item_id=[4, 5, 6]))[names]
+        check_events(estimator, table, reset=True)
+        for X in (
+            table.to_numpy(),
+            table.to_numpy().tolist(),
+            table.set_axis(range(len(names)), axis=1),
+        ):
+            with pytest.raises(
+                ValueError, match=r"X has no column names.*another order.*'user_id'"
+            ):
+                check_events(estimator, X, reset=False)
+        assert check_events(estimator, table, reset=False).item_ids.tolist() == [4, 5, 6]
+    table = pd.DataFrame(log(item_id=[4, 5, 6]))
+    check_events(estimator, table, reset=True, outcome="price")
+    events = check_events(estimator, table.to_numpy(), reset=False, outcome="price")
+    assert events.context_names == ("basket",)
+    assert events.context.tolist() == [[3], [1], [2]]
+    check_events(estimator, table[["user_id", "item_id"]], reset=True)
+    assert check_events(estimator, [[7, 4]], reset=False).item_ids.tolist() == [4]
+
+
+@pytest.mark.parametrize("weight", [1e-300, 1e300])
+def test_weights_beyond_32_bits_are_refused(weight):
+    with pytest.raises(ValueError, match=r"sample_weight: 1 of 2 rows, .* vanish or overflow"):
+        check_interactions([[1, 2], [3, 4]], sample_weight=[1, weight])
+    assert check_interactions([[1, 2], [3, 4]], sample_weight=[0, 1e-30]).sample_weight[1] == 1e-30
+
+
+def test_a_lone_surrogate_is_named():
+    for check in (check_interactions, check_items):
+        table = pd.DataFrame(log(text=["a\udfff", "\U0001f375", None]), dtype=object)
+        with pytest.raises(ValueError, match="text: 1 of 3 rows have a lone surrogate"):
+            check(table)

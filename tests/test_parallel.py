@@ -1,18 +1,32 @@
 """Threads, and the lock that readers share."""
 
 import copy
+import itertools
 import pickle
 import signal
 import threading
+import weakref
 from _thread import interrupt_main
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic, sleep
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
-from sklearn_recft.parallel import SharedLock, blas_threads, in_threads, n_threads
+from sklearn_recft import parallel
+from sklearn_recft.parallel import (
+    SharedLock,
+    Turns,
+    blas_threads,
+    in_threads,
+    n_threads,
+    torch_threads,
+)
+
+PATIENCE = 30  # seconds that nothing here takes, unless it hangs
 
 
 def test_threads_of_n_jobs(monkeypatch):
@@ -84,9 +98,94 @@ def test_linear_algebra_keeps_to_its_threads():
     assert blas_sizes() == before
 
 
-# -------------------------------------------------------------------------- the shared lock
+def in_a_thread(call):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(PATIENCE)
 
-PATIENCE = 30  # seconds that nothing here takes, unless it hangs
+
+@pytest.fixture
+def two_threads():
+    """Torch with two threads, whatever the environment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_limits_of_torch_are_restored_in_any_order(first_ends_first):
+    """Also where the second thread starts inside the block of the first."""
+    inside, end = threading.Event(), threading.Event()
+
+    def second():
+        with torch_threads(1):
+            inside.set()
+            assert end.wait(PATIENCE)
+            assert torch.get_num_threads() == 1
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with torch_threads(1):
+            found = pool.submit(second)
+            assert inside.wait(PATIENCE)
+            if not first_ends_first:
+                end.set()
+                assert found.result(PATIENCE) == 2
+                assert torch.get_num_threads() == 1
+        end.set()
+        assert found.result(PATIENCE) == 2
+    assert torch.get_num_threads() == 2
+    assert in_a_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_limits_of_linear_algebra_are_restored_in_any_order(monkeypatch, order):
+    size = [8]
+
+    class Limits:
+        def __init__(self, limits, user_api):
+            self.before, size[0] = size[0], limits
+
+        def restore_original_limits(self):
+            size[0] = self.before
+
+    monkeypatch.setattr(parallel, "threadpool_limits", Limits)
+    blocks = [blas_threads(n) for n in (3, 1, 2)]
+    for block, n in zip(blocks, (3, 1, 2), strict=True):
+        block.__enter__()
+        assert size == [n]
+    for place in order:
+        blocks[place].__exit__(None, None, None)
+    assert size == [8]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_thread_that_started_inside_a_block_does_not_spread_its_limit():
+    with torch_threads(1):
+        pool = ThreadPoolExecutor(1)
+        assert pool.submit(torch.get_num_threads).result(PATIENCE) == 1
+
+    def limited():
+        with torch_threads(1):
+            pass
+        return torch.get_num_threads()
+
+    with pool:
+        assert pool.submit(limited).result(PATIENCE) == 2
+    assert in_a_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_nested_limits_of_torch():
+    with torch_threads(3):
+        with torch_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 2
+
+
+# -------------------------------------------------------------------------- the shared lock
 
 
 @contextmanager
@@ -281,6 +380,41 @@ def test_an_interrupt_leaves_nothing_locked(kind):
             wait_until(lambda done=done: len(free) > done)
 
 
+@pytest.mark.parametrize("kind", ["reading", "writing"])
+@pytest.mark.parametrize("at", ["_wait_for", "_let_go"])
+def test_a_kept_traceback_keeps_nothing_locked(monkeypatch, kind, at):
+    """Of a thread that was interrupted while it waited, or while it let go."""
+    lock, kept, end = SharedLock(), [], threading.Event()
+
+    def hold():
+        with lock.writing():
+            end.wait(PATIENCE)
+
+    def interrupted(*args):
+        if len(args) == 1 and callable(args[0]):
+            assert not args[0]()  # it asked once, in vain
+        raise KeyboardInterrupt
+
+    with threads_of(*[hold] * (at == "_wait_for")):
+        wait_until(lambda: len(lock._writers) == (at == "_wait_for"))
+        with monkeypatch.context() as patch:
+            patch.setattr(*([lock] if at == "_let_go" else [parallel]), at, interrupted)
+            with pytest.raises(KeyboardInterrupt) as error, getattr(lock, kind)():
+                assert at == "_let_go"
+            kept.append(error)
+        end.set()
+    for free in ("reading", "writing"):
+        taken = threading.Event()
+
+        def take(free=free, taken=taken):
+            with getattr(lock, free)():
+                taken.set()
+
+        with threads_of(take):
+            assert taken.wait(PATIENCE)
+    assert kept[0].tb is not None
+
+
 def test_a_holder_that_is_thrown_away_holds_nothing():
     lock = SharedLock()
     for kind in ("reading", "writing"):
@@ -298,3 +432,35 @@ def test_a_copy_of_a_lock_is_free(clone):
     with lock.writing():
         twin = clone(lock)
         assert is_free(twin)
+
+
+# --------------------------------------------------------------------------------- turns
+
+
+class Owner:
+    """Something that calls change."""
+
+
+def test_the_turn_of_an_object_is_held_by_one_thread():
+    turns, owner, other = Turns(), Owner(), Owner()
+    taken = {id(each): threading.Event() for each in (owner, other)}
+
+    def take(each):
+        with turns.of(each):
+            taken[id(each)].set()
+
+    with turns.of(owner), turns.of(owner), threads_of(lambda: take(other)):
+        thread = threading.Thread(target=take, args=(owner,), daemon=True)
+        thread.start()
+        assert taken[id(other)].wait(PATIENCE)
+        assert not taken[id(owner)].wait(0.2)
+    thread.join(PATIENCE)
+    assert taken[id(owner)].is_set()
+
+
+def test_a_turn_does_not_keep_its_object_alive():
+    turns, owner = Turns(), Owner()
+    with turns.of(owner):
+        gone = weakref.ref(owner)
+        del owner
+        assert gone() is None

@@ -6,10 +6,12 @@ import warnings
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.vocabulary import IdTypeWarning, Vocabulary, warn_of_other_types
 
 LEAST, GREATEST = -(2**63), 2**63 - 1
@@ -122,8 +124,9 @@ def test_unequal_ids_are_unknown(start, other):
 
 
 def test_whole_numbers_are_kept_as_integers_and_others_as_they_came():
-    vocabulary = Vocabulary([3, True])
+    vocabulary = Vocabulary([3, 1])
     assert vocabulary.ids.dtype == np.int64
+    assert vocabulary.encode([True, 3.0]).tolist() == [1, 0]
     vocabulary.extend(np.array([7], np.uint8))
     assert vocabulary.ids.dtype == np.int64
     vocabulary.extend(["tea"])
@@ -233,3 +236,63 @@ def test_a_few_names_among_numbers_are_guests():
     known["user"] = np.array(["ann", "bob"])
     with pytest.warns(IdTypeWarning, match="user: none of 1 rows is known: these ids are numbers"):
         warn_of_other_types(known, {"user": np.array([2]), "item": np.array(["tea"])})
+
+
+# ------------------------------------------------------------- ids come back as they were given
+
+TIMES = pd.to_datetime(["2024-05-01 12:30:00", "1969-12-31 23:59:59.000001"], format="ISO8601")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_datetimes_are_found_in_any_unit_and_type(unit):
+    times = TIMES[:1] if unit in ("s", "ms") else TIMES
+    vocabulary = Vocabulary(times.to_numpy().astype(f"datetime64[{unit}]"))
+    assert vocabulary.ids.tolist() == times.to_pydatetime().tolist()
+    n = len(times)
+    for listed in (
+        list(times),
+        times.to_pydatetime().tolist(),
+        list(times.to_numpy()),
+        times.to_numpy().astype("datetime64[ns]"),
+        times.to_numpy().astype("datetime64[us]"),
+    ):
+        assert vocabulary.encode(listed).tolist() == list(range(n))
+        known = {"item_id": vocabulary.ids}
+        ids = listed if isinstance(listed, np.ndarray) else np.array(listed, object)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_other_types(known, {"item_id": ids})
+    assert vocabulary.encode([0, times.asi8[0]]).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([1, 2], "datetime64[ns]"),  # finer than datetime
+        np.array([1, 10**9], "datetime64[ns]"),
+        np.array(["12024-01-01", "2024-01-01"], "datetime64[s]"),  # beyond datetime
+        np.array(["2024-01-01", "2024-01-02"], "datetime64[D]"),
+        np.array([1500, 10**9], "timedelta64[ns]"),
+        np.array([1, 2], "timedelta64[Y]"),  # no timedelta is a year
+        np.array([True, False]),
+        np.array([False, True], object),
+        np.array([True, 5], object),
+    ],
+    ids=lambda ids: f"{ids.dtype} {ids[0]}",
+)
+def test_ids_come_back_as_given(ids):
+    vocabulary = Vocabulary(ids)
+    for each in (vocabulary, loaded_from_state(vocabulary)):
+        assert [np.array(found, ids.dtype) for found in each.ids] == list(ids)
+        if ids.dtype.kind != "O":
+            assert not any(type(found) is int for found in each.ids)
+        else:
+            assert list(map(type, each.ids)) == list(map(type, ids))
+        assert each.encode(ids).tolist() == [0, 1]
+        assert each.encode(ids[1:]).tolist() == [1]
+
+
+def loaded_from_state(vocabulary):
+    other = Vocabulary()
+    other.load_state(from_plain(to_plain(vocabulary.state())))
+    return other

@@ -238,7 +238,7 @@ def counts() -> Iterator[Case]:
         large: dict[str, Any] = {"log": "movielens", "n_fit": 8000, "weighted": True}
         yield Case(f"{name}_rating", "PopularityRecommender", params, **large)
         yield Case(f"{name}_none", "PopularityRecommender", params, log="movielens_str", y="none")
-    habits = {"habit_half_life": 2.0, "half_life": 1.0}
+    habits = {"habit_half_life": 2.0, "half_life": 1.0, "item_weights": True}
     yield Case("habit_none", "HabitRecommender", habits, log="movielens", y="none", n_fit=8000)
     yield Case("habit_baskets", "HabitRecommender", habits, log="baskets", y="none")
     yield of_factorization(

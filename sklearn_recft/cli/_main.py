@@ -47,7 +47,7 @@ def main(argv=None):
     ...     _ = log.write_text("user_id,item_id\nann,tea\nbob,tea\nbob,rye\ncem,rye\n")
     ...     main(["recommend", str(log), "--user", "ann"])
     Top 1 for user ann:
-      1. rye
+      1. rye  new, taken by 2 users
     0
     """
     args = make_parser(_demo, _evaluate, _recommend).parse_args(argv)

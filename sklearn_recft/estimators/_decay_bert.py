@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy.special import expit
@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.estimators._labels import class_weights, encode_labels
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
@@ -273,11 +273,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         -------
         self : object
         """
-        call = _call(items)
-        if not self.__sklearn_is_fitted__():
-            self._fit(X, y, sample_weight, call, classes=classes)
-        else:
-            self._update(X, y, sample_weight, call)
+        self._update(X, y, sample_weight, _call(items), classes=classes)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
@@ -306,7 +302,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
 
         Parameters are those of `fit`. The prediction of a row uses strictly earlier rows only. The
         net is updated at the end of the call, if ``update_rate`` is positive. An unfitted estimator
-        predicts without a net, and then fits it.
+        predicts without a net, and then fits it. Rows of weight 0 are predicted, but not learned.
 
         Returns
         -------
@@ -431,7 +427,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
                 f"training: lora_rank={policy.lora_rank}, but no layer of a text encoder is "
                 "trained; give a backbone, and freeze='none' or a number of layers."
             )
-        return DecaySettings(
+        settings = DecaySettings(
             backbone=self.backbone,
             decay=self.decay,
             n_heads=self.n_heads,
@@ -449,6 +445,7 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )
+        return cast(DecaySettings, unboxed(settings))
 
     def _make_model(self, rows: Interactions) -> DecayModel:
         labels = rows.feedback

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     ADAM_DEFAULTS,
@@ -261,7 +261,7 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
         Parameters are those of `fit`. The prediction of a row does not use the row itself or later
         rows. With ``solver="sgd"`` it is one compiled pass. An unfitted estimator learns each row
-        once.
+        once. Rows of weight 0 are predicted, but not learned.
 
         Returns
         -------
@@ -303,7 +303,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         events = super()._check(X, y, sample_weight, reset=reset)
         if events.feedback is not None and self.loss == "log_loss":
-            outside = int(((events.feedback < 0) | (events.feedback > 1)).sum())
+            learned = np.asarray(events.learned().feedback)
+            outside = int(((learned < 0) | (learned > 1)).sum())
             if outside:
                 raise ValueError(
                     f"y: {outside} of {len(events)} rows lie outside 0 to 1, which "
@@ -363,11 +364,11 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             supported=ADAM_OPTIONS,
             parameters=self._get_param_names(),
         )
-        net_params = dict(self.net_params or {})
+        net_params = unboxed(dict(self.net_params or {}))
         return AdamFactorizationSettings(**common, policy=policy, net_params=net_params)
 
     def _make_model(self, rows: Interactions) -> FittedModel:
-        settings = replace(self._settings(), seed=self._seed())
+        settings = unboxed(replace(self._settings(), seed=self._seed()))
         if isinstance(settings, AdamFactorizationSettings):
             return AdamFactorizationModel(rows, settings)
         if isinstance(settings, SoftmaxFactorizationSettings):
@@ -384,4 +385,5 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
             order = () if self.history_half_life is None else ("order",)
             return replace(self._TAGS, predicts="order", reads=("time", *order))
         predicts = {"squared_error": "feedback", "log_loss": "probability", "bpr": "order"}
-        return replace(self._TAGS, predicts=predicts[self.loss])
+        fitted = self._fixed if self.__sklearn_is_fitted__() else {}
+        return replace(self._TAGS, predicts=predicts[fitted.get("loss", self.loss)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_recft.columns import to_numbers
+from sklearn_recft.columns import is_number, to_numbers
 
 
 def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +58,18 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
 
 def class_weights(class_weight: Any, classes: np.ndarray, code: np.ndarray | None) -> np.ndarray:
     """Return the weight of each class, shape (2,)."""
+    if isinstance(class_weight, Mapping):
+        wrong = [w for w in class_weight.values() if not (is_number(w) and 0 < float(w) < np.inf)]
+        if wrong:
+            raise ValueError(
+                f"class_weight={dict(class_weight)!r}: {wrong[0]!r} is no weight; give a finite "
+                "number above 0 for each label, or leave out the rows of a class."
+            )
     if class_weight is None or code is None:
         return np.ones(2)
+    if class_weight == "balanced" and len(np.unique(code)) < 2:
+        raise ValueError(
+            "class_weight='balanced' needs rows of both classes in the first call, and y has one "
+            f"class only, {classes.tolist()[int(code[0])]!r}; give a dict of weights by label."
+        )
     return compute_class_weight(class_weight, classes=classes, y=classes[code.astype(int)])

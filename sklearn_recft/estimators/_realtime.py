@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import Bunch, check_scalar
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.interactions import (
     Interactions,
     check_interactions,
     check_items,
-    check_queries,
 )
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
@@ -348,9 +347,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Scores of the items, as in `predict`.
         """
-        check_is_fitted(self)
-        queries = check_queries(X, self)
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        queries = self._check_queries(X)
         model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
@@ -439,7 +436,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
                 f"training: freeze_blocks={policy.freeze_blocks}; it must be 'all' or an int from "
                 f"0 to n_layers={self.n_layers}."
             )
-        return SequenceSettings(
+        settings = SequenceSettings(
             backbone=self.backbone,
             n_layers=self.n_layers,
             n_heads=self.n_heads,
@@ -458,6 +455,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )
+        return cast(SequenceSettings, unboxed(settings))
 
     def _make_model(self, rows: Interactions) -> SequenceModel:
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))

@@ -16,6 +16,7 @@ from sklearn_recft.history._windows import (
     past_in,
     sequences_of,
     training_windows,
+    windows_before,
     windows_of_last,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "past_in",
     "sequences_of",
     "training_windows",
+    "windows_before",
     "windows_of_last",
     "without",
 ]

@@ -180,11 +180,7 @@ class EventHistory:
         columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
         self.load_state({**state, **columns, "user": moved})
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:

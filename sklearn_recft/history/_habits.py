@@ -239,11 +239,7 @@ class Habits:
             {**state, **pairs, "user": moved, "basket": np.delete(state["basket"], users)}
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
     def _make_room(self, n_events: int, n_users: int, n_items: int) -> None:
         """Grow tables for events that may all be of new pairs."""

@@ -107,8 +107,4 @@ class Reservoir:
         if not kept.all():
             self.n_offered = int(kept.sum())
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state

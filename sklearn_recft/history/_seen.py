@@ -112,11 +112,7 @@ class SeenItems:
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})
 
-    def __getstate__(self) -> dict[str, np.ndarray]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
 
 def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:

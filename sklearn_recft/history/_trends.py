@@ -184,11 +184,7 @@ class Trends:
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: counts are not stored per user."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.load_state(state)
+    __getstate__, __setstate__ = state, load_state
 
     def _period_of(self, times: np.ndarray) -> np.ndarray:
         return np.floor(times / self.period).astype(np.int64)

@@ -118,6 +118,25 @@ def windows_of_last(log: Events, n_last: int, max_history: int) -> tuple[Events,
     return log.take(order), Spans(start[last], stop[last])
 
 
+def windows_before(log: Events, users: np.ndarray, times: np.ndarray, max_history: int) -> Spans:
+    """Find the past of queries that are no events of a log sorted by user and time.
+
+    Parameters
+    ----------
+    log : Events
+    users : ndarray of shape (n,)
+        Codes; -1 is an unknown user without a past.
+    times : ndarray of shape (n,)
+        Seconds; only strictly earlier events are past.
+    max_history : int
+    """
+    known, place = np.unique(np.concatenate([log.time, times]), return_inverse=True)
+    key = np.concatenate([log.user, users]) * np.int64(len(known)) + place
+    stop = np.searchsorted(key[: len(log)], key[len(log) :])
+    start = np.maximum(np.searchsorted(log.user, users), stop - max_history)
+    return Spans(np.where(users < 0, stop, start), stop)
+
+
 def past_at(history: EventHistory, users: np.ndarray, times: np.ndarray) -> Past:
     """Read the past of users (codes, -1: unknown) strictly before ``times`` (n,)."""
     shape = len(users), history.max_history

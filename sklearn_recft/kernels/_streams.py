@@ -194,7 +194,8 @@ def update_factorization(
                 continue
             item = items[row]
             if not items_learn:
-                before[:] = item_factors[item]
+                for k in range(before.shape[0]):
+                    before[k] = item_factors[item, k]
                 old_mean, old_bias, old_count = mean[0], item_bias[item], item_count[item]
             _online_pass(
                 users[row : row + 1],
@@ -217,7 +218,9 @@ def update_factorization(
                 item_count,
             )
             if not items_learn:
-                item_factors[item] = before
+                for k in range(before.shape[0]):
+                    item_factors[item, k] = before[k]
                 mean[0], item_bias[item], item_count[item] = old_mean, old_bias, old_count
-                moments[:] = frozen_moments
+                for k in range(moments.shape[0]):
+                    moments[k] = frozen_moments[k]
         first = end

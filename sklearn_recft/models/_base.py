@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._random import RandomStream
-from sklearn_recft.models._state import from_plain, to_plain
+from sklearn_recft.models._state import Saved, from_plain, is_state, to_plain
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.vocabulary import Vocabulary
@@ -365,13 +367,18 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        # Parts are pickled after this call. A pickle keeps its states alive until it ends, and
-        # with this one the claim: no writer comes in between.
-        claim = self._lock.reading_while_alive()
-        return {**vars(self), "_claim": claim}
+        """Return a copy of all that is written to in place: who pickles it needs no lock."""
+        with self.reading():
+            replaced = [v for v in vars(self).values() if isinstance(v, (np.ndarray, csr_array))]
+            memo: dict[int, Any] = {id(array): array for array in replaced}  # not copied
+            memo |= {id(part): Saved(part) for part in self.parts().values() if is_state(part)}
+            return copy.deepcopy(vars(self), memo)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({name: value for name, value in state.items() if name != "_claim"})
+    def __deepcopy__(self: Model, memo: dict[int, Any]) -> Model:
+        twin = memo[id(self)] = object.__new__(type(self))
+        with self.reading():  # one copy, where the copy of a copy would be two
+            vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
 
 def _numpy_defaults() -> np.errstate:

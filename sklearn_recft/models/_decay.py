@@ -6,21 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit
+from torch import Tensor
 
 from sklearn_recft import training
 from sklearn_recft.history import (
     EventHistory,
     Past,
     Reservoir,
-    Spans,
     past_at,
-    past_in,
-    windows_of_last,
+    windows_before,
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
-from sklearn_recft.models._decay_rows import Rows, draw_negatives
+from sklearn_recft.models._decay_rows import (
+    Rows,
+    columns_of,
+    rows_of,
+    rows_with_negatives,
+    target_of,
+    written_out,
+)
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import DecayNet
@@ -81,11 +87,17 @@ class DecayModel(FittedModel):
         return tuple(texts_of(np.asarray(rows.item_ids), rows.text))
 
     def _register(self, rows: Interactions) -> Events:
-        """Assign codes; without timestamps, rows get increasing times in their order."""
-        events = super()._register(rows)
-        if self.timed:
-            return events
-        return replace(events, time=events.time + np.arange(len(events)))
+        """Assign codes; without timestamps, rows get increasing times in their order.
+
+        Rows of weight 0 assign no codes, and come after all rows before them.
+        """
+        learned = rows.learned()
+        events = super()._register(learned)
+        steps = np.arange(len(events))
+        if learned is not rows:
+            events, counted = self.encode(rows), np.asarray(rows.sample_weight) > 0
+            steps = np.cumsum(counted) - counted
+        return events if self.timed else replace(events, time=events.time + steps)
 
     # ------------------------------------------------------------------ learning
 
@@ -101,31 +113,41 @@ class DecayModel(FittedModel):
         return not self.network.is_built or self.network.weights.is_finite()
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Fit the first events, and update by later ones."""
-        if not self.network.is_built:
-            return expit(self._fit(events, call))
-        return expit(self._update(events, undo, call))
+        """Fit the first events, and update by later ones; those of weight 0 are only predicted."""
+        learn = self._update if self.network.is_built else self._fit
+        counted = events.weight > 0
+        if counted.all():
+            return expit(learn(events, undo, call))
+        texts, logits = np.array(events.text, object), np.empty(len(events))
+        learned, asked = (
+            replace(events.take(rows), text=tuple(texts[rows])) for rows in (counted, ~counted)
+        )
+        logits[np.argsort(~counted, kind="stable")] = learn(learned, undo, call, asked)
+        return expit(logits)
 
-    def _fit(self, events: Events, call: Call) -> np.ndarray:
+    def _fit(
+        self, events: Events, undo: Transaction, call: Call, asked: Events | None = None
+    ) -> np.ndarray:
         """Learn the online features in time order, then train the net on them.
 
-        Returns the logits (n,) of the events from the features alone, before each event.
+        Returns the logits of the events, and of those only ``asked``, from the features alone,
+        before each event.
         """
         settings = self.settings
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
-        features = self._update_features(rows)
+        features, its = self._update_features(rows, asked)
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
         new = self._as_log(events)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
-        log, columns = self._columns(rows, features, new, len(events))
+        log, columns = columns_of(rows, features, new, settings.max_history)
         # In the order of time, so that the last rows are the newest.
         order = np.argsort(rows.events.time, kind="stable")
         columns = {name: column[order] for name, column in columns.items()}
-        target = self._target(rows)[order]
+        target = target_of(rows, self.class_weights)[order]
         windows = training.LogWindows(log.item, log.feedback, log.time)
         trainer = training.Trainer(
             settings.max_epochs, self.rng.seed(), n_threads=settings.n_threads, collate=windows
@@ -144,30 +166,39 @@ class DecayModel(FittedModel):
                 n_threads=settings.n_threads,
             )
         network.catalogue = self.module.catalogue()
-        known = features[rows.real, : self.features.n_features]
+        known = np.concatenate([features[rows.real], its])[:, : self.features.n_features]
         return known.astype(np.float64) @ self.features.first_weights
 
-    def _update(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
-        """Learn further events; with ``call.predict``, return the logits (n,) before each."""
+    def _update(
+        self, events: Events, undo: Transaction, call: Call, asked: Events | None = None
+    ) -> np.ndarray:
+        """Learn further events; with ``call.predict``, return the logits (n,) before each.
+
+        The logits of events that are only ``asked`` follow.
+        """
         network, module = self.network, self.module
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
-        features = self._update_features(rows, items_learn=call.weights)
+        features, its = self._update_features(rows, asked, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
         new, logits = self._as_log(events), np.empty(0)
-        moves = call.weights and self.settings.net_moves
+        moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
         if call.predict or moves:
-            known, _ = self.history.events_of(np.unique(events.user))
-            log, columns = self._columns(rows, features, known.joined(new), len(events))
+            users = events.user if asked is None else np.r_[events.user, asked.user]
+            known, _ = self.history.events_of(np.unique(users))
+            log, columns = columns_of(rows, features, known.joined(new), longest)
         if call.predict:
-            longest = self.settings.max_history
             past = training.LogWindows(log.item, log.feedback, log.time, longest)
             happened = {name: column[rows.real] for name, column in columns.items()}
             logits = network.logits(happened, lambda batch: {**past(batch), "table": table})
+            if asked is not None:
+                happened, wider = self._asked_columns(asked, its, log, table)
+                more = network.logits(happened, lambda batch: {**past(batch), "table": wider})
+                logits = np.concatenate([logits, more])
         if moves:
             self._rehearse(undo, log, columns, rows)
             table = module.catalogue()
@@ -180,11 +211,11 @@ class DecayModel(FittedModel):
     ) -> None:
         """Train the net on new rows, with one rehearsed past row for each."""
         undo.keep(self.network.weights)
-        target, settings = self._target(rows), self.settings
+        target, settings = target_of(rows, self.class_weights), self.settings
         for start in range(0, len(target), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             some = {name: column[part] for name, column in columns.items()}
-            new = self._written_out(log, some, target[part], rows.events.user[part])
+            new = written_out(log, some, target[part], rows.events.user[part], settings.max_history)
             both = new
             if len(self.reservoir):
                 old = self.reservoir.draw(len(new["item"]), self.rng.generator)
@@ -208,7 +239,7 @@ class DecayModel(FittedModel):
         size = min(self.reservoir.capacity, len(target))
         chosen = np.sort(self.rng.generator.choice(len(target), size, replace=False))
         some = {name: column[chosen] for name, column in columns.items()}
-        kept = self._written_out(log, some, target[chosen], users[chosen])
+        kept = written_out(log, some, target[chosen], users[chosen], self.settings.max_history)
         self.reservoir.put(np.arange(size), kept)
         self.reservoir.n_offered = len(target)
 
@@ -225,18 +256,16 @@ class DecayModel(FittedModel):
 
     def _rows(self, events: Events) -> Rows:
         """Make training rows: events, each followed by its sampled negatives, if any."""
-        n = len(events)
-        source, real, items = np.arange(n), np.ones(n, bool), events.item
-        if self.positives_only:
-            known, n_draws = self.features.seen_items(), self.settings.n_negatives
-            source, items = draw_negatives(items, known, n_draws, self.rng.generator)
-            real = np.r_[True, source[1:] != source[:-1]]
-        label = np.where(real, events.feedback[source], 0.0)
-        drawn = replace(events.take(source), item=items, feedback=label)
-        return Rows(replace(drawn, context=drawn.context.astype(np.float32)), source, real)
+        if not self.positives_only:
+            return rows_of(events)
+        known = self.features.seen_items()
+        return rows_with_negatives(events, known, self.settings.n_negatives, self.rng.generator)
 
-    def _update_features(self, rows: Rows, *, items_learn: bool = True) -> np.ndarray:
-        """Compute the features of each row, then learn it."""
+    def _update_features(
+        self, rows: Rows, asked: Events | None, *, items_learn: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the features of each row, then learn it; and of rows that are only ``asked``."""
+        n, rows = len(rows.events), rows.with_asked(asked)
         events = rows.events
         transformed = self.features.update(
             events.user,
@@ -247,8 +276,10 @@ class DecayModel(FittedModel):
             weight=events.weight,
             real=rows.real,
             items_learn=items_learn,
+            n_asked=len(events) - n,
         )
-        return np.concatenate([transformed, events.context], 1)
+        features = np.concatenate([transformed, events.context], 1)
+        return features[:n], features[n:]
 
     def _as_log(self, events: Events) -> Events:
         """Convert events to the columns of histories; feedback is scaled to about -1 to 1."""
@@ -266,56 +297,20 @@ class DecayModel(FittedModel):
             text=None,
         )
 
-    def _columns(
-        self, rows: Rows, features: np.ndarray, log: Events, n_events: int
-    ) -> tuple[Events, training.Columns]:
-        """Sort the log, whose last rows are the events, and find the past of each row."""
-        log_time = log.time[len(log) - n_events :]
-        log, spans = windows_of_last(log, n_events, self.settings.max_history)
-        spans = spans.take(rows.source)
-        columns = {
-            "item": rows.events.item,
-            "features": features,
-            "start": spans.start,
-            "stop": spans.stop,
-            "time": log_time[rows.source],
-        }
-        return log, columns
-
-    def _written_out(
-        self, log: Events, columns: training.Columns, target: np.ndarray, users: np.ndarray
-    ) -> training.Columns:
-        """Expand rows with their past, as the reservoir stores them."""
-        spans = Spans(columns["start"], columns["stop"])
-        past = past_in(log, spans, columns["time"], self.settings.max_history)
-        return {
-            "item": columns["item"],
-            "features": columns["features"],
-            "past": past.item,
-            "feedback": past.feedback,
-            "age": past.age,
-            "target": target,
-            "user": users,
-        }
-
-    def _target(self, rows: Rows) -> np.ndarray:
-        """Return label and weight of each row, (n, 2) float32."""
-        label = rows.events.feedback
-        weight = rows.events.weight * np.asarray(self.class_weights)[label.astype(int)]
-        return np.column_stack([label, weight]).astype(np.float32)
+    def _asked_columns(
+        self, asked: Events, features: np.ndarray, log: Events, table: Tensor
+    ) -> tuple[training.Columns, Tensor]:
+        """Return the columns of events that are no part of the log, and the items' vectors."""
+        codes, table = self._with_unknown(asked, table)
+        spans = windows_before(log, asked.user, asked.time, self.settings.max_history)
+        return {"item": codes, "features": features, "time": asked.time, **vars(spans)}, table
 
     # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
         """Compute the logit (n,) of each row; users and items may be unknown."""
         users, items = events.user, events.item
-        unknown, extra = np.flatnonzero(items < 0), None
-        codes = items.copy()
-        if len(unknown):
-            texts = events.text or ()
-            extra, place = self._unknown_texts([texts[row] for row in unknown.tolist()])
-            codes[unknown] = self.n_items + place
-        table = self.module.catalogue(self.network.catalogue, extra)
+        codes, table = self._with_unknown(events, self.network.catalogue)
         out = np.empty(len(events))
         for start in range(0, len(events), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
@@ -374,6 +369,16 @@ class DecayModel(FittedModel):
     ) -> np.ndarray:
         transformed = self.features.transform(users, items, times)
         return np.concatenate([transformed, context.astype(np.float32)], 1)
+
+    def _with_unknown(self, events: Events, table: Tensor) -> tuple[np.ndarray, Tensor]:
+        """Return the codes of the events' items in a table that has the unknown ones at its end."""
+        unknown, extra = np.flatnonzero(events.item < 0), None
+        codes = events.item.copy()
+        if len(unknown):
+            texts = events.text or ()
+            extra, place = self._unknown_texts([texts[row] for row in unknown.tolist()])
+            codes[unknown] = self.n_items + place
+        return codes, self.module.catalogue(table, extra)
 
     def _unknown_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encode distinct texts (n, t) of unknown items, and return the index of each row."""

@@ -59,12 +59,19 @@ class FactorizationModel(FactorizationBase):
     # ------------------------------------------------------------------ learning
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
-        """Split into single rows if each row may change every item; otherwise one piece."""
-        if not self._one_at_a_time(call):
+        """Split into single rows if each row may change every item; otherwise by weight 0."""
+        if self._one_at_a_time(call):
+            yield from (rows.take(np.array([row])) for row in range(len(rows)))
+        elif rows.sample_weight is None or rows.sample_weight.all():
             yield rows
-            return
-        for row in range(len(rows)):
-            yield rows.take(np.array([row]))
+        else:  # rows of weight 0 are predicted in their place, and not learned
+            turns = np.flatnonzero(np.diff(rows.sample_weight > 0)) + 1
+            yield from map(rows.take, np.split(np.arange(len(rows)), turns))
+
+    def _register(self, rows: Interactions) -> Events:
+        """Assign codes to new ids, but not to those of rows of weight 0."""
+        unlearned = rows.sample_weight is not None and not rows.sample_weight.any()
+        return self.encode(rows) if unlearned else super()._register(rows)
 
     def _one_at_a_time(self, call: Call) -> bool:
         """Return whether predicting row by row needs one call per row."""
@@ -226,8 +233,10 @@ class SGDFactorizationModel(FactorizationModel):
         loss, chunk, rng = settings.loss, not call.predict, self.rng.generator
         known = len(tables.user_bias), len(tables.item_bias)
         n_items = self.n_items if chunk else known[1]
-        draws = None
-        if not self._one_at_a_time(call):
+        draws, before = None, None
+        if self._one_at_a_time(call):  # as `score` at this time: before the popularity decays
+            before = tables.score(*_known(rows, known), events.context)
+        else:
             draws = self._keep_touched(rows, old, undo, n_items, chunk=chunk)
         tables.grow(self.n_users, self.n_items)
         arrays = tables.arrays()
@@ -258,7 +267,7 @@ class SGDFactorizationModel(FactorizationModel):
                 scale=self.scale,
                 rng=rng,
             )
-        return predicted.astype(np.float64)
+        return predicted.astype(np.float64) if before is None else before
 
     def _keep_touched(
         self, rows: Rows, old: Rows | None, undo: Transaction, n_items: int, *, chunk: bool
@@ -287,3 +296,9 @@ class SGDFactorizationModel(FactorizationModel):
                 arrays["item_count"] *= fade(latest - self.latest, half_life)
             self.latest = latest
         arrays["item_bias"][:] = np.log1p(arrays["item_count"])
+
+
+def _known(rows: Rows, known: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of users and items, -1 where they were not ``known`` before."""
+    users, items = known
+    return np.where(rows.user < users, rows.user, -1), np.where(rows.item < items, rows.item, -1)

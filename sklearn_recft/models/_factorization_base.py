@@ -70,6 +70,8 @@ class FactorizationBase(FittedModel):
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones; optionally predict row by row."""
+        if not events.weight.any():
+            return self.score(events)
         predicted = self._learn_factors(events, undo, call)
         if self.habits is not None:
             terms = self._learn_habits(self.habits, events, undo, call)

@@ -49,7 +49,7 @@ class ItemKNNModel(UserItemModel):
         if self.positives_only:
             return self._item_scores(self.similarity, users, items)
         sums = self.feedback.sums.sum(axis=0)
-        mean = sums.sum().imag / sums.sum().real
+        mean = sums.sum().imag / sums.sum().real if sums.any() else 0.0  # 0 without users
         item_mean = np.divide(sums.imag, sums.real, np.full(len(sums), mean), where=sums.real > 0)
         total = pair_sums(self.profiles.total, self.similarity, users, items)
         weight = pair_sums(self.profiles.weight, abs(self.similarity), users, items)

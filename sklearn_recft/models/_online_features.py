@@ -145,12 +145,9 @@ class OnlineFeatures:
         tied = np.flatnonzero(times <= self.newest)
         if len(tied) and self._before is not None:
             before, its_users, its_items = self._before
-            own_users, user = np.unique(users[tied], return_inverse=True)
-            own_items, item = np.unique(items[tied], return_inverse=True)
-            part = self.tables.rows(own_users.clip(0), own_items.clip(0))
+            (own_users, user), (own_items, item) = _known(users[tied]), _known(items[tied])
+            part = self.tables.rows(own_users, own_items)
             part.patch(before, _places(own_users, its_users), _places(own_items, its_items))
-            user[own_users[user] < 0] = -1
-            item[own_items[item] < 0] = -1
             then = np.empty((len(tied), self.n_features), np.float32)
             _transform(part, user.astype(np.int32), item.astype(np.int32), times[tied], then)
             out[tied] = then
@@ -167,6 +164,7 @@ class OnlineFeatures:
         weight: np.ndarray,
         real: np.ndarray,
         items_learn: bool = True,
+        n_asked: int = 0,
     ) -> np.ndarray:
         """Transform each row, then learn it; return the features (n, n_features), float32.
 
@@ -181,6 +179,9 @@ class OnlineFeatures:
             True for events. Other rows are sampled negatives: they are factorized, but not counted.
         items_learn : bool, default=True
             Whether item factors are updated as well as user factors.
+        n_asked : int, default=0
+            Number of rows at the end, of weight 0, that are only transformed; their codes may be
+            unknown (-1).
         """
         order = np.argsort(times, kind="stable")
         columns = {
@@ -197,12 +198,14 @@ class OnlineFeatures:
         tied = np.flatnonzero(times <= self.newest)
         transformed = self.transform(users[tied], items[tied], times[tied])
         out = np.empty((len(users), self.n_features), np.float32)
-        top = float(columns["times"][-1]) if len(order) else -np.inf
+        learned = order < len(order) - n_asked
+        top = float(columns["times"][learned].max(initial=-np.inf))
         cut = int(np.searchsorted(columns["times"], top)) if top >= self.newest else len(order)
         in_order = np.empty_like(out)
         for rows in (slice(0, cut), slice(cut, None)):
             if rows.start == cut and top >= self.newest:
-                self._keep(columns["users"][rows], columns["items"][rows], top)
+                its = np.arange(len(order))[rows][learned[rows]]
+                self._keep(columns["users"][its], columns["items"][its], top)
             self._learn({k: v[rows] for k, v in columns.items()}, in_order[rows], items_learn)
         out[order] = in_order
         out[tied] = transformed
@@ -264,6 +267,9 @@ class OnlineFeatures:
         if not len(out):
             return
         ids, arrays = (rows["users"], rows["items"], rows["times"]), self.tables.arrays()
+        # Kernels write to whole arrays: a part of `out` is contiguous or not by its number of
+        # rows, and would be compiled for twice.
+        found = np.empty((len(out), kernels.N_STATISTICS), np.float32)
         kernels.update_statistics(
             *ids,
             rows["label"],
@@ -272,8 +278,10 @@ class OnlineFeatures:
             arrays["items"],
             arrays["totals"],
             _POPULARITY_HALF_LIFE,
-            out[:, : kernels.N_STATISTICS],
+            found,
         )
+        out[:, : kernels.N_STATISTICS] = found
+        scores = np.empty((len(out), kernels.N_SCORES), np.float32)
         for j, (factorization, target) in enumerate(
             zip(self.tables.factorizations, ("label", "outcome"), strict=False)
         ):
@@ -289,14 +297,16 @@ class OnlineFeatures:
                 j > 0,
                 items_learn,
                 _tables(factorization),
-                out[:, _part(j)],
+                scores,
             )
+            out[:, _part(j)] = scores
 
 
 def _transform(
     tables: OnlineTables, users: np.ndarray, items: np.ndarray, times: np.ndarray, out: np.ndarray
 ) -> None:
     arrays = tables.arrays()
+    found = np.empty((len(out), kernels.N_STATISTICS), np.float32)
     kernels.transform_statistics(
         users,
         items,
@@ -305,12 +315,15 @@ def _transform(
         arrays["items"],
         arrays["totals"],
         _POPULARITY_HALF_LIFE,
-        out[:, : kernels.N_STATISTICS],
+        found,
     )
+    out[:, : kernels.N_STATISTICS] = found
+    scores = np.empty((len(out), kernels.N_SCORES), np.float32)
     for j, factorization in enumerate(tables.factorizations):
         kernels.transform_factorization(
-            users, items, arrays["moments"][j], j > 0, _tables(factorization), out[:, _part(j)]
+            users, items, arrays["moments"][j], j > 0, _tables(factorization), scores
         )
+        out[:, _part(j)] = scores
 
 
 def _part(j: int) -> slice:
@@ -331,6 +344,13 @@ def _tables(factorization: object) -> tuple[np.ndarray, ...]:
         "item_count",
     )
     return tuple(arrays[name] for name in names)
+
+
+def _known(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct known codes, ascending, and the position of each in them, or -1."""
+    own, place = np.unique(codes, return_inverse=True)
+    n_unknown = int(own[0] < 0)
+    return own[n_unknown:], place - n_unknown
 
 
 def _places(wanted: np.ndarray, codes: np.ndarray) -> np.ndarray:

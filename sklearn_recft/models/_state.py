@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
+_TIMES = {
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+    "timedelta": lambda values: timedelta(*values),
+    "datetime64": lambda values: np.datetime64(*values),
+    "timedelta64": lambda values: np.timedelta64(*values),
+}
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
 
 
@@ -27,6 +35,8 @@ def to_plain(value: Any) -> Any:
     >>> from_plain(to_plain({"days": (3.0, 30.0)}))
     {'days': (3.0, 30.0)}
     """
+    if isinstance(value, (date, timedelta, np.datetime64, np.timedelta64)):
+        return _plain_time(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, _PLAIN):
@@ -55,6 +65,8 @@ def from_plain(value: Any) -> Any:
         return value
     if value.get("") == "tuple":
         return tuple(from_plain(v) for v in value["values"])
+    if value.get("") in _TIMES:
+        return _TIMES[value[""]](value["values"])
     if value.get("") == "tensor":
         import torch
 
@@ -63,3 +75,41 @@ def from_plain(value: Any) -> Any:
         arrays = value["data"], value["indices"], value["indptr"]
         return csr_array(arrays, shape=tuple(value["shape"]))
     return {name: from_plain(v) for name, v in value.items()}
+
+
+def _plain_time(value: Any) -> dict[str, Any]:
+    """Return a time of Python or NumPy, or of pandas without nanoseconds, as text or numbers."""
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        unit, _ = np.datetime_data(value.dtype)
+        return {"": type(value).__name__, "values": [int(value.astype(np.int64)), unit]}
+    if isinstance(value, timedelta):
+        return {"": "timedelta", "values": [value.days, value.seconds, value.microseconds]}
+    kind = "datetime" if isinstance(value, datetime) else "date"
+    return {"": kind, "values": value.isoformat()}
+
+
+class Saved:
+    """A part as it is now, that a pickle or a copy of this object makes again.
+
+    Parameters
+    ----------
+    part : object
+        A part for which `is_state` is true.
+    """
+
+    def __init__(self, part: Any) -> None:
+        self._made = _empty, (type(part),), part.state()
+
+    def __reduce__(self) -> Any:
+        return self._made
+
+
+def _empty(kind: type[Any]) -> Any:
+    """Return an object without attributes, for pickle to fill."""
+    return object.__new__(kind)
+
+
+def is_state(part: Any) -> bool:
+    """Return whether a part is pickled as its `state`, which nothing writes to."""
+    kind = type(part)
+    return getattr(kind, "__getstate__", None) is getattr(kind, "state", kind)

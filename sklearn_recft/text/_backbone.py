@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -38,16 +39,21 @@ class Backbone:
     fingerprint: Fingerprint | None
 
 
+# Two threads would encode the same text twice and compete for the cores. And of settings of the
+# process that two change at once, one would put back what the other had set.
+one_at_a_time = RLock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers and disable tokenizer threads within the block."""
     from huggingface_hub import utils as hub
     from transformers.utils import logging
 
-    chatty = logging.is_progress_bar_enabled()
-    hub_chatty = not hub.are_progress_bars_disabled()
-    levels = logging.get_verbosity(), hub.logging.get_verbosity()
-    with warnings.catch_warnings(), tokenizers_without_threads():
+    with one_at_a_time, warnings.catch_warnings(), tokenizers_without_threads():
+        chatty = logging.is_progress_bar_enabled()
+        hub_chatty = not hub.are_progress_bars_disabled()
+        levels = logging.get_verbosity(), hub.logging.get_verbosity()
         warnings.simplefilter("ignore")
         try:
             logging.disable_progress_bar()

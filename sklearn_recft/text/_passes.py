@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn_recft.text._backbone import (
     BertLike,
     clean,
     float32_default,
+    one_at_a_time,
     tokenizers_without_threads,
 )
 from sklearn_recft.text._cache import RaggedRows, batches_by_length
@@ -24,9 +24,6 @@ from sklearn_recft.text._cache import RaggedRows, batches_by_length
 BATCH_TOKENS_CPU = 1024
 BATCH_TOKENS = 32768
 HALF_MAX = 65504.0  # largest number in half precision
-
-# Two threads would encode the same text twice and compete for the cores.
-one_at_a_time = RLock()
 
 
 def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping
 
+from sklearn_recft.training._batches import Batches
 from sklearn_recft.training._fine_tuning import FineTuning
 from sklearn_recft.training._policy import Policy
 
@@ -28,6 +29,9 @@ _PREFIXES = tuple(
     for name in dict.fromkeys((*NeuralNet.prefixes_, "optimizer"))
     if name not in ("module", "criterion")
 )
+# Given to our batches by the net itself.
+_SET_BY_NET = ("self", "dataset", "kwargs")
+_DEFAULT_CALLBACKS = ("epoch_timer", "train_loss", "valid_loss", "print_log")
 _MANY = 3  # an error explains this many names, and counts the others
 
 
@@ -114,13 +118,78 @@ def _check_values(given: dict[str, Any]) -> None:
     size = given.get("batch_size", 1)
     if not isinstance(size, Integral) or isinstance(size, bool) or int(size) == 0 or int(size) < -1:
         raise ValueError(f"net_params: batch_size={size!r}; it must be an int >= 1, or -1 for all.")
-    device = given.get("device", "cpu")
+    _check_device(given.get("device", "cpu"))
+    for name, kind in (("optimizer", "an optimizer class of torch"), ("train_split", "a callable")):
+        value = given.get(name)
+        if name in given and not (callable(value) or (value is None and name == "train_split")):
+            raise ValueError(f"net_params: {name}={value!r}; it must be {kind}.")
+    for name in ("dataset", "iterator_train", "iterator_valid"):
+        if name in given and not callable(given[name]):
+            raise ValueError(f"net_params: {name}={given[name]!r}; it must be a class.")
+    _check_callbacks(given)
+    _check_iterators(given)
+
+
+def _check_device(device: Any) -> None:
+    """Raise unless torch has the device."""
     try:
-        torch.device("cpu" if device is None else device)
+        wanted = torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError):
         raise ValueError(
             f"net_params: device={device!r}; it must be a device of torch, such as 'cpu' or 'cuda'."
         ) from None
+    n_devices = torch.cuda.device_count() if wanted.type == "cuda" else 1
+    if (wanted.index or 0) >= n_devices and wanted.type == "cuda":
+        raise ValueError(
+            f"net_params: device={device!r}, but torch finds {n_devices} CUDA devices here; use "
+            "'cpu', or an installation of torch for your GPU."
+        )
+
+
+def _check_callbacks(given: dict[str, Any]) -> None:
+    """Raise unless callbacks are callbacks, and options of callbacks are of some that exist."""
+    callbacks = given.get("callbacks")
+    listed = callbacks if isinstance(callbacks, list) else []
+    pairs = [c if _is_pair(c) else (getattr(c, "__name__", type(c).__name__), c) for c in listed]
+    lawful = callbacks is None or callbacks == "disable" or isinstance(callbacks, list)
+    if not lawful or not all(_is_callback(callback) for _, callback in pairs):
+        raise ValueError(
+            f"net_params: callbacks={callbacks!r}; it must be a list of callbacks of skorch, or of "
+            "pairs (name, callback)."
+        )
+    # skorch numbers callbacks of the same name.
+    names = [name for name, _ in pairs]
+    known = {
+        *_DEFAULT_CALLBACKS,
+        *names,
+        *(f"{n}_{j + 1}" for n in names for j in range(len(names))),
+    }
+    for full in given:
+        if full.startswith("callbacks__") and full.split("__")[1] not in known:
+            raise ValueError(
+                f"net_params: {full!r} names no callback; there are "
+                f"{', '.join([*_DEFAULT_CALLBACKS, *names])}."
+            )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
+
+
+def _is_callback(value: Any) -> bool:
+    return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
+
+
+def _check_iterators(given: dict[str, Any]) -> None:
+    """Raise if our batches have no such option."""
+    options = [n for n in inspect.signature(Batches.__init__).parameters if n not in _SET_BY_NET]
+    for full in given:
+        part, _, name = full.partition("__")
+        ours = part in ("iterator_train", "iterator_valid") and part not in given
+        if ours and name and name not in options:
+            raise ValueError(
+                f"net_params: {full!r} is unknown; batches have the options {', '.join(options)}."
+            )
 
 
 def _check_stopping(given: dict[str, Any]) -> None:

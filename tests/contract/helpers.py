@@ -90,6 +90,14 @@ def answers(model):
     return np.concatenate([predict(model, PAIRS), *map(np.ravel, lists)])
 
 
+def memory(model):
+    """Return the memory of a fitted estimator as bytes, to see whether anything changes in it.
+
+    A pickle of the estimator is of a copy, and that of a copied tensor has its new address.
+    """
+    return pickle.dumps({**vars(model), "_model": vars(model._model)})
+
+
 def assert_same(found, expected, path):
     """Check that two states are equal to the last bit."""
     assert type(found) is type(expected), path

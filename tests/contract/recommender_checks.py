@@ -132,6 +132,13 @@ def check_wrong_questions_are_refused(estimator):
     for wrong in (0, -1, 2.5, "3", None):
         with pytest.raises((ValueError, TypeError), match="n_recommendations"):
             model.recommend([4], n_recommendations=wrong)
+    with pytest.raises(TypeError, match="n_recommendations=True"):
+        model.recommend([4], n_recommendations=True)
+    with pytest.raises(ValueError, match="eligible"):
+        model.recommend([4], n_recommendations=10**13)
+    for given in ({"X": np.array(4)}, {"X": [4], "candidates": np.array(3)}):
+        with pytest.raises(ValueError, match=r"0-dimensional array; use \[[34]\]"):
+            model.recommend(**given, n_recommendations=1)
     with pytest.raises(ValueError, match=r"1 of 2 items are unknown.*777"):
         model.recommend([4], n_recommendations=1, candidates=[1, 777])
 

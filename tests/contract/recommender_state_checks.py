@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import joblib
 import numpy as np
@@ -31,6 +31,7 @@ from tests.contract.helpers import (
     for_target,
     make_log,
     make_news,
+    memory,
     predict,
     update,
 )
@@ -178,6 +179,11 @@ def check_forgetting_everyone_leaves_the_items(estimator):
     model.forget(model.user_ids_)
     assert (model.n_users_, model.n_items_) == (0, 40)
     assert np.isfinite(model.recommend([3], n_recommendations=40)[1]).all()
+    said = predict(model, np.vstack([make_log()[0], PAIRS]))
+    assert np.isfinite(said).all()
+    items, times = make_log()[0][:, 1:].T
+    unknown = np.column_stack([np.full(len(items), 999), items, times])
+    assert_array_equal(said[: len(items)], predict(model, unknown))
     update(model, *make_log())
     assert np.isfinite(answers(model)).all()
 
@@ -203,6 +209,21 @@ def check_parameters_fixed_by_fit(estimator):
         _refuses(model, "training", news, state)
         model.set_params(training=given)
     assert_array_equal(answers(update(model, *news)), answers(update(fitted(estimator), *news)))
+
+
+def check_observe_and_partial_fit_validate_parameters(estimator):
+    """Bogus values that are set after fit are refused by every verb that learns."""
+    model, (X, y) = fitted(estimator), make_news()
+    before, verbs = answers(model), [v for v in ("observe", "partial_fit") if hasattr(model, v)]
+    for name in estimator.get_params(deep=False):
+        given = getattr(model, name)
+        model.set_params(**{name: object()})
+        for verb in verbs:
+            with pytest.raises(ValueError, match=name):
+                getattr(model, verb)(X, for_target(model, y))
+        model.set_params(**{name: given})
+    assert_array_equal(answers(model), before)
+    update(model, X, y)
 
 
 def _refuses(model, name, news, state):
@@ -244,6 +265,7 @@ def _values_of(constraint):
 # ------------------------------------------------------------------------------- threads
 
 _N_READERS, _N_CHUNKS = 4, 4
+_PATIENCE = 30  # seconds that nothing here takes, unless it hangs
 
 
 def check_threads_share_a_model(estimator):
@@ -307,14 +329,70 @@ def _asked(model):
     return predict(model, PAIRS[::17]).tobytes(), b"".join(part.tobytes() for part in lists)
 
 
+class _Meanwhile:
+    """An attribute of a model that runs calls in other threads while the model is copied."""
+
+    def __init__(self, **calls):
+        self.calls, self.threads, self.finished = calls, [], set()
+
+    def __deepcopy__(self, memo):
+        for name, call in self.calls.items():
+            self.threads.append(Thread(target=self._run, args=(name, call), daemon=True))
+            self.threads[-1].start()
+        self.threads[-1].join(_PATIENCE)
+        self.finished_during_the_copy = set(self.finished)
+
+    def _run(self, name, call):
+        call()
+        self.finished.add(name)
+
+
+def check_forget_loses_no_other_call(estimator):
+    """Learning and forgetting wait for one another; readers read the old model meanwhile."""
+    model, (X, y) = fitted(estimator), make_news()
+    kept = ~np.isin(X[:, 0], [3, 7])
+    new, before, found = set(X[kept, 0]) - set(model.user_ids_), _asked(model), []
+    assert len(new) > 2
+    meanwhile = model._model.meanwhile = _Meanwhile(
+        learn=lambda: update(model, X[kept], y[kept]),
+        forget=lambda: model.forget([7]),
+        read=lambda: found.append(_asked(model)),
+    )
+    model.forget([3])
+    assert meanwhile.finished_during_the_copy == {"read"}
+    assert found == [before]
+    for thread in meanwhile.threads:
+        thread.join(_PATIENCE)
+    assert meanwhile.finished == {"learn", "forget", "read"}
+    users = set(model.user_ids_)
+    assert new < users
+    assert users.isdisjoint([3, 7])
+
+
+def check_a_state_to_pickle_holds_no_lock(estimator):
+    """Not one that is kept, and not one of a pickle that failed; learning does not change it."""
+    model, unfit = fitted(estimator), (line for line in [])
+    expected, state, kept = _asked(model), model._model.__getstate__(), []
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="generator") as error:
+            copied([model, unfit])
+        kept.append(error)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(update, model, *make_news()).result(_PATIENCE)
+    assert _asked(model) != expected
+    model._model = object.__new__(type(model._model))
+    vars(model._model).update(pickle.loads(pickle.dumps(state)))
+    assert _asked(model) == expected
+
+
 # ------------------------------------------------------------------------- pure reading
 
 
 def check_answers_change_nothing(estimator):
     model = fitted(estimator)
-    pickled = pickle.dumps(model)
+    before = memory(model)
     _answer_all(model)
-    assert pickle.dumps(model) == pickled
+    assert memory(model) == before
 
 
 def check_answers_and_pickles_move_nothing(estimator):
@@ -382,9 +460,9 @@ def check_merge_equals_a_fit_on_both(estimator):
         for feedback in (None, y):
             parts = [_rows(X, feedback, rows) for rows in (first, ~first)]
             ours, theirs = (fit(estimator, *part) for part in parts)
-            before, pickled = answers(ours), pickle.dumps(theirs)
+            before, untouched = answers(ours), memory(theirs)
             refusal = _refusal(ours._model.merge, theirs._model)
-            assert pickle.dumps(theirs) == pickled
+            assert memory(theirs) == untouched
             if refusal is None:
                 _check_merged(estimator, ours, fit(estimator, *_rows(X, feedback, order)))
             else:

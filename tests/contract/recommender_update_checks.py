@@ -21,6 +21,7 @@ from sklearn_recft.base import recommender_tags
 from sklearn_recft.model_selection import iter_prequential
 from tests.contract.helpers import (
     DAY,
+    PAIRS,
     answers,
     as_table,
     assert_same,
@@ -29,6 +30,7 @@ from tests.contract.helpers import (
     for_target,
     make_log,
     make_news,
+    memory,
     observe,
     predict,
     predicting_verb,
@@ -38,7 +40,7 @@ from tests.contract.helpers import (
 PACKAGE = str(Path(sklearn_recft.__file__).parent)
 # Fitted attributes of items that users share; `observe` does not change them.
 SHARED = ("item_weights_", "similarity_", "item_factors_")
-TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex)\b")
+TAKES_A_LOCK = re.compile(r"\s*with .*(one_at_a_time|\b_lock|_mutex|_TURNS|_SETTINGS)\b")
 
 
 def check_first_partial_fit_is_fit(estimator):
@@ -83,6 +85,40 @@ def check_future_changes_no_past_prediction(estimator):
         said = [getattr(clone(estimator), verb)(*future)[:cut] for future in futures]
         assert_array_equal(said[0], said[1])
         assert_array_equal(said[0], said[2])
+
+
+def check_a_predicted_row_equals_predict(estimator):
+    """The first row of known ids is predicted as `predict` would."""
+    verb, (X, y) = predicting_verb(estimator), make_log()
+    if verb:
+        model, row = fitted(estimator), X[5:6] + np.array([0, 0, 366 * DAY])
+        expected = predict(model, row)
+        given = getattr(model, verb)(row, for_target(model, y[5:6]))
+        assert_allclose(given, expected, rtol=1e-6)
+
+
+def check_rows_of_weight_zero_are_answered(estimator):
+    """Each row is predicted, in order; rows of weight 0 leave no trace and see earlier rows."""
+    verb, (news, y_news) = predicting_verb(estimator), make_news()
+    if not verb:
+        return
+    rows = np.arange(60) % 5 < 2
+    y_news, bystander = for_target(estimator, y_news), np.arange(60) % 5 == 3
+    news[:, 2] = 3e9 + 60 * np.arange(60)
+    news[bystander, 0] = 999  # no id of theirs is learned
+    weight = np.where(rows, np.linspace(0.5, 1, 60), 0)
+    for model in (clone(estimator), fitted(estimator)):
+        other, first = copy.deepcopy(model), copy.deepcopy(model)
+        given = getattr(model, verb)(news, y_news, sample_weight=weight)
+        expected = getattr(other, verb)(news[rows], y_news[rows], sample_weight=weight[rows])
+        assert given.shape == (60,)
+        assert np.isfinite(given).all()
+        assert_array_equal(given[rows], expected)
+        assert_array_equal(predict(model, PAIRS), predict(other, PAIRS))
+        assert_array_equal(model.user_ids_, other.user_ids_)
+    getattr(first, verb)(news[:2], y_news[:2], sample_weight=weight[:2])
+    if getattr(getattr(first, "training", None), "update_rate", None) is None:  # the net stayed
+        assert_allclose(given[2:5], predict(first, news[2:5]), rtol=1e-6)
 
 
 def check_huge_numbers_are_learned_or_refused(estimator):
@@ -160,7 +196,7 @@ def check_failing_to_observe_leaves_no_trace(estimator):
 
 def check_failing_leaves_no_trace(estimator):
     model, (news, y) = fitted(estimator), make_news()
-    before, pickled = answers(model), pickle.dumps(model)
+    before, untouched = answers(model), memory(model)
     nobody = as_table(*news.T)
     nobody[30, 0] = None
     weight = np.ones(60)
@@ -184,7 +220,7 @@ def check_failing_leaves_no_trace(estimator):
         for verb in verbs:
             with pytest.raises((ValueError, TypeError)):
                 getattr(model, verb)(rows, *feedback, **kwargs)
-            assert pickle.dumps(model) == pickled
+            assert memory(model) == untouched
     assert_array_equal(answers(model), before)
     expected = answers(update(fitted(estimator), news, y))
     assert_array_equal(answers(update(model, news, y)), expected)

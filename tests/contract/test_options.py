@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
@@ -151,6 +152,28 @@ def test_the_options_of_training_are_documented_and_checked():
     assert all(value is None for value in FineTuning().get_params().values())
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_true_is_no_number(name):
+    for option, constraints in ESTIMATORS[name]._parameter_constraints.items():
+        if any(hasattr(c, "closed") for c in constraints):
+            assert_refused(
+                ESTIMATORS[name]().set_params(**{option: True}), f"{option}=True|{option}"
+            )
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_numbers_of_numpy_are_those_of_python(name):
+    (X, y), models = make_log(), []
+    for make in (int, np.int64):
+        model = clone(NEURAL[name]).set_params(
+            max_epochs=make(1), net_params={"batch_size": make(8)}
+        )
+        known = model.get_params()
+        model.set_params(**{n: make(2) for n in ("n_heads", "n_factors", "n_layers") if n in known})
+        models.append(model.fit(X, y).partial_fit(X + 1, y))
+    assert_array_equal(models[0].predict(X), models[1].predict(X))
+
+
 # ------------------------------------------------------------------------------- net_params
 
 
@@ -172,6 +195,17 @@ def test_the_options_of_training_are_documented_and_checked():
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": "many"}, "batch_size='many'"),
         ({"device": "abacus"}, "device='abacus'"),
+        ({"device": "cuda:99"}, "device='cuda:99', but torch finds .* CUDA devices"),
+        ({"optimizer": "sgd"}, "optimizer='sgd'; it must be an optimizer class of torch"),
+        ({"optimizer": None}, "optimizer=None; it must be"),
+        ({"train_split": 0.5}, "train_split=0.5; it must be a callable"),
+        ({"dataset": 3}, "dataset=3; it must be a class"),
+        ({"iterator_train": "x"}, "iterator_train='x'; it must be a class"),
+        ({"iterator_train__bogus": 1}, "'iterator_train__bogus' is unknown; .*shuffle"),
+        ({"callbacks": [3]}, r"callbacks=\[3\]; it must be a list of callbacks"),
+        ({"callbacks": "x"}, "callbacks='x'; it must be a list of callbacks"),
+        ({"callbacks": EarlyStopping}, "it must be a list of callbacks"),
+        ({"callbacks__x": 1}, "'callbacks__x' names no callback; there are epoch_timer"),
         ({f"name_{n}": 0 for n in range(99)}, "and 96 more"),
     ],
     ids=str,
@@ -199,6 +233,18 @@ def test_net_params_hold_names_of_skorch_only(name, given, message):
 )
 def test_what_belongs_elsewhere_is_sent_there(name, given, message):
     assert_refused(clone(NEURAL[name]).set_params(net_params=given), message)
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_lawful_net_params_are_accepted(name):
+    twice = [Rates(), Rates, ("mine", Rates())]
+    for given in (
+        {"callbacks": twice, "callbacks__Rates_2": None, "train_split": None},
+        {"callbacks__print_log": None, "iterator_train__shuffle": False, "device": "cpu"},
+        {"optimizer": torch.optim.NAdam, "optimizer__momentum_decay": 0.5},
+    ):
+        model = clone(NEURAL[name]).set_params(net_params=given).fit(*make_log())
+        assert np.isfinite(model.predict(make_log()[0])).all()
 
 
 @pytest.mark.parametrize("name", NEURAL)

@@ -102,6 +102,25 @@ def test_ties_with_the_newest_event_do_not_see_it(fitted):
     assert (model.predict_proba(later) != before).any()
 
 
+def test_answers_ignore_the_outcome_column(fitted):
+    """Whatever is in it, and whatever the parameter is set to after fit."""
+    X, y = make_log()
+    expected, lists = fitted.predict_proba(X[300:]), fitted.recommend(X[["user_id", "timestamp"]])
+    for stars in (np.nan, "unknown"):
+        asked = X.assign(stars=stars)
+        assert_array_equal(fitted.predict_proba(asked[300:]), expected)
+        queries = asked[["user_id", "stars", "timestamp"]]
+        assert_array_equal(fitted.recommend(queries)[1], lists[1])
+    other = copy.deepcopy(fitted).set_params(outcome=None)
+    assert_array_equal(other.predict_proba(X[300:]), expected)
+    other = DecayBertRecommender(None, width=4, n_factors=2, max_epochs=1, random_state=0)
+    other.fit(X, y)
+    expected = other.predict_proba(X)
+    assert_array_equal(other.set_params(outcome="stars").predict_proba(X), expected)
+    with pytest.raises(ValueError, match="outcome='stars' was set after fit"):
+        other.observe(X, y)
+
+
 def test_a_row_does_not_use_its_own_outcome(fitted):
     X, _ = make_log()
     rows = X[300:]

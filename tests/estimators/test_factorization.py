@@ -363,3 +363,10 @@ def test_memory_grows_with_the_number_of_ids_only(params, log):
     assert more - size < 1.6 * (more_users - users) * (tables + 8 + 8)
     grown = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
     assert grown.n_users_ == model.n_users_
+
+
+def test_score_reads_the_loss_of_fit():
+    X, y = make_interactions(20, 15, 200, random_state=0, return_X_y=True)
+    model = IncrementalMFRecommender(n_factors=2, max_epochs=2, random_state=0).fit(X, y)
+    expected = model.score(X, y)
+    assert model.set_params(loss="bpr").score(X, y) == expected

@@ -71,3 +71,15 @@ def test_class_weights_are_by_label():
 
 def test_positives_only_have_weight_one():
     assert class_weights("balanced", np.array([0, 1]), None).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("weight", [-1, np.nan, 0, np.inf, None, "many"])
+@pytest.mark.parametrize("code", [None, np.array([0.0, 1])], ids=["positives", "labels"])
+def test_a_class_weight_that_is_no_weight_is_named(weight, code):
+    with pytest.raises(ValueError, match=r"^class_weight=.* is no weight; give a finite number"):
+        class_weights({0: weight, 1: 2}, np.array([0, 1]), code)
+
+
+def test_balanced_weights_need_both_classes():
+    with pytest.raises(ValueError, match="class_weight='balanced' needs rows of both classes"):
+        class_weights("balanced", np.array(["no", "yes"]), np.ones(3))

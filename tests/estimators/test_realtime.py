@@ -16,6 +16,7 @@ from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.text._encoder import TextEncoder
+from tests.contract.helpers import memory
 from tests.models.sequence_data import (
     DAY,
     LATER,
@@ -96,7 +97,7 @@ def test_a_given_history_equals_observed_events(feedback):
     events = make_log(3, n_users=4, seed=4, begin=LATER - 5000)
     events["user_id"] = [f"visitor {user}" for user in events.user_id]
     said = rng.choice([-1.0, 1.0, 2.0], len(events)) if feedback else None
-    before = pickle.dumps(model)
+    before = memory(model)
     queries = queries_at(["visitor 0", "visitor 3", "visitor 1", "a stranger"])
     observed = copy.deepcopy(model).observe(events, said)
     history = (events, said) if feedback else events
@@ -107,7 +108,7 @@ def test_a_given_history_equals_observed_events(feedback):
         # But for strangers, who hear of how often items were met, now once more.
         assert_array_equal(found[0][:3], expected[0][:3])
         assert_array_equal(found[1][:3], expected[1][:3])
-    assert pickle.dumps(model) == before
+    assert memory(model) == before
     assert model.n_users_ == N_USERS
 
 

@@ -16,6 +16,7 @@ from sklearn_recft.history import (
     past_in,
     sequences_of,
     training_windows,
+    windows_before,
     windows_of_last,
 )
 from sklearn_recft.interactions import Events
@@ -55,6 +56,20 @@ def test_later_rows_do_not_change_a_window(later):
         order, start, stop = log_windows(np.zeros(len(log), np.int64), log, 3)
         past.append([order[start[row] : stop[row]].tolist() for row in (0, 1, 3, 4)])
     assert past[0] == past[1] == [[1], [], [1, 0], [1, 0]]
+
+
+@given(rows, rows, st.integers(0, 5))
+@quick
+def test_windows_of_queries_hold_the_last_strictly_earlier_events(rows, asked, max_history):
+    rows = sorted((user, time) for user, time in rows if user >= 0)
+    user, time = np.array(rows, np.int64).reshape(-1, 2).T
+    none = np.zeros(len(rows))
+    log = Events(user, user, time * 0.5, none, none, np.empty((len(rows), 0)))
+    users, times = np.array(asked, np.int64).reshape(-1, 2).T
+    spans = windows_before(log, users, times * 0.5, max_history)
+    for row, (start, stop) in enumerate(zip(spans.start, spans.stop, strict=True)):
+        past = [j for j, (u, t) in enumerate(rows) if u == users[row] and t < times[row]]
+        assert list(range(start, stop)) == (past[-max_history:] if max_history else [])
 
 
 # ------------------------------------------------------------------------------------ the past
