@@ -66,7 +66,8 @@ class Case:
 FACTORIZATION = {
     "n_factors": 16, "loss": "squared_error", "solver": "sgd", "learning_rate": 0.045,
     "reg": 0.045, "max_epochs": 6, "half_life": None, "replay_size": 0,
-    "habit_half_life": None, "n_jobs": None, "random_state": 0, "verbose": 0,
+    "habit_half_life": None, "history_half_life": None, "popularity_weight": None,
+    "n_jobs": None, "random_state": 0, "verbose": 0,
 }  # fmt: skip
 RATES = {  # learning_rate and reg
     ("squared_error", "sgd"): (0.045, 0.045), ("log_loss", "sgd"): (0.07, 0.02),
@@ -114,6 +115,7 @@ def factorizations() -> Iterator[Case]:
         )  # fmt: skip
     yield from adam_factorizations()
     yield from sgd_factorizations()
+    yield from softmax_factorizations()
 
 
 def adam_factorizations() -> Iterator[Case]:
@@ -144,6 +146,29 @@ def sgd_factorizations() -> Iterator[Case]:
     yield case("mf_bpr_sgd_baskets", "bpr", {"replay_size": 400}, log="baskets", y="none")
     params = {"random_state": np.random.RandomState(3), "learning_rate": 0.02, "reg": 0.1}
     yield case("mf_sq_sgd_random_state", "squared_error", params)
+
+
+SOFTMAX = {
+    "loss": "softmax", "learning_rate": 0.1, "max_epochs": 4, "reg": 0.1, "popularity_weight": 1.0,
+}  # fmt: skip
+
+
+def softmax_factorizations() -> Iterator[Case]:
+    """Yield both forms of the sampled softmax: plain, with decay, with weights, with habits."""
+
+    def case(name: str, params: dict, **plan: Any) -> Case:
+        params = merged(FACTORIZATION, SOFTMAX, params)
+        return Case(f"mf_softmax_{name}", "IncrementalMFRecommender", params, **plan)
+
+    for form, history in (("bag", None), ("next", 3.0)):
+        own = {"history_half_life": history}
+        yield case(form, own, log="movielens", y="none", n_fit=8000, n_stream=1500)
+        decay = {"half_life": 7.0, "popularity_weight": 0.5}
+        yield case(f"{form}_fading", own | decay, log="synthetic_str", y="none")
+        yield case(f"{form}_signed", own | {"random_state": 5}, y="signed", weighted=True)
+        habits = {"habit_half_life": 2.0, "reg": 0.05}
+        yield case(f"{form}_habits", own | habits, log="baskets", y="none")
+    yield case("next_notime", {"history_half_life": 3.0}, log="movielens_no_time", y="none")
 
 
 # ---------------------------------------------------------------------- matrices

@@ -1,14 +1,26 @@
 """Compare the sampled softmax of `IncrementalMFRecommender` with the models of positives.
 
-    python benchmarks/softmax/bench_softmax.py --data amazon-beauty-2014 --protocol timeline
+    python benchmarks/softmax/bench_softmax.py --choose --data ml-1m --protocol timeline
     python benchmarks/softmax/bench_softmax.py --part validation --params '{"half_life": 7}'
-    python benchmarks/softmax/bench_softmax.py --choose
+    python benchmarks/softmax/bench_softmax.py --task stream
+    python benchmarks/softmax/bench_softmax.py --task cost
 
-Data, protocols and metric are those of the leaderboard: lists of 10 from the whole catalogue,
-NDCG@10. `--choose` takes the best of eight settings of the softmax on the validation part, by one
-seed, and evaluates it on the test part; the leaderboard allows as many. Models that draw nothing
-are fitted once, with the first seed. `--params` are those of models that draw. One thread. Seconds
-include no compilation.
+lists. Data, protocols and metric are those of the leaderboard: lists of 10 from the whole
+catalogue, NDCG@10. `--choose` takes the best of eight settings of the softmax on the validation
+part, by one seed, and evaluates it on the test part; the leaderboard allows as many. Where users
+take items again, habits are chosen in a second such search. Our other models have the settings that
+the leaderboard chose. "ALS + popularity" is ALS whose scores get beta log(1/2 + n), n being the
+decayed count of the item: nine settings of ALS, six betas and three half-lives are tried. Without
+`--choose` every model has its defaults; `--params` are those of models that draw. Models that draw
+nothing are fitted once, with the first seed.
+
+stream. The ratings of 5 in ML-1M by time; the first 30 % are fitted. For every later event a top
+10 of all items but the user's own, then the event is learned. Settings are chosen on the last third
+of these 30 %.
+
+cost. Seconds of `fit` with defaults, five rounds, the models in turn.
+
+One thread. Seconds include no compilation.
 """
 
 import argparse
@@ -18,13 +30,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")  # before numpy is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 import numpy as np
 from sklearn.base import clone
 
 from benchmarks.common.events import (
-    COLUMNS,
     DATA,
     PROTOCOLS,
     REPEATING,
@@ -36,6 +49,15 @@ from benchmarks.common.events import (
 )
 from benchmarks.common.params import add_params_option
 from benchmarks.common.report import row
+from benchmarks.softmax.rivals import (
+    BETAS,
+    HALF_LIVES,
+    RIVALS,
+    PopularALS,
+    als_settings,
+    chosen_settings,
+    training,
+)
 from sklearn_recft import (
     ALSRecommender,
     EASERecommender,
@@ -43,8 +65,10 @@ from sklearn_recft import (
     ItemKNNRecommender,
     PopularityRecommender,
 )
+from sklearn_recft.datasets import fetch_movielens
 
 HISTORY = 3.0  # half-life of "next" in events
+ROUNDS = 5  # of cost
 MODELS: dict[str, Any] = {
     "softmax bag": IncrementalMFRecommender(loss="softmax"),
     "softmax next": IncrementalMFRecommender(loss="softmax", history_half_life=HISTORY),
@@ -65,11 +89,24 @@ GRID: tuple[dict[str, Any], ...] = (
     {"history_half_life": HISTORY},
     {"history_half_life": HISTORY, "half_life": 30, "popularity_weight": 1.0},
 )
+HABITS: tuple[dict[str, Any], ...] = tuple(
+    {"habit_half_life": days, "half_life": 7, **rest}
+    for days in (30, 90)
+    for rest in (
+        {},
+        {"reg": 0.05},
+        {"reg": 0.05, "popularity_weight": 0.5},
+        {"reg": 0.05, "history_half_life": 10},
+    )
+)
+STREAM: tuple[dict[str, Any], ...] = tuple(
+    {"history_half_life": events, "reg": reg} for events in (2, 3, 5) for reg in (0.03, 0.1)
+)
 
 
-def run(model: Any, task: Task) -> tuple[float, float]:
+def run(model: Any, task: Task, once: bool = False) -> tuple[float, float]:
     """Return NDCG@10 and seconds of `fit`."""
-    train = task.train[COLUMNS]
+    train, _ = training(task, {"once": once})
     model.fit(train[:1000])
     start = time.perf_counter()
     model.fit(train)
@@ -78,42 +115,168 @@ def run(model: Any, task: Task) -> tuple[float, float]:
     return evaluate(task, list(lists))["ndcg"], seconds
 
 
+def seeded(model: Any, seed: int, first: int) -> Any:
+    """Return the model with a seed; None where it draws nothing and the seed is not the first."""
+    if "random_state" in model.get_params():
+        return clone(model).set_params(random_state=seed)
+    return clone(model) if seed == first else None
+
+
 def measure(options: argparse.Namespace, data: str, protocol: str) -> None:
     """Print one line a model and seed."""
     pair = tasks(load(data), protocol, data not in REPEATING)
     if options.choose:
-        return choose(options, data, protocol, *pair)
+        return choose_all(options, data, protocol, pair)
     task = pair[options.part == "test"]
     for name in options.model or MODELS:
         for seed in options.seed:
-            model = MODELS[name]
-            if "random_state" in model.get_params():
-                model = clone(model).set_params(**options.params, random_state=seed)
-            elif seed != options.seed[0]:
+            model = seeded(MODELS[name], seed, options.seed[0])
+            if model is None:
                 continue
+            if hasattr(model, "random_state"):
+                model.set_params(**options.params)
             ndcg, seconds = run(model, task)
             figures = {"ndcg": ndcg, "fit_s": seconds, "params": options.params}
             row(f"{protocol} {options.part}", data, name, seed=seed, **figures)
     return None
 
 
+def choose_all(
+    options: argparse.Namespace, data: str, protocol: str, pair: tuple[Task, Task]
+) -> None:
+    """Print validation and test figures of the softmax and its rivals, each with its settings."""
+    choose(options, (protocol, data, "softmax"), pair, GRID)
+    if data in REPEATING:
+        choose(options, (protocol, data, "softmax, habits"), pair, HABITS)
+    choose_als(options, (protocol, data, "ALS + popularity"), pair)
+    for name, setting in chosen_settings(data, protocol).items():
+        if name not in RIVALS:
+            continue
+        _, params = training(pair[1], setting)
+        for seed in options.seed:
+            model = seeded(RIVALS[name].set_params(**params), seed, options.seed[0])
+            if model is not None:
+                ndcg, seconds = run(model, pair[1], setting.get("once", False))
+                figures = {"ndcg": ndcg, "fit_s": seconds, "params": setting}
+                row(f"{protocol} test", data, name, seed=seed, **figures)
+
+
 def choose(
-    options: argparse.Namespace, data: str, protocol: str, validation: Task, test: Task
+    options: argparse.Namespace,
+    names: tuple[str, str, str],
+    pair: tuple[Task, Task],
+    grid: tuple[dict[str, Any], ...],
 ) -> None:
     """Print the validation figure of each setting, and the test figures of the best."""
+    (protocol, data, name), (validation, test) = names, pair
     found = []
-    for params in GRID:
+    for params in grid:
         model = IncrementalMFRecommender(loss="softmax", **params, random_state=options.seed[0])
         ndcg, seconds = run(model, validation)
         found.append(ndcg)
         figures = {"ndcg": ndcg, "fit_s": seconds, "params": params}
-        row(f"{protocol} validation", data, "softmax", seed=options.seed[0], **figures)
-    params = GRID[int(np.argmax(found))]
+        row(f"{protocol} validation", data, name, seed=options.seed[0], **figures)
+    params = grid[int(np.argmax(found))]
     for seed in options.seed:
         model = IncrementalMFRecommender(loss="softmax", **params, random_state=seed)
         ndcg, seconds = run(model, test)
         figures = {"ndcg": ndcg, "fit_s": seconds, "params": params}
-        row(f"{protocol} test", data, "softmax, chosen", seed=seed, **figures)
+        row(f"{protocol} test", data, f"{name}, chosen", seed=seed, **figures)
+
+
+def choose_als(
+    options: argparse.Namespace, names: tuple[str, str, str], pair: tuple[Task, Task]
+) -> None:
+    """Do what `choose` does for ALS plus popularity; also print the best without popularity."""
+    protocol, data, name = names
+    found = {}
+    for place, setting in enumerate(als_settings(data)):
+        model = PopularALS(pair[0], setting, options.seed[0])
+        found[place, 0.0, None] = model.ndcg(0.0, None)
+        for beta in BETAS:
+            for half_life in HALF_LIVES:
+                found[place, beta, half_life] = model.ndcg(beta, half_life)
+    for what, mine in (
+        (name, found),
+        ("ALS, chosen", {k: v for k, v in found.items() if not k[1]}),
+    ):
+        place, beta, half_life = max(mine, key=mine.__getitem__)
+        setting = als_settings(data)[place]
+        figures = {"params": setting, "beta": beta, "popularity_half_life": half_life}
+        best = mine[place, beta, half_life]
+        row(f"{protocol} validation", data, what, seed=options.seed[0], ndcg=best, **figures)
+        for seed in options.seed:
+            ndcg = PopularALS(pair[1], setting, seed).ndcg(beta, half_life)
+            row(f"{protocol} test", data, what, seed=seed, ndcg=ndcg, **figures)
+
+
+# ---------------------------------------------------------------------------- stream
+
+
+def stream(options: argparse.Namespace) -> None:
+    """Print Recall@10 of the stream, and events per second."""
+    X, y = fetch_movielens("1m", return_X_y=True)
+    X = np.asarray(X)[np.asarray(y) == 5]
+    X = X[np.argsort(X[:, 2], kind="stable")]
+    first = int(0.3 * len(X))
+    found = []
+    for params in STREAM:
+        model = IncrementalMFRecommender(loss="softmax", **params, random_state=options.seed[0])
+        recall, _ = walk(model, X[:first], first * 2 // 3)
+        found.append(recall)
+        row("stream validation", "ml-1m", "softmax", recall=recall, params=params)
+    default = {"history_half_life": HISTORY}
+    contenders: dict[str, tuple[str, dict[str, Any]]] = {
+        "softmax, chosen": ("softmax", STREAM[int(np.argmax(found))]),
+        "softmax next": ("softmax", default),
+        "softmax next, 30 days": ("softmax", default | {"half_life": 30}),
+        "softmax bag": ("softmax", {}),
+        "bpr": ("bpr", {}),
+    }
+    for name, (loss, params) in contenders.items():
+        for seed in options.seed:
+            model = IncrementalMFRecommender(loss=loss, **params, random_state=seed)
+            recall, seconds = walk(model, X, first)
+            figures = {"recall": recall, "events_per_second": (len(X) - first) / seconds}
+            row("stream", "ml-1m", name, seed=seed, params=params, **figures)
+        for size in (1, len(X)):
+            model = IncrementalMFRecommender(loss=loss, **params, random_state=0).fit(X[:first])
+            start = time.perf_counter()
+            for begin in range(first, len(X), size):
+                model.partial_fit_predict(X[begin : begin + size])
+            rate = (len(X) - first) / (time.perf_counter() - start)
+            row("stream, no lists", "ml-1m", name, rows_a_call=size, events_per_second=rate)
+
+
+def walk(model: Any, X: np.ndarray, first: int) -> tuple[float, float]:
+    """Fit the first events, then list and learn each; return Recall@10 and seconds of the walk."""
+    model.fit(X[:1000]).partial_fit_predict(X[1000:1010])
+    model.fit(X[:first])
+    hits, start = 0, time.perf_counter()
+    for j in range(first, len(X)):
+        items, _ = model.recommend(X[j : j + 1, 0], n_recommendations=K)
+        hits += int(X[j, 1] in items[0])
+        model.partial_fit_predict(X[j : j + 1])
+    return hits / (len(X) - first), time.perf_counter() - start
+
+
+# ------------------------------------------------------------------------------ cost
+
+
+def cost(options: argparse.Namespace) -> None:
+    """Print the median seconds of `fit`, and its ratio to ALS."""
+    names = ("ALS", "bpr", "softmax next", "softmax bag")
+    for data in options.data or DATA[1:]:
+        task = tasks(load(data), "timeline", data not in REPEATING)[1]
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(ROUNDS):
+            for name in names:
+                seconds[name].append(run(clone(MODELS[name]), task)[1])
+        base = np.median(seconds["ALS"])
+        for name in names:
+            middle = np.median(seconds[name])
+            figures = {"fit_s": middle, "ratio": middle / base, "spread_s": np.ptp(seconds[name])}
+            row("cost", data, name, n_events=len(task.train), **figures)
 
 
 def main() -> None:
@@ -121,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--task", choices=["lists", "stream", "cost"], default="lists")
     parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="may be repeated")
     parser.add_argument("--model", action="append", choices=list(MODELS), help="may be repeated")
@@ -129,12 +293,13 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="choose settings on validation")
     add_params_option(parser)
     options = parser.parse_args()
+    if options.task != "lists":
+        {"stream": stream, "cost": cost}[options.task](options)
+        return
     for data in options.data or DATA[1:]:
         for protocol in options.protocol or PROTOCOLS:
             measure(options, data, protocol)
 
 
 if __name__ == "__main__":
-    for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-        os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")
     main()

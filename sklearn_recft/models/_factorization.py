@@ -62,16 +62,8 @@ class FactorizationModel(FactorizationBase):
         """Split into single rows if each row may change every item; otherwise by weight 0."""
         if self._one_at_a_time(call):
             yield from (rows.take(np.array([row])) for row in range(len(rows)))
-        elif rows.sample_weight is None or rows.sample_weight.all():
-            yield rows
-        else:  # rows of weight 0 are predicted in their place, and not learned
-            turns = np.flatnonzero(np.diff(rows.sample_weight > 0)) + 1
-            yield from map(rows.take, np.split(np.arange(len(rows)), turns))
-
-    def _register(self, rows: Interactions) -> Events:
-        """Assign codes to new ids, but not to those of rows of weight 0."""
-        unlearned = rows.sample_weight is not None and not rows.sample_weight.any()
-        return self.encode(rows) if unlearned else super()._register(rows)
+        else:
+            yield from super()._pieces(rows, call)
 
     def _one_at_a_time(self, call: Call) -> bool:
         """Return whether predicting row by row needs one call per row."""
@@ -86,7 +78,7 @@ class FactorizationModel(FactorizationBase):
     def _keep_all(self, undo: Transaction) -> None:
         undo.keep(self.module, np.arange(self.n_users), np.arange(self.n_items))
 
-    def _is_finite(self, events: Events) -> bool:
+    def _is_learned_finite(self, events: Events) -> bool:
         """Whether the rows of the tables that the events changed are finite."""
         module = self.module
         changed = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -67,6 +68,27 @@ class FactorizationBase(FittedModel):
     def reg(self) -> float:
         """L2 penalty in use."""
         return self.REG[self.settings.loss] if self.settings.reg is None else self.settings.reg
+
+    def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
+        """Split at rows of weight 0, which are predicted in their place, but not learned."""
+        if rows.sample_weight is None or rows.sample_weight.all():
+            yield rows
+        else:
+            turns = np.flatnonzero(np.diff(rows.sample_weight > 0)) + 1
+            yield from map(rows.take, np.split(np.arange(len(rows)), turns))
+
+    def _register(self, rows: Interactions) -> Events:
+        """Assign codes to new ids, but not to those of rows of weight 0."""
+        unlearned = rows.sample_weight is not None and not rows.sample_weight.any()
+        return self.encode(rows) if unlearned else super()._register(rows)
+
+    def _is_finite(self, events: Events) -> bool:
+        """Whether what the events changed is finite; without a row that counts, nothing changed."""
+        return not events.weight.any() or self._is_learned_finite(events)
+
+    def _is_learned_finite(self, events: Events) -> bool:
+        """Whether the rows of the tables of the events are finite."""
+        raise NotImplementedError
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones; optionally predict row by row."""

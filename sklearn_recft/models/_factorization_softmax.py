@@ -133,7 +133,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
             return super()._learn_habits(habits, events, undo, call)
         return habits.predict_and_learn(events, undo, (self.n_users, self.n_items))
 
-    def _is_finite(self, events: Events) -> bool:
+    def _is_learned_finite(self, events: Events) -> bool:
         """Whether the factors of the items are finite."""
         arrays = self.tables.arrays()
         changed = (arrays[name][events.item] for name in ("input_factors", "item_factors"))
@@ -282,9 +282,9 @@ class SoftmaxFactorizationModel(FactorizationBase):
         unit = 1.0
         if self.clock[1] > self.clock[0]:
             unit = 2.0 ** ((self.clock[0] - self.clock[1]) / self._half_life)
-        popularity = arrays["item_popularity"][items]
-        factors = arrays["item_factors"][items]
-        factors[items < 0], popularity[items < 0] = 0, 0
+        factors, popularity = (
+            _rows(arrays[name], items) for name in ("item_factors", "item_popularity")
+        )
         bias = np.float32(self.popularity_weight) * np.log(
             np.float32(0.5) + np.float32(unit) * popularity
         )
@@ -304,6 +304,15 @@ class SoftmaxFactorizationModel(FactorizationBase):
     ) -> TileScorer:
         states, (factors, bias) = self._states(users), self._items(columns)
         return dot_tiles(states, factors, bias, np.zeros(len(users), np.float32))
+
+
+def _rows(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return a copy of the rows of codes, zeros for -1."""
+    if not len(table):
+        return np.zeros((len(codes), *table.shape[1:]), table.dtype)
+    rows = table[codes]
+    rows[codes < 0] = 0
+    return rows
 
 
 def _positives(events: Events) -> Events:
