@@ -90,14 +90,10 @@ GRID: tuple[dict[str, Any], ...] = (
     {"history_half_life": HISTORY, "half_life": 30, "popularity_weight": 1.0},
 )
 HABITS: tuple[dict[str, Any], ...] = tuple(
-    {"habit_half_life": days, "half_life": 7, **rest}
-    for days in (30, 90)
-    for rest in (
-        {},
-        {"reg": 0.05},
-        {"reg": 0.05, "popularity_weight": 0.5},
-        {"reg": 0.05, "history_half_life": 10},
-    )
+    {"habit_half_life": days, "half_life": 7, "reg": reg, "popularity_weight": weight}
+    for days in (90, 365)
+    for reg in (0.05, 0.1)
+    for weight in (2.0, 4.0)
 )
 STREAM: tuple[dict[str, Any], ...] = tuple(
     {"history_half_life": events, "reg": reg} for events in (2, 3, 5) for reg in (0.03, 0.1)
