@@ -159,6 +159,26 @@ def test_deep_models_suit_the_log_only_if_asked_for():
     assert made == ["DecayBertRecommender", "RealtimeTransformerRecommender"]
 
 
+def test_the_factorization_suits_the_feedback():
+    losses = {}
+    for feedback in (_candidates.POSITIVES, _candidates.RATINGS, _candidates.CLICKS):
+        for repeat in (False, True):
+            facts = _candidates.Facts(10, 20, feedback, True, False, 0.4, repeat)
+            model = _candidates.make_mf(facts)
+            losses[feedback, repeat] = model.loss, model.reg, model.half_life
+            assert model.habit_half_life is None
+    assert losses == {
+        (_candidates.POSITIVES, False): ("softmax", None, 28),
+        (_candidates.POSITIVES, True): ("softmax", 0.05, 28),
+        **{
+            (_candidates.RATINGS, repeat): ("squared_error", None, None) for repeat in (False, True)
+        },
+        **{(_candidates.CLICKS, repeat): ("log_loss", None, None) for repeat in (False, True)},
+    }
+    model = _candidates.best_model(dataclasses.replace(facts, feedback=_candidates.POSITIVES))
+    assert (model.loss, model.habit_half_life) == ("softmax", 90)
+
+
 def test_a_large_catalogue_leaves_out_slow_models():
     facts = _candidates.Facts(10, 68_509, _candidates.POSITIVES, True, True, 0.4, True)
     left_out = {c.candidate.name: c.reason for c in _candidates.choose(facts) if not c.chosen}
