@@ -76,7 +76,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         the last 50 events alike and ignores their order: for lists for a long time to come.
     popularity_weight : float, default=None
         With "softmax": the weight ``beta`` of popularity in scores. None is 1, or 0.5 with a
-        ``history_half_life``. It does not change what is learned.
+        ``history_half_life``. It does not change what is learned. Try 1 where a list is needed
+        before every event.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
