@@ -5,26 +5,21 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft import kernels
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
+from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import Turns, n_threads
-from sklearn_recft.ranking import check_ranked, top_k
 
-# Queries whose seen items are laid out at a time; bounds memory whatever the query.
-_QUERY_BLOCK = 16_384
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
-_NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
 
 # One call at a time puts another model into an estimator, or learns; readers go on meanwhile.
 _TURNS = Turns()
@@ -132,8 +127,11 @@ class RecommenderMixin:
         *,
         n_recommendations: int = 10,
         candidates: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray]:
+        on_missing: str = "raise",
+        as_frame: bool = False,
+    ) -> Any:
         """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
@@ -144,10 +142,20 @@ class RecommenderMixin:
             the list that fits a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
-        candidates : array-like of item ids, default=None
-            The items to choose from; None for the whole catalogue.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to choose from: ids for all queries, or a frame with the items of each
+            user, one per row. Other columns of the frame, and users who are not queried, are
+            ignored. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
             Leave out the items that the user interacted with in `fit`, `partial_fit` or `observe`.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf. With "pad", ``items`` is always
+            an array of objects, also for integer ids.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
 
         Returns
         -------
@@ -155,15 +163,27 @@ class RecommenderMixin:
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Their scores. Their meaning is in the estimator's notes, and in its tags.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
+            frame if ``X`` is no frame.
 
         Raises
         ------
         ValueError
-            ``n_recommendations`` below 1 or above the number of eligible items, or an
-            unknown candidate.
+            ``n_recommendations`` below 1 or, unless padded, above the number of eligible items;
+            an unknown candidate; a user without a row in ``candidates``, unless padded.
         """
         queries = self._check_queries(X)
-        return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
+        return recommend_lists(self._model, queries, options, self._n_threads())
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return how well the model answers rows: R² or accuracy, or NDCG@10 if it only ranks.
@@ -359,44 +379,6 @@ class RecommenderMixin:
         with model.reading():
             return model.score(model.encode(rows))
 
-    def _recommend(
-        self,
-        model: FittedModel,
-        queries: Interactions,
-        n_recommendations: int,
-        candidates: Any,
-        exclude_seen: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rank the items of a model for queries that are checked."""
-        if isinstance(n_recommendations, bool):
-            raise TypeError(f"n_recommendations={n_recommendations}: give the number of items.")
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
-        with model.reading():
-            users = model.users.encode(queries.user_ids)
-            columns = _candidate_codes(model, candidates)
-            lookup = np.full(model.n_items, -1, np.int64)
-            lookup[columns] = np.arange(len(columns))
-            shape = len(users), min(n_recommendations, len(columns))  # more is refused below
-            found, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
-            for start in range(0, len(users), _QUERY_BLOCK):
-                rows = slice(start, start + _QUERY_BLOCK)
-                block, seen = users[rows], model.seen
-                log = (seen.last, seen.previous, seen.item) if exclude_seen else _NOTHING_SEEN
-                indptr, hidden = kernels.gather_seen(block, *log, lookup)
-                _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
-                some = queries.take(np.arange(len(users))[rows])
-                found[rows], scores[rows] = top_k(
-                    model.tile_scorer(block, columns, some),
-                    len(block),
-                    len(columns),
-                    n_recommendations,
-                    indptr,
-                    hidden,
-                    n_threads=self._n_threads(),
-                )
-            check_ranked(found)
-            return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
-
     def _n_threads(self) -> int:
         return n_threads(getattr(self, "n_jobs", None))
 
@@ -499,30 +481,3 @@ def _value(parameter: Any) -> Any:
     if isinstance(parameter, (list, tuple, range)):
         return tuple(map(_value, parameter))
     return parameter
-
-
-def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
-    if candidates is None:
-        return np.arange(model.n_items)
-    ids = check_ids(candidates, "candidates")
-    if not len(ids):
-        raise ValueError("candidates is empty; give item ids, or None for the whole catalogue.")
-    codes = model.items.encode(ids)
-    if (codes < 0).any():
-        unknown = np.asarray(ids)[codes < 0].tolist()
-        raise ValueError(
-            f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
-            f"is {unknown[0]!r}; choose from item_ids_."
-        )
-    return np.unique(codes)
-
-
-def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:
-    if len(eligible) and eligible.min() < wanted:
-        row = start + int(eligible.argmin())
-        (user,) = queries.user_ids[row : row + 1].tolist()
-        raise ValueError(
-            f"n_recommendations={wanted}, but user {user!r} has only "
-            f"{int(eligible.min())} eligible items; ask for fewer, give more candidates or "
-            "pass exclude_seen=False."
-        )

@@ -17,11 +17,11 @@ from sklearn_recft import (
     EASERecommender,
     IncrementalMFRecommender,
     PopularityRecommender,
-    base,
     ranking,
 )
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.lists import _eligible
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.models import FittedModel
@@ -104,7 +104,7 @@ def seen_by(model, user):
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("block", [4, 16_384])
 def test_recommend_is_a_sort_of_what_is_unseen(monkeypatch, fitted, n_jobs, block):
-    monkeypatch.setattr(base, "_QUERY_BLOCK", block)
+    monkeypatch.setattr(_eligible, "_QUERY_BLOCK", block)
     monkeypatch.setattr(ranking, "_TILE_ROWS", 3)
     monkeypatch.setattr(ranking, "_TILE_COLUMNS", 4)
     fitted.set_params(n_jobs=n_jobs)
@@ -154,7 +154,7 @@ def test_too_few_eligible_items_are_counted(monkeypatch, fitted):
     left = N_ITEMS - len(seen_by(fitted, 3))
     fitted.recommend([3], n_recommendations=left)
     message = f"user 3 has only {left} eligible items; ask for fewer"
-    monkeypatch.setattr(base, "_QUERY_BLOCK", 2)
+    monkeypatch.setattr(_eligible, "_QUERY_BLOCK", 2)
     with pytest.raises(ValueError, match=message):
         fitted.recommend([999, 999, 999, 3], n_recommendations=left + 1)
     with pytest.raises(ValueError, match="user 1 has only 0 eligible items"):

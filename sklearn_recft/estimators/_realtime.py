@@ -19,6 +19,7 @@ from sklearn_recft.interactions import (
     check_interactions,
     check_items,
 )
+from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,
@@ -321,9 +322,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         *,
         n_recommendations: int = 10,
         candidates: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
+        on_missing: str = "raise",
+        as_frame: bool = False,
         history: Any = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Any:
         """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
@@ -331,10 +335,19 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         X : array-like of user ids of shape (n_queries,), or a table of queries
             A table has ``user_id`` and optionally ``timestamp`` and context columns.
         n_recommendations : int, default=10
-        candidates : array-like of item ids, default=None
-            Items to choose from; None means the whole catalogue.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            Items to choose from: ids for all queries, or a frame with the items of each user, one
+            per row. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            Items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
-            Exclude items that the user has already seen.
+            Exclude items that the user has already seen; those of ``history`` if it is given.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf. With "pad", ``items`` is always
+            an array of objects, also for integer ids.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
         history : table of events, or a pair (table, feedback), default=None
             Events of the users (``user_id``, ``item_id``, ``timestamp``) that replace the stored
             histories, for a stateless service or for unknown users. Events of unknown items are
@@ -346,13 +359,25 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Scores of the items, as in `predict`.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
+            frame if ``X`` is no frame.
         """
         queries = self._check_queries(X)
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
         model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
                 model = model.with_history(self._check_history(history))
-            return self._recommend(model, queries, n_recommendations, candidates, exclude_seen)
+            return recommend_lists(model, queries, options, self._n_threads())
 
     def attend(self, X: Any) -> Bunch:
         """Return the attention of each row's query to past events.

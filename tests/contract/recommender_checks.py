@@ -158,6 +158,117 @@ def check_candidates_narrow_the_list(estimator):
         assert_allclose(scores[row], its[row, kept], rtol=1e-5, atol=1e-5)
 
 
+def check_lists_hold_the_best_eligible_items(estimator):
+    """Each list is a sort of all scores of the user's eligible items, found one by one."""
+    model, (X, _), rng = fitted(estimator), make_log(), np.random.default_rng(0)
+    users, k = np.r_[np.arange(33), 4], 6  # some unknown, one twice
+    catalogue = model.item_ids_.tolist()
+    full = model.recommend(users, n_recommendations=len(catalogue), exclude_seen=False)
+    score_of = [dict(zip(*map(list, row), strict=True)) for row in zip(*full, strict=True)]
+    few, many = (_some_pairs(rng, users, catalogue, n) for n in (60, 900))
+    choices = [None, catalogue[3:20], few, many]
+    for candidates in choices:
+        for exclude in [None, [*catalogue[10:15], 10**6], many]:
+            for exclude_seen in (True, False):
+                options = {"candidates": candidates, "exclude": exclude}
+                items, scores = model.recommend(
+                    users, n_recommendations=k, exclude_seen=exclude_seen, on_missing="pad",
+                    **options,
+                )  # fmt: skip
+                assert items.shape == scores.shape == (len(users), k)
+                for row, user in enumerate(users.tolist()):
+                    allowed = _chosen(candidates, user, catalogue) & set(catalogue)
+                    allowed -= _chosen(exclude, user, [])
+                    if exclude_seen:
+                        allowed -= set(X[X[:, 0] == user, 1].tolist())
+                    size = min(k, len(allowed))
+                    found = items[row, :size].tolist()
+                    assert set(found) <= allowed
+                    assert len(set(found)) == size
+                    assert items[row, size:].tolist() == [None] * (k - size)
+                    assert (scores[row, size:] == -np.inf).all()
+                    assert_allclose(
+                        scores[row, :size],
+                        sorted((score_of[row][item] for item in allowed), reverse=True)[:size],
+                        rtol=1e-5,
+                        atol=1e-5,
+                    )
+                    own = [score_of[row][item] for item in found]
+                    assert_allclose(scores[row, :size], own, rtol=1e-5, atol=1e-5)
+
+
+def _some_pairs(rng, users, items, n):
+    """Return a table of pairs, some twice, and some of users who are not queried."""
+    users = np.r_[users[:-6], 10**6]
+    return pd.DataFrame({"item_id": rng.choice(items, n), "user_id": rng.choice(users, n)})
+
+
+def _chosen(given, user, default):
+    """Return the items that an option names for a user."""
+    if isinstance(given, pd.DataFrame):
+        return {item for one, item in given[["user_id", "item_id"]].to_numpy() if one == user}
+    return set(default if given is None else given)
+
+
+def check_lists_as_a_table(estimator):
+    model = fitted(estimator)
+    asked = {"user_id": [3, 999, 7]}
+    few = pd.DataFrame({"user_id": [3, 3, 7], "item_id": model.item_ids_[[4, 9, 4]]})
+    options = {"n_recommendations": 3, "exclude_seen": False, "on_missing": "pad"}
+    for candidates in (None, few):
+        items, scores = model.recommend([3, 999, 7], candidates=candidates, **options)
+        expected = [
+            (user, rank, item, score)
+            for user, row, its in zip(asked["user_id"], items, scores, strict=True)
+            for rank, (item, score) in enumerate(zip(row, its, strict=True), 1)
+            if item is not None
+        ]
+        for make in (list, np.array, pd.Series, pl.Series, pd.DataFrame, pl.DataFrame, pa.table):
+            frame = make in (pd.DataFrame, pl.DataFrame, pa.table)
+            X = make(asked) if frame else make(asked["user_id"])
+            table = model.recommend(X, candidates=candidates, as_frame=True, **options)
+            kind = {pl.Series: pl.DataFrame, pa.table: pa.Table}.get(make, type(table))
+            assert type(table) is kind
+            columns = table.to_pydict() if kind is pa.Table else table
+            assert list(columns)[:4] == ["user_id", "rank", "item_id", "score"]
+            rows = list(zip(*(np.asarray(columns[c]).tolist() for c in columns), strict=True))
+            assert rows == expected
+
+
+def check_short_lists_are_refused_or_padded(estimator):
+    model = fitted(estimator)
+    items, scores = model.recommend([4, 999], n_recommendations=9, exclude_seen=False)
+    padded, its = model.recommend(
+        [4, 999], n_recommendations=9, exclude_seen=False, on_missing="pad"
+    )
+    assert padded.dtype == object  # whatever is padded
+    assert padded.tolist() == items.tolist()
+    assert_array_equal(its, scores)
+    wide = model.n_items_ + 2
+    padded, its = model.recommend(
+        [999], n_recommendations=wide, exclude_seen=False, on_missing="pad"
+    )
+    assert set(padded[0, :-2]) == set(model.item_ids_.tolist())
+    assert padded[0, -2:].tolist() == [None, None]
+    assert its[0, -2:].tolist() == [-np.inf, -np.inf]
+    mine = pd.DataFrame({"user_id": [4, 4], "item_id": model.item_ids_[:2]})
+    given = {"candidates": mine, "exclude_seen": False}
+    with pytest.raises(ValueError, match=r"no rows for 1 of 2 queried users, the first is 999"):
+        model.recommend([4, 999], n_recommendations=1, **given)
+    with pytest.raises(ValueError, match="user 4 has only 2 eligible items; ask for fewer"):
+        model.recommend([4], n_recommendations=3, **given)
+    padded, its = model.recommend([4, 999], n_recommendations=3, on_missing="pad", **given)
+    assert padded[1].tolist() == [None] * 3
+    assert set(padded[0, :2].tolist()) == set(mine["item_id"].tolist())
+    with pytest.raises(ValueError, match="candidates: 1 of 2 items are unknown, the first is 777"):
+        model.recommend([4], candidates=mine.assign(item_id=[1, 777]), on_missing="pad")
+    with pytest.raises(ValueError, match="only 0 eligible items"):
+        model.recommend([4], n_recommendations=1, exclude=model.item_ids_)
+    for wrong in ({"on_missing": "drop"}, {"exclude_seen": 1}, {"as_frame": "yes"}):
+        with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+            model.recommend([4], n_recommendations=1, **wrong)
+
+
 def check_queries_may_have_time_and_context(estimator):
     (X, y), rng = make_log(), np.random.default_rng(0)
     context = rng.normal(size=len(X))
