@@ -229,10 +229,10 @@ def check_lists_as_a_table(estimator):
             table = model.recommend(X, candidates=candidates, as_frame=True, **options)
             kind = {pl.Series: pl.DataFrame, pa.table: pa.Table}.get(make, type(table))
             assert type(table) is kind
-            columns = table.to_pydict() if kind is pa.Table else table
-            assert list(columns)[:4] == ["user_id", "rank", "item_id", "score"]
-            rows = list(zip(*(np.asarray(columns[c]).tolist() for c in columns), strict=True))
-            assert rows == expected
+            names = table.column_names if kind is pa.Table else list(table.columns)
+            assert names == ["user_id", "rank", "item_id", "score"]
+            columns = [np.asarray(table[name]).tolist() for name in names]
+            assert list(zip(*columns, strict=True)) == expected
 
 
 def check_short_lists_are_refused_or_padded(estimator):
