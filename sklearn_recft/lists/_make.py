@@ -163,6 +163,7 @@ def _series(name: str, values: np.ndarray, library: Any) -> Any:
     try:
         return nw.new_series(name, listed, backend=library)
     except Exception as error:  # every library has errors of its own
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"{name}: {library} has no column for these ids ({error}); pass as_frame=False."
+            f"{name}: {library} has no column for these ids ({why}); pass as_frame=False."
         ) from error
