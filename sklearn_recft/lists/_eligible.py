@@ -12,6 +12,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.columns import to_ids
 from sklearn_recft.interactions import ITEM, USER, check_ids
+from sklearn_recft.metrics import distinct
 from sklearn_recft.models import FittedModel
 from sklearn_recft.tables import is_frame
 from sklearn_recft.vocabulary import Vocabulary, warn_of_other_types
@@ -19,7 +20,7 @@ from sklearn_recft.vocabulary import Vocabulary, warn_of_other_types
 # Queries whose seen items are laid out at a time; bounds memory whatever the query.
 _QUERY_BLOCK = 16_384
 # Queries whose own candidates are scored together, where that is less than all items for each.
-_FEW_QUERIES = 128
+_FEW_QUERIES = 32
 # Candidates of queries that are laid out at a time, unless a few queries have more.
 _PAIRS_AT_ONCE = 2**22
 _NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
@@ -211,11 +212,9 @@ class Eligibility:
         keys = self._keys(self._allowed, rows, width)
         indptr, places = _as_csr(_without(keys, _as_keys(*hidden, width)), n, width)
         # Of the candidates of any query, only these are scored.
-        used = np.zeros(width, bool)
-        used[places] = True
-        place_of = np.cumsum(used, dtype=np.int32) - 1
-        columns = self._columns[np.flatnonzero(used)]
-        return Offer(columns, indptr, place_of[places], True, np.diff(indptr))
+        used = distinct(places)
+        places = np.searchsorted(used, places).astype(np.int32)
+        return Offer(self._columns[used], indptr, places, True, np.diff(indptr))
 
     def _hidden(self, rows: slice, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the places that each query leaves out, seen or excluded, as CSR."""
@@ -225,7 +224,7 @@ class Eligibility:
         if self._denied is None:
             return indptr, places
         keys = _as_keys(indptr, places, width), self._keys(self._denied, rows, width)
-        return _as_csr(np.unique(np.concatenate(keys)), n, width)
+        return _as_csr(distinct(np.concatenate(keys)), n, width)
 
     def _keys(self, items: _ItemsOfUsers, rows: slice, width: int) -> np.ndarray:
         """Return the keys of the items of each query's user that have a place, ascending."""
@@ -239,7 +238,7 @@ class _ItemsOfUsers:
     """Distinct item codes of each user of the queries, ascending, in the layout of CSR."""
 
     def __init__(self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> None:
-        self.indptr, self._items = _as_csr(np.unique(users * n_items + items), n_users, n_items)
+        self.indptr, self._items = _as_csr(distinct(users * n_items + items), n_users, n_items)
 
     def mean(self) -> float:
         """Return the mean number of items of a user."""
