@@ -309,8 +309,6 @@ class Vocabulary:
         """Erase the ids of ``codes``; the codes behind them move up."""
         self.load_state({"ids": np.delete(self.ids, codes)})
 
-    __getstate__, __setstate__ = state, load_state
-
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"
 

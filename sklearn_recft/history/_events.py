@@ -180,8 +180,6 @@ class EventHistory:
         columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
         self.load_state({**state, **columns, "user": moved})
 
-    __getstate__, __setstate__ = state, load_state
-
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:
     """Return the indices of the last ``limit`` rows of each user, by user and arrival."""

@@ -102,8 +102,6 @@ class FeedbackMatrix:
         """Remove the rows of ``users`` (codes); later rows move up."""
         self.sums = self.sums[np.setdiff1d(np.arange(self.sums.shape[0]), users)]
 
-    __getstate__, __setstate__ = state, load_state
-
     def total(self, users: np.ndarray | None = None) -> csr_array:
         """Return sums of weighted feedback of ``users`` (None: all), float32; -1: empty rows."""
         return self._part(users, 1)

@@ -239,8 +239,6 @@ class Habits:
             {**state, **pairs, "user": moved, "basket": np.delete(state["basket"], users)}
         )
 
-    __getstate__, __setstate__ = state, load_state
-
     def _make_room(self, n_events: int, n_users: int, n_items: int) -> None:
         """Grow tables for events that may all be of new pairs."""
         n_known = len(self._last)

@@ -106,5 +106,3 @@ class Reservoir:
         self.rows["user"] = moved.astype(rows["user"].dtype)
         if not kept.all():
             self.n_offered = int(kept.sum())
-
-    __getstate__, __setstate__ = state, load_state

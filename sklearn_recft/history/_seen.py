@@ -112,8 +112,6 @@ class SeenItems:
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})
 
-    __getstate__, __setstate__ = state, load_state
-
 
 def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Encode distinct pairs as sorted 64-bit integers."""

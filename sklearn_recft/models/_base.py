@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._random import RandomStream
-from sklearn_recft.models._state import Saved, from_plain, is_state, to_plain
+from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.vocabulary import Vocabulary
@@ -367,18 +366,26 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return a copy of all that is written to in place: who pickles it needs no lock."""
-        with self.reading():
-            replaced = [v for v in vars(self).values() if isinstance(v, (np.ndarray, csr_array))]
-            memo: dict[int, Any] = {id(array): array for array in replaced}  # not copied
-            memo |= {id(part): Saved(part) for part in self.parts().values() if is_state(part)}
-            return copy.deepcopy(vars(self), memo)
+        """Return settings and `state`, which nothing writes to: who pickles them needs no lock."""
+        columns = self.positives_only, self.context_names, self.timed
+        return {"settings": self.settings, "columns": columns, "state": self.state()}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.__init__(_no_rows(*saved["columns"]), saved["settings"])  # type: ignore[misc]
+        self._load(saved["state"])
 
     def __deepcopy__(self: Model, memo: dict[int, Any]) -> Model:
         twin = memo[id(self)] = object.__new__(type(self))
-        with self.reading():  # one copy, where the copy of a copy would be two
-            vars(twin).update(copy.deepcopy(vars(self), memo))
+        saved = self.__getstate__()
+        twin.__setstate__({**saved, "settings": copy.deepcopy(saved["settings"], memo)})
         return twin
+
+
+def _no_rows(positives_only: bool, context_names: tuple[str, ...], timed: bool) -> Interactions:
+    """Return no rows, with the columns of the first rows of a model."""
+    none, context = np.empty(0), np.empty((0, len(context_names)))
+    feedback, times = None if positives_only else none, none if timed else None
+    return Interactions(none, none, feedback, times, None, context, context_names)
 
 
 def _numpy_defaults() -> np.errstate:

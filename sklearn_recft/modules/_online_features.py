@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._factorization import MatrixFactorization
-from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows, keep_rows
 
 _SIDES = ("user_statistics", "item_statistics")
 # Numbers of users and items, a copy of the marked rows, and their codes.
@@ -55,12 +55,6 @@ class OnlineTables(nn.Module):
             grow_rows(getattr(self, name), n_rows)
         for factorization in self.factorizations:
             factorization.grow(n_users, n_items)
-
-    def __getstate__(self) -> dict[str, Any]:
-        tables = [getattr(self, name) for name in _SIDES]
-        for factorization in self.factorizations:
-            tables += factorization.tables()
-        return tight_state(self, tables, {})
 
     def state(self) -> dict[str, Any]:
         """Return a copy of every table as an array."""

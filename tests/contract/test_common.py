@@ -132,7 +132,7 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 48
+N_OUR_CHECKS = 49
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks(), *recommender_state_checks()]
 
 
