@@ -87,9 +87,10 @@ class DecayModel(FittedModel):
         return tuple(texts_of(np.asarray(rows.item_ids), rows.text))
 
     def _register(self, rows: Interactions) -> Events:
-        """Assign codes; without timestamps, rows get increasing times in their order.
+        """Assign codes; without timestamps, the times of rows increase in their order.
 
-        Rows of weight 0 assign no codes, and come after all rows before them.
+        Rows of weight 0 get no codes. Without timestamps, each has the time of the next learned
+        row, so that its prediction uses all learned rows before it.
         """
         learned = rows.learned()
         events = super()._register(learned)
@@ -130,8 +131,9 @@ class DecayModel(FittedModel):
     ) -> np.ndarray:
         """Learn the online features in time order, then train the net on them.
 
-        Returns the logits of the events, and of those only ``asked``, from the features alone,
-        before each event.
+        With ``call.predict``, returns the logits of the events, then of the rows that are only
+        predicted (``asked``). They come from the features before each event alone: no net exists
+        yet.
         """
         settings = self.settings
         rows = self._rows(events)
@@ -166,6 +168,8 @@ class DecayModel(FittedModel):
                 n_threads=settings.n_threads,
             )
         network.catalogue = self.module.catalogue()
+        if not call.predict:
+            return np.empty(0)
         known = np.concatenate([features[rows.real], its])[:, : self.features.n_features]
         return known.astype(np.float64) @ self.features.first_weights
 
@@ -180,6 +184,9 @@ class DecayModel(FittedModel):
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
+        # No leak, although the tables grow and the features learn before the logits are computed:
+        # a row's features were taken from strictly earlier rows, a new item adds its text or a
+        # random vector, and the net and the history are updated after the logits.
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
         features, its = self._update_features(rows, asked, items_learn=call.weights)
@@ -282,7 +289,10 @@ class DecayModel(FittedModel):
         return features[:n], features[n:]
 
     def _as_log(self, events: Events) -> Events:
-        """Convert events to the columns of histories; feedback is scaled to about -1 to 1."""
+        """Convert events to the columns of histories.
+
+        Feedback is the outcome, standardized by the first rows; or the label as -1 or 1; or 1.
+        """
         feedback = np.ones(len(events))
         if events.outcome is not None:
             mean, scale = self.outcome_scale

@@ -126,7 +126,7 @@ class OnlineFeatures:
             self._before = tables, users, items
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         self.tables.forget(users)
         if self._before is not None:
             tables, known, items = self._before

@@ -194,7 +194,7 @@ def test_positives_only_rank_bought_items_first():
     items, _ = model.recommend([12345], n_recommendations=10)
     popular = seen[np.argsort(-often)][:20]
     assert np.isin(items, popular).mean() >= 0.8
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y"):
         model.partial_fit(X, np.ones(len(X)))
 
 
