@@ -147,9 +147,9 @@ def test_a_history_needs_feedback_if_fit_had_it(fitted):
         model.recommend([0], history=X)
     with pytest.raises(ValueError, match="X has no column item_id"):
         fitted.recommend([0], history=X[["user_id"]])
-    with pytest.raises(ValueError, match=r"y was not given to fit"):
+    with pytest.raises(ValueError, match=r"fit was called without y"):
         fitted.observe(X, np.ones(len(X)))
-    with pytest.raises(ValueError, match=r"y was given to fit"):
+    with pytest.raises(ValueError, match=r"fit was called with y"):
         model.observe(X)
 
 
