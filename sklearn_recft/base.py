@@ -47,8 +47,9 @@ class RecommenderTags:
     lists_by : {"predictions", "own score"}
         What `recommend` ranks by, and returns as scores.
     partial_fit : {"exact", "exact for items", "warm start", "fold-in"}
-        Whether `partial_fit` equals a `fit` on all rows (all of it, or the items' part), goes on
-        from the fitted model, or solves for the users and items of the new rows, known or not.
+        How `partial_fit` learns. "exact": it equals one `fit` on all rows; "exact for items": its
+        item part does. "warm start": it goes on from the fitted model. "fold-in": it solves for the
+        users and items of the new rows, known or not.
     reads : tuple of {"time", "order", "text", "context"}
         Optional columns that the answers depend on.
     personal : bool

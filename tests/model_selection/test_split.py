@@ -98,7 +98,7 @@ def test_cold_user_split_equals_brute_force(log, n_splits, n_support, seed):
     splitter = ColdUserSplit(n_splits, n_support=n_support, random_state=seed)
     users = list(dict.fromkeys(user for user, _ in log))
     if len(users) < n_splits:
-        with pytest.raises(ValueError, match="cannot be dealt"):
+        with pytest.raises(ValueError, match="cannot be divided"):
             list(splitter.split(X))
         return
     shuffled = [users[j] for j in np.random.RandomState(seed).permutation(len(users))]
