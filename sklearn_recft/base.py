@@ -424,7 +424,7 @@ class RecommenderMixin:
                     n_threads=self._n_threads(),
                 )
             check_ranked(found)
-            return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
+            return model.items.decode(columns[found]), model.inverse_link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
         return n_threads(getattr(self, "n_jobs", None))

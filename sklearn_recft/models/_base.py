@@ -287,8 +287,8 @@ class FittedModel:
         """
         raise NotImplementedError
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
-        """Return scores of `tile_scorer` as `recommend` shows them."""
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
+        """Map scores of `tile_scorer` to those that `recommend` returns, such as probabilities."""
         return scores
 
     # ------------------------------------------------------------------ saving, removing users

@@ -337,7 +337,7 @@ class DecayModel(FittedModel):
             out[rows] = self.network.logits(columns, lambda batch: {**batch, "table": table})
         return out
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Return probabilities of logits."""
         return expit(scores)
 
