@@ -221,9 +221,9 @@ def test_ids_are_known_in_the_order_they_were_met():
 
 def test_feedback_once_given_is_always_given():
     X = [["b", 3], ["a", 1]]
-    with pytest.raises(ValueError, match="y was given to fit and must be given"):
+    with pytest.raises(ValueError, match="fit was called with y, so later calls must pass y"):
         TableRecommender().fit(X, [1, 2]).partial_fit(X)
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y, so later calls must omit y"):
         TableRecommender().fit(X).partial_fit(X, [1, 2])
 
 

@@ -280,8 +280,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ) -> RealtimeTransformerRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. Events that were observed before (same user, item and time)
-        are learned, but not stored twice. A call that fails or is interrupted changes nothing.
+        Parameters are those of `fit`. With timestamps, events that were observed before (same user,
+        item and time) are learned, but not stored twice. A call that fails or is interrupted
+        changes nothing.
         """
         self._update(X, y, sample_weight, _call(items))
         return self
@@ -289,7 +290,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
         """Add events to the histories without changing weights; later queries see them.
 
-        An event that is stored already (same user, item and time) changes nothing.
+        With timestamps, an event that is stored already (same user, item and time) changes nothing.
+        Observed events are targets of later training only if they are passed to `partial_fit` as
+        well, or if their user is rehearsed (``replay_size``).
 
         Parameters
         ----------
@@ -334,7 +337,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         candidates : array-like of item ids, default=None
             Items to choose from; None means the whole catalogue.
         exclude_seen : bool, default=True
-            Exclude items that the user has already seen.
+            Exclude items that the user has already seen. Pass False for repeat purchases.
         history : table of events, or a pair (table, feedback), default=None
             Events of the users (``user_id``, ``item_id``, ``timestamp``) that replace the stored
             histories, for a stateless service or for unknown users. Events of unknown items are
@@ -346,6 +349,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Scores of the items, as in `predict`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in the other recommenders, and if ``history`` is invalid.
         """
         queries = self._check_queries(X)
         model = self._sequence_model("recommend")

@@ -231,7 +231,7 @@ class Habits:
         self._take({name: state[name] for name in _PAIR_TYPES}, self.size)
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the pairs of ``users`` (codes); the codes behind them move up."""
+        """Remove the pairs of ``users`` (codes), and renumber the others to close the gaps."""
         state = self.state()
         kept, moved = without(state["user"], users)
         pairs = {name: state[name][kept] for name in _PAIR_TYPES}

@@ -107,7 +107,7 @@ class SeenItems:
         self.append(state["user"], state["item"], int(state["user"].max(initial=-1)) + 1)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove all pairs of ``users`` (codes); later codes move up."""
+        """Remove all pairs of ``users`` (codes), and renumber the others to close the gaps."""
         state = self.state()
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})

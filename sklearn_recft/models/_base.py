@@ -22,15 +22,18 @@ Model = TypeVar("Model", bound="FittedModel")
 
 
 class Undoable(Protocol):
-    """Interface of objects that a `Transaction` can roll back."""
+    """Interface of objects that a `Transaction` can roll back: two methods."""
+
+    # Written as properties, because a part chooses the arguments of its `mark`: `mark(users)`,
+    # `mark(users, items)` or `mark()`. A method here would prescribe one signature to all.
 
     @property
     def mark(self) -> Callable[..., Any]:
-        """Return what `restore` needs to undo later changes of the given rows (codes)."""
+        """Method ``mark(*rows)``: return what `restore` needs to undo changes of rows (codes)."""
 
     @property
     def restore(self) -> Callable[..., None]:
-        """Undo all changes since a mark."""
+        """Method ``restore(mark)``: undo all changes since the mark."""
 
 
 @runtime_checkable
@@ -38,9 +41,13 @@ class Part(Undoable, Protocol):
     """A stateful part of a fitted model.
 
     Vocabularies, histories, tables, nets, encoders and random streams are parts. An attribute of
-    a `FittedModel` with these five methods is saved, loaded and erased with the model.
-    `Transaction.keep` calls ``mark(*rows)`` before a change, and ``restore`` with what it returned
-    if the call fails; ``rows`` are the codes of the rows that may change, or nothing for all.
+    a `FittedModel` with these five methods is a part: it is saved and loaded with the model, and
+    users are erased from it. A part inside a list, a dict or another object is not found; that
+    object must then be a part itself.
+
+    A part is rolled back only if it is kept before it is written in place: `_learn` calls
+    ``undo.keep(part, *rows)`` (`Transaction.keep`), where ``rows`` are the codes that may change,
+    or nothing for all. `FittedModel.transaction` keeps vocabularies, seen items and random streams.
     """
 
     def state(self) -> dict[str, Any]:
@@ -50,7 +57,7 @@ class Part(Undoable, Protocol):
         """Load what `state` returned."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later codes move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
 
 
 class Transaction:
@@ -66,12 +73,13 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Call:
-    """Options of a call of `FittedModel.learn`; each verb of an estimator uses one.
+    """Options of a call of `FittedModel.learn`. The defaults are those of `fit` and `partial_fit`.
 
     Attributes
     ----------
     weights : bool
-        Whether to update shared weights. False for `observe`: histories and counters only.
+        Whether to update weights that users share. False for `observe`, which updates histories,
+        counts and the parameters of single users.
     predict : bool
         Whether to return the prediction of each row just before it is learned.
     catalogue : (ids, texts) or None
@@ -87,8 +95,13 @@ class FittedModel:
     """A fitted recommender: parts, and methods on integer codes and arrays.
 
     A subclass adds parts in its constructor and implements `_learn`, `score` and `tile_scorer`.
-    It may replace any attribute, but may write in place only to what a `Transaction` keeps.
-    Several threads may read at the same time, inside `reading`; `learn` has exclusive access.
+    It may replace any attribute, but before it writes to a part or an array in place, it gives a
+    part to `Transaction.keep` and copies an array. There is one exception: the estimator discards
+    a model whose first call fails, so a first fit may write to parts that are not kept.
+
+    Several threads may read at the same time, inside `reading`. `learn`, `merge`, `forget` and
+    `load_state` wait until all readers have left, and new readers wait for them. A thread that
+    holds the lock may take it again.
 
     Parameters
     ----------
@@ -149,12 +162,12 @@ class FittedModel:
         rows : Interactions
         settings : dataclass
         call : Call, default=None
-            None is `fit` or `partial_fit`.
+            None is ``Call()``: update all weights, return no predictions, add no items.
 
         Returns
         -------
         predictions : ndarray of shape (n,), float64
-            Of each row just before it was learned, where ``call.predict``; else empty.
+            Predictions of each row just before it was learned, if ``call.predict``; else empty.
 
         Raises
         ------
@@ -184,8 +197,8 @@ class FittedModel:
     def transaction(self, rows: Interactions) -> Iterator[Transaction]:
         """Change the model inside a with-block; a failure or an interrupt undoes all changes.
 
-        Attributes, ids, seen items and random streams are kept; what else is written to in
-        place is given to `Transaction.keep` first.
+        Attributes, ids, seen items and random streams are kept. Every other part must be given to
+        `Transaction.keep` before it is written in place.
         """
         with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
@@ -242,7 +255,7 @@ class FittedModel:
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Learn events, whose ids are registered.
 
-        Returns the prediction of each row before it was learned where ``call.predict``, else an
+        Returns the prediction of each row before it was learned if ``call.predict``, else an
         empty array.
         """
         raise NotImplementedError
@@ -273,8 +286,8 @@ class FittedModel:
         """
         raise NotImplementedError
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
-        """Return scores of `tile_scorer` as `recommend` shows them."""
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
+        """Map scores of `tile_scorer` to those that `recommend` returns, such as probabilities."""
         return scores
 
     # ------------------------------------------------------------------ saving, removing users
@@ -325,14 +338,14 @@ class FittedModel:
         """Compute the attributes that are not part of the state."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove all rows of ``users`` (codes); later codes move up.
+        """Remove all rows of ``users`` (codes), and renumber the others to close the gaps.
 
         Parameters of other users and items keep what they learned, unless a subclass recomputes
-        them.
+        them. Items are not removed.
         """
         with self._lock.writing():
-            for name, part in self.parts().items():
-                if name != "items":
+            for part in self.parts().values():
+                if part is not self.items:  # its codes are not those of users
                     part.forget(users)
 
     def merge(self: Model, other: Model) -> None:
@@ -366,7 +379,7 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return settings and `state`, which nothing writes to: who pickles them needs no lock."""
+        """Return settings and `state`, which nothing writes to: the caller pickles them without a lock."""
         columns = self.positives_only, self.context_names, self.timed
         return {"settings": self.settings, "columns": columns, "state": self.state()}
 

@@ -70,7 +70,7 @@ class OnlineTables(nn.Module):
             factorization.load_state(part)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         kept = np.setdiff1d(np.arange(len(self.user_statistics)), users)
         keep_rows(self.user_statistics, torch.from_numpy(kept))
         for factorization in self.factorizations:

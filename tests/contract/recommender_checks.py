@@ -299,9 +299,9 @@ def check_feedback_may_be_absent(estimator):
     X, y = make_log()
     model = clone(estimator).fit(X).partial_fit(make_news()[0])
     assert np.isfinite(answers(model)).all()
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y"):
         update(model, X, y)
-    with pytest.raises(ValueError, match="y was given to fit"):
+    with pytest.raises(ValueError, match="fit was called with y"):
         fitted(estimator).partial_fit(X)
 
 
