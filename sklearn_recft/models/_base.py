@@ -379,7 +379,7 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return settings and `state`, which nothing writes to: the caller pickles them without a lock."""
+        """Return settings and `state`, which nothing writes to: it is pickled without a lock."""
         columns = self.positives_only, self.context_names, self.timed
         return {"settings": self.settings, "columns": columns, "state": self.state()}
 

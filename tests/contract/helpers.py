@@ -83,8 +83,9 @@ def _fitted(pickled):
 
 def answers(model):
     """Return all that a model says of pairs and to users, known or not, in one vector."""
+    users = np.arange(0, 45, 3)
     lists = [
-        np.column_stack(model.recommend(np.arange(45), n_recommendations=n, exclude_seen=exclude))
+        np.column_stack(model.recommend(users, n_recommendations=n, exclude_seen=exclude))
         for n, exclude in ((30, False), (3, True))
     ]
     return np.concatenate([predict(model, PAIRS), *map(np.ravel, lists)])
