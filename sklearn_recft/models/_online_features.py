@@ -120,7 +120,7 @@ class OnlineFeatures:
             rng.bit_generator.state = its_state
         before = state["before"]
         if before is not None:
-            users, items = before["users"], before["items"]
+            users, items = before["users"].copy(), before["items"].copy()
             tables = self.tables.rows(users, items)
             tables.load_state(before["tables"])
             self._before = tables, users, items

@@ -92,8 +92,8 @@ class MatrixFactorization(nn.Module):
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the arrays that `state` returned."""
         self.grow(len(state["user_bias"]), len(state["item_bias"]))
-        for name, array in state.items():
-            getattr(self, name).data.copy_(torch.from_numpy(array))
+        for name, own in self.arrays().items():
+            own[...] = state[name]
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); later rows move up."""

@@ -434,7 +434,7 @@ class TextEncoder(nn.Module):
             self.freeze(state["keep"])
         if own is not None:
             self._saved = {}
-            weights = {n: torch.from_numpy(w) for n, w in own["weights"].items()}
+            weights = {n: torch.from_numpy(w.copy()) for n, w in own["weights"].items()}
             self._loaded_model().load_state_dict(weights)
         self._codes = {text: code for code, text in enumerate(state["texts"])}
 
