@@ -43,7 +43,7 @@ def recommenders():
 def estimator_rows():
     """Return the README's table of estimators, one Markdown line a row, from their tags."""
     lines = [
-        "| estimator | learns | `predict` returns | `partial_fit` | further verbs |",
+        "| estimator | learns | `predict` returns | `partial_fit` | further methods |",
         "|---|---|---|---|---|",
     ]
     for estimator in recommenders():

@@ -1,4 +1,4 @@
-"""What every recommender shares: verbs, checks of input, tags, and the way to a top-k."""
+"""What every recommender shares: methods, checks of input, tags, and lists of the best items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from sklearn_recft.parallel import Turns, n_threads
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
 
-# One call at a time puts another model into an estimator, or learns; readers go on meanwhile.
+# Calls that change an estimator take turns: `partial_fit`, `observe`, `forget` and the last step of
+# `fit`. A thread that has the turn may take it again, as in `partial_fit` on an unfitted estimator.
+# Readers (`predict`, `recommend`) take no turn. They wait only while the model itself learns
+# (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
 _TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -39,8 +42,9 @@ class RecommenderTags:
     lists_by : {"predictions", "own score"}
         What `recommend` ranks by, and returns as scores.
     partial_fit : {"exact", "exact for items", "warm start", "fold-in"}
-        Whether `partial_fit` equals a `fit` on all rows (all of it, or the items' part), goes on
-        from the fitted model, or solves for the users and items of the new rows only.
+        How `partial_fit` learns. "exact": it equals one `fit` on all rows; "exact for items": its
+        item part does. "warm start": it goes on from the fitted model. "fold-in": it solves for the
+        users and items of the new rows, known or not.
     reads : tuple of {"time", "order", "text", "context"}
         Optional columns that the answers depend on.
     personal : bool
@@ -63,7 +67,7 @@ class RecommenderTags:
     learns: str = ""
 
 
-# Verbs beyond scikit-learn's, in the order in which tables list them.
+# Methods beyond `fit` and `predict`, in the order in which tables list them.
 VERBS = (
     "partial_fit",
     "observe",
@@ -76,17 +80,27 @@ VERBS = (
 
 
 def verbs_of(estimator: Any) -> tuple[str, ...]:
-    """Return the verbs that an estimator, or a class of estimators, has."""
+    """Return which of these methods an estimator, or a class of estimators, has."""
     return tuple(verb for verb in VERBS if hasattr(estimator, verb))
 
 
 class RecommenderMixin:
-    """Mixin of every recommender: it holds one `FittedModel` and brings the shared verbs.
+    """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
-    A subclass implements ``_settings(self)``, the model's settings by the parameters of now, and
-    ``_make_model(self, rows)``, an empty model; `fit` and `partial_fit` call `_fit` and `_update`.
-    ``_FIXED`` names the parameters that may not change after `fit`: `partial_fit` refuses to go on
-    with another value.
+    A subclass has
+
+    * ``_parameter_constraints``, and an ``__init__`` that only assigns;
+    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update``. scikit-learn's
+      decorator ``_fit_context`` validates the parameters of a first call, the mixin later ones;
+    * ``predict``, which returns ``_predict(X)``. A classifier maps these scores to labels;
+    * ``_settings()``, the settings of the model from the current parameters. It also checks
+      combinations of parameters, and is called in `fit` and in every update;
+    * ``_make_model(rows)``, which returns an empty model;
+    * ``_TAGS`` (`RecommenderTags`);
+    * ``_FIXED``, the names of the parameters that may not change after `fit`. `partial_fit` raises
+      an error if one did.
+
+    The mixin validates rows, queries and ids. ``CONTRIBUTING.md`` has the whole recipe.
 
     Parameters of these names have one meaning in all estimators, and the mixin reads them:
     those of ``_NEED_TIME`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
@@ -150,6 +164,7 @@ class RecommenderMixin:
             The items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
             Leave out the items that the user interacted with in `fit`, `partial_fit` or `observe`.
+            Pass False for repeat purchases: `HabitRecommender` ranks the seen items first.
         on_missing : {"raise", "pad"}, default="raise"
             If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
             fill up its row with the id None and the score -inf. With "pad", ``items`` is always
@@ -171,8 +186,13 @@ class RecommenderMixin:
         Raises
         ------
         ValueError
-            ``n_recommendations`` below 1 or, unless padded, above the number of eligible items;
-            an unknown candidate; a user without a row in ``candidates``, unless padded.
+            If ``n_recommendations`` is below 1 or, unless padded, above the number of eligible
+            items; if a candidate is unknown; if a user has no row in ``candidates``, unless padded;
+            or if a column is invalid.
+        TypeError
+            If ``n_recommendations`` is no integer, ``exclude_seen`` no bool, or an id not hashable.
+        NotFittedError
+            Before `fit`.
         """
         queries = self._check_queries(X)
         options = ListOptions(
@@ -186,13 +206,16 @@ class RecommenderMixin:
         return recommend_lists(self._model, queries, options, self._n_threads())
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return how well the model answers rows: R² or accuracy, or NDCG@10 if it only ranks.
+        """Return NDCG@10, R² or accuracy of the model on rows.
 
-        A model that only orders items, or that was fitted without ``y``, is scored by the mean
-        NDCG@10 of one list for each user of ``X``, at the time and in the context of the user's
-        first row. Rows with ``y > 0`` (all rows without ``y``) are relevant. Seen items are left
-        out of the lists, unless all rows of ``X`` repeat seen pairs, as the training rows do. All
-        other models are scored as scikit-learn scores them.
+        The score is NDCG@10 in three cases: the model only orders items, it was fitted without
+        ``y``, or ``y`` is None here. Otherwise it is scikit-learn's: R² of a regressor, accuracy of
+        a classifier.
+
+        NDCG@10 is the mean over one list for each user with relevant rows. The list is made at the
+        time and in the context of the user's first row in ``X``. Rows with ``y > 0`` are relevant,
+        or all rows if ``y`` is None. Seen items are left out of the lists, unless all rows of ``X``
+        repeat seen pairs, as the training rows do.
 
         Parameters
         ----------
@@ -219,16 +242,17 @@ class RecommenderMixin:
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
     def forget(self: Recommender, user_ids: Any) -> Recommender:
-        """Erase users: their ids, histories, seen items and rows of parameters.
+        """Erase the ids, histories, seen items, stored rows and own parameters of users.
 
-        What the parameters of items learned from their events stays, except in models that
-        keep sums by pair and solve for their parameters: these become as if the users had never
-        come.
+        What items learned from these users stays: factors, weights of nets, and counts over all
+        users. `EASERecommender` and `ItemKNNRecommender` are the exception. They solve again from
+        the sums of the remaining users. `ALSRecommender` solves once more for all factors, starting
+        from the old ones. All items stay in the catalogue.
 
         Parameters
         ----------
         user_ids : array-like of user ids of shape (n,)
-            Unknown ids are passed over.
+            Unknown ids are ignored.
 
         Returns
         -------
@@ -269,7 +293,7 @@ class RecommenderMixin:
     # ------------------------------------------------------------------ for subclasses
 
     def _settings(self) -> Any:
-        """Return the settings of the model by the parameters of now."""
+        """Return the settings of the model from the current parameters."""
         raise NotImplementedError
 
     def _make_model(self, rows: Interactions) -> FittedModel:
@@ -281,7 +305,7 @@ class RecommenderMixin:
         return y
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
-        """Check what comes in; columns are remembered only once all of it is sound."""
+        """Validate rows; the columns of `fit` are stored only if all of the input is valid."""
         decaying = (name for name in self._NEED_TIME if getattr(self, name, None) is not None)
         rows = check_events(
             self,
@@ -293,9 +317,10 @@ class RecommenderMixin:
             outcome=getattr(self, "outcome", None),
         )
         if not reset and (y is None) != self._model.positives_only:
+            without = self._model.positives_only
             raise ValueError(
-                "y was " + ("not " if self._model.positives_only else "") + "given to fit and must "
-                "be given (or not) likewise to partial_fit."
+                f"y: fit was called {'without' if without else 'with'} y, so later calls must "
+                f"{'omit' if without else 'pass'} y."
             )
         return rows
 
@@ -317,7 +342,7 @@ class RecommenderMixin:
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
     ) -> np.ndarray:
-        """Learn from nothing, on a copy: a failure leaves this estimator as it was.
+        """Fit a new model on a copy of the estimator; a failure leaves this estimator unchanged.
 
         ``check`` is passed on to `_check`, for estimators that override it.
         """
@@ -348,7 +373,12 @@ class RecommenderMixin:
         return [getattr(self, name) for name in getattr(self, "_parameter_constraints", ())]
 
     def _check_parameters(self) -> None:
-        """Validate the parameters again, if any was set since they were last valid."""
+        """Validate the parameters again, if any was replaced since they were last valid.
+
+        Identity is enough: a parameter is set by assignment. A nested one, such as
+        ``training__patience``, changes an object in place. `_settings` validates these in every
+        call (`FineTuning.resolve`).
+        """
         now = self._parameters()
         if any(map(operator.is_not, now, self._valid)):
             self._validate_params()  # type: ignore[attr-defined]
@@ -363,7 +393,7 @@ class RecommenderMixin:
         return self._FIXED
 
     def _check_fixed(self) -> None:
-        """Refuse parameters that say otherwise than the fitted model."""
+        """Raise an error if a fixed parameter differs from its value in `fit`."""
         now = self._fixed_values()
         for name, fitted in self._fixed.items():
             if name not in now or now[name] != fitted:
@@ -405,19 +435,21 @@ class RecommenderMixin:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.target_tags.required = False
         if tags.regressor_tags is not None:
-            # Ids have no arithmetic: rows of unseen ids cannot be told apart.
+            # Ids are categorical: rows of unseen ids cannot be distinguished.
             tags.regressor_tags.poor_score = True
         return tags
 
 
 class ObserveMixin:
-    """Mixin of recommenders that can count events now and compute the rest later."""
+    """Mixin of closed-form recommenders that add events now, and solve in `partial_fit`."""
 
     def observe(self, X: Any, y: Any = None) -> Any:
-        """Add events to what is kept of their users, without changing what users share.
+        """Add events to the sums of their users, without changing what users share.
 
-        The lists of these users are up to date at once. Similarities, weights and factors of
-        items are computed in the next `partial_fit`, from all events: do not pass a row to both.
+        The next lists of these users use the events. The next `partial_fit` trains on them as well:
+        it solves for similarities or item weights from all sums. `ALSRecommender` then solves only
+        for the users and items of the rows of that call. A row that is passed to both methods
+        counts twice.
 
         Parameters
         ----------
@@ -458,7 +490,7 @@ def unboxed(values: Any) -> Any:
 
 
 def _refuse_flags(estimator: Any) -> None:
-    """Refuse True and False where a number is needed: Python takes them for 1 and 0."""
+    """Raise an error for True and False where a number is needed: Python reads them as 1 and 0."""
     for name, allowed in getattr(estimator, "_parameter_constraints", {}).items():
         value = getattr(estimator, name)
         if isinstance(value, (bool, np.bool_)) and not _FLAGS & set(allowed):
@@ -471,7 +503,7 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
 
 
 def _value(parameter: Any) -> Any:
-    """Return what can be compared of a parameter, whatever becomes of the object."""
+    """Return a value to compare a parameter by, which later changes of the object do not reach."""
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
     if hasattr(parameter, "__array__"):

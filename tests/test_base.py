@@ -25,6 +25,7 @@ from sklearn_recft.lists import _eligible
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.models import FittedModel
+from sklearn_recft.vocabulary import Vocabulary
 from tests.test_ranking import sorted_whole
 
 
@@ -221,9 +222,9 @@ def test_ids_are_known_in_the_order_they_were_met():
 
 def test_feedback_once_given_is_always_given():
     X = [["b", 3], ["a", 1]]
-    with pytest.raises(ValueError, match="y was given to fit and must be given"):
+    with pytest.raises(ValueError, match="fit was called with y, so later calls must pass y"):
         TableRecommender().fit(X, [1, 2]).partial_fit(X)
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y, so later calls must omit y"):
         TableRecommender().fit(X).partial_fit(X, [1, 2])
 
 
@@ -322,13 +323,15 @@ def test_a_fit_beside_forget_is_the_last_word():
     """Forget copies the old model; a fit that ends meanwhile is not undone by the copy."""
     model = TableRecommender(np.zeros((9, 9))).fit([["a", 1], ["b", 2]])
 
-    class Fits:
-        def __deepcopy__(self, memo):
+    class Fits(Vocabulary):
+        def state(self):
             self.thread = Thread(target=model.fit, args=([["new", 1]],), daemon=True)
             self.thread.start()
             self.thread.join(0.3)
+            return super().state()
 
-    fits = model._model.fits = Fits()
+    fits = model._model.users
+    fits.__class__ = Fits
     model.forget(["a"])
     fits.thread.join(30)
     assert model.user_ids_.tolist() == ["new"]

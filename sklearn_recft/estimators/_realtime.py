@@ -281,8 +281,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ) -> RealtimeTransformerRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. Events that were observed before (same user, item and time)
-        are learned, but not stored twice. A call that fails or is interrupted changes nothing.
+        Parameters are those of `fit`. With timestamps, events that were observed before (same user,
+        item and time) are learned, but not stored twice. A call that fails or is interrupted
+        changes nothing.
         """
         self._update(X, y, sample_weight, _call(items))
         return self
@@ -290,7 +291,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
         """Add events to the histories without changing weights; later queries see them.
 
-        An event that is stored already (same user, item and time) changes nothing.
+        With timestamps, an event that is stored already (same user, item and time) changes nothing.
+        Observed events are targets of later training only if they are passed to `partial_fit` as
+        well, or if their user is rehearsed (``replay_size``).
 
         Parameters
         ----------
@@ -342,6 +345,7 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
             Exclude items that the user has already seen; those of ``history`` if it is given.
+            Pass False for repeat purchases.
         on_missing : {"raise", "pad"}, default="raise"
             If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
             fill up its row with the id None and the score -inf. With "pad", ``items`` is always
@@ -363,6 +367,11 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
             and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
             frame if ``X`` is no frame.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in the other recommenders, and if ``history`` is invalid.
         """
         queries = self._check_queries(X)
         options = ListOptions(

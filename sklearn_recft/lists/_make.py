@@ -82,7 +82,7 @@ def recommend_lists(
         codes, raw, sizes = _rank(model, queries, eligible, options, n_threads)
         filled = np.arange(codes.shape[1]) < sizes[:, None]
         check_ranked(codes, sizes)
-        scores = model.link(raw.astype(np.float64))
+        scores = model.inverse_link(raw.astype(np.float64))
         if options.library is not None:
             items = model.items.decode(codes[filled])
             return _long_table(queries.user_ids, items, scores[filled], filled, options.library)

@@ -211,10 +211,10 @@ class FactorizationModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ratings, probabilities or ("bpr") scores of rows."""
-        scores = self.link(self.module.score(events.user, events.item, events.context))
+        scores = self.inverse_link(self.module.score(events.user, events.item, events.context))
         return scores if self.habits is None else scores + self.habits.of_rows(events)
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Return raw scores on the scale of ``y``."""
         loss = self.settings.loss
         if loss == "squared_error":

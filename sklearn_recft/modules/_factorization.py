@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows, keep_rows
 from sklearn_recft.ranking import dot_tiles
 
 # Rows scored at once: bounds memory.
@@ -85,13 +85,6 @@ class MatrixFactorization(nn.Module):
         """Return every tensor with one row per user or item."""
         return [getattr(self, name) for names in self.ID_TABLES for name in names]
 
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
-        return tight_state(self, self.tables(), memo)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.tight_state({})
-
     def state(self) -> dict[str, Any]:
         """Return a copy of every parameter and buffer as an array."""
         return {name: array.copy() for name, array in self.arrays().items()}
@@ -99,8 +92,8 @@ class MatrixFactorization(nn.Module):
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the arrays that `state` returned."""
         self.grow(len(state["user_bias"]), len(state["item_bias"]))
-        for name, array in state.items():
-            getattr(self, name).data.copy_(torch.from_numpy(array))
+        for name, own in self.arrays().items():
+            own[...] = state[name]
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); later rows move up."""

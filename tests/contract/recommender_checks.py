@@ -376,9 +376,9 @@ def check_frame_equals_array(estimator):
         assert model.n_features_in_ == 3
         with pytest.raises(ValueError, match=r"unknown: \['mood'\]"):
             update(model, make({**columns(news), "mood": y_news}), y_news)
-        queries = make({"user_id": np.arange(45)})
+        queries = make({"user_id": np.arange(0, 45, 3)})
         _, scores = model.recommend(queries, n_recommendations=3)
-        assert_array_equal(scores, expected[-45 * 6 :].reshape(45, 6)[:, 3:])
+        assert_array_equal(scores, expected[-15 * 6 :].reshape(15, 6)[:, 3:])
 
 
 def check_read_only_input_stays_as_it_is(estimator):
@@ -398,9 +398,9 @@ def check_feedback_may_be_absent(estimator):
     X, y = make_log()
     model = clone(estimator).fit(X).partial_fit(make_news()[0])
     assert np.isfinite(answers(model)).all()
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y"):
         update(model, X, y)
-    with pytest.raises(ValueError, match="y was given to fit"):
+    with pytest.raises(ValueError, match="fit was called with y"):
         fitted(estimator).partial_fit(X)
 
 
