@@ -11,6 +11,7 @@ from sklearn_recft.base import recommender_tags, verbs_of
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {
     "sklearn_recft": "Estimators",
+    "sklearn_recft.lists": "Lists",
     "sklearn_recft.preprocessing": "Preprocessing",
     "sklearn_recft.metrics": "Metrics",
     "sklearn_recft.model_selection": "Model selection",
@@ -42,7 +43,7 @@ def recommenders():
 def estimator_rows():
     """Return the README's table of estimators, one Markdown line a row, from their tags."""
     lines = [
-        "| estimator | learns | `predict` returns | `partial_fit` | further verbs |",
+        "| estimator | learns | `predict` returns | `partial_fit` | further methods |",
         "|---|---|---|---|---|",
     ]
     for estimator in recommenders():

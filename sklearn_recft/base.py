@@ -1,32 +1,30 @@
-"""What every recommender shares: verbs, checks of input, tags, and the way to a top-k."""
+"""What every recommender shares: methods, checks of input, tags, and lists of the best items."""
 
 from __future__ import annotations
 
 import copy
 import operator
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft import kernels
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
+from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel
 from sklearn_recft.parallel import Turns, n_threads
-from sklearn_recft.ranking import check_ranked, top_k
 
-# Queries whose seen items are laid out at a time; bounds memory whatever the query.
-_QUERY_BLOCK = 16_384
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
-_NOTHING_SEEN = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32))
 
-# One call at a time puts another model into an estimator, or learns; readers go on meanwhile.
+# Calls that change an estimator take turns: `partial_fit`, `observe`, `forget` and the last step of
+# `fit`. A thread that has the turn may take it again, as in `partial_fit` on an unfitted estimator.
+# Readers (`predict`, `recommend`) take no turn. They wait only while the model itself learns
+# (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
 _TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -44,8 +42,9 @@ class RecommenderTags:
     lists_by : {"predictions", "own score"}
         What `recommend` ranks by, and returns as scores.
     partial_fit : {"exact", "exact for items", "warm start", "fold-in"}
-        Whether `partial_fit` equals a `fit` on all rows (all of it, or the items' part), goes on
-        from the fitted model, or solves for the users and items of the new rows only.
+        How `partial_fit` learns. "exact": it equals one `fit` on all rows; "exact for items": its
+        item part does. "warm start": it goes on from the fitted model. "fold-in": it solves for the
+        users and items of the new rows, known or not.
     reads : tuple of {"time", "order", "text", "context"}
         Optional columns that the answers depend on.
     personal : bool
@@ -68,7 +67,7 @@ class RecommenderTags:
     learns: str = ""
 
 
-# Verbs beyond scikit-learn's, in the order in which tables list them.
+# Methods beyond `fit` and `predict`, in the order in which tables list them.
 VERBS = (
     "partial_fit",
     "observe",
@@ -81,17 +80,27 @@ VERBS = (
 
 
 def verbs_of(estimator: Any) -> tuple[str, ...]:
-    """Return the verbs that an estimator, or a class of estimators, has."""
+    """Return which of these methods an estimator, or a class of estimators, has."""
     return tuple(verb for verb in VERBS if hasattr(estimator, verb))
 
 
 class RecommenderMixin:
-    """Mixin of every recommender: it holds one `FittedModel` and brings the shared verbs.
+    """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
-    A subclass implements ``_settings(self)``, the model's settings by the parameters of now, and
-    ``_make_model(self, rows)``, an empty model; `fit` and `partial_fit` call `_fit` and `_update`.
-    ``_FIXED`` names the parameters that may not change after `fit`: `partial_fit` refuses to go on
-    with another value.
+    A subclass has
+
+    * ``_parameter_constraints``, and an ``__init__`` that only assigns;
+    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update``. scikit-learn's
+      decorator ``_fit_context`` validates the parameters of a first call, the mixin later ones;
+    * ``predict``, which returns ``_predict(X)``. A classifier maps these scores to labels;
+    * ``_settings()``, the settings of the model from the current parameters. It also checks
+      combinations of parameters, and is called in `fit` and in every update;
+    * ``_make_model(rows)``, which returns an empty model;
+    * ``_TAGS`` (`RecommenderTags`);
+    * ``_FIXED``, the names of the parameters that may not change after `fit`. `partial_fit` raises
+      an error if one did.
+
+    The mixin validates rows, queries and ids. ``CONTRIBUTING.md`` has the whole recipe.
 
     Parameters of these names have one meaning in all estimators, and the mixin reads them:
     those of ``_NEED_TIME`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
@@ -132,8 +141,11 @@ class RecommenderMixin:
         *,
         n_recommendations: int = 10,
         candidates: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray]:
+        on_missing: str = "raise",
+        as_frame: bool = False,
+    ) -> Any:
         """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
@@ -144,10 +156,21 @@ class RecommenderMixin:
             the list that fits a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
-        candidates : array-like of item ids, default=None
-            The items to choose from; None for the whole catalogue.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to choose from: ids for all queries, or a frame with the items of each
+            user, one per row. Other columns of the frame, and users who are not queried, are
+            ignored. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
             Leave out the items that the user interacted with in `fit`, `partial_fit` or `observe`.
+            Pass False for repeat purchases: `HabitRecommender` ranks the seen items first.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf. With "pad", ``items`` is always
+            an array of objects, also for integer ids.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
 
         Returns
         -------
@@ -155,24 +178,44 @@ class RecommenderMixin:
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Their scores. Their meaning is in the estimator's notes, and in its tags.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
+            frame if ``X`` is no frame.
 
         Raises
         ------
         ValueError
-            ``n_recommendations`` below 1 or above the number of eligible items, or an
-            unknown candidate.
+            If ``n_recommendations`` is below 1 or, unless padded, above the number of eligible
+            items; if a candidate is unknown; if a user has no row in ``candidates``, unless padded;
+            or if a column is invalid.
+        TypeError
+            If ``n_recommendations`` is no integer, ``exclude_seen`` no bool, or an id not hashable.
+        NotFittedError
+            Before `fit`.
         """
         queries = self._check_queries(X)
-        return self._recommend(self._model, queries, n_recommendations, candidates, exclude_seen)
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
+        return recommend_lists(self._model, queries, options, self._n_threads())
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return how well the model answers rows: R² or accuracy, or NDCG@10 if it only ranks.
+        """Return NDCG@10, R² or accuracy of the model on rows.
 
-        A model that only orders items, or that was fitted without ``y``, is scored by the mean
-        NDCG@10 of one list for each user of ``X``, at the time and in the context of the user's
-        first row. Rows with ``y > 0`` (all rows without ``y``) are relevant. Seen items are left
-        out of the lists, unless all rows of ``X`` repeat seen pairs, as the training rows do. All
-        other models are scored as scikit-learn scores them.
+        The score is NDCG@10 in three cases: the model only orders items, it was fitted without
+        ``y``, or ``y`` is None here. Otherwise it is scikit-learn's: R² of a regressor, accuracy of
+        a classifier.
+
+        NDCG@10 is the mean over one list for each user with relevant rows. The list is made at the
+        time and in the context of the user's first row in ``X``. Rows with ``y > 0`` are relevant,
+        or all rows if ``y`` is None. Seen items are left out of the lists, unless all rows of ``X``
+        repeat seen pairs, as the training rows do.
 
         Parameters
         ----------
@@ -199,16 +242,17 @@ class RecommenderMixin:
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
     def forget(self: Recommender, user_ids: Any) -> Recommender:
-        """Erase users: their ids, histories, seen items and rows of parameters.
+        """Erase the ids, histories, seen items, stored rows and own parameters of users.
 
-        What the parameters of items learned from their events stays, except in models that
-        keep sums by pair and solve for their parameters: these become as if the users had never
-        come.
+        What items learned from these users stays: factors, weights of nets, and counts over all
+        users. `EASERecommender` and `ItemKNNRecommender` are the exception. They solve again from
+        the sums of the remaining users. `ALSRecommender` solves once more for all factors, starting
+        from the old ones. All items stay in the catalogue.
 
         Parameters
         ----------
         user_ids : array-like of user ids of shape (n,)
-            Unknown ids are passed over.
+            Unknown ids are ignored.
 
         Returns
         -------
@@ -249,7 +293,7 @@ class RecommenderMixin:
     # ------------------------------------------------------------------ for subclasses
 
     def _settings(self) -> Any:
-        """Return the settings of the model by the parameters of now."""
+        """Return the settings of the model from the current parameters."""
         raise NotImplementedError
 
     def _make_model(self, rows: Interactions) -> FittedModel:
@@ -261,7 +305,7 @@ class RecommenderMixin:
         return y
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
-        """Check what comes in; columns are remembered only once all of it is sound."""
+        """Validate rows; the columns of `fit` are stored only if all of the input is valid."""
         decaying = (name for name in self._NEED_TIME if getattr(self, name, None) is not None)
         rows = check_events(
             self,
@@ -273,9 +317,10 @@ class RecommenderMixin:
             outcome=getattr(self, "outcome", None),
         )
         if not reset and (y is None) != self._model.positives_only:
+            without = self._model.positives_only
             raise ValueError(
-                "y was " + ("not " if self._model.positives_only else "") + "given to fit and must "
-                "be given (or not) likewise to partial_fit."
+                f"y: fit was called {'without' if without else 'with'} y, so later calls must "
+                f"{'omit' if without else 'pass'} y."
             )
         return rows
 
@@ -297,7 +342,7 @@ class RecommenderMixin:
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, call: Call | None = None, **check: Any
     ) -> np.ndarray:
-        """Learn from nothing, on a copy: a failure leaves this estimator as it was.
+        """Fit a new model on a copy of the estimator; a failure leaves this estimator unchanged.
 
         ``check`` is passed on to `_check`, for estimators that override it.
         """
@@ -328,7 +373,12 @@ class RecommenderMixin:
         return [getattr(self, name) for name in getattr(self, "_parameter_constraints", ())]
 
     def _check_parameters(self) -> None:
-        """Validate the parameters again, if any was set since they were last valid."""
+        """Validate the parameters again, if any was replaced since they were last valid.
+
+        Identity is enough: a parameter is set by assignment. A nested one, such as
+        ``training__patience``, changes an object in place. `_settings` validates these in every
+        call (`FineTuning.resolve`).
+        """
         now = self._parameters()
         if any(map(operator.is_not, now, self._valid)):
             self._validate_params()  # type: ignore[attr-defined]
@@ -343,7 +393,7 @@ class RecommenderMixin:
         return self._FIXED
 
     def _check_fixed(self) -> None:
-        """Refuse parameters that say otherwise than the fitted model."""
+        """Raise an error if a fixed parameter differs from its value in `fit`."""
         now = self._fixed_values()
         for name, fitted in self._fixed.items():
             if name not in now or now[name] != fitted:
@@ -358,44 +408,6 @@ class RecommenderMixin:
         rows, model = self._check_rows(X), self._model
         with model.reading():
             return model.score(model.encode(rows))
-
-    def _recommend(
-        self,
-        model: FittedModel,
-        queries: Interactions,
-        n_recommendations: int,
-        candidates: Any,
-        exclude_seen: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rank the items of a model for queries that are checked."""
-        if isinstance(n_recommendations, bool):
-            raise TypeError(f"n_recommendations={n_recommendations}: give the number of items.")
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
-        with model.reading():
-            users = model.users.encode(queries.user_ids)
-            columns = _candidate_codes(model, candidates)
-            lookup = np.full(model.n_items, -1, np.int64)
-            lookup[columns] = np.arange(len(columns))
-            shape = len(users), min(n_recommendations, len(columns))  # more is refused below
-            found, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
-            for start in range(0, len(users), _QUERY_BLOCK):
-                rows = slice(start, start + _QUERY_BLOCK)
-                block, seen = users[rows], model.seen
-                log = (seen.last, seen.previous, seen.item) if exclude_seen else _NOTHING_SEEN
-                indptr, hidden = kernels.gather_seen(block, *log, lookup)
-                _check_enough(len(columns) - np.diff(indptr), n_recommendations, queries, start)
-                some = queries.take(np.arange(len(users))[rows])
-                found[rows], scores[rows] = top_k(
-                    model.tile_scorer(block, columns, some),
-                    len(block),
-                    len(columns),
-                    n_recommendations,
-                    indptr,
-                    hidden,
-                    n_threads=self._n_threads(),
-                )
-            check_ranked(found)
-            return model.items.decode(columns[found]), model.link(scores.astype(np.float64))
 
     def _n_threads(self) -> int:
         return n_threads(getattr(self, "n_jobs", None))
@@ -423,19 +435,21 @@ class RecommenderMixin:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.target_tags.required = False
         if tags.regressor_tags is not None:
-            # Ids have no arithmetic: rows of unseen ids cannot be told apart.
+            # Ids are categorical: rows of unseen ids cannot be distinguished.
             tags.regressor_tags.poor_score = True
         return tags
 
 
 class ObserveMixin:
-    """Mixin of recommenders that can count events now and compute the rest later."""
+    """Mixin of closed-form recommenders that add events now, and solve in `partial_fit`."""
 
     def observe(self, X: Any, y: Any = None) -> Any:
-        """Add events to what is kept of their users, without changing what users share.
+        """Add events to the sums of their users, without changing what users share.
 
-        The lists of these users are up to date at once. Similarities, weights and factors of
-        items are computed in the next `partial_fit`, from all events: do not pass a row to both.
+        The next lists of these users use the events. The next `partial_fit` trains on them as well:
+        it solves for similarities or item weights from all sums. `ALSRecommender` then solves only
+        for the users and items of the rows of that call. A row that is passed to both methods
+        counts twice.
 
         Parameters
         ----------
@@ -476,7 +490,7 @@ def unboxed(values: Any) -> Any:
 
 
 def _refuse_flags(estimator: Any) -> None:
-    """Refuse True and False where a number is needed: Python takes them for 1 and 0."""
+    """Raise an error for True and False where a number is needed: Python reads them as 1 and 0."""
     for name, allowed in getattr(estimator, "_parameter_constraints", {}).items():
         value = getattr(estimator, name)
         if isinstance(value, (bool, np.bool_)) and not _FLAGS & set(allowed):
@@ -489,7 +503,7 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
 
 
 def _value(parameter: Any) -> Any:
-    """Return what can be compared of a parameter, whatever becomes of the object."""
+    """Return a value to compare a parameter by, which later changes of the object do not reach."""
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
     if hasattr(parameter, "__array__"):
@@ -499,30 +513,3 @@ def _value(parameter: Any) -> Any:
     if isinstance(parameter, (list, tuple, range)):
         return tuple(map(_value, parameter))
     return parameter
-
-
-def _candidate_codes(model: FittedModel, candidates: Any) -> np.ndarray:
-    if candidates is None:
-        return np.arange(model.n_items)
-    ids = check_ids(candidates, "candidates")
-    if not len(ids):
-        raise ValueError("candidates is empty; give item ids, or None for the whole catalogue.")
-    codes = model.items.encode(ids)
-    if (codes < 0).any():
-        unknown = np.asarray(ids)[codes < 0].tolist()
-        raise ValueError(
-            f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
-            f"is {unknown[0]!r}; choose from item_ids_."
-        )
-    return np.unique(codes)
-
-
-def _check_enough(eligible: np.ndarray, wanted: int, queries: Interactions, start: int) -> None:
-    if len(eligible) and eligible.min() < wanted:
-        row = start + int(eligible.argmin())
-        (user,) = queries.user_ids[row : row + 1].tolist()
-        raise ValueError(
-            f"n_recommendations={wanted}, but user {user!r} has only "
-            f"{int(eligible.min())} eligible items; ask for fewer, give more candidates or "
-            "pass exclude_seen=False."
-        )

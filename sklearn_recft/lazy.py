@@ -11,8 +11,8 @@ from typing import Any
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return a package's ``__getattr__``, which imports each name from its home.
 
-    Importing torch takes longer than fitting a classical model: who uses none of the nets does
-    not wait for it.
+    Importing torch takes longer than fitting a classical model, so it is imported only
+    with the first name that needs it.
 
     Parameters
     ----------

@@ -21,9 +21,10 @@ def top_k(
     n_queries: int,
     n_columns: int,
     k: int,
-    seen_indptr: np.ndarray,
-    seen_columns: np.ndarray,
+    indptr: np.ndarray,
+    row_columns: np.ndarray,
     *,
+    among: bool = False,
     n_threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Best ``k`` columns of a score matrix that is never held whole.
@@ -34,14 +35,16 @@ def top_k(
         Writes float32 scores of rows ``r0:r1`` and columns ``c0:c1``; thread-safe.
     n_queries, n_columns, k : int
         Shape of the matrix, and the length of a list.
-    seen_indptr, seen_columns : ndarray
-        CSR layout of the columns to leave out, ascending in each row.
+    indptr, row_columns : ndarray
+        CSR layout of the columns to leave out of each row, ascending in each row.
+    among : bool, default=False
+        Whether they are instead the columns to rank in each row, all others left out.
     n_threads : int, default=1
 
     Returns
     -------
     columns : ndarray of shape (n_queries, k), int64
-        Best first, ties by lower column.
+        Best first, ties by lower column; -1 where a row has fewer columns to rank.
     scores : ndarray of shape (n_queries, k), float32
 
     Notes
@@ -51,7 +54,8 @@ def top_k(
     """
     scores = np.full((n_queries, k), -np.inf, np.float32)
     columns = np.full((n_queries, k), -1, np.int64)
-    pointer = seen_indptr[:-1].copy()
+    pointer = indptr[:-1].copy()
+    merge = kernels.update_topk_among if among else kernels.update_topk
     rows = min(_TILE_ROWS, n_queries)
     width = _TILE_ROWS * _TILE_COLUMNS // max(rows, 1)
 
@@ -62,11 +66,11 @@ def top_k(
             c1 = min(c0 + width, n_columns)
             tile = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
             score_tile(r0, r1, c0, c1, tile)
-            kernels.update_topk(
+            merge(
                 tile,
                 c0,
-                seen_indptr[r0 : r1 + 1],
-                seen_columns,
+                indptr[r0 : r1 + 1],
+                row_columns,
                 pointer[r0:r1],
                 scores[r0:r1],
                 columns[r0:r1],
@@ -83,9 +87,12 @@ def top_k(
     return columns, scores
 
 
-def check_ranked(found: np.ndarray) -> None:
-    """Refuse scores that have no order: these are below all others, or NaN."""
-    bad = int((found < 0).any(axis=1).sum())
+def check_ranked(found: np.ndarray, sizes: np.ndarray) -> None:
+    """Refuse scores that have no order: lists ``found`` shorter than their ``sizes``.
+
+    A score that is NaN, or -inf in float32, never enters a list.
+    """
+    bad = int(((found >= 0).sum(axis=1) < sizes).sum())
     if bad:
         raise ValueError(
             f"The scores of {bad} lists are NaN or beyond the range of float32, and cannot be "

@@ -306,10 +306,8 @@ class Vocabulary:
         self.__init__(state["ids"])  # type: ignore[misc]
 
     def forget(self, codes: np.ndarray) -> None:
-        """Erase the ids of ``codes``; the codes behind them move up."""
+        """Remove the ids of ``codes``, and renumber the others to close the gaps."""
         self.load_state({"ids": np.delete(self.ids, codes)})
-
-    __getstate__, __setstate__ = state, load_state
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"

@@ -17,14 +17,15 @@ from sklearn_recft import (
     EASERecommender,
     IncrementalMFRecommender,
     PopularityRecommender,
-    base,
     ranking,
 )
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.lists import _eligible
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.models import FittedModel
+from sklearn_recft.vocabulary import Vocabulary
 from tests.test_ranking import sorted_whole
 
 
@@ -104,7 +105,7 @@ def seen_by(model, user):
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("block", [4, 16_384])
 def test_recommend_is_a_sort_of_what_is_unseen(monkeypatch, fitted, n_jobs, block):
-    monkeypatch.setattr(base, "_QUERY_BLOCK", block)
+    monkeypatch.setattr(_eligible, "_QUERY_BLOCK", block)
     monkeypatch.setattr(ranking, "_TILE_ROWS", 3)
     monkeypatch.setattr(ranking, "_TILE_COLUMNS", 4)
     fitted.set_params(n_jobs=n_jobs)
@@ -154,7 +155,7 @@ def test_too_few_eligible_items_are_counted(monkeypatch, fitted):
     left = N_ITEMS - len(seen_by(fitted, 3))
     fitted.recommend([3], n_recommendations=left)
     message = f"user 3 has only {left} eligible items; ask for fewer"
-    monkeypatch.setattr(base, "_QUERY_BLOCK", 2)
+    monkeypatch.setattr(_eligible, "_QUERY_BLOCK", 2)
     with pytest.raises(ValueError, match=message):
         fitted.recommend([999, 999, 999, 3], n_recommendations=left + 1)
     with pytest.raises(ValueError, match="user 1 has only 0 eligible items"):
@@ -221,9 +222,9 @@ def test_ids_are_known_in_the_order_they_were_met():
 
 def test_feedback_once_given_is_always_given():
     X = [["b", 3], ["a", 1]]
-    with pytest.raises(ValueError, match="y was given to fit and must be given"):
+    with pytest.raises(ValueError, match="fit was called with y, so later calls must pass y"):
         TableRecommender().fit(X, [1, 2]).partial_fit(X)
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y, so later calls must omit y"):
         TableRecommender().fit(X).partial_fit(X, [1, 2])
 
 
@@ -322,13 +323,15 @@ def test_a_fit_beside_forget_is_the_last_word():
     """Forget copies the old model; a fit that ends meanwhile is not undone by the copy."""
     model = TableRecommender(np.zeros((9, 9))).fit([["a", 1], ["b", 2]])
 
-    class Fits:
-        def __deepcopy__(self, memo):
+    class Fits(Vocabulary):
+        def state(self):
             self.thread = Thread(target=model.fit, args=([["new", 1]],), daemon=True)
             self.thread.start()
             self.thread.join(0.3)
+            return super().state()
 
-    fits = model._model.fits = Fits()
+    fits = model._model.users
+    fits.__class__ = Fits
     model.forget(["a"])
     fits.thread.join(30)
     assert model.user_ids_.tolist() == ["new"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 
 from sklearn_recft import ranking
 from sklearn_recft.ranking import top_k
@@ -45,6 +46,19 @@ def test_top_k_is_a_stable_sort(monkeypatch, threads, tile_rows, tile_columns, s
     assert found[1].dtype == np.float32
     assert found[0].tolist() == expected[0].tolist()
     assert found[1].tolist() == expected[1].tolist()
+    shown = [np.setdiff1d(np.arange(n_columns), gone) for gone in hidden]
+    indptr, columns = np.cumsum([0, *map(len, shown)]), np.concatenate(shown).astype(np.int32)
+    given = write_from(scores), *shape, k, indptr, columns
+    among = top_k(*given, among=True, n_threads=threads)
+    assert_array_equal(among, found)
+
+
+def test_a_row_with_few_columns_to_rank_ends_early():
+    scores = np.array([[3.0, 2, 1], [1, 2, 3]], np.float32)
+    indptr, columns = np.array([0, 1, 1]), np.array([1], np.int32)
+    found, its = top_k(write_from(scores), 2, 3, 2, indptr, columns, among=True)
+    assert found.tolist() == [[1, -1], [-1, -1]]
+    assert its.tolist() == [[2.0, -np.inf], [-np.inf, -np.inf]]
 
 
 def test_top_k_never_asks_for_more_than_a_tile(monkeypatch):

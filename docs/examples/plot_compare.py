@@ -2,12 +2,12 @@
 Compare recommenders
 ====================
 
-This example compares seven models on one time line.
+This example compares seven models on one temporal split.
 :func:`~sklearn_recft.model_selection.compare_recommenders` fits all of them on the same rows and
 queries the same users. It returns each metric, the difference to a baseline with an interval over
 users, coverage, seconds and memory.
 
-The log is MovieLens 100K. The last 10 % of the time line are the test rows. Every rating is a
+The log is MovieLens 100K. The latest 10 % of the ratings are the test rows. Every rating is a
 positive. Lists rank the whole catalogue without seen items.
 """
 

@@ -33,7 +33,7 @@ logs = {
 # With decay and without
 # ----------------------
 #
-# The first nine tenths of the time line are fitted. In the last tenth, each event is predicted and
+# The earliest nine tenths of the events are fitted. In the last tenth, each event is predicted and
 # then learned. In both logs the model has one attention head, which starts at a half-life of 2.4
 # days. Gradient descent then learns the half-life. ``truth`` is the AUC of the probabilities from
 # which the clicks were drawn: no model can be much better.

@@ -3,7 +3,7 @@ Quality by number of events
 ===========================
 
 This example shows how much history a model needs. Each model learns the same log in the order of
-time. It is evaluated several times on the same rows, the last 10 % of the time line, which come
+time. It is evaluated several times on the same rows, the latest 10 % of the log, which come
 after all training rows. The log is MovieLens 100K. Every rating is a positive. Lists rank the
 whole catalogue without seen items.
 

@@ -31,8 +31,8 @@ prequential_score(model, X[:200], y[:200], warm_up=0.5, chunk_size=1)
 # Week by week
 # ------------
 #
-# :func:`~sklearn_recft.model_selection.prequential_score` evaluates a clone of the model along the
-# time line.
+# :func:`~sklearn_recft.model_selection.prequential_score` evaluates a clone of the model in the
+# order of time.
 
 ways = {"never learned": "never", "refitted": "refit", "partial_fit": "partial_fit"}
 results = {

@@ -73,7 +73,7 @@ class Candidate:
     max_items : int or None
         Larger catalogues make an update slow, so it is then left out unless it is named.
     deep : bool
-        It trains a deep net, so it is left out unless it is named or asked for.
+        Whether it is a neural model, which is left out unless it is named or ``--deep`` is given.
     every_event : bool
         It learns each event before the next is predicted, not a step at once.
     reads_texts : bool
@@ -109,7 +109,7 @@ class Candidate:
         if self.max_items and facts.n_items > self.max_items:
             return f"each update is slow beyond {self.max_items:,} items ({facts.n_items:,} here)"
         if self.deep and not deep:
-            return "a deep net takes minutes or more; --deep adds it"
+            return "a neural model takes minutes or more; --deep adds it"
         return None
 
 
@@ -250,7 +250,7 @@ def find_candidates(text: str) -> list[Candidate]:
     for name in text.split(";" if ";" in text else ","):
         if _spelling(name) not in by_name:
             lawful = ", ".join(by_name)
-            raise ValueError(f"{name.strip()!r} is no candidate; the candidates are {lawful}")
+            raise ValueError(f"{name.strip()!r} is no model; the models are {lawful}")
         found.append(by_name[_spelling(name)])
     return list(dict.fromkeys(found))
 
@@ -263,13 +263,13 @@ def choose(
     Raises
     ------
     ValueError
-        A named candidate cannot learn the log.
+        A named model cannot learn the log.
     """
     choices = []
     for candidate in CANDIDATES if named is None else named:
         reason = candidate.impossible(facts)
         if reason and named is not None:
-            raise ValueError(f"The candidate {candidate.name!r} is not possible: {reason}.")
+            raise ValueError(f"The model {candidate.name!r} is not possible: {reason}.")
         if named is None:
             reason = reason or candidate.unsuitable(facts, deep=deep)
         choices.append(Choice(candidate, reason is None, reason or candidate.about))
@@ -277,7 +277,7 @@ def choose(
 
 
 def best_model(facts: Facts) -> Any:
-    """Make the model that `recft recommend` asks."""
+    """Make the model that `recft recommend` uses."""
     return make_mf(facts, habits=facts.repeat)
 
 

@@ -114,7 +114,7 @@ def compare(
     named : list of Candidate, default=None
         The models; None lets the log choose.
     deep : bool, default=False
-        Whether the log may choose deep nets.
+        Whether the log may choose neural models.
     quiet : bool, default=False
         Show no progress.
 

@@ -124,7 +124,7 @@ def _evaluate(args):
     if args.plot:
         _check_can_plot()
     log = _read(args)
-    compared = compare(log, args.candidates, deep=args.deep, quiet=args.quiet)
+    compared = compare(log, args.models, deep=args.deep, quiet=args.quiet)
     report = compared.report() | {"show_candidates": True, "best": compared.best.name}
     report["plot"] = compared.plot(args.plot) if args.plot else None
     return report | {"seconds": perf_counter() - clock}

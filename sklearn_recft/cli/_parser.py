@@ -13,7 +13,7 @@ examples:
   recft demo --dataset movielens-100k            film ratings
   recft evaluate log.csv                         does learning pay in your log?
   recft evaluate log.csv --feedback rating       ratings, or clicks of 0 and 1
-  recft evaluate log.csv --candidates "popularity,MF with habits"
+  recft evaluate log.csv --models "popularity,MF with habits"
   recft recommend log.csv --user ann -n 5        five items for ann
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
@@ -72,13 +72,13 @@ def make_parser(demo, evaluate, recommend):
     command = add("evaluate", evaluate, "follow a log and compare models", log, output, plot)
     command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
     command.add_argument(
-        "--candidates",
-        type=_candidates,
+        "--models",
+        type=_models,
         metavar="NAME,...",
         help="compare these models only, for example: popularity,MF with habits; default: those "
         "that suit the log",
     )
-    command.add_argument("--deep", action="store_true", help="also train the two deep models")
+    command.add_argument("--deep", action="store_true", help="also train the two neural models")
     command = add("recommend", recommend, "learn a log and recommend to one user", log, output)
     command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
     command.add_argument("--user", metavar="ID", required=True, help="whom to recommend to")
@@ -137,7 +137,7 @@ def _positive(text):
     return int(text)
 
 
-def _candidates(text):
+def _models(text):
     try:
         return find_candidates(text)
     except ValueError as error:

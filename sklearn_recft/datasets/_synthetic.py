@@ -69,14 +69,14 @@ def make_interactions(
     n_factors : int, default=4
         Length of the planted factors.
     n_days : float, default=365
-        Length of the time line, from 1 January 2020.
+        Length of the log, from 1 January 2020.
     popularity : float, default=1.0
         Exponent :math:`a` of the popularity law; 0 makes all items equally popular.
     half_life : float, default=None
         Days in which an interest halves; None: feedback does not depend on past events.
     drift : {"none", "abrupt", "gradual"}, default="none"
-        Users keep their factors, or swap them for independent ones in the middle of the time line,
-        or turn towards those all along it.
+        User factors are constant ("none"), are replaced by independent ones in the middle of the
+        log ("abrupt"), or move towards these during the whole log ("gradual").
     noise : float, default=0.5
         Standard deviation of the normal noise of ratings, scale of the logistic noise of clicks.
     feedback : {"rating", "click"}, default="rating"
@@ -97,7 +97,7 @@ def make_interactions(
             The truth behind `target`: expected rating (no model has an RMSE much below
             `noise`), or probability of the click.
         user_factors, user_factors_end : ndarray of shape (n_users, n_factors)
-            Factors at the start and at the end of the time line.
+            Factors at the start and at the end of the log.
         item_factors : ndarray of shape (n_items, n_factors)
             Factors of the items, which never change.
         popularity : ndarray of shape (n_items,)
@@ -130,7 +130,7 @@ def make_interactions(
 
     users = rng.randint(n_users, size=n_interactions)
     items = rng.choice(n_items, size=n_interactions, p=law)
-    place = np.sort(rng.uniform(size=n_interactions))  # on the time line, in [0, 1)
+    place = np.sort(rng.uniform(size=n_interactions))  # relative time, in [0, 1)
     seconds = _START + (place * n_days * _SECONDS_PER_DAY).astype(np.int64)
     turn = _turn(place, drift)[:, None]  # 0: factors of the start, pi / 2: those of the end
     tastes = np.cos(turn) * start[users] + np.sin(turn) * end[users]

@@ -259,7 +259,7 @@ def _cells_of_any_length():
 
 
 def _blocks(path, file, layout, encoding, quoted):
-    """Yield the columns of some rows at a time; empty lines are passed over."""
+    """Yield the columns of some rows at a time; empty lines are skipped."""
     rows = _rows_of(file, layout, quoted)
     if layout.has_header:
         next(rows, None)

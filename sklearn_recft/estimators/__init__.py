@@ -1,4 +1,4 @@
-"""Recommenders: parameters, checks, documentation and verbs."""
+"""Recommenders: parameters, checks, documentation and methods."""
 
 from typing import TYPE_CHECKING
 

@@ -279,7 +279,8 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
         """Add events to the histories without changing weights; later queries see them.
 
-        Histories, counts, rates and user factors are updated. Item factors and the net are not.
+        Histories, counts, rates and user factors are updated. Item factors and the net are not, and
+        never learn from these rows later. A row that is also passed to `partial_fit` counts twice.
 
         Parameters
         ----------
@@ -301,8 +302,9 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         """Predict each row, then learn it, in time order: the prequential loop in one call.
 
         Parameters are those of `fit`. The prediction of a row uses strictly earlier rows only. The
-        net is updated at the end of the call, if ``update_rate`` is positive. An unfitted estimator
-        predicts without a net, and then fits it. Rows of weight 0 are predicted, but not learned.
+        net is updated at the end of the call, if ``update_rate`` is positive. On an unfitted
+        estimator, the predictions come from the online features alone, and the net is fitted at the
+        end of the call. Rows of weight 0 are predicted, but not learned.
 
         Returns
         -------

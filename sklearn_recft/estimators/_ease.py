@@ -58,10 +58,9 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
     with ``history_half_life``) per distinct (user, item) pair. Training needs 8 n_items^2 bytes
     more: 19 GB for 40,000 items. Use `ItemKNNRecommender` for larger catalogues.
 
-    The default of ``reg`` has the best mean rank of NDCG@10 over the validation parts of four
-    time lines (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``).
-    The best value is smaller for repeat purchases, and larger for the items of the coming months on
-    MovieLens 1M.
+    The default of ``reg`` has the best mean rank of NDCG@10 over four temporal validation splits
+    (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``). The best value
+    is smaller for repeat purchases, and larger for the items of the coming months on MovieLens 1M.
 
     `predict` returns the expected sum of feedback of a pair, where pairs without events count as 0.
     Unknown users get item popularity.

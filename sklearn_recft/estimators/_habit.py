@@ -55,8 +55,8 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     lists of one `fit` on all rows. It keeps about 40 bytes per distinct (user, item) pair and
     learns an event in one look-up and one step for each known pair of its user.
 
-    Repeat purchases are listed only with ``recommend(..., exclude_seen=False)``. Rows with
-    ``y <= 0`` are no habit.
+    Repeat purchases are listed only with ``recommend(..., exclude_seen=False)``. With the default,
+    ``exclude_seen=True``, only popularity is left. Rows with ``y <= 0`` are no habit.
 
     The defaults are the best on five weeks of The Complete Journey before the test weeks (NDCG@10
     of a weekly list of all products; ``benchmarks/groceries``).
@@ -86,7 +86,7 @@ class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         reads=("time",),
         finds_new=False,
         keeps="a count and a time of each pair, two sums an item",
-        learns="what each user takes again, by decayed counts",
+        learns="what each user takes again, by decayed counts; needs `exclude_seen=False`",
     )
     _parameter_constraints: ClassVar[dict] = {
         "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],

@@ -65,7 +65,7 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
     which costs as much as `fit`. The model keeps the neighbours, and 20 bytes (40 with
     ``history_half_life``) per distinct (user, item) pair; it needs no items × items matrix.
 
-    The defaults have the best mean rank of NDCG@10 over the validation parts of four time lines
+    The defaults have the best mean rank of NDCG@10 over four temporal validation splits
     (Amazon Beauty, MovieLens 100K and 1M, Online Retail; ``benchmarks/defaults``). Use
     ``similarity="cosine"`` for catalogues of a few items: BM25 gives no weight to a user who has
     all items but one. Use a smaller ``shrinkage`` for small feedback (0 and 1, short half-lives).

@@ -19,6 +19,7 @@ from sklearn_recft.interactions import (
     check_interactions,
     check_items,
 )
+from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,
@@ -280,8 +281,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     ) -> RealtimeTransformerRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. Events that were observed before (same user, item and time)
-        are learned, but not stored twice. A call that fails or is interrupted changes nothing.
+        Parameters are those of `fit`. With timestamps, events that were observed before (same user,
+        item and time) are learned, but not stored twice. A call that fails or is interrupted
+        changes nothing.
         """
         self._update(X, y, sample_weight, _call(items))
         return self
@@ -289,7 +291,9 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
         """Add events to the histories without changing weights; later queries see them.
 
-        An event that is stored already (same user, item and time) changes nothing.
+        With timestamps, an event that is stored already (same user, item and time) changes nothing.
+        Observed events are targets of later training only if they are passed to `partial_fit` as
+        well, or if their user is rehearsed (``replay_size``).
 
         Parameters
         ----------
@@ -321,9 +325,12 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         *,
         n_recommendations: int = 10,
         candidates: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
+        on_missing: str = "raise",
+        as_frame: bool = False,
         history: Any = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Any:
         """Recommend the best items for each query, best first; ties in catalogue order.
 
         Parameters
@@ -331,10 +338,20 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         X : array-like of user ids of shape (n_queries,), or a table of queries
             A table has ``user_id`` and optionally ``timestamp`` and context columns.
         n_recommendations : int, default=10
-        candidates : array-like of item ids, default=None
-            Items to choose from; None means the whole catalogue.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            Items to choose from: ids for all queries, or a frame with the items of each user, one
+            per row. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            Items to leave out, for all queries or by user. Unknown ids are ignored.
         exclude_seen : bool, default=True
-            Exclude items that the user has already seen.
+            Exclude items that the user has already seen; those of ``history`` if it is given.
+            Pass False for repeat purchases.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf. With "pad", ``items`` is always
+            an array of objects, also for integer ids.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
         history : table of events, or a pair (table, feedback), default=None
             Events of the users (``user_id``, ``item_id``, ``timestamp``) that replace the stored
             histories, for a stateless service or for unknown users. Events of unknown items are
@@ -346,13 +363,30 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
             Item ids.
         scores : ndarray of shape (n_queries, n_recommendations), float64
             Scores of the items, as in `predict`.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
+            frame if ``X`` is no frame.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in the other recommenders, and if ``history`` is invalid.
         """
         queries = self._check_queries(X)
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
         model = self._sequence_model("recommend")
         with model.reading():
             if history is not None:
                 model = model.with_history(self._check_history(history))
-            return self._recommend(model, queries, n_recommendations, candidates, exclude_seen)
+            return recommend_lists(model, queries, options, self._n_threads())
 
     def attend(self, X: Any) -> Bunch:
         """Return the attention of each row's query to past events.

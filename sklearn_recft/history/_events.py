@@ -174,13 +174,11 @@ class EventHistory:
         self.append(state["user"], state["item"], state["feedback"], state["time"], n_users)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the events of ``users`` (codes); later codes move up."""
+        """Remove the events of ``users`` (codes), and renumber the others to close the gaps."""
         state = self.state()
         kept, moved = without(state["user"], users)
         columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
         self.load_state({**state, **columns, "user": moved})
-
-    __getstate__, __setstate__ = state, load_state
 
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:

@@ -99,10 +99,8 @@ class FeedbackMatrix:
         self.sums = csr_array(arrays, shape=tuple(state["shape"]))
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         self.sums = self.sums[np.setdiff1d(np.arange(self.sums.shape[0]), users)]
-
-    __getstate__, __setstate__ = state, load_state
 
     def total(self, users: np.ndarray | None = None) -> csr_array:
         """Return sums of weighted feedback of ``users`` (None: all), float32; -1: empty rows."""

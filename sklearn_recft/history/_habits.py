@@ -231,15 +231,13 @@ class Habits:
         self._take({name: state[name] for name in _PAIR_TYPES}, self.size)
 
     def forget(self, users: np.ndarray) -> None:
-        """Erase the pairs of ``users`` (codes); the codes behind them move up."""
+        """Remove the pairs of ``users`` (codes), and renumber the others to close the gaps."""
         state = self.state()
         kept, moved = without(state["user"], users)
         pairs = {name: state[name][kept] for name in _PAIR_TYPES}
         self.load_state(
             {**state, **pairs, "user": moved, "basket": np.delete(state["basket"], users)}
         )
-
-    __getstate__, __setstate__ = state, load_state
 
     def _make_room(self, n_events: int, n_users: int, n_items: int) -> None:
         """Grow tables for events that may all be of new pairs."""

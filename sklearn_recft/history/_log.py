@@ -17,7 +17,7 @@ def grown(last: np.ndarray, n_users: int) -> np.ndarray:
 def without(users: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a mask of the rows of other users than ``gone``, and their new user codes.
 
-    Codes after a removed one move up.
+    The remaining codes are renumbered to close the gaps.
 
     Parameters
     ----------

@@ -96,7 +96,8 @@ class Reservoir:
     def forget(self, users: np.ndarray) -> None:
         """Remove the stored rows of ``users`` (codes in the column ``user``).
 
-        Later codes move up. The next rows offered fill the free slots.
+        The remaining codes are renumbered to close the gaps. The next rows offered fill the free
+        slots.
         """
         rows = self.take(np.arange(len(self)))
         if "user" not in rows:
@@ -106,5 +107,3 @@ class Reservoir:
         self.rows["user"] = moved.astype(rows["user"].dtype)
         if not kept.all():
             self.n_offered = int(kept.sum())
-
-    __getstate__, __setstate__ = state, load_state

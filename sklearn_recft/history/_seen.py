@@ -107,12 +107,10 @@ class SeenItems:
         self.append(state["user"], state["item"], int(state["user"].max(initial=-1)) + 1)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove all pairs of ``users`` (codes); later codes move up."""
+        """Remove all pairs of ``users`` (codes), and renumber the others to close the gaps."""
         state = self.state()
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})
-
-    __getstate__, __setstate__ = state, load_state
 
 
 def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -184,8 +184,6 @@ class Trends:
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: counts are not stored per user."""
 
-    __getstate__, __setstate__ = state, load_state
-
     def _period_of(self, times: np.ndarray) -> np.ndarray:
         return np.floor(times / self.period).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Quality against events seen: one line a model, all judged on the same later rows."""
+"""Quality by number of events: one line per model, all evaluated on the same later rows."""
 
 import numpy as np
 

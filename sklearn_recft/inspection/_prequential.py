@@ -53,7 +53,7 @@ class PrequentialDisplay:
 
     @classmethod
     def from_results(cls, results, *, metric=None, ax=None, **line_kw):
-        """Draw what replays of the same log have shown.
+        """Plot the results of prequential evaluations on the same log.
 
         Parameters
         ----------

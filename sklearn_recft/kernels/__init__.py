@@ -42,7 +42,7 @@ from sklearn_recft.kernels._streams import (
     update_factorization,
     update_statistics,
 )
-from sklearn_recft.kernels._topk import gather_seen, update_topk
+from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_among
 
 __all__ = [
     "EXPOSURE_UNIT",
@@ -79,4 +79,5 @@ __all__ = [
     "update_factorization",
     "update_statistics",
     "update_topk",
+    "update_topk_among",
 ]

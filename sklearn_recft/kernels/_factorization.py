@@ -37,8 +37,8 @@ def sgd_epoch(
 ):
     """Run one epoch of stochastic gradient descent over the rows, in the given order.
 
-    Let ``e = target - link(mean + b_u + b_i + p_u . q_i + w . context)``. The updates, scaled by
-    the row's weight, are ``b += bias_rate (e - bias_reg b)``, ``p += learning_rate (e q -
+    Let ``e = target - inverse_link(mean + b_u + b_i + p_u . q_i + w . context)``. The updates,
+    scaled by the row's weight, are ``b += bias_rate (e - bias_reg b)``, ``p += learning_rate (e q -
     user_reg[u] p)``, the same for ``q``, and ``w += bias_rate e context / (1 + |context|^2)``.
     The last one is stable for any scale of a column. Two threads may run on disjoint rows of the
     same tables (lock-free SGD, Niu et al. 2011): rare lost updates have no measurable effect.

@@ -1,4 +1,4 @@
-"""Top-k of rows of scores, without seen items."""
+"""Top-k of rows of scores, without hidden items or among listed ones."""
 
 import numpy as np
 
@@ -53,6 +53,32 @@ def update_topk(tile, first_item, seen_indptr, seen_items, pointer, top_scores, 
                     best[place] = score
                     codes[place] = first_item + j
                     worst = best[k - 1]
+
+
+@jit
+def update_topk_among(tile, first_item, indptr, items, pointer, top_scores, top_items):
+    """Merge the scores of each row's listed items in a tile into its current top-k list.
+
+    Parameters are those of `update_topk`, but ``indptr`` and ``items`` list the items of each row
+    that may be ranked. The tile is only read.
+    """
+    n_rows, width = tile.shape
+    k = top_scores.shape[1]
+    for r in range(n_rows):
+        row, best, codes = tile[r], top_scores[r], top_items[r]
+        p, end = pointer[r], indptr[r + 1]
+        while p < end and items[p] < first_item + width:
+            score = row[items[p] - first_item]
+            if score > best[k - 1]:
+                place = k - 1
+                while place > 0 and best[place - 1] < score:
+                    best[place] = best[place - 1]
+                    codes[place] = codes[place - 1]
+                    place -= 1
+                best[place] = score
+                codes[place] = items[p]
+            p += 1
+        pointer[r] = p
 
 
 @jit

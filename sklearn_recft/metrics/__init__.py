@@ -7,6 +7,9 @@ from sklearn_recft.metrics._beyond_accuracy import (
 )
 from sklearn_recft.metrics._calibration import expected_calibration_error
 from sklearn_recft.metrics._fairness import metric_by_group
+from sklearn_recft.metrics._lists import ItemValues as ItemValues
+from sklearn_recft.metrics._lists import distinct as distinct
+from sklearn_recft.metrics._lists import item_values as item_values
 from sklearn_recft.metrics._popularity import (
     average_popularity_at_k,
     item_popularity,

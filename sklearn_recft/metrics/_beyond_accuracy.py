@@ -6,8 +6,8 @@ Conventions shared by every ``*_at_k`` function here and in `_popularity`:
 * an item that appears twice in a list counts once;
 * a user with an empty list has no defined value: NaN in the vector, left out of the mean. The
   mean over no user at all is NaN;
-* what to judge by comes first, ``recommended`` last. Popularity and vectors must come from
-  training rows alone, or lists are judged by what the recommender could not know.
+* the reference is the first argument, ``recommended`` the last. Popularity and vectors must come
+  from training rows alone. Otherwise the metric uses data that the recommender could not know.
 """
 
 from __future__ import annotations

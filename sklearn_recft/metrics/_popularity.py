@@ -1,7 +1,7 @@
 """How popular the items of a list are: novelty, average popularity, and its lift over profiles.
 
 The conventions of `_beyond_accuracy` hold: distinct items of the first ``k`` places, NaN for
-users without any, what to judge by first.
+users without any, the reference as the first argument.
 """
 
 from __future__ import annotations

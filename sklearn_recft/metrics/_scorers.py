@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import narwhals as nw
@@ -225,10 +226,19 @@ def recommend_up_to(
 ) -> list[np.ndarray]:
     """Ask for `k` items per query, or all that are eligible where those are fewer.
 
-    ``recommend`` refuses a whole batch when one user has too few items left, so a refused
-    batch is halved until the users who are short of items stand alone.
+    ``recommend`` refuses a whole batch when one user has too few items left. Recommenders of this
+    package are then asked for padded lists. For others a refused batch is halved until the users
+    who are short of items stand alone.
     """
     n_items = min(k, getattr(recommender, "n_items_", k))
+    pads = "on_missing" in signature(recommender.recommend).parameters
+
+    def padded() -> list[np.ndarray]:
+        items, scores = recommender.recommend(
+            queries, n_recommendations=n_items, exclude_seen=exclude_seen, on_missing="pad"
+        )
+        sizes = (~np.isneginf(scores)).sum(axis=1)
+        return [row[:size] for row, size in zip(items, sizes, strict=True)]
 
     def ask(rows: np.ndarray, n: int, exclude: bool) -> list[np.ndarray]:
         whole = len(rows) == len(queries)
@@ -247,6 +257,8 @@ def recommend_up_to(
         try:
             return ask(rows, n, exclude_seen)
         except ValueError:
+            if pads:
+                return padded()
             # A refusal for any other reason than seen items comes out here.
             ask(rows, n, False)
         if len(rows) == 1:

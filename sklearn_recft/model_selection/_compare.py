@@ -1,4 +1,4 @@
-"""Several recommenders on the same rows: quality with its uncertainty, beside what it costs."""
+"""Comparison of recommenders on the same rows: metrics with intervals, seconds and memory."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ def compare_recommenders(
     measure_memory: bool = True,
     verbose: int = 0,
 ) -> RecommenderComparison:
-    """Fit and judge several recommenders on the same splits, users and whole catalogue.
+    """Fit and evaluate several recommenders on the same splits, users and whole catalogue.
 
-    Every estimator is cloned, fitted on the train rows of each split, and asked once for a
-    list for every user who has something relevant in the test rows. Each is compared with
-    the baseline on the same users, with a bootstrap interval of the difference.
+    Every estimator is cloned and fitted on the train rows of each split. It then makes one list for
+    every user with relevant test rows. Each is compared with the baseline on the same users, with
+    a bootstrap interval of the difference.
 
     Parameters
     ----------
     estimators : dict of str to recommender
         Anything with ``fit(X, y)`` and
-        ``recommend(X, *, n_recommendations, candidates, exclude_seen)``, or a pipeline whose
-        last step is; from any library.
+        ``recommend(X, *, n_recommendations, candidates, exclude_seen)``, from any library, or a
+        pipeline whose last step has both.
     X : table of n rows
     y : array-like of shape (n,), default=None
         Feedback, passed to ``fit``. None: every row is a positive.
     cv : splitter, int or iterable of (train, test), default=None
-        None: ``TemporalSplit(1, test_size=0.1)``, which tests on the last tenth of the time
-        line. A split that trains on a user's future is warned of.
+        None: ``TemporalSplit(1, test_size=0.1)``, which tests on the latest tenth of the rows. A
+        split that trains on rows of a user later than the user's test rows causes a warning.
     scoring : sequence of str, default=("ndcg", "recall", "hit_rate")
         Among ``"ndcg"``, ``"recall"``, ``"precision"``, ``"hit_rate"``, ``"mrr"``, ``"map"``.
     k : int, default=10
@@ -80,19 +80,19 @@ def compare_recommenders(
     baseline : str, default=None
         Name of the estimator that the others are compared with; None: the first.
     relevance_threshold : float, default=None
-        Test rows with ``y >= relevance_threshold`` are relevant. None: those with ``y > 0``,
-        and every row where there is no `y`. Training sees all rows.
+        Test rows with ``y >= relevance_threshold`` are relevant. None: those with ``y > 0``, or
+        all rows without `y`. Training uses all rows.
     exclude_seen : bool, default=True
-        Passed to ``recommend``. Use False where users come back to the same items.
+        Passed to ``recommend``. Use False for repeat purchases.
     users : {"all", "known"}, default="all"
-        Whom to ask for: everyone with something relevant, or only those of them who have a
-        train row. Items that training never met stay in the denominators in either case.
+        Users who get a list: all with relevant test rows, or those of them with train rows. Items
+        without train rows stay in the denominators in both cases.
     n_bootstrap : int, default=1000
-        How often users are resampled.
+        Number of bootstrap samples of users.
     confidence_level : float, default=0.95
-        Of the intervals, above 0 and below 1.
+        Confidence level of the intervals, above 0 and below 1.
     random_state : int, RandomState or None, default=None
-        Decides the resampling. The estimators have their own.
+        Seed of the bootstrap. The estimators have their own seeds.
     measure_memory : bool, default=True
         Fit each estimator once more, on the last split, to find its peak memory; see Notes.
     verbose : int, default=0
@@ -106,29 +106,30 @@ def compare_recommenders(
 
         * ``estimator``: its name;
         * ``ndcg@10``: mean over all lists of all splits;
-        * ``ndcg@10_difference``, ``ndcg@10_difference_low``, ``ndcg@10_difference_high``: that
-          mean minus the baseline's, and the ends of its interval;
-        * ``coverage@10``: share of the items of the train rows that occur in some list, mean
-          over splits;
+        * ``ndcg@10_difference``, ``ndcg@10_difference_low``, ``ndcg@10_difference_high``: this
+          mean minus that of the baseline, and the ends of the interval of the difference;
+        * ``coverage@10``: share of the items of the train rows that are in any list, mean over
+          splits;
         * ``fit_seconds``, ``recommend_seconds``: wall time per split, mean over splits;
-        * ``peak_memory_mib``: peak of what was allocated while fitting, 2**20 bytes; NaN
-          without `measure_memory`;
-        * ``model_size_mib``: the fitted model of the last split, pickled; NaN if it cannot be.
+        * ``peak_memory_mib``: peak of the memory allocated by ``fit``, in 2**20 bytes; NaN without
+          `measure_memory`;
+        * ``model_size_mib``: size of the pickled model of the last split; NaN if it cannot be
+          pickled.
 
         ``per_user``: dict of metric to dict of estimator to ndarray of shape (n_queries,).
-        ``user_ids``, ``split_index``: user and split of each list, both of that shape.
+        ``user_ids``, ``split_index``: user and split of each list, of shape (n_queries,).
         ``n_queries``, ``n_users``, ``n_splits``, ``metrics``, ``baseline``,
         ``confidence_level``. ``print(result)`` shows the table.
 
     Raises
     ------
     ValueError
-        If a parameter is out of range, train and test rows overlap, or nobody has anything
-        relevant in a test set.
+        If a parameter is out of range, train and test rows overlap, or a test set has no relevant
+        rows.
     TypeError
         If an estimator has no ``fit`` or ``recommend``.
     RuntimeError
-        If an estimator fails; it says which, where and why.
+        If an estimator fails. The message names the estimator, the method, the split and the error.
 
     Warns
     -----
@@ -137,18 +138,17 @@ def compare_recommenders(
 
     Notes
     -----
-    Intervals are percentiles of the paired bootstrap: users are drawn with replacement, each
-    with the lists of all splits and of both models compared, so what makes a user easy or
-    hard cancels. They hold the fitted models as given: what other train rows or seeds would
-    change is not in them.
+    Intervals are percentiles of the paired bootstrap. Users are drawn with replacement, each with
+    the lists of all splits and of both models, so the difficulty of a user cancels. The fitted
+    models stay the same, so the intervals do not include the effect of other train rows or seeds.
 
-    Peak memory comes from :mod:`tracemalloc`, in a fit of its own so that seconds stay clean.
-    It sees what Python and numpy allocate, not what torch or other compiled libraries
-    allocate for themselves, and not ``X``.
+    Peak memory is measured by :mod:`tracemalloc` in a separate fit, which is not timed. It includes
+    what Python and numpy allocate. It does not include ``X``, nor what torch or other compiled
+    libraries allocate.
 
-    ``fit_seconds`` contain compilation where compiled code is met for the first time and not
-    kept on disk. ``recommend_seconds`` are for all users of a split together; where some
-    have fewer than `k` items left, lists are asked for in several calls.
+    ``fit_seconds`` include the compilation of code that is used for the first time and not cached
+    on disk. ``recommend_seconds`` are for all users of a split together. If users have fewer than
+    `k` eligible items, ``recommend`` is called several times.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def compare_recommenders(
 
 @dataclass(frozen=True)
 class _Protocol:
-    """What to ask for, and how to judge it; ``metrics`` maps ``"ndcg@10"`` to a function."""
+    """The lists to make, and their metrics: ``metrics`` maps ``"ndcg@10"`` to a function."""
 
     metrics: dict[str, Callable[..., Any]]
     k: int
@@ -234,7 +234,7 @@ class _Protocol:
 
     @classmethod
     def of(cls, scoring: str | Sequence[str], k: int, exclude_seen: bool) -> _Protocol:
-        """Check the names in ``scoring``, and `k`."""
+        """Validate ``scoring`` and `k`."""
         names = (scoring,) if isinstance(scoring, str) else tuple(scoring)
         unknown = [name for name in names if name not in RANKING_METRICS]
         if unknown or not names:
@@ -245,11 +245,10 @@ class _Protocol:
 
 @dataclass(frozen=True)
 class _Task:
-    """One split and what would be right on it, the same for every estimator.
+    """One split and its relevant rows, the same for every estimator.
 
-    ``rows`` are the relevant rows of ``X_test``, ``group`` the query that each belongs to,
-    ``user_ids`` whom the queries are about, and ``catalogue`` the distinct items of the train
-    rows.
+    ``rows`` are the relevant rows of ``X_test``, ``group`` the query of each of them, ``user_ids``
+    the users of the queries, and ``catalogue`` the distinct items of the train rows.
     """
 
     split: int
@@ -264,14 +263,14 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Run:
-    """What one estimator did on one split: a value per metric and query, and what it cost."""
+    """Result of one estimator on one split: a value per metric and query, and its costs."""
 
     values: dict[str, np.ndarray]
     costs: dict[str, float]
 
 
 def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list[_Task]:
-    """Lay out every split before anything is fitted, so that bad input is met at once."""
+    """Prepare all splits before the first fit, so that invalid input raises an error at once."""
     if users not in ("all", "known"):
         raise ValueError(f"users must be 'all' or 'known', got {users!r}.")
     check_consistent_length(X, y)
@@ -297,8 +296,8 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
                 + (" and of a user with train rows" if users == "known" else "")
                 + "; choose another cv or relevance_threshold."
             )
-        asked = Vocabulary()
-        group = asked.extend(user_ids[test[rows]])
+        queried = Vocabulary()
+        group = queried.extend(user_ids[test[rows]])
         tasks.append(
             _Task(
                 split=split,
@@ -307,7 +306,7 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
                 X_test=_safe_indexing(X, test),
                 rows=rows,
                 group=group,
-                user_ids=asked.ids,
+                user_ids=queried.ids,
                 catalogue=items.ids[np.unique(item_codes[train])],
             )
         )
@@ -315,7 +314,7 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
 
 
 def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
-    """Fit a clone, ask it for lists, judge them."""
+    """Fit a clone, make its lists, and compute their metrics."""
     model, k = clone(estimator, safe=False), protocol.k
     with _blamed_on(name, "fit", task):
         clock = perf_counter()
@@ -329,8 +328,8 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
         lists = recommend_up_to(recommender, queries, k, exclude_seen=protocol.exclude_seen)
         recommend_seconds = perf_counter() - clock
     values = {
-        metric: np.asarray(judge(relevant, lists, k=k, per_user=True))
-        for metric, judge in protocol.metrics.items()
+        metric: np.asarray(compute(relevant, lists, k=k, per_user=True))
+        for metric, compute in protocol.metrics.items()
     }
     costs = {
         f"coverage@{k}": catalogue_coverage_at_k(_catalogue(model, task), lists, k=k),
@@ -343,36 +342,36 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
 
 
 def _catalogue(estimator: Any, task: _Task) -> np.ndarray:
-    """Items of the train rows, by the names that a pipeline's last step knows them by."""
+    """Return the items of the train rows, by their ids in the last step of a pipeline."""
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         return items_of(estimator[:-1].transform(task.X_train))
     return task.catalogue
 
 
 def _costs(runs: list[_Run]) -> dict[str, float]:
-    """Means over splits; memory and size are those of the last split."""
+    """Return means over splits; memory and size are those of the last split."""
     means = {name: float(np.mean([run.costs[name] for run in runs])) for name in runs[0].costs}
     last = runs[-1].costs
     return means | {name: last[name] for name in ("peak_memory_mib", "model_size_mib")}
 
 
 def _peak_mib(name: str, estimator: Any, task: _Task) -> float:
-    """Peak memory of one more fit."""
+    """Measure the peak memory of one more fit."""
     model = clone(estimator, safe=False)
     with _blamed_on(name, "fit", task):
         return peak_mib(lambda: model.fit(task.X_train, task.y_train))
 
 
 def _checked_baseline(estimators: Mapping[str, Any], baseline: str | None) -> str:
-    """Name of the baseline, once every estimator has been found to be a recommender."""
+    """Check that every estimator is a recommender; return the name of the baseline."""
     if not isinstance(estimators, Mapping) or not estimators:
         raise ValueError("estimators must be a dict of at least one name to a recommender.")
     for name, estimator in estimators.items():
         last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-        for verb in ("fit", "recommend"):
-            if not hasattr(last, verb):
+        for method in ("fit", "recommend"):
+            if not hasattr(last, method):
                 raise TypeError(
-                    f"{name!r} cannot be compared: {type(last).__name__} has no `{verb}`."
+                    f"{name!r} cannot be compared: {type(last).__name__} has no `{method}`."
                 )
     if baseline is not None and baseline not in estimators:
         raise ValueError(f"baseline must be one of {list(estimators)}, got {baseline!r}.")
@@ -380,9 +379,9 @@ def _checked_baseline(estimators: Mapping[str, Any], baseline: str | None) -> st
 
 
 @contextmanager
-def _blamed_on(name: str, verb: str, task: _Task) -> Iterator[None]:
-    """Say which estimator it was that failed, and where."""
+def _blamed_on(name: str, method: str, task: _Task) -> Iterator[None]:
+    """Name the estimator, the method and the split in an error."""
     try:
         yield
     except Exception as error:
-        raise RuntimeError(f"{name!r} failed to {verb} on split {task.split}: {error}") from error
+        raise RuntimeError(f"{name!r} failed to {method} on split {task.split}: {error}") from error

@@ -1,4 +1,4 @@
-"""What a comparison of recommenders showed: intervals over users, a table, a text."""
+"""Result of a comparison of recommenders: intervals over users, a table, a text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-# What follows the name of a metric in the columns of the table.
+# Endings of the names of a metric's columns in the table.
 ENDS = ("", "_difference", "_difference_low", "_difference_high")
 
-# Draws held at a time while resampling; bounds memory to tens of MiB.
+# Number of draws at once while resampling; bounds memory to tens of MiB.
 _DRAWS = 2**22
 
 
 class RecommenderComparison(Bunch):
-    """What :func:`compare_recommenders` measured; ``print`` shows it as a table.
+    """Result of :func:`compare_recommenders`; ``print`` shows it as a table.
 
-    See :func:`compare_recommenders` for what it holds.
+    See :func:`compare_recommenders` for its attributes.
     """
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class RecommenderComparison(Bunch):
         return "\n".join([*_aligned(rows), footer])
 
     def _difference(self, row: dict[str, Any], metric: str) -> str:
-        """Difference to the baseline with its interval; nothing for the baseline itself."""
+        """Return the difference to the baseline with its interval; empty for the baseline."""
         if row["estimator"] == self.baseline:
             return ""
         difference, low, high = (row[metric + end] for end in ENDS[1:])
@@ -70,7 +70,7 @@ def differences(
     Returns
     -------
     compared : ndarray of shape (n_metrics, n_estimators, 4)
-        Mean, its difference to the baseline's, and the two ends of the interval of that.
+        Mean, its difference to that of the baseline, and the ends of the difference's interval.
     """
     difference = values - values[:, :, [baseline]]
     columns = difference.reshape(len(values), -1)
@@ -83,10 +83,10 @@ def differences(
 def resampled_means(
     values: np.ndarray, users: np.ndarray, n_bootstrap: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means of the columns of ``values`` over users drawn again and again with replacement.
+    """Compute bootstrap means of the columns of ``values``: users are drawn with replacement.
 
-    A user who is drawn brings all of their rows, and every column has the same draws: columns
-    are compared on the same users.
+    Each drawn user counts with all of the user's rows. All columns share the draws, so they are
+    compared on the same users.
 
     Parameters
     ----------
@@ -116,14 +116,14 @@ def resampled_means(
 
 
 def _short(value: float) -> str:
-    """Three digits or more of a number; a dash where nothing was measured."""
+    """Format a number with at least three digits; a dash for NaN."""
     if np.isnan(value):
         return "-"
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines of text in columns, the first flush left and the others flush right."""
+    """Return lines of text in columns, the first aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,4 +1,4 @@
-"""Quality against events seen: learn a log in order of time, judge on what comes after it."""
+"""Quality by number of events: learn a log in order of time, evaluate on later rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch, _safe_indexing, check_consistent_length, column_or_1d
 from tqdm import tqdm
 
-from sklearn_recft.model_selection._replay import Judge, predict_feedback
+from sklearn_recft.model_selection._replay import MetricSet, predict_feedback
 from sklearn_recft.model_selection._split import TemporalSplit
 
 
@@ -29,10 +29,10 @@ def learning_curve_by_events(
     exclude_seen: bool = True,
     verbose: int = 0,
 ) -> Bunch:
-    """Judge a recommender again and again on the same test rows, while it learns a log.
+    """Evaluate a recommender on the same test rows after several numbers of training events.
 
-    The last rows in time are set aside. A clone learns the rows before them in order of time
-    and is judged on the rows set aside whenever it has seen one of the numbers of events.
+    The latest rows are the test rows. A clone learns the rows before them in order of time. It is
+    evaluated on the test rows after each of the numbers of events.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def learning_curve_by_events(
     y : array-like of shape (n,), default=None
         Feedback. None: every row is a positive, and only top-k metrics can be computed.
     n_events : sequence of int or float, default=(0.05, 0.1, 0.2, 0.5, 1.0)
-        When to judge: numbers of events, or fractions of all train rows. Taken in ascending
-        order, each once.
+        When to evaluate: numbers of events, or fractions of all train rows. They are sorted, and
+        duplicates are dropped.
     test_size : int or float, default=0.1
-        Last rows to judge on, a number or a fraction of all; every one of them is strictly
-        later than all train rows, as in :class:`TemporalSplit`.
+        Test rows: a number or a fraction of all rows. All are strictly later than all train rows,
+        as in :class:`TemporalSplit`.
     learn : {"partial_fit", "refit"}, default="partial_fit"
-        ``partial_fit`` on what is new since the last point (after a ``fit`` up to the first
-        one), or ``fit`` on everything so far.
+        ``partial_fit`` on the rows since the last point, after a ``fit`` up to the first one; or
+        ``fit`` on all rows up to the point.
     scoring, k, relevance_threshold, exclude_seen
         As in :func:`iter_prequential`, but for the default: ``("ndcg",)``.
     verbose : int, default=0
@@ -58,10 +58,9 @@ def learning_curve_by_events(
     -------
     result : :class:`~sklearn.utils.Bunch`
         ``n_events``: ndarray of int of shape (n_points,). ``metrics``: dict of metric
-        (``"ndcg@10"``, …) to ndarray of that shape. ``learn_seconds``: wall time of learning
-        spent on each point, of that shape: for ``partial_fit``, on what is new.
-        ``n_queries``: lists behind each top-k metric. ``estimator``: the clone, with all
-        train rows up to the last point learned.
+        (``"ndcg@10"``, …) to ndarray of that shape. ``learn_seconds``: ndarray of that shape, the
+        wall time of ``partial_fit`` or ``fit`` before each point. ``n_queries``: number of lists
+        of each top-k metric. ``estimator``: the clone, fitted up to the last point.
 
     Raises
     ------
@@ -70,9 +69,9 @@ def learning_curve_by_events(
 
     Notes
     -----
-    With fewer events, a model knows less **and** what it knows is older: the test rows stay
-    where they are in time. To see the first alone, give the latest rows only, or shorten
-    the log with :class:`TemporalSplit`'s `max_train_window`.
+    With fewer events, a model has less data **and** older data, because the test rows are always
+    the same. To measure the effect of less data alone, pass the latest rows only, or shorten the
+    log with `max_train_window` of :class:`TemporalSplit`.
 
     Examples
     --------
@@ -89,7 +88,7 @@ def learning_curve_by_events(
     >>> bool(few < all_of_them)
     True
     """
-    judge = Judge.of(scoring, y, k, relevance_threshold, exclude_seen)
+    metric_set = MetricSet.of(scoring, y, k, relevance_threshold, exclude_seen)
     if learn not in ("partial_fit", "refit"):
         raise ValueError(f"learn must be 'partial_fit' or 'refit', got {learn!r}.")
     check_consistent_length(X, y)
@@ -105,17 +104,17 @@ def learning_curve_by_events(
     metrics: dict[str, list[float]] = {}
     seconds = []
     for point in tqdm(points.tolist(), unit="point", disable=not verbose):
-        verb = "partial_fit" if learn == "partial_fit" and seen else "fit"
-        rows = part(train[seen if verb == "partial_fit" else 0 : point])
+        method = "partial_fit" if learn == "partial_fit" and seen else "fit"
+        rows = part(train[seen if method == "partial_fit" else 0 : point])
         clock = perf_counter()
-        getattr(model, verb)(*rows)
+        getattr(model, method)(*rows)
         seconds.append(perf_counter() - clock)
         seen = point
         found = {}
-        if judge.pointwise:
-            found = judge.of_predictions(y_test, predict_feedback(model, X_test))
-        if judge.ranking:
-            of_lists, n_queries = judge.of_lists(model, X_test, y_test)
+        if metric_set.pointwise:
+            found = metric_set.of_predictions(y_test, predict_feedback(model, X_test))
+        if metric_set.ranking:
+            of_lists, n_queries = metric_set.of_lists(model, X_test, y_test)
             found |= of_lists
         for name, value in found.items():
             metrics.setdefault(name, []).append(value)
@@ -129,7 +128,7 @@ def learning_curve_by_events(
 
 
 def _points(n_events: Sequence[float], n_train: int) -> np.ndarray:
-    """Numbers of events at which to judge, ascending, each once."""
+    """Return the numbers of events at which to evaluate, ascending and distinct."""
     values = np.asarray(n_events)
     whole = values.dtype.kind in "iu"
     limit = n_train if whole else 1.0

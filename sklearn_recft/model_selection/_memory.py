@@ -1,4 +1,4 @@
-"""How much memory a fit takes at its peak, and how much a model takes when stored."""
+"""Peak memory of a fit, and the size of a pickled model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MIB = 2.0**20
 
 
 def peak_mib(work: Callable[[], Any]) -> float:
-    """Peak, in 2**20 bytes, of what Python and numpy allocate during ``work()``.
+    """Measure the peak memory, in 2**20 bytes, that Python and numpy allocate during ``work()``.
 
-    What was there before does not count, and what other compiled libraries allocate for
-    themselves is not seen. A trace that is running already goes on, its peak reset.
+    Earlier allocations and those of other compiled libraries do not count. A trace that is already
+    running continues, but its peak is reset.
     """
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
@@ -30,7 +30,7 @@ def peak_mib(work: Callable[[], Any]) -> float:
 
 
 def pickled_mib(estimator: Any) -> float:
-    """Size of the pickled estimator in 2**20 bytes; NaN where it cannot be pickled."""
+    """Return the size of the pickled estimator in 2**20 bytes; NaN if it cannot be pickled."""
     try:
         return len(pickle.dumps(estimator, protocol=5)) / _MIB
     except (pickle.PicklingError, TypeError, AttributeError):

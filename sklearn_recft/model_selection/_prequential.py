@@ -1,4 +1,4 @@
-"""Replay a log as a live system would have received it: predict, score, then learn."""
+"""Prequential evaluation of a log in the order of time: predict, score, then learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.interactions import times_or_none
 from sklearn_recft.model_selection._replay import (
     POINTWISE_METRICS,
-    Judge,
+    MetricSet,
     PrequentialStep,
     Replay,
     pointwise_metric,
@@ -50,7 +50,7 @@ def iter_prequential(
     sample_weight: Any = None,
     report_every: int = 1000,
 ) -> Iterator[PrequentialStep]:
-    """Replay a log chunk by chunk: predict, score, learn; yield what each chunk showed.
+    """Evaluate prequentially, chunk by chunk: predict, score, learn; yield each chunk's result.
 
     Rows are taken in time order (stable: ties keep their order in ``X``; row order where
     there are no timestamps). Nothing of a chunk is learned before all of it is predicted.
@@ -58,41 +58,41 @@ def iter_prequential(
     Parameters
     ----------
     estimator : recommender
-        Learns **in place**; give a ``clone`` to keep yours as it is. If `warm_up` is 0 it
-        must be fitted, and goes on from there.
+        It learns **in place**; pass a ``clone`` to keep yours unchanged. If `warm_up` is 0, it
+        must be fitted, and continues from there.
     X : table of n rows
     y : array-like of shape (n,), default=None
         Feedback. None: every row is a positive, and only top-k metrics can be computed.
     chunk_size : int, default=None
         Rows per chunk; 1000 if `period` is not given either.
     period : float, default=None
-        Days per chunk, counted from the first row after `warm_up`; empty periods are
-        passed over.
+        Days per chunk, counted from the first row after `warm_up`. Periods without rows are
+        skipped.
     warm_up : int or float, default=0.0
-        First rows, or fraction of all rows, that ``fit`` learns without being scored.
+        Number or fraction of the first rows. ``fit`` learns them, and they are not scored.
     label_delay : float, default=0.0
         Days from an event until its feedback may be learned. The clock is the first
-        timestamp of the chunk to be predicted next, so more than the delay may pass.
+        timestamp of the next chunk, so feedback may be learned later than after this delay.
     learn : {"partial_fit", "refit", "never"}, default="partial_fit"
         What to do after a chunk: ``partial_fit`` on rows newly known, ``fit`` on all rows
         known so far (needs `warm_up`), or nothing.
     scoring : sequence of str, default=("rmse",)
         Pointwise: ``"rmse"``, ``"mae"``, ``"log_loss"``, ``"auc"`` (the last two need y of
-        0 and 1). They judge ``predict``, or the probability of the second class where there
-        is a ``predict_proba``. ``"log_loss"`` clips the predictions of a model to
+        0 and 1). They evaluate ``predict``, or the probability of the second class if there is
+        a ``predict_proba``. ``"log_loss"`` clips the predictions of a model to
         [1e-6, 1 - 1e-6] if one of them is below 0 or above 1; any metric is NaN where a
         prediction is NaN or infinite. Top-k: ``"recall"``, ``"ndcg"``, ``"hit_rate"``,
-        ``"precision"``, ``"mrr"``, ``"map"``. They judge one list per user of the chunk, made
-        as the chunk begins, against all that the user takes in it.
+        ``"precision"``, ``"mrr"``, ``"map"``. They compare one list per user of the chunk, made
+        before the chunk is learned, with all relevant items of the user in the chunk.
     k : int, default=10
         Length of the lists.
     relevance_threshold : float, default=None
-        What a list should have held: rows with ``y >= relevance_threshold``. None: rows with
-        ``y > 0``, and every row where there is no `y`.
+        Rows with ``y >= relevance_threshold`` are relevant. None: rows with ``y > 0``, or all rows
+        without `y`.
     exclude_seen : bool, default=True
-        Passed to ``recommend``. Use False where users come back to the same items.
+        Passed to ``recommend``. Use False for repeat purchases.
     sample_weight : array-like of shape (n,), default=None
-        Passed to ``fit`` and ``partial_fit``; scores are never weighted.
+        Passed to ``fit`` and ``partial_fit``. Metrics are not weighted.
     report_every : int, default=1000
         Rows per step of the compiled pass (see Notes); no effect elsewhere.
 
@@ -103,16 +103,16 @@ def iter_prequential(
     Raises
     ------
     ValueError
-        If a parameter is out of range, times are needed and missing, a pointwise metric is
-        asked for without `y`, or nothing is known to predict the first chunk from.
+        If a parameter is out of range, timestamps are missing for `period` or `label_delay`, a
+        pointwise metric is given without `y`, or the estimator is unfitted and `warm_up` is 0.
 
     Notes
     -----
     With ``chunk_size=1`` and ``learn="partial_fit"``, an estimator that has
-    ``partial_fit_predict`` learns by that: it follows single rows. With pointwise metrics only
-    and no delay it then runs through `report_every` rows in one compiled pass, still
-    predicting each row before learning it, and may start unfitted. Predicting and learning
-    cannot be separated there: both are in ``learn_seconds``.
+    ``partial_fit_predict`` learns by this method, which is made for single rows. With pointwise
+    metrics only and no delay, one compiled pass then handles `report_every` rows. It still predicts
+    each row before it learns the row, and the estimator may be unfitted. ``learn_seconds``
+    includes prediction there, because the two cannot be timed separately.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def iter_prequential(
     [2] {'rmse': 2.0} 0 1
     [3] {'rmse': 2.66...} 1 0
     """
-    judge = Judge.of(scoring, y, k, relevance_threshold, exclude_seen)
+    metric_set = MetricSet.of(scoring, y, k, relevance_threshold, exclude_seen)
     if learn not in ("partial_fit", "refit", "never"):
         raise ValueError(f"learn must be 'partial_fit', 'refit' or 'never', got {learn!r}.")
     if label_delay < 0:
@@ -136,14 +136,14 @@ def iter_prequential(
     if times is None and (period is not None or label_delay):
         raise ValueError("period and label_delay need X to have a `timestamp`.")
     begin = _warm_up_rows(warm_up, _num_samples(X))
-    # Single rows are followed, where the estimator can follow; `partial_fit` is for chunks.
+    # For single rows, `partial_fit_predict` if the estimator has it; `partial_fit` is for chunks.
     follows = chunk_size == 1 and learn == "partial_fit"
     follows = follows and hasattr(estimator, "partial_fit_predict")
-    compiled = follows and not (judge.ranking or label_delay)
+    compiled = follows and not (metric_set.ranking or label_delay)
     if not (begin or compiled):
         _check_can_begin(estimator, learn)
     how = "partial_fit_predict" if follows else learn
-    replay = Replay(estimator, X, y, sample_weight, times, label_delay, how, judge, begin)
+    replay = Replay(estimator, X, y, sample_weight, times, label_delay, how, metric_set, begin)
     bounds = _bounds(replay.times, begin, report_every if compiled else chunk_size, period)
     return replay.steps(bounds, compiled)
 
@@ -151,12 +151,12 @@ def iter_prequential(
 def prequential_score(
     estimator: Any, X: Any, y: Any = None, *, verbose: int = 0, **options: Any
 ) -> Bunch:
-    """Replay a log with a clone of `estimator` and sum up.
+    """Evaluate a clone of `estimator` prequentially, and summarize.
 
     Parameters
     ----------
     estimator : recommender
-        Cloned, so the one given is left as it is and starts unfitted: give `warm_up`.
+        It is cloned, so it stays unchanged, and the clone is unfitted: set `warm_up`.
     X, y, **options
         As in :func:`iter_prequential`.
     verbose : int, default=0
@@ -165,15 +165,14 @@ def prequential_score(
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch`
-        ``metrics``: each metric over the whole replay. Pointwise ones are computed from all
-        predictions at once (so RMSE is the root of the mean over rows, not a mean of RMSEs);
-        top-k ones are means over all (user, chunk) lists.
+        ``metrics``: each metric over the whole evaluation. Pointwise metrics are computed from all
+        predictions at once (so RMSE is the root of the mean over rows, not a mean of RMSEs).
+        Top-k metrics are means over all (user, chunk) lists.
         ``n_rows``, ``n_steps``, ``n_queries``, ``n_unknown_users``, ``n_unknown_items``: sums
         over the steps.
         ``warm_up_seconds``, ``predict_seconds``, ``learn_seconds``: wall time in total, and
         ``seconds_per_step`` of predicting and learning together.
-        ``steps``: list of :class:`PrequentialStep`; ``estimator``: the clone, with all it
-        has learned.
+        ``steps``: list of :class:`PrequentialStep`; ``estimator``: the clone after the last step.
 
     Examples
     --------
@@ -212,18 +211,18 @@ def prequential_score(
 
 
 def _overall(steps: list[PrequentialStep], y: Any) -> dict[str, float]:
-    """Pointwise metrics from all predictions at once, top-k metrics over all lists."""
+    """Compute pointwise metrics from all predictions at once, top-k metrics over all lists."""
     queries = np.array([step.n_queries for step in steps])
-    asked = queries > 0
+    has_lists = queries > 0
     overall = {}
     for name in steps[0].metrics:
         if name in POINTWISE_METRICS:
             truth = column_or_1d(y)[np.concatenate([step.rows for step in steps])]
             predictions = np.concatenate([step.predictions for step in steps])
             overall[name] = pointwise_metric(name, truth, predictions)
-        elif asked.any():
+        elif has_lists.any():
             values = np.array([step.metrics[name] for step in steps])
-            overall[name] = float(np.average(values[asked], weights=queries[asked]))
+            overall[name] = float(np.average(values[has_lists], weights=queries[has_lists]))
         else:
             overall[name] = float("nan")
     return overall
@@ -240,9 +239,9 @@ def _warm_up_rows(warm_up: float, n_rows: int) -> int:
 
 
 def _check_can_begin(estimator: Any, learn: str) -> None:
-    """Refuse to begin without `warm_up` where that cannot work."""
+    """Raise an error if there is no `warm_up` and no fitted estimator."""
     if learn == "refit":
-        raise ValueError("learn='refit' forgets what it is not given: give warm_up.")
+        raise ValueError("learn='refit' fits on the rows of X alone: give warm_up.")
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:
@@ -253,7 +252,7 @@ def _check_can_begin(estimator: Any, learn: str) -> None:
 
 
 def _bounds(times: np.ndarray, begin: int, size: int | None, period: float | None) -> np.ndarray:
-    """First place of every chunk, and the end of the last."""
+    """Return the first row of every chunk, and the end of the last chunk."""
     if size is not None and period is not None:
         raise ValueError("Give chunk_size (rows) or period (days), not both.")
     if period is None:

@@ -23,12 +23,12 @@ from sklearn_recft.metrics import (
 )
 from sklearn_recft.vocabulary import Vocabulary
 
-# Predictions that are no probabilities count in log_loss as if they were as sure as this.
+# log_loss clips predictions that are no probabilities to this distance from 0 and 1.
 _NEARLY_SURE = 1e-6
 
 
 def _log_loss(y: np.ndarray, predictions: np.ndarray) -> float:
-    """Log loss of probabilities; of other predictions, after clipping all to nearly 0 and 1."""
+    """Return the log loss; if a prediction is no probability, all are clipped to nearly 0 and 1."""
     if predictions.min() < 0 or predictions.max() > 1:
         predictions = np.clip(predictions.astype(np.float64), _NEARLY_SURE, 1 - _NEARLY_SURE)
     return float(log_loss(y, predictions, labels=[0, 1]))
@@ -62,7 +62,7 @@ def pointwise_metric(name: str, y: Any, predictions: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class PrequentialStep:
-    """What one chunk of the log showed, before anything of it was learned.
+    """Result of one chunk of a prequential evaluation, before the chunk was learned.
 
     Attributes
     ----------
@@ -73,14 +73,14 @@ class PrequentialStep:
     metrics : dict of str to float
         ``"rmse"``, …, ``"ndcg@10"``, …; NaN where undefined (one class only, nothing relevant).
     n_queries : int
-        Distinct users with something relevant in this chunk: the lists behind each top-k
-        metric. 0 if no such metric was asked for.
+        Number of lists of each top-k metric: one for each user with relevant rows in this chunk.
+        0 without top-k metrics.
     n_unknown_users, n_unknown_items : int
         Rows whose user, or item, had not been learned when they were predicted.
     predict_seconds, learn_seconds : float
         Wall time of predicting and recommending, and of learning afterwards.
     predictions : ndarray of shape (n_rows,) or None
-        Made before learning; None if no pointwise metric was asked for.
+        Predictions before learning; None without pointwise metrics.
     """
 
     rows: np.ndarray
@@ -101,8 +101,8 @@ class PrequentialStep:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Which metrics to compute, and how."""
+class MetricSet:
+    """The metrics to compute, and their parameters."""
 
     pointwise: tuple[str, ...]
     ranking: tuple[str, ...]
@@ -113,8 +113,8 @@ class Judge:
     @classmethod
     def of(
         cls, scoring: Sequence[str], y: Any, k: int, threshold: float | None, exclude_seen: bool
-    ) -> Judge:
-        """Check the names in ``scoring`` and sort them by what they judge."""
+    ) -> MetricSet:
+        """Validate the names in ``scoring``, and split them into pointwise and ranking metrics."""
         names = (scoring,) if isinstance(scoring, str) else tuple(scoring)
         known = (*POINTWISE_METRICS, *RANKING_METRICS)
         unknown = [name for name in names if name not in known]
@@ -129,11 +129,11 @@ class Judge:
         return cls(pointwise, ranking, k, threshold, exclude_seen)
 
     def of_predictions(self, y: Any, predictions: np.ndarray) -> dict[str, float]:
-        """Pointwise metrics of a chunk."""
+        """Return the pointwise metrics of a chunk."""
         return {name: pointwise_metric(name, y, predictions) for name in self.pointwise}
 
     def of_lists(self, estimator: Any, X: Any, y: Any) -> tuple[dict[str, float], int]:
-        """Top-k metrics of a chunk, and the number of users behind them."""
+        """Return the top-k metrics of a chunk, and their number of lists."""
         rows = np.flatnonzero(relevant_rows(X, y, self.relevance_threshold))
         relevant: list[np.ndarray] = []
         lists: list[np.ndarray] = []
@@ -148,10 +148,10 @@ class Judge:
 
 
 class Replay:
-    """A log in time order, and how far an estimator has come in it.
+    """A log in time order, and the number of rows that an estimator has learned of it.
 
-    Rows are named by their place in time. Labels arrive in the order of their events, so what
-    has been learned is always a prefix: the first ``known`` rows.
+    Rows are numbered in the order of time. Labels arrive in the order of their events, so the
+    learned rows are always the first ones: ``known`` is their number.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Replay:
         times: np.ndarray | None,
         label_delay: float,
         learn: str,
-        judge: Judge,
+        metric_set: MetricSet,
         begin: int,
     ) -> None:
         check_consistent_length(X, y, sample_weight)
@@ -171,12 +171,12 @@ class Replay:
         self.order = np.arange(n) if times is None else np.argsort(times, kind="stable")
         self.times = np.full(n, np.nan) if times is None else times[self.order]
         self.delay = label_delay * SECONDS_PER_DAY
-        self.estimator, self.how, self.judge, self.begin = estimator, learn, judge, begin
+        self.estimator, self.how, self.metric_set, self.begin = estimator, learn, metric_set, begin
         self.known = 0
         self.X = _safe_indexing(X, self.order)
         self.y = None if y is None else column_or_1d(y)[self.order]
         self.weight = None if sample_weight is None else column_or_1d(sample_weight)[self.order]
-        # What a fitted estimator brings along is known, unless warm_up makes it forget.
+        # Ids of an estimator that is already fitted are known, unless `warm_up` fits it anew.
         known_users, known_items = (
             () if begin else getattr(estimator, name, ()) for name in ("user_ids_", "item_ids_")
         )
@@ -201,9 +201,9 @@ class Replay:
         clock = perf_counter()
         X = _safe_indexing(self.X, slice(start, stop))
         y = None if self.y is None else self.y[start:stop]
-        predictions = predict_feedback(self.estimator, X) if self.judge.pointwise else None
+        predictions = predict_feedback(self.estimator, X) if self.metric_set.pointwise else None
         lists, n_queries = (
-            self.judge.of_lists(self.estimator, X, y) if self.judge.ranking else ({}, 0)
+            self.metric_set.of_lists(self.estimator, X, y) if self.metric_set.ranking else ({}, 0)
         )
         predict_seconds = perf_counter() - clock
         known, clock = self.known, perf_counter()
@@ -239,7 +239,7 @@ class Replay:
     ) -> PrequentialStep:
         metrics = dict(lists)
         if predictions is not None and self.y is not None:
-            metrics = self.judge.of_predictions(self.y[start:stop], predictions) | metrics
+            metrics = self.metric_set.of_predictions(self.y[start:stop], predictions) | metrics
         return PrequentialStep(
             rows=self.order[start:stop],
             first_timestamp=float(self.times[start]),
@@ -254,7 +254,7 @@ class Replay:
         )
 
     def _arrived(self, place: int) -> int:
-        """Count the rows whose labels are there when the row at ``place`` comes in."""
+        """Return the number of rows whose labels are known when the row at ``place`` arrives."""
         if not self.delay:
             return place
         clock = self.times[min(place, len(self.times) - 1)]
@@ -280,7 +280,7 @@ class Replay:
 def predict_feedback(estimator: Any, X: Any) -> np.ndarray:
     """Return expected feedback; of a classifier, the probability of its second class.
 
-    A classifier that was fitted on one class only is sure of it: 1 if that is positive, else 0.
+    For a classifier with a single class, the probability is 1 if that class is positive, else 0.
     """
     if hasattr(estimator, "predict_proba"):
         chances = np.asarray(estimator.predict_proba(X))
@@ -292,7 +292,7 @@ def predict_feedback(estimator: Any, X: Any) -> np.ndarray:
 
 
 def _first_places(ids: np.ndarray, known: Any) -> np.ndarray:
-    """Where the id of each row occurs first, -1 for ids known beforehand; shape (n,)."""
+    """Return the first row (n,) in which each row's id occurs; -1 for ids known beforehand."""
     vocabulary = Vocabulary(known)
     n_known = len(vocabulary)
     codes, first, inverse = np.unique(

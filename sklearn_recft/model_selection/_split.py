@@ -1,6 +1,6 @@
 """Splitters that choose rows by time or by user; every index array is in time order.
 
-Sorting by time is stable: rows that share a timestamp keep the order they have in ``X``.
+Sorting by time is stable: rows of one timestamp keep their order in ``X``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _Fold = tuple[np.ndarray, np.ndarray]
 
 
 class TemporalSplit(BaseCrossValidator):
-    """Train on the past, test on what follows, several times along one global time line.
+    """Temporal split: train on earlier rows of all users, test on later ones, several times.
 
-    The last ``n_splits * test_size`` rows in time order are cut into `n_splits` test sets;
-    each is tested by a model trained on what came before it. A boundary never divides rows
-    of the same timestamp: those all go to the later side, so every test row is strictly
-    later than every train row. With ``t`` the first time of a test set, the train set is
-    every row with ``t - gap - max_train_window <= time < t - gap``.
+    The last ``n_splits * test_size`` rows in time order are cut into `n_splits` test sets. The
+    train set of each has the rows before it. A boundary never divides rows of one timestamp: they
+    all go to the later side. So every test row is strictly later than every train row. If ``t`` is
+    the first time of a test set, the train rows have
+    ``t - gap - max_train_window <= time < t - gap``.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class TemporalSplit(BaseCrossValidator):
         Size of each test set, in rows or as a fraction of all rows. None: one of
         ``n_splits + 1`` equal parts. Ties at the boundaries change it by a few rows.
     gap : float, default=0
-        Days before the test set that nothing is trained on, for labels that arrive late.
+        Days before the test set that are left out of training, for labels that arrive late.
     max_train_window : float, default=None
-        Days that a train set reaches back; None for all of them.
+        Length of a train set in days; None for all earlier rows.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class TemporalSplit(BaseCrossValidator):
             yield order[begin:end], order[start:stop]
 
     def _test_rows(self, n_rows: int) -> int:
-        """Rows of one test set, once all parameters have been checked."""
+        """Validate the parameters, and return the number of rows of one test set."""
         check_scalar(self.n_splits, "n_splits", Integral, min_val=1)
         check_scalar(self.gap, "gap", Real, min_val=0)
         if self.max_train_window is not None:
@@ -134,19 +134,19 @@ class TemporalSplit(BaseCrossValidator):
 
 
 class LeaveLastOut(BaseCrossValidator):
-    """Test on the last rows of every user, train on all others: one split.
+    """Leave-one-out by time: test on the last rows of every user, train on all others.
 
-    The protocol of most published sequential recommenders. Mind that it trains on other
-    users' events from after a test event; :class:`TemporalSplit` does not.
+    It is one split, and the protocol of most published sequential recommenders. Training includes
+    events of other users that are later than a test event; :class:`TemporalSplit` has none.
 
     Parameters
     ----------
     n_last : int, default=1
-        Rows per user in the test set: the last by time, ties by row order (row order alone
-        where ``X`` has no timestamps).
+        Test rows per user: the last by time, ties by row order. Without timestamps, row order
+        alone.
     min_train : int, default=1
-        Rows a user must have left to train on; users with fewer than
-        ``n_last + min_train`` rows are trained on and not tested.
+        Minimal number of train rows of a tested user. All rows of users with fewer than
+        ``n_last + min_train`` rows are train rows.
 
     Examples
     --------
@@ -180,8 +180,7 @@ class LeaveLastOut(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, no user has enough rows, or none would be left
-            to train on.
+            If a parameter is out of range, no user has enough rows, or there are no train rows.
         """
         check_scalar(self.n_last, "n_last", Integral, min_val=1)
         check_scalar(self.min_train, "min_train", Integral, min_val=0)
@@ -193,23 +192,21 @@ class LeaveLastOut(BaseCrossValidator):
 
 
 class ColdUserSplit(BaseCrossValidator):
-    """Test on users that training has not met, but for their first few rows.
+    """Test on cold-start users, of whom at most the first few rows are in training.
 
-    Users, not rows, are shuffled and dealt into `n_splits` folds. The users of a fold have
-    only their first `n_support` rows in the train set, and all their later rows in the
-    test set.
+    Users, not rows, are shuffled and divided into `n_splits` folds. The first `n_support` rows of
+    the users of a fold are in the train set, all their later rows in the test set.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     n_support : int, default=0
-        First rows by time (ties by row order; row order alone where ``X`` has no
-        timestamps) of every test user that are trained on. Users with no more than these
-        are never tested.
+        Train rows of every test user: the first by time, ties by row order. Without timestamps,
+        row order alone. Users with no further rows are not tested.
     random_state : int, RandomState or None, default=None
-        Shuffles the users. Give an int for the same folds at every call; successive-halving
-        searches insist on it.
+        Seed of the shuffle. Pass an int for the same folds in every call, which searches by
+        successive halving require.
 
     Examples
     --------
@@ -253,7 +250,7 @@ class ColdUserSplit(BaseCrossValidator):
         order, users, place = _places(X)
         n_users = int(users.max()) + 1
         if n_users < self.n_splits:
-            raise ValueError(f"{n_users} users cannot be dealt into {self.n_splits} folds.")
+            raise ValueError(f"{n_users} users cannot be divided into {self.n_splits} folds.")
         fold = np.empty(n_users, dtype=np.int64)
         shuffled = check_random_state(self.random_state).permutation(n_users)
         fold[shuffled] = np.arange(n_users) % self.n_splits
@@ -263,9 +260,9 @@ class ColdUserSplit(BaseCrossValidator):
 
 
 def _places(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Time order of the rows; then, in that order, user codes and each row's place in its user.
+    """Return the time order of rows and, in it, user codes and the index of a row in its user.
 
-    User codes are given in row order, so that they do not depend on the timestamps.
+    User codes are assigned in row order, so that they do not depend on the timestamps.
     """
     users = Vocabulary().extend(users_of(X))
     times = times_or_none(X)

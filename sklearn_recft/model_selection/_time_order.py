@@ -1,4 +1,4 @@
-"""Does a split let a user's future into training? A look at it, and the warning that says so."""
+"""Check whether a split trains on rows of a user that are later than the user's test rows."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from sklearn_recft.vocabulary import Vocabulary
 
 
 class RandomSplitWarning(UserWarning):
-    """A split trains on what users did after the rows they are tested on.
+    """A split trains on rows of a user that are later than the user's test rows.
 
-    Scores on such a split are too good: the model has met the future that it is asked about.
+    Scores on such a split are too good, because the model was fitted on later events.
     """
 
 
 def check_time_order(cv: Any, X: Any, y: Any = None, *, groups: Any = None) -> np.ndarray:
     """Warn if a split trains on rows of a user from after the user's test rows.
 
-    Call it before a search or a cross-validation with the same `cv` and ``X``:
-    scikit-learn's own splitters know nothing of time. Rows that share a timestamp may lie on
-    both sides.
+    Call it before a search or a cross-validation with the same `cv` and ``X``, because the
+    splitters of scikit-learn ignore timestamps. Rows of one timestamp may be on both sides.
 
     Parameters
     ----------
     cv : splitter, int or list of (train, test)
-        As in :func:`sklearn.model_selection.cross_validate`. Give a list where the pairs come
-        from a generator, which can be gone through only once.
+        As in :func:`sklearn.model_selection.cross_validate`. Pass a list instead of a generator,
+        which can be used only once.
     X : table of n rows with a ``timestamp``
     y : array-like of shape (n,), default=None
         Passed to ``cv.split``.
@@ -41,7 +40,7 @@ def check_time_order(cv: Any, X: Any, y: Any = None, *, groups: Any = None) -> n
     Returns
     -------
     share : ndarray of shape (n_splits,)
-        Share of the test users of each split of whom a train row is later than a test row.
+        Share of the test users of each split who have a train row later than a test row.
         All zero for :class:`TemporalSplit`, :class:`LeaveLastOut` and :class:`ColdUserSplit`.
 
     Raises
@@ -56,9 +55,9 @@ def check_time_order(cv: Any, X: Any, y: Any = None, *, groups: Any = None) -> n
 
     Notes
     -----
-    This looks at the rows of each user alone. Other users' later rows in training, which
-    :class:`LeaveLastOut` allows and :class:`TemporalSplit` does not, flatter a model as well
-    (by trends, by new items), though less.
+    This compares the rows of each user alone. Later rows of *other* users in training also raise
+    scores, by trends and new items, but less. :class:`LeaveLastOut` allows them,
+    :class:`TemporalSplit` does not.
 
     Examples
     --------
@@ -86,7 +85,7 @@ def warn_of_late_rows(
     *,
     stacklevel: int,
 ) -> np.ndarray:
-    """Warn of splits whose train rows follow test rows of the same user; return their shares."""
+    """Warn of splits with train rows later than test rows of the same user; return the shares."""
     users = Vocabulary().extend(user_ids)
     share = np.array([_late_share(users, times, train, test) for train, test in splits])
     if share.any():
@@ -102,7 +101,7 @@ def warn_of_late_rows(
 
 
 def _late_share(users: np.ndarray, times: np.ndarray, train: Any, test: Any) -> float:
-    """Share of test users whose last train row is later than their first test row."""
+    """Return the share of test users whose last train row is later than their first test row."""
     last_trained = np.full(users.max() + 1, -np.inf)
     np.maximum.at(last_trained, users[train], times[train])
     first_tested = np.full(users.max() + 1, np.inf)

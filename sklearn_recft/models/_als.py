@@ -135,8 +135,9 @@ def _rows(factors: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return the factors of codes, and the mean of all for -1."""
     if not len(factors):  # all users were removed
         return np.zeros((len(codes), factors.shape[1]), np.float32)
-    rows = factors[codes]
-    rows[codes < 0] = factors.mean(axis=0)
+    rows, unknown = factors[codes], codes < 0
+    if unknown.any():
+        rows[unknown] = factors.mean(axis=0)
     return rows
 
 

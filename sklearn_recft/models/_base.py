@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._random import RandomStream
-from sklearn_recft.models._state import Saved, from_plain, is_state, to_plain
+from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.vocabulary import Vocabulary
@@ -23,15 +22,18 @@ Model = TypeVar("Model", bound="FittedModel")
 
 
 class Undoable(Protocol):
-    """Interface of objects that a `Transaction` can roll back."""
+    """Interface of objects that a `Transaction` can roll back: two methods."""
+
+    # Written as properties, because a part chooses the arguments of its `mark`: `mark(users)`,
+    # `mark(users, items)` or `mark()`. A method here would prescribe one signature to all.
 
     @property
     def mark(self) -> Callable[..., Any]:
-        """Return what `restore` needs to undo later changes of the given rows (codes)."""
+        """Method ``mark(*rows)``: return what `restore` needs to undo changes of rows (codes)."""
 
     @property
     def restore(self) -> Callable[..., None]:
-        """Undo all changes since a mark."""
+        """Method ``restore(mark)``: undo all changes since the mark."""
 
 
 @runtime_checkable
@@ -39,9 +41,13 @@ class Part(Undoable, Protocol):
     """A stateful part of a fitted model.
 
     Vocabularies, histories, tables, nets, encoders and random streams are parts. An attribute of
-    a `FittedModel` with these five methods is saved, loaded and erased with the model.
-    `Transaction.keep` calls ``mark(*rows)`` before a change, and ``restore`` with what it returned
-    if the call fails; ``rows`` are the codes of the rows that may change, or nothing for all.
+    a `FittedModel` with these five methods is a part: it is saved and loaded with the model, and
+    users are erased from it. A part inside a list, a dict or another object is not found; that
+    object must then be a part itself.
+
+    A part is rolled back only if it is kept before it is written in place: `_learn` calls
+    ``undo.keep(part, *rows)`` (`Transaction.keep`), where ``rows`` are the codes that may change,
+    or nothing for all. `FittedModel.transaction` keeps vocabularies, seen items and random streams.
     """
 
     def state(self) -> dict[str, Any]:
@@ -51,7 +57,7 @@ class Part(Undoable, Protocol):
         """Load what `state` returned."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later codes move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
 
 
 class Transaction:
@@ -67,12 +73,13 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Call:
-    """Options of a call of `FittedModel.learn`; each verb of an estimator uses one.
+    """Options of a call of `FittedModel.learn`. The defaults are those of `fit` and `partial_fit`.
 
     Attributes
     ----------
     weights : bool
-        Whether to update shared weights. False for `observe`: histories and counters only.
+        Whether to update weights that users share. False for `observe`, which updates histories,
+        counts and the parameters of single users.
     predict : bool
         Whether to return the prediction of each row just before it is learned.
     catalogue : (ids, texts) or None
@@ -88,8 +95,13 @@ class FittedModel:
     """A fitted recommender: parts, and methods on integer codes and arrays.
 
     A subclass adds parts in its constructor and implements `_learn`, `score` and `tile_scorer`.
-    It may replace any attribute, but may write in place only to what a `Transaction` keeps.
-    Several threads may read at the same time, inside `reading`; `learn` has exclusive access.
+    It may replace any attribute, but before it writes to a part or an array in place, it gives a
+    part to `Transaction.keep` and copies an array. There is one exception: the estimator discards
+    a model whose first call fails, so a first fit may write to parts that are not kept.
+
+    Several threads may read at the same time, inside `reading`. `learn`, `merge`, `forget` and
+    `load_state` wait until all readers have left, and new readers wait for them. A thread that
+    holds the lock may take it again.
 
     Parameters
     ----------
@@ -150,12 +162,12 @@ class FittedModel:
         rows : Interactions
         settings : dataclass
         call : Call, default=None
-            None is `fit` or `partial_fit`.
+            None is ``Call()``: update all weights, return no predictions, add no items.
 
         Returns
         -------
         predictions : ndarray of shape (n,), float64
-            Of each row just before it was learned, where ``call.predict``; else empty.
+            Predictions of each row just before it was learned, if ``call.predict``; else empty.
 
         Raises
         ------
@@ -185,8 +197,8 @@ class FittedModel:
     def transaction(self, rows: Interactions) -> Iterator[Transaction]:
         """Change the model inside a with-block; a failure or an interrupt undoes all changes.
 
-        Attributes, ids, seen items and random streams are kept; what else is written to in
-        place is given to `Transaction.keep` first.
+        Attributes, ids, seen items and random streams are kept. Every other part must be given to
+        `Transaction.keep` before it is written in place.
         """
         with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
@@ -243,7 +255,7 @@ class FittedModel:
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Learn events, whose ids are registered.
 
-        Returns the prediction of each row before it was learned where ``call.predict``, else an
+        Returns the prediction of each row before it was learned if ``call.predict``, else an
         empty array.
         """
         raise NotImplementedError
@@ -274,8 +286,8 @@ class FittedModel:
         """
         raise NotImplementedError
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
-        """Return scores of `tile_scorer` as `recommend` shows them."""
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
+        """Map scores of `tile_scorer` to those that `recommend` returns, such as probabilities."""
         return scores
 
     # ------------------------------------------------------------------ saving, removing users
@@ -326,14 +338,14 @@ class FittedModel:
         """Compute the attributes that are not part of the state."""
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove all rows of ``users`` (codes); later codes move up.
+        """Remove all rows of ``users`` (codes), and renumber the others to close the gaps.
 
         Parameters of other users and items keep what they learned, unless a subclass recomputes
-        them.
+        them. Items are not removed.
         """
         with self._lock.writing():
-            for name, part in self.parts().items():
-                if name != "items":
+            for part in self.parts().values():
+                if part is not self.items:  # its codes are not those of users
                     part.forget(users)
 
     def merge(self: Model, other: Model) -> None:
@@ -367,18 +379,26 @@ class FittedModel:
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return a copy of all that is written to in place: who pickles it needs no lock."""
-        with self.reading():
-            replaced = [v for v in vars(self).values() if isinstance(v, (np.ndarray, csr_array))]
-            memo: dict[int, Any] = {id(array): array for array in replaced}  # not copied
-            memo |= {id(part): Saved(part) for part in self.parts().values() if is_state(part)}
-            return copy.deepcopy(vars(self), memo)
+        """Return settings and `state`, which nothing writes to: it is pickled without a lock."""
+        columns = self.positives_only, self.context_names, self.timed
+        return {"settings": self.settings, "columns": columns, "state": self.state()}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.__init__(_no_rows(*saved["columns"]), saved["settings"])  # type: ignore[misc]
+        self._load(saved["state"])
 
     def __deepcopy__(self: Model, memo: dict[int, Any]) -> Model:
         twin = memo[id(self)] = object.__new__(type(self))
-        with self.reading():  # one copy, where the copy of a copy would be two
-            vars(twin).update(copy.deepcopy(vars(self), memo))
+        saved = self.__getstate__()
+        twin.__setstate__({**saved, "settings": copy.deepcopy(saved["settings"], memo)})
         return twin
+
+
+def _no_rows(positives_only: bool, context_names: tuple[str, ...], timed: bool) -> Interactions:
+    """Return no rows, with the columns of the first rows of a model."""
+    none, context = np.empty(0), np.empty((0, len(context_names)))
+    feedback, times = None if positives_only else none, none if timed else None
+    return Interactions(none, none, feedback, times, None, context, context_names)
 
 
 def _numpy_defaults() -> np.errstate:

@@ -87,9 +87,10 @@ class DecayModel(FittedModel):
         return tuple(texts_of(np.asarray(rows.item_ids), rows.text))
 
     def _register(self, rows: Interactions) -> Events:
-        """Assign codes; without timestamps, rows get increasing times in their order.
+        """Assign codes; without timestamps, the times of rows increase in their order.
 
-        Rows of weight 0 assign no codes, and come after all rows before them.
+        Rows of weight 0 get no codes. Without timestamps, each has the time of the next learned
+        row, so that its prediction uses all learned rows before it.
         """
         learned = rows.learned()
         events = super()._register(learned)
@@ -119,25 +120,26 @@ class DecayModel(FittedModel):
         if counted.all():
             return expit(learn(events, undo, call))
         texts, logits = np.array(events.text, object), np.empty(len(events))
-        learned, asked = (
+        learned, unlearned = (
             replace(events.take(rows), text=tuple(texts[rows])) for rows in (counted, ~counted)
         )
-        logits[np.argsort(~counted, kind="stable")] = learn(learned, undo, call, asked)
+        logits[np.argsort(~counted, kind="stable")] = learn(learned, undo, call, unlearned)
         return expit(logits)
 
     def _fit(
-        self, events: Events, undo: Transaction, call: Call, asked: Events | None = None
+        self, events: Events, undo: Transaction, call: Call, unlearned: Events | None = None
     ) -> np.ndarray:
         """Learn the online features in time order, then train the net on them.
 
-        Returns the logits of the events, and of those only ``asked``, from the features alone,
-        before each event.
+        With ``call.predict``, returns the logits of the events, then of the ``unlearned`` rows,
+        which are only predicted. They come from the features before each event alone: no net
+        exists yet.
         """
         settings = self.settings
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
-        features, its = self._update_features(rows, asked)
+        features, rest = self._update_features(rows, unlearned)
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
@@ -166,37 +168,42 @@ class DecayModel(FittedModel):
                 n_threads=settings.n_threads,
             )
         network.catalogue = self.module.catalogue()
-        known = np.concatenate([features[rows.real], its])[:, : self.features.n_features]
+        if not call.predict:
+            return np.empty(0)
+        known = np.concatenate([features[rows.real], rest])[:, : self.features.n_features]
         return known.astype(np.float64) @ self.features.first_weights
 
     def _update(
-        self, events: Events, undo: Transaction, call: Call, asked: Events | None = None
+        self, events: Events, undo: Transaction, call: Call, unlearned: Events | None = None
     ) -> np.ndarray:
         """Learn further events; with ``call.predict``, return the logits (n,) before each.
 
-        The logits of events that are only ``asked`` follow.
+        The logits of ``unlearned`` events, which are only predicted, follow.
         """
         network, module = self.network, self.module
         undo.keep(self.history, events.user)
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
+        # No leak, although the tables grow and the features learn before the logits are computed:
+        # a row's features were taken from strictly earlier rows, a new item adds its text or a
+        # random vector, and the net and the history are updated after the logits.
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
-        features, its = self._update_features(rows, asked, items_learn=call.weights)
+        features, rest = self._update_features(rows, unlearned, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
         new, logits = self._as_log(events), np.empty(0)
         moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
         if call.predict or moves:
-            users = events.user if asked is None else np.r_[events.user, asked.user]
+            users = events.user if unlearned is None else np.r_[events.user, unlearned.user]
             known, _ = self.history.events_of(np.unique(users))
             log, columns = columns_of(rows, features, known.joined(new), longest)
         if call.predict:
             past = training.LogWindows(log.item, log.feedback, log.time, longest)
             happened = {name: column[rows.real] for name, column in columns.items()}
             logits = network.logits(happened, lambda batch: {**past(batch), "table": table})
-            if asked is not None:
-                happened, wider = self._asked_columns(asked, its, log, table)
+            if unlearned is not None:
+                happened, wider = self._unlearned_columns(unlearned, rest, log, table)
                 more = network.logits(happened, lambda batch: {**past(batch), "table": wider})
                 logits = np.concatenate([logits, more])
         if moves:
@@ -262,10 +269,10 @@ class DecayModel(FittedModel):
         return rows_with_negatives(events, known, self.settings.n_negatives, self.rng.generator)
 
     def _update_features(
-        self, rows: Rows, asked: Events | None, *, items_learn: bool = True
+        self, rows: Rows, unlearned: Events | None, *, items_learn: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the features of each row, then learn it; and of rows that are only ``asked``."""
-        n, rows = len(rows.events), rows.with_asked(asked)
+        """Compute the features of each row, then learn it; those of ``unlearned`` rows are last."""
+        n, rows = len(rows.events), rows.with_unlearned(unlearned)
         events = rows.events
         transformed = self.features.update(
             events.user,
@@ -276,13 +283,16 @@ class DecayModel(FittedModel):
             weight=events.weight,
             real=rows.real,
             items_learn=items_learn,
-            n_asked=len(events) - n,
+            n_unlearned=len(events) - n,
         )
         features = np.concatenate([transformed, events.context], 1)
         return features[:n], features[n:]
 
     def _as_log(self, events: Events) -> Events:
-        """Convert events to the columns of histories; feedback is scaled to about -1 to 1."""
+        """Convert events to the columns of histories.
+
+        Feedback is the outcome, standardized by the first rows; or the label as -1 or 1; or 1.
+        """
         feedback = np.ones(len(events))
         if events.outcome is not None:
             mean, scale = self.outcome_scale
@@ -297,13 +307,13 @@ class DecayModel(FittedModel):
             text=None,
         )
 
-    def _asked_columns(
-        self, asked: Events, features: np.ndarray, log: Events, table: Tensor
+    def _unlearned_columns(
+        self, unlearned: Events, features: np.ndarray, log: Events, table: Tensor
     ) -> tuple[training.Columns, Tensor]:
         """Return the columns of events that are no part of the log, and the items' vectors."""
-        codes, table = self._with_unknown(asked, table)
-        spans = windows_before(log, asked.user, asked.time, self.settings.max_history)
-        return {"item": codes, "features": features, "time": asked.time, **vars(spans)}, table
+        codes, table = self._with_unknown(unlearned, table)
+        spans = windows_before(log, unlearned.user, unlearned.time, self.settings.max_history)
+        return {"item": codes, "features": features, "time": unlearned.time, **vars(spans)}, table
 
     # ------------------------------------------------------------------ scoring
 
@@ -327,7 +337,7 @@ class DecayModel(FittedModel):
             out[rows] = self.network.logits(columns, lambda batch: {**batch, "table": table})
         return out
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Return probabilities of logits."""
         return expit(scores)
 

@@ -29,16 +29,18 @@ class Rows:
     source: np.ndarray
     real: np.ndarray
 
-    def with_asked(self, asked: Events | None) -> Rows:
+    def with_unlearned(self, unlearned: Events | None) -> Rows:
         """Append events of weight 0 that are no events of the log: neither counted nor learned."""
-        if asked is None:
+        if unlearned is None:
             return self
-        events = self.events.joined(replace(asked, context=asked.context.astype(np.float32)))
-        if self.events.outcome is not None and asked.outcome is not None:
-            outcome = np.concatenate([self.events.outcome, asked.outcome])
+        events = self.events.joined(
+            replace(unlearned, context=unlearned.context.astype(np.float32))
+        )
+        if self.events.outcome is not None and unlearned.outcome is not None:
+            outcome = np.concatenate([self.events.outcome, unlearned.outcome])
             events = replace(events, outcome=outcome)
-        source = np.concatenate([self.source, np.zeros(len(asked), int)])
-        return Rows(events, source, np.concatenate([self.real, np.zeros(len(asked), bool)]))
+        source = np.concatenate([self.source, np.zeros(len(unlearned), int)])
+        return Rows(events, source, np.concatenate([self.real, np.zeros(len(unlearned), bool)]))
 
 
 def rows_of(events: Events) -> Rows:

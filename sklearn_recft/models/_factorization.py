@@ -151,9 +151,9 @@ class FactorizationModel(FactorizationBase):
     # ------------------------------------------------------------------ scoring
 
     def _factor_scores(self, events: Events) -> np.ndarray:
-        return self.link(self.module.score(events.user, events.item, events.context))
+        return self.inverse_link(self.module.score(events.user, events.item, events.context))
 
-    def link(self, scores: np.ndarray) -> np.ndarray:
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Return raw scores on the scale of ``y``."""
         loss = self.settings.loss
         if loss == "squared_error":

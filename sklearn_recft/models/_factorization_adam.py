@@ -104,7 +104,7 @@ class AdamFactorizationModel(FactorizationModel):
             np.where(codes < n, codes, -1)
             for codes, n in zip((rows.user, rows.item), known, strict=True)
         )
-        predicted = self.link(module.score(users, items, events.context))
+        predicted = self.inverse_link(module.score(users, items, events.context))
         module.grow(self.n_users, self.n_items)
         arrays = module.arrays()
         sgd.start_items(arrays, known[1], self.noise_rng.generator)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 
 from sklearn_recft import training
-
-
-@runtime_checkable
-class Growing(Protocol):
-    """Module whose tables have spare capacity."""
-
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
 
 
 class Net:
@@ -95,30 +86,6 @@ class Net:
                 for name, moment in moments.items():
                     if moment.ndim:
                         moments[name] = moment[kept.to(moment.device)]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"net": tight_copy(self.net)}
-
-
-def tight_copy(net: Any) -> Any:
-    """Return a net to pickle without spare capacity in tables; ``net`` does not change.
-
-    Its module and its optimizer share tensors, as in ``net``.
-    """
-    memo: dict[int, Any] = {}
-    module = net.module_
-    if not isinstance(module, Growing):
-        return net
-    state = module.tight_state(memo)
-    if not memo:
-        return net
-    twin = object.__new__(type(module))
-    twin.__dict__ = state
-    other = object.__new__(type(net))
-    other.__dict__ = net.__dict__.copy()
-    other.__dict__["module_"] = twin
-    other.__dict__["optimizer_"] = copy.deepcopy(net.optimizer_, memo)
-    return other
 
 
 def _array(value: Any) -> np.ndarray:

@@ -120,13 +120,13 @@ class OnlineFeatures:
             rng.bit_generator.state = its_state
         before = state["before"]
         if before is not None:
-            users, items = before["users"], before["items"]
+            users, items = before["users"].copy(), before["items"].copy()
             tables = self.tables.rows(users, items)
             tables.load_state(before["tables"])
             self._before = tables, users, items
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         self.tables.forget(users)
         if self._before is not None:
             tables, known, items = self._before
@@ -164,7 +164,7 @@ class OnlineFeatures:
         weight: np.ndarray,
         real: np.ndarray,
         items_learn: bool = True,
-        n_asked: int = 0,
+        n_unlearned: int = 0,
     ) -> np.ndarray:
         """Transform each row, then learn it; return the features (n, n_features), float32.
 
@@ -179,7 +179,7 @@ class OnlineFeatures:
             True for events. Other rows are sampled negatives: they are factorized, but not counted.
         items_learn : bool, default=True
             Whether item factors are updated as well as user factors.
-        n_asked : int, default=0
+        n_unlearned : int, default=0
             Number of rows at the end, of weight 0, that are only transformed; their codes may be
             unknown (-1).
         """
@@ -198,7 +198,7 @@ class OnlineFeatures:
         tied = np.flatnonzero(times <= self.newest)
         transformed = self.transform(users[tied], items[tied], times[tied])
         out = np.empty((len(users), self.n_features), np.float32)
-        learned = order < len(order) - n_asked
+        learned = order < len(order) - n_unlearned
         top = float(columns["times"][learned].max(initial=-np.inf))
         cut = int(np.searchsorted(columns["times"], top)) if top >= self.newest else len(order)
         in_order = np.empty_like(out)

@@ -300,13 +300,13 @@ class SequenceModel(FittedModel):
     ) -> TileScorer:
         """Return a function that writes products of states and item vectors, plus trends."""
         context = context_of_queries(queries, self.context_names)
-        log, asked = self._sequences(users, queries.timestamps, None, context)
+        log, wanted = self._sequences(users, queries.timestamps, None, context)
         states = states_of(
-            self.module, self.network.catalogue, log, asked, n_threads=self.settings.n_threads
+            self.module, self.network.catalogue, log, wanted, n_threads=self.settings.n_threads
         )
         vectors = self.network.catalogue.numpy(force=True)
-        weights, period, shares = self._trends_of(states, asked)
-        cold = asked.n_before == 0
+        weights, period, shares = self._trends_of(states, wanted)
+        cold = wanted.n_before == 0
         if cold.any() and not weights.shape[1]:
             # Without trends, popularity is one more column of the product.
             states = np.column_stack([states, cold.astype(np.float32)])

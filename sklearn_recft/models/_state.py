@@ -86,30 +86,3 @@ def _plain_time(value: Any) -> dict[str, Any]:
         return {"": "timedelta", "values": [value.days, value.seconds, value.microseconds]}
     kind = "datetime" if isinstance(value, datetime) else "date"
     return {"": kind, "values": value.isoformat()}
-
-
-class Saved:
-    """A part as it is now, that a pickle or a copy of this object makes again.
-
-    Parameters
-    ----------
-    part : object
-        A part for which `is_state` is true.
-    """
-
-    def __init__(self, part: Any) -> None:
-        self._made = _empty, (type(part),), part.state()
-
-    def __reduce__(self) -> Any:
-        return self._made
-
-
-def _empty(kind: type[Any]) -> Any:
-    """Return an object without attributes, for pickle to fill."""
-    return object.__new__(kind)
-
-
-def is_state(part: Any) -> bool:
-    """Return whether a part is pickled as its `state`, which nothing writes to."""
-    kind = type(part)
-    return getattr(kind, "__getstate__", None) is getattr(kind, "state", kind)

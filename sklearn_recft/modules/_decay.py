@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._decay_heads import DecayHeads
-from sklearn_recft.modules._layers import grow_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows
 from sklearn_recft.parallel import torch_threads
 
 _TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
@@ -265,14 +265,6 @@ class DecayNet(nn.Module):
             if table is not None and len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
-
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
-        tables = [table for table in (self.item_texts, self.embedding) if table is not None]
-        return tight_state(self, tables, memo)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.tight_state({})
 
     def normalized(self, texts: Tensor) -> Tensor:
         """Center text vectors (n, t) and scale them to one norm."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows, keep_rows
 
 # Numbers of users and items, and rows of tables: what `IdTables.restore` needs.
 Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
@@ -45,13 +45,6 @@ class IdTables(nn.Module):
         """Return every tensor with one row per user or item."""
         return [getattr(self, name) for names in self.ID_TABLES for name in names]
 
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
-        return tight_state(self, self.tables(), memo)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.tight_state({})
-
     def state(self) -> dict[str, Any]:
         """Return a copy of every parameter and buffer as an array."""
         return {name: array.copy() for name, array in self.arrays().items()}
@@ -60,10 +53,10 @@ class IdTables(nn.Module):
         """Load the arrays that `state` returned."""
         self.grow(*(len(state[names[0]]) for names in self.ID_TABLES))
         for name, array in state.items():
-            getattr(self, name).data.copy_(torch.from_numpy(array))
+            getattr(self, name).data.copy_(torch.from_numpy(array.copy()))
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes); later rows are renumbered to close the gaps."""
         kept = np.setdiff1d(np.arange(self.n_rows[0]), users)
         for name in self.ID_TABLES[0]:
             keep_rows(getattr(self, name), torch.from_numpy(kept))

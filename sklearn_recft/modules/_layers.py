@@ -1,11 +1,7 @@
 """Embedding tables that grow in place."""
 
-import copy
-from collections.abc import Iterable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_recft.parallel import torch_threads
 
@@ -34,28 +30,6 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
     else:
         table.data = torch.as_strided(table.data, (n_rows, *shape), table.stride())
         table.data[rows:] = 0
-
-
-def is_tight(table: Tensor) -> bool:
-    """Return whether the storage of ``table`` has no spare capacity."""
-    return table.untyped_storage().nbytes() <= table.numel() * table.element_size()
-
-
-def tight_state(module: nn.Module, tables: Iterable[Tensor], memo: dict[int, Any]) -> dict:
-    """Return the attributes of a module to pickle, with tables without spare capacity.
-
-    The module itself does not change, since other threads may read it. ``memo`` gets the copy of
-    each table by `id`, so that an optimizer can be pickled together with the module.
-    """
-    tables = list(tables)
-    if all(map(is_tight, tables)):
-        return module.__dict__.copy()
-    for table in tables:
-        copied = table.detach().clone()
-        if isinstance(table, nn.Parameter):
-            copied = nn.Parameter(copied, requires_grad=table.requires_grad)
-        memo[id(table)] = copied
-    return copy.deepcopy(module.__dict__, memo)
 
 
 def keep_rows(table: Tensor, kept: Tensor) -> None:

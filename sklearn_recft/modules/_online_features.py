@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._factorization import MatrixFactorization
-from sklearn_recft.modules._layers import grow_rows, keep_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows, keep_rows
 
 _SIDES = ("user_statistics", "item_statistics")
 # Numbers of users and items, a copy of the marked rows, and their codes.
@@ -56,12 +56,6 @@ class OnlineTables(nn.Module):
         for factorization in self.factorizations:
             factorization.grow(n_users, n_items)
 
-    def __getstate__(self) -> dict[str, Any]:
-        tables = [getattr(self, name) for name in _SIDES]
-        for factorization in self.factorizations:
-            tables += factorization.tables()
-        return tight_state(self, tables, {})
-
     def state(self) -> dict[str, Any]:
         """Return a copy of every table as an array."""
         own = {name: array.copy() for name, array in self.arrays().items()}
@@ -76,7 +70,7 @@ class OnlineTables(nn.Module):
             factorization.load_state(part)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the rows of ``users`` (codes); later rows move up."""
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         kept = np.setdiff1d(np.arange(len(self.user_statistics)), users)
         keep_rows(self.user_statistics, torch.from_numpy(kept))
         for factorization in self.factorizations:

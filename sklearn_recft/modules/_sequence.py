@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._content import Content
-from sklearn_recft.modules._layers import grow_rows, tight_state
+from sklearn_recft.modules._layers import grow_rows
 from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
 from sklearn_recft.modules._time_attention import Block, Dropout, TimedAttention
 from sklearn_recft.parallel import torch_threads
@@ -251,13 +251,6 @@ class SequenceNet(nn.Module):
     def reset_cold_items(self, has_events: np.ndarray) -> None:
         """Reset the embeddings of items without events; ``has_events`` (n_items,) is a mask."""
         self.embedding[torch.from_numpy(~has_events)] = self.cold_item_embedding()
-
-    def tight_state(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return the state to pickle, without spare capacity; ``memo`` gets the copied tables."""
-        return tight_state(self, self._tables, memo)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.tight_state({})
 
     @property
     def query_width(self) -> int:

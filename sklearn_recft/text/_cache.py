@@ -76,9 +76,6 @@ class RaggedRows:
     def __len__(self) -> int:
         return len(self._stops) - 1
 
-    def __getstate__(self) -> dict[str, np.ndarray]:
-        return {"_values": self._values[: self._stops[-1]].copy(), "_stops": self._stops}
-
     @property
     def nbytes(self) -> int:
         """Bytes of the stored tokens."""

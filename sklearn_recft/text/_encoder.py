@@ -1,9 +1,7 @@
 """Text encoder: mean-pooled vectors of a BERT, computed once for each distinct text."""
 
-import copy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -130,10 +128,11 @@ class TextEncoder(nn.Module):
 
     Notes
     -----
-    Encoders with the unchanged weights of a folder share their cache within the process. If such
-    an encoder is frozen, its pickle holds the name of the folder only. Encoders with other weights
-    (random, adapted or trained) share nothing, and their pickles hold the weights. Weights count
-    as trained after an in-place write by torch, as by optimizers and ``load_state_dict``. Writes
+    Encoders with the unchanged weights of a folder share their cache within the process. The
+    `state` of such an encoder holds a hash of the weights. If all of it is frozen, the weights are
+    read from their folder when a text has to be encoded. Encoders with other weights (random,
+    adapted or trained) share nothing, and their states hold the weights. Weights count as trained
+    after an in-place write by torch, as by optimizers and ``load_state_dict``. Writes
     through ``parameter.data`` are not detected if the encoder never was unfrozen.
     """
 
@@ -156,6 +155,7 @@ class TextEncoder(nn.Module):
         self._seed = seed
         self._lora_rank = lora_rank
         self._was_trained = False
+        self._saved: dict[str, Any] = {}  # state, until the weights are read
         self._codes: dict[str, int] = {}  # code of each text given to `lower`
         self._reset_caches()
         self._set_model(made)
@@ -170,7 +170,7 @@ class TextEncoder(nn.Module):
         """Set the model and its tokenizer."""
         self.width = int(made.model.config.hidden_size)
         self.n_layers = int(made.model.config.num_hidden_layers)
-        self.model: BertLike = made.model.to(self._device).requires_grad_(False)
+        self.model: BertLike | None = made.model.to(self._device).requires_grad_(False)
         self._tokenizer = made.tokenizer
         self._folder = made.folder
         self._fingerprint = made.fingerprint
@@ -178,19 +178,11 @@ class TextEncoder(nn.Module):
         self._known_version: tuple[int, float] = self._version_now()
 
     def _loaded_model(self) -> Any:
-        """Return the model; load it from its folder if the encoder was pickled by name."""
+        """Return the model; read it from its folder if the state held only the hash of it."""
         with one_at_a_time:
             if self.model is None:
-                made = load_backbone(self._home())
-                if digest(made.fingerprint or ()) != self._digest:
-                    raise ValueError(OTHER_WEIGHTS.format(self.backbone))
-                self._set_model(made)
+                self._set_model(_made_from(self._saved))
         return self.model
-
-    def _home(self) -> str:
-        """Return the folder to load from, or the given name if the folder does not exist."""
-        there = self._folder is not None and Path(self._folder).is_dir()
-        return str(self._folder) if there else self.backbone
 
     def _version_now(self) -> tuple[int, float]:
         """Return a version of the weights that changes when they are written to.
@@ -198,7 +190,8 @@ class TextEncoder(nn.Module):
         It is torch's count of in-place writes. Once weights may be trained, it includes sums of
         them, because fused optimizers do not increase the count.
         """
-        weights = [p.detach() for p in self.model.parameters()]
+        bert: Any = self.model
+        weights = [p.detach() for p in bert.parameters()]
         size = 0.0
         if self._was_trained:
             size = sum(float(w.double().sum() + w.double().square().sum()) for w in weights)
@@ -207,9 +200,16 @@ class TextEncoder(nn.Module):
     @property
     def is_shared(self) -> bool:
         """Whether the weights are the unchanged weights of a folder."""
-        if self._fingerprint is None:
+        if self.model is None:
+            return True
+        return self._fingerprint is not None and self._version_now() == self._known_version
+
+    def _folder_is_unchanged(self) -> bool:
+        """Whether the folder still holds the weights that were read from it."""
+        try:
+            return self._folder is not None and fingerprint(self._folder) == self._fingerprint
+        except OSError:
             return False
-        return self.model is None or self._version_now() == self._known_version
 
     # Vectors by all layers
 
@@ -233,6 +233,7 @@ class TextEncoder(nn.Module):
         ndarray of shape (n, width), float32
         """
         distinct = _distinct(texts)
+        self._loaded_model()
         known, owner = self._cache()
         found = known.get(owner, distinct)
         if len(found) < len(distinct):
@@ -372,9 +373,10 @@ class TextEncoder(nn.Module):
 
         For weights of a folder, the state holds their hash instead.
         """
-        model = self._loaded_model()
         state: dict[str, Any] = {
             "backbone": self.backbone,
+            "width": self.width,
+            "n_layers": self.n_layers,
             "keep": self.keep,
             "texts": list(self._codes),
             "lora_rank": self._lora_rank,
@@ -382,7 +384,10 @@ class TextEncoder(nn.Module):
             "digest": None,
             "own": None,
         }
-        if self.is_shared and self._fingerprint is not None:
+        if self.model is None:
+            return {**state, "digest": self._saved["digest"]}
+        model = self.model
+        if self.is_shared and self._folder_is_unchanged():
             return {**state, "digest": digest(self._fingerprint)}
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
         own = {"weights": weights, **serialize_backbone(model, self._tokenizer)}
@@ -397,7 +402,9 @@ class TextEncoder(nn.Module):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
         """Make an encoder from the result of `state`."""
-        encoder = cls(state["backbone"], _made_from(state), seed=state["seed"])
+        encoder = cls.__new__(cls)
+        nn.Module.__init__(encoder)
+        encoder.n_encoded, encoder._device = 0, "cpu"
         encoder.load_state(state)
         return encoder
 
@@ -407,18 +414,28 @@ class TextEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If the weights of the folder have changed.
+            If the weights of the folder have changed. If all layers are frozen, the folder is
+            read, and this is raised, when a text has to be encoded.
         """
-        own, made = state["own"], _made_from(state)
-        self._seed = state["seed"]
+        own = state["own"]
+        made = None if own is None and state["keep"] == "all" else _made_from(state)
+        self._seed, self._saved = (
+            state["seed"],
+            {n: state[n] for n in ("backbone", "own", "digest")},
+        )
         self.backbone, self._lora_rank = state["backbone"], state["lora_rank"]
         self._was_trained, self._codes = False, {}
         self._reset_caches()
-        self._set_model(made)
-        self.freeze(state["keep"])
+        if made is None:
+            self.model, self.keep = None, "all"
+            self.width, self.n_layers = state["width"], state["n_layers"]
+        else:
+            self._set_model(made)
+            self.freeze(state["keep"])
         if own is not None:
-            model = self._loaded_model()
-            model.load_state_dict({n: torch.from_numpy(w) for n, w in own["weights"].items()})
+            self._saved = {}
+            weights = {n: torch.from_numpy(w.copy()) for n, w in own["weights"].items()}
+            self._loaded_model().load_state_dict(weights)
         self._codes = {text: code for code, text in enumerate(state["texts"])}
 
     def forget(self, users: np.ndarray) -> None:
@@ -470,34 +487,6 @@ class TextEncoder(nn.Module):
         distinct, place = torch.unique(codes, return_inverse=True)
         vectors = run_upper(model, rows, distinct.cpu().numpy(), first)  # (n_distinct, width)
         return vectors[place.to(vectors.device)]
-
-    # Copies
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The states of `lower` are kept, so that training of a copy is bitwise equal.
-        state = {**self.__dict__, "_vectors": None, "_vectors_version": None, "n_encoded": 0}
-        if self.model is None:
-            return state
-        if self.keep == "all" and self.is_shared and self._folder is not None:
-            now = fingerprint(self._folder)
-            if now == self._fingerprint:
-                state["_modules"] = {**state["_modules"], "model": None}
-                state["_digest"] = digest(now)
-                state["_tokenizer"] = None
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._vectors = VectorCache(OWN_BYTES)
-        if self.model is not None:
-            # Write counts restart at zero, so changes of the folder's weights cannot be detected.
-            self._fingerprint = self._folder = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "TextEncoder":
-        other = type(self).__new__(type(self))
-        memo[id(self)] = other
-        other.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        return other
 
 
 def _made_from(state: dict[str, Any]) -> Backbone:

@@ -106,8 +106,8 @@ def test_evaluate_positives_in_weeks_of_equal_length(capsys, write_log):
 
 
 def test_lists_without_seen_items_are_scored_on_new_ones(capsys, write_log):
-    report = run_json(capsys, "evaluate", write_log(), "--no-repeat", "--candidates", "popularity")
-    again = run_json(capsys, "evaluate", write_log(), "--candidates", "popularity")
+    report = run_json(capsys, "evaluate", write_log(), "--no-repeat", "--models", "popularity")
+    again = run_json(capsys, "evaluate", write_log(), "--models", "popularity")
     assert report["lists_repeat"] is False
     (frozen,) = again["new_items"]
     (model,) = report["models"]
@@ -133,20 +133,18 @@ def test_what_is_left_out_has_a_reason(capsys, write_log):
     assert "--deep" in reasons["DecayBert"]
 
 
-def test_candidates_by_name(capsys, write_log):
-    argv = ["evaluate", write_log(), "--candidates"]
+def test_models_by_name(capsys, write_log):
+    argv = ["evaluate", write_log(), "--models"]
     report = run_json(capsys, *argv, "MF-with-habits, Popularity")
     assert names(report) == ["MF with habits", "popularity"]
-    report = run_json(
-        capsys, *argv[:2], "--feedback", "rating", "--candidates", "mf, each event; MF"
-    )
+    report = run_json(capsys, *argv[:2], "--feedback", "rating", "--models", "mf, each event; MF")
     assert names(report) == ["MF, each event", "MF"]
     error = error_of(capsys, *argv, "damped means")
     assert "'damped means' is not possible: needs ratings or clicks" in error
     with pytest.raises(SystemExit):
         main([*argv, "popular"])
     error = capsys.readouterr().err
-    assert "'popular' is no candidate; the candidates are popularity, own-favourites," in error
+    assert "'popular' is no model; the models are popularity, own-favourites," in error
 
 
 def test_deep_models_suit_the_log_only_if_asked_for():
@@ -190,7 +188,7 @@ def test_a_large_catalogue_leaves_out_slow_models():
 
 
 def test_an_unused_rating_is_pointed_out(capsys, write_log):
-    argv = ["evaluate", write_log(), "--candidates", "popularity"]
+    argv = ["evaluate", write_log(), "--models", "popularity"]
     assert main(argv) == 0
     assert "'rating' that is not used" in capsys.readouterr().err
     assert main([*argv, "--quiet"]) == 0
@@ -488,7 +486,7 @@ def test_user_must_be_a_number_where_users_are(capsys, write_log):
         ["recommend", "log.csv", "--user", "1", "-n", "0"],
         ["demo", "--dataset", "netflix"],
         ["demo", "--data", "log.csv"],
-        ["evaluate", "log.csv", "--candidates", ""],
+        ["evaluate", "log.csv", "--models", ""],
         ["demo", "--plot", "/no/such/folder/plot.png"],
         ["evaluate", "log.csv", "--plot", "plot.foo"],
         ["evaluate", "log.csv", "--plot", "plot"],

@@ -83,19 +83,17 @@ def _fitted(pickled):
 
 def answers(model):
     """Return all that a model says of pairs and to users, known or not, in one vector."""
+    users = np.arange(0, 45, 3)
     lists = [
-        np.column_stack(model.recommend(np.arange(45), n_recommendations=n, exclude_seen=exclude))
+        np.column_stack(model.recommend(users, n_recommendations=n, exclude_seen=exclude))
         for n, exclude in ((30, False), (3, True))
     ]
     return np.concatenate([predict(model, PAIRS), *map(np.ravel, lists)])
 
 
 def memory(model):
-    """Return the memory of a fitted estimator as bytes, to see whether anything changes in it.
-
-    A pickle of the estimator is of a copy, and that of a copied tensor has its new address.
-    """
-    return pickle.dumps({**vars(model), "_model": vars(model._model)})
+    """Return all that a fitted estimator holds as bytes, to see whether anything changes in it."""
+    return pickle.dumps(model)
 
 
 def assert_same(found, expected, path):

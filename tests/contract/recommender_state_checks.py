@@ -1,6 +1,7 @@
 """The contract of the fitted model: saved, erased, merged, shared by threads, and read purely."""
 
 import copy
+import io
 import pickle
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_recft import FineTuning
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.models._user_item import UserItemModel
+from sklearn_recft.vocabulary import Vocabulary
 from tests.contract.helpers import (
     DAY,
     PAIRS,
@@ -54,6 +56,25 @@ def check_state_round_trip(estimator):
     assert_same(state, pickle.loads(kept), "state")
     update(loaded(model, state), *later)
     assert_same(state, pickle.loads(kept), "state")
+
+
+class _Recording(pickle.Unpickler):
+    """Unpickle, and note the packages of all classes and functions that are called."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.packages = set()
+
+    def find_class(self, module, name):
+        self.packages.add(module.partition(".")[0])
+        return super().find_class(module, name)
+
+
+def check_a_pickle_is_of_arrays(estimator):
+    """No tensor, net or optimizer is pickled, whose format belongs to another package."""
+    reader = _Recording(io.BytesIO(pickle.dumps(fitted(estimator))))
+    reader.load()
+    assert reader.packages <= {"builtins", "numpy", "sklearn_recft"}
 
 
 def check_state_of_another_kind_is_refused(estimator):
@@ -329,18 +350,22 @@ def _asked(model):
     return predict(model, PAIRS[::17]).tobytes(), b"".join(part.tobytes() for part in lists)
 
 
-class _Meanwhile:
-    """An attribute of a model that runs calls in other threads while the model is copied."""
+class _Meanwhile(Vocabulary):
+    """The users of a model, who run calls in other threads while the model is copied."""
 
-    def __init__(self, **calls):
-        self.calls, self.threads, self.finished = calls, [], set()
+    @classmethod
+    def instead_of(cls, users, **calls):
+        users.__class__ = cls
+        users.calls, users.threads, users.finished = calls, [], set()
+        return users
 
-    def __deepcopy__(self, memo):
+    def state(self):
         for name, call in self.calls.items():
             self.threads.append(Thread(target=self._run, args=(name, call), daemon=True))
             self.threads[-1].start()
         self.threads[-1].join(_PATIENCE)
         self.finished_during_the_copy = set(self.finished)
+        return super().state()
 
     def _run(self, name, call):
         call()
@@ -353,7 +378,8 @@ def check_forget_loses_no_other_call(estimator):
     kept = ~np.isin(X[:, 0], [3, 7])
     new, before, found = set(X[kept, 0]) - set(model.user_ids_), _asked(model), []
     assert len(new) > 2
-    meanwhile = model._model.meanwhile = _Meanwhile(
+    meanwhile = _Meanwhile.instead_of(
+        model._model.users,
         learn=lambda: update(model, X[kept], y[kept]),
         forget=lambda: model.forget([7]),
         read=lambda: found.append(_asked(model)),
@@ -381,7 +407,7 @@ def check_a_state_to_pickle_holds_no_lock(estimator):
         pool.submit(update, model, *make_news()).result(_PATIENCE)
     assert _asked(model) != expected
     model._model = object.__new__(type(model._model))
-    vars(model._model).update(pickle.loads(pickle.dumps(state)))
+    model._model.__setstate__(pickle.loads(pickle.dumps(state)))
     assert _asked(model) == expected
 
 

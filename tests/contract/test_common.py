@@ -94,6 +94,7 @@ _SEQUENCES = {
     "max_epochs": 3, "max_history": 20, "random_state": 0,
     "width": 16, "net_params": {"batch_size": 256},
 }  # fmt: skip
+_READERS = {"random_state": 0, "net_params": {"batch_size": 128}}  # fewer steps
 # Further configurations for our own contract; one by the name of a class replaces `small` of it.
 OPTIONS = {
     "recent popularity": PopularityRecommender(half_life=30, window=400),
@@ -122,9 +123,10 @@ OPTIONS = {
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
     "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES),
-    "decay with texts": DecayBertRecommender("scratch", random_state=0),
+    "DecayBertRecommender": small(DecayBertRecommender, net_params={"batch_size": 128}),
+    "decay with texts": DecayBertRecommender("scratch", **_READERS),
     "decay that trains": DecayBertRecommender(
-        "scratch", freeze=1, max_epochs=1, random_state=0, training=FineTuning(update_rate=0.1)
+        "scratch", freeze=1, max_epochs=1, training=FineTuning(update_rate=0.1), **_READERS
     ),
     "transformer without query time": RealtimeTransformerRecommender(
         **_SEQUENCES, query_time=False, decay="none", n_layers=1, n_heads=1
@@ -137,7 +139,7 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 48
+N_OUR_CHECKS = 52
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks(), *recommender_state_checks()]
 
 

@@ -108,9 +108,9 @@ class TowersModel(FittedModel):
     def score(self, events):
         module = self.net.module
         (p, b_u), (q, b_i) = module.rows(0, events.user), module.rows(1, events.item)
-        return self.link(module.mean.item() + b_u + b_i + np.einsum("nk,nk->n", p, q))
+        return self.inverse_link(module.mean.item() + b_u + b_i + np.einsum("nk,nk->n", p, q))
 
-    def link(self, scores):
+    def inverse_link(self, scores):
         return np.clip(scores, *self.range).astype(np.float64)
 
     def tile_scorer(self, users, columns, queries):

@@ -135,13 +135,13 @@ def test_initial_factors_depend_on_the_seed():
 def test_confidence_raises_scores_of_seen_items():
     log = log_of("positives")
     X, (_, total) = log[0], dense_sums(*log)
-    said = [
+    y_pred = [
         ALSRecommender(**SMALL).set_params(alpha=a).fit(X).predict(known_pairs_of(X))[
             total.ravel() > 0
         ].mean()
         for a in (0.01, 1.0, 100.0)
     ]  # fmt: skip
-    assert said[0] < said[1] < said[2]
+    assert y_pred[0] < y_pred[1] < y_pred[2]
 
 
 def known_pairs_of(X):
@@ -264,9 +264,9 @@ def test_predict_is_the_dot_product(kind):
     p, q = model.user_factors_.astype(float), model.item_factors_.astype(float)
     assert_allclose(model.predict(known_pairs(model)), (p @ q.T).ravel(), rtol=1e-6, atol=1e-9)
     user, item = model.user_ids_[3], model.item_ids_[5]
-    said = model.predict([["x", item, 0], [user, "x", 0], ["x", "x", 0]])
+    y_pred = model.predict([["x", item, 0], [user, "x", 0], ["x", "x", 0]])
     means = p.mean(axis=0), q.mean(axis=0)
-    assert_allclose(said, [means[0] @ q[5], p[3] @ means[1], means[0] @ means[1]], rtol=1e-5)
+    assert_allclose(y_pred, [means[0] @ q[5], p[3] @ means[1], means[0] @ means[1]], rtol=1e-5)
 
 
 @kinds
@@ -279,11 +279,11 @@ def test_recommend_is_the_head_of_the_dense_product(monkeypatch, kind, n_jobs):
     p = np.vstack([model.user_factors_, model.user_factors_.mean(axis=0)])
     scores = p.astype(float) @ model.item_factors_.T
     met = np.vstack([dense_sums(log[0])[0] > 0, np.zeros(model.n_items_, bool)])
-    asked, narrow = [*model.user_ids_, -1], np.array([30, 2, 17, 9, 25, 11])
+    queried, narrow = [*model.user_ids_, -1], np.array([30, 2, 17, 9, 25, 11])
     every = np.arange(model.n_items_)
     for columns, n, exclude in ((every, 8, True), (every, 20, False), (narrow, 6, False)):
         found, its = model.recommend(
-            asked, n_recommendations=n, candidates=model.item_ids_[columns], exclude_seen=exclude
+            queried, n_recommendations=n, candidates=model.item_ids_[columns], exclude_seen=exclude
         )
         codes = np.vectorize(model.item_ids_.tolist().index)(found)
         hidden = np.ones_like(met)

@@ -61,7 +61,7 @@ def test_predictions_use_strictly_earlier_events_only(fitted):
     X = X.assign(timestamp=X.timestamp // DAY * DAY)  # ties by the dozen
     model, rng = copy.deepcopy(fitted), np.random.default_rng(0)
     news, labels = X[300:].reset_index(drop=True), y[300:]
-    said = copy.deepcopy(model).partial_fit_predict_proba(news, labels)
+    y_pred = copy.deepcopy(model).partial_fit_predict_proba(news, labels)
     for row in (5, 40, 80):
         later = news.timestamp >= news.timestamp[row]
         other, others = news.copy(), np.where(later, 1 - labels, labels)
@@ -70,21 +70,23 @@ def test_predictions_use_strictly_earlier_events_only(fitted):
         other.loc[swapped, "item_id"] = rng.integers(0, 60, swapped.sum())
         other.loc[swapped, "text"] = "another thing"
         other.loc[swapped, "user_id"] = rng.integers(0, 40, swapped.sum())
-        for verb in ("partial_fit_predict_proba", "observe_predict_proba"):
-            as_it_was = getattr(copy.deepcopy(model), verb)(news, labels)[row]
-            assert getattr(copy.deepcopy(model), verb)(other, others)[row] == as_it_was
-        assert said[row] == copy.deepcopy(model).partial_fit_predict_proba(other, others)[row]
+        for method in ("partial_fit_predict_proba", "observe_predict_proba"):
+            as_it_was = getattr(copy.deepcopy(model), method)(news, labels)[row]
+            assert getattr(copy.deepcopy(model), method)(other, others)[row] == as_it_was
+        assert y_pred[row] == copy.deepcopy(model).partial_fit_predict_proba(other, others)[row]
     earlier = news.assign(stars=np.where(np.arange(len(news)) < 40, 9.0, news.stars))
-    assert (copy.deepcopy(model).partial_fit_predict_proba(earlier, labels)[41:] != said[41:]).any()
+    assert (
+        copy.deepcopy(model).partial_fit_predict_proba(earlier, labels)[41:] != y_pred[41:]
+    ).any()
 
 
 def test_prequential_predictions_equal_a_replay_by_time(fitted):
     X, y = make_log()
-    for verb, learn in (
+    for method, learn in (
         ("partial_fit_predict_proba", "partial_fit"),
         ("observe_predict_proba", "observe"),
     ):
-        at_once = getattr(copy.deepcopy(fitted), verb)(X[300:], y[300:])
+        at_once = getattr(copy.deepcopy(fitted), method)(X[300:], y[300:])
         model, one_by_one = copy.deepcopy(fitted), []
         for row in range(300, 400):
             one_by_one.append(model.predict_proba(X[row : row + 1])[0, 1])
@@ -107,9 +109,9 @@ def test_answers_ignore_the_outcome_column(fitted):
     X, y = make_log()
     expected, lists = fitted.predict_proba(X[300:]), fitted.recommend(X[["user_id", "timestamp"]])
     for stars in (np.nan, "unknown"):
-        asked = X.assign(stars=stars)
-        assert_array_equal(fitted.predict_proba(asked[300:]), expected)
-        queries = asked[["user_id", "stars", "timestamp"]]
+        queried = X.assign(stars=stars)
+        assert_array_equal(fitted.predict_proba(queried[300:]), expected)
+        queries = queried[["user_id", "stars", "timestamp"]]
         assert_array_equal(fitted.recommend(queries)[1], lists[1])
     other = copy.deepcopy(fitted).set_params(outcome=None)
     assert_array_equal(other.predict_proba(X[300:]), expected)
@@ -124,9 +126,9 @@ def test_answers_ignore_the_outcome_column(fitted):
 def test_a_row_does_not_use_its_own_outcome(fitted):
     X, _ = make_log()
     rows = X[300:]
-    said = fitted.predict_proba(rows)
-    assert_array_equal(fitted.predict_proba(rows.assign(stars=-7.0)), said)
-    assert_array_equal(fitted.predict_proba(rows.drop(columns="stars")), said)
+    y_pred = fitted.predict_proba(rows)
+    assert_array_equal(fitted.predict_proba(rows.assign(stars=-7.0)), y_pred)
+    assert_array_equal(fitted.predict_proba(rows.drop(columns="stars")), y_pred)
 
 
 def test_prequential_loop_follows_rows():
@@ -138,7 +140,7 @@ def test_prequential_loop_follows_rows():
     assert result.metrics["auc"] == pytest.approx(roc_auc_score(y[300:], expected))
 
 
-# ------------------------------------------------------------------------------- the verbs
+# ------------------------------------------------------------------------------ the methods
 
 
 def test_observe_does_not_change_weights(fitted):
@@ -175,15 +177,15 @@ def test_texts_predict_cold_items():
     listed = X[hidden].drop_duplicates("item_id")[["item_id", "text"]]
     model = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
     model.fit(X[~hidden], y[~hidden], items=listed)
-    asked = X[hidden].assign(timestamp=X.timestamp.max() + DAY)
-    assert roc_auc_score(y[hidden], model.predict_proba(asked)[:, 1]) > 0.6
+    queried = X[hidden].assign(timestamp=X.timestamp.max() + DAY)
+    assert roc_auc_score(y[hidden], model.predict_proba(queried)[:, 1]) > 0.6
     items, _ = model.recommend([0, 1, 99], n_recommendations=5, candidates=listed.item_id)
     assert np.isin(items, listed.item_id).all()
-    # Not listed, but told in the row: the same words have the same answer.
+    # Not in the catalogue, but in the row: an equal text gets an equal prediction.
     unknown = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
     unknown.fit(X[~hidden], y[~hidden], items=listed)
-    named = asked.assign(item_id=-1 - asked.item_id)
-    assert_allclose(unknown.predict_proba(named), model.predict_proba(asked), atol=1e-5)
+    named = queried.assign(item_id=-1 - queried.item_id)
+    assert_allclose(unknown.predict_proba(named), model.predict_proba(queried), atol=1e-5)
 
 
 def test_positives_only_rank_bought_items_first():
@@ -194,7 +196,7 @@ def test_positives_only_rank_bought_items_first():
     items, _ = model.recommend([12345], n_recommendations=10)
     popular = seen[np.argsort(-often)][:20]
     assert np.isin(items, popular).mean() >= 0.8
-    with pytest.raises(ValueError, match="y was not given to fit"):
+    with pytest.raises(ValueError, match="fit was called without y"):
         model.partial_fit(X, np.ones(len(X)))
 
 
@@ -251,12 +253,12 @@ def test_cross_validation_in_processes(folder):
     X, y = make_log(100)
     X = X.drop(columns="stars")
     model = DecayBertRecommender(folder, freeze=2, max_epochs=1, random_state=0)
-    said = [
+    y_pred = [
         cross_val_predict(model, X, y, cv=2, method="predict_proba", n_jobs=n) for n in (None, 2)
     ]
     # Not to the bit: a process that has read some of the texts before reads the rest in other
     # batches.
-    assert_allclose(*said, atol=2e-3)
+    assert_allclose(*y_pred, atol=2e-3)
 
 
 def test_a_saved_model_with_a_folder_continues(folder):

@@ -48,38 +48,38 @@ def clicks():
 def test_squared_error(solver, log):
     X, y = log
     model = make(solver=solver).fit(X[:N_TRAIN], y[:N_TRAIN])
-    said = model.predict(X[N_TRAIN:])
-    assert 0.3 < root_mean_squared_error(y[N_TRAIN:], said) < 0.4
-    assert said.min() >= y[:N_TRAIN].min()
-    assert said.max() <= y[:N_TRAIN].max()
+    y_pred = model.predict(X[N_TRAIN:])
+    assert 0.3 < root_mean_squared_error(y[N_TRAIN:], y_pred) < 0.4
+    assert y_pred.min() >= y[:N_TRAIN].min()
+    assert y_pred.max() <= y[:N_TRAIN].max()
 
 
 def test_scale_and_shift_of_ratings_do_not_matter(log):
     X, y = log
-    said = make().fit(X, y).predict(X)
+    y_pred = make().fit(X, y).predict(X)
     stretched = make().fit(X, 40 * y - 7).predict(X)
-    assert_allclose(stretched, 40 * said - 7, atol=0.4)
+    assert_allclose(stretched, 40 * y_pred - 7, atol=0.4)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_log_loss(solver, clicks):
     X, y = clicks
     model = make(solver=solver, loss="log_loss").fit(X[:N_TRAIN], y[:N_TRAIN])
-    said = model.predict(X[N_TRAIN:])
-    assert ((said > 0) & (said < 1)).all()
-    base = np.full(len(said), y[:N_TRAIN].mean())
-    assert log_loss(y[N_TRAIN:], said) < 0.7 * log_loss(y[N_TRAIN:], base)
-    assert abs(said.mean() - y[N_TRAIN:].mean()) < 0.05
+    y_pred = model.predict(X[N_TRAIN:])
+    assert ((y_pred > 0) & (y_pred < 1)).all()
+    base = np.full(len(y_pred), y[:N_TRAIN].mean())
+    assert log_loss(y[N_TRAIN:], y_pred) < 0.7 * log_loss(y[N_TRAIN:], base)
+    assert abs(y_pred.mean() - y[N_TRAIN:].mean()) < 0.05
 
 
-@pytest.mark.parametrize("verb", ["fit", "partial_fit", "partial_fit_predict"])
-def test_log_loss_needs_y_from_0_to_1(verb, clicks):
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "partial_fit_predict"])
+def test_log_loss_needs_y_from_0_to_1(method, clicks):
     X, y = clicks
     model = make(loss="log_loss")
-    if verb != "fit":
+    if method != "fit":
         model.fit(X, y)
     with pytest.raises(ValueError, match="y: 2 of 5 rows lie outside 0 to 1"):
-        getattr(model, verb)(X[:5], [0, 1, 1.5, -0.5, 0.3])
+        getattr(model, method)(X[:5], [0, 1, 1.5, -0.5, 0.3])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -96,15 +96,15 @@ def test_bpr_ranks_positives_first(solver, clicks):
 def test_bpr_ignores_rows_without_a_positive(solver, clicks):
     X, y = clicks
     model = make(solver=solver, loss="bpr").fit(X, y)
-    told = model.predict(X)
+    y_pred = model.predict(X)
     with pytest.raises(ValueError, match="no row is positive"):
         make(solver=solver, loss="bpr").fit(X, -y)
     user, unmet = 7, model.recommend([7], n_recommendations=1)[0][0, 0]
     model.partial_fit([[user, unmet, 2e9]], [0.0])
-    assert_array_equal(model.predict(X), told)
+    assert_array_equal(model.predict(X), y_pred)
     assert unmet not in model.recommend([user], n_recommendations=1)[0]  # but it has been met
     model.partial_fit([[user, unmet, 2e9]], [1.0])
-    assert (model.predict(X) != told).any()
+    assert (model.predict(X) != y_pred).any()
 
 
 # ----------------------------------------------------------------------- parameters
@@ -309,10 +309,10 @@ def test_partial_fit_predict_equals_a_loop_over_rows(params, log):
         y = (y > 3).astype(float)
     whole, model = make(**params), make(**params)
     at_once = whole.partial_fit_predict(X, y)
-    one_by_one, asked = [], [np.nan]
+    one_by_one, y_pred = [], [np.nan]
     for row in range(len(X)):
         if row:
-            asked.append(model.predict(X[[row]])[0])
+            y_pred.append(model.predict(X[[row]])[0])
         one_by_one.append(model.partial_fit_predict(X[[row]], y[[row]])[0])
     assert_array_equal(one_by_one, at_once)
     assert_array_equal(whole.predict(X), model.predict(X))
@@ -321,7 +321,7 @@ def test_partial_fit_predict_equals_a_loop_over_rows(params, log):
     before = [X[:row][counts[:row]] for row in range(n)]
     met = [all(X[row, side] in before[row][:, side] for side in (0, 1)) for row in range(n)]
     assert sum(met) > n / 5
-    assert_allclose(np.array(asked)[met], at_once[met], rtol=1e-5, atol=1e-5)
+    assert_allclose(np.array(y_pred)[met], at_once[met], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -333,10 +333,10 @@ def test_a_new_user_is_learned_from_a_few_events(solver, log):
     items = model.item_ids_
     met, rest = items[:12], items[12:]
     twin = np.column_stack([np.full(12, 777), met, np.full(12, 2e9)])
-    asked = np.column_stack([np.full(len(rest), 777), rest, np.full(len(rest), 2e9)])
-    before = root_mean_squared_error(truth[rest], model.predict(asked))
+    queried = np.column_stack([np.full(len(rest), 777), rest, np.full(len(rest), 2e9)])
+    before = root_mean_squared_error(truth[rest], model.predict(queried))
     model.partial_fit(twin, truth[met])
-    after = root_mean_squared_error(truth[rest], model.predict(asked))
+    after = root_mean_squared_error(truth[rest], model.predict(queried))
     assert after < 0.6 * before
 
 

@@ -106,8 +106,8 @@ def test_predict_is_the_mean_weighted_by_similarity(options, kind):
     below = profile[0] @ np.abs(similarity)
     item_mean = np.tile(total.sum(axis=0) / weights.sum(axis=0), (len(total), 1))
     expected = np.divide(profile[1] @ similarity, below, item_mean, where=below > 1e-12)
-    said = model.predict(known_pairs(model)).reshape(expected.shape)
-    assert_allclose(said, expected, rtol=2e-4, atol=2e-4)
+    y_pred = model.predict(known_pairs(model)).reshape(expected.shape)
+    assert_allclose(y_pred, expected, rtol=2e-4, atol=2e-4)
     assert (below <= 1e-12).any() or model.n_neighbors > 4  # the means are put to use
 
 
@@ -117,9 +117,9 @@ def test_predict_falls_back_on_means(options):
     model = make_knn(**options).fit(X, y, weight)
     weights, total = dense_sums(X, y, weight, model.half_life)
     item, user = model.item_ids_[5], model.user_ids_[2]
-    said = model.predict([["x", item, 0], [user, "x", 0], ["x", "x", 0]])
+    y_pred = model.predict([["x", item, 0], [user, "x", 0], ["x", "x", 0]])
     mean = total.sum() / weights.sum()
-    assert_allclose(said, [total[:, 5].sum() / weights[:, 5].sum(), mean, mean], rtol=1e-6)
+    assert_allclose(y_pred, [total[:, 5].sum() / weights[:, 5].sum(), mean, mean], rtol=1e-6)
 
 
 def test_predict_on_a_small_example():
@@ -130,16 +130,16 @@ def test_predict_on_a_small_example():
     near = dict(zip(model.item_ids_, model.similarity_.toarray()[0], strict=True))
     assert near == pytest.approx({"tea": 1, "milk": 2 / np.sqrt(11 * 3), "rice": 0})
     # Bob's 3 for tea is all there is to know; of tea and rice nobody knows anything.
-    said = model.predict([["bob", "milk"], ["bob", "tea"], ["bob", "rice"], ["eve", "tea"]])
-    assert_allclose(said, [3, 3, 2, 5 / 3], rtol=1e-6)
+    y_pred = model.predict([["bob", "milk"], ["bob", "tea"], ["bob", "rice"], ["eve", "tea"]])
+    assert_allclose(y_pred, [3, 3, 2, 5 / 3], rtol=1e-6)
 
 
 @options
 def test_threads_do_not_matter(options):
     log = make_interactions(60, 200, 3000, random_state=0, return_X_y=True)
     models = [make_knn(**options, n_jobs=n).fit(*log) for n in (None, 1, 2, 5, -1)]
-    asked = [*range(60), 999]
-    lists = [model.recommend(asked, n_recommendations=20) for model in models]
+    queried = [*range(60), 999]
+    lists = [model.recommend(queried, n_recommendations=20) for model in models]
     for model, (items, scores) in zip(models, lists, strict=True):
         for name in ("indptr", "indices", "data"):
             arrays = [getattr(m.similarity_, name) for m in (model, models[0])]

@@ -96,11 +96,11 @@ def test_a_given_history_equals_observed_events(feedback):
     model = make_model(2, learning_rate=0.02, **ALONE).fit(X, y)
     events = make_log(3, n_users=4, seed=4, begin=LATER - 5000)
     events["user_id"] = [f"visitor {user}" for user in events.user_id]
-    said = rng.choice([-1.0, 1.0, 2.0], len(events)) if feedback else None
+    y = rng.choice([-1.0, 1.0, 2.0], len(events)) if feedback else None
     before = memory(model)
     queries = queries_at(["visitor 0", "visitor 3", "visitor 1", "a stranger"])
-    observed = copy.deepcopy(model).observe(events, said)
-    history = (events, said) if feedback else events
+    observed = copy.deepcopy(model).observe(events, y)
+    history = (events, y) if feedback else events
     for exclude in (True, False):
         given = {"n_recommendations": 5, "exclude_seen": exclude}
         found = model.recommend(queries, history=history, **given)
@@ -147,9 +147,9 @@ def test_a_history_needs_feedback_if_fit_had_it(fitted):
         model.recommend([0], history=X)
     with pytest.raises(ValueError, match="X has no column item_id"):
         fitted.recommend([0], history=X[["user_id"]])
-    with pytest.raises(ValueError, match=r"y was not given to fit"):
+    with pytest.raises(ValueError, match=r"fit was called without y"):
         fitted.observe(X, np.ones(len(X)))
-    with pytest.raises(ValueError, match=r"y was given to fit"):
+    with pytest.raises(ValueError, match=r"fit was called with y"):
         model.observe(X)
 
 
@@ -166,8 +166,8 @@ def test_query_time_changes_scores_if_enabled(decay):
         )
         assert (soon != late).any() == query_time
         rows = X.tail(N_USERS)
-        said = [model.predict(rows.assign(timestamp=t)) for t in (LATER, LATER + 9 * DAY)]
-        assert (said[0] != said[1]).any() == query_time
+        y_pred = [model.predict(rows.assign(timestamp=t)) for t in (LATER, LATER + 9 * DAY)]
+        assert (y_pred[0] != y_pred[1]).any() == query_time
 
 
 def test_a_query_without_timestamp_comes_after_all_events(fitted):
@@ -177,8 +177,8 @@ def test_a_query_without_timestamp_comes_after_all_events(fitted):
     assert_array_equal(fitted.recommend(np.arange(N_USERS), **EVERY)[1], expected)
     assert_array_equal(fitted.recommend(queries_at()[["user_id"]], **EVERY)[1], expected)
     rows = X.tail(N_USERS)
-    said = fitted.predict(rows.assign(timestamp=X.timestamp.max() + 1.0))
-    assert_array_equal(fitted.predict(rows.drop(columns="timestamp")), said)
+    y_pred = fitted.predict(rows.assign(timestamp=X.timestamp.max() + 1.0))
+    assert_array_equal(fitted.predict(rows.drop(columns="timestamp")), y_pred)
     model = copy.deepcopy(fitted).observe(rows.drop(columns="timestamp"))
     one = model.attend(rows[:1].assign(timestamp=X.timestamp.max() + 2.0))
     assert one.item_ids[0, 0] == rows.item_id.iloc[0]
@@ -206,13 +206,13 @@ def test_context_changes_scores_by_name_and_by_position():
     X = with_context(make_log(6))
     model = make_model(3, learning_rate=0.05).fit(X)
     rows = X.tail(N_USERS).assign(timestamp=LATER)
-    said = model.predict(rows)
-    assert (model.predict(rows.assign(mood=rows.mood + 5)) != said).all()
-    assert (model.predict(rows.assign(hour=rows.hour + 5)) != said).all()
+    y_pred = model.predict(rows)
+    assert (model.predict(rows.assign(mood=rows.mood + 5)) != y_pred).all()
+    assert (model.predict(rows.assign(hour=rows.hour + 5)) != y_pred).all()
     turned = rows[["hour", "timestamp", "item_id", "mood", "user_id"]]
-    assert_array_equal(model.predict(turned), said)
+    assert_array_equal(model.predict(turned), y_pred)
     by_place = make_model(3, learning_rate=0.05).fit(X.to_numpy())
-    assert_array_equal(by_place.predict(rows.to_numpy()), said)
+    assert_array_equal(by_place.predict(rows.to_numpy()), y_pred)
     queries = rows[["user_id", "timestamp", "mood", "hour"]]
     items, scores = model.recommend(queries, **EVERY)
     assert_array_equal(scores, model.recommend(queries[queries.columns[::-1]], **EVERY)[1])
@@ -252,16 +252,16 @@ def test_unknown_users_get_popular_items():
 def test_unknown_items_have_equal_scores(fitted):
     X = make_log(6)
     rows = X.tail(N_USERS).assign(timestamp=LATER)
-    said = fitted.predict(rows.assign(item_id="what"))
-    assert np.isfinite(said).all()
-    assert len(set(said)) == N_USERS
-    assert_array_equal(fitted.predict(rows.assign(item_id=range(900, 900 + N_USERS))), said)
+    y_pred = fitted.predict(rows.assign(item_id="what"))
+    assert np.isfinite(y_pred).all()
+    assert len(set(y_pred)) == N_USERS
+    assert_array_equal(fitted.predict(rows.assign(item_id=range(900, 900 + N_USERS))), y_pred)
     mixed = rows.assign(item_id=[*rows.item_id[:5], *["what"] * (N_USERS - 5)])
-    expected = np.r_[fitted.predict(rows)[:5], said[5:]]
+    expected = np.r_[fitted.predict(rows)[:5], y_pred[5:]]
     assert_allclose(fitted.predict(mixed), expected, rtol=1e-5, atol=1e-6)
     # As it is once somebody else has met it, and nothing was learned.
     met = copy.deepcopy(fitted).observe(rows[:1].assign(user_id="x", item_id="what"))
-    assert_allclose(met.predict(rows.assign(item_id="what")), said, rtol=1e-5, atol=1e-6)
+    assert_allclose(met.predict(rows.assign(item_id="what")), y_pred, rtol=1e-5, atol=1e-6)
 
 
 def test_catalogue_items_can_be_recommended_and_differ_by_text(reader):
@@ -295,8 +295,8 @@ def test_unknown_items_are_scored_by_the_text_of_their_row(reader):
     assert_allclose(met.predict(rows.assign(text="")), tea, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("verb", ["partial_fit", "observe"])
-def test_a_failing_encoder_is_rolled_back(reader, verb, monkeypatch):
+@pytest.mark.parametrize("method", ["partial_fit", "observe"])
+def test_a_failing_encoder_is_rolled_back(reader, method, monkeypatch):
     model, queries = copy.deepcopy(reader), with_texts(make_log(6)).assign(timestamp=LATER)
     twin, before = copy.deepcopy(model), model.predict(queries)
     size = len(pickle.dumps(model))
@@ -309,12 +309,12 @@ def test_a_failing_encoder_is_rolled_back(reader, verb, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TextEncoder, "encode", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
-            getattr(model, verb)(news)
+            getattr(model, method)(news)
     assert_array_equal(model.predict(queries), before)
     assert (model.n_users_, model.n_items_) == (N_USERS, N_ITEMS)
     assert len(pickle.dumps(model)) == size
     for each in (model, twin):
-        getattr(each, verb)(news)
+        getattr(each, method)(news)
     assert_array_equal(model.predict(queries), twin.predict(queries))
 
 

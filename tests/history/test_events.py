@@ -128,7 +128,7 @@ def test_memory_is_bounded_for_active_users():
     # Of 40,000 events 5 users keep 8 each.
     assert len(remembered(history, range(N_USERS))) == 40
     assert len(history.item) == len(history.previous) <= 4 * 40
-    assert len(pickle.dumps(history)) < 20 * 40 + 1000
+    assert len(pickle.dumps(history.state())) < 20 * 40 + 1000
 
 
 def test_append_rarely_copies_the_log():

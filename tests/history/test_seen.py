@@ -86,7 +86,7 @@ def test_repeated_pairs_do_not_fill_memory():
     # 200 distinct pairs; 40,000 events.
     assert as_sets(seen, 20) == [list(range(10))] * 20
     assert len(seen.item) == len(seen.previous) <= 512
-    assert len(pickle.dumps(seen)) < 8 * 512 + 1000
+    assert len(pickle.dumps(seen.state())) < 8 * 512 + 1000
 
 
 def test_append_rarely_copies_the_seen_items():

@@ -15,7 +15,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_recft import PopularityRecommender, metrics
-from sklearn_recft.metrics import make_ranking_scorer, ndcg_at_k, recall_at_k
+from sklearn_recft.metrics import (
+    make_ranking_scorer,
+    ndcg_at_k,
+    recall_at_k,
+    recommend_up_to,
+)
 
 METRICS = ["ndcg", "recall", "precision", "hit_rate", "mrr", "map"]
 
@@ -259,3 +264,27 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="inconsistent"):
         make_ranking_scorer()(model, [["eve", "tea"]], [1, 2])
     assert recall_at_k([{"tea"}], model.recommend(["ann"], n_recommendations=1)[0]) == 1.0
+
+
+def test_users_short_of_items_get_the_lists_they_get_alone():
+    X = [[u, i] for u in range(9) for i in range(u)] + [[10, i] for i in range(9)]
+    model, calls = PopularityRecommender().fit(X), []
+    users = np.array([8, 0, 3, 99])
+    alone = [
+        model.recommend([u], n_recommendations=n)[0][0].tolist()
+        for u, n in zip(users, [1, 5, 5, 5], strict=True)
+    ]
+
+    class Counted:
+        n_items_ = model.n_items_
+
+        def recommend(self, X, *, n_recommendations=10, candidates=None, exclude_seen=True):
+            calls.append(len(X))
+            return model.recommend(
+                X, n_recommendations=n_recommendations, exclude_seen=exclude_seen
+            )
+
+    for recommender in (model, Counted()):
+        lists = recommend_up_to(recommender, users, 5, exclude_seen=True)
+        assert [row.tolist() for row in lists] == alone
+    assert len(calls) > 2  # halves, without padding

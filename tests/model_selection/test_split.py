@@ -98,7 +98,7 @@ def test_cold_user_split_equals_brute_force(log, n_splits, n_support, seed):
     splitter = ColdUserSplit(n_splits, n_support=n_support, random_state=seed)
     users = list(dict.fromkeys(user for user, _ in log))
     if len(users) < n_splits:
-        with pytest.raises(ValueError, match="cannot be dealt"):
+        with pytest.raises(ValueError, match="cannot be divided"):
             list(splitter.split(X))
         return
     shuffled = [users[j] for j in np.random.RandomState(seed).permutation(len(users))]
@@ -128,7 +128,7 @@ def test_cold_user_folds_hold_equal_numbers_of_users_and_follow_the_seed():
 
 
 def test_cold_user_folds_without_rows_are_refused():
-    with pytest.raises(ValueError, match="2 users cannot be dealt into 3 folds"):
+    with pytest.raises(ValueError, match="2 users cannot be divided into 3 folds"):
         list(ColdUserSplit(3).split(table([(0, 1), (1, 2)])))
     with pytest.raises(ValueError, match="too few rows"):
         list(ColdUserSplit(2, n_support=1).split(table([(0, 1), (1, 2)])))

