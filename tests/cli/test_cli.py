@@ -167,14 +167,14 @@ def test_the_factorization_suits_the_feedback():
             assert model.habit_half_life is None
     assert losses == {
         (_candidates.POSITIVES, False): ("softmax", None, 28),
-        (_candidates.POSITIVES, True): ("softmax", 0.05, 28),
+        (_candidates.POSITIVES, True): ("bpr", None, 28),
         **{
             (_candidates.RATINGS, repeat): ("squared_error", None, None) for repeat in (False, True)
         },
         **{(_candidates.CLICKS, repeat): ("log_loss", None, None) for repeat in (False, True)},
     }
     model = _candidates.best_model(dataclasses.replace(facts, feedback=_candidates.POSITIVES))
-    assert (model.loss, model.habit_half_life) == ("softmax", 90)
+    assert (model.loss, model.habit_half_life) == ("bpr", 90)
 
 
 def test_a_large_catalogue_leaves_out_slow_models():
