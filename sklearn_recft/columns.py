@@ -255,7 +255,7 @@ def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if not weight.any():
         raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
     limits = np.finfo(np.float32)
-    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max)
+    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max / 2**32)
     if wrong.any():
         raise ValueError(
             f"{name}: {int(wrong.sum())} of {len(weight)} rows, the first "

@@ -649,7 +649,7 @@ def test_an_array_after_a_frame_is_read_in_the_order_of_the_frame_alone():
     assert check_events(estimator, [[7, 4]], reset=False).item_ids.tolist() == [4]
 
 
-@pytest.mark.parametrize("weight", [1e-300, 1e300])
+@pytest.mark.parametrize("weight", [1e-300, 1e30, 1e300])
 def test_weights_beyond_32_bits_are_refused(weight):
     with pytest.raises(ValueError, match=r"sample_weight: 1 of 2 rows, .* vanish or overflow"):
         check_interactions([[1, 2], [3, 4]], sample_weight=[1, weight])

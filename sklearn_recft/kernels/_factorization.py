@@ -183,7 +183,7 @@ def online_pass(
         if loss == LOG_LOSS:
             error *= np.float32(4.0)
             share = (moments[0] * moments[1] + 0.5) / (moments[0] + 1.0)
-            mean[0] = np.log(share / (1.0 - share))
+            mean[0] = np.log(share / max(1.0 - share, 1e-17))  # a large weight rounds it to 1
         else:
             error -= np.float32(moments[1]) - mean[0]
             mean[0] = moments[1]

@@ -411,6 +411,8 @@ def _divergence(rows: Interactions) -> str:
     columns = dict(zip(rows.context_names, rows.context.T, strict=True))
     if rows.feedback is not None:
         columns["y"] = rows.feedback
+    if rows.sample_weight is not None:
+        columns["sample_weight"] = rows.sample_weight
     sizes = {name: float(np.abs(column).max()) for name, column in columns.items()}
     largest = max(sizes, key=lambda name: sizes[name], default="")
     scale = f", or scale {largest!r} (up to {sizes[largest]:.3g} in size)" if sizes else ""

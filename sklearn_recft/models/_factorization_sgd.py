@@ -93,7 +93,7 @@ def start_all(
     elif loss == "log_loss":
         n = rows.weight.sum()
         share = (n * mean + 0.5) / (n + 1)
-        arrays["mean"][:] = np.log(share / (1 - share))
+        arrays["mean"][:] = np.log(share / max(1 - share, 1e-17))
 
 
 def start_items(arrays: Arrays, n_items: int, rng: np.random.Generator) -> None:

@@ -79,3 +79,19 @@ def test_every_loss_answers_rows_that_do_not_count(loss, is_fitted, log):
     assert_array_equal(models[0].predict(X), models[1].predict(X))
     assert 888 not in models[0].user_ids_
     assert 999 not in models[0].item_ids_
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weight", [1e6, 7e28])
+def test_every_loss_stays_finite_under_large_weights(loss, weight, log):
+    """Or the call is refused, which names the weights, and nothing is learned."""
+    X, y = given(loss, *log)
+    model = make(loss).fit(X[:300], y[:300])
+    before, weights, refusal = model.predict(X), np.full(40, weight), ""
+    try:
+        model.partial_fit(X[300:340], y[300:340], sample_weight=weights)
+    except ValueError as error:
+        refusal = str(error)
+    assert np.isfinite(model.predict(X)).all()
+    assert (model.predict(X) == before).all() == bool(refusal)
+    assert not refusal or "scale 'sample_weight' (up to" in refusal
