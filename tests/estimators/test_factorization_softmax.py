@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_recft import IncrementalMFRecommender
+from sklearn_recft import IncrementalMFRecommender, kernels
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.metrics import ndcg_at_k
 
@@ -223,15 +223,23 @@ def test_a_saved_model_goes_on_alike(params, log):
 
 
 @forms
-def test_a_failed_call_changes_nothing(params, log):
+def test_a_failed_call_changes_nothing(params, log, monkeypatch):
+    learn = kernels.softmax_pass
+
+    def learn_and_fail(*arguments):
+        learn(*arguments)
+        raise RuntimeError("half way")
+
     model = make(**params).fit(log[:300])
     twin = pickle.loads(pickle.dumps(model))
     later = log[300:400].copy()
     later[:5, 0], later[:5, 1] = 888, 999
     for n in (1, 100):  # few rows of the tables are kept, or all
         for rows in (later[:n], np.repeat(later, 4, axis=0)):
-            with pytest.raises(ValueError, match="not finite"):
-                model.partial_fit(rows, sample_weight=np.full(len(rows), 3e38))
+            with monkeypatch.context() as patch:
+                patch.setattr(kernels, "softmax_pass", learn_and_fail)
+                with pytest.raises(RuntimeError, match="half way"):
+                    model.partial_fit(rows)
     assert_array_equal(model.predict(log), twin.predict(log))
     assert_array_equal(model.partial_fit_predict(later), twin.partial_fit_predict(later))
 
