@@ -419,10 +419,8 @@ class TextEncoder(nn.Module):
         """
         own = state["own"]
         made = None if own is None and state["keep"] == "all" else _made_from(state)
-        self._seed, self._saved = (
-            state["seed"],
-            {n: state[n] for n in ("backbone", "own", "digest")},
-        )
+        self._seed = state["seed"]
+        self._saved = {name: state[name] for name in ("backbone", "own", "digest")}
         self.backbone, self._lora_rank = state["backbone"], state["lora_rank"]
         self._was_trained, self._codes = False, {}
         self._reset_caches()
