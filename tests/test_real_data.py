@@ -63,7 +63,7 @@ def test_learning_chunks_beats_standing_still(movielens_100k):
 def test_positives_one_by_one_beat_popularity(movielens_100k):
     """Recommend, then learn, each event: Recall@10 over all items not yet met."""
     X, y = movielens_100k
-    X = X[y == 5][:7500]
+    X = X[y == 5][:6800]
     models = {
         "bpr": IncrementalMFRecommender(loss="bpr", max_epochs=20, random_state=0),
         "popularity": PopularityRecommender(),

@@ -1,7 +1,10 @@
 """What the checks share: small logs, and one way to teach and to query any recommender."""
 
+import atexit
 import pickle
-from functools import lru_cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, lru_cache
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.testing import assert_array_equal
@@ -79,6 +82,14 @@ def fitted(estimator):
 @lru_cache(maxsize=4)
 def _fitted(pickled):
     return pickle.dumps(fit(pickle.loads(pickled), *make_log()))
+
+
+@cache
+def another_process():
+    """Return one process for all checks: to start it takes longer than most of them."""
+    pool = ProcessPoolExecutor(1, get_context("spawn"))
+    atexit.register(pool.shutdown)
+    return pool
 
 
 def answers(model):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from sklearn_recft import DecayBertRecommender, FineTuning
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import prequential_score
 from sklearn_recft.text._encoder import TextEncoder
+from tests.contract.helpers import another_process
 from tests.text.test_encoder import write_bert
 
 DAY = 86_400
@@ -182,10 +184,8 @@ def test_texts_predict_cold_items():
     items, _ = model.recommend([0, 1, 99], n_recommendations=5, candidates=listed.item_id)
     assert np.isin(items, listed.item_id).all()
     # Not in the catalogue, but in the row: an equal text gets an equal prediction.
-    unknown = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
-    unknown.fit(X[~hidden], y[~hidden], items=listed)
     named = queried.assign(item_id=-1 - queried.item_id)
-    assert_allclose(unknown.predict_proba(named), model.predict_proba(queried), atol=1e-5)
+    assert_allclose(model.predict_proba(named), model.predict_proba(queried), atol=1e-5)
 
 
 def test_positives_only_rank_bought_items_first():
@@ -218,7 +218,7 @@ def test_attention_explains_predictions(fitted):
 
 def test_half_lives_are_learned():
     log = make_interactions(
-        100, 100, 60_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
+        100, 100, 30_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
     )
     model = DecayBertRecommender(None, n_heads=1, max_epochs=3, random_state=0)
     model.fit(log.data, log.target)
@@ -249,13 +249,12 @@ def test_grid_search_encodes_each_text_once(folder):
     assert search.best_score_ > 0.5
 
 
-def test_cross_validation_in_processes(folder):
+def test_cross_validation_in_another_process(folder):
     X, y = make_log(100)
     X = X.drop(columns="stars")
     model = DecayBertRecommender(folder, freeze=2, max_epochs=1, random_state=0)
-    y_pred = [
-        cross_val_predict(model, X, y, cv=2, method="predict_proba", n_jobs=n) for n in (None, 2)
-    ]
+    validate = partial(cross_val_predict, model, X, y, cv=2, method="predict_proba")
+    y_pred = [validate(), another_process().submit(validate).result()]
     # Not to the bit: a process that has read some of the texts before reads the rest in other
     # batches.
     assert_allclose(*y_pred, atol=2e-3)

@@ -32,6 +32,12 @@ def log():
     return logs.Log("tiny", X, (rating >= 4).astype(np.int64), catalogue)
 
 
+@pytest.fixture(scope="module")
+def short_log(log):
+    """Its first half, where many models are trained."""
+    return logs.Log(log.name, log.X[:300], log.y[:300], log.catalogue)
+
+
 def changed(log, rows):
     """Return the log with other ratings and labels in these rows."""
     X, y = log.X.copy(), log.y.copy()
@@ -110,8 +116,8 @@ def test_without_the_outcome_nobody_reads_ratings(log):
     assert "rating" in log.columns("rating")
 
 
-def test_quality_prints_a_line_a_model(log, capsys):
-    bench_decay.quality(log, (0, 1), "scratch")
+def test_quality_prints_a_line_a_model(short_log, capsys):
+    bench_decay.quality(short_log, (0, 1), "scratch")
     lines = {line["model"]: line for line in printed(capsys)}
     assert len(lines) == 28
     assert lines["ours, partial_fit"]["n_seeds"] == 2
@@ -162,8 +168,8 @@ def test_labels_of_hidden_items_teach_no_baseline(log):
         assert (predicted != seen[label]).any()
 
 
-def test_ablation_changes_what_it_says(log, capsys):
-    bench_decay.ablation(log, (0,), "scratch")
+def test_ablation_changes_what_it_says(short_log, capsys):
+    bench_decay.ablation(short_log, (0,), "scratch")
     lines = {line["model"]: line for line in printed(capsys)}
     assert len(lines) == 15
     assert lines["decay: none"]["half_lives"] == [None] * 4
@@ -197,8 +203,9 @@ def test_a_recipe_without_a_folder_is_refused():
         cost.cost("ml-100k", 100, "scratch", 5.0, 0)
 
 
-def test_a_grid_counts_the_texts_that_are_read(log, capsys):
-    cost.grid(log, "scratch", 0, n_jobs=None)
+def test_a_grid_counts_the_texts_that_are_read(short_log, capsys, monkeypatch):
+    monkeypatch.setattr(cost, "in_fresh_process", lambda function, *args: function(*args))
+    cost.grid(short_log, "scratch", 0, n_jobs=None)
     frozen, both = printed(capsys)
     assert (frozen["n_fits"], both["n_fits"]) == (8, 16)
     assert frozen["n_processes"] == 1

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks.common import events as data
 from benchmarks.leaderboard import bench_leaderboard as leaderboard
-from benchmarks.leaderboard import grid, table
+from benchmarks.leaderboard import grid, table, worker
 from benchmarks.leaderboard import libraries as peers
 from benchmarks.leaderboard.log import Log
 from sklearn_recft.datasets import make_checkerboard
@@ -185,6 +186,17 @@ def checkerboard(monkeypatch):
     return ["--data", "ml-100k", "--protocol", "timeline", "--library", grid.OURS, "--threads", "1"]
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Let the worker run here: to start a process takes longer than its work."""
+
+    def finishes(command, options):
+        worker.main(Path(command[-1]))
+        return True
+
+    monkeypatch.setattr(leaderboard, "finishes", finishes)
+
+
 def test_a_cell_is_measured_once_and_shown(checkerboard, tmp_path, capsys):
     command = [*checkerboard, "--model", "Popularity", "--output", str(tmp_path)]
     assert leaderboard.main(command) == 0
@@ -200,6 +212,7 @@ def test_a_cell_is_measured_once_and_shown(checkerboard, tmp_path, capsys):
     assert f"{line['test'][0]['recall']:.4f}".removeprefix("0") in shown
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_wins_on_validation_is_reported(checkerboard, tmp_path, monkeypatch):
     # Eight factors learn the checkerboard; a single one that hardly moves does not.
     model = grid.Model(
@@ -224,6 +237,7 @@ def test_a_cell_out_of_time_costs_that_cell_only(checkerboard, tmp_path):
     assert line["status"] == "done"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_failing_library_is_reported(checkerboard, tmp_path, monkeypatch, capsys):
     model = grid.Model(grid.OURS, "wrong", "ours_popularity", listed=({"window": -1},))
     monkeypatch.setattr(leaderboard, "MODELS", (model,))
