@@ -116,7 +116,7 @@ def test_lists_without_seen_items_are_scored_on_new_ones(capsys, write_log):
 
 
 def test_evaluate_without_times(capsys, write_log):
-    report = run_json(capsys, "evaluate", write_log(drop=["timestamp"]), "--no-repeat")
+    report = run_json(capsys, "evaluate", write_log(drop=["timestamp"], n=200), "--no-repeat")
     assert names(report) == ["popularity", "MF", *CLASSICS]
     assert report["dates"] == [None, None, None]
     assert (report["unit"], report["n_steps"]) == ("step", 20)
@@ -127,8 +127,8 @@ def test_what_is_left_out_has_a_reason(capsys, write_log):
     out = capsys.readouterr().out
     assert "EASE; ItemKNN" in " ".join(out.split())
     assert "needs positives only; the log has ratings" in " ".join(out.split())
-    report = run_json(capsys, "evaluate", write_log(), "--no-repeat")
-    reasons = {c["name"]: c["reason"] for c in report["candidates"] if not c["chosen"]}
+    facts = _candidates.Facts.of(_log.read_log(write_log(), None, repeat=False))
+    reasons = {c.candidate.name: c.reason for c in _candidates.choose(facts) if not c.chosen}
     assert "taken before" in reasons["HabitRecommender"]
     assert "--deep" in reasons["DecayBert"]
 

@@ -19,19 +19,19 @@ PARAMS = {"max_epochs": 1, "max_history": 10, "width": 8, "dropout": 0.0}
 
 @pytest.fixture(autouse=True)
 def shop(tmp_path, monkeypatch):
-    """Nine hundred purchases of 20 customers, who go round in circles of 20 products.
+    """Six hundred purchases of 20 customers, who go round in circles of 20 products.
 
     Times are tied in pairs, over 40 days. One customer and one product come at the end alone.
     """
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"user_id": rng.integers(0, 20, 900)})
-    place = frame.groupby("user_id").cumcount() + rng.integers(0, 2, 900)
+    frame = pd.DataFrame({"user_id": rng.integers(0, 20, 600)})
+    place = frame.groupby("user_id").cumcount() + rng.integers(0, 2, 600)
     code = 20 * (frame["user_id"] % 2) + place % 20
-    code[899] = 40
-    frame.loc[897, "user_id"] = 20
+    code[599] = 40
+    frame.loc[597, "user_id"] = 20
     frame["item_id"] = code.astype(str) + "p"
-    frame["timestamp"] = np.repeat(np.arange(450) * (40 * DAY // 450), 2)
-    frame = frame.assign(quantity=1, invoice_no=np.arange(900))
+    frame["timestamp"] = np.repeat(np.arange(300) * (40 * DAY // 300), 2)
+    frame = frame.assign(quantity=1, invoice_no=np.arange(600))
     titles = pd.DataFrame({"item_id": [f"{j}p" for j in range(42)]})
     titles["title"] = [f"circle {j // 20} place {j % 20}" for j in range(42)]
     folder = tmp_path / "online-retail"
@@ -131,9 +131,9 @@ def printed(capsys):
 
 
 def test_events_are_in_the_order_of_time_and_of_the_file(log):
-    assert len(log.events) == 900
+    assert len(log.events) == 600
     assert log.events["timestamp"].is_monotonic_increasing
-    assert log.events.index.equals(pd.RangeIndex(900))
+    assert log.events.index.equals(pd.RangeIndex(600))
     again = bench.read("online-retail", n_users=5).events
     assert set(again["user_id"]) == set(range(5))
     own = log.events[log.events["user_id"] < 5].reset_index(drop=True)
@@ -430,6 +430,6 @@ def test_a_line_for_every_row_of_the_real_model(capsys):
     assert (texts["n_items"], ids["n_items"]) == (42, 40)  # listed; learned
     assert found["stream", "observe, partial_fit daily"]["n_learned"] > 1
     late = found["latency", "ours"]
-    assert late["n_learned"] + late["n_at_once"] + late["n_calls"] < 900
+    assert late["n_learned"] + late["n_at_once"] + late["n_calls"] < 600
     assert 0 < late["observe_ms_50"] <= late["observe_ms_90"] <= late["observe_ms_99"]
     assert late["both_ms_50"] > late["recommend_ms_50"] > 0
