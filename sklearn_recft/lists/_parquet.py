@@ -83,7 +83,7 @@ def recommend_to_parquet(
     if not callable(getattr(recommender, "recommend", None)):
         raise TypeError(
             f"recommender is a {type(recommender).__name__}, which has no recommend; of a "
-            "pipeline, pass the last step and the transformed X."
+            "pipeline, use sklearn_recft.pipeline.RecommenderPipeline."
         )
     if "as_frame" in options:
         raise TypeError("as_frame is no option of recommend_to_parquet: a file is written.")

@@ -347,8 +347,9 @@ class RecommenderPipeline(Pipeline):
             return process_routing(self, "partial_fit", **params)
         own: dict[str, dict[str, Any]] = {name: {} for name, _ in self.steps}
         for name, value in params.items():
-            step, _, parameter = name.rpartition("__") if "__" in name else ("", "", name)
-            step = step or self.steps[-1][0]
+            step, _, parameter = name.partition("__")
+            if not parameter:
+                step, parameter = self.steps[-1][0], name
             if step not in own:
                 raise ValueError(f"{name}: there is no step {step!r}; the steps are {list(own)}.")
             own[step][parameter] = value
