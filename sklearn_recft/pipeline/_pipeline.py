@@ -282,6 +282,16 @@ class RecommenderPipeline(Pipeline):
         """Return the attention of each row to past events, as the last step does."""
         return self._through("attend", X)
 
+    @available_if(_last_has("explain"))
+    def explain(self, X: Any) -> Any:
+        """Explain the score of each row, as the last step does."""
+        return self._through("explain", X)
+
+    @available_if(_last_has("similar_items"))
+    def similar_items(self, item_ids: Any, n_items: int = 10, **options: Any) -> Any:
+        """Return the most similar items of each item, by ids that the last step knows."""
+        return self.steps[-1][1].similar_items(item_ids, n_items, **options)
+
     @property
     def user_ids_(self) -> np.ndarray:
         """Known user ids of the last step."""

@@ -20,7 +20,6 @@ from sklearn_recft.tables import (
     is_frame,
     is_named,
     names_of,
-    refuse_other_names,
     table_of_queries,
 )
 
@@ -165,14 +164,11 @@ def _names(X: Any) -> list[str] | None:
     """Return the names of the columns of a frame; None where they are read by position."""
     if not is_frame(X):
         return None
-    names = names_of(X)
-    if USER in names and ITEM in names:
-        return names
     try:
-        refuse_other_names(X, names, (USER, ITEM))
-    except ValueError:
-        return names  # a transformer gives them other names
-    return None
+        by_position = not is_named(X)
+    except ValueError:  # a transformer gives the columns other names
+        by_position = False
+    return None if by_position else names_of(X)
 
 
 def _by_name(X: Any) -> dict[str, nw.Series]:

@@ -337,8 +337,17 @@ def test_a_recommender_of_another_library():
         def recommend(self, X, *, n_recommendations=10, candidates=None, exclude_seen=True):
             return np.tile(np.arange(n_recommendations), (len(X), 1))
 
+        def explain(self, X):
+            return X["item_id"].tolist()
+
+        def similar_items(self, item_ids, n_items=10, *, on_missing="raise"):
+            return item_ids, n_items, on_missing
+
     X, _ = make_log()
-    pipe = make_recommender_pipeline(FunctionTransformer(), Fixed()).fit(X[PLAIN])
+    shift = FunctionTransformer(lambda X: X.assign(item_id=X["item_id"] + 100))
+    pipe = make_recommender_pipeline(shift, Fixed()).fit(X[PLAIN])
     assert_array_equal(pipe.recommend([1, 2], n_recommendations=2), [[0, 1], [0, 1]])
-    assert not hasattr(pipe, "partial_fit")
-    assert make_ranking_scorer("recall", k=3)(pipe, X[PLAIN]) > 0
+    assert pipe.explain(X[PLAIN][:3]) == (X["item_id"][:3] + 100).tolist()
+    assert pipe.similar_items([5], 2, on_missing="pad") == ([5], 2, "pad")
+    assert not any(hasattr(pipe, verb) for verb in ("partial_fit", "forget", "observe"))
+    assert make_ranking_scorer("recall", k=40)(pipe, X[PLAIN].assign(item_id=-98)) == 1
