@@ -71,9 +71,9 @@ class RecommenderPipeline(Pipeline):
     Notes
     -----
     A query lacks columns that transformers may need: at least the item. For `recommend`, the
-    missing columns are filled with values of the training rows, and the table is transformed. This
-    is done twice, with different values. A column of the result that differs depends on a made-up
-    value, and is never used. Item and text are always left out. So is the time if the query has
+    missing columns are filled with values of the training rows. Each query is transformed twice,
+    with different values. A column of the result that differs depends on a made-up value, and is
+    never used. Item and text are always left out. So is the time if the query has
     none. If a context column is lost in this way, all context is left out, as in a list of user
     ids: the recommender then takes the average context. If the query gives some context, a lost
     column is an error.
@@ -381,8 +381,8 @@ class RecommenderPipeline(Pipeline):
             return _transformed(steps, X)
         outcome = getattr(steps[-1][1], "outcome", None)
         given = raw.given_by(X, items=items, outcome=outcome)
-        tables = [_transformed(steps, raw.whole(given, which)) for which in (0, 1)]
-        return raw.cut(tables, given, items=items, outcome=outcome)
+        table = _transformed(steps, raw.whole(given))
+        return raw.cut(table, given, items=items, outcome=outcome)
 
 
 def make_recommender_pipeline(

@@ -93,44 +93,46 @@ class RawColumns:
         names = dict(zip(given, context, strict=False))
         return {names.get(name, name): column for name, column in found.items()}
 
-    def whole(self, given: dict[str, Any], which: int) -> Any:
-        """Return a table with all columns: those not given have their first or second example."""
+    def whole(self, given: dict[str, Any]) -> Any:
+        """Return a table with all columns and all rows twice.
+
+        Columns that are not given have the first example in the first half of the rows, and the
+        second one in the other.
+        """
         n_rows = len(next(iter(given.values())))
         columns = {
-            name: given[name] if name in given else np.repeat(pair[which : which + 1], n_rows)
+            name: _twice(given[name]) if name in given else np.repeat(pair, n_rows)
             for name, pair in self.examples.items()
         }
-        columns |= {name: column for name, column in given.items() if name not in columns}
+        columns |= {name: _twice(given[name]) for name in given if name not in columns}
         if self.library is not None:
             made = [_series(name, column, self.library) for name, column in columns.items()]
             return nw.from_dict({one.name: one for one in made}).to_native()
         return _stacked([plain(column) for column in columns.values()])
 
-    def cut(
-        self, tables: list[Any], given: dict[str, Any], *, items: bool, outcome: str | None
-    ) -> Any:
-        """Return what of transformed tables depends on given columns alone.
+    def cut(self, table: Any, given: dict[str, Any], *, items: bool, outcome: str | None) -> Any:
+        """Return the columns and rows of a transformed table that depend on given columns alone.
 
         Parameters
         ----------
-        tables : list of 2 tables
-            The tables of `whole` with the first and the second examples, transformed.
+        table : table
+            That of `whole`, transformed.
         given : dict of str to column
         items : bool
             Whether the table has items; a query has none.
         outcome : str or None
             Column of auxiliary feedback, which no answer reads.
         """
-        first, second = (columns_of(table, _ROLES) for table in tables)
+        found = columns_of(table, _ROLES)
         absent = [name for name in self.examples if name not in given]
-        made_up = {name for name in first if not _equal(plain(first[name]), plain(second[name]))}
+        made_up = {name for name, column in found.items() if not _has_equal_halves(plain(column))}
         if USER in made_up or (items and ITEM in made_up):
             raise ValueError(
                 f"The transformers make {USER} or {ITEM} from columns that X lacks: {absent}. Give "
                 "these columns."
             )
         aside = {USER, ITEM, TIME, TEXT, outcome}
-        context = [name for name in first if name not in aside]
+        context = [name for name in found if name not in aside]
         lost = [name for name in context if name in made_up]
         own = [name for name in given if name not in aside]
         if lost and own:
@@ -140,23 +142,25 @@ class RawColumns:
                 f"context: {own}."
             )
         kept = [USER, ITEM] if items else [USER]
-        if TIME in first and TIME not in made_up and TIME not in absent:
+        if TIME in found and TIME not in made_up and TIME not in absent:
             kept.append(TIME)
         kept += [] if lost else context
-        return _select(tables[0], first, kept)
+        return _select(table, found, kept)
 
 
 def _select(table: Any, columns: dict[str, Any], kept: list[str]) -> Any:
-    """Return columns of a table in the order of events or queries."""
+    """Return columns of the first half of a table, in the order of events or queries."""
+    half = slice(len(columns[USER]) // 2)
     if is_frame(table):
-        return nw.from_dict({name: _alone(columns[name], name) for name in kept}).to_native()
+        series = {name: _alone(columns[name][half], name) for name in kept}
+        return nw.from_dict(series).to_native()
     has_context = any(name not in (USER, ITEM, TIME) for name in kept)
     if has_context and TIME in columns and TIME not in kept:
         raise ValueError(
             f"X has no {TIME}, and a table without names has the context after it. Add the "
             "column, or let the transformers return frames: set_output(transform='pandas')."
         )
-    values = as_table(table)[:, [list(columns).index(name) for name in kept]]
+    values = as_table(table)[half][:, [list(columns).index(name) for name in kept]]
     return values[:, 0] if kept == [USER] else values
 
 
@@ -184,6 +188,13 @@ def _two_values(values: np.ndarray) -> np.ndarray:
     return values[[0, next(others, 0)]]
 
 
+def _twice(column: Any) -> Any:
+    """Return a column with all rows twice."""
+    if isinstance(column, nw.Series):
+        return column[np.tile(np.arange(len(column)), 2)]
+    return np.concatenate([column, column])
+
+
 def _series(name: str, column: Any, library: Any) -> nw.Series:
     if isinstance(column, nw.Series) and column.implementation.value == library:
         return _alone(column, name)
@@ -206,9 +217,10 @@ def _stacked(columns: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _equal(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two columns are equal; missing values are equal to each other."""
-    if first.dtype.kind in "iufb" and second.dtype.kind in "iufb":
+def _has_equal_halves(values: np.ndarray) -> bool:
+    """Whether both halves of a column are equal; missing values are equal to each other."""
+    first, second = np.split(values, [len(values) // 2])
+    if values.dtype.kind in "iufb":
         return np.array_equal(first, second, equal_nan=True)
     pairs = zip(first.tolist(), second.tolist(), strict=True)
     return all(a is b or a == b or (a != a and b != b) for a, b in pairs)
