@@ -323,6 +323,10 @@ def test_comparisons_and_files_take_it(tmp_path):
     assert recommend_to_parquet(path, pipe, pipe.user_ids_, n_recommendations=2) == 40
     expected = pipe.recommend(pipe.user_ids_, n_recommendations=2, as_frame=True)
     pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_dtype=False)
+    queries = X.drop_duplicates("user_id").drop(columns="item_id")
+    assert recommend_to_parquet(path, pipe, queries, n_recommendations=2, batch_size=7) == 40
+    expected = pipe.recommend(queries, n_recommendations=2, as_frame=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_dtype=False)
 
 
 def test_a_recommender_of_another_library():
