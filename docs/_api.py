@@ -11,6 +11,7 @@ from sklearn_recft.base import recommender_tags, verbs_of
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {
     "sklearn_recft": "Estimators",
+    "sklearn_recft.pipeline": "Pipelines",
     "sklearn_recft.lists": "Lists",
     "sklearn_recft.preprocessing": "Preprocessing",
     "sklearn_recft.metrics": "Metrics",

@@ -37,6 +37,7 @@ ROOMS = (
     "lists",
     "base",
     "estimators",
+    "pipeline",
     "persistence",
     "compression",
     "serving",
@@ -74,7 +75,7 @@ HOMES = {
     "safetensors": {"persistence"},
     "onnx": {"compression"},
     "narwhals": {"columns", "times", "tables", "interactions", "preprocessing", "metrics"}
-    | {"datasets", "lists", "cli"},
+    | {"datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
     "pandas": {"datasets", "inspection"},
     "pyarrow": {"datasets", "lists"},  # files of tables: read, and written

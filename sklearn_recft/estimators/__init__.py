@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._factorization import (
         IncrementalMFRecommender,
     )
+    from sklearn_recft.estimators._factorization_classifier import (
+        IncrementalMFClassifier,
+    )
     from sklearn_recft.estimators._habit import (
         HabitRecommender,
     )
@@ -37,6 +40,7 @@ __all__ = [
     "DecayBertRecommender",
     "EASERecommender",
     "HabitRecommender",
+    "IncrementalMFClassifier",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
@@ -51,6 +55,7 @@ __getattr__ = lazy_names(
         "DecayBertRecommender": "_decay_bert",
         "EASERecommender": "_ease",
         "HabitRecommender": "_habit",
+        "IncrementalMFClassifier": "_factorization_classifier",
         "IncrementalMFRecommender": "_factorization",
         "ItemKNNRecommender": "_item_knn",
         "PopularityRecommender": "_baselines",

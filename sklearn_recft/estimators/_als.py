@@ -160,13 +160,13 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
 
     @property
     def user_factors_(self) -> np.ndarray:
-        """Factors of users, shape (n_users_, n_factors), float32."""
-        return self._fitted("user_factors_").user_factors
+        """Factors of users, shape (n_users_, n_factors), float32, read-only."""
+        return _read_only(self._fitted("user_factors_").user_factors)
 
     @property
     def item_factors_(self) -> np.ndarray:
-        """Factors of items, shape (n_items_, n_factors), float32."""
-        return self._fitted("item_factors_").item_factors
+        """Factors of items, shape (n_items_, n_factors), float32, read-only."""
+        return _read_only(self._fitted("item_factors_").item_factors)
 
     def _settings(self) -> ALSSettings:
         return ALSSettings(
@@ -180,3 +180,10 @@ class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimat
 
     def _make_model(self, rows: Interactions) -> ALSModel:
         return ALSModel(rows, replace(self._settings(), seed=self._seed()))
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    """Return a view that nobody can write through; an update replaces the array itself."""
+    view = values.view()
+    view.setflags(write=False)
+    return view

@@ -14,15 +14,15 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
-from sklearn_recft.estimators._labels import class_weights, encode_labels
+from sklearn_recft.base import RecommenderTags, unboxed
+from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.training import FineTuning, resolve_training
 
 
-class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
+class DecayBertRecommender(BinaryLabelsMixin, ClassifierMixin, BaseEstimator):
     """Predict whether a user will click, buy or like an item, from past events and texts.
 
     The model attends from a candidate item to the user's past events. It compares the vectors
@@ -335,16 +335,6 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         """
         return self._predict(X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the class probabilities (n, 2); parameters as in `decision_function`."""
-        positive = expit(self.decision_function(X))
-        return np.column_stack([1 - positive, positive])
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the more likely label (n,); parameters as in `decision_function`."""
-        likely = self.decision_function(X) > 0
-        return self.classes_[likely.astype(int)]
-
     def attend(self, X: Any) -> Bunch:
         """Return the attention of each row to past events, as an explanation of its score.
 
@@ -394,20 +384,18 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         return self._fitted("net_").network.weights.net
 
     # ------------------------------------------------------------------ private
+
+    def _probability(self, X: Any) -> np.ndarray:
+        return expit(self.decision_function(X))
+
     def _check(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
     ) -> Interactions:
-        code, known = None, None if reset else self.classes_
-        if reset and classes is not None:
-            known = np.unique(classes)
-        if y is not None:
-            known, code = encode_labels(y, known)
-        events = super()._check(X, code, sample_weight, reset=reset)
+        events = super()._check(X, y, sample_weight, reset=reset, classes=classes)
         if self.outcome is not None and events.outcome is None:
             raise ValueError(
                 f"outcome={self.outcome!r} is no column of X; add it, or set outcome to None."
             )
-        self.classes_: np.ndarray = np.array([0, 1]) if known is None else known
         return events
 
     def _settings(self) -> DecaySettings:
@@ -454,16 +442,6 @@ class DecayBertRecommender(RecommenderMixin, ClassifierMixin, BaseEstimator):
         negative, positive = class_weights(self.class_weight, self.classes_, labels).tolist()
         weights = (negative, positive)
         return DecayModel(rows, replace(self._settings(), class_weights=weights, seed=self._seed()))
-
-    def _relevance(self, y: Any) -> Any:
-        return None if y is None else np.asarray(y) == self.classes_[1]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        # Ids are not numeric: rows of unseen ids cannot be distinguished.
-        tags.classifier_tags.poor_score = True
-        return tags
 
 
 def _call(items: Any, *, predict: bool = False) -> Call:

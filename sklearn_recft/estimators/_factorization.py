@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
+from sklearn_recft.base import RecommenderTags
+from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models import (
-    ADAM_DEFAULTS,
-    ADAM_OPTIONS,
-    AdamFactorizationModel,
-    AdamFactorizationSettings,
-    Call,
-    FactorizationSettings,
-    FittedModel,
-    SGDFactorizationModel,
-    SoftmaxFactorizationModel,
-    SoftmaxFactorizationSettings,
-)
-from sklearn_recft.modules import IdTables
-from sklearn_recft.training import FineTuning, resolve_training
+from sklearn_recft.models import Call, FactorizationSettings, SoftmaxFactorizationSettings
+from sklearn_recft.training import FineTuning
 
 
-class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class IncrementalMFRecommender(FactorizationMixin, RegressorMixin, BaseEstimator):
     """Biased matrix factorization with incremental updates.
 
     Predictions are ``y_hat = link(mu + b_u + b_i + p_u . q_i + w . context)``. The link is the
-    identity (``"squared_error"``: ratings, counts), the logistic function (``"log_loss"``: clicks
-    and likes in 0 to 1), or the score itself (``"bpr"``: ranking, every row is a positive).
+    identity (``"squared_error"``: ratings, counts), the logistic function (``"log_loss"``: shares
+    and probabilities in 0 to 1), or the score itself (``"bpr"``: ranking, every row is a positive).
+    For labels of two classes, such as clicks, use `IncrementalMFClassifier`.
 
     ``"softmax"`` also ranks. Its scores are ``s_ui = h_u . q_i + beta log(1/2 + n_i)`` with the
     user's state ``h_u = p_u + sum_k c_k v_(i_k) / sqrt(sum_k c_k)``. The sum is over the user's
@@ -102,17 +92,28 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         The net around ``module_``, with ``solver="adam"`` only.
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
+    user_factors_, item_factors_ : ndarray of shape (n_users_, n_factors) or (n_items_, n_factors)
+        ``p_u`` ("softmax": the state ``h_u``) and ``q_i``, in the order of the ids.
+    user_biases_, item_biases_ : ndarray of shape (n_users_,) or (n_items_,)
+        ``b_u`` (0 with "softmax") and ``b_i`` ("softmax": ``beta log(1/2 + n_i)``).
+    intercept_ : float
+        ``mu`` (0 with "softmax").
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
+    In the average context, the score of a known user and a known item before the link, without
+    habits, is ``intercept_ + user_biases_[u] + item_biases_[i] + user_factors_[u] @
+    item_factors_[i]``. Predictions of ratings are clipped to the range of ``y`` in training. The
+    arrays are read-only copies in float32, safe to read while another thread updates the model.
+
     `partial_fit` is a warm start, not exact. New ids are initialized by a ridge regression on the
     factors of the other side ("bpr": by the mean of the newest users). With "sgd", each row is then
     learned once. The step size decreases with the number of events of the user and the item; with
     "bpr" it is small and constant. "adam" trains for one epoch. The model keeps ``replay_size``
     past events, each user's distinct items, and one row of numbers per id. An unknown id gets the
-    mean of the 300 newest ids. Predictions of ratings stay within the range of ``y`` in training.
+    mean of the 300 newest ids.
 
     With "softmax", the loss of an event is the negative logarithm of its item's softmax among the
     item and sampled negatives (16 in `fit`, 32 in updates). Half of them are drawn uniformly, half
@@ -150,11 +151,8 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     """
 
     _FIXED = (
-        "n_factors",
+        *FactorizationMixin._FIXED,
         "loss",
-        "solver",
-        "half_life",
-        "replay_size",
         "habit_half_life",
         "history_half_life",
         "popularity_weight",
@@ -164,25 +162,14 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         partial_fit="warm start",
         reads=("time", "context"),
         keeps="tables, seen items, `replay_size` events",
-        learns="ratings, likes (0/1) or positives: biases, factors, context",
+        learns="ratings, shares (0 to 1) or positives: biases, factors, context",
     )
     _parameter_constraints: ClassVar[dict] = {
-        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        **FactorizationMixin._parameter_constraints,
         "loss": [StrOptions({"squared_error", "log_loss", "bpr", "softmax"})],
-        "solver": [StrOptions({"sgd", "adam"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
-        "reg": [Interval(Real, 0, None, closed="left"), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
-        "half_life": [Interval(Real, 0, None, closed="neither"), None],
-        "replay_size": [Interval(Integral, 0, None, closed="left")],
         "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "popularity_weight": [Interval(Real, 0, None, closed="left"), None],
-        "training": [FineTuning, None],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-        "net_params": [dict, None],
     }
 
     def __init__(
@@ -286,19 +273,6 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         """
         return self._predict(X)
 
-    @property
-    def module_(self) -> IdTables:
-        """The model: its tables, with one row per id."""
-        return self._fitted("module_").module
-
-    @property
-    def net_(self) -> Any:
-        """The skorch net around ``module_``, with ``solver="adam"`` only."""
-        model = self._fitted("net_")
-        if not isinstance(model, AdamFactorizationModel):
-            raise AttributeError("net_: solver='sgd' trains no net.")
-        return model.net.net
-
     # ------------------------------------------------------------------ private
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
@@ -335,51 +309,14 @@ class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     def _settings(self) -> FactorizationSettings:
         """Check combinations of parameters, and return the settings of the model."""
         self._check_loss()
-        common: dict[str, Any] = {
-            "n_factors": self.n_factors,
-            "loss": self.loss,
-            "learning_rate": self.learning_rate,
-            "reg": self.reg,
-            "max_epochs": self.max_epochs,
-            "half_life": self.half_life,
-            "replay_size": self.replay_size,
-            "habit_half_life": self.habit_half_life,
-            "n_threads": self._n_threads(),
-            "verbose": self.verbose,
-        }
-        if self.solver == "sgd":
-            for name in ("training", "net_params"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name}: only solver='adam' reads it; solver is 'sgd'.")
-            if self.loss == "softmax":
-                return SoftmaxFactorizationSettings(
-                    **common,
-                    history_half_life=self.history_half_life,
-                    popularity_weight=self.popularity_weight,
-                )
-            return FactorizationSettings(**common)
-        policy = resolve_training(
-            self.training,
-            self.net_params,
-            defaults=ADAM_DEFAULTS,
-            supported=ADAM_OPTIONS,
-            parameters=self._get_param_names(),
+        settings = self._solver_settings(loss=self.loss, habit_half_life=self.habit_half_life)
+        if self.loss != "softmax":
+            return settings
+        return SoftmaxFactorizationSettings(
+            **vars(settings),
+            history_half_life=self.history_half_life,
+            popularity_weight=self.popularity_weight,
         )
-        net_params = unboxed(dict(self.net_params or {}))
-        return AdamFactorizationSettings(**common, policy=policy, net_params=net_params)
-
-    def _make_model(self, rows: Interactions) -> FittedModel:
-        settings = unboxed(replace(self._settings(), seed=self._seed()))
-        if isinstance(settings, AdamFactorizationSettings):
-            return AdamFactorizationModel(rows, settings)
-        if isinstance(settings, SoftmaxFactorizationSettings):
-            return SoftmaxFactorizationModel(rows, settings)
-        return SGDFactorizationModel(rows, settings)
-
-    def _fixed_names(self) -> tuple[str, ...]:
-        if self.solver == "sgd":
-            return self._FIXED
-        return (*self._FIXED, "learning_rate", "reg", "training", "net_params")
 
     def __recommender_tags__(self) -> RecommenderTags:
         if self.loss == "softmax":

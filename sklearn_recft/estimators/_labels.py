@@ -1,4 +1,4 @@
-"""Binary labels as numbers, and class weights."""
+"""Binary labels as numbers, class weights, and what all classifiers share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,74 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import is_number, to_numbers
+from sklearn_recft.interactions import Interactions
+
+
+class BinaryLabelsMixin(RecommenderMixin):
+    """Mixin of classifiers: labels of two classes, the second of which is the positive one.
+
+    The model learns 0 and 1, and `_predict` returns the probability of the second class, or
+    `_probability` is overridden.
+    """
+
+    classes_: np.ndarray
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probabilities of both classes for each row.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+
+        Returns
+        -------
+        y_proba : ndarray of shape (n, 2), float64
+        """
+        positive = self._probability(X)
+        return np.column_stack([1 - positive, positive])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the more likely label of each row.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+
+        Returns
+        -------
+        y : ndarray of shape (n,)
+        """
+        likely = self._probability(X) > 0.5
+        return self.classes_[likely.astype(int)]
+
+    def _probability(self, X: Any) -> np.ndarray:
+        """Return the probability (n,) of the second class of each row."""
+        return self._predict(X)
+
+    def _check(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> Interactions:
+        """Validate rows, and turn labels into 0 and 1; a fit sets ``classes_``."""
+        code, known = None, None if reset else self.classes_
+        if reset and classes is not None:
+            known = np.unique(classes)
+        if y is not None:
+            known, code = encode_labels(y, known)
+        events = super()._check(X, code, sample_weight, reset=reset)
+        self.classes_ = np.array([0, 1]) if known is None else known
+        return events
+
+    def _relevance(self, y: Any) -> Any:
+        return None if y is None else np.asarray(y) == self.classes_[1]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        # Ids are not numeric: rows of unseen ids cannot be distinguished.
+        tags.classifier_tags.poor_score = True
+        return tags
 
 
 def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

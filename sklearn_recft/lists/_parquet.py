@@ -12,13 +12,15 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from sklearn_recft.interactions import ITEM, USER, check_queries
+from sklearn_recft.columns import to_ids
+from sklearn_recft.interactions import ITEM, TIME, USER, check_queries
 from sklearn_recft.lists._eligible import Choice, is_pair_table
-from sklearn_recft.tables import is_frame, table_of_queries
+from sklearn_recft.tables import columns_of, is_frame, table_of_queries
 from sklearn_recft.vocabulary import Vocabulary
 
 
@@ -83,7 +85,7 @@ def recommend_to_parquet(
     if not callable(getattr(recommender, "recommend", None)):
         raise TypeError(
             f"recommender is a {type(recommender).__name__}, which has no recommend; of a "
-            "pipeline, pass the last step and the transformed X."
+            "pipeline, use sklearn_recft.pipeline.RecommenderPipeline."
         )
     if "as_frame" in options:
         raise TypeError("as_frame is no option of recommend_to_parquet: a file is written.")
@@ -111,8 +113,11 @@ def _queries(X: Any, recommender: Any) -> tuple[np.ndarray, Any]:
     """Return the user of each query, and the queries as a table or ids that can be indexed."""
     if not (is_frame(X) or hasattr(X, "__array__") or isinstance(X, (list, tuple, Mapping))):
         X = list(X)
-    user_ids = check_queries(X, recommender).user_ids
     table = table_of_queries(X)
+    if table is not None and isinstance(recommender, Pipeline):
+        # Its transformers read the context, which need not be numeric yet.
+        return to_ids(columns_of(table, (USER, TIME))[USER], USER), table
+    user_ids = check_queries(X, recommender).user_ids
     return user_ids, user_ids if table is None else table
 
 

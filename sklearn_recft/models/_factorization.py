@@ -56,6 +56,15 @@ class FactorizationModel(FactorizationBase):
         ratings = self.settings.loss == "squared_error"
         return float(np.sqrt(squares / n)) if squares > 0 and ratings else 1.0
 
+    @property
+    def intercept(self) -> float:
+        """Mean of the score over pairs and contexts without biases and factors."""
+        return float(self.module.mean.item())
+
+    def factors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return copies of the factors (n, f) and biases (n,) of users (side 0) or items (1)."""
+        return self.module.rows(side, np.arange(self.module.n_rows[side]))
+
     # ------------------------------------------------------------------ learning
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:

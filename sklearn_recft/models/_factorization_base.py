@@ -69,6 +69,15 @@ class FactorizationBase(FittedModel):
         """L2 penalty in use."""
         return self.REG[self.settings.loss] if self.settings.reg is None else self.settings.reg
 
+    @property
+    def intercept(self) -> float:
+        """Term of the score that all pairs share."""
+        return 0.0
+
+    def factors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return copies of the factors (n, f) and biases (n,) of users (side 0) or items (1)."""
+        raise NotImplementedError
+
     def _pieces(self, rows: Interactions, call: Call) -> Iterator[Interactions]:
         """Split at rows of weight 0, which are predicted in their place, but not learned."""
         if rows.sample_weight is None or rows.sample_weight.all():

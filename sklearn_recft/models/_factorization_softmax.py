@@ -262,6 +262,13 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     # ------------------------------------------------------------------ scoring
 
+    def factors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the states of users (side 0) or factors of items (1), and biases, 0 of users."""
+        codes = np.arange(self.tables.n_rows[side])
+        if side:
+            return self._items(codes)
+        return self._states(codes), np.zeros(len(codes), np.float32)
+
     def _states(self, users: np.ndarray) -> np.ndarray:
         """Return the states (n, f) of users; zeros for -1."""
         arrays = self.tables.arrays()

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
 import sklearn_recft
@@ -34,6 +35,7 @@ def all_estimators():
                 and not name.startswith("_")
                 and hasattr(member, "fit")  # FineTuning holds settings and fits nothing
                 and not issubclass(member, NeuralNet)  # inside of an estimator
+                and not issubclass(member, Pipeline)  # made of estimators; tests/pipeline checks it
                 and not inspect.isabstract(member)
             ):
                 found[member.__name__] = member
