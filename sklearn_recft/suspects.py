@@ -1,0 +1,76 @@
+"""Context columns that are something else, the label or the time, and would be misread."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_recft.names import TIME, is_called_time
+
+# Rows whose label is not the most common one, below which a column may be equal by chance.
+_ENOUGH = 10
+_SAME = 0.999
+_OUR_DAYS = 3e8  # seconds since 1970; any other unit is larger
+
+
+def refuse_leaked_label(
+    context: np.ndarray, names: tuple[str, ...], feedback: np.ndarray, *, named: bool
+) -> None:
+    """Raise if a context column is the label ``feedback``, or follows it in a straight line.
+
+    A column is refused if it equals the label in all rows, or if the two correlate by more than
+    0.999 in size and no single row has a tenth of the label's variance. At least 10 rows must
+    differ from the most common label, so that small tables and constant labels are accepted.
+
+    Parameters
+    ----------
+    context : ndarray of shape (n, n_context)
+    names : tuple of str
+    feedback : ndarray of shape (n,)
+    named : bool
+        Whether the names are those of a frame.
+    """
+    if len(feedback) <= _ENOUGH:
+        return
+    for place, name in enumerate(names):
+        what = _likeness(context[:, place], feedback)
+        if what and _varies(feedback):
+            drop = f"X = X.drop(columns={name!r})" if named else f"X = np.delete(X, {name[1:]}, 1)"
+            raise ValueError(
+                f"{name}: this context column {what} (all {len(feedback)} rows), so the model "
+                "would copy the label, which is not known when it predicts. Drop the column: "
+                f"{drop}."
+            )
+
+
+def _likeness(column: np.ndarray, feedback: np.ndarray) -> str:
+    """Say how a column is like the label; empty where it is not."""
+    if np.array_equal(column, feedback):
+        return "equals y"
+    ours, theirs = _centred(column), _centred(feedback)
+    sums = float(ours @ ours), float(theirs @ theirs)
+    if not all(sums) or 10 * np.square(theirs).max() > sums[1]:
+        return ""
+    r = float(ours @ theirs) / float(np.sqrt(sums[0] * sums[1]))
+    return f"has a correlation of {r:.4f} with y" if abs(r) > _SAME else ""
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Deviations from the mean, of size 1 at most: their squares cannot overflow."""
+    scaled = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
+    return scaled - scaled.mean()
+
+
+def _varies(feedback: np.ndarray) -> bool:
+    _, counts = np.unique(feedback, return_counts=True)
+    return bool(len(feedback) - counts.max() >= _ENOUGH)
+
+
+def refuse_times_as_context(context: np.ndarray, names: tuple[str, ...]) -> None:
+    """Raise if a frame without ``timestamp`` has a context column of times of another name."""
+    for place, name in enumerate(names):
+        if is_called_time(name) and (context[:, place] > _OUR_DAYS).all():
+            raise ValueError(
+                f"{name}: all {len(context)} rows look like times since 1970, but X has no column "
+                f"{TIME}, so they would be read as numbers of the context. Rename the column, "
+                f"X = X.rename(columns={{{name!r}: {TIME!r}}}), or drop it."
+            )
