@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
-from sklearn_recft.models import Call, FittedModel
+from sklearn_recft.models import Call, FittedModel, batch_code, warn_of_known_batch
 from sklearn_recft.parallel import Turns, n_threads
 
 # Kinds of parameters that may be True or False.
@@ -358,10 +358,25 @@ class RecommenderMixin:
         return answer
 
     def _update(
-        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None, **check: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        call: Call | None = None,
+        *,
+        batch_id: Any = None,
+        **check: Any,
     ) -> np.ndarray:
-        """Learn further rows; the first call is a fit, which alone gets ``check``."""
+        """Learn further rows; the first call is a fit, which alone gets ``check``.
+
+        Nothing is learned from rows with a ``batch_id`` that was learned before.
+        """
         with _TURNS.of(self):
+            if batch_id is not None:
+                call = replace(call or Call(), batch=batch_code(batch_id))
+                if self.__sklearn_is_fitted__() and call.batch in self._model.batches:
+                    warn_of_known_batch(batch_id)
+                    return np.empty(0)
             if not self.__sklearn_is_fitted__():
                 return self._fit(X, y, sample_weight, call, **check)
             self._check_parameters()

@@ -14,13 +14,17 @@ EXPECTED = f"expected {USER} and {ITEM}, and {TIME} where known"
 _NUMBERED = re.compile(r"(|x|f|v|c|_|col_?|column_?|feature_?)(\d+)", re.IGNORECASE)
 # What users, items and times are often called, without a final "id" and the like.
 _CALLED = {
-    USER: "u user customer client member visitor account household reader person".split(),
-    ITEM: (
-        "i item movie film product sku article book song track artist video asin isbn game "
-        "listing hotel".split()
-    ),
-    TIME: "t ts time date datetime day when createdat unixtimestamp".split(),
-}
+    USER: {
+        "u", "user", "customer", "client", "member", "visitor", "account", "household", "reader",
+        "person",
+    },
+    ITEM: {
+        "i", "item", "movie", "film", "product", "sku", "article", "book", "song", "track",
+        "artist", "video", "asin", "isbn", "game", "listing", "hotel",
+    },
+    TIME: {"t", "ts", "time", "date", "datetime", "day", "when", "createdat"},
+}  # fmt: skip
+_TIME_LAST = re.compile(r".*([_\W](time|timestamp|date)|[a-z](Time|Timestamp|Date))", re.ASCII)
 
 
 def as_roles(names: Iterable[Any]) -> list[str]:
@@ -77,7 +81,7 @@ def guess_roles(names: Iterable[Any], needed: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in map(str, names):
         role = _probable_role(name)
-        if role in needed and role not in found:
+        if role and role in needed and role not in found:
             found[role] = name
     return found
 
@@ -93,7 +97,7 @@ def _probable_role(name: str) -> str | None:
     for role, words in _CALLED.items():
         if letters in words or stem in words:
             return role
-    return TIME if re.search(r"(time|timestamp|date)$", letters) else None
+    return TIME if _TIME_LAST.fullmatch(name) else None
 
 
 def no_such_columns(X: Any, names: Iterable[Any], needed: Sequence[str]) -> ValueError:

@@ -15,8 +15,8 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_recft.columns import to_numbers
 from sklearn_recft.interactions import check_interactions, items_of
-from sklearn_recft.names import ITEM, TEXT, USER, as_roles
 from sklearn_recft.metrics import _ranking
+from sklearn_recft.names import ITEM, TEXT, USER, as_roles
 from sklearn_recft.vocabulary import Vocabulary
 
 RANKING_METRICS: dict[str, Callable[..., Any]] = {

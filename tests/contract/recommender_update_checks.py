@@ -152,6 +152,27 @@ def check_memory_is_bounded(estimator):
     assert max(sizes[16:]) <= max(sizes[:16]) + 1000
 
 
+def check_a_batch_is_learned_once(estimator):
+    model, (news, y) = fitted(estimator), make_news()
+    state = model._model.state()
+    with pytest.raises(ValueError, match="inconsistent"):
+        update(model, news, y[:-1], batch_id="monday")
+    with pytest.raises(TypeError, match="batch_id must be a string or an integer, got a float"):
+        update(model, news, y, batch_id=2.5)
+    assert_same(model._model.state(), state, "state")
+    update(model, news, y, batch_id="monday")  # it failed before, so it is not known
+    learned, last = model._model.state(), predict(model, PAIRS)
+    assert learned["values"]["batches"].shape == (1,)
+    for again in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.warns(UserWarning, match="batch_id='monday' was learned before"):
+            assert update(again, news, y, batch_id="monday") is again
+        assert_same(again._model.state(), learned, "state")
+    assert_array_equal(predict(model, PAIRS), last)
+    other = fitted(estimator)._model
+    other.load_state(learned)
+    assert_array_equal(other.batches, learned["values"]["batches"])
+
+
 # ----------------------------------------------------------------------- observe
 
 
