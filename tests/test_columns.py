@@ -229,7 +229,7 @@ def with_times(times):
         (["2024-05-01", "2024-05-01T12:00+02:00"], "1 of 2 rows, .*dates in UTC"),
         (["2024-05", "2024-05-01T12-02"], "1 of 2 rows, the first '2024-05-01T12-02'"),
         (["2024-05-01T12:00+02", "2024-05-01 12:00 -0200"], "2 of 2 rows, .*dates in UTC"),
-        (["2024-13-01", "2024-05-01"], "Month out of range"),
+        (["2024-05-01", "2024-13-01", "2024-02-30"], "2 of 3 rows, the first '2024-13-01'"),
         (["soon", "2024-05-01"], "1 of 2 rows, the first 'soon'"),
         ([NOON, NOW], "1 of 2 rows are datetimes, 1 of 2 rows are numbers"),
         ([NOON, str(NOW)], "1 of 2 rows are datetimes, 1 of 2 rows are texts"),

@@ -59,7 +59,7 @@ def test_a_plain_name_comes_before_a_prefixed_one():
 
 
 def test_a_number_is_no_text():
-    with pytest.raises(ValueError, match="tfidf__text: .* all 2 rows are numbers"):
+    with pytest.raises(ValueError, match=r"tfidf__text: .* all 2 rows are numbers"):
         check_interactions(
             pd.DataFrame(table("", tfidf__text=[0.5, 0]).copy()).drop(columns="text")
         )
