@@ -286,7 +286,7 @@ def check_events(
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
-    names = () if reset or named else _check_unnamed(estimator, X)
+    names = () if reset or named or issparse(X) else _check_unnamed(estimator, X)
     ignored = outcome if predicting and named else None
     events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
     if names:
@@ -326,7 +326,7 @@ def _refuse_suspects(events: Interactions, named: bool) -> None:
 
 def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
     """Check the columns of what has no roles; return the names of fit for its context."""
-    values = X if is_frame(X) or issparse(X) else as_table(X)
+    values = X if is_frame(X) else as_table(X)
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
         raise ValueError(

@@ -224,7 +224,8 @@ def test_steps_are_of_equal_length_and_reach_the_end(days, unit, n_steps):
 
 def test_frozen_learns_nothing_and_learning_never_sees_the_step_it_predicts(write_log):
     """Rows of a step that are replaced change no score before them."""
-    log = _log.read_log(write_log(), None, repeat=True)
+    with pytest.warns(UserWarning, match="'rating' that is not used"):
+        log = _log.read_log(write_log(), None, repeat=True)
     facts = _candidates.Facts.of(log)
     protocol = _replay.Protocol.of(log, facts)
     (habits,) = _candidates.find_candidates("habitrecommender")
