@@ -90,8 +90,9 @@ class RecommenderMixin:
     A subclass has
 
     * ``_parameter_constraints``, and an ``__init__`` that only assigns;
-    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update``. scikit-learn's
-      decorator ``_fit_context`` validates the parameters of a first call, the mixin later ones;
+    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update`` and passes
+      ``batch_id`` on. scikit-learn's decorator ``_fit_context`` validates the parameters of a first
+      call, the mixin later ones;
     * ``predict``, which returns ``_predict(X)``. A classifier maps these scores to labels;
     * ``_settings()``, the settings of the model from the current parameters. It also checks
       combinations of parameters, and is called in `fit` and in every update;

@@ -26,7 +26,7 @@ _UNITS = (
 _FIRST_DATE, _LAST_DATE = 19700101, 21061231
 # Seconds of a log of our days, next to which a date such as 20240501 is no second of 1970.
 _OUR_DAYS = 3e8
-_ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?Z?)?)?")
+_ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|\+00:00)?)?)?")
 _FIX = (
     "convert it first, to seconds since 1970 or to datetimes or dates in UTC such as "
     "2024-05-01 12:30:00, for example by pandas.to_datetime."
@@ -121,6 +121,7 @@ def _of_texts(listed: list[str], name: str) -> np.ndarray:
     """Numbers, or dates of the form 2024-05-01 12:30:00, if all rows are."""
     # Of a text without a dash there, numpy would make a year, of one so short a missing date.
     if {text[4:5] for text in listed} == {"-"} and min(map(len, listed)) > 6:
+        listed = [text.removesuffix("+00:00") for text in listed]
         try:
             _refuse_zones(listed)
             return np.array([text.rstrip("Z") for text in listed], "datetime64[us]")
@@ -153,7 +154,7 @@ def _wrong_texts(listed: list[str], name: str, error: Exception) -> ValueError:
 def _is_date(text: str) -> bool:
     """Whether the numbers of an ISO date are those of a day and of a time of the day."""
     try:
-        np.datetime64(text.rstrip("Z"), "us")
+        np.datetime64(text.removesuffix("+00:00").rstrip("Z"), "us")
     except ValueError:
         return False
     return True

@@ -277,6 +277,7 @@ def test_texts_of_dates_and_numbers_are_times():
     for times in (
         ["2020-03-01", "2020-03-01 01:30"],
         ["2020-03-01T00Z", "2020-03-01T01:30:00Z"],
+        ["2020-03-01T00:00:00+00:00", "2020-03-01 01:30"],
         [str(second) for second in expected],
         [expected[0], str(expected[1])],
     ):

@@ -79,3 +79,10 @@ def test_times_are_refused_only_where_a_frame_has_none():
         check_events(BaseEstimator(), X, reset=True)
     check_events(BaseEstimator(), X.assign(timestamp=1), reset=True)
     check_events(BaseEstimator(), np.column_stack([X, X["ts"]]), reset=True)
+
+
+@pytest.mark.parametrize("when", [["2024-05-01", "2024-05-02"], pd.to_datetime(["2024", "2025"])])
+def test_dates_of_another_name_are_told_their_name(when):
+    X = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "when": when})
+    with pytest.raises(ValueError, match=r"when: not numeric .* call the column timestamp"):
+        check_events(BaseEstimator(), X, reset=True)

@@ -60,6 +60,14 @@ def test_what_a_model_becomes_remembers():
     assert clone(model).partial_fit(MONDAY, batch_id="monday").n_users_ == 2
 
 
+def test_a_state_remembers():
+    model = PopularityRecommender().partial_fit(MONDAY, batch_id="monday")
+    other = PopularityRecommender().fit(TUESDAY)
+    other._model.load_state(model._model.state())
+    with known:
+        other.partial_fit(MONDAY, batch_id="monday")
+
+
 def test_a_merged_model_remembers_the_batches_of_both():
     one, other = (PopularityRecommender().partial_fit(MONDAY, batch_id=name) for name in "ab")
     one._model.merge(other._model)
