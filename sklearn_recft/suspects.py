@@ -9,6 +9,8 @@ from sklearn_recft.names import TIME, is_called_time
 # Rows whose label is not the most common one, below which a column may be equal by chance.
 _ENOUGH = 10
 _SAME = 0.999
+# Rows of a first look, and the correlation in it below which all rows cannot have the one above.
+_SAMPLE, _FAR = 2000, 0.9
 _OUR_DAYS = 3e8  # seconds since 1970; any other unit is larger
 
 
@@ -27,14 +29,19 @@ def refuse_leaked_label(
     names : tuple of str
     feedback : ndarray of shape (n,)
     named : bool
-        Whether the names are those of a frame.
+        Whether the names are those of a frame. Without names, context begins in column 3.
     """
     if len(feedback) <= _ENOUGH:
         return
+    few = slice(None, None, max(1, len(feedback) // _SAMPLE))
+    telling = len(feedback) > _SAMPLE and _varies(feedback[few])
     for place, name in enumerate(names):
-        what = _likeness(context[:, place], feedback)
+        column = context[:, place]
+        if telling and _correlation(column[few], feedback[few]) < _FAR:
+            continue  # most columns are unlike the label at first sight
+        what = _likeness(column, feedback)
         if what and _varies(feedback):
-            drop = f"X = X.drop(columns={name!r})" if named else f"X = np.delete(X, {name[1:]}, 1)"
+            drop = f"X = X.drop(columns={name!r})" if named else f"X = np.delete(X, {place + 3}, 1)"
             raise ValueError(
                 f"{name}: this context column {what} (all {len(feedback)} rows), so the model "
                 "would copy the label, which is not known when it predicts. Drop the column: "
@@ -46,12 +53,18 @@ def _likeness(column: np.ndarray, feedback: np.ndarray) -> str:
     """Say how a column is like the label; empty where it is not."""
     if np.array_equal(column, feedback):
         return "equals y"
-    ours, theirs = _centred(column), _centred(feedback)
-    sums = float(ours @ ours), float(theirs @ theirs)
-    if not all(sums) or 10 * np.square(theirs).max() > sums[1]:
+    squares = np.square(_centred(feedback))
+    if 10 * squares.max() > squares.sum():
         return ""
-    r = float(ours @ theirs) / float(np.sqrt(sums[0] * sums[1]))
-    return f"has a correlation of {r:.4f} with y" if abs(r) > _SAME else ""
+    r = _correlation(column, feedback)
+    return f"has a correlation of size {r:.4f} with y" if r > _SAME else ""
+
+
+def _correlation(column: np.ndarray, feedback: np.ndarray) -> float:
+    """Size of the correlation of two columns; 0 where one is constant."""
+    ours, theirs = _centred(column), _centred(feedback)
+    scale = float(np.sqrt(ours @ ours) * np.sqrt(theirs @ theirs))
+    return abs(float(ours @ theirs)) / scale if scale else 0.0
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -23,11 +23,11 @@ def refuse(column, y):
         (STARS, STARS, r"c: this context column equals y \(all 200 rows\).*drop\(columns='c'\)"),
         (LIKES, LIKES, "equals y"),
         (LIKES[:25], LIKES[:25], "equals y"),
-        (2 * STARS - 3, STARS, "correlation of 1.0000 with y"),
-        (-STARS, STARS, "correlation of -1.0000 with y"),
-        (1 - LIKES, LIKES, "correlation of -1.0000"),
-        (STARS + 0.02 * rng.normal(size=200), STARS, "correlation of 0.99"),
-        (1e30 * STARS, 1e-30 * STARS, "correlation of 1.0000"),
+        (2 * STARS - 3, STARS, "correlation of size 1.0000 with y"),
+        (-STARS, STARS, "correlation of size 1.0000 with y"),
+        (1 - LIKES, LIKES, "correlation of size 1.0000"),
+        (STARS + 0.02 * rng.normal(size=200), STARS, "correlation of size 0.99"),
+        (1e30 * STARS, 1e-30 * STARS, "correlation of size 1.0000"),
         (np.where(np.arange(200) == 7, 1e9, STARS), np.where(np.arange(200) == 7, 1e9, STARS),
          "equals y"),
     ],
@@ -35,6 +35,15 @@ def refuse(column, y):
 def test_a_label_among_the_context_is_refused(column, y, message):
     with pytest.raises(ValueError, match=message):
         refuse(column, y)
+
+
+def test_a_leak_in_a_long_table_is_found_beyond_a_first_look():
+    y = np.zeros(50_000)
+    y[1:4000:100] = 1  # none of them among evenly spaced rows
+    for label in (y, rng.normal(size=50_000)):
+        with pytest.raises(ValueError, match=r"c: .* size 1.0000"):
+            refuse(3 - label, label)
+        refuse(label[::-1].copy(), label)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +95,10 @@ def test_dates_of_another_name_are_told_their_name(when):
     X = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "when": when})
     with pytest.raises(ValueError, match=r"when: not numeric .* call the column timestamp"):
         check_events(BaseEstimator(), X, reset=True)
+
+
+def test_a_numbered_column_is_dropped_by_its_place():
+    X = pd.DataFrame(rng.normal(size=(200, 5)).round(2), columns=[f"column_{j}" for j in range(5)])
+    X["column_4"] = STARS
+    with pytest.raises(ValueError, match=r"column_4: .* np.delete\(X, 4, 1\)"):
+        check_events(BaseEstimator(), X, STARS, reset=True)

@@ -393,7 +393,7 @@ def check_a_leaked_label_is_refused(estimator):
     (X, y), rng = make_log(), np.random.default_rng(0)
     frame = pd.DataFrame({"user_id": X[:, 0], "item_id": X[:, 1], "timestamp": X[:, 2]})
     target = for_target(estimator, y).astype(float)
-    leaks = {"equals y": target, "a correlation of": 3 - target - 1e-4 * rng.normal(size=400)}
+    leaks = {"equals y": target, "a correlation of size": 3 - target - 1e-4 * rng.normal(size=400)}
     for message, leak in leaks.items():
         model = clone(estimator)
         for learn in (model.fit, model.partial_fit):
