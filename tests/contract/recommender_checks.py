@@ -391,17 +391,14 @@ def check_frame_equals_array(estimator):
 
 def check_a_leaked_label_is_refused(estimator):
     (X, y), rng = make_log(), np.random.default_rng(0)
+    target, model = for_target(estimator, y).astype(float), clone(estimator)
     frame = pd.DataFrame({"user_id": X[:, 0], "item_id": X[:, 1], "timestamp": X[:, 2]})
-    target = for_target(estimator, y).astype(float)
-    leaks = {"equals y": target, "a correlation of size": 3 - target - 1e-4 * rng.normal(size=400)}
-    for message, leak in leaks.items():
-        model = clone(estimator)
-        for learn in (model.fit, model.partial_fit):
-            with pytest.raises(ValueError, match=f"stars: .*{message}.*drop.columns='stars'"):
-                learn(frame.assign(hour=rng.normal(size=400), stars=leak), target)
-            with pytest.raises(ValueError, match=rf"x3: .*{message}.*np.delete\(X, 3, 1\)"):
-                learn(np.column_stack([X, leak]), target)
-        assert not hasattr(model, "user_ids_")
+    with pytest.raises(ValueError, match=r"stars: .*equals y .*drop.columns='stars'"):
+        model.fit(frame.assign(hour=rng.normal(size=400), stars=target), target)
+    leak = 3 - target - 1e-4 * rng.normal(size=400)
+    with pytest.raises(ValueError, match=r"x3: .*a correlation of size .*np.delete\(X, 3, 1\)"):
+        model.partial_fit(np.column_stack([X, leak]), target)
+    assert not hasattr(model, "user_ids_")
 
 
 def check_read_only_input_stays_as_it_is(estimator):
