@@ -102,21 +102,20 @@ def _probable_role(name: str) -> str | None:
 
 def no_such_columns(X: Any, names: Iterable[Any], needed: Sequence[str]) -> ValueError:
     """Return the error of a frame without the needed columns, with the line that renames them."""
-    names = [str(name) for name in names]
-    missing = [role for role in needed if role not in names]
+    names, roles = [str(name) for name in names], as_roles(names)
+    missing = [role for role in needed if role not in roles]
     index = getattr(getattr(X, "index", None), "names", None) or ()
     if set(missing) & set(index):
         fix = "The index is no column: use X.reset_index()."
     else:
-        fix = f"Rename the columns, for example by {_rename(X, names, missing)}."
+        fix = f"Rename the columns, for example by {_rename(X, names, missing, TIME in roles)}."
     return ValueError(
         f"X has no column {' and no column '.join(missing)}: found {names}, {EXPECTED}. {fix}"
     )
 
 
-def _rename(X: Any, names: list[str], missing: list[str]) -> str:
-    wanted = missing if TIME in names else [*missing, TIME]
-    found = guess_roles(names, wanted)
+def _rename(X: Any, names: list[str], missing: list[str], timed: bool) -> str:
+    found = guess_roles(names, missing if timed else [*missing, TIME])
     pairs = {found.get(role, f"<{role.removesuffix('_id')} column>"): role for role in missing}
     if TIME in found and TIME not in missing:
         pairs[found[TIME]] = TIME

@@ -9,7 +9,7 @@ from sklearn_recft.names import TIME, is_called_time
 # Rows whose label is not the most common one, below which a column may be equal by chance.
 _ENOUGH = 10
 _SAME = 0.999
-# Rows of a first look, and the correlation in it below which all rows cannot have the one above.
+# Rows of a first look, and the correlation in it below which the one of all rows is not computed.
 _SAMPLE, _FAR = 2000, 0.9
 _OUR_DAYS = 3e8  # seconds since 1970; any other unit is larger
 

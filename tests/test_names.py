@@ -109,3 +109,9 @@ def test_what_columns_are_called():
 )  # fmt: skip
 def test_columns_are_numbered_as_tools_number_them(names, expected):
     assert are_numbered(names) is expected
+
+
+def test_what_is_prefixed_is_not_missed():
+    X = pd.DataFrame({"uid": [1], "keep__item_id": [2], "keep__timestamp": [3], "ts": [4]})
+    with pytest.raises(ValueError, match=r"no column user_id: .*columns=\{'uid': 'user_id'\}"):
+        check_interactions(X)

@@ -186,9 +186,9 @@ def _check_options(sep, decimal, time_unit, time_format):
         return
     if time_unit is not None:
         raise ValueError("time_unit is for numbers and time_format for texts: give one of them.")
-    if not isinstance(time_format, str) or not re.search("%[Yyc xDFs]", time_format):
+    if not isinstance(time_format, str) or not re.search("%[YyGcx]", time_format):
         raise ValueError(
-            f"time_format must be a format of datetime.strptime with a year, such as "
+            "time_format must be a format of datetime.strptime with a year, such as "
             f"'%d.%m.%Y %H:%M:%S', got {time_format!r}."
         )
 
