@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
-from sklearn_recft.models import Call, FittedModel
+from sklearn_recft.models import Call, FittedModel, batch_code, warn_of_known_batch
 from sklearn_recft.parallel import Turns, n_threads
 
 # Kinds of parameters that may be True or False.
@@ -90,8 +90,9 @@ class RecommenderMixin:
     A subclass has
 
     * ``_parameter_constraints``, and an ``__init__`` that only assigns;
-    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update``. scikit-learn's
-      decorator ``_fit_context`` validates the parameters of a first call, the mixin later ones;
+    * ``fit``, which calls ``_fit``, and ``partial_fit``, which calls ``_update`` and passes
+      ``batch_id`` on. scikit-learn's decorator ``_fit_context`` validates the parameters of a first
+      call, the mixin later ones;
     * ``predict``, which returns ``_predict(X)``. A classifier maps these scores to labels;
     * ``_settings()``, the settings of the model from the current parameters. It also checks
       combinations of parameters, and is called in `fit` and in every update;
@@ -241,6 +242,22 @@ class RecommenderMixin:
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
 
+    def has_learned(self, batch_id: Any) -> bool:
+        """Whether `partial_fit` has learned rows of this ``batch_id`` since the last `fit`.
+
+        Parameters
+        ----------
+        batch_id : str or int
+            An integer and its decimal text are one id.
+
+        Returns
+        -------
+        learned : bool
+            The newest 1,000 ids are remembered. False before `fit`.
+        """
+        code = batch_code(batch_id)
+        return self.__sklearn_is_fitted__() and code in self._model.batches
+
     def forget(self: Recommender, user_ids: Any) -> Recommender:
         """Erase the ids, histories, seen items, stored rows and own parameters of users.
 
@@ -358,10 +375,25 @@ class RecommenderMixin:
         return answer
 
     def _update(
-        self, X: Any, y: Any, sample_weight: Any = None, call: Call | None = None, **check: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        call: Call | None = None,
+        *,
+        batch_id: Any = None,
+        **check: Any,
     ) -> np.ndarray:
-        """Learn further rows; the first call is a fit, which alone gets ``check``."""
+        """Learn further rows; the first call is a fit, which alone gets ``check``.
+
+        Nothing is learned from rows with a ``batch_id`` that was learned before.
+        """
         with _TURNS.of(self):
+            if batch_id is not None:
+                call = replace(call or Call(), batch=batch_code(batch_id))
+                if self.has_learned(batch_id):
+                    warn_of_known_batch(batch_id)
+                    return np.empty(0)
             if not self.__sklearn_is_fitted__():
                 return self._fit(X, y, sample_weight, call, **check)
             self._check_parameters()

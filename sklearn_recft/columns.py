@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sized
 from typing import Any
@@ -15,6 +16,7 @@ SECONDS_PER_DAY = 86_400.0
 # Units of datetime64 beyond the microseconds of `datetime`.
 _FINER = ("ns", "ps", "fs", "as")
 _ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
+_IF_TIME = " If it is the time of the events, call the column timestamp."
 # What missing cells become when a column is turned into text, and how files spell them.
 _MISSING_TEXTS = frozenset(("nan", "NaN", "None", "NaT", "<NA>", ""))
 _MISSING_CELLS = _MISSING_TEXTS | {"NA", "N/A", "#N/A", "n/a", "NAN", "null", "NULL", "none"}
@@ -177,7 +179,7 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: not numeric (all {len(values)} rows are "
             f"{'datetimes' if kind == 'M' else 'durations'}); turn them into numbers first, for "
-            "example into seconds."
+            f"example into seconds.{_IF_TIME if kind == 'M' else ''}"
         )
     if kind not in "iufb":
         values = _as_floats(values, name)
@@ -213,10 +215,11 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
                 f"{name}: {sum(map(is_missing, listed))} of {len(values)} rows are NaN or inf, "
                 "or missing; impute or drop these rows."
             ) from error
+        dated = re.match(r"\d{4}-\d\d-\d\d", str(wrong[0])) is not None
         raise ValueError(
             f"{name}: not numeric ({len(wrong)} of {len(values)} rows, the first "
             f"{wrong[0]!r}: {error}); encode it as numbers first, for example "
-            "with OneHotEncoder or OrdinalEncoder."
+            f"with OneHotEncoder or OrdinalEncoder.{_IF_TIME if dated else ''}"
         ) from error
 
 

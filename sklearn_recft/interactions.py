@@ -21,11 +21,9 @@ from sklearn_recft.columns import (
     to_weights,
     warn_of_missing_texts,
 )
+from sklearn_recft.names import ITEM, TEXT, TIME, USER, as_roles
+from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import (
-    ITEM,
-    TEXT,
-    TIME,
-    USER,
     as_table,
     columns_of,
     is_frame,
@@ -163,7 +161,8 @@ def check_interactions(
     X : data frame or array-like of shape (n, n_columns)
         A frame with columns ``user_id`` and ``item_id`` (and, optionally, ``timestamp``,
         ``text`` and numeric context columns), or a table read by position: user, item,
-        timestamp, context columns.
+        timestamp, context columns. A prefix of scikit-learn, as in ``remainder__user_id``, may
+        stand before these names.
     y : array-like of shape (n,), default=None
         Finite feedback.
     sample_weight : array-like of shape (n,), default=None
@@ -287,7 +286,7 @@ def check_events(
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
-    names = () if reset or named else _check_unnamed(estimator, X)
+    names = () if reset or named or issparse(X) else _check_unnamed(estimator, X)
     ignored = outcome if predicting and named else None
     events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
     if names:
@@ -302,6 +301,7 @@ def check_events(
         for name, ids in ((USER, events.user_ids), (ITEM, events.item_ids)):
             if ids is not None:
                 warn_of_missing_texts(ids, name)
+        _refuse_suspects(events, named)
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
         validate_data(estimator, X, reset=True, skip_check_array=True)
@@ -315,10 +315,19 @@ def check_events(
     return events
 
 
+def _refuse_suspects(events: Interactions, named: bool) -> None:
+    """Refuse context columns that are the label, or times of another name."""
+    names, feedback = events.context_names, events.feedback
+    if named and events.timestamps is None:
+        refuse_times_as_context(events.context, names)
+    if feedback is not None:
+        refuse_leaked_label(events.context, names, feedback, named=named)
+
+
 def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
     """Check the columns of what has no roles; return the names of fit for its context."""
-    values = X if is_frame(X) or issparse(X) else as_table(X)
-    fitted = list(getattr(estimator, "feature_names_in_", ()))
+    values = X if is_frame(X) else as_table(X)
+    fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
         raise ValueError(
             f"X has no column names, and an array is read as {USER}, {ITEM}, {TIME}, context: "
@@ -381,7 +390,7 @@ def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
 
 def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) -> Interactions:
     names = events.context_names
-    fitted = list(getattr(estimator, "feature_names_in_", ()))
+    fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER not in fitted:
         raise ValueError(
             f"This {type(estimator).__name__} was fitted without column names, on a table of "

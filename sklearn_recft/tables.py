@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from typing import Any
@@ -13,10 +12,20 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sklearn_recft.columns import plain
+from sklearn_recft.names import (
+    EXPECTED,
+    ITEM,
+    TEXT,
+    TIME,
+    USER,
+    are_numbered,
+    as_roles,
+    no_such_columns,
+)
 from sklearn_recft.times import to_seconds
 
-USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
-_EXPECTED = f"expected {USER} and {ITEM}, and {TIME} where known"
+# How a table that has not been read yet is read, by the package that it is of.
+_READ_BY = {"dask": "compute()", "duckdb": "df()", "ibis": "execute()", "pyspark": "toPandas()"}
 
 
 def is_frame(X: Any) -> bool:
@@ -48,11 +57,16 @@ def is_named(X: Any, *, query: bool = False) -> bool:
     table = nw.from_native(X, eager_only=True, allow_series=True)
     if isinstance(table, nw.Series):
         return False
-    needed = (USER,) if query else (USER, ITEM)
-    if all(name in table.columns for name in needed):
+    return _has_roles(X, table.columns, (USER,) if query else (USER, ITEM))
+
+
+def _has_roles(X: Any, names: list[str], needed: tuple[str, ...]) -> bool:
+    """Whether a frame has the needed columns; raise unless it has no names at all but numbers."""
+    if all(role in as_roles(names) for role in needed):
         return True
-    refuse_other_names(X, table.columns, needed)
-    return False
+    if are_numbered(names):
+        return False
+    raise no_such_columns(X, names, needed)
 
 
 def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
@@ -60,7 +74,9 @@ def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
     if issparse(X):
         raise TypeError(
             "Sparse data was passed for X, but a dense table of events is required: "
-            "one row per event, with columns user, item, timestamp."
+            "one row per event, with columns user, item, timestamp. A transformer makes dense "
+            "columns by OneHotEncoder(sparse_output=False), a ColumnTransformer by "
+            "sparse_threshold=0; else pass X.toarray()."
         )
     if not is_frame(X):
         values = as_table(X)
@@ -72,41 +88,25 @@ def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
             f"Expected a table of events (2D), got a single column {table.name!r} instead: one "
             "row per event, with columns user, item, timestamp."
         )
-    needed = tuple(p for p in positions if p in (USER, ITEM))
-    if all(name in table.columns for name in needed):
+    names = [str(name) for name in table.columns]
+    if _has_roles(X, names, tuple(p for p in positions if p in (USER, ITEM))):
         _some_rows(table.shape)
-        return {str(name): table[name] for name in table.columns}
-    refuse_other_names(X, table.columns, needed)
+        roles = as_roles(names)
+        _refuse_numbers_as_texts(table, names, roles)
+        return {role: table[name] for role, name in zip(roles, table.columns, strict=True)}
     series = [table[:, j] for j in range(table.shape[1])]
-    return _by_position(series, [str(c) for c in table.columns], table.shape, positions)
+    return _by_position(series, names, table.shape, positions)
 
 
-def refuse_other_names(X: Any, names: Iterable[Any], needed: tuple[str, ...]) -> None:
-    """Raise unless the columns of a frame are merely numbered: 0, 1, 2 or column_0, column_1."""
-    names = list(names)
-    parts = [re.fullmatch(r"(.*?)(\d+)", str(name)) for name in names]
-    numbers = [int(part[2]) for part in parts if part]
-    prefixes = {part[1] for part in parts if part}
-    if len(numbers) == len(names) and len(prefixes) < 2 and _counted(numbers):
-        return
-    raise _no_such_columns("X", names, needed, getattr(getattr(X, "index", None), "names", ()))
-
-
-def _counted(numbers: list[int]) -> bool:
-    return any(numbers == list(range(first, first + len(numbers))) for first in (0, 1))
-
-
-def _no_such_columns(
-    what: str, names: Iterable[Any], needed: tuple[str, ...], index: Any = ()
-) -> ValueError:
-    missing = [name for name in needed if name not in names]
-    fix = "Rename the columns, for example with X.rename(columns={...})."
-    if set(missing) & set(index or ()):
-        fix = "The index is no column: use X.reset_index()."
-    return ValueError(
-        f"{what} has no column {' and no column '.join(missing)}: found "
-        f"{[str(name) for name in names]}, {_EXPECTED}. {fix}"
-    )
+def _refuse_numbers_as_texts(table: Any, names: list[str], roles: list[str]) -> None:
+    """Refuse what `TfidfVectorizer` makes of the word "text": a number called tfidf__text."""
+    if TEXT in roles and TEXT not in names:
+        name = names[roles.index(TEXT)]
+        if table[name].dtype.is_numeric():
+            raise ValueError(
+                f"{name}: a column whose name ends in __{TEXT} is read as the text of the item, "
+                f"but all {table.shape[0]} rows are numbers. Rename the column."
+            )
 
 
 def refuse_names(X: Any) -> None:
@@ -114,14 +114,15 @@ def refuse_names(X: Any) -> None:
     if isinstance(X, np.ndarray) and X.dtype.names is None:
         return
     if not isinstance(X, list | tuple) and nw.dependencies.is_into_lazyframe(X):
-        raise ValueError(f"X is a {type(X).__name__}, not read yet: pass X.collect().")
+        read = _READ_BY.get(type(X).__module__.strip("_").partition(".")[0], "collect()")
+        raise ValueError(f"X is a {type(X).__name__}, not read yet: pass X.{read}.")
     found = _names_in(X)
     if found is None:
         return
     what, names = found
     raise ValueError(
-        f"X is {what} with the names {[str(name) for name in names]}, {_EXPECTED}. Columns are "
-        "read by name from a data frame alone: pass pandas.DataFrame(X), or polars."
+        f"X is {what} with the names {[str(name) for name in names]}, {EXPECTED}. Columns are "
+        "read by name from a data frame alone: pass pd.DataFrame(X), of pandas or polars."
     )
 
 
@@ -204,8 +205,8 @@ def refuse_events(columns: dict[str, Any], estimator: Any, outcome: str | None =
 
 
 def _widths_of_queries(estimator: Any, outcome: str | None) -> set[int]:
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None or USER not in names:
+    names = as_roles(getattr(estimator, "feature_names_in_", ()))
+    if USER not in names:
         return {1, 2, max(estimator.n_features_in_ - 1 - (outcome is not None), 2)}
     aside = (USER, ITEM, TIME, TEXT, outcome)
     return {1, 2, 2 + sum(name not in aside for name in names)}

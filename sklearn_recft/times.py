@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from datetime import date, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -26,11 +26,12 @@ _UNITS = (
 _FIRST_DATE, _LAST_DATE = 19700101, 21061231
 # Seconds of a log of our days, next to which a date such as 20240501 is no second of 1970.
 _OUR_DAYS = 3e8
-_ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?Z?)?)?")
+_ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|\+00:00)?)?)?")
 _FIX = (
     "convert it first, to seconds since 1970 or to datetimes or dates in UTC such as "
-    "2024-05-01 12:30:00."
+    "2024-05-01 12:30:00, for example by pandas.to_datetime."
 )
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 class TimeUnitWarning(UserWarning):
@@ -120,6 +121,7 @@ def _of_texts(listed: list[str], name: str) -> np.ndarray:
     """Numbers, or dates of the form 2024-05-01 12:30:00, if all rows are."""
     # Of a text without a dash there, numpy would make a year, of one so short a missing date.
     if {text[4:5] for text in listed} == {"-"} and min(map(len, listed)) > 6:
+        listed = [text.removesuffix("+00:00") for text in listed]
         try:
             _refuse_zones(listed)
             return np.array([text.rstrip("Z") for text in listed], "datetime64[us]")
@@ -143,13 +145,63 @@ def _refuse_zones(listed: list[str]) -> None:
 
 
 def _wrong_texts(listed: list[str], name: str, error: Exception) -> ValueError:
-    wrong = [text for text in listed if not _ISO.fullmatch(text)]
-    detail = f"{len(wrong)} of {len(listed)} rows, the first {wrong[0]!r}" if wrong else error
-    return _no_times(name, detail)
+    distinct = set(listed)
+    wrong = {text for text in distinct if not _ISO.fullmatch(text)}
+    wrong = wrong or {text for text in distinct if not _is_date(text)}
+    return _no_times(name, _told(listed, wrong) if wrong else error)
+
+
+def _is_date(text: str) -> bool:
+    """Whether the numbers of an ISO date are those of a day and of a time of the day."""
+    try:
+        np.datetime64(text.removesuffix("+00:00").rstrip("Z"), "us")
+    except ValueError:
+        return False
+    return True
+
+
+def _told(listed: list[str], wrong: set[str]) -> str:
+    first = next(text for text in listed if text in wrong)
+    return f"{sum(text in wrong for text in listed)} of {len(listed)} rows, the first {first!r}"
 
 
 def _no_times(name: str, detail: object) -> ValueError:
     return ValueError(f"{name}: neither numbers nor datetimes ({detail}); {_FIX}")
+
+
+# ------------------------------------------------------------------ of a unit or a format
+
+
+def from_unit(column: Any, name: str, unit: str) -> np.ndarray:
+    """Seconds since 1970 of numbers in a unit of `UNITS`."""
+    values = plain(column)
+    try:
+        numbers = to_numbers(values, name)
+    except ValueError as error:
+        raise ValueError(f"time_unit={unit!r} is for numbers. {error}") from error
+    return _plausible(numbers / UNITS[unit], name, convert=False)
+
+
+def from_format(column: Any, name: str, time_format: str) -> np.ndarray:
+    """Seconds since 1970 of texts in a format of `datetime.strptime`; without a zone, of UTC."""
+    cells = plain(column).tolist()
+    refuse_missing(cells, name, sum(map(is_missing, cells)))
+    listed = list(map(str, cells))
+    seconds, wrong, error = {}, set(), None
+    for text in set(listed):
+        try:
+            moment = datetime.strptime(text.strip(), time_format)
+        except ValueError as reason:
+            wrong.add(text)
+            error = reason
+        else:
+            zone = moment.tzinfo or timezone.utc
+            seconds[text] = moment.replace(tzinfo=zone).timestamp()
+    if wrong:
+        raise ValueError(
+            f"{name}: not of time_format={time_format!r} ({_told(listed, wrong)}): {error}."
+        )
+    return _plausible(np.array([seconds[text] for text in listed]), name, convert=False)
 
 
 # ------------------------------------------------------------------ numbers that are no seconds

@@ -229,7 +229,7 @@ def with_times(times):
         (["2024-05-01", "2024-05-01T12:00+02:00"], "1 of 2 rows, .*dates in UTC"),
         (["2024-05", "2024-05-01T12-02"], "1 of 2 rows, the first '2024-05-01T12-02'"),
         (["2024-05-01T12:00+02", "2024-05-01 12:00 -0200"], "2 of 2 rows, .*dates in UTC"),
-        (["2024-13-01", "2024-05-01"], "Month out of range"),
+        (["2024-05-01", "2024-13-01", "2024-02-30"], "2 of 3 rows, the first '2024-13-01'"),
         (["soon", "2024-05-01"], "1 of 2 rows, the first 'soon'"),
         ([NOON, NOW], "1 of 2 rows are datetimes, 1 of 2 rows are numbers"),
         ([NOON, str(NOW)], "1 of 2 rows are datetimes, 1 of 2 rows are texts"),
@@ -277,6 +277,7 @@ def test_texts_of_dates_and_numbers_are_times():
     for times in (
         ["2020-03-01", "2020-03-01 01:30"],
         ["2020-03-01T00Z", "2020-03-01T01:30:00Z"],
+        ["2020-03-01T00:00:00+00:00", "2020-03-01 01:30"],
         [str(second) for second in expected],
         [expected[0], str(expected[1])],
     ):

@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 from collections import namedtuple
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -221,6 +222,28 @@ def test_a_lazy_frame_is_to_be_collected():
     for check in (check_interactions, check_queries, users_of, check_items):
         with pytest.raises(ValueError, match=r"LazyFrame, not read yet: pass X.collect\(\)"):
             check(pl.DataFrame(log()).lazy())
+
+
+def test_a_table_that_is_not_read_yet_says_how_it_is_read(monkeypatch):
+    class DuckDBPyRelation:
+        __module__ = "_duckdb"
+
+    monkeypatch.setattr(nw.dependencies, "is_into_lazyframe", lambda X: True)
+    for check in (check_interactions, check_queries):
+        with pytest.raises(ValueError, match=r"DuckDBPyRelation, not read yet: pass X.df\(\)"):
+            check(DuckDBPyRelation())
+
+
+def test_sparse_data_says_how_it_is_made_dense():
+    X, estimator = sparse.csr_array(np.eye(3)), BaseEstimator()
+    check_events(estimator, [[1, 2]], reset=True)
+    for check in (
+        check_interactions,
+        check_queries,
+        lambda X: check_events(estimator, X, reset=False),
+    ):
+        with pytest.raises(TypeError, match=r"sparse_output=False.*sparse_threshold=0"):
+            check(X)
 
 
 def test_a_series_is_no_table():

@@ -17,9 +17,11 @@ MAX_CODE = 300  # lines without docstrings, comments and blanks; beyond this an 
 ROOMS = (
     "lazy",
     "columns",
+    "names",
     "times",
     "vocabulary",
     "parallel",
+    "suspects",
     "tables",
     "interactions",
     "kernels",

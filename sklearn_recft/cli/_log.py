@@ -35,8 +35,6 @@ class Log:
         Lists may hold items that the user has taken before.
     texts : ndarray of shape (n_items, 2) or None
         Item and its text, for models that read texts.
-    unused : tuple of str
-        Columns of the file that were not read.
     user_word, verb : str
         What a user is called, and what a user has done with an item.
     """
@@ -47,7 +45,6 @@ class Log:
     titles: dict
     repeat: bool
     texts: np.ndarray | None = None
-    unused: tuple[str, ...] = ()
     user_word: str = "user"
     verb: str = "taken"
 
@@ -141,7 +138,7 @@ def _in_order(name, bunch, repeat):
         texts = np.column_stack([np.asarray(c, object) for c in (catalogue.item_id, given)])
     if repeat is None:
         repeat = y is None and repeat_share(X) >= _MANY_REPEATS
-    return Log(name, X, y, titles, repeat, texts, tuple(bunch.get("unused_names", ())))
+    return Log(name, X, y, titles, repeat, texts)
 
 
 def _complete_journey():

@@ -16,11 +16,15 @@ from sklearn_recft.cli._text import as_text
 from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.times import TimeUnitWarning
 
-_OF_A_FILE = ("columns", "sep", "encoding", "positive")
-_LIKE_RATINGS = {
-    "rating", "ratings", "stars", "score", "feedback", "label", "target", "y", "click", "clicks",
-    "clicked", "like", "likes", "liked", "thumbs", "grade", "preference", "overall",
-}  # fmt: skip
+_OF_A_FILE = (
+    "columns",
+    "decimal",
+    "encoding",
+    "positive",
+    "sep",
+    "time_format",
+    "time_unit",
+)
 _WORTH_TELLING = (UserWarning, TimeUnitWarning, HeaderWarning)
 
 
@@ -141,17 +145,8 @@ def _recommend(args):
 
 
 def _read(args):
-    given = {name: vars(args)[name] for name in _OF_A_FILE if vars(args)[name]}
-    log = read_log(args.data, args.feedback, args.repeat, **given)
-    like_ratings = [name for name in log.unused if name.lower() in _LIKE_RATINGS]
-    if log.y is None and like_ratings:
-        warnings.warn(
-            f"{log.name} has a column {like_ratings[0]!r} that is not used: every row counts as a "
-            f"positive. If it is feedback, add --feedback {like_ratings[0]}.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return log
+    given = {name: vars(args)[name] for name in _OF_A_FILE if vars(args)[name] is not None}
+    return read_log(args.data, args.feedback, args.repeat, **given)
 
 
 def _check_can_plot():

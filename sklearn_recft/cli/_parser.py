@@ -109,6 +109,19 @@ def _log_options():
     options.add_argument("--sep", metavar="TEXT", help="what separates columns; default: as found")
     options.add_argument("--encoding", metavar="NAME", help="of FILE; default: utf-8")
     options.add_argument(
+        "--decimal", choices=[".", ","], help="before the decimals of feedback; default: ."
+    )
+    options.add_argument(
+        "--time-unit",
+        choices=["s", "ms", "us", "ns"],
+        help="of times since 1970; default: as found",
+    )
+    options.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="of times such as 20.09.1997 03:05: %%d.%%m.%%Y %%H:%%M; default: ISO dates",
+    )
+    options.add_argument(
         "--repeat",
         action=argparse.BooleanOptionalAction,
         help="lists may hold items the user has taken before; default: if FILE has many repeats",

@@ -1,6 +1,8 @@
 """A log in a file: text by the standard library, Parquet by whichever reader is installed."""
 
 import importlib.util
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +13,16 @@ from sklearn_recft.columns import is_absent, is_missing, to_ids, to_numbers
 from sklearn_recft.datasets._bunch import interactions_bunch
 from sklearn_recft.datasets._open import COMPRESSED
 from sklearn_recft.datasets._text import Cells, read_text
-from sklearn_recft.times import to_seconds
+from sklearn_recft.names import guess_roles
+from sklearn_recft.times import UNITS, from_format, from_unit, to_seconds
 
 _PARQUET_READERS = ("pyarrow", "polars")
 _ROLES = {"user": "user_id", "item": "item_id", "time": "timestamp", "text": "text"}
+_LIKE_RATINGS = {
+    "rating", "ratings", "stars", "score", "feedback", "label", "target", "y", "click", "clicks",
+    "clicked", "like", "likes", "liked", "thumbs", "grade", "preference", "overall",
+}  # fmt: skip
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 def load_interactions(
@@ -25,6 +33,9 @@ def load_interactions(
     positive=None,
     sep=None,
     encoding="utf-8",
+    decimal=".",
+    time_unit=None,
+    time_format=None,
     return_X_y=False,
     as_frame=False,
 ):
@@ -38,11 +49,13 @@ def load_interactions(
         dates such as `2024-05-01 12:30:00`, taken as UTC), optionally `text` (what the item is
         called). Other columns are not read.
     feedback : str, default=None
-        Column with the feedback, for instance `"rating"`. None: every row is a positive.
+        Column with the feedback, for instance `"rating"`. None: every row is a positive. A number,
+        counted from 0, is a column of a text file without a header line.
     columns : dict, default=None
         What columns are called that have other names, for instance
-        `{"user": "userId", "item": "movieId", "time": "ts", "text": "title"}`. Numbers, counted
-        from 0, are columns of a text file without a header line.
+        `{"user": "userId", "item": "movieId", "time": "ts", "text": "title"}`. The keys may also
+        be `user_id`, `item_id` and `timestamp`. Numbers, counted from 0, are columns of a text file
+        without a header line.
     positive : str or sequence of str, default=None
         Labels of the feedback that count as 1; all others count as 0. None: feedback is a number.
     sep : str, default=None
@@ -50,6 +63,14 @@ def load_interactions(
         whichever is most often in the first line.
     encoding : str, default="utf-8"
         Of a text file; one with the mark of UTF-16 is read as that.
+    decimal : {".", ","}, default="."
+        What stands before the decimals of feedback and times in a text file.
+    time_unit : {"s", "ms", "us", "ns"}, default=None
+        Unit of times that are numbers since 1970. None: seconds, or another unit where no time can
+        be seconds, with a warning.
+    time_format : str, default=None
+        Format of times that are texts, as in `datetime.strptime`: `"%d.%m.%Y %H:%M:%S"`. None: ISO
+        dates such as `2024-05-01 12:30:00`. Times without a zone (`%z`) are of UTC.
     return_X_y : bool, default=False
         Return `(data, target)` in place of a Bunch.
     as_frame : bool, default=False
@@ -92,6 +113,9 @@ def load_interactions(
     HeaderWarning
         A text file has no header, and its columns were recognised: users, items, and times of
         our days or ratings, as in MovieLens.
+    UserWarning
+        Without `feedback`, a column that is called like ratings is not read; or a column that is
+        called like times, where no timestamps are read.
 
     Examples
     --------
@@ -110,6 +134,8 @@ def load_interactions(
     path = Path(path)
     if positive is not None and feedback is None:
         raise ValueError("positive names labels of the feedback: give feedback as well.")
+    _check_options(sep, decimal, time_unit, time_format)
+    feedback = None if feedback is None else str(feedback)
     called = _names_by_role(columns)
     required = [called["user_id"], called["item_id"]] + ([] if feedback is None else [feedback])
     required += [name for role, name in called.items() if name != role and name not in required]
@@ -121,9 +147,19 @@ def load_interactions(
         encoding=encoding,
         numbered=any(name.isdecimal() for name in called.values()),
     )
+    for name in {feedback, called["timestamp"]} & table.keys():
+        table[name] = _with_points(table[name], name, decimal)
     read = {role: _ids(table[called[role]], called[role]) for role in ("user_id", "item_id")}
     if called["timestamp"] in table:
-        read["timestamp"] = _seconds(table[called["timestamp"]], called["timestamp"])
+        name = called["timestamp"]
+        read["timestamp"] = _seconds(table[name], name, time_unit, time_format)
+    elif time_unit or time_format:
+        raise ValueError(
+            f"time_unit and time_format are for times, but {path} has no column "
+            f"{called['timestamp']!r}; its columns are {names[:50]}."
+        )
+    unused = [name for name in names if name not in table]
+    _warn_of_unused(path, unused, feedback, "timestamp" in read)
     text = table.get(called["text"])
     bunch = interactions_bunch(
         read,
@@ -135,8 +171,47 @@ def load_interactions(
         as_frame=as_frame,
     )
     if not return_X_y:
-        bunch.unused_names = [name for name in names if name not in table]
+        bunch.unused_names = unused
     return bunch
+
+
+def _check_options(sep, decimal, time_unit, time_format):
+    if sep is not None and not isinstance(sep, str):
+        raise TypeError(f"sep must be a string such as ';', got {sep!r}.")
+    if decimal not in (".", ","):
+        raise ValueError(f"decimal must be '.' or ',', got {decimal!r}.")
+    if time_unit is not None and time_unit not in UNITS:
+        raise ValueError(f"time_unit must be one of {list(UNITS)}, got {time_unit!r}.")
+    if time_format is None:
+        return
+    if time_unit is not None:
+        raise ValueError("time_unit is for numbers and time_format for texts: give one of them.")
+    if not isinstance(time_format, str) or not re.search("%[YyGcx]", time_format):
+        raise ValueError(
+            "time_format must be a format of datetime.strptime with a year, such as "
+            f"'%d.%m.%Y %H:%M:%S', got {time_format!r}."
+        )
+
+
+def _warn_of_unused(path, unused, feedback, timed):
+    """Point out columns that are not read but look as if they should be."""
+    ratings = [name for name in unused if name.lower() in _LIKE_RATINGS]
+    if feedback is None and ratings:
+        warnings.warn(
+            f"{path} has a column {ratings[0]!r} that is not used: every row counts as a positive. "
+            f"If it is feedback, pass feedback={ratings[0]!r} (--feedback {ratings[0]}).",
+            UserWarning,
+            stacklevel=3,
+        )
+    times = guess_roles(unused, ["timestamp"])
+    if not timed and times:
+        warnings.warn(
+            f"{path} has a column {times['timestamp']!r} that is not used. If it is the time "
+            f"of the events, pass columns={{'time': {times['timestamp']!r}}} (--columns "
+            f"time={times['timestamp']}).",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _names_by_role(columns):
@@ -184,6 +259,8 @@ def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbe
     if kind in (".parquet", ".pq"):
         if packed:
             raise ValueError(f"{path}: Parquet is compressed within; unpack it first.")
+        if sep is not None:
+            raise ValueError(f"sep={sep!r} is for text files, and {path} is a Parquet file.")
         table = _read_parquet(path, choose)
     else:
         table = read_text(path, choose, separator=sep, encoding=encoding, numbered=numbered)
@@ -195,10 +272,13 @@ def read_table(path, required, optional=(), *, sep=None, encoding="utf-8", numbe
 def _choose(names, required, optional, path):
     missing = [name for name in required if name not in names]
     if missing:
+        found = guess_roles(names, ["user_id", "item_id", "timestamp"])
+        given = {role: found.get(name, "...") for role, name in _ROLES.items() if role != "text"}
+        line = ",".join(f"{role}={name}" for role, name in given.items())
         raise ValueError(
             f"{path} has no column {missing[0]!r}; its columns are {list(names)[:50]}. Other names "
-            "are given by columns={'user': ..., 'item': ..., 'time': ...} (--columns "
-            "user=...,item=...,time=...), numbers from 0 where the first line is no header."
+            f"are given by columns={given} (--columns {line}), numbers from 0 where the first line "
+            "is no header, and another separator by sep=';' (--sep ';')."
         )
     return [name for name in dict.fromkeys((*required, *optional)) if name in names]
 
@@ -257,6 +337,25 @@ def _refuse_missing(name, n_missing, n_rows):
         )
 
 
+def _with_points(values, name, decimal):
+    """Replace the decimal comma of a column of text."""
+    if decimal == "." or not isinstance(values, Cells):
+        return values
+    points = _n_rows(values, lambda cell: "." in cell and "," in cell)
+    if points:
+        raise ValueError(
+            f"Column {name!r}: {points} of {len(values)} rows have a point and a comma; write "
+            "numbers without thousands separators."
+        )
+    distinct = [c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c) else c for c in values.distinct]
+    return Cells(np.array(distinct, object), values.codes)
+
+
+def _hint_of_decimals(values):
+    commas = isinstance(values, Cells) and _n_rows(values, _DECIMAL_COMMA.fullmatch)
+    return " Of numbers such as 4,0: decimal=',' (--decimal ,)." if commas else ""
+
+
 def _feedback(values, name, positive):
     if isinstance(values, Cells):
         _refuse_missing(name, _n_rows(values, is_missing), len(values))
@@ -269,7 +368,7 @@ def _feedback(values, name, positive):
     except ValueError as error:
         raise ValueError(
             f"Column {name!r} must hold numbers: {error} Of labels, name the one that counts as 1: "
-            "positive='click' (--positive click)."
+            f"positive='click' (--positive click).{_hint_of_decimals(values)}"
         ) from error
 
 
@@ -292,13 +391,25 @@ def _is_positive(values, name, positive):
     return np.isin(labels, wanted).astype(np.float64)[codes]
 
 
-def _seconds(values, name):
+def _seconds(values, name, unit, time_format):
     """Return seconds since 1970, int64 where the file has whole numbers, else float64."""
+    hint, integers = _hint_of_decimals(values), isinstance(values, np.ndarray)
     if isinstance(values, Cells):
         _refuse_missing(name, _n_rows(values, is_missing), len(values))
-        return to_seconds(values.all(), name, convert=True)
-    seconds = to_seconds(values, name, convert=True)
-    integers = isinstance(values, np.ndarray) or values.dtype.is_integer()
+        values = values.all()
+    elif isinstance(values, nw.Series):
+        integers = values.dtype.is_integer()
+    if time_format is not None:
+        return from_format(values, name, time_format)
+    try:
+        if unit is not None:
+            seconds = from_unit(values, name, unit)
+        else:
+            seconds = to_seconds(values, name, convert=True)
+    except ValueError as error:
+        texts = "neither numbers nor datetimes" in str(error)
+        hint += " Of dates such as 20.09.1997: time_format='%d.%m.%Y' (--time-format)."
+        raise ValueError(f"{error}{hint if texts else ''}") from error
     return seconds.astype(np.int64) if integers and (seconds % 1 == 0).all() else seconds
 
 

@@ -91,10 +91,13 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
     ) -> PopularityRecommender:
-        """Add further rows to the counts; parameters as in `fit`."""
-        self._update(X, y, sample_weight)
+        """Add further rows to the counts; parameters as in `fit`.
+
+        Rows of a ``batch_id`` (a string or an integer, such as a file name) are learned once.
+        """
+        self._update(X, y, sample_weight, batch_id=batch_id)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -190,9 +193,14 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BiasRecommender:
-        """Add further rows to the means; parameters as in `fit`."""
-        self._update(X, y, sample_weight)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+    ) -> BiasRecommender:
+        """Add further rows to the means; parameters as in `fit`.
+
+        Rows of a ``batch_id`` (a string or an integer, such as a file name) are learned once.
+        """
+        self._update(X, y, sample_weight, batch_id=batch_id)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

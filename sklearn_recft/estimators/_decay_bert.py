@@ -259,6 +259,7 @@ class DecayBertRecommender(BinaryLabelsMixin, ClassifierMixin, BaseEstimator):
         *,
         classes: Any = None,
         items: Any = None,
+        batch_id: Any = None,
     ) -> DecayBertRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
@@ -268,12 +269,14 @@ class DecayBertRecommender(BinaryLabelsMixin, ClassifierMixin, BaseEstimator):
         ----------
         classes : array-like of shape (2,), default=None
             Both labels, if the first call may not contain both.
+        batch_id : str or int, default=None
+            Name of these rows, such as a file name. Rows of one name are learned once.
 
         Returns
         -------
         self : object
         """
-        self._update(X, y, sample_weight, _call(items), classes=classes)
+        self._update(X, y, sample_weight, _call(items), batch_id=batch_id, classes=classes)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:

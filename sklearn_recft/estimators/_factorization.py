@@ -231,17 +231,18 @@ class IncrementalMFRecommender(FactorizationMixin, RegressorMixin, BaseEstimator
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
     ) -> IncrementalMFRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
-        Parameters are those of `fit`. A call that fails or is interrupted changes nothing.
+        Parameters are those of `fit`. A call that fails or is interrupted changes nothing. Rows of
+        a ``batch_id`` (a string or an integer, such as a file name) are learned once.
 
         Returns
         -------
         self : object
         """
-        self._update(X, y, sample_weight)
+        self._update(X, y, sample_weight, batch_id=batch_id)
         return self
 
     def partial_fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:

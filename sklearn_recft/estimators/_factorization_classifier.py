@@ -153,7 +153,13 @@ class IncrementalMFClassifier(
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, classes: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        classes: Any = None,
+        batch_id: Any = None,
     ) -> IncrementalMFClassifier:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
@@ -163,12 +169,14 @@ class IncrementalMFClassifier(
         ----------
         classes : array-like of shape (2,), default=None
             Both labels, if the first call may not contain both.
+        batch_id : str or int, default=None
+            Name of these rows, such as a file name. Rows of one name are learned once.
 
         Returns
         -------
         self : object
         """
-        self._update(X, y, sample_weight, classes=classes)
+        self._update(X, y, sample_weight, batch_id=batch_id, classes=classes)
         return self
 
     def partial_fit_predict_proba(

@@ -148,9 +148,14 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ItemKNNRecommender:
-        """Add further rows and find the neighbours again; parameters as in `fit`."""
-        self._update(X, y, sample_weight)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+    ) -> ItemKNNRecommender:
+        """Add further rows and find the neighbours again; parameters as in `fit`.
+
+        Rows of a ``batch_id`` (a string or an integer, such as a file name) are learned once.
+        """
+        self._update(X, y, sample_weight, batch_id=batch_id)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

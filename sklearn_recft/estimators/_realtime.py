@@ -277,15 +277,22 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, items: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        items: Any = None,
+        batch_id: Any = None,
     ) -> RealtimeTransformerRecommender:
         """Update the model with further rows; on an unfitted estimator, the same as `fit`.
 
         Parameters are those of `fit`. With timestamps, events that were observed before (same user,
-        item and time) are learned, but not stored twice. A call that fails or is interrupted
-        changes nothing.
+        item and time) are learned, but not stored twice. Rows of a ``batch_id`` (a string or an
+        integer, such as a file name) are learned once. A call that fails or is interrupted changes
+        nothing.
         """
-        self._update(X, y, sample_weight, _call(items))
+        self._update(X, y, sample_weight, _call(items), batch_id=batch_id)
         return self
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:

@@ -14,8 +14,9 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from sklearn_recft.columns import to_numbers
-from sklearn_recft.interactions import ITEM, TEXT, USER, check_interactions, items_of
+from sklearn_recft.interactions import check_interactions, items_of
 from sklearn_recft.metrics import _ranking
+from sklearn_recft.names import ITEM, TEXT, USER, as_roles
 from sklearn_recft.vocabulary import Vocabulary
 
 RANKING_METRICS: dict[str, Callable[..., Any]] = {
@@ -214,8 +215,10 @@ def _query_table(X: Any) -> Any:
     """Rows of events without the item: by name in a frame, else the second column."""
     if nw.dependencies.is_into_dataframe(X):
         table = nw.from_native(X, eager_only=True)
-        if USER in table.columns and ITEM in table.columns:
-            return table.drop(ITEM, TEXT, strict=False).to_native()
+        roles = dict(zip(table.columns, as_roles(table.columns), strict=True))
+        if {USER, ITEM} <= set(roles.values()):
+            aside = [name for name, role in roles.items() if role in (ITEM, TEXT)]
+            return table.drop(aside).to_native()
         return table.drop(table.columns[1]).to_native()
     table = np.array([list(row) for row in X], dtype=object) if isinstance(X, list) else X
     return np.delete(np.asarray(table), 1, axis=1)

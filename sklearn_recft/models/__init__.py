@@ -21,6 +21,11 @@ if TYPE_CHECKING:
         PopularityModel,
         PopularitySettings,
     )
+    from sklearn_recft.models._batches import (
+        MAX_BATCHES,
+        batch_code,
+        warn_of_known_batch,
+    )
     from sklearn_recft.models._decay import (
         DecayModel,
     )
@@ -81,6 +86,7 @@ __all__ = [
     "ADAM_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "MAX_BATCHES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
     "ALSModel",
@@ -113,6 +119,8 @@ __all__ = [
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
     "Transaction",
+    "batch_code",
+    "warn_of_known_batch",
 ]
 
 __getattr__ = lazy_names(
@@ -122,6 +130,7 @@ __getattr__ = lazy_names(
         "ADAM_OPTIONS": "_factorization_adam",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
+        "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",
         "ALSModel": "_als",
@@ -154,5 +163,7 @@ __getattr__ = lazy_names(
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",
         "Transaction": "_base",
+        "batch_code": "_batches",
+        "warn_of_known_batch": "_batches",
     },
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
@@ -84,11 +85,14 @@ class Call:
         Whether to return the prediction of each row just before it is learned.
     catalogue : (ids, texts) or None
         Further items of the catalogue, from ``items=``.
+    batch : int or None
+        Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
     """
 
     weights: bool = True
     predict: bool = False
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
+    batch: int | None = None
 
 
 class FittedModel:
@@ -114,6 +118,8 @@ class FittedModel:
     ----------
     users, items : Vocabulary
     seen : SeenItems
+    batches : ndarray of shape (n,), uint64
+        Hashes of the newest batch ids that were learned, at most `MAX_BATCHES`.
     """
 
     kind: ClassVar[str]
@@ -122,6 +128,7 @@ class FittedModel:
 
     def __init__(self, rows: Interactions, settings: Any) -> None:
         self.users, self.items, self.seen = Vocabulary(), Vocabulary(), SeenItems()
+        self.batches = np.empty(0, np.uint64)
         self.positives_only = rows.feedback is None
         self.context_names = rows.context_names
         self.timed = rows.timestamps is not None
@@ -184,6 +191,8 @@ class FittedModel:
                 answers.append(self._learn(events, undo, call))
                 if call.weights and not self._is_finite(events):
                     raise ValueError(_divergence(rows))
+            if call.batch is not None:
+                self.batches = joined_batches(self.batches, np.array([call.batch], np.uint64))
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
@@ -376,6 +385,7 @@ class FittedModel:
         users, items = self.users.extend(other.users.ids), self.items.extend(other.items.ids)
         pairs = other.seen.state()
         self.seen.append(users[pairs["user"]], items[pairs["item"]], self.n_users)
+        self.batches = joined_batches(self.batches, other.batches)
         return users, items
 
     def __getstate__(self) -> dict[str, Any]:

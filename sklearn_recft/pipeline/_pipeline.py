@@ -335,6 +335,10 @@ class RecommenderPipeline(Pipeline):
         """Learn rows by copies of the transformers, then by the last step; keep the copies."""
         with _TURNS.of(self):
             routed, steps = self._routed(params), []
+            last = self.steps[-1]
+            given = routed[last[0]].get("partial_fit", {})
+            if given.get("batch_id") is not None and last[1].has_learned(given["batch_id"]):
+                return getattr(last[1], verb)(X, y, **given)  # it warns, and learns nothing
             predicts, first = verb != "partial_fit", not self.__sklearn_is_fitted__()
             Xt = X
             for name, step in self.steps[:-1]:
@@ -345,8 +349,7 @@ class RecommenderPipeline(Pipeline):
                     _check_fitted(verb, name, step)
                 learned, Xt = _learned(step, Xt, y, routed[name], first and not predicts, predicts)
                 steps.append((name, learned))
-            last = self.steps[-1]
-            answer = getattr(last[1], verb)(Xt, y, **routed[last[0]].get("partial_fit", {}))
+            answer = getattr(last[1], verb)(Xt, y, **given)
             raw = RawColumns.of(X) if first or self._raw is None else self._raw
             self.__dict__ = {**self.__dict__, "steps": [*steps, last], "_raw": raw}
             return answer

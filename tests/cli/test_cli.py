@@ -224,7 +224,8 @@ def test_steps_are_of_equal_length_and_reach_the_end(days, unit, n_steps):
 
 def test_frozen_learns_nothing_and_learning_never_sees_the_step_it_predicts(write_log):
     """Rows of a step that are replaced change no score before them."""
-    log = _log.read_log(write_log(), None, repeat=True)
+    with pytest.warns(UserWarning, match="'rating' that is not used"):
+        log = _log.read_log(write_log(), None, repeat=True)
     facts = _candidates.Facts.of(log)
     protocol = _replay.Protocol.of(log, facts)
     (habits,) = _candidates.find_candidates("habitrecommender")
@@ -339,7 +340,8 @@ def test_reasons_are_the_history(capsys, tmp_path):
 
 def test_recommend_leaves_out_what_the_user_has_had(capsys, write_log):
     path = write_log()
-    log = _log.read_log(path, None, repeat=False)
+    with pytest.warns(UserWarning, match="'rating' that is not used"):
+        log = _log.read_log(path, None, repeat=False)
     had = set(log.X[log.X[:, 0] == 3, 1])
     report = run_json(capsys, "recommend", path, "--user", "3", "-n", "20", "--no-repeat")
     listed = {item["item_id"] for item in report["recommendations"]["items"]}
@@ -591,6 +593,22 @@ def test_other_names_separators_and_encodings(capsys, tmp_path):
     path.write_text("1::Tea::x\n2::Tea::x\n2::Rye::x\n")
     argv = ["recommend", str(path), "--user", "1", "--columns", "user=0,item=1"]
     assert run_json(capsys, *argv)["recommendations"]["items"][0]["item_id"] == "Rye"
+
+
+def test_decimals_and_formats_of_times(capsys, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "uid;sku;stars;ts\n7;tea;4,5;20.09.1997\n8;tea;4,0;21.09.1997\n8;rye;1,5;22.09.1997\n"
+    )
+    argv = ["recommend", str(path), "--user", "7", "--feedback", "stars"]
+    argv += ["--columns", "user=uid,item=sku,time=ts"]
+    found = run_json(capsys, *argv, "--decimal", ",", "--time-format", "%d.%m.%Y")
+    assert found["recommendations"]["date"] == "1997-09-22"
+    assert "--time-format" in error_of(capsys, *argv, "--decimal", ",")
+    assert "--decimal ," in error_of(capsys, *argv, "--time-format", "%d.%m.%Y")
+    path.write_text("user_id,item_id,timestamp\n7,tea,86400000\n8,rye,86400000\n")
+    found = run_json(capsys, "recommend", str(path), "--user", "7", "--time-unit", "ms")
+    assert found["recommendations"]["date"] == "1970-01-02"
 
 
 def test_what_a_file_was_taken_for_is_told_in_one_line(capsys, tmp_path):

@@ -362,20 +362,40 @@ def check_frame_equals_array(estimator):
     (X, y), (news, y_news) = make_log(), make_news()
     expected = answers(update(fitted(estimator), news, y_news))
 
-    def columns(rows):  # in an order of their own
+    def columns(rows, prefix=""):  # in an order of their own
         moments = rows[:, 2].astype("datetime64[s]").astype("datetime64[us]")
-        return {"item_id": rows[:, 1], "timestamp": moments, "user_id": rows[:, 0]}
+        table = {"item_id": rows[:, 1], "timestamp": moments, "user_id": rows[:, 0]}
+        return {prefix + name: column for name, column in table.items()}
+
+    def in_words(rows):
+        return columns(rows) | {"timestamp": rows[:, 2].astype("datetime64[s]").astype(str)}
 
     for make in (pd.DataFrame, pl.DataFrame, pa.table):
-        model = update(fit(estimator, make(columns(X)), y), make(columns(news)), y_news)
-        assert_array_equal(predict(model, make(columns(PAIRS))), expected[: len(PAIRS)])
-        assert list(model.feature_names_in_) == ["item_id", "timestamp", "user_id"]
+        prefix = "remainder__" if make is pl.DataFrame else ""  # as a ColumnTransformer has it
+        model = fit(estimator, make(columns(X, prefix)), y)
+        update(model, make(columns(news) if make is pa.table else in_words(news)), y_news)
+        for table in (columns, in_words):
+            assert_array_equal(predict(model, make(table(PAIRS))), expected[: len(PAIRS)])
+        names = [prefix + name for name in ("item_id", "timestamp", "user_id")]
+        assert list(model.feature_names_in_) == names
         assert model.n_features_in_ == 3
         with pytest.raises(ValueError, match=r"unknown: \['mood'\]"):
             update(model, make({**columns(news), "mood": y_news}), y_news)
-        queries = make({"user_id": np.arange(0, 45, 3)})
+        queries = make({prefix + "user_id": np.arange(0, 45, 3)})
         _, scores = model.recommend(queries, n_recommendations=3)
         assert_array_equal(scores, expected[-15 * 6 :].reshape(15, 6)[:, 3:])
+
+
+def check_a_leaked_label_is_refused(estimator):
+    (X, y), rng = make_log(), np.random.default_rng(0)
+    target, model = for_target(estimator, y).astype(float), clone(estimator)
+    frame = pd.DataFrame({"user_id": X[:, 0], "item_id": X[:, 1], "timestamp": X[:, 2]})
+    with pytest.raises(ValueError, match=r"stars: .*equals y .*drop.columns='stars'"):
+        model.fit(frame.assign(hour=rng.normal(size=400), stars=target), target)
+    leak = 3 - target - 1e-4 * rng.normal(size=400)
+    with pytest.raises(ValueError, match=r"x3: .*a correlation of size .*np.delete\(X, 3, 1\)"):
+        model.partial_fit(np.column_stack([X, leak]), target)
+    assert not hasattr(model, "user_ids_")
 
 
 def check_read_only_input_stays_as_it_is(estimator):

@@ -152,6 +152,28 @@ def check_memory_is_bounded(estimator):
     assert max(sizes[16:]) <= max(sizes[:16]) + 1000
 
 
+def check_a_batch_is_learned_once(estimator):
+    if any(getattr(estimator, name, None) is not None for name in ("backbone", "training")):
+        return  # slow, and the same code as without texts
+    model, (news, y) = fitted(estimator), make_news(12)
+    state = model._model.state()
+    with pytest.raises(ValueError, match="inconsistent"):
+        update(model, news, y[:-1], batch_id="monday")
+    with pytest.raises(TypeError, match="batch_id must be a string or an integer, got a float"):
+        update(model, news, y, batch_id=2.5)
+    assert_same(model._model.state(), state, "state")
+    update(model, news, y, batch_id="monday")  # it failed before, so it is not known
+    learned, last = model._model.state(), predict(model, news)
+    assert learned["values"]["batches"].shape == (1,)
+    for again in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.warns(UserWarning, match="batch_id='monday' was learned before"):
+            assert update(again, news, y, batch_id="monday") is again
+        assert again.has_learned("monday")
+        assert not again.has_learned("tuesday")
+        assert_same(again._model.state(), learned, "state")
+    assert_array_equal(predict(model, news), last)
+
+
 # ----------------------------------------------------------------------- observe
 
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingRegressor
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
@@ -24,7 +25,7 @@ from sklearn.model_selection import (
     learning_curve,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.datasets import make_interactions
@@ -59,6 +60,28 @@ def test_pipeline(model, kind, log):
     direct = clone(model).fit(X[:2500], y[:2500])
     assert_array_equal(pipeline.predict(as_frame(X[2500:], kind)), direct.predict(X[2500:]))
     assert pipeline.score(as_frame(X, kind), y) == direct.score(X, y)
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize("first", ["encoder", "ids"])
+def test_column_transformers_keep_the_ids_wherever_they_stand(output, first, log):
+    X, y = log
+    frame = as_frame(X, pd.DataFrame).assign(device=np.where(X[:, 0] % 3, "phone", "laptop"))
+    encode = OneHotEncoder(sparse_output=False), ["device"]
+    direct = frame.drop(columns="device").assign(
+        laptop=(frame["device"] == "laptop").astype(float), phone=frame["device"] == "phone"
+    )
+    steps = {
+        "encoder": ([("onehot", *encode)], "passthrough"),
+        "ids": ([("ids", "passthrough", list(frame.columns[:3])), ("onehot", *encode)], "drop"),
+    }
+    columns = ColumnTransformer(steps[first][0], remainder=steps[first][1])
+    pipeline = make_pipeline(columns.set_output(transform=output), clone(MF))
+    pipeline.fit(frame[:2500], y[:2500])
+    expected = clone(MF).fit(direct[:2500], y[:2500])
+    assert_array_equal(pipeline.predict(frame[2500:]), expected.predict(direct[2500:]))
+    scorer = make_ranking_scorer("ndcg", k=5)
+    assert scorer(pipeline, frame[2500:], y[2500:]) == scorer(expected, direct[2500:], y[2500:])
 
 
 @pytest.mark.parametrize("kind", [None, pd.DataFrame, pl.DataFrame])

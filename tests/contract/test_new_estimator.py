@@ -143,8 +143,8 @@ class TwoTowersRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
-        self._update(X, y, sample_weight)
+    def partial_fit(self, X, y=None, sample_weight=None, *, batch_id=None):
+        self._update(X, y, sample_weight, batch_id=batch_id)
         return self
 
     def predict(self, X):

@@ -185,7 +185,7 @@ def test_as_frame_without_pandas_says_so(write, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", no_pandas)
     with pytest.raises(ImportError, match="pip install pandas"):
-        load_interactions(write(HEADER + ROWS), as_frame=True)
+        load_interactions(write(HEADER + ROWS), feedback="rating", as_frame=True)
 
 
 # ------------------------------------------------------------------------- what cells mean
@@ -456,8 +456,9 @@ def test_movielens_without_a_header_is_recognised(write, separator):
      ("1,2,881250949,5", "user_id, item_id, timestamp, rating")],
 )  # fmt: skip
 def test_other_files_without_a_header(write, line, names):
+    feedback = "rating" if "rating" in names else None
     with pytest.warns(HeaderWarning, match=f"taken for {names}. If"):
-        assert len(load_interactions(write(f"{line}\n{line}\n")).data) == 2
+        assert len(load_interactions(write(f"{line}\n{line}\n"), feedback=feedback).data) == 2
 
 
 @pytest.mark.parametrize("line", ["881250949,1,2", "1,881250949,2", "1,2,3,4", "1,2,3,4,5"])
@@ -581,3 +582,128 @@ def test_packed_parquet_and_other_kinds_are_named(tmp_path):
     path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
     with pytest.raises(ValueError, match=r"log.xls is a file of Excel: save it as CSV"):
         load_interactions(path)
+
+
+# ----------------------------------------------------------------- decimals, units and formats
+
+
+def test_a_messy_file_is_read_as_it_is(tmp_path):
+    text = (
+        "uid;movieId;rating;when\r\n"
+        '7;"Heat; 1995";4,0;20.09.1997 03:05:10\r\n8;Fargo;3,5;01.01.1970 00:00:01\r\n'
+    )
+    roles = {"user_id": "uid", "item_id": "movieId", "timestamp": "when"}
+    options = {"feedback": "rating", "decimal": ",", "time_format": "%d.%m.%Y %H:%M:%S"}
+    for ending, pack in {"": bytes, ".gz": gzip.compress}.items():
+        path = tmp_path / f"log.csv{ending}"
+        path.write_bytes(pack(text.encode("latin-1")))
+        log = load_interactions(path, columns=roles, encoding="latin-1", **options)
+        seconds = datetime.datetime(1997, 9, 20, 3, 5, 10, tzinfo=datetime.timezone.utc).timestamp()
+        assert log.data.tolist() == [[7, "Heat; 1995", seconds], [8, "Fargo", 1]]
+        assert log.target.tolist() == [4, 3.5]
+    with pytest.raises(ValueError, match=r"no column 'user_id'.*'user': 'uid', 'item': 'movieId'"):
+        load_interactions(path)
+    with pytest.raises(ValueError, match=r"'rating' must hold numbers.*decimal=',' .--decimal"):
+        load_interactions(path, columns=roles, **options | {"decimal": "."})
+    with pytest.raises(ValueError, match=r"when: neither .*2 of 2 rows, the first .*time_format="):
+        load_interactions(path, columns=roles, **options | {"time_format": None})
+    with pytest.raises(ValueError, match=r"when: not of time_format.*2 of 2 rows, the first '20"):
+        load_interactions(path, columns=roles, **options | {"time_format": "%d.%m.%Y"})
+
+
+def test_a_time_format_may_have_a_zone_and_read_numbers(write, tmp_path):
+    pl = pytest.importorskip("polars")
+    path = write(
+        "user_id,item_id,timestamp\n1,2,02.01.1970 01:00 +0100\n1,3,03.01.1970 00:00 +0000\n"
+    )
+    log = load_interactions(path, time_format="%d.%m.%Y %H:%M %z")
+    assert log.data[:, 2].tolist() == [86400, 2 * 86400]
+    path = write("user_id,item_id,timestamp\n1,2,19700102\n1,3,19700103\n")
+    for file in (path, tmp_path / "log.parquet"):
+        if file is not path:
+            pl.read_csv(path).write_parquet(file)
+        days = load_interactions(file, time_format="%Y%m%d").data[:, 2]
+        assert days.tolist() == [86400, 2 * 86400]
+    pl.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "timestamp": ["1970", None]}).write_parquet(
+        file
+    )
+    with pytest.raises(ValueError, match="timestamp: 1 of 2 rows are missing"):
+        load_interactions(file, time_format="%Y")
+
+
+@pytest.mark.parametrize(
+    ("unit", "cells", "seconds"),
+    [
+        ("s", ["978300760", "978302109"], [978300760, 978302109]),
+        ("ms", ["1000", "2500"], [1, 2.5]),  # too small to be recognised
+        ("us", ["978300760000000", "1000000"], [978300760, 1]),
+        ("ns", ["978300760000000000", "0.5e9"], [978300760, 0.5]),
+    ],
+)
+def test_times_may_have_a_unit(write, unit, cells, seconds):
+    path = write("user_id,item_id,timestamp\n" + "".join(f"1,2,{cell}\n" for cell in cells))
+    assert load_interactions(path, time_unit=unit).data[:, 2].tolist() == seconds
+
+
+def test_a_unit_that_does_not_fit_is_refused(write):
+    head = "user_id,item_id,timestamp\n"
+    with pytest.raises(ValueError, match=r"no seconds since 1970 .* looks like milliseconds"):
+        load_interactions(write(head + "1,2,978300760000\n"), time_unit="s")
+    with pytest.raises(ValueError, match=r"time_unit='ms' is for numbers. timestamp: not numeric"):
+        load_interactions(write(head + "1,2,2024-05-01\n"), time_unit="ms")
+
+
+def test_decimals_have_a_comma_if_it_is_said_so(write):
+    path = write("user_id\titem_id\ttimestamp\trating\n1,5\t2\t10,5\t-3\n2\t2\t11\t4,25\n")
+    log = load_interactions(path, feedback="rating", decimal=",")
+    assert log.data.tolist() == [["1,5", 2, 10.5], ["2", 2, 11.0]]
+    assert log.target.tolist() == [-3, 4.25]
+    path = write('user_id,item_id,rating\n1,2,"1.234,5"\n1,3,"2,5"\n')
+    with pytest.raises(ValueError, match="'rating': 1 of 2 rows have a point and a comma"):
+        load_interactions(path, feedback="rating", decimal=",")
+    path = write('user_id,item_id,timestamp\n1,2,"1,5"\n')
+    with pytest.raises(ValueError, match=r"timestamp: neither .* decimal=','"):
+        load_interactions(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sep": 3}, TypeError, "sep must be a string such as ';', got 3"),
+        ({"decimal": ";"}, ValueError, "decimal must be '.' or ',', got ';'"),
+        ({"decimal": None}, ValueError, "decimal must be '.' or ',', got None"),
+        ({"time_unit": "hours"}, ValueError, "time_unit must be one of .*'ns'.*, got 'hours'"),
+        ({"time_format": "dd.mm.yyyy"}, ValueError, "time_format must be .* got 'dd.mm.yyyy'"),
+        ({"time_format": "%d.%m."}, ValueError, "with a year"),
+        ({"time_format": 3}, ValueError, "time_format must be a format"),
+        ({"time_format": "%Y", "time_unit": "s"}, ValueError, "give one of them"),
+        ({"time_unit": "s", "columns": {"user": "item_id", "item": "user_id"}}, ValueError,
+         "are for times, but .* has no column 'timestamp'"),
+        ({"encoding": "latin-0"}, ValueError, "unknown encoding.*give an encoding such as"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_named(write, options, error, message):
+    with pytest.raises(error, match=message):
+        load_interactions(write("user_id,item_id\n1,2\n"), **options)
+
+
+def test_a_separator_is_for_text_files(tmp_path):
+    pl = pytest.importorskip("polars")
+    pl.DataFrame({"user_id": [1], "item_id": [2]}).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match="sep=';' is for text files"):
+        load_interactions(tmp_path / "log.parquet", sep=";")
+
+
+def test_a_feedback_without_a_header_is_numbered(write):
+    log = load_interactions(write("ann,tea,4\n"), columns={"user": 0, "item": 1}, feedback=2)
+    assert log.target.tolist() == [4]
+
+
+def test_columns_that_look_needed_are_pointed_out(write):
+    path = write("user_id,item_id,Stars,event_time\n1,2,4,978300760\n")
+    with pytest.warns(UserWarning, match="'event_time' that is not used.*'time': 'event_time'"):
+        load_interactions(path, feedback="Stars")
+    with pytest.warns(UserWarning, match="'Stars' that is not used.*feedback='Stars'"):
+        log = load_interactions(path, columns={"time": "event_time"})
+    assert log.unused_names == ["Stars"]
+    load_interactions(path, columns={"time": "event_time"}, feedback="Stars")

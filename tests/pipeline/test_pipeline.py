@@ -93,6 +93,17 @@ def test_transformers_that_can_learn_do_so_before_they_transform():
     )
 
 
+def test_a_batch_is_learned_once_by_every_step():
+    X, y = scaled_log()
+    pipe = make_recommender_pipeline(ContextScaler(), mf()).fit(X[:300], y[:300])
+    pipe.partial_fit(X[300:], y[300:], batch_id="monday")
+    expected, before = pipe[0].n_, answers(pipe, X)
+    with pytest.warns(UserWarning, match="batch_id='monday' was learned before"):
+        pipe.partial_fit(X[300:], y[300:], batch_id="monday")
+    assert pipe[0].n_ == expected == 400
+    assert_array_equal(answers(pipe, X), before)
+
+
 @pytest.mark.parametrize("kept", ["FrozenEstimator", "observe", "ColumnTransformer"])
 def test_other_transformers_stay_as_they_were(kept):
     X, y = scaled_log()
