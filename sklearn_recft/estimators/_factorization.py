@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
+from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     ADAM_DEFAULTS,
@@ -28,7 +29,9 @@ from sklearn_recft.modules import IdTables
 from sklearn_recft.training import FineTuning, resolve_training
 
 
-class IncrementalMFRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class IncrementalMFRecommender(
+    ExplainMixin, HistoryMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
+):
     """Biased matrix factorization with incremental updates.
 
     Predictions are ``y_hat = link(mu + b_u + b_i + p_u . q_i + w . context)``. The link is the

@@ -9,13 +9,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from sklearn_recft import training
-from sklearn_recft.history import (
-    EventHistory,
-    Past,
-    Reservoir,
-    past_at,
-    windows_before,
-)
+from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, windows_before
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
@@ -30,7 +24,7 @@ from sklearn_recft.models._decay_rows import (
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import DecayNet
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 from sklearn_recft.text import texts_of
 
 ROWS_AT_ONCE = 16_384  # with their past: bounds memory
@@ -368,11 +362,17 @@ class DecayModel(FittedModel):
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows of known items, and their past."""
+        if (events.item < 0).any():
+            raise ValueError(f"X: {int((events.item < 0).sum())} rows have an unknown item.")
         past = past_at(self.history, events.user, events.time).shortened()
         weights = self.module.attention_of(
             self.network.catalogue, events.item, past.item, past.feedback, past.age
         )
         return weights, past
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of item vectors."""
+        return cosine_tiles(self.network.catalogue.numpy(force=True), items)
 
     def _features(
         self, users: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray

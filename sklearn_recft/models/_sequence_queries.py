@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sklearn_recft import kernels, training
-from sklearn_recft.history import EventHistory, sequences_of
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.history import EventHistory, Past, sequences_of
 from sklearn_recft.interactions import Events
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import torch_threads
@@ -269,6 +270,18 @@ def read_queries(
         )
     start = spans.start[owner]
     return log, Queries(start, n_before, time, trend_time, context.astype(np.float32))
+
+
+def past_of(log: Events, queries: Queries, max_history: int) -> Past:
+    """Return the last events (n, max_history) that each query sees, newest first."""
+    back = np.arange(max_history)
+    there = back < queries.n_before[:, None]
+    place = np.where(there, (queries.start + queries.n_before)[:, None] - 1 - back, 0)
+    item, feedback, age = np.full(place.shape, -1), *np.zeros((2, *place.shape))
+    if len(log):
+        item[there], feedback[there] = log.item[place[there]], log.feedback[place[there]]
+        age[there] = queries.time.repeat(there.sum(1)) - log.time[place[there]]
+    return Past(item, feedback, age / SECONDS_PER_DAY)
 
 
 def add_trends(
