@@ -233,7 +233,7 @@ class UserItemModel(FittedModel):
         users, items = events.user, events.item
         rows = self.profiles.total(np.where(items >= 0, users, -1))
         row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
-        shared = np.asarray(similarity[rows.indices, items[row]]).ravel()
+        shared = _values_at(similarity, rows.indices, items[row])
         parts = row, rows.indices.astype(np.int64), rows.data * shared.astype(np.float64)
         popularity = self._popularity_scores(users, items)
         return Explanation.of_parts(len(users), parts, {"popularity": popularity})
@@ -259,6 +259,13 @@ def pair_sums(
         rows = rows_of(np.where(items[block] >= 0, users[block], -1))
         n_own = np.diff(rows.indptr)
         row = np.repeat(np.arange(len(n_own)), n_own)
-        shared = similarity[rows.indices, items[block][row]]
-        sums[block] = np.bincount(row, rows.data * np.asarray(shared).ravel(), len(n_own))
+        shared = _values_at(similarity, rows.indices, items[block][row])
+        sums[block] = np.bincount(row, rows.data * shared, len(n_own))
     return sums
+
+
+def _values_at(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the values (n,) of a dense or sparse matrix at pairs of indices."""
+    if not len(rows):  # which a sparse matrix answers by a sparse array
+        return np.empty(0)
+    return np.asarray(matrix[rows, columns]).ravel()

@@ -132,11 +132,11 @@ def check_a_given_history(estimator):
     for user, row in zip(asked, unseen, strict=True):
         assert not set(row) & set(events[events[:, 0] == user, 1])
 
-    unknown = model.recommend([-1], **every)
+    unknown = model.recommend([[-1, queries[0, 1]]], **every)
     strange = np.column_stack([events[:, 0], np.full(len(events), 777), events[:, 2]])
     for given in ((strange, y), (events, y)):
         # Who has no known event in it is an unknown user, as is a user that fit knows.
-        who = asked[:1] if given[0] is strange else users[:1]
+        who = [[asked[0] if given[0] is strange else users[0], queries[0, 1]]]
         assert_allclose(model.recommend(who, history=given, **every)[1], unknown[1], rtol=1e-5)
     with pytest.raises(ValueError, match=r"history: fit was given feedback"):
         model.recommend(asked, history=events)
