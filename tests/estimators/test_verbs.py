@@ -95,21 +95,18 @@ def test_softmax_adds_up_the_last_events(history_half_life):
     X = X[np.argsort(X[:, 2], kind="stable")]
     model = IncrementalMFRecommender(**MF, loss="softmax", history_half_life=history_half_life)
     model.fit(X)
-    arrays = {
-        name: a.detach().numpy().astype(float) for name, a in model.module_.state_dict().items()
-    }
+    module = model.module_
+    inputs, items = (getattr(module, f"{n}_factors").detach().numpy() for n in ("input", "item"))
     user = model.user_ids_[3]
-    past = X[X[:, 0] == user][::-1][:50]
+    past = X[X[:, 0] == user][::-1][: module.recent.shape[1]]
     weight = 0.5 ** (np.arange(len(past)) / (history_half_life or np.inf))
-    codes = [list(model.item_ids_).index(item) for item in past[:, 1]]
-    parts = (weight / np.sqrt(weight.sum()))[:, None] * arrays["input_factors"][codes]
     expected = np.zeros((model.n_items_, model.n_items_))
-    for code, vector in zip(codes, parts, strict=True):
-        expected[:, code] += arrays["item_factors"] @ vector
+    for share, item in zip(weight / np.sqrt(weight.sum()), past[:, 1], strict=True):
+        code = list(model.item_ids_).index(item)
+        expected[:, code] += items @ (share * inputs[code])
     found = model.explain(rows_of(model, [user]))
-    kept = abs(dense_contributions(found, model.item_ids_) - expected).max(axis=0)
-    depth = model.module_.recent.shape[1]
-    assert kept[np.unique(codes[:depth])].max() < (1e-4 if depth >= len(past) else 0.05)
+    parts = dense_contributions(found, model.item_ids_)
+    assert_allclose(parts, expected, rtol=1e-4, atol=1e-5)
     assert ("factors" in found.terms) == (history_half_life is None)
 
 
