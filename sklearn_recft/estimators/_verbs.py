@@ -63,6 +63,13 @@ class SimilarItemsMixin:
             If ``n_items`` is no integer, ``as_frame`` no bool, or an id not hashable.
         NotFittedError
             Before `fit`.
+
+        Examples
+        --------
+        >>> from sklearn_recft import EASERecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"], ["cem", "rice"]]
+        >>> EASERecommender(reg=1.0).fit(X).similar_items(["tea"], 2)[0].tolist()
+        [['milk', 'rice']]
         """
         check_is_fitted(self)
         return similar_lists(
@@ -123,6 +130,15 @@ class ExplainMixin:
           "item bias", "factors" and "context".
         * Habits: what the user's earlier baskets with the item add is a contribution of the item
           itself.
+
+        Examples
+        --------
+        >>> from sklearn_recft import EASERecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "milk"], ["cem", "tea"],
+        ...      ["cem", "rice"]]
+        >>> reasons = EASERecommender(reg=1.0).fit(X).explain([["cem", "milk"]])
+        >>> reasons.item_ids.tolist(), reasons.contribution.round(2).tolist()
+        ([['tea', 'rice']], [[0.57, -0.29]])
         """
         check_is_fitted(self)
         rows, model = self._check_rows(X), self._model  # type: ignore[attr-defined]
