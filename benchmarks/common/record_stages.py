@@ -141,7 +141,8 @@ class Recorder:
                 given = {"exclude_seen": unseen, "n_recommendations": 6}
                 self.lists(f"{tag}/recommend_at_{name}", model, queries, **given)
         if "history" in inspect.signature(model.recommend).parameters:
-            self.lists_by_history(tag, model)
+            if getattr(model, "loss", "softmax") == "softmax":  # other losses refuse it
+                self.lists_by_history(tag, model)
         if hasattr(model, "attend"):
             known = np.isin(column(self.queried, "item_id"), model.item_ids_)
             past = model.attend(take(self.queried, np.flatnonzero(known)[::5]))

@@ -343,15 +343,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
             recent[events.user[order], places] = events.item[order] + 1
         view.visitors = recent, np.zeros((view.n_users, own.shape[1]), np.float32)
         if self.habits is not None:
-            if rows.timestamps is None:
-                raise ValueError(
-                    "history: habit_half_life needs the column `timestamp`; add it to history."
-                )
-            view.habits = HabitTerm(self.habits.half_life)
-            shape = view.n_users, view.n_items
-            view.habits.append(events.user, events.item, events.time, *shape)
-            view.habits.repeats = self.habits.repeats
-            view.habits.latest = max(self.habits.latest, view.habits.latest)
+            view.habits = self.habits.of_history(rows, events, view.n_users)
         return view
 
 
