@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.estimators._labels import class_weights, encode_labels
-from sklearn_recft.estimators._verbs import AttendMixin, SimilarItemsMixin
+from sklearn_recft.estimators._verbs import AttendMixin, ExplainMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
@@ -23,7 +23,7 @@ from sklearn_recft.training import FineTuning, resolve_training
 
 
 class DecayBertRecommender(
-    AttendMixin, SimilarItemsMixin, RecommenderMixin, ClassifierMixin, BaseEstimator
+    AttendMixin, ExplainMixin, SimilarItemsMixin, RecommenderMixin, ClassifierMixin, BaseEstimator
 ):
     """Predict whether a user will click, buy or like an item, from past events and texts.
 

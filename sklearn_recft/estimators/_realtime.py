@@ -13,7 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
-from sklearn_recft.estimators._verbs import AttendMixin, HistoryMixin, SimilarItemsMixin
+from sklearn_recft.estimators._verbs import (
+    AttendMixin,
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+)
 from sklearn_recft.interactions import (
     Interactions,
     check_items,
@@ -30,7 +35,13 @@ from sklearn_recft.training import FineTuning, resolve_training
 
 
 class RealtimeTransformerRecommender(
-    AttendMixin, HistoryMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
+    AttendMixin,
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+    RecommenderMixin,
+    RegressorMixin,
+    BaseEstimator,
 ):
     """Recommend the next item from the order and the times of a user's events.
 

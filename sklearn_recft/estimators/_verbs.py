@@ -83,7 +83,7 @@ class SimilarItemsMixin:
 
 
 class ExplainMixin:
-    """Mixin of recommenders whose scores are sums over the user's past items."""
+    """Mixin of recommenders that split a score into parts of the user's past items."""
 
     _model: FittedModel
 
@@ -130,6 +130,13 @@ class ExplainMixin:
           "item bias", "factors" and "context".
         * Habits: what the user's earlier baskets with the item add is a contribution of the item
           itself.
+        * The neural models are no sums, so their last ``max_history`` events are added one by one,
+          oldest first, at the time of the row. A contribution is the change when the event joins
+          those before it, so it depends on them. `DecayBertRecommender`: the change of the logit,
+          with all online features as they are; the term "base" is the logit without past events.
+          `RealtimeTransformerRecommender`: the change of the log-probability of the item among all
+          known items; "base" is the log-probability before these events, and "normalizer" the
+          score minus the log-probability. The net runs once for each event of each row.
 
         Examples
         --------
@@ -276,7 +283,7 @@ class AttendMixin:
 
         Notes
         -----
-        Attention says where the net looked. It is no contribution to the score.
+        Attention says where the net looked. It is no contribution to the score: see `explain`.
         """
         check_is_fitted(self)
         rows, model = self._check_rows(X), self._model  # type: ignore[attr-defined]

@@ -63,6 +63,27 @@ class Explanation:
         items[row, nth], values[row, nth] = item[order], value[order]
         return cls(items, values, terms)
 
+    @classmethod
+    def of_steps(
+        cls, row: np.ndarray, item: np.ndarray, value: np.ndarray, terms: dict[str, np.ndarray]
+    ) -> Explanation:
+        """Lay out the changes of a value as the past events of each row are added one by one.
+
+        Parameters
+        ----------
+        row : ndarray of shape (m,)
+            Row of each step, ascending; every row has a step without events, its first one.
+        item : ndarray of shape (m,)
+            Item code of the event that the step adds; -1 at first steps.
+        value : ndarray of shape (m,)
+            Value at each step.
+        terms : dict of str to ndarray of shape (n,)
+            Further terms. "base", the value at the first step, is added.
+        """
+        adds, base = item >= 0, value[item < 0]
+        parts = row[adds], item[adds], np.diff(value, prepend=0.0)[adds]
+        return cls.of_parts(len(base), parts, {"base": base, **terms})
+
     @property
     def score(self) -> np.ndarray:
         """The sums, (n,)."""

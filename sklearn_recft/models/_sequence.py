@@ -20,6 +20,7 @@ from sklearn_recft.history import (
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._item_counts import ItemCounts
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._sequence_log import known_again, with_defaults
@@ -28,10 +29,12 @@ from sklearn_recft.models._sequence_queries import (
     Queries,
     TrainingLog,
     add_trends,
+    log_shares,
     next_item_scorer,
     past_of,
     read_queries,
     states_of,
+    steps_of,
     weights_of_trends,
 )
 from sklearn_recft.modules import SequenceNet
@@ -304,6 +307,9 @@ class SequenceModel(FittedModel):
         states = states_of(
             self.module, self.network.catalogue, log, wanted, n_threads=self.settings.n_threads
         )
+        return self._tiles(states, wanted, columns)
+
+    def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
         vectors = self.network.catalogue.numpy(force=True)
         weights, period, shares = self._trends_of(states, wanted)
         cold = wanted.n_before == 0
@@ -330,6 +336,23 @@ class SequenceModel(FittedModel):
         weights = states_of(self.module, table, log, queries, n_threads=n_threads, weights=True)
         past = past_of(log, queries, self.history.max_history).shortened()
         return weights[..., : past.item.shape[1]], past
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of rows as sums over past events, which are added one by one.
+
+        An event adds its change of the item's log-probability. Unknown items have a base only.
+        """
+        log, queries = self._queries(events)
+        score, items = self.score(events), self._known_then(events, queries)[0]
+        row, item, steps = steps_of(log, queries, self.history.max_history)
+        table, n_threads = self.network.catalogue, self.settings.n_threads
+        states = states_of(self.module, table, log, steps, n_threads=n_threads)
+        tiles = self._tiles(states, steps, np.arange(self.n_items))
+        known = items < self.n_items
+        shares = log_shares(tiles, np.where(known, items, 0)[row], self.n_items)
+        shares = np.where(known[row], shares, score[row])
+        last = shares[np.append(row[1:] != row[:-1], True)]
+        return Explanation.of_steps(row, item, shares, {"normalizer": score - last})
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of item vectors."""

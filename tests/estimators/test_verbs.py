@@ -5,10 +5,12 @@ import copy
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
 
 from sklearn_recft import (
     ALSRecommender,
     BiasRecommender,
+    DecayBertRecommender,
     EASERecommender,
     HabitRecommender,
     IncrementalMFRecommender,
@@ -18,6 +20,7 @@ from sklearn_recft import (
     ranking,
 )
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.history import EventHistory
 from tests.estimators.dense_feedback import DAY, dense_sums
 
 MF = {"n_factors": 4, "max_epochs": 3, "random_state": 0}
@@ -156,6 +159,80 @@ def test_habits_without_times_have_no_age():
     found = model.explain([["ann", "tea"]])
     assert found["count"].tolist() == [[2.0]]
     assert "age" not in found
+
+
+def steps_by_hand(past, values):
+    """Sum the changes of a value by the item of the event that was added."""
+    expected = {}
+    for item, change in zip(past, np.diff(values), strict=True):
+        expected[item] = expected.get(item, 0) + change
+    return expected
+
+
+@pytest.mark.parametrize("trends", [(), (3, 30, np.inf)], ids=str)
+def test_the_transformer_adds_events_one_by_one(trends):
+    """Each event adds its change of the item's log-probability, seen by longer histories."""
+    X, _ = make_log()
+    model = RealtimeTransformerRecommender(
+        max_epochs=2, width=8, max_history=30, trend_half_lives=trends, random_state=0
+    ).fit(X)
+    (user,), now = model.user_ids_[2:3], X[:, 2].max() + DAY
+    past = X[X[:, 0] == user]
+    past = past[np.argsort(past[:, 2], kind="stable")]
+    found = model.explain([[user, item, now] for item in (past[0, 1], 3, 777)])
+    for row, item in enumerate((past[0, 1], 3)):
+        values = []
+        for n in range(len(past) + 1):
+            given = {"history": past[:n]} if n else {}
+            asked = [[user if n else "who", now]]
+            items, scores = model.recommend(
+                asked, n_recommendations=25, exclude_seen=False, **given
+            )
+            place = items[0].tolist().index(item)
+            values.append(scores[0, place] - logsumexp(scores[0]))
+        expected = steps_by_hand(past[:, 1].tolist(), values)
+        listed = dict(zip(found.item_ids[row], found.contribution[row], strict=True))
+        assert listed.keys() - {None} == expected.keys()
+        for one, change in expected.items():
+            assert_allclose(listed[one], change, atol=1e-4)
+        assert_allclose(found.terms["base"][row], values[0], atol=1e-4)
+    assert (found.item_ids[2] == None).all()  # noqa: E711 - an unknown item has a base only
+    assert found.terms["base"][2] == found.score[2]
+
+
+def test_long_histories_are_explained_from_the_last_events():
+    X, _ = make_log()
+    model = RealtimeTransformerRecommender(max_epochs=1, width=8, max_history=3, random_state=0)
+    model.fit(X)
+    (user,) = model.user_ids_[2:3]
+    last = X[X[:, 0] == user]
+    last = last[np.argsort(last[:, 2], kind="stable")][-3:, 1]
+    found = model.explain([[user, 3, 2_000_000_000]])
+    assert set(found.item_ids[0]) - {None} == set(last)
+
+
+def test_the_decay_model_adds_events_one_by_one():
+    """With all online features as they are, each event adds its change of the logit."""
+    X, y = make_log()
+    model = DecayBertRecommender(None, max_history=6, max_epochs=2, width=8, random_state=0)
+    model.fit(X, y > 3)
+    (user,), now = model.user_ids_[2:3], X[:, 2].max() + DAY
+    row = [[user, 3, now]]
+    whole = model._model.history.events_of(np.array([2]))[0]
+    kept = whole.take(np.argsort(whole.time, kind="stable")[-6:])
+    values, shorter = [], copy.deepcopy(model)
+    for n in range(len(kept) + 1):
+        past = shorter._model.history = EventHistory(6)
+        past.append(kept.user[:n], kept.item[:n], kept.feedback[:n], kept.time[:n], n_users=3)
+        values.append(shorter.decision_function(row)[0])
+    expected = steps_by_hand(model.item_ids_[kept.item].tolist(), values)
+    found = model.explain(row)
+    listed = dict(zip(found.item_ids[0], found.contribution[0], strict=True))
+    assert listed.keys() - {None} == expected.keys()
+    for item, change in expected.items():
+        assert_allclose(listed[item], change, atol=1e-5)
+    assert_allclose(found.terms["base"], values[:1], atol=1e-5)
+    assert_allclose(found.score, model.decision_function(row), rtol=1e-5)
 
 
 # --------------------------------------------------------------------------- similar items

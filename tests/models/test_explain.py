@@ -21,3 +21,13 @@ def test_rows_without_parts_have_one_empty_place():
     found = Explanation.of_parts(2, nothing, {"a": np.ones(2), "b": np.zeros(2)})
     assert_array_equal(found.item, [[-1], [-1]])
     assert_array_equal(found.score, [1, 1])
+
+
+def test_steps_are_changes_of_a_value():
+    row, item = np.array([0, 0, 0, 1, 2, 2]), np.array([-1, 4, 1, -1, -1, 4])
+    value = np.array([1.0, 3.0, 2.5, 7.0, 0.0, -1.0])
+    found = Explanation.of_steps(row, item, value, {"more": np.array([10.0, 20.0, 30.0])})
+    assert_array_equal(found.item, [[4, 1], [-1, -1], [4, -1]])
+    assert_array_equal(found.contribution, [[2, -0.5], [0, 0], [-1, 0]])
+    assert_array_equal(found.terms["base"], [1, 7, 0])
+    assert_array_equal(found.score, [12.5, 27, 29])
