@@ -119,6 +119,7 @@ class ExplainMixin:
 
         * `EASERecommender`: ``x_uj B_ji``. `ItemKNNRecommender`: ``x_uj s_ji``. The other term is
           popularity. It orders items of equal scores, and it is all there is for unknown users.
+          With feedback, `predict` of `ItemKNNRecommender` is another number: a mean, no sum.
         * `ALSRecommender`: ``q_i A_u^-1 q_j (1 + alpha x_uj)`` for items with ``x_uj > 0``, with
           ``A_u = sum_j (1 + alpha |x_uj|) q_j q_j^T + reg I`` over all items j (Hu, Koren &
           Volinsky, 2008, section 5). They add up to the exact solution for the user. The factors in

@@ -189,10 +189,8 @@ class DecayModel(FittedModel):
         features, rest = self._update_features(rows, unlearned, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
-        new, logits = (
-            as_log(events, self.outcome_scale, self.positives_only),
-            np.empty(0),
-        )
+        new = as_log(events, self.outcome_scale, self.positives_only)
+        logits = np.empty(0)
         moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
         if call.predict or moves:
             users = events.user if unlearned is None else np.r_[events.user, unlearned.user]

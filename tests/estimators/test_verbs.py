@@ -1,6 +1,8 @@
 """Reasons, similar items and given histories against dense references."""
 
 import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -378,3 +380,36 @@ def test_a_history_is_a_state_of_softmax(history_half_life, habits):
         with pytest.raises(ValueError, match="habit_half_life needs the column `timestamp`"):
             model.recommend(["me"], history=news[:, :2], **EVERY)
     assert_allclose(found[1][0], expected, rtol=1e-4, atol=1e-4)
+
+
+# --------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("name", ["ease", "als", "softmax"])
+def test_each_answer_is_of_one_state(name):
+    """While another thread learns: before or after a chunk, never in between."""
+    X, _ = make_log()
+    chunks = [X[300 + 50 * n : 350 + 50 * n] for n in range(4)]
+    model = copy.deepcopy(SIMILAR[name]).fit(X[:300])
+    rows, ids = X[:20], model.item_ids_[:5]
+    visits = [["who", 3, 0], ["who", 7, 0]]
+
+    def answers(of):
+        parts = of.explain(rows)
+        return [
+            pickle.dumps((parts.item_ids.tolist(), parts.score.tolist())),
+            pickle.dumps([part.tolist() for part in of.similar_items(ids, 4)]),
+            pickle.dumps(of.recommend(["who"], history=visits, n_recommendations=5)[1].tolist()),
+        ]
+
+    states, twin = [answers(model)], copy.deepcopy(model)
+    states += [answers(twin.partial_fit(chunk)) for chunk in chunks]
+    possible = [set(told) for told in zip(*states, strict=True)]
+    assert len(possible[0]) == len(possible[1]) == len(states)
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(lambda: [answers(model) for _ in range(30)]) for _ in range(2)]
+        pool.submit(lambda: [model.partial_fit(chunk) for chunk in chunks]).result()
+        for reader in readers:
+            for told in reader.result():
+                assert all(one in some for one, some in zip(told, possible, strict=True))
+    assert answers(model) == states[-1]
