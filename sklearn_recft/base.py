@@ -75,6 +75,8 @@ VERBS = (
     "partial_fit_predict",
     "partial_fit_predict_proba",
     "observe_predict_proba",
+    "similar_items",
+    "explain",
     "attend",
 )
 

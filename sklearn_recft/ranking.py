@@ -129,3 +129,11 @@ def dot_tiles(
         tile += row_base[r0:r1]
 
     return score
+
+
+def cosine_tiles(vectors: np.ndarray, rows: np.ndarray) -> TileScorer:
+    """Cosines of the vectors of ``rows`` with all ``vectors`` (m, k), tile by tile; 0 for zeros."""
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, size, out=np.zeros_like(vectors), where=size > 0)
+    p = unit[rows]
+    return dot_tiles(p, unit, np.zeros(len(unit), np.float32), np.zeros(len(p), np.float32))

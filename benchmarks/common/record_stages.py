@@ -140,7 +140,8 @@ class Recorder:
             for name, unseen in (("unseen", True), ("all", False)):
                 given = {"exclude_seen": unseen, "n_recommendations": 6}
                 self.lists(f"{tag}/recommend_at_{name}", model, queries, **given)
-        if "history" in inspect.signature(model.recommend).parameters:
+        takes_history = "history" in inspect.signature(model.recommend).parameters
+        if takes_history and getattr(model, "loss", "softmax") == "softmax":
             self.lists_by_history(tag, model)
         if hasattr(model, "attend"):
             known = np.isin(column(self.queried, "item_id"), model.item_ids_)

@@ -11,11 +11,20 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import ALSModel, ALSSettings
 
 
-class ALSRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class ALSRecommender(
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+    ObserveMixin,
+    RecommenderMixin,
+    RegressorMixin,
+    BaseEstimator,
+):
     """Recommend by alternating least squares for implicit feedback.
 
     Let ``x_ui`` be the sum of the feedback of user u on item i, with decay by

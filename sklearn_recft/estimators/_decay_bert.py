@@ -10,19 +10,21 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, unboxed
 from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
+from sklearn_recft.estimators._verbs import AttendMixin, ExplainMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.training import FineTuning, resolve_training
 
 
-class DecayBertRecommender(BinaryLabelsMixin, ClassifierMixin, BaseEstimator):
+class DecayBertRecommender(
+    AttendMixin, ExplainMixin, SimilarItemsMixin, BinaryLabelsMixin, ClassifierMixin, BaseEstimator
+):
     """Predict whether a user will click, buy or like an item, from past events and texts.
 
     The model attends from a candidate item to the user's past events. It compares the vectors
@@ -337,33 +339,6 @@ class DecayBertRecommender(BinaryLabelsMixin, ClassifierMixin, BaseEstimator):
             Rows without ``timestamp`` come after all known events.
         """
         return self._predict(X)
-
-    def attend(self, X: Any) -> Bunch:
-        """Return the attention of each row to past events, as an explanation of its score.
-
-        Parameters
-        ----------
-        X : table of events of shape (n, n_columns)
-            Rows of known items.
-
-        Returns
-        -------
-        past : Bunch
-            ``item_ids`` (n, L), newest first, padded by None; ``attention`` (n, n_heads, L), which
-            sums to 1 in each head together with the null key; ``age`` in days and ``feedback`` (n,
-            L). L is the longest history of these rows.
-        """
-        rows = self._check_rows(X)
-        model: DecayModel = self._fitted("attend")
-        with model.reading():
-            events = model.encode(rows)
-            if (events.item < 0).any():
-                raise ValueError(f"X: {int((events.item < 0).sum())} rows have an unknown item.")
-            attention, past = model.attention(events)
-            names = np.full(past.item.shape, None, object)
-            there = past.item >= 0
-            names[there] = model.items.decode(past.item[there])
-        return Bunch(item_ids=names, age=past.age, feedback=past.feedback, attention=attention)
 
     @property
     def half_lives_(self) -> np.ndarray:

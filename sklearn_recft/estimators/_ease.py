@@ -10,11 +10,20 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import EASEModel, EASESettings
 
 
-class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class EASERecommender(
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+    ObserveMixin,
+    RecommenderMixin,
+    RegressorMixin,
+    BaseEstimator,
+):
     """Recommend by a linear model of each item from all others (EASE).
 
     Let ``X`` hold the sum of the feedback of user u on item i, with decay by

@@ -12,12 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
+from sklearn_recft.estimators._verbs import HistoryMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import Call, FactorizationSettings, SoftmaxFactorizationSettings
 from sklearn_recft.training import FineTuning
 
 
-class IncrementalMFRecommender(FactorizationMixin, RegressorMixin, BaseEstimator):
+class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin, BaseEstimator):
     """Biased matrix factorization with incremental updates.
 
     Predictions are ``y_hat = link(mu + b_u + b_i + p_u . q_i + w . context)``. The link is the

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import RecommenderMixin, unboxed
+from sklearn_recft.estimators._verbs import ExplainMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     ADAM_DEFAULTS,
@@ -28,7 +29,7 @@ from sklearn_recft.training import FineTuning, resolve_training
 _USERS, _ITEMS = 0, 1
 
 
-class FactorizationMixin(RecommenderMixin):
+class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
     """Mixin of estimators around a factorization: settings, fitted attributes, model."""
 
     n_factors: int

@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._verbs import ExplainMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import HabitModel, HabitSettings
 
 
-class HabitRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
     """Recommend what a user takes again and again, then what is popular.
 
     The score of user u and item i at time t is ``p_i + a_i S(u, i, t)``. S is the decayed count

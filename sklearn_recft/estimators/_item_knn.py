@@ -11,11 +11,20 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import ItemKNNModel, ItemKNNSettings
 
 
-class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class ItemKNNRecommender(
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+    ObserveMixin,
+    RecommenderMixin,
+    RegressorMixin,
+    BaseEstimator,
+):
     """Recommend items that are similar to the items in the user's history.
 
     Let ``x_ui`` be the sum of the feedback of user u on item i, with decay by

@@ -9,17 +9,20 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
+from sklearn_recft.estimators._verbs import (
+    AttendMixin,
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+)
 from sklearn_recft.interactions import (
     Interactions,
-    check_interactions,
     check_items,
 )
-from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,
@@ -31,7 +34,15 @@ from sklearn_recft.modules import SequenceNet
 from sklearn_recft.training import FineTuning, resolve_training
 
 
-class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
+class RealtimeTransformerRecommender(
+    AttendMixin,
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+    RecommenderMixin,
+    RegressorMixin,
+    BaseEstimator,
+):
     """Recommend the next item from the order and the times of a user's events.
 
     A transformer encodes the user's sequence of events. A query, with its time and its context,
@@ -326,98 +337,6 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
         """
         return self._predict(X)
 
-    def recommend(
-        self,
-        X: Any,
-        *,
-        n_recommendations: int = 10,
-        candidates: Any = None,
-        exclude: Any = None,
-        exclude_seen: bool = True,
-        on_missing: str = "raise",
-        as_frame: bool = False,
-        history: Any = None,
-    ) -> Any:
-        """Recommend the best items for each query, best first; ties in catalogue order.
-
-        Parameters
-        ----------
-        X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id`` and optionally ``timestamp`` and context columns.
-        n_recommendations : int, default=10
-        candidates : array-like of item ids, or frame with user_id and item_id, default=None
-            Items to choose from: ids for all queries, or a frame with the items of each user, one
-            per row. None means the whole catalogue.
-        exclude : array-like of item ids, or frame with user_id and item_id, default=None
-            Items to leave out, for all queries or by user. Unknown ids are ignored.
-        exclude_seen : bool, default=True
-            Exclude items that the user has already seen; those of ``history`` if it is given.
-            Pass False for repeat purchases.
-        on_missing : {"raise", "pad"}, default="raise"
-            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
-            fill up its row with the id None and the score -inf. With "pad", ``items`` is always
-            an array of objects, also for integer ids.
-        as_frame : bool, default=False
-            Return one long table, without padded places.
-        history : table of events, or a pair (table, feedback), default=None
-            Events of the users (``user_id``, ``item_id``, ``timestamp``) that replace the stored
-            histories, for a stateless service or for unknown users. Events of unknown items are
-            ignored.
-
-        Returns
-        -------
-        items : ndarray of shape (n_queries, n_recommendations)
-            Item ids.
-        scores : ndarray of shape (n_queries, n_recommendations), float64
-            Scores of the items, as in `predict`.
-        table : data frame
-            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
-            and ``score``, one row per listed item, in the frame library of ``X``. It is a pandas
-            frame if ``X`` is no frame.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As in the other recommenders, and if ``history`` is invalid.
-        """
-        queries = self._check_queries(X)
-        options = ListOptions(
-            n_recommendations,
-            candidates,
-            exclude,
-            exclude_seen,
-            on_missing,
-            frame_library(X, as_frame),
-        )
-        model = self._sequence_model("recommend")
-        with model.reading():
-            if history is not None:
-                model = model.with_history(self._check_history(history))
-            return recommend_lists(model, queries, options, self._n_threads())
-
-    def attend(self, X: Any) -> Bunch:
-        """Return the attention of each row's query to past events.
-
-        Parameters
-        ----------
-        X : table of events of shape (n, n_columns)
-            The attention belongs to the query, so it does not depend on the item.
-
-        Returns
-        -------
-        past : Bunch
-            ``item_ids`` (n, max_history), newest first, padded with None; ``attention`` (n,
-            n_heads, max_history), which sums to 1 in each head if there are past events; ``age``
-            (n, max_history) in days.
-        """
-        rows = self._check_rows(X)
-        model = self._sequence_model("attend")
-        with model.reading():
-            attention, items, age = model.attention(model.encode(rows))
-            names = np.full(items.shape, None, object)
-            names[items >= 0] = model.items.decode(items[items >= 0])
-        return Bunch(item_ids=names, attention=attention, age=age)
-
     @property
     def half_lives_(self) -> np.ndarray:
         """Half-life of event weights in days, shape (n_layers, n_heads)."""
@@ -500,18 +419,6 @@ class RealtimeTransformerRecommender(RecommenderMixin, RegressorMixin, BaseEstim
 
     def _make_model(self, rows: Interactions) -> SequenceModel:
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))
-
-    def _check_history(self, history: Any) -> Interactions:
-        """Check the events that replace the stored histories."""
-        X, y = history if isinstance(history, tuple) else (history, None)
-        rows = check_interactions(X, y)
-        if (y is None) != self._model.positives_only:
-            raise ValueError(
-                "history: fit was given feedback, and so must history be, as (table, feedback)."
-                if y is None
-                else "history: fit was given no feedback; give the table of events alone."
-            )
-        return rows
 
 
 def _call(items: Any) -> Call:

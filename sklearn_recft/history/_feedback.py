@@ -59,6 +59,23 @@ class FeedbackMatrix:
         grown.sums = new
         return grown
 
+    @classmethod
+    def of_events(
+        cls,
+        users: np.ndarray,
+        items: np.ndarray,
+        *,
+        weight: np.ndarray,
+        feedback: np.ndarray,
+        shape: tuple[int, int],
+    ) -> FeedbackMatrix:
+        """Return the matrix of events, of a given shape."""
+        matrix, pairs = cls(), (users.astype(np.int32), items.astype(np.int32))
+        matrix.sums = csr_array((weight + 1j * (weight * feedback), pairs), shape=shape)
+        matrix.sums.sum_duplicates()
+        matrix.sums.eliminate_zeros()
+        return matrix
+
     def merged(self, other: FeedbackMatrix, users: np.ndarray, items: np.ndarray) -> FeedbackMatrix:
         """Return the sum of both; ``users`` and ``items`` map the other's codes to codes here."""
         theirs = other.sums.tocoo()

@@ -138,6 +138,20 @@ class Habits:
         )
         return out
 
+    def last_times(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the seconds (n,) of the newest basket of pairs; NaN without any."""
+        there = (users >= 0) & (items >= 0)
+        rows = np.flatnonzero(np.isin(self._user[: self.size], users[there]))
+        known = dict(
+            zip(
+                zip(self._user[rows].tolist(), self._item[rows].tolist(), strict=True),
+                self._time[rows].tolist(),
+                strict=True,
+            )
+        )
+        pairs = zip(users.tolist(), items.tolist(), strict=True)
+        return np.array([known.get(pair, np.nan) for pair in pairs], float)
+
     def of_users(
         self, users: np.ndarray, times: np.ndarray, columns: np.ndarray, n_items: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -37,6 +37,33 @@ class Past:
         longest = max(int((self.item >= 0).sum(1).max(initial=0)), 1)
         return Past(*(getattr(self, f.name)[:, :longest] for f in fields(self)))
 
+    def oldest(self, counts: np.ndarray) -> Past:
+        """Return the ``counts`` (n,) oldest events of each row, in the same width."""
+        back = np.arange(self.item.shape[1])
+        place = (self.item >= 0).sum(1)[:, None] - counts[:, None] + back
+        there, place = back < counts[:, None], np.minimum(place, self.item.shape[1] - 1)
+        none = fields(self), (-1, 0, 0)
+        return Past(
+            *(
+                np.where(there, np.take_along_axis(getattr(self, f.name), place, 1), empty)
+                for f, empty in zip(*none, strict=True)
+            )
+        )
+
+    def steps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Add the events of each row one by one, oldest first.
+
+        Returns the row of each step, the item code of the event that it adds (-1 at the first step
+        of a row, which has none), and the number of events at each step.
+        """
+        counts = (self.item >= 0).sum(1)
+        row = np.repeat(np.arange(len(counts)), counts + 1)
+        n_kept = np.arange(len(row)) - np.repeat(np.cumsum(counts + 1) - counts - 1, counts + 1)
+        item = np.full(len(row), -1, np.int64)
+        adds = n_kept > 0
+        item[adds] = self.item[row[adds], (counts[row] - n_kept)[adds]]
+        return row, item, n_kept
+
 
 @dataclass(frozen=True)
 class Spans:

@@ -286,7 +286,7 @@ def _candidates_of_all(model: FittedModel, candidates: Choice, whole: bool) -> n
     if not len(candidates.items) and whole:
         raise ValueError("candidates is empty; give item ids, or None for the whole catalogue.")
     codes = candidates.codes(model)
-    _refuse_unknown(codes, candidates.items)
+    refuse_unknown(codes, candidates.items, "candidates")
     return np.unique(codes)
 
 
@@ -296,15 +296,16 @@ def _candidates_of_users(
     rows, users = _rows_of(candidates, asked)
     candidates.warn_of_types(asked.ids, model.items.ids, stacklevel=5)
     codes = candidates.codes(model, rows)
-    _refuse_unknown(codes, candidates.items[rows])
+    refuse_unknown(codes, candidates.items[rows], "candidates")
     return _ItemsOfUsers(users, codes, len(asked), model.n_items)
 
 
-def _refuse_unknown(codes: np.ndarray, ids: np.ndarray) -> None:
+def refuse_unknown(codes: np.ndarray, ids: np.ndarray, name: str) -> None:
+    """Raise where an item of the argument ``name`` has no code."""
     unknown = ids[codes < 0].tolist()
     if unknown:
         raise ValueError(
-            f"candidates: {len(unknown)} of {len(ids)} items are unknown, the first "
+            f"{name}: {len(unknown)} of {len(ids)} items are unknown, the first "
             f"is {unknown[0]!r}; choose from item_ids_."
         )
 

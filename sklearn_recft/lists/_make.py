@@ -43,13 +43,22 @@ class ListOptions:
 
     def check(self) -> None:
         """Raise where an option has no meaning."""
-        n = self.n_recommendations
-        if isinstance(n, bool):
-            raise TypeError(f"n_recommendations={n}: give the number of items.")
-        check_scalar(n, "n_recommendations", Integral, min_val=1)
+        check_length("n_recommendations", self.n_recommendations)
         _check_flag("exclude_seen", self.exclude_seen)
-        if self.on_missing not in _ON_MISSING:
-            raise ValueError(f"on_missing must be 'raise' or 'pad', got {self.on_missing!r}.")
+        check_on_missing(self.on_missing)
+
+
+def check_length(name: str, n: Any) -> None:
+    """Raise where ``n`` is no length of a list."""
+    if isinstance(n, bool):
+        raise TypeError(f"{name}={n}: give the number of items.")
+    check_scalar(n, name, Integral, min_val=1)
+
+
+def check_on_missing(given: Any) -> None:
+    """Raise where ``on_missing`` is unknown."""
+    if given not in _ON_MISSING:
+        raise ValueError(f"on_missing must be 'raise' or 'pad', got {given!r}.")
 
 
 def frame_library(X: Any, as_frame: bool) -> Any:
@@ -80,20 +89,49 @@ def recommend_lists(
             model, queries.user_ids, candidates, exclude, bool(options.exclude_seen), whole
         )
         codes, raw, sizes = _rank(model, queries, eligible, options, n_threads)
-        filled = np.arange(codes.shape[1]) < sizes[:, None]
         check_ranked(codes, sizes)
-        scores = model.inverse_link(raw.astype(np.float64))
+        found = Ranked(codes, model.inverse_link(raw.astype(np.float64)), sizes)
         if options.library is not None:
-            items = model.items.decode(codes[filled])
-            return _long_table(queries.user_ids, items, scores[filled], filled, options.library)
-        if whole:
-            return model.items.decode(codes), scores
-        shape = len(codes), int(options.n_recommendations)
-        items, padded = np.full(shape, None, object), np.full(shape, -np.inf)
-        part = slice(codes.shape[1])
-        items[:, part][filled] = model.items.decode(codes[filled])
-        padded[:, part][filled] = scores[filled]
-        return items, padded
+            return long_table(model, {USER: queries.user_ids}, ITEM, found, options.library)
+        return as_arrays(model, found, None if whole else int(options.n_recommendations))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Lists of n queries, of at most k items.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n, k), int64
+        Item codes, best first; anything behind the end of a list.
+    scores : ndarray of shape (n, k), float64
+    sizes : ndarray of shape (n,)
+        Length of each list.
+    """
+
+    codes: np.ndarray
+    scores: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def filled(self) -> np.ndarray:
+        """Whether each place (n, k) is inside of its list."""
+        return np.arange(self.codes.shape[1]) < self.sizes[:, None]
+
+
+def as_arrays(
+    model: FittedModel, found: Ranked, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return item ids and scores; with a ``width``, padded to it by None and -inf."""
+    codes, scores = found.codes, found.scores
+    if width is None:
+        return model.items.decode(codes), scores
+    shape, filled = (len(codes), width), found.filled
+    items, padded = np.full(shape, None, object), np.full(shape, -np.inf)
+    part = slice(codes.shape[1])
+    items[:, part][filled] = model.items.decode(codes[filled])
+    padded[:, part][filled] = scores[filled]
+    return items, padded
 
 
 def _rank(
@@ -148,12 +186,15 @@ def _check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
-def _long_table(
-    user_ids: np.ndarray, items: np.ndarray, scores: np.ndarray, filled: np.ndarray, library: Any
+def long_table(
+    model: FittedModel, queries: dict[str, np.ndarray], item: str, found: Ranked, library: Any
 ) -> Any:
-    """Return one row per listed item: user, rank from 1, item and score."""
+    """Return one row per listed item: the query's columns, rank from 1, item and score."""
+    filled = found.filled
     query, place = np.nonzero(filled)
-    columns = {USER: user_ids[query], "rank": place + 1, ITEM: items, "score": scores}
+    columns = {name: ids[query] for name, ids in queries.items()}
+    columns |= {"rank": place + 1, item: model.items.decode(found.codes[filled])}
+    columns["score"] = found.scores[filled]
     series = [_series(name, values, library) for name, values in columns.items()]
     return nw.from_dict({one.name: one for one in series}).to_native()
 

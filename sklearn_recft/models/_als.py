@@ -9,9 +9,10 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import blas_threads, in_threads
-from sklearn_recft.ranking import TileScorer, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 
 _STEPS = 3  # of conjugate gradients for each row, in `fit`
 
@@ -38,6 +39,8 @@ class ALSModel(UserItemModel):
 
     kind = "ALSRecommender"
     settings: ALSSettings
+    # Factors (1, n_factors) of unknown users in a view by `with_history`; None is the users' mean.
+    unknown_user: np.ndarray | None = None
 
     def __init__(self, rows: Interactions, settings: ALSSettings) -> None:
         super().__init__(rows, settings)
@@ -47,15 +50,59 @@ class ALSModel(UserItemModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``p_u . q_i`` of rows."""
-        p, q = _rows(self.user_factors, events.user), _rows(self.item_factors, events.item)
+        p, q = self._users(events.user), _rows(self.item_factors, events.item)
         return np.einsum("nk,nk->n", p, q, dtype=np.float64)
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``p_u . q_i``."""
-        p, q = _rows(self.user_factors, users), self.item_factors[columns]
+        p, q = self._users(users), self.item_factors[columns]
         return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of item factors."""
+        return cosine_tiles(self.item_factors, items)
+
+    def explain(self, events: Events) -> Explanation:
+        """Return ``p_u . q_i`` as a sum over the user's items (Hu et al. 2008, section 5).
+
+        With ``A_u = sum_j c_uj q_j q_j^T + reg I`` over all j, the solution for a user is
+        ``p_u = A_u^-1 sum_j c_uj [x_uj > 0] q_j``. The factors in use may not be that solution, so
+        there is a remainder.
+        """
+        matrix, q = self.feedback.total(), self.item_factors.astype(np.float64)
+        wanted = _rows(self.item_factors, events.item).astype(np.float64)
+        fixed = q.T @ q + self.settings.reg * np.eye(q.shape[1])
+        parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        for user in np.unique(events.user[events.user >= 0]).tolist():
+            rows, own = np.flatnonzero(events.user == user), matrix[[user]]
+            values, near = own.data * float(self.settings.alpha), q[own.indices]
+            square = fixed + (near.T * np.abs(values)) @ near
+            weight = np.where(values > 0, 1 + values, 0.0)
+            shares = (wanted[rows] @ np.linalg.solve(square, near.T)) * weight  # (rows, own)
+            codes = np.tile(own.indices.astype(np.int64), len(rows))
+            parts.append((np.repeat(rows, len(weight)), codes, shares.ravel()))
+        row, item, value = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        remainder = self.score(events) - np.bincount(row, value, len(events))
+        return Explanation.of_parts(len(events), (row, item, value), {"remainder": remainder})
+
+    def with_history(self, rows: Interactions) -> ALSModel:
+        """Return a view with the users of these events, folded in given the items."""
+        view: ALSModel = super().with_history(rows)  # type: ignore[assignment]
+        view.unknown_user = self._users(np.array([-1]))
+        users, q = np.arange(view.n_users), self.item_factors
+        view.user_factors = np.zeros((len(users), q.shape[1]), np.float32)
+        if len(users):
+            with blas_threads(1):
+                self._sweep(users, view.feedback.total(), q, view.user_factors, 2 * q.shape[1])
+        return view
+
+    def _users(self, codes: np.ndarray) -> np.ndarray:
+        """Return the factors of users, and the mean of all for -1."""
+        if self.unknown_user is None:
+            return _rows(self.user_factors, codes)
+        return np.concatenate([self.user_factors, self.unknown_user])[codes]
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the sums and factors of ``users`` (codes), and run one sweep for the others."""

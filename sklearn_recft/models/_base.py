@@ -13,6 +13,7 @@ import numpy as np
 from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._batches import joined_batches
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
@@ -298,6 +299,32 @@ class FittedModel:
     def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Map scores of `tile_scorer` to those that `recommend` returns, such as probabilities."""
         return scores
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes similarities of ``items`` (codes) to the catalogue."""
+        raise NotImplementedError
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of `tile_scorer` for rows as sums."""
+        raise NotImplementedError
+
+    def with_history(self: Model, rows: Interactions) -> Model:
+        """Return a view of the model with these events as the only histories of users.
+
+        What items have learned does not change. Events of unknown items are left out.
+        """
+        raise NotImplementedError
+
+    def _with_users(self: Model, rows: Interactions) -> tuple[Model, Events]:
+        """Return a view with the users and seen items of rows alone, and these events."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self))
+        view.users, view.seen = Vocabulary(), SeenItems()
+        items = self.items.encode(rows.item_ids)
+        rows, items = rows.take(items >= 0), items[items >= 0]
+        users = view.users.extend(rows.user_ids)
+        view.seen.append(users, items, view.n_users)
+        return view, view._as_events(rows, users, items)
 
     # ------------------------------------------------------------------ saving, removing users
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,28 +10,24 @@ from scipy.special import expit
 from torch import Tensor
 
 from sklearn_recft import training
-from sklearn_recft.history import (
-    EventHistory,
-    Past,
-    Reservoir,
-    past_at,
-    windows_before,
-)
+from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, windows_before
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import (
     Rows,
+    as_log,
     columns_of,
     rows_of,
     rows_with_negatives,
     target_of,
     written_out,
 )
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import DecayNet
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 from sklearn_recft.text import texts_of
 
 ROWS_AT_ONCE = 16_384  # with their past: bounds memory
@@ -143,7 +140,7 @@ class DecayModel(FittedModel):
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
-        new = self._as_log(events)
+        new = as_log(events, self.outcome_scale, self.positives_only)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         log, columns = columns_of(rows, features, new, settings.max_history)
         # In the order of time, so that the last rows are the newest.
@@ -192,7 +189,8 @@ class DecayModel(FittedModel):
         features, rest = self._update_features(rows, unlearned, items_learn=call.weights)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
-        new, logits = self._as_log(events), np.empty(0)
+        new = as_log(events, self.outcome_scale, self.positives_only)
+        logits = np.empty(0)
         moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
         if call.predict or moves:
             users = events.user if unlearned is None else np.r_[events.user, unlearned.user]
@@ -288,25 +286,6 @@ class DecayModel(FittedModel):
         features = np.concatenate([transformed, events.context], 1)
         return features[:n], features[n:]
 
-    def _as_log(self, events: Events) -> Events:
-        """Convert events to the columns of histories.
-
-        Feedback is the outcome, standardized by the first rows; or the label as -1 or 1; or 1.
-        """
-        feedback = np.ones(len(events))
-        if events.outcome is not None:
-            mean, scale = self.outcome_scale
-            feedback = (events.outcome - mean) / scale
-        elif not self.positives_only:
-            feedback = 2 * events.feedback - 1
-        return replace(
-            events,
-            feedback=feedback.astype(np.float32),
-            context=np.empty((len(events), 0)),
-            outcome=None,
-            text=None,
-        )
-
     def _unlearned_columns(
         self, unlearned: Events, features: np.ndarray, log: Events, table: Tensor
     ) -> tuple[training.Columns, Tensor]:
@@ -319,12 +298,17 @@ class DecayModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Compute the logit (n,) of each row; users and items may be unknown."""
+        return self._logits(events)
+
+    def _logits(self, events: Events, past_of: Callable[[slice], Past] | None = None) -> np.ndarray:
+        """Compute the logit (n,) of each row, from its past events or from given ones."""
         users, items = events.user, events.item
+        find = past_of or (lambda rows: past_at(self.history, users[rows], events.time[rows]))
         codes, table = self._with_unknown(events, self.network.catalogue)
         out = np.empty(len(events))
         for start in range(0, len(events), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            past = past_at(self.history, users[rows], events.time[rows])
+            past = find(rows)
             columns = {
                 "past": past.item,
                 "feedback": past.feedback,
@@ -368,11 +352,25 @@ class DecayModel(FittedModel):
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows of known items, and their past."""
+        if (events.item < 0).any():
+            raise ValueError(f"X: {int((events.item < 0).sum())} rows have an unknown item.")
         past = past_at(self.history, events.user, events.time).shortened()
         weights = self.module.attention_of(
             self.network.catalogue, events.item, past.item, past.feedback, past.age
         )
         return weights, past
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the logits of rows as sums over past events, which are added one by one."""
+        past = past_at(self.history, events.user, events.time).shortened()
+        row, item, n_kept = past.steps()
+        steps = replace(events.take(row), text=tuple(np.array(events.text, object)[row]))
+        logits = self._logits(steps, lambda rows: past.take(row[rows]).oldest(n_kept[rows]))
+        return Explanation.of_steps(row, item, logits, {})
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of item vectors."""
+        return cosine_tiles(self.network.catalogue.numpy(force=True), items)
 
     def _features(
         self, users: np.ndarray, items: np.ndarray, times: np.ndarray, context: np.ndarray

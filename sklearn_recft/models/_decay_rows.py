@@ -135,3 +135,23 @@ def written_out(
         "target": target,
         "user": users,
     }
+
+
+def as_log(events: Events, outcome_scale: tuple[float, float], positives_only: bool) -> Events:
+    """Convert events to the columns of histories.
+
+    Feedback is the outcome, standardized by the first rows; or the label as -1 or 1; or 1.
+    """
+    feedback = np.ones(len(events))
+    if events.outcome is not None:
+        mean, scale = outcome_scale
+        feedback = (events.outcome - mean) / scale
+    elif not positives_only:
+        feedback = 2 * events.feedback - 1
+    return replace(
+        events,
+        feedback=feedback.astype(np.float32),
+        context=np.empty((len(events), 0)),
+        outcome=None,
+        text=None,
+    )

@@ -10,6 +10,7 @@ from scipy.linalg import get_lapack_funcs
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import blas_threads, in_threads
 from sklearn_recft.ranking import TileScorer
@@ -51,6 +52,19 @@ class EASEModel(UserItemModel):
     ) -> TileScorer:
         """Return a function that writes products of the user's feedback and the weights."""
         return self._item_tiles(self.item_weights, users, columns)
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes the weights of ``items`` in the scores of all items."""
+        weights = self.item_weights
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            out[:] = weights[items[r0:r1], c0:c1]
+
+        return score
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of rows as sums ``x_uj B_ji`` over the user's items."""
+        return self._item_explanation(self.item_weights, events)
 
     def _extend(self, users: np.ndarray) -> None:
         """Give new items zero weights."""

@@ -17,7 +17,7 @@ from sklearn_recft.models._factorization_base import FactorizationBase, Factoriz
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
-from sklearn_recft.ranking import TileScorer
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 # Passes of `fit`, best for ratings and "bpr".
 EPOCHS = 30
@@ -161,6 +161,31 @@ class FactorizationModel(FactorizationBase):
 
     def _factor_scores(self, events: Events) -> np.ndarray:
         return self.inverse_link(self.module.score(events.user, events.item, events.context))
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of item factors."""
+        return cosine_tiles(self.module.item_factors.numpy(force=True), items)
+
+    def with_history(self, rows: Interactions) -> FactorizationModel:
+        """Raise: users of these losses have factors that are learned, not computed."""
+        raise ValueError(
+            f"history: with loss={self.settings.loss!r}, the factors of a user must be learned. "
+            "Pass the events to partial_fit, or set loss='softmax'."
+        )
+
+    def _factor_parts(
+        self, events: Events
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+        (p, b_u), (q, b_i) = self.module.rows(0, events.user), self.module.rows(1, events.item)
+        mean = self.module.mean.item()
+        terms = {
+            "mean": np.full(len(events), mean),
+            "user bias": b_u.astype(np.float64),
+            "item bias": b_i.astype(np.float64),
+            "factors": np.einsum("nk,nk->n", p, q).astype(np.float64),
+            "context": self.module.offset(events.context) - mean,
+        }
+        return (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)), terms
 
     def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Return raw scores on the scale of ``y``."""

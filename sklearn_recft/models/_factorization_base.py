@@ -10,6 +10,7 @@ import numpy as np
 
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.ranking import TileScorer
@@ -127,6 +128,24 @@ class FactorizationBase(FittedModel):
 
     def _factor_scores(self, events: Events) -> np.ndarray:
         """Return what `score` does, without habits."""
+        raise NotImplementedError
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the raw scores of rows as sums; habits are contributions of the item itself."""
+        (row, item, value), terms = self._factor_parts(events)
+        if self.habits is None:
+            return Explanation.of_parts(len(events), (row, item, value), terms)
+        rows, habit = np.arange(len(events)), self.habits.of_rows(events)
+        parts = np.r_[row, rows], np.r_[item, events.item], np.r_[value, habit]
+        return Explanation.of_parts(len(events), parts, terms).with_habits(self.habits, events)
+
+    def _factor_parts(
+        self, events: Events
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+        """Return the raw scores without habits as parts of past items, and terms.
+
+        Parts are rows, item codes and contributions, as `Explanation.of_parts` takes them.
+        """
         raise NotImplementedError
 
     def tile_scorer(

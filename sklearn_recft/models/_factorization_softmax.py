@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,24 +17,22 @@ from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.models._habit_term import HabitTerm
+from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog
 from sklearn_recft.modules import HistoryFactorization
-from sklearn_recft.ranking import TileScorer, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 
 # Best on validation parts of Amazon Beauty, MovieLens 1M and Online Retail (`benchmarks`).
 _LEARNING_RATE = 0.1
 _LAST_RATE = 0.2  # of `fit`, as a share of the first; updates use the same
 _REG_BAG, _REG_NEXT = 0.2, 0.1
 _POPULARITY_BAG, _POPULARITY_NEXT = 1.0, 0.5
-_N_NEGATIVES, _N_ONLINE_NEGATIVES = 16, 32
+_N_ONLINE_NEGATIVES = 32
 # Epochs: about so many steps in all, within bounds.
 _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 3_000_000, 2, 8
 _INIT, _INIT_NEW = 0.05, 0.03
-# Events of a user whose inputs are moved together in `fit`; and that are kept of each user.
-_PIECE, _RECENT = 100, 50
+_RECENT = 50  # events that are kept of each user
 _SAMPLE = 32_768  # past events that negatives of updates are drawn from
-# Rows trained or scored at once, which bounds memory; and rows up to which only the rows of tables
-# that will change are saved.
-_BLOCK, _FEW_ROWS = 16_384, 256
+_FEW_ROWS = 256  # up to which only the rows of tables that will change are saved
 
 
 _USER = ("user_factors", "user_squares")
@@ -66,6 +63,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     kind = "IncrementalMFRecommender (softmax)"
     settings: SoftmaxFactorizationSettings
+    # Last items and factors of the users of a view by `with_history`; None is those of the tables.
+    visitors: tuple[np.ndarray, np.ndarray] | None = None
     LEARNING_RATE = {"softmax": _LEARNING_RATE}
 
     def __init__(self, rows: Interactions, settings: SoftmaxFactorizationSettings) -> None:
@@ -157,7 +156,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
         arrays, rng = self._grow(), self.rng.generator
         for name in ("input_factors", "item_factors"):
             arrays[name] *= np.float32(_INIT / _INIT_NEW)
-        log = _Log(events)
+        log = SoftmaxLog(events)
         n = len(events)
         count = np.bincount(events.item, minlength=self.n_items)
         arrays["item_count"][:] = count
@@ -179,7 +178,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
         rows, places = log.newest(self.tables.recent.shape[1])
         arrays["recent"][events.user[rows], places] = events.item[rows] + 1
 
-    def _step(self, arrays: Arrays, offset: np.ndarray, rate: float, block: _Block) -> None:
+    def _step(self, arrays: Arrays, offset: np.ndarray, rate: float, block: Block) -> None:
         kernels.softmax_epoch(
             block.starts,
             block.user,
@@ -212,8 +211,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
         if not few:
             self._keep(undo, events, np.arange(known))
         arrays = None
-        for start in range(0, len(events), _BLOCK):
-            piece = events.take(np.arange(start, min(start + _BLOCK, len(events))))
+        for start in range(0, len(events), BLOCK):
+            piece = events.take(np.arange(start, min(start + BLOCK, len(events))))
             user, item = piece.user.astype(np.int32), piece.item.astype(np.int32)
             weight = piece.weight.astype(np.float32)
             n_counted = int(np.count_nonzero(weight))
@@ -271,17 +270,16 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _states(self, users: np.ndarray) -> np.ndarray:
         """Return the states (n, f) of users; zeros for -1."""
-        arrays = self.tables.arrays()
+        recent, own = self._users()
         states = np.empty((len(users), self.settings.n_factors), np.float32)
-        kernels.softmax_states(
-            users.astype(np.int64),
-            arrays["recent"],
-            self._weights,
-            arrays["user_factors"],
-            arrays["input_factors"],
-            states,
-        )
+        inputs = self.tables.arrays()["input_factors"]
+        kernels.softmax_states(users.astype(np.int64), recent, self._weights, own, inputs, states)
         return states
+
+    def _users(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the last items and the factors of users."""
+        arrays = self.tables.arrays()
+        return self.visitors or (arrays["recent"], arrays["user_factors"])
 
     def _items(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return factors (n, f) and biases (n,) of items; -1 is an item without events."""
@@ -299,8 +297,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _factor_scores(self, events: Events) -> np.ndarray:
         out = np.empty(len(events))
-        for start in range(0, len(events), _BLOCK):
-            rows = slice(start, start + _BLOCK)
+        for start in range(0, len(events), BLOCK):
+            rows = slice(start, start + BLOCK)
             users, places = np.unique(events.user[rows], return_inverse=True)
             factors, bias = self._items(events.item[rows])
             out[rows] = np.einsum("nk,nk->n", self._states(users)[places], factors) + bias
@@ -311,6 +309,49 @@ class SoftmaxFactorizationModel(FactorizationBase):
     ) -> TileScorer:
         states, (factors, bias) = self._states(users), self._items(columns)
         return dot_tiles(states, factors, bias, np.zeros(len(users), np.float32))
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of the factors of items as candidates."""
+        return cosine_tiles(self.tables.arrays()["item_factors"], items)
+
+    def _factor_parts(
+        self, events: Events
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+        recent, own = self._users()
+        inputs = self.tables.arrays()["input_factors"]
+        factors, bias = self._items(events.item)
+        parts, n = [], len(events)
+        step = max(1, BLOCK // recent.shape[1])
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            codes = _rows(recent, events.user[rows]).astype(np.int64) - 1
+            row, place = np.nonzero(codes >= 0)
+            weight = self._weights * (codes >= 0)
+            share = weight / np.sqrt(np.maximum(weight.sum(axis=1, keepdims=True), 1e-30))
+            code = codes[row, place]
+            product = np.einsum("nk,nk->n", inputs[code], factors[rows][row], dtype=np.float64)
+            parts.append((start + row, code, product * share[row, place]))
+        row, item, value = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        terms = {"popularity": bias.astype(np.float64)}
+        if own.shape[1]:
+            p = _rows(own, events.user)
+            terms["factors"] = np.einsum("nk,nk->n", p, factors, dtype=np.float64)
+        return (row, item, value), terms
+
+    def with_history(self, rows: Interactions) -> SoftmaxFactorizationModel:
+        """Return a view of users whose states are sums over these events; they have no factors."""
+        view, events = self._with_users(rows)
+        events = events.take(np.flatnonzero(events.feedback > 0))
+        events = events.take(np.argsort(events.time, kind="stable"))
+        recent, own = self._users()
+        recent = np.zeros((view.n_users, recent.shape[1]), np.int32)
+        if len(events):
+            order, places = SoftmaxLog(events).newest(recent.shape[1])
+            recent[events.user[order], places] = events.item[order] + 1
+        view.visitors = recent, np.zeros((view.n_users, own.shape[1]), np.float32)
+        if self.habits is not None:
+            view.habits = self.habits.of_history(rows, events, view.n_users)
+        return view
 
 
 def _rows(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -325,72 +366,3 @@ def _rows(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def _positives(events: Events) -> Events:
     """Return the events with weight 0 where the feedback is not positive."""
     return replace(events, weight=np.where(events.feedback > 0, events.weight, 0.0))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Pieces of users' events that are trained together; arguments of the kernel."""
-
-    starts: np.ndarray
-    user: np.ndarray
-    item: np.ndarray
-    weight: np.ndarray
-    negatives: np.ndarray
-
-
-class _Log:
-    """Events of a fit, in pieces of at most 100 of one user.
-
-    Parameters
-    ----------
-    events : Events
-        In order of time.
-    """
-
-    def __init__(self, events: Events) -> None:
-        self.order = np.argsort(events.user, kind="stable")
-        self.user = events.user[self.order].astype(np.int32)
-        self.item = events.item[self.order].astype(np.int32)
-        self.weight = events.weight[self.order].astype(np.float32)
-        counts = np.bincount(self.user)
-        self.ends = np.cumsum(counts)
-        n_pieces = -(-counts // _PIECE)
-        # The events of a user are shared out evenly.
-        nth = np.arange(n_pieces.sum()) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
-        first, whole, n = (
-            np.repeat(values, n_pieces) for values in (self.ends - counts, counts, n_pieces)
-        )
-        self.starts = first + whole * nth // n
-        self.sizes = first + whole * (nth + 1) // n - self.starts
-
-    def newest(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the last ``n`` events of each user: their rows, and their places, 0 for newest."""
-        places = self.ends[self.user] - 1 - np.arange(len(self.user))
-        kept = places < n
-        return self.order[kept], places[kept]
-
-    def blocks(self, rng: np.random.Generator, n_items: int, *, shuffled: bool) -> Iterator[_Block]:
-        """Visit all pieces in random order; ``shuffled``: of users whose events are so too."""
-        order = np.arange(len(self.user))
-        if shuffled:
-            order = np.argsort(self.user + rng.random(len(order)), kind="stable")
-        visits = rng.permutation(len(self.starts))
-        ends = np.cumsum(self.sizes[visits])
-        cuts = np.searchsorted(ends, np.arange(_BLOCK, ends[-1], _BLOCK))
-        for pieces in np.split(visits, np.unique(cuts)):
-            if not len(pieces):
-                continue
-            sizes = self.sizes[pieces]
-            starts = np.append(0, np.cumsum(sizes))
-            rows = order[
-                np.repeat(self.starts[pieces] - starts[:-1], sizes) + np.arange(starts[-1])
-            ]
-            negatives = self._negatives(rng, len(rows), n_items)
-            yield _Block(starts, self.user[rows], self.item[rows], self.weight[rows], negatives)
-
-    def _negatives(self, rng: np.random.Generator, n: int, n_items: int) -> np.ndarray:
-        """Draw items (n, m): half of them uniformly, half as often as they occur."""
-        half = _N_NEGATIVES // 2
-        uniform = rng.integers(0, n_items, (n, half), dtype=np.int32)
-        places = rng.integers(0, len(self.item), (n, _N_NEGATIVES - half))
-        return np.concatenate([uniform, self.item[places]], axis=1)

@@ -11,6 +11,7 @@ from sklearn_recft.history import Habits
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.ranking import TileScorer
 
 # Score of the most popular item without habits (chosen on the groceries, weeks before the tests).
@@ -76,10 +77,22 @@ class HabitModel(PopularityModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows; an unknown item has none."""
-        known = events.item >= 0
-        counts = self.habits.of_pairs(events.user, events.item, events.time)
-        weight, base = self._weights(), self._base()
-        return np.where(known, base[events.item] + weight[events.item] * counts, 0.0)
+        popular, habit = self._terms(events)
+        return popular + habit
+
+    def _terms(self, events: Events) -> tuple[np.ndarray, np.ndarray]:
+        """Return popularity and the weighted count (n,) of each row, 0 for unknown items."""
+        known, items = events.item >= 0, events.item
+        counts = self.habits.of_pairs(events.user, items, events.time)
+        popular, habit = self._base()[items], self._weights()[items] * counts
+        return np.where(known, popular, 0.0), np.where(known, habit, 0.0)
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of rows as popularity, and what the user's own baskets add."""
+        popular, habit = self._terms(events)
+        parts = np.arange(len(events)), events.item, habit
+        found = Explanation.of_parts(len(events), parts, {"popularity": popular})
+        return found.with_habits(self.habits, events, timed=self.timed)
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions

@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.history import Habits
-from sklearn_recft.interactions import Events
+from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Transaction
 from sklearn_recft.ranking import TileScorer
 
@@ -70,6 +70,18 @@ class HabitTerm(Habits):
             before[: first[0] + 1 if len(first) else len(before)] = 0
         terms[taken] = _term(before)
         return terms
+
+    def of_history(self, rows: Interactions, events: Events, n_users: int) -> HabitTerm:
+        """Return the habits of these events alone (``rows`` by code), shown if they are here."""
+        if rows.timestamps is None:
+            raise ValueError(
+                "history: habit_half_life needs the column `timestamp`; add it to history."
+            )
+        given = HabitTerm(self.half_life)
+        taken = events.take(_taken(events))
+        given.append(taken.user, taken.item, taken.time, n_users, len(self.repeats))
+        given.repeats, given.latest = self.repeats, max(self.latest, given.latest)
+        return given
 
     def of_rows(self, events: Events) -> np.ndarray:
         """Return the term (n,) of each row before its own time."""

@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item, pair_sums
 from sklearn_recft.parallel import in_threads
 from sklearn_recft.ranking import TileScorer
@@ -61,6 +62,20 @@ class ItemKNNModel(UserItemModel):
     ) -> TileScorer:
         """Return a function that writes sums of similarities to the user's items."""
         return self._item_tiles(self.similarity, users, columns)
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes similarities; 0 for items that are no neighbours."""
+        near = self.similarity[items]
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            out[:] = 0
+            kernels.add_to_tile(near.indptr, near.indices, near.data, r0, c0, out)
+
+        return score
+
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of `tile_scorer` as sums ``x_uj s_ji`` over the user's items."""
+        return self._item_explanation(self.similarity, events)
 
     def _extend(self, users: np.ndarray) -> None:
         """Give new items no neighbours."""

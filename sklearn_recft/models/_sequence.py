@@ -11,7 +11,7 @@ from sklearn_recft import training
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import (
     EventHistory,
-    SeenItems,
+    Past,
     Spans,
     Trends,
     in_order,
@@ -20,6 +20,7 @@ from sklearn_recft.history import (
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._item_counts import ItemCounts
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._sequence_log import known_again, with_defaults
@@ -28,15 +29,17 @@ from sklearn_recft.models._sequence_queries import (
     Queries,
     TrainingLog,
     add_trends,
+    log_shares,
     next_item_scorer,
+    past_of,
     read_queries,
     states_of,
+    steps_of,
     weights_of_trends,
 )
 from sklearn_recft.modules import SequenceNet
-from sklearn_recft.ranking import TileScorer, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 from sklearn_recft.text import texts_of
-from sklearn_recft.vocabulary import Vocabulary
 
 
 class SequenceModel(FittedModel):
@@ -304,6 +307,9 @@ class SequenceModel(FittedModel):
         states = states_of(
             self.module, self.network.catalogue, log, wanted, n_threads=self.settings.n_threads
         )
+        return self._tiles(states, wanted, columns)
+
+    def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
         vectors = self.network.catalogue.numpy(force=True)
         weights, period, shares = self._trends_of(states, wanted)
         cold = wanted.n_before == 0
@@ -323,45 +329,44 @@ class SequenceModel(FittedModel):
 
         return score_with_trends
 
-    def attention(self, events: Events) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the attention (n, n_heads, max_history) of rows to past events, newest first.
+    def attention(self, events: Events) -> tuple[np.ndarray, Past]:
+        """Return the attention (n, n_heads, L) of rows to past events, and these events."""
+        log, queries = self._queries(events)
+        table, n_threads = self.network.catalogue, self.settings.n_threads
+        weights = states_of(self.module, table, log, queries, n_threads=n_threads, weights=True)
+        past = past_of(log, queries, self.history.max_history).shortened()
+        return weights[..., : past.item.shape[1]], past
 
-        Also returns the codes (n, max_history) of the past items, -1 for none, and their ages in
-        days.
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of rows as sums over past events, which are added one by one.
+
+        An event adds its change of the item's log-probability. Unknown items have a base only.
         """
         log, queries = self._queries(events)
-        weights = states_of(
-            self.module,
-            self.network.catalogue,
-            log,
-            queries,
-            n_threads=self.settings.n_threads,
-            weights=True,
-        )
-        back = np.arange(self.history.max_history)
-        there = back < queries.n_before[:, None]
-        place = np.where(there, (queries.start + queries.n_before)[:, None] - 1 - back, 0)
-        items, age = np.full(place.shape, -1), np.zeros(place.shape)
-        items[there] = log.item[place[there]]
-        age[there] = queries.time.repeat(there.sum(1)) - log.time[place[there]]
-        return weights, items, age / SECONDS_PER_DAY
+        score, items = self.score(events), self._known_then(events, queries)[0]
+        row, item, steps = steps_of(log, queries, self.history.max_history)
+        table, n_threads = self.network.catalogue, self.settings.n_threads
+        states = states_of(self.module, table, log, steps, n_threads=n_threads)
+        tiles = self._tiles(states, steps, np.arange(self.n_items))
+        known = items < self.n_items
+        shares = log_shares(tiles, np.where(known, items, 0)[row], self.n_items)
+        shares = np.where(known[row], shares, score[row])
+        last = shares[np.append(row[1:] != row[:-1], True)]
+        return Explanation.of_steps(row, item, shares, {"normalizer": score - last})
+
+    def similar_tiles(self, items: np.ndarray) -> TileScorer:
+        """Return a function that writes cosines of item vectors."""
+        return cosine_tiles(self.network.catalogue.numpy(force=True)[:, : self.module.width], items)
 
     def with_history(self, rows: Interactions) -> SequenceModel:
         """Return a view of the model with these events as the only histories."""
-        view = object.__new__(type(self))
-        vars(view).update(vars(self))
-        view.users, view.seen = Vocabulary(), SeenItems()
-        users, items = view.users.extend(rows.user_ids), self.items.encode(rows.item_ids)
-        times = rows.timestamps
-        if times is None or not self.timed:
-            times = np.full(len(users), self.newest if self.timed else 0.0)
-        feedback = np.ones(len(users)) if rows.feedback is None else rows.feedback
-        known = items >= 0
-        users, items, n_users = users[known], items[known], view.n_users
-        view.seen.append(users, items, n_users)
+        view, events = self._with_users(rows)
+        if rows.timestamps is None or not self.timed:
+            events.time[:] = self.newest if self.timed else 0.0
         view.history = EventHistory(self.history.max_history)
-        view.history.append(users, items, feedback[known], times[known], n_users)
-        view.newest = max(self.newest, float(times.max()))
+        columns = events.user, events.item, events.feedback, events.time
+        view.history.append(*columns, view.n_users)
+        view.newest = max(self.newest, float(events.time.max(initial=-np.inf)))
         return view
 
     def _queries(self, events: Events) -> tuple[Events, Queries]:

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from torch import Tensor
 
 from sklearn_recft import kernels, training
-from sklearn_recft.history import EventHistory, sequences_of
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.history import EventHistory, Past, sequences_of
 from sklearn_recft.interactions import Events
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import torch_threads
+from sklearn_recft.ranking import TileScorer
 
 Columns = training.Columns
 
@@ -269,6 +272,49 @@ def read_queries(
         )
     start = spans.start[owner]
     return log, Queries(start, n_before, time, trend_time, context.astype(np.float32))
+
+
+def past_of(log: Events, queries: Queries, max_history: int) -> Past:
+    """Return the last events (n, max_history) that each query sees, newest first."""
+    back = np.arange(max_history)
+    there = back < queries.n_before[:, None]
+    place = np.where(there, (queries.start + queries.n_before)[:, None] - 1 - back, 0)
+    item, feedback, age = np.full(place.shape, -1), *np.zeros((2, *place.shape))
+    if len(log):
+        item[there], feedback[there] = log.item[place[there]], log.feedback[place[there]]
+        age[there] = queries.time.repeat(there.sum(1)) - log.time[place[there]]
+    return Past(item, feedback, age / SECONDS_PER_DAY)
+
+
+def steps_of(
+    log: Events, queries: Queries, max_history: int
+) -> tuple[np.ndarray, np.ndarray, Queries]:
+    """Let each query see its last events one after the other: first none of them, then all.
+
+    Returns the row of each step, the item code of the event that it adds (-1 at the first step of a
+    row), and the queries of the steps.
+    """
+    n_steps = np.minimum(queries.n_before, max_history) + 1
+    row = np.repeat(np.arange(len(queries)), n_steps)
+    nth = np.arange(len(row)) - np.repeat(np.cumsum(n_steps) - n_steps, n_steps)
+    start, n_before = queries.start[row], (queries.n_before - n_steps + 1)[row] + nth
+    item = np.full(len(row), -1, np.int64)
+    adds = nth > 0
+    item[adds] = log.item[(start + n_before - 1)[adds]]
+    own = queries.time[row], queries.trend_time[row], queries.context[row]
+    return row, item, Queries(start, n_before, *own)
+
+
+def log_shares(tiles: TileScorer, items: np.ndarray, n_items: int) -> np.ndarray:
+    """Return ``log softmax`` (n,) over all items of the score of one item of each row."""
+    out = np.empty(len(items))
+    for start in range(0, len(items), _QUERIES):
+        stop = min(start + _QUERIES, len(items))
+        scores = np.empty((stop - start, n_items), np.float32)
+        tiles(start, stop, 0, n_items, scores)
+        own = scores[np.arange(stop - start), items[start:stop]]
+        out[start:stop] = own - logsumexp(scores, axis=1)
+    return out
 
 
 def add_trends(

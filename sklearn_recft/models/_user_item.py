@@ -14,6 +14,7 @@ from sklearn_recft.columns import fade
 from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.ranking import TileScorer
 
 # Weight of popularity in the scores, per event of the user: it breaks ties.
@@ -101,6 +102,31 @@ class UserItemModel(FittedModel):
         before, self.latest = self.latest, max(self.latest, float(events.time.max()))
         left = fade(self.latest - before, half_life) if np.isfinite(before) else 1.0
         return events.weight * fade(self.latest - events.time, half_life), left
+
+    def with_history(self, rows: Interactions) -> UserItemModel:
+        """Return a view with the sums of these events alone; items keep what they learned.
+
+        Events decay to the newest time of the log or of their own user, whichever is later. So the
+        sums of a user equal those after `learn` of this user's events.
+        """
+        settings = self.settings
+        if settings.half_life is not None and rows.timestamps is None:
+            raise ValueError("history: half_life needs the column `timestamp`; add it to history.")
+        view, events = self._with_users(rows)
+        users, weight, shape = events.user, events.weight, (view.n_users, self.n_items)
+        if settings.half_life is not None:
+            latest = np.full(view.n_users, self.latest)
+            np.maximum.at(latest, users, events.time)
+            weight = weight * fade(latest[users] - events.time, settings.half_life)
+        given: dict[str, Any] = {"feedback": events.feedback, "shape": shape}
+        view.feedback = FeedbackMatrix.of_events(users, events.item, weight=weight, **given)
+        view.profiles = view.feedback
+        if settings.history_half_life is not None:
+            by_order = settings.history_half_life
+            share, _ = decay_by_order(users, events.time, by_order, view.n_users)
+            weight = weight * share
+            view.profiles = FeedbackMatrix.of_events(users, events.item, weight=weight, **given)
+        return view
 
     def _derive(self) -> None:
         total = self.feedback.sums.imag
@@ -191,12 +217,26 @@ class UserItemModel(FittedModel):
 
         An item without events is as popular as the mean of the others.
         """
+        sums = pair_sums(self.profiles.total, similarity, users, items)
+        return self._popularity_scores(users, items) + sums
+
+    def _popularity_scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the part of the scores of pairs that is popularity, (n,)."""
         popular = self.popularity
         base = np.where(items >= 0, popular[items], popular.mean())
         scores = self._popularity_share(users) * base
         scores[(items < 0) & (users >= 0)] = popular.mean()
-        scores += pair_sums(self.profiles.total, similarity, users, items)
         return scores
+
+    def _item_explanation(self, similarity: Any, events: Events) -> Explanation:
+        """Return the scores of `_item_scores` as sums over the user's items."""
+        users, items = events.user, events.item
+        rows = self.profiles.total(np.where(items >= 0, users, -1))
+        row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+        shared = _values_at(similarity, rows.indices, items[row])
+        parts = row, rows.indices.astype(np.int64), rows.data * shared.astype(np.float64)
+        popularity = self._popularity_scores(users, items)
+        return Explanation.of_parts(len(users), parts, {"popularity": popularity})
 
 
 def by_item(matrix: csr_array) -> csr_array:
@@ -219,6 +259,13 @@ def pair_sums(
         rows = rows_of(np.where(items[block] >= 0, users[block], -1))
         n_own = np.diff(rows.indptr)
         row = np.repeat(np.arange(len(n_own)), n_own)
-        shared = similarity[rows.indices, items[block][row]]
-        sums[block] = np.bincount(row, rows.data * np.asarray(shared).ravel(), len(n_own))
+        shared = _values_at(similarity, rows.indices, items[block][row])
+        sums[block] = np.bincount(row, rows.data * shared, len(n_own))
     return sums
+
+
+def _values_at(matrix: Any, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the values (n,) of a dense or sparse matrix at pairs of indices."""
+    if not len(rows):  # which a sparse matrix answers by a sparse array
+        return np.empty(0)
+    return np.asarray(matrix[rows, columns]).ravel()

@@ -441,8 +441,11 @@ def _answer_all(model):
     answers(model)
     model.recommend([5], candidates=[3, 1, 2], n_recommendations=1, exclude_seen=False)
     model.score(X, for_target(model, y))
-    if hasattr(model, "attend"):
-        model.attend(X)
+    for verb in ("attend", "explain"):
+        if hasattr(model, verb):
+            getattr(model, verb)(X)
+    if hasattr(model, "similar_items"):
+        model.similar_items(model.item_ids_[:3])
 
 
 def addresses(model):

@@ -31,6 +31,7 @@ from sklearn_recft import (
 from sklearn_recft.base import recommender_tags
 from tests.contract.discovery import all_estimators, small
 from tests.contract.recommender_checks import recommender_checks
+from tests.contract.recommender_reason_checks import recommender_reason_checks
 from tests.contract.recommender_state_checks import recommender_state_checks
 from tests.contract.recommender_update_checks import recommender_update_checks
 
@@ -140,8 +141,13 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 54
-OUR_CHECKS = [*recommender_checks(), *recommender_update_checks(), *recommender_state_checks()]
+N_OUR_CHECKS = 57
+OUR_CHECKS = [
+    *recommender_checks(),
+    *recommender_update_checks(),
+    *recommender_state_checks(),
+    *recommender_reason_checks(),
+]
 
 
 def instances():

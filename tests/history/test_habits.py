@@ -138,3 +138,10 @@ def test_codes_are_found_whatever_their_hash():
     assert_array_equal(habits.of_pairs(users, items, np.ones(3000)), np.ones(3000))
     assert not habits.of_pairs(users, (items + 1) % 3001, np.ones(3000)).any()
     assert not habits.of_pairs(np.array([-1, 5]), np.array([3, -1]), np.ones(2)).any()
+
+
+def test_the_last_time_of_a_pair():
+    habits = Habits(half_life=None)
+    habits.append(np.array([0, 1, 0]), np.array([7, 7, 7]), np.array([5.0, 6.0, 9.0]), 2, 8)
+    found = habits.last_times(np.array([1, 0, 0, -1, 0]), np.array([7, 7, 3, 7, -1]))
+    assert_array_equal(found, [6, 9, np.nan, np.nan, np.nan])

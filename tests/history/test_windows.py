@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_recft.history import (
     EventHistory,
+    Past,
     Spans,
     in_order,
     log_windows,
@@ -321,3 +322,21 @@ def test_windows_collate_the_columns_of_their_events(seed, size, max_history):
         assert (np.diff(batch["time"][row].numpy()) >= 0).all(), "padding is no earlier"
     plain = SequenceWindows({**columns_of(log), "context": np.empty((size, 0), np.float32)})
     assert "context" not in plain(as_batch(cut))
+
+
+def test_steps_of_a_past_grow_from_its_oldest_event():
+    item = np.array([[5, 3, -1], [-1, -1, -1], [7, 8, 9]])
+    feedback = np.where(item >= 0, item / 10, 0).astype(np.float32)
+    past = Past(item, feedback, 2 * feedback)
+    row, added, n_kept = past.steps()
+    assert row.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    assert added.tolist() == [-1, 3, 5, -1, -1, 9, 8, 7]
+    assert n_kept.tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
+    some = past.take(row).oldest(n_kept)
+    none = [-1, -1, -1]
+    expected = [none, [3, -1, -1], [5, 3, -1], none, none, [9, -1, -1], [8, 9, -1], [7, 8, 9]]
+    assert some.item.tolist() == expected
+    assert_array_equal(
+        some.feedback, np.where(some.item >= 0, some.item / 10, 0).astype(np.float32)
+    )
+    assert_array_equal(some.age, 2 * some.feedback)

@@ -180,8 +180,9 @@ def test_attention_is_of_past_events_and_sums_to_one(log, max_history):
     model = make_model(max_history=max_history).fit(X, y)
     queries = X.tail(N_USERS).assign(timestamp=LATER)
     past = model.attend(queries)
-    assert past.item_ids.shape == past.age.shape == (N_USERS, max_history)
-    assert past.attention.shape == (N_USERS, 2, max_history)
+    longest = min(max_history, X[X.user_id.isin(queries.user_id)].user_id.value_counts().max())
+    assert past.item_ids.shape == past.age.shape == past.feedback.shape == (N_USERS, longest)
+    assert past.attention.shape == (N_USERS, 2, longest)
     assert_allclose(past.attention.sum(2), 1, rtol=1e-5)
     assert (past.attention >= 0).all()
     for row, user in enumerate(queries.user_id):
@@ -189,7 +190,8 @@ def test_attention_is_of_past_events_and_sums_to_one(log, max_history):
         n = len(its)
         assert past.item_ids[row, :n].tolist() == its.item_id.tolist()
         assert_allclose(past.age[row, :n], (LATER - its.timestamp) / DAY)
-        assert past.item_ids[row, n:].tolist() == [None] * (max_history - n)
+        assert_array_equal(past.feedback[row, :n], y[its.index].astype(np.float32))
+        assert past.item_ids[row, n:].tolist() == [None] * (longest - n)
         assert not past.attention[row, :, n:].any()
         assert not past.age[row, n:].any()
 
