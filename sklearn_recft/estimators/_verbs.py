@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.interactions import Interactions, check_interactions
+from sklearn_recft.interactions import Interactions, check_interactions, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists, similar_lists
 from sklearn_recft.models import FittedModel
+from sklearn_recft.vocabulary import warn_of_other_types
+
+# What a fitted estimator knows of the columns of its table.
+_COLUMNS_OF_FIT = ("n_features_in_", "feature_names_in_")
 
 
 class SimilarItemsMixin:
@@ -239,7 +244,10 @@ class HistoryMixin:
         the user's factors as in `observe`. With ``loss="softmax"``, `IncrementalMFRecommender` sums
         over the events; a known user's ``p_u`` is not used, and other losses raise an error.
         """
-        queries = self._check_queries(X)  # type: ignore[attr-defined]
+        check_is_fitted(self)
+        model = self._model
+        given = None if history is None else _check_history(history, model)
+        queries = self._queries_beside(X, given)
         options = ListOptions(
             n_recommendations,
             candidates,
@@ -248,11 +256,18 @@ class HistoryMixin:
             on_missing,
             frame_library(X, as_frame),
         )
-        model = self._model
         with model.reading():
-            if history is not None:
-                model = model.with_history(_check_history(history, model))
+            if given is not None:
+                model = model.with_history(given)
             return recommend_lists(model, queries, options, self._n_threads())  # type: ignore[attr-defined]
+
+    def _queries_beside(self, X: Any, history: Interactions | None) -> Interactions:
+        """Check queries, whose users are those of a history if there is one."""
+        if history is None:
+            return self._check_queries(X)  # type: ignore[attr-defined]
+        fitted = {name: value for name, value in vars(self).items() if name in _COLUMNS_OF_FIT}
+        known = SimpleNamespace(**fitted, user_ids_=history.user_ids)
+        return check_queries(X, known, outcome=self._outcome())  # type: ignore[attr-defined]
 
 
 class AttendMixin:
@@ -315,4 +330,6 @@ def _check_history(history: Any, model: FittedModel) -> Interactions:
             if y is None
             else "history: fit was given no feedback; give the table of events alone."
         )
+    name = "history: item_id"
+    warn_of_other_types({name: model.items.ids}, {name: np.asarray(rows.item_ids)}, stacklevel=3)
     return rows

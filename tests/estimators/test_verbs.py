@@ -23,6 +23,7 @@ from sklearn_recft import (
 )
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.history import EventHistory
+from sklearn_recft.vocabulary import IdTypeWarning
 from tests.estimators.dense_feedback import DAY, dense_sums
 
 MF = {"n_factors": 4, "max_epochs": 3, "random_state": 0}
@@ -329,6 +330,19 @@ def test_a_history_gives_the_scores_of_partial_fit_with_old_item_weights(cls, de
     assert_array_equal(items, observed[0])
     assert_allclose(scores, observed[1], rtol=1e-5, atol=1e-6)
     assert model.n_users_ == 30
+
+
+def test_ids_of_a_history_are_compared_with_the_right_ones():
+    """Visitors are none of the users of fit: only items, and queries, may be of a wrong type."""
+    X, _ = make_log()
+    model = EASERecommender().fit(X)
+    visits = [[f"visitor {n}", 3 + n % 5, 0] for n in range(12)]
+    items, _ = model.recommend([row[0] for row in visits], history=visits, n_recommendations=2)
+    assert items.shape == (12, 2)
+    with pytest.warns(IdTypeWarning, match="history: item_id: none of 1 rows is known"):
+        model.recommend(["me"], history=[["me", "3", 0]], n_recommendations=2)
+    with pytest.warns(IdTypeWarning, match="user_id: none of 1 rows is known"):
+        model.recommend([7], history=[["7", 3, 0]], n_recommendations=2)
 
 
 def test_a_history_is_folded_in_by_als():
