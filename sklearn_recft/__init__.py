@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         PopularityRecommender,
         RealtimeTransformerRecommender,
     )
+    from sklearn_recft.persistence import trusted_types
     from sklearn_recft.training import FineTuning
 
 __version__ = "0.2.0"
@@ -32,6 +33,7 @@ __all__ = [
     "PopularityRecommender",
     "RealtimeTransformerRecommender",
     "__version__",
+    "trusted_types",
 ]
 
 __getattr__ = lazy_names(
@@ -47,5 +49,6 @@ __getattr__ = lazy_names(
         "ItemKNNRecommender": "estimators",
         "PopularityRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
+        "trusted_types": "persistence",
     },
 )

@@ -139,7 +139,7 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 52
+N_OUR_CHECKS = 53
 OUR_CHECKS = [*recommender_checks(), *recommender_update_checks(), *recommender_state_checks()]
 
 
