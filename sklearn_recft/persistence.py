@@ -36,6 +36,9 @@ def trusted_types() -> list[str]:
 
     Notes
     -----
+    The list is made by importing all estimators, and torch with them. Save it, if that takes too
+    long where only a classical model is loaded.
+
     Classes of other packages in ``net_params``, such as optimizers and callbacks, are not
     included. Append their names to the list, if you trust them.
 
