@@ -8,6 +8,9 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Its sections run in tests/clients, each where its tool is installed.
+collect_ignore = ["docs/guide/other_tools.rst"]
+
 
 @pytest.fixture(autouse=True)
 def _close_figures():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PopularityRecommender,
         RealtimeTransformerRecommender,
     )
+    from sklearn_recft.persistence import trusted_types
     from sklearn_recft.training import FineTuning
 
 __version__ = "0.2.0"
@@ -34,6 +35,7 @@ __all__ = [
     "PopularityRecommender",
     "RealtimeTransformerRecommender",
     "__version__",
+    "trusted_types",
 ]
 
 __getattr__ = lazy_names(
@@ -50,5 +52,6 @@ __getattr__ = lazy_names(
         "ItemKNNRecommender": "estimators",
         "PopularityRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
+        "trusted_types": "persistence",
     },
 )

@@ -51,6 +51,9 @@ class ALSRecommender(
         Seed of the initial factors.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
+    verbose : int, default=0
+        1 shows the progress of `fit`, with the time left. The loss shown is the objective per
+        pair with events, from a sample of 10,000 of these pairs.
 
     Attributes
     ----------
@@ -107,6 +110,7 @@ class ALSRecommender(
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -118,6 +122,7 @@ class ALSRecommender(
         half_life: float | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.n_factors = n_factors
         self.reg = reg
@@ -126,6 +131,7 @@ class ALSRecommender(
         self.half_life = half_life
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ALSRecommender:
@@ -190,6 +196,7 @@ class ALSRecommender(
             reg=self.reg,
             alpha=self.alpha,
             max_epochs=self.max_epochs,
+            verbose=self.verbose,
         )
 
     def _make_model(self, rows: Interactions) -> ALSModel:

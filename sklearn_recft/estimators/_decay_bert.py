@@ -78,7 +78,7 @@ class DecayBertRecommender(
     random_state : int, RandomState instance or None, default=None
         Seed of everything random.
     verbose : int, default=0
-        1 prints each epoch.
+        1 prints a line for each epoch: the loss, the seconds it took and that are left.
     net_params : dict or None, default=None
         Parameters of `skorch.NeuralNet`, such as ``batch_size``, ``device``, ``callbacks`` or
         ``optimizer``. A learning-rate scheduler among the callbacks replaces the warm-up and

@@ -78,7 +78,8 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     random_state : int, RandomState instance or None, default=None
         Seed of everything random.
     verbose : int, default=0
-        1 shows progress.
+        1 shows the progress of `fit`: with "sgd" a bar with the time left and, except with
+        "softmax", the mean loss of 10,000 of the rows; with "adam" a line for each epoch.
     net_params : dict, default=None
         Parameters of `skorch.NeuralNet` for ``solver="adam"``, such as ``batch_size``,
         ``device``, ``optimizer`` or ``callbacks``; not with "sgd". With an ``EarlyStopping``

@@ -94,7 +94,8 @@ class RealtimeTransformerRecommender(
     random_state : int, RandomState or None, default=None
         Seed of everything random.
     verbose : int, default=0
-        1 prints the loss and the seconds of each epoch, and NDCG@10 with ``patience``.
+        1 prints a line for each epoch: the loss, the seconds it took and that are left, and
+        NDCG@10 with ``patience``.
     net_params : dict or None, default=None
         Parameters of `skorch.NeuralNet`, such as ``batch_size`` (here the number of events),
         ``device``, ``compile`` or ``callbacks``. A learning-rate scheduler among the callbacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -100,17 +101,15 @@ def make_ranking_scorer(
     return RankingScorer(metric, k, relevance_threshold, exclude_seen)
 
 
+@dataclass(eq=False, repr=False)
 class RankingScorer:
     """The callable that :func:`make_ranking_scorer` returns."""
 
-    def __init__(
-        self, metric: str, k: int, relevance_threshold: float | None, exclude_seen: bool
-    ) -> None:
-        self.metric = metric
-        self.k = k
-        self.relevance_threshold = relevance_threshold
-        self.exclude_seen = exclude_seen
-        self._request_sample_weight: bool | str | None = None
+    metric: str
+    k: int
+    relevance_threshold: float | None
+    exclude_seen: bool
+    _request_sample_weight: bool | str | None = None
 
     def __repr__(self) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.sparse import csr_array
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import blas_threads, in_threads
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
@@ -26,6 +28,7 @@ class ALSSettings(UserItemSettings):
     alpha: float = 3.0
     max_epochs: int = 15
     seed: int | None = None
+    verbose: int = 0
 
 
 class ALSModel(UserItemModel):
@@ -132,7 +135,8 @@ class ALSModel(UserItemModel):
         with blas_threads(1):
             if first_time:
                 q[:] = np.random.default_rng(self.seed).normal(0, 0.01, q.shape)
-                for _ in range(self.settings.max_epochs):
+                loss = self._sample_loss(matrix, p, q)
+                for _ in Epochs(self.settings.max_epochs, self.settings.verbose, loss):
                     self._sweep(np.arange(len(p)), matrix, q, p, _STEPS)
                     self._sweep(np.arange(len(q)), turned, p, q, _STEPS)
             else:
@@ -142,6 +146,22 @@ class ALSModel(UserItemModel):
                 self._sweep(items, turned, p, q, enough)
                 self._sweep(users, matrix, q, p, enough)
         self.user_factors, self.item_factors = p, q
+
+    def _sample_loss(self, matrix: csr_array, p: np.ndarray, q: np.ndarray) -> Callable[[], float]:
+        """Return a function that computes the objective per pair with events, on 10,000 pairs."""
+        pairs, reg = evenly(matrix.nnz), self.settings.reg
+        users = np.searchsorted(matrix.indptr, pairs, side="right") - 1
+        items, values = matrix.indices[pairs], matrix.data[pairs]
+        confidence = 1 + self.settings.alpha * np.abs(values)
+
+        def loss() -> float:
+            scores = np.einsum("nk,nk->n", p[users], q[items])
+            observed = confidence * ((values > 0) - scores) ** 2 - scores**2
+            p_gram, q_gram = p.T @ p, q.T @ q
+            rest = (p_gram * q_gram).sum() + reg * (p_gram.trace() + q_gram.trace())
+            return float(observed.sum() / max(len(pairs), 1) + rest / max(matrix.nnz, 1))
+
+        return loss
 
     def _sweep(
         self,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.special import expit
-from tqdm import trange
 
 from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
@@ -15,6 +14,7 @@ from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles
@@ -245,11 +245,16 @@ class SGDFactorizationModel(FactorizationModel):
             loss=settings.loss,
             learning_rate=self.learning_rate,
             reg=self.reg,
-            epochs=trange(n_epochs, disable=not settings.verbose, desc="epochs"),
+            epochs=Epochs(n_epochs, settings.verbose, self._sample_loss(rows)),
             scale=self.scale,
             n_threads=settings.n_threads,
             rng=rng,
         )
+
+    def _sample_loss(self, rows: Rows) -> Callable[[], float]:
+        """Return a function that computes the loss on 10,000 rows."""
+        sample = rows.take(evenly(len(rows.user)))
+        return lambda: sgd.mean_loss(self.tables.arrays(), sample, self.settings.loss)
 
     def _update(
         self, events: Events, rows: Rows, old: Rows | None, undo: Transaction, call: Call

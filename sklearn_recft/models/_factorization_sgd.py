@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
+from sklearn_recft.models._progress import Epochs
 
 Arrays = dict[str, np.ndarray]
 
@@ -109,7 +110,7 @@ def fit_epochs(
     loss: str,
     learning_rate: float,
     reg: float,
-    epochs: Sequence[int],
+    epochs: Epochs | range,
     scale: float,
     n_threads: int,
     rng: np.random.Generator,
@@ -128,6 +129,23 @@ def fit_epochs(
         for epoch in epochs:
             rate = learning_rate * _LAST_RATE[loss] ** (epoch / len(epochs))
             list(pool.map(step(arrays, rows, loss, rate, reg, scale, rng), pieces))
+
+
+def mean_loss(arrays: Arrays, rows: Rows, loss: str) -> float:
+    """Return the mean loss of rows, without penalties; "bpr": beside the item of the row before."""
+    users, items, factors = arrays["user_factors"][rows.user], rows.item, arrays["item_factors"]
+    score = np.einsum("nk,nk->n", users, factors[items]) + arrays["item_bias"][items]
+    if loss == "bpr":
+        others = np.roll(items, 1)
+        score -= np.einsum("nk,nk->n", users, factors[others]) + arrays["item_bias"][others]
+        values = np.logaddexp(0, -score)
+    else:
+        score += arrays["mean"] + arrays["user_bias"][rows.user]
+        score += rows.context @ arrays["context_weight"]
+        log_loss = loss == "log_loss"
+        values = np.logaddexp(0, score) - rows.target * score if log_loss else rows.target - score
+        values = values if log_loss else values**2
+    return float(values @ rows.weight / rows.weight.sum())
 
 
 def _pointwise_step(

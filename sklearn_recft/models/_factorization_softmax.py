@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from tqdm import trange
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
@@ -17,6 +16,7 @@ from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.models._habit_term import HabitTerm
+from sklearn_recft.models._progress import Epochs
 from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
@@ -166,9 +166,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
         n_epochs = self.settings.max_epochs
         if n_epochs is None:
             n_epochs = int(np.clip(np.ceil(_STEPS / n), _MIN_EPOCHS, _MAX_EPOCHS))
-        quiet = not self.settings.verbose
         with ThreadPoolExecutor(self.settings.n_threads) as pool:
-            for epoch in trange(n_epochs, disable=quiet, desc="epochs"):
+            for epoch in Epochs(n_epochs, self.settings.verbose):
                 rate = self.learning_rate * _LAST_RATE ** (epoch / n_epochs)
                 blocks = log.blocks(rng, self.n_items, shuffled=self._decay == 1)
                 step = partial(self._step, arrays, offset, rate)

@@ -142,14 +142,16 @@ class SequenceNetwork(Network):
         )
         # Small logs use small batches, to get enough steps.
         size = int(np.clip(2 ** int(np.log2(shape["n_events"] / 50 + 1)), 32, _TOKENS))
-        ours = {"batch_size": size, "iterator_train__size": "size"}
+        ours: dict[str, Any] = {"batch_size": size, "iterator_train__size": "size"}
+        if "optimizer" not in settings.net_params:
+            ours["optimizer__betas"] = (0.9, 0.98)
         return training.make_net(
             module,
             training.OwnLoss(),
             settings.policy,
             max_epochs=settings.max_epochs,
             verbose=settings.verbose,
-            net_params={**ours, "optimizer__betas": (0.9, 0.98), **settings.net_params},
+            net_params={**ours, **settings.net_params},
         )
 
     def read(self, codes: np.ndarray, texts: list[str], first: int) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,13 +17,15 @@ _TIMES = {
     "datetime64": lambda values: np.datetime64(*values),
     "timedelta64": lambda values: np.timedelta64(*values),
 }
+_MANY = 64  # from so many strings on, a list of strings becomes arrays
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
 
 
 def to_plain(value: Any) -> Any:
     """Return ``value`` as arrays and plain values.
 
-    Tuples, tensors, sparse matrices and dataclasses become dicts that `from_plain` reads.
+    Tuples, tensors, sparse matrices, long lists of strings and dataclasses become dicts that
+    `from_plain` reads.
 
     Raises
     ------
@@ -42,9 +45,10 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, tuple):
-        return {"": "tuple", "values": [to_plain(v) for v in value]}
+        return {"": "tuple", "values": to_plain(list(value))}
     if isinstance(value, list):
-        return [to_plain(v) for v in value]
+        strings = len(value) >= _MANY and all(type(v) is str for v in value)
+        return _plain_strings(value) if strings else [to_plain(v) for v in value]
     if type(value).__module__.startswith("torch") and hasattr(value, "detach"):
         return {"": "tensor", "values": value.detach().cpu().numpy().copy()}
     if isinstance(value, csr_array):
@@ -64,7 +68,9 @@ def from_plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.get("") == "tuple":
-        return tuple(from_plain(v) for v in value["values"])
+        return tuple(from_plain(value["values"]))
+    if value.get("") == "strings":
+        return _strings(value)
     if value.get("") in _TIMES:
         return _TIMES[value[""]](value["values"])
     if value.get("") == "tensor":
@@ -75,6 +81,20 @@ def from_plain(value: Any) -> Any:
         arrays = value["data"], value["indices"], value["indptr"]
         return csr_array(arrays, shape=tuple(value["shape"]))
     return {name: from_plain(v) for name, v in value.items()}
+
+
+def _plain_strings(values: list[str]) -> dict[str, Any]:
+    """Return strings as two arrays: some formats need 400 bytes for each string of a list."""
+    code = np.frombuffer("".join(values).encode("utf-8", "surrogatepass"), np.uint8)
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    return {"": "strings", "utf8": code, "lengths": lengths}
+
+
+def _strings(plain: dict[str, Any]) -> list[str]:
+    """Return the strings that `_plain_strings` was given."""
+    code, ends = plain["utf8"].tobytes(), np.cumsum(plain["lengths"]).tolist()
+    text = code.decode("utf-8", "surrogatepass")
+    return [text[start:end] for start, end in itertools.pairwise([0, *ends])]
 
 
 def _plain_time(value: Any) -> dict[str, Any]:

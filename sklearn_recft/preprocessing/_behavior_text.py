@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort_right
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -299,13 +301,46 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         return tags
 
 
+@dataclass(eq=False)
 class _Memory:
     """Past events of each user, and the text of each item."""
 
-    def __init__(self) -> None:
-        self.past: dict[Hashable, _Past] = {}
-        self.texts: dict[Hashable, str] = {}
-        self.n_events = 0
+    past: dict[Hashable, _Past] = field(default_factory=dict)
+    texts: dict[Hashable, str] = field(default_factory=dict)
+    n_events: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return lists of ids and texts, and arrays: every format can hold them."""
+        events = [event for past in self.past.values() for part in past for event in part]
+        texts = dict.fromkeys([*(event.text for event in events), *self.texts.values()])
+        codes = dict(zip(texts, range(len(texts)), strict=True))
+        liked = [-1 if event.liked is None else event.liked for event in events]
+        return {
+            "n_events": self.n_events,
+            "texts": list(texts),
+            "items": list(self.texts),
+            "item_text": np.array([codes[text] for text in self.texts.values()], np.int64),
+            "users": list(self.past),
+            "lengths": np.array([list(map(len, past)) for past in self.past.values()], np.int64),
+            "time": np.array([event.time for event in events]),
+            "text": np.array([codes[event.text] for event in events], np.int64),
+            "liked": np.array(liked, np.int8),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        texts, self.n_events = state["texts"], state["n_events"]
+        listed = (texts[code] for code in state["item_text"].tolist())
+        self.texts = dict(zip(state["items"], listed, strict=True))
+        columns = (state[name].tolist() for name in ("time", "text", "liked"))
+        events = (
+            _Event(time, texts[code], None if liked < 0 else bool(liked))
+            for time, code, liked in zip(*columns, strict=True)
+        )
+        parts = (
+            _Past(*(tuple(islice(events, length)) for length in lengths))
+            for lengths in state["lengths"].tolist()
+        )
+        self.past = dict(zip(state["users"], parts, strict=True))
 
     def draft(self, rows: list[tuple]) -> _Memory:
         """Copy the state of the users and items of ``rows``, so that it can be changed."""

@@ -184,6 +184,12 @@ class TextEncoder(nn.Module):
                 self._set_model(_made_from(self._saved))
         return self.model
 
+    @property
+    def tokenizer(self) -> Any:
+        """Tokenizer of the model."""
+        self._loaded_model()
+        return self._tokenizer
+
     def _version_now(self) -> tuple[int, float]:
         """Return a version of the weights that changes when they are written to.
 

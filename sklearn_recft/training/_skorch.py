@@ -48,6 +48,32 @@ class RecordScore(Callback):
         self.best = max(self.best, score)
 
 
+class TimeLeft(Callback):
+    """Write the seconds that the other epochs of a call will take to the history."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.left = epochs, epochs
+
+    def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
+        """Record the epochs left times the mean duration of those done."""
+        self.left -= 1
+        done = net.history[self.left - self.epochs :, "dur"]
+        net.history.record("time_left", self.left * sum(done) / len(done))
+
+
+@contextmanager
+def time_left(net: NeuralNet, epochs: int) -> Iterator[None]:
+    """Show the time left in the table of epochs within the block, if there is a table."""
+    names = [name for name, _ in net.callbacks_]
+    if not net.verbose or "print_log" not in names or "epoch_timer" not in names:
+        yield
+        return
+    place = names.index("print_log")
+    added = [*net.callbacks_[:place], ("time_left", TimeLeft(epochs)), *net.callbacks_[place:]]
+    with replaced(net, added, net.train_split):
+        yield
+
+
 @contextmanager
 def batch_options(net: NeuralNet, **options: Any) -> Iterator[None]:
     """Set options of the net's iterators within the block, so that pickles do not hold them."""

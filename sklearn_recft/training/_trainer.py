@@ -100,6 +100,7 @@ class Trainer:
             patience = net.policy.patience if isinstance(net, _TunedNet) else None
             if self.scorer is not None:
                 stack.enter_context(_skorch.scored(net, self.scorer, patience))
+            stack.enter_context(_skorch.time_left(net, self.epochs))
             if isinstance(net, _TunedNet):
                 planned = net.one_call(self.epochs, update=self.update, n_targets=self.n_targets)
                 stack.enter_context(planned)

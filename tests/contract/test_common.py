@@ -141,7 +141,7 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 57
+N_OUR_CHECKS = 58
 OUR_CHECKS = [
     *recommender_checks(),
     *recommender_update_checks(),

@@ -290,3 +290,16 @@ def test_recommend_is_the_head_of_the_dense_product(monkeypatch, kind, n_jobs):
         hidden[:, columns] = met[:, columns] & exclude
         assert_allclose(its, best_scores(scores, hidden, n), rtol=1e-5, atol=1e-6)
         assert_allclose(its, np.take_along_axis(scores, codes, axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_verbose_shows_the_objective(capsys):
+    X, y, _ = log_of("ratings")
+    quiet = ALSRecommender(**SMALL).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+    model = ALSRecommender(**SMALL, verbose=1).fit(X, y)
+    said = capsys.readouterr().err
+    assert f"{SMALL['max_epochs']}/{SMALL['max_epochs']}" in said
+    _, total = dense_sums(X, y)
+    shown = float(said.rpartition("loss=")[2].partition("]")[0])
+    assert shown == pytest.approx(objective(model, total) / (total != 0).sum(), rel=1e-3)
+    assert_array_equal(model.item_factors_, quiet.item_factors_)

@@ -2,13 +2,14 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
+from sklearn.metrics import log_loss, mean_squared_error, roc_auc_score, root_mean_squared_error
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback, EarlyStopping
 
@@ -197,11 +198,29 @@ def test_threads(log):
         assert_allclose(scores, alone[1], rtol=1e-6)
 
 
-def test_verbose_shows_progress(log, capsys):
-    make(max_epochs=2).fit(*log)
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "bpr", "softmax"])
+def test_verbose_shows_progress(loss, log, clicks, capsys):
+    X, y = clicks if loss == "log_loss" else log
+    quiet = make(loss=loss, max_epochs=2).fit(X, y)
     assert capsys.readouterr() == ("", "")
-    make(max_epochs=2, verbose=1).fit(*log)
-    assert "2/2" in capsys.readouterr().err
+    shown = make(loss=loss, max_epochs=2, verbose=1).fit(X, y)
+    said = capsys.readouterr().err
+    assert "2/2" in said
+    assert ("loss=" in said) == (loss != "softmax")
+    assert_array_equal(shown.predict(X), quiet.predict(X))
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+def test_the_loss_shown_is_that_of_the_rows(loss, log, clicks, capsys):
+    X, y = clicks if loss == "log_loss" else log
+    weight = np.random.default_rng(0).uniform(1, 2, len(y))
+    model = make(loss=loss, max_epochs=2, verbose=1).fit(X, y, sample_weight=weight)
+    shown = re.findall(r"loss=([\d.]+)", capsys.readouterr().err)
+    metric = log_loss if loss == "log_loss" else mean_squared_error
+    # Predictions of ratings are clipped to their range, the scores in the loss are not.
+    assert float(shown[-1]) == pytest.approx(
+        metric(y, model.predict(X), sample_weight=weight), rel=0.01
+    )
 
 
 # ------------------------------------------------------------------------- the net

@@ -395,3 +395,12 @@ def test_a_failing_fit_keeps_the_last_model():
         model.set_params(net_params={"n_factors": 3}).fit(X)
     model.set_params(width=16)
     assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_another_optimizer(optimizer):
+    """It gets none of the options of the default one."""
+    model = RealtimeTransformerRecommender(
+        width=16, max_epochs=1, random_state=0, net_params={"optimizer": optimizer}
+    ).fit(make_log())
+    assert type(model.net_.optimizer_) is optimizer

@@ -190,9 +190,11 @@ def test_patience_needs_validation_events(times):
 def test_verbose_prints_each_epoch(capsys):
     make_model(2, verbose=1, patience=5).fit(make_log())
     said = capsys.readouterr().out
-    for name in ("epoch", "ndcg@10", "train_loss", "dur"):
+    for name in ("epoch", "ndcg@10", "train_loss", "dur", "time_left"):
         assert name in said
     lines = said.splitlines()
+    left = [float(line.split()[lines[0].split().index("time_left")]) for line in lines[2:4]]
+    assert left[0] > left[1] == 0
     assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
     make_model(2).fit(make_log())
     assert capsys.readouterr().out == ""

@@ -94,6 +94,17 @@ def test_plain_values_round_trip(value):
     assert same(to_plain(plain), plain)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_many_strings_become_arrays(kind):
+    """Formats that write each string of a list by itself need twenty times as much."""
+    values = kind(["\ud800", "", "a\0", "\U0001f642", *map(str, range(100))])
+    plain = to_plain({"ids": values})
+    assert is_plain(plain)
+    assert len(pickle.dumps(plain)) < 1700
+    assert same(from_plain(plain), {"ids": values})
+    assert same(to_plain(plain), plain)
+
+
 @given(array_values.filter(lambda array: array.size))
 @settings(deadline=None)
 def test_numpy_scalars_become_python_numbers(array):

@@ -189,7 +189,7 @@ def test_the_score_is_printed_with_loss_and_time(capsys):
     scorer = scorer_of(scores)._replace(name="ndcg@10")
     fit_net(net, *columns_and_target(), epochs=5, seed=0, scorer=scorer)
     header, _, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["epoch", "ndcg@10", "train_loss", "dur"]
+    assert header.split() == ["epoch", "ndcg@10", "time_left", "train_loss", "dur"]
     cells = [line.split()[1] for line in lines[:4]]
     # The best so far is in colour; and the epoch that it stops after is printed too.
     assert cells[2:] == ["0.5000", "0.1250"]
