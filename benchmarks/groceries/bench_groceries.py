@@ -129,8 +129,13 @@ def run(walk: Walk, name: str, model, learn: str, options) -> list[Followed]:
     seeds = options.seeds if "random_state" in model.get_params() else options.seeds[:1]
     runs = []
     for seed in seeds:
-        kept = options.keep and not options.params and Path(
-            options.keep, f"{options.data}_{options.part}_{options.warm_up}_{name}_{learn}_{seed}.npz"
+        kept = (
+            options.keep
+            and not options.params
+            and Path(
+                options.keep,
+                f"{options.data}_{options.part}_{options.warm_up}_{name}_{learn}_{seed}.npz",
+            )
         )
         if kept and kept.exists():
             with np.load(kept) as arrays:
@@ -153,9 +158,9 @@ def run(walk: Walk, name: str, model, learn: str, options) -> list[Followed]:
 
 def line_of(name: str, learn: str, runs: list[Followed]) -> dict:
     """Return the figures of a model."""
-    found = {
-        f"ndcg@10 {kind}": [run.values[kind].mean() for run in runs] for kind in KINDS
-    } | {"recall@10": [run.values["recall"].mean() for run in runs]}
+    found = {f"ndcg@10 {kind}": [run.values[kind].mean() for run in runs] for kind in KINDS} | {
+        "recall@10": [run.values["recall"].mean() for run in runs]
+    }
     line = {"model": name, "learning": LEARNING[learn], "seeds": len(runs)}
     line |= {metric: round(float(np.mean(values)), 4) for metric, values in found.items()}
     line["spread"] = round(float(np.ptp(found["ndcg@10 all"])), 4)

@@ -65,7 +65,12 @@ class TIFUKNN(_NextBasket):
     """
 
     def __init__(
-        self, n_neighbors=300, within_decay_rate=0.9, group_decay_rate=0.7, alpha=0.7, item_mean=True
+        self,
+        n_neighbors=300,
+        within_decay_rate=0.9,
+        group_decay_rate=0.7,
+        alpha=0.7,
+        item_mean=True,
     ):
         self.n_neighbors = n_neighbors
         self.within_decay_rate = within_decay_rate
@@ -91,7 +96,9 @@ class TIFUKNN(_NextBasket):
         k = min(self.n_neighbors, len(size))
         near = np.argpartition(distance, k - 1, axis=1)[:, :k]
         share = np.full(near.size, 1 / k, np.float32)
-        self.near_ = csr_array((share, near.ravel(), np.arange(0, near.size + 1, k)), distance.shape)
+        self.near_ = csr_array(
+            (share, near.ravel(), np.arange(0, near.size + 1, k)), distance.shape
+        )
 
     def _scores(self, users):
         scores = self.alpha * self.vectors_[users].toarray()

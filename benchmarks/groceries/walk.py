@@ -60,7 +60,9 @@ class Walk:
             self.tasks.append({kind: self._task(start, stop, rows[kind]) for kind in KINDS})
         names = np.unique(self.X[begin:, 0])
         self.users = {
-            kind: np.searchsorted(names, np.concatenate([week[kind].queries[:, 0] for week in self.tasks]))
+            kind: np.searchsorted(
+                names, np.concatenate([week[kind].queries[:, 0] for week in self.tasks])
+            )
             for kind in KINDS
         }
 

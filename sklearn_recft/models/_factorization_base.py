@@ -127,7 +127,8 @@ class FactorizationBase(FittedModel):
         tiles = self._factor_tiles(users, columns, queries)
         if self.habits is None:
             return tiles
-        return self.habits.on(tiles, users, columns, self._times_of(queries), self.n_items)
+        times, weights = self._times_of(queries), np.ones(len(users))
+        return self.habits.on(tiles, users, columns, times, weights)
 
     def _factor_tiles(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
