@@ -11,8 +11,8 @@ what was bought before ("all"), of the same lists where only what was bought bef
 ("repeats"), and of lists without it, where only what is new to the household counts ("new").
 `--part validation` does so in the five weeks before, with nothing of the later ones.
 
-A JSON line a model, then one for each pair of models that are compared: the mean difference of their
-lists, with the 95 % interval of a bootstrap over households. Values are means over the seeds;
+A JSON line a model, then one for each pair of models that are compared: the mean difference of
+their lists, with the 95 % interval of a bootstrap over households. Values are means over the seeds;
 models that draw nothing run once. Seconds are of the CPU, on one thread, without compilation.
 `--keep` names a folder in which the values of all lists are kept, and found again.
 """
@@ -70,6 +70,7 @@ MODELS = {
     "softmax": softmax(half_life=28),
     "softmax with habits": softmax(half_life=28, habit_half_life=90),
     "ItemKNN": ItemKNNRecommender(),
+    "ItemKNN with habits": ItemKNNRecommender(habit_half_life=90),
 }
 PEERS = {  # models of Cornac, which are fitted anew
     "TIFU-KNN": next_basket.TIFUKNN(),
@@ -80,6 +81,7 @@ OF_RETAIL = {  # the settings of the softmax are those chosen in `benchmarks/sof
     "softmax": softmax(half_life=7),
     "softmax with habits": softmax(half_life=7, habit_half_life=90, popularity_weight=4),
     "EASE": EASERecommender(),
+    "EASE with habits": EASERecommender(habit_half_life=90),
 }
 PAIRS = (
     (("MF with habits", "partial_fit"), ("MF with habits", "never")),
@@ -93,9 +95,12 @@ PAIRS = (
     ),
     *(
         ((name, "partial_fit"), ("popularity, half_life=28", "partial_fit"))
-        for name in ("MF", "softmax", "MF with habits", "ItemKNN", "EASE")
+        for name in ("MF", "MF with habits", "softmax", "ItemKNN", "EASE")
     ),
-    (("EASE", "partial_fit"), ("HabitRecommender", "partial_fit")),
+    *(
+        ((name, "partial_fit"), ("HabitRecommender", "partial_fit"))
+        for name in ("EASE", "EASE with habits", "ItemKNN with habits")
+    ),
     *(
         ((name, "partial_fit"), (peer, "refit"))
         for name in ("HabitRecommender", "MF with habits")
@@ -146,7 +151,8 @@ def run(walk: Walk, name: str, model, learn: str, options) -> list[Followed]:
         if "random_state" in model.get_params():
             mine.set_params(random_state=seed)
         if learn == "partial_fit":
-            clone(mine).fit(walk.X[:1000]).partial_fit(walk.X[1000:1010])  # compiles
+            few = walk.X[: min(1000, walk.bounds[0])]
+            clone(mine).fit(few[:-10]).partial_fit(few[-10:])  # compiles
         followed = walk.follow(mine, learn)
         runs.append(followed)
         if kept:
@@ -179,7 +185,8 @@ def difference(walk: Walk, kind: str, mine: list[Followed], other: list[Followed
     return {kind: [round(float(value), 4) for value in (values.mean(), *ends)]}
 
 
-def main(argv=None):
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -192,7 +199,11 @@ def main(argv=None):
     parser.add_argument("--households", type=int, help="the first so many alone")
     add_params_option(parser)
     parser.add_argument("--keep", help="folder of what was found before")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    options = parser().parse_args(argv)
     X = purchases(options.data)
     X = X[np.isin(X[:, 0], np.unique(X[:, 0])[: options.households])]
     walk = walk_of(X, options)
