@@ -70,7 +70,6 @@ MODELS = {
     "softmax": softmax(half_life=28),
     "softmax with habits": softmax(half_life=28, habit_half_life=90),
     "ItemKNN": ItemKNNRecommender(),
-    "ItemKNN with habits": ItemKNNRecommender(habit_half_life=90),
 }
 PEERS = {  # models of Cornac, which are fitted anew
     "TIFU-KNN": next_basket.TIFUKNN(),
@@ -81,7 +80,6 @@ OF_RETAIL = {  # the settings of the softmax are those chosen in `benchmarks/sof
     "softmax": softmax(half_life=7),
     "softmax with habits": softmax(half_life=7, habit_half_life=90, popularity_weight=4),
     "EASE": EASERecommender(),
-    "EASE with habits": EASERecommender(habit_half_life=90),
 }
 PAIRS = (
     (("MF with habits", "partial_fit"), ("MF with habits", "never")),
@@ -97,10 +95,7 @@ PAIRS = (
         ((name, "partial_fit"), ("popularity, half_life=28", "partial_fit"))
         for name in ("MF", "MF with habits", "softmax", "ItemKNN", "EASE")
     ),
-    *(
-        ((name, "partial_fit"), ("HabitRecommender", "partial_fit"))
-        for name in ("EASE", "EASE with habits", "ItemKNN with habits")
-    ),
+    (("EASE", "partial_fit"), ("HabitRecommender", "partial_fit")),
     *(
         ((name, "partial_fit"), (peer, "refit"))
         for name in ("HabitRecommender", "MF with habits")

@@ -38,12 +38,6 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
     history_half_life : float, default=None
         Number of later events of the same user after which an event has half the weight in that
         user's scores. Small values favour the next item; None disables this decay.
-    habit_half_life : float, default=None
-        Half-life in days of habits. ``0.8 n_u s log(1 + S / 0.05)`` is added to each score, S being
-        the decayed count of the user's earlier baskets with the item (`HabitRecommender`), n_u the
-        weight of the user's events, and s the mean over items of the largest weight. It starts
-        once the log has shown a repeat. None adds nothing. Repeats are listed only with
-        ``exclude_seen=False``.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores.
 
@@ -84,7 +78,7 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
     array([['milk', 'rice']], dtype=object)
     """
 
-    _FIXED = ("half_life", "history_half_life", "habit_half_life")
+    _FIXED = ("half_life", "history_half_life")
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="exact",
@@ -97,7 +91,6 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
         "zero_diagonal": ["boolean"],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
-        "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
     }
 
@@ -107,14 +100,12 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
         zero_diagonal: bool = True,
         half_life: float | None = None,
         history_half_life: float | None = None,
-        habit_half_life: float | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.reg = reg
         self.zero_diagonal = zero_diagonal
         self.half_life = half_life
         self.history_half_life = history_half_life
-        self.habit_half_life = habit_half_life
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -165,7 +156,6 @@ class EASERecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEstima
         return EASESettings(
             half_life=self.half_life,
             history_half_life=self.history_half_life,
-            habit_half_life=self.habit_half_life,
             n_threads=self._n_threads(),
             reg=self.reg,
             zero_diagonal=self.zero_diagonal,

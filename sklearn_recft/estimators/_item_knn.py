@@ -46,12 +46,6 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
     history_half_life : float, default=None
         Number of later events of the same user after which an event has half the weight in that
         user's scores. Small values favour the next item; None disables this decay.
-    habit_half_life : float, default=None
-        Half-life in days of habits. ``0.8 n_u s log(1 + S / 0.05)`` is added to each score, S being
-        the decayed count of the user's earlier baskets with the item (`HabitRecommender`), n_u the
-        weight of the user's events, and s the mean over items of the largest similarity. It starts
-        once the log has shown a repeat. None adds nothing. Repeats are listed only with
-        ``exclude_seen=False``.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
 
@@ -94,7 +88,7 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
     array([['milk', 'rice']], dtype=object)
     """
 
-    _FIXED = ("half_life", "history_half_life", "habit_half_life")
+    _FIXED = ("half_life", "history_half_life")
     _TAGS = RecommenderTags(
         predicts="feedback",
         lists_by="own score",
@@ -111,7 +105,6 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         "bm25_b": [Interval(Real, 0, 1, closed="both")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
-        "habit_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
     }
 
@@ -124,7 +117,6 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         bm25_b: float = 0.25,
         half_life: float | None = None,
         history_half_life: float | None = None,
-        habit_half_life: float | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_neighbors = n_neighbors
@@ -134,7 +126,6 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         self.bm25_b = bm25_b
         self.half_life = half_life
         self.history_half_life = history_half_life
-        self.habit_half_life = habit_half_life
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -187,7 +178,6 @@ class ItemKNNRecommender(ObserveMixin, RecommenderMixin, RegressorMixin, BaseEst
         return ItemKNNSettings(
             half_life=self.half_life,
             history_half_life=self.history_half_life,
-            habit_half_life=self.habit_half_life,
             n_threads=self._n_threads(),
             n_neighbors=self.n_neighbors,
             similarity=self.similarity,

@@ -44,13 +44,13 @@ class EASEModel(UserItemModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""
-        return self._item_scores(self.item_weights, events)
+        return self._item_scores(self.item_weights, events.user, events.item)
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes products of the user's feedback and the weights."""
-        return self._item_tiles(self.item_weights, users, columns, queries)
+        return self._item_tiles(self.item_weights, users, columns)
 
     def _extend(self, users: np.ndarray) -> None:
         """Give new items zero weights."""
@@ -86,7 +86,6 @@ class EASEModel(UserItemModel):
             np.multiply(gram[block], scale, out=weights[block], casting="same_kind")
         np.fill_diagonal(weights, diagonal)
         self.item_weights = weights
-        self.weight_scale = float(weights.max(axis=1).mean()) if n_items else 0.0
 
 
 def _usable(reg: float, gram: np.ndarray) -> float:

@@ -127,8 +127,7 @@ class FactorizationBase(FittedModel):
         tiles = self._factor_tiles(users, columns, queries)
         if self.habits is None:
             return tiles
-        times, weights = self._times_of(queries), np.ones(len(users))
-        return self.habits.on(tiles, users, columns, times, weights)
+        return self.habits.on(tiles, users, columns, self._times_of(queries), self.n_items)
 
     def _factor_tiles(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions

@@ -83,27 +83,13 @@ class HabitTerm(Habits):
         users: np.ndarray,
         columns: np.ndarray,
         times: np.ndarray,
-        weights: np.ndarray,
+        n_items: int,
     ) -> TileScorer:
-        """Return a function that writes ``tiles`` and adds the weighted terms of ``users``.
-
-        Parameters
-        ----------
-        tiles : callable
-        users : ndarray of shape (n,)
-            Codes, -1 for unknown users.
-        columns : ndarray of shape (m,)
-            Codes of the items that may be listed.
-        times : ndarray of shape (n,)
-            Seconds of the queries.
-        weights : ndarray of shape (n,)
-            Weight of the terms of each query.
-        """
+        """Return a function that writes ``tiles`` and adds the terms of ``users`` at ``times``."""
         if not self.is_shown:
             return tiles
-        n_items = max(len(self.repeats), int(columns.max(initial=-1)) + 1)
         indptr, places, counts = self.of_users(users, times, columns, n_items)
-        values = (np.repeat(weights, np.diff(indptr)) * _term(counts)).astype(np.float32)
+        values = _term(counts).astype(np.float32)
 
         def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             tiles(r0, r1, c0, c1, out)

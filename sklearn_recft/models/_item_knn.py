@@ -47,7 +47,7 @@ class ItemKNNModel(UserItemModel):
         """
         users, items = events.user, events.item
         if self.positives_only:
-            return self._item_scores(self.similarity, events)
+            return self._item_scores(self.similarity, users, items)
         sums = self.feedback.sums.sum(axis=0)
         mean = sums.sum().imag / sums.sum().real if sums.any() else 0.0  # 0 without users
         item_mean = np.divide(sums.imag, sums.real, np.full(len(sums), mean), where=sums.real > 0)
@@ -60,7 +60,7 @@ class ItemKNNModel(UserItemModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes sums of similarities to the user's items."""
-        return self._item_tiles(self.similarity, users, columns, queries)
+        return self._item_tiles(self.similarity, users, columns)
 
     def _extend(self, users: np.ndarray) -> None:
         """Give new items no neighbours."""
@@ -99,8 +99,6 @@ class ItemKNNModel(UserItemModel):
         near = csr_array((nearness[kept], found[kept], starts), (n_items, n_items))
         near.sum_duplicates()  # marks the matrix as free of duplicates
         self.similarity = near
-        largest = np.where(kept, nearness, 0).max(axis=1, initial=0)
-        self.weight_scale = float(largest.mean()) if n_items else 0.0
 
     def _bm25(self, matrix: csr_array) -> csr_array:
         """Compute BM25 weights of feedback, with items as documents and users as words."""

@@ -14,13 +14,10 @@ from sklearn_recft.columns import fade
 from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
-from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.ranking import TileScorer
 
 # Weight of popularity in the scores, per event of the user: it breaks ties.
 _BACKOFF = 1e-9
-# Weight of habits beside item-based scores (chosen on Online Retail, weeks before the tests).
-_HABIT_WEIGHT = 0.1
 # Number of rows of `pair_sums` at once: bounds memory.
 _BLOCK = 8192
 
@@ -35,14 +32,11 @@ class UserItemSettings:
         Days after which an event counts half.
     history_half_life : float or None
         Events of a user after which one counts half in that user's own list.
-    habit_half_life : float or None
-        Days after which an earlier basket counts half in the habit of a user and an item.
     n_threads : int
     """
 
     half_life: float | None = None
     history_half_life: float | None = None
-    habit_half_life: float | None = None
     n_threads: int = 1
 
 
@@ -60,10 +54,6 @@ class UserItemModel(FittedModel):
         Mean feedback per user of each item, no event counting as 0.
     latest : float
         Time of the newest event.
-    habits : HabitTerm or None
-        Added to item-based scores.
-    weight_scale : float
-        Mean over items of the largest weight, or similarity, in their scores.
     """
 
     settings: UserItemSettings
@@ -76,9 +66,6 @@ class UserItemModel(FittedModel):
             self.profiles = FeedbackMatrix()
         self.popularity = np.empty(0)
         self.latest = -np.inf
-        half_life = settings.habit_half_life
-        self.habits = None if half_life is None else HabitTerm(half_life)
-        self.weight_scale = 0.0
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Add events to the sums, then recompute the model; `observe` postpones the latter."""
@@ -100,8 +87,6 @@ class UserItemModel(FittedModel):
             )
         self.feedback = matrix
         self._derive()
-        if self.habits is not None:
-            self.habits.learn(events, undo, (self.n_users, self.n_items), by_time=True)
         if call.weights:
             self._refresh(events.user, events.item)
         else:
@@ -152,11 +137,6 @@ class UserItemModel(FittedModel):
                 "merge: with history_half_life the events of a user must all be in one model; "
                 "split the log by users."
             )
-        if self.habits is not None:
-            raise ValueError(
-                "merge: with habit_half_life, what counts as taken again depends on the baskets "
-                "that came before, in either model. Fit one model on all events."
-            )
         with self.transaction(other.known_users()):
             users, items = self._merge_ids(other)
             left, theirs = 1.0, 1.0
@@ -179,29 +159,13 @@ class UserItemModel(FittedModel):
 
     # ------------------------------------------------------------------ item-based scores
 
-    def _n_events(self, users: np.ndarray) -> np.ndarray:
-        """Return the weight (n,) of all events of each user; 0 for unknown users."""
-        return self.profiles.weight(users).sum(axis=1, dtype=np.float64)
-
     def _popularity_share(self, users: np.ndarray) -> np.ndarray:
         """Return the weight (n,) of popularity in the scores of users; 1 for unknown users."""
-        n_events = self._n_events(users)
+        n_events = self.profiles.weight(users).sum(axis=1, dtype=np.float64)
         return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
 
-    def _times_of(self, rows: Interactions) -> np.ndarray:
-        """Seconds of rows; where habits count, rows without a time come after all events."""
-        if rows.timestamps is None and self.habits is not None:
-            return np.full(len(rows), self.habits.after_all())
-        return super()._times_of(rows)
-
-    def _habit_weights(self, users: np.ndarray) -> np.ndarray:
-        """Return the weight (n,) of habits: on the scale of the scores of each user."""
-        return _HABIT_WEIGHT * self.weight_scale * self._n_events(users)
-
-    def _item_tiles(
-        self, similarity: Any, users: np.ndarray, columns: np.ndarray, queries: Interactions
-    ) -> TileScorer:
-        """Return scores ``sum_j x_uj similarity_ji`` and habits; popularity for unknown users.
+    def _item_tiles(self, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
+        """Return scores ``sum_j x_uj similarity_ji``; popularity for unknown users.
 
         ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
         """
@@ -220,23 +184,18 @@ class UserItemModel(FittedModel):
                 arrays = rows.indptr, rows.indices, rows.data
                 kernels.spread(*arrays, near.indptr, near.indices, near.data, c0, out)
 
-        if self.habits is None:
-            return score
-        weights = self._habit_weights(users)
-        return self.habits.on(score, users, columns, self._times_of(queries), weights)
+        return score
 
-    def _item_scores(self, similarity: Any, events: Events) -> np.ndarray:
+    def _item_scores(self, similarity: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return the scores of `_item_tiles` for pairs of codes, -1 for unknown; (n,) float64.
 
         An item without events is as popular as the mean of the others.
         """
-        users, items, popular = events.user, events.item, self.popularity
+        popular = self.popularity
         base = np.where(items >= 0, popular[items], popular.mean())
         scores = self._popularity_share(users) * base
         scores[(items < 0) & (users >= 0)] = popular.mean()
         scores += pair_sums(self.profiles.total, similarity, users, items)
-        if self.habits is not None:
-            scores += self._habit_weights(users) * self.habits.of_rows(events)
         return scores
 
 

@@ -102,10 +102,8 @@ OPTIONS = {
     "knn with decay": ItemKNNRecommender(half_life=30),
     "knn bm25": ItemKNNRecommender(similarity="bm25", n_jobs=2),
     "knn next": ItemKNNRecommender(half_life=100, history_half_life=4),
-    "knn with habits": ItemKNNRecommender(n_neighbors=20, habit_half_life=90),
     "ease": EASERecommender(reg=10.0),
     "ease next": EASERecommender(reg=10.0, history_half_life=4),
-    "ease with habits": EASERecommender(reg=10.0, habit_half_life=90),
     "ease with decay": EASERecommender(reg=1.0, half_life=60, zero_diagonal=False, n_jobs=2),
     "ALSRecommender": small(ALSRecommender, reg=1.0),  # the default is for larger logs
     "als with decay": ALSRecommender(n_factors=8, reg=1.0, half_life=60, random_state=0, n_jobs=2),

@@ -5,12 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from sklearn_recft import (
-    EASERecommender,
-    HabitRecommender,
-    IncrementalMFRecommender,
-    ItemKNNRecommender,
-)
+from sklearn_recft import HabitRecommender, IncrementalMFRecommender
 
 DAY = 86_400
 WEEKS = [["ann", "tea", 7 * DAY * week] for week in range(8)]
@@ -160,43 +155,3 @@ def test_without_decay_and_item_weights_popularity_only_orders_ties():
     assert_array_equal(found, [["tea", "rice", "milk", "eggs"]])
     assert_allclose(scores, [[2 + 0.4 / 21, 1.2, 1 + 0.2 / 21, 0.2 * 20 / 21]], rtol=1e-5)
     assert model.repeat_weight_[0] < 1  # still measured
-
-
-# ------------------------------------------------------- the term of item-based models
-
-
-@pytest.mark.parametrize(
-    "model", [EASERecommender(), ItemKNNRecommender(similarity="cosine", shrinkage=1.0)]
-)
-def test_the_term_of_item_based_models_is_on_the_scale_of_their_scores(model):
-    X = make_log(8, 10, 300)
-    ours, other = (clone(model).set_params(habit_half_life=h) for h in (2.0, None))
-    for one in (ours, other):
-        one.fit(X[:150]).partial_fit(X[150:250]).observe(X[250:])
-    late = np.array([[u, i, X[-1, 2] + 7200] for u in range(9) for i in range(10)])
-    counts = [
-        sum(2.0 ** (-(now - t) / (2 * DAY)) for t in X[(X[:, 0] == u) & (X[:, 1] == i), 2])
-        for u, i, now in late
-    ]
-    weights = (
-        other.item_weights_ if hasattr(other, "item_weights_") else other.similarity_.toarray()
-    )
-    n_own = np.array([(X[:, 0] == u).sum() for u in late[:, 0]])
-    terms = 0.8 * n_own * weights.max(axis=1).mean() * np.log1p(np.array(counts) / 0.05)
-    assert terms[80:].sum() == 0 < terms.sum()  # user 8 is unknown
-    assert_allclose(ours.predict(late) - other.predict(late), terms, rtol=1e-4, atol=1e-5)
-    queries = np.column_stack([np.arange(9), np.full(9, late[0, 2])])
-    items, scores = ours.recommend(queries, n_recommendations=10, exclude_seen=False)
-    rows = [[u, i, late[0, 2]] for u, row in enumerate(items) for i in row]
-    assert_allclose(scores.ravel(), ours.predict(rows), rtol=1e-5)
-
-
-def test_habits_of_a_rating_model_order_its_lists_alone():
-    X = make_log(8, 10, 300)
-    y = 1.0 + X[:, 1] % 5
-    ours, other = (
-        ItemKNNRecommender(habit_half_life=h, n_neighbors=5).fit(X, y) for h in (2.0, None)
-    )
-    assert_array_equal(ours.predict(X), other.predict(X))
-    lists = [m.recommend([0], n_recommendations=10, exclude_seen=False) for m in (ours, other)]
-    assert (lists[0][1] != lists[1][1]).any()
