@@ -110,7 +110,7 @@ class TIFUKNN(_NextBasket):
 class UPCF(_NextBasket):
     """UP-CF: shares of recent baskets, of the user and of similar users (asymmetric cosine)."""
 
-    def __init__(self, recency=25, locality=10, asymmetry=0.75):
+    def __init__(self, recency=50, locality=5, asymmetry=0.75):
         self.recency = recency
         self.locality = locality
         self.asymmetry = asymmetry
