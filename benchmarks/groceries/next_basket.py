@@ -67,8 +67,8 @@ class TIFUKNN(_NextBasket):
     def __init__(
         self,
         n_neighbors=300,
-        within_decay_rate=0.9,
-        group_decay_rate=0.7,
+        within_decay_rate=0.98,
+        group_decay_rate=0.9,
         alpha=0.7,
         item_mean=True,
     ):
