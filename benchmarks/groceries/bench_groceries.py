@@ -73,7 +73,6 @@ MODELS = {
 }
 PEERS = {  # models of Cornac, which are fitted anew
     "TIFU-KNN": next_basket.TIFUKNN(),
-    "TIFU-KNN, as in Cornac": next_basket.TIFUKNN(item_mean=False),
     "UP-CF": next_basket.UPCF(),
 }
 OF_RETAIL = {  # the settings of the softmax are those chosen in `benchmarks/softmax`

@@ -60,8 +60,8 @@ class _NextBasket(BaseEstimator):
 class TIFUKNN(_NextBasket):
     """TIFU-KNN: a user's decayed baskets, and the mean of those of the nearest users.
 
-    Cornac 3.0.1 takes the mean of the neighbours over all items at once, a constant, so its
-    neighbours do not matter. ``item_mean=True`` takes it by item, as the paper does.
+    The mean is taken by item, as in the paper. Cornac 3.0.1 takes it over all items at once, a
+    constant, so that its neighbours do not matter.
     """
 
     def __init__(
@@ -70,19 +70,16 @@ class TIFUKNN(_NextBasket):
         within_decay_rate=0.98,
         group_decay_rate=0.9,
         alpha=0.7,
-        item_mean=True,
     ):
         self.n_neighbors = n_neighbors
         self.within_decay_rate = within_decay_rate
         self.group_decay_rate = group_decay_rate
         self.alpha = alpha
-        self.item_mean = item_mean
 
     def _prepare(self):
         from cornac.models import TIFUKNN as Peer
 
-        params = {name: value for name, value in self.get_params().items() if name != "item_mean"}
-        peer = Peer(**params)
+        peer = Peer(**self.get_params())
         rows = []
         for baskets in self.baskets_:
             own = np.unique(list(chain.from_iterable(baskets)))
@@ -101,10 +98,8 @@ class TIFUKNN(_NextBasket):
         )
 
     def _scores(self, users):
-        scores = self.alpha * self.vectors_[users].toarray()
-        if self.item_mean:
-            scores += (1 - self.alpha) * (self.near_[users] @ self.vectors_).toarray()
-        return scores
+        own, near = self.vectors_[users], self.near_[users] @ self.vectors_
+        return (self.alpha * own + (1 - self.alpha) * near).toarray()
 
 
 class UPCF(_NextBasket):
