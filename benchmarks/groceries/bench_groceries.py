@@ -1,102 +1,221 @@
-"""The week's baskets of The Complete Journey, ranked by what `recft demo` compares and by habit.
+"""What people buy in a coming week, ranked by habits and by other models.
 
     python benchmarks/groceries/bench_groceries.py
-    python benchmarks/groceries/bench_groceries.py --households 50 --seeds 0
-    python benchmarks/groceries/bench_groceries.py --only habits "habits, static" --warm-up 0.5
+    python benchmarks/groceries/bench_groceries.py --warm-up 0.5 --only "MF with habits"
+    python benchmarks/groceries/bench_groceries.py --data online-retail
+    python benchmarks/groceries/bench_groceries.py --part validation --households 50 --seeds 0
 
-The first three quarters of 1.47 M purchases are fitted; then week by week: a top 10 for every
-household that shops, of the whole catalogue, bought before or not, then the week is learned. A JSON
-line a model. "own favourites" ranks what a household has bought most often, then what is popular:
-no model here, but what one has to beat where people buy the same things again.
+The first three quarters of the purchases are fitted, then week after week is predicted and learned:
+a top 10 of the whole catalogue for everyone who buys in the week. NDCG@10 of lists that may hold
+what was bought before ("all"), of the same lists where only what was bought before counts
+("repeats"), and of lists without it, where only what is new to the household counts ("new").
+`--part validation` does so in the five weeks before, with nothing of the later ones.
+
+A JSON line a model, then one for each pair of models that are compared: the mean difference of
+their lists, with the 95 % interval of a bootstrap over households. Values are means over the seeds;
+models that draw nothing run once. Seconds are of the CPU, on one thread, without compilation.
+`--keep` names a folder in which the values of all lists are kept, and found again.
 """
 
 import argparse
+import importlib.util
 import json
+import os
+import sys
+from pathlib import Path
+
+for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")  # before numpy is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 import numpy as np
+from sklearn.base import clone
 
-from sklearn_recft import HabitRecommender, IncrementalMFRecommender, PopularityRecommender
+from benchmarks.common.events import load
+from benchmarks.common.params import add_params_option
+from benchmarks.groceries import next_basket
+from benchmarks.groceries.walk import KINDS, WEEK, Followed, Walk, interval
+from sklearn_recft import (
+    EASERecommender,
+    HabitRecommender,
+    IncrementalMFRecommender,
+    ItemKNNRecommender,
+    PopularityRecommender,
+)
 from sklearn_recft.datasets import load_complete_journey
-from sklearn_recft.model_selection import prequential_score
 
 SEEDS = (0, 1, 2)
+GROCERIES, RETAIL = "complete-journey", "online-retail"
+VALIDATION_WEEKS = 5
+LEARNING = {"partial_fit": "learning", "never": "static", "refit": "refitted"}
 
 
-class OwnFavourites(PopularityRecommender):
-    """Rank by how often the household itself has bought an item, then by popularity."""
-
-    def fit(self, X, y=None, sample_weight=None):
-        self.counts_ = {}
-        return self._add(X, super().fit(X))
-
-    def partial_fit(self, X, y=None, sample_weight=None):
-        return self._add(X, super().partial_fit(X))
-
-    def recommend(self, X, *, n_recommendations=10, candidates=None, exclude_seen=False):
-        bestsellers = self.item_ids_[np.argsort(-self.popularity_)[: 2 * n_recommendations]]
-        lists = []
-        for user in np.asarray(X)[:, 0]:
-            own = self.counts_.get(user, {})
-            best = sorted(own, key=own.get, reverse=True)[:n_recommendations]
-            best += [item for item in bestsellers if item not in own]
-            lists.append(best[:n_recommendations])
-        return np.array(lists), np.zeros((len(lists), n_recommendations))
-
-    def _add(self, X, model):
-        for user, item in X[:, :2].tolist():
-            own = self.counts_.setdefault(user, {})
-            own[item] = own.get(item, 0) + 1
-        return model
+def factors(**params):
+    """Return the factorization of `recft demo`."""
+    return IncrementalMFRecommender(loss="bpr", max_epochs=20, half_life=28, **params)
 
 
-def contenders(seed, first):
-    """Yield models; those without randomness with the first seed alone."""
+def softmax(**params):
+    return IncrementalMFRecommender(loss="softmax", reg=0.05, **params)
 
-    def factors(**params):
-        return IncrementalMFRecommender(
-            loss="bpr", max_epochs=20, n_jobs=-1, random_state=seed, **params
+
+MODELS = {
+    "popularity": PopularityRecommender(),
+    "popularity, half_life=28": PopularityRecommender(half_life=28),
+    "own favourites": HabitRecommender(habit_half_life=None, item_weights=False),
+    "fading favourites": HabitRecommender(item_weights=False),
+    "HabitRecommender": HabitRecommender(),
+    "MF": factors(),
+    "MF with habits": factors(habit_half_life=90),
+    "softmax": softmax(half_life=28),
+    "softmax with habits": softmax(half_life=28, habit_half_life=90),
+    "ItemKNN": ItemKNNRecommender(),
+}
+PEERS = {  # models of Cornac, which are fitted anew
+    "TIFU-KNN": next_basket.TIFUKNN(),
+    "UP-CF": next_basket.UPCF(),
+}
+OF_RETAIL = {  # the settings of the softmax are those chosen in `benchmarks/softmax`
+    "softmax": softmax(half_life=7),
+    "softmax with habits": softmax(half_life=7, habit_half_life=90, popularity_weight=4),
+    "EASE": EASERecommender(),
+}
+PAIRS = (
+    (("MF with habits", "partial_fit"), ("MF with habits", "never")),
+    (("MF with habits", "partial_fit"), ("MF with habits", "refit")),
+    (("HabitRecommender", "partial_fit"), ("HabitRecommender", "never")),
+    (("HabitRecommender", "partial_fit"), ("own favourites", "partial_fit")),
+    *(
+        ((name, "partial_fit"), (other, "partial_fit"))
+        for name in ("MF with habits", "softmax with habits")
+        for other in ("HabitRecommender", "own favourites")
+    ),
+    *(
+        ((name, "partial_fit"), ("popularity, half_life=28", "partial_fit"))
+        for name in ("MF", "MF with habits", "softmax", "ItemKNN", "EASE")
+    ),
+    (("EASE", "partial_fit"), ("HabitRecommender", "partial_fit")),
+    *(
+        ((name, "partial_fit"), (peer, "refit"))
+        for name in ("HabitRecommender", "MF with habits")
+        for peer in PEERS
+    ),
+)
+
+
+def purchases(data: str) -> np.ndarray:
+    """Return the purchases of a data set in the order of time."""
+    if data == GROCERIES:
+        X = load_complete_journey().data
+    else:
+        frame = load(data)
+        item = np.unique(frame["item_id"], return_inverse=True)[1]
+        X = np.column_stack([frame["user_id"], item, frame["timestamp"]]).astype(np.int64)
+    return X[np.argsort(X[:, 2], kind="stable")]
+
+
+def walk_of(X: np.ndarray, options) -> Walk:
+    """Return the walk of the chosen part of the log."""
+    begin = int(options.warm_up * len(X))
+    if options.part == "test":
+        return Walk(X, begin)
+    first = np.searchsorted(X[:, 2], X[begin, 2] - VALIDATION_WEEKS * WEEK)
+    return Walk(X, int(first), begin)
+
+
+def run(walk: Walk, name: str, model, learn: str, options) -> list[Followed]:
+    """Follow the walk with each seed, or find what was kept of it."""
+    seeds = options.seeds if "random_state" in model.get_params() else options.seeds[:1]
+    runs = []
+    for seed in seeds:
+        kept = (
+            options.keep
+            and not options.params
+            and Path(
+                options.keep,
+                f"{options.data}_{options.part}_{options.warm_up}_{name}_{learn}_{seed}.npz",
+            )
         )
+        if kept and kept.exists():
+            with np.load(kept) as arrays:
+                values = {kind: arrays[kind] for kind in (*KINDS, "recall")}
+                runs.append(Followed(values, *arrays["seconds"].tolist()))
+            continue
+        mine = clone(model).set_params(**options.params)
+        if "random_state" in model.get_params():
+            mine.set_params(random_state=seed)
+        if learn == "partial_fit":
+            few = walk.X[: min(1000, walk.bounds[0])]
+            clone(mine).fit(few[:-10]).partial_fit(few[-10:])  # compiles
+        followed = walk.follow(mine, learn)
+        runs.append(followed)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            seconds = [followed.fit_seconds, followed.learn_seconds]
+            np.savez_compressed(kept, seconds=seconds, **followed.values)
+    return runs
 
-    yield "static", factors(), "never"
-    yield "incremental", factors(), "partial_fit"
-    yield "incremental, half_life=28", factors(half_life=28), "partial_fit"
-    habits = factors(half_life=28, habit_half_life=90)
-    yield "incremental, half_life=28, habits", habits, "partial_fit"
-    yield "static, half_life=28, habits", habits, "never"
-    if first:
-        yield "full refit", factors(), "refit"
-        yield "popularity", PopularityRecommender(), "partial_fit"
-        yield "popularity, window=28", PopularityRecommender(window=28), "partial_fit"
-        yield "habits", HabitRecommender(), "partial_fit"
-        yield "habits, static", HabitRecommender(), "never"
-        yield "habits, full refit", HabitRecommender(), "refit"
-        yield "own favourites", OwnFavourites(), "partial_fit"
+
+def line_of(name: str, learn: str, runs: list[Followed]) -> dict:
+    """Return the figures of a model."""
+    found = {f"ndcg@10 {kind}": [run.values[kind].mean() for run in runs] for kind in KINDS} | {
+        "recall@10": [run.values["recall"].mean() for run in runs]
+    }
+    line = {"model": name, "learning": LEARNING[learn], "seeds": len(runs)}
+    line |= {metric: round(float(np.mean(values)), 4) for metric, values in found.items()}
+    line["spread"] = round(float(np.ptp(found["ndcg@10 all"])), 4)
+    for what in ("fit_seconds", "learn_seconds"):
+        line[what] = round(float(np.mean([getattr(run, what) for run in runs])), 2)
+    return line
+
+
+def difference(walk: Walk, kind: str, mine: list[Followed], other: list[Followed]) -> dict:
+    """Return the mean difference of lists, and its interval."""
+    values = (
+        np.mean([run.values[kind] for run in mine], axis=0)
+        - np.mean([run.values[kind] for run in other], axis=0)
+    )  # fmt: skip
+    ends = interval(values, walk.users[kind])
+    return {kind: [round(float(value), 4) for value in (values.mean(), *ends)]}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", choices=(GROCERIES, RETAIL), default=GROCERIES)
+    parser.add_argument("--part", choices=("validation", "test"), default="test")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", help="names of models")
+    parser.add_argument("--learn", nargs="+", choices=list(LEARNING), default=["partial_fit"])
+    parser.add_argument("--warm-up", type=float, default=0.75, help="share of rows that is fitted")
+    parser.add_argument("--households", type=int, help="the first so many alone")
+    add_params_option(parser)
+    parser.add_argument("--keep", help="folder of what was found before")
+    return parser
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--only", nargs="+", help="names of models")
-    parser.add_argument("--warm-up", type=float, default=0.75, help="share of rows that is fitted")
-    parser.add_argument("--households", type=int, help="the first so many alone")
-    options = parser.parse_args(argv)
-    X = load_complete_journey().data
+    options = parser().parse_args(argv)
+    X = purchases(options.data)
     X = X[np.isin(X[:, 0], np.unique(X[:, 0])[: options.households])]
-    X = X[np.argsort(X[:, 2], kind="stable")]
+    walk = walk_of(X, options)
+    models = MODELS | (OF_RETAIL if options.data == RETAIL else {}) | PEERS
+    print(json.dumps({"lists": {kind: len(users) for kind, users in walk.users.items()}}))
     found = {}
-    for seed in options.seeds:
-        for name, model, learn in contenders(seed, seed == options.seeds[0]):
-            if options.only and name not in options.only:
-                continue
-            result = prequential_score(
-                model, X, warm_up=int(options.warm_up * len(X)), period=7.0, learn=learn,
-                scoring=("ndcg", "recall"), exclude_seen=False,
-            )  # fmt: skip
-            found.setdefault(name, []).append((*result.metrics.values(), result.learn_seconds))
-    for name, runs in found.items():
-        ndcg, recall, seconds = np.median(runs, axis=0).round(4).tolist()
-        line = {"model": name, "ndcg@10": ndcg, "recall@10": recall, "learn_seconds": seconds}
-        print(json.dumps(line | {"ndcg_spread": round(float(np.ptp(runs, axis=0)[0]), 4)}))
+    has_peers = importlib.util.find_spec("cornac") is not None
+    for name in options.only or [name for name in models if has_peers or name not in PEERS]:
+        for learn in options.learn if hasattr(models[name], "partial_fit") else ["refit"]:
+            found[name, learn] = run(walk, name, models[name], learn, options)
+            print(json.dumps(line_of(name, learn, found[name, learn])), flush=True)
+    for mine, other in PAIRS:
+        if mine in found and other in found:
+            names = [f"{name}, {LEARNING[learn]}" for name, learn in (mine, other)]
+            line = {"model": names[0], "minus": names[1]}
+            for kind in KINDS:
+                line |= difference(walk, kind, found[mine], found[other])
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
