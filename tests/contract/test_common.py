@@ -133,10 +133,10 @@ OPTIONS = {
     "transformer without query time": RealtimeTransformerRecommender(
         **_SEQUENCES, query_time=False, decay="none", n_layers=1, n_heads=1
     ),
-    "transformer with texts": RealtimeTransformerRecommender(
-        "scratch", **_SEQUENCES, decay="exponential", training=FineTuning(freeze_blocks=1)
+    "transformer with texts and negatives": RealtimeTransformerRecommender(
+        "scratch", **_SEQUENCES, decay="exponential", n_negatives=20,
+        training=FineTuning(freeze_blocks=1),
     ),
-    "transformer with negatives": RealtimeTransformerRecommender(**_SEQUENCES, n_negatives=20),
 }
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
