@@ -74,6 +74,9 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
+# "On this page" is narrow: list `fit()`, not `IncrementalMFRecommender.fit()`.
+toc_object_entries_show_parents = "hide"
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"sklearn_recft {release}"
 html_static_path = ["_static"]

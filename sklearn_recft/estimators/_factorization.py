@@ -264,7 +264,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         return self._update(X, y, sample_weight, Call(predict=True))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the feedback of each row: a rating, a probability or ("bpr") a score.
+        """Predict the feedback of each row: a rating, a share or a ranking score.
 
         Parameters
         ----------
