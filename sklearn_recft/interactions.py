@@ -392,10 +392,11 @@ def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) 
     names = events.context_names
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER not in fitted:
+        given = [USER, ITEM, *([] if events.timestamps is None else [TIME]), *names]
+        places = ", ".join(("user", "item", "timestamp", "context")[: estimator.n_features_in_])
         raise ValueError(
             f"This {type(estimator).__name__} was fitted without column names, on a table of "
-            f"{estimator.n_features_in_} columns (user, item, timestamp, context), and X has the "
-            f"names {[USER, ITEM, *names]}. Fit it on a frame, or pass an array: "
+            f"{estimator.n_features_in_} columns ({places}), and X has the names {given}. Fit it on a frame, or pass an array: "
             "X[[...]].to_numpy() with the columns in the order of fit."
         )
     known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, outcome)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from threading import RLock, get_ident, local
 from time import sleep
 from typing import Any
@@ -137,20 +138,25 @@ def in_threads(
         list(pool.map(step, bounds[:-1], bounds[1:]))
 
 
-class _Claim:
-    """What one thread holds of a lock: until it is let go, or its frame dies."""
+_PLACES = count()
 
-    __slots__ = ("__weakref__", "thread")
+
+class _Claim:
+    """What one thread holds of a lock, or waits for: until it is let go, or its frame dies."""
+
+    __slots__ = ("__weakref__", "place", "thread")
 
     def __init__(self) -> None:
         self.thread: int | None = get_ident()
+        self.place = next(_PLACES)  # in the order in which threads came
 
 
 class SharedLock:
     """Many readers or one writer; a thread that holds the lock may take it again.
 
-    A waiting writer goes before readers that come later. An interrupt (Ctrl-C) between two lines
-    leaves nothing locked, also where its traceback is kept.
+    Who waits goes before those that come later and would keep it waiting. So a thread that learns
+    all the time lets readers in, and many readers let a writer in. An interrupt (Ctrl-C) between
+    two lines leaves nothing locked, also where its traceback is kept.
 
     Examples
     --------
@@ -165,7 +171,8 @@ class SharedLock:
         self._mutex = RLock()
         self._readers: WeakSet[_Claim] = WeakSet()
         self._writers: WeakSet[_Claim] = WeakSet()
-        self._waiting: WeakSet[_Claim] = WeakSet()
+        self._waiting_readers: WeakSet[_Claim] = WeakSet()
+        self._waiting_writers: WeakSet[_Claim] = WeakSet()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -176,7 +183,7 @@ class SharedLock:
             yield
         finally:
             claim.thread = None  # in one step: an interrupt of what follows leaves it let go
-            self._let_go(claim, self._readers)
+            self._let_go(claim, self._readers, self._waiting_readers)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -187,25 +194,33 @@ class SharedLock:
             yield
         finally:
             claim.thread = None
-            self._let_go(claim, self._writers, self._waiting)
+            self._let_go(claim, self._writers, self._waiting_writers)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
-            if _others(self._writers, claim):
-                return False
-            if _others(self._waiting, claim) and not self._held_by(claim.thread):
+            if _others(self._writers, claim) or self._goes_behind(claim, self._waiting_writers):
+                self._waiting_readers.add(claim)
                 return False
             self._readers.add(claim)
+            self._waiting_readers.discard(claim)
             return True
 
     def _admit_writer(self, claim: _Claim) -> bool:
         with self._mutex:
-            if _others(self._writers, claim) or _others(self._readers, claim):
-                self._waiting.add(claim)
+            held = _others(self._writers, claim) or _others(self._readers, claim)
+            if held or self._goes_behind(claim, self._waiting_readers):
+                self._waiting_writers.add(claim)
                 return False
             self._writers.add(claim)
-            self._waiting.discard(claim)
+            self._waiting_writers.discard(claim)
             return True
+
+    def _goes_behind(self, claim: _Claim, waiting: WeakSet[_Claim]) -> bool:
+        """Whether a claim has to let others go first; not if its thread holds the lock already."""
+        if not waiting:
+            return False
+        came_before = (c for c in waiting if c.place < claim.place)
+        return _others(came_before, claim) and not self._held_by(claim.thread)
 
     def _held_by(self, thread: int | None) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
@@ -235,9 +250,9 @@ class Turns:
         return self._locks.setdefault(owner, RLock()) if lock is None else lock
 
 
-def _others(held: WeakSet[_Claim], claim: _Claim) -> bool:
-    """Whether a thread other than the claim's is among the holders."""
-    return bool(held) and any(other.thread not in (claim.thread, None) for other in held)
+def _others(claims: Iterable[_Claim], claim: _Claim) -> bool:
+    """Whether one of the claims is of another thread."""
+    return any(other.thread not in (claim.thread, None) for other in claims)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:

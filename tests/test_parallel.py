@@ -290,7 +290,7 @@ def test_a_waiting_writer_goes_before_readers_that_come_later():
     with lock.reading():
         writer = threading.Thread(target=write, daemon=True)
         writer.start()
-        wait_until(lambda: len(lock._waiting))
+        wait_until(lambda: len(lock._waiting_writers))
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         come.wait(PATIENCE)
@@ -302,6 +302,26 @@ def test_a_waiting_writer_goes_before_readers_that_come_later():
     for thread in (writer, reader):
         thread.join(PATIENCE)
     assert order == ["writer", "reader"]
+
+
+def test_a_waiting_reader_goes_before_writes_that_come_later():
+    """A thread that writes again and again lets a reader in after the write it waits for."""
+    lock, order = SharedLock(), []
+
+    def read():
+        with lock.reading():
+            order.append("reader")
+
+    with lock.writing():
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        wait_until(lambda: len(lock._waiting_readers))
+        with lock.writing():  # who writes already may write once more
+            order.append("writer")
+    with lock.writing():
+        order.append("writer")
+    reader.join(PATIENCE)
+    assert order == ["writer", "reader", "writer"]
 
 
 @pytest.mark.parametrize("outer", ["reading", "writing"])

@@ -183,7 +183,7 @@ EASE = {
 }  # fmt: skip
 ALS = {
     "n_factors": 16, "reg": 30.0, "alpha": 3.0, "max_epochs": 5, "half_life": None,
-    "random_state": 0, "n_jobs": None,
+    "random_state": 0, "n_jobs": None, "verbose": 0,
 }  # fmt: skip
 DECAYS = {  # by the ending of a name: the change, and the log
     "": ({}, "movielens"),

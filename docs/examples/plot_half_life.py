@@ -24,7 +24,7 @@ try:
 except OSError:  # no copy at hand
     X, _ = make_interactions(500, 500, 50_000, drift="gradual", random_state=0, return_X_y=True)
 
-half_lives = [1, 3, 7, 14, 30, 60, 120, None]  # days; None is no time decay
+half_lives = [1, 7, 14, 30, 120, None]  # days; None is no time decay
 models = {
     "PopularityRecommender": PopularityRecommender(),
     "ItemKNNRecommender": ItemKNNRecommender(),

@@ -18,7 +18,7 @@ from scipy.special import softmax
 from sklearn_recft import FineTuning, RealtimeTransformerRecommender
 
 KINDS = ["tea", "coffee", "juice", "soup"]
-N_GUESTS, N_ORDERS, N_OF_A_KIND = 600, 60, 10
+N_GUESTS, N_ORDERS, N_OF_A_KIND = 300, 60, 10
 HOUR, HALF_LIFE = 3600, 6  # seconds, hours
 
 rng = np.random.default_rng(0)

@@ -101,6 +101,7 @@ def test_a_batch_is_learned_once_by_every_step():
     with pytest.warns(UserWarning, match="batch_id='monday' was learned before"):
         pipe.partial_fit(X[300:], y[300:], batch_id="monday")
     assert pipe[0].n_ == expected == 400
+    assert pipe.has_learned("monday")
     assert_array_equal(answers(pipe, X), before)
 
 
