@@ -256,7 +256,7 @@ class RecommenderPipeline(Pipeline):
     @available_if(_last_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> float:
         """Return the score of the last step on transformed rows."""
-        now = super(RecommenderPipeline, copy.copy(self))
+        now: Any = super(RecommenderPipeline, copy.copy(self))
         return now.score(X, y, sample_weight=sample_weight, **params)
 
     @available_if(_last_has("recommend"))

@@ -62,10 +62,8 @@ def test_prefixed_names_are_roles(prefix):
     assert len(pipe._raw.examples["user_id"]) == 0
     for query in (QUERY, QUERY.rename(columns=other), [3, 7]):
         items, scores = pipe.recommend(query, n_recommendations=4)
-        expected = plain.recommend(
-            QUERY if query is not QUERY and not isinstance(query, list) else query,
-            n_recommendations=4,
-        )
+        asked = query if isinstance(query, list) else QUERY
+        expected = plain.recommend(asked, n_recommendations=4)
         assert_array_equal(items, expected[0])
         assert_array_equal(scores, expected[1])
 
