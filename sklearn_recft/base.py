@@ -386,7 +386,7 @@ class RecommenderMixin:
         batch_id: Any = None,
         **check: Any,
     ) -> np.ndarray:
-        """Learn further rows; the first call is a fit, which alone gets ``check``.
+        """Learn further rows; the first call is a fit. ``check`` is passed on to `_check`.
 
         Nothing is learned from rows with a ``batch_id`` that was learned before.
         """
@@ -400,7 +400,7 @@ class RecommenderMixin:
                 return self._fit(X, y, sample_weight, call, **check)
             self._check_parameters()
             self._check_fixed()
-            rows = self._check(X, y, sample_weight, reset=False)
+            rows = self._check(X, y, sample_weight, reset=False, **check)
             return self._model.learn(_for_call(rows, call), self._settings(), call)
 
     def _parameters(self) -> list[Any]:

@@ -117,6 +117,7 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
             if isinstance(value, (np.datetime64, np.timedelta64)):
                 refuse_missing(values, name, int(np.isnat(value)))
                 values[row] = instants(np.array([value]))[0]
+        return values
     if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
         try:
             return np.array(listed, np.int64)

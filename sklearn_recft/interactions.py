@@ -316,10 +316,12 @@ def check_events(
 
 
 def _refuse_suspects(events: Interactions, named: bool) -> None:
-    """Refuse context columns that are the label, or times of another name."""
+    """Refuse context columns that are the label, or times of another name, in learned rows."""
+    events = events.learned()
     names, feedback = events.context_names, events.feedback
     if named and events.timestamps is None:
-        refuse_times_as_context(events.context, names)
+        ids = {USER: events.user_ids, ITEM: np.asarray(events.item_ids)}
+        refuse_times_as_context(events.context, names, ids)
     if feedback is not None:
         refuse_leaked_label(events.context, names, feedback, named=named)
 

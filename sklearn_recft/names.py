@@ -92,6 +92,7 @@ def is_called_time(name: str) -> bool:
 
 
 def _probable_role(name: str) -> str | None:
+    name = name.rpartition("__")[2]
     letters = re.sub(r"[^a-z]", "", name.lower())
     stem = re.sub(r"(id|key|code|number|name)$", "", letters)
     for role, words in _CALLED.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_recft.names import TIME, is_called_time
+from sklearn_recft.vocabulary import Vocabulary
 
 # Rows whose label is not the most common one, below which a column may be equal by chance.
 _ENOUGH = 10
@@ -78,12 +79,38 @@ def _varies(feedback: np.ndarray) -> bool:
     return bool(len(feedback) - counts.max() >= _ENOUGH)
 
 
-def refuse_times_as_context(context: np.ndarray, names: tuple[str, ...]) -> None:
-    """Raise if a frame without ``timestamp`` has a context column of times of another name."""
+def refuse_times_as_context(
+    context: np.ndarray, names: tuple[str, ...], ids: dict[str, np.ndarray]
+) -> None:
+    """Raise if a frame without ``timestamp`` has a context column of times of another name.
+
+    A column with one value for each user, or for each item, is accepted: it is a property such as
+    a release date.
+
+    Parameters
+    ----------
+    context : ndarray of shape (n, n_context)
+    names : tuple of str
+    ids : dict of str to ndarray of shape (n,)
+        Users and items of the rows.
+    """
     for place, name in enumerate(names):
-        if is_called_time(name) and (context[:, place] > _OUR_DAYS).all():
+        times = context[:, place]
+        if is_called_time(name) and (times > _OUR_DAYS).all() and not _is_property(times, ids):
             raise ValueError(
                 f"{name}: all {len(context)} rows look like times since 1970, but X has no column "
                 f"{TIME}, so they would be read as numbers of the context. Rename the column, "
                 f"X = X.rename(columns={{{name!r}: {TIME!r}}}), or drop it."
             )
+
+
+def _is_property(values: np.ndarray, ids: dict[str, np.ndarray]) -> bool:
+    """Whether a column depends on the user or the item alone; each id once tells nothing."""
+    for column in ids.values():
+        codes = Vocabulary().extend(column)
+        n_ids = int(codes.max()) + 1
+        own = np.empty(n_ids)
+        own[codes] = values
+        if n_ids < len(codes) and np.array_equal(own[codes], values):
+            return True
+    return False

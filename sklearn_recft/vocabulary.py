@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ _KINDS = {
     timedelta: "durations",
     np.timedelta64: "durations",
 }
+
+
+# Types of ids that a state holds as plain values.
+_PLAIN = (
+    type(None), bool, int, float, str, bytes, tuple, date, datetime, timedelta, np.generic,
+)  # fmt: skip
 
 
 class IdTypeWarning(UserWarning):
@@ -297,9 +304,15 @@ class Vocabulary:
         return True
 
     def state(self) -> dict[str, Any]:
-        """Return the ids in code order: an int64 array, or a list of hashables."""
+        """Return the ids in code order: an int64 array, or a list of strings, numbers and the like.
+
+        Ids of other types, such as `uuid.UUID`, are an array of objects.
+        """
         ids = self._ids[: self._size]
-        return {"ids": ids.copy() if ids.dtype == np.int64 else ids.tolist()}
+        if ids.dtype == np.int64:
+            return {"ids": ids.copy()}
+        listed = ids.tolist()
+        return {"ids": listed if _are_plain(listed) else ids.copy()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Become the vocabulary that `state` described."""
@@ -311,6 +324,23 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"
+
+
+def _are_plain(ids: list[Any]) -> bool:
+    """Whether ids are of types that a file can hold without naming a class.
+
+    Times of pandas with nanoseconds are not.
+    """
+    kinds = set(map(type, ids))
+    if not all(issubclass(kind, _PLAIN) for kind in kinds):
+        return False
+    if any(issubclass(kind, tuple) for kind in kinds):
+        cells = chain.from_iterable(v for v in ids if isinstance(v, tuple))
+        if not _are_plain(list(cells)):
+            return False
+    if kinds.issubset(_PLAIN):
+        return True
+    return not any(getattr(v, "nanosecond", 0) or getattr(v, "nanoseconds", 0) for v in ids)
 
 
 def _as_values(ids: Any) -> np.ndarray:

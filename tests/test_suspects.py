@@ -75,11 +75,11 @@ def test_updates_and_predictions_are_not_checked():
 
 @pytest.mark.parametrize("name", ["ts", "Date", "event_time", "created_at", "unix timestamp"])
 def test_times_of_another_name_are_refused(name):
-    seconds = np.array([[9e8], [1.7e9]])
+    seconds, ids = np.array([[9e8], [1.7e9]]), {"user_id": np.array([1, 1])}
     with pytest.raises(ValueError, match=rf"rename\(columns=\{{'{name}': 'timestamp'\}}\)"):
-        refuse_times_as_context(seconds, (name,))
-    refuse_times_as_context(seconds - 9e8, (name,))  # days, or hours
-    refuse_times_as_context(seconds, ("phone",))
+        refuse_times_as_context(seconds, (name,), ids)
+    refuse_times_as_context(seconds - 9e8, (name,), ids)  # days, or hours
+    refuse_times_as_context(seconds, ("phone",), ids)
 
 
 def test_times_are_refused_only_where_a_frame_has_none():
@@ -102,3 +102,30 @@ def test_a_numbered_column_is_dropped_by_its_place():
     X["column_4"] = STARS
     with pytest.raises(ValueError, match=r"column_4: .* np.delete\(X, 4, 1\)"):
         check_events(BaseEstimator(), X, STARS, reset=True)
+
+
+def test_only_learned_rows_are_checked():
+    """Rows of weight 0 may have placeholders; they neither make a leak nor hide one."""
+    out = np.arange(200) % 10 == 0
+    X = pd.DataFrame({"user_id": STARS, "item_id": LIKES})
+    weight = (~out).astype(float)
+    noise = rng.normal(size=200)
+    honest, y = np.where(out, -999, noise), np.where(out, -999, STARS)
+    check_events(BaseEstimator(), X.assign(c=honest), y, sample_weight=weight, reset=True)
+    with pytest.raises(ValueError, match=r"c: this context column equals y \(all 180 rows\)"):
+        check_events(
+            BaseEstimator(),
+            X.assign(c=np.where(out, noise, STARS)),
+            STARS,
+            sample_weight=weight,
+            reset=True,
+        )
+
+
+@pytest.mark.parametrize("name", ["release_date", "signup_time", "created_at"])
+def test_a_date_of_the_user_or_the_item_is_context(name):
+    X = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": ["a", "b", "a", "c"]})
+    for times in ([4e8, 4e8, 9e8, 9e8], [4e8, 6e8, 4e8, 9e8]):
+        check_events(BaseEstimator(), X.assign(**{name: times}), reset=True)
+    with pytest.raises(ValueError, match=f"{name}: all 4 rows look like times since 1970"):
+        check_events(BaseEstimator(), X.assign(**{name: [4e8, 5e8, 6e8, 7e8]}), reset=True)

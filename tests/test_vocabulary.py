@@ -3,7 +3,10 @@
 import copy
 import pickle
 import warnings
+from datetime import timedelta
+from decimal import Decimal
 from fractions import Fraction
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sklearn_recft.columns import to_ids
 from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.vocabulary import IdTypeWarning, Vocabulary, warn_of_other_types
 
@@ -296,3 +300,33 @@ def loaded_from_state(vocabulary):
     other = Vocabulary()
     other.load_state(from_plain(to_plain(vocabulary.state())))
     return other
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [UUID(int=7), UUID(int=8)],
+        [Decimal("1.5"), Decimal(2)],
+        [frozenset("a"), ("a", UUID(int=7))],
+        [pd.Period("2024-01"), 1j],
+        [pd.Timestamp("2024-01-01") + pd.Timedelta(1, "ns"), pd.Timestamp("2024-01-01")],
+    ],
+    ids=lambda ids: type(ids[0]).__name__,
+)
+def test_ids_of_any_type_are_saved(ids):
+    """Pickles, copies and `forget` go through the state of a vocabulary."""
+    vocabulary = Vocabulary(ids)
+    plain = pickle.loads(pickle.dumps(to_plain(vocabulary.state())))
+    other = Vocabulary()
+    other.load_state(from_plain(plain))
+    other.extend([9])
+    assert vocabulary.ids.tolist() == ids
+    assert other.ids.tolist() == [*ids, 9]
+    assert list(map(type, other.ids[:2])) == list(map(type, ids))
+    other.forget(np.array([0]))
+    assert other.encode(np.fromiter(ids, object, 2)).tolist() == [-1, 0]
+
+
+def test_durations_among_objects_are_ids():
+    ids = np.array([np.timedelta64(3, "D"), np.timedelta64(4, "D")], object)
+    assert to_ids(ids, "user_id").tolist() == [timedelta(3), timedelta(4)]

@@ -22,7 +22,7 @@ _LIKE_RATINGS = {
     "rating", "ratings", "stars", "score", "feedback", "label", "target", "y", "click", "clicks",
     "clicked", "like", "likes", "liked", "thumbs", "grade", "preference", "overall",
 }  # fmt: skip
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?(\d+,\d*|,\d+)([eE][-+]?\d+)?\s*")
 
 
 def load_interactions(
@@ -147,7 +147,12 @@ def load_interactions(
         encoding=encoding,
         numbered=any(name.isdecimal() for name in called.values()),
     )
-    for name in {feedback, called["timestamp"]} & table.keys():
+    # Labels and times in a format are texts, where a comma is a comma.
+    numbers = {
+        feedback if positive is None else None,
+        called["timestamp"] if not time_format else None,
+    }
+    for name in numbers & table.keys():
         table[name] = _with_points(table[name], name, decimal)
     read = {role: _ids(table[called[role]], called[role]) for role in ("user_id", "item_id")}
     if called["timestamp"] in table:
@@ -220,8 +225,12 @@ def _names_by_role(columns):
         return called
     if not isinstance(columns, Mapping):
         raise TypeError(f"columns must be a dict such as {{'user': 'userId'}}, got {columns!r}.")
+    given: list[str] = []
     for role, name in columns.items():
         known = _ROLES.get(role, role)
+        if known in given:
+            raise ValueError(f"columns gives two columns for {known!r}; give one.")
+        given.append(known)
         if known not in called:
             raise ValueError(
                 f"columns names {role!r}, which is none of {list(_ROLES)}; other columns are not "

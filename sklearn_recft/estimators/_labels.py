@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.columns import is_number, to_numbers
+from sklearn_recft.columns import is_absent, is_number, refuse_missing, to_numbers
 from sklearn_recft.interactions import Interactions
 
 
@@ -52,6 +53,12 @@ class BinaryLabelsMixin(RecommenderMixin):
         likely = self._probability(X) > 0.5
         return self.classes_[likely.astype(int)]
 
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the accuracy on rows, or NDCG@10 without labels: see `RecommenderMixin.score`."""
+        if y is not None and np.asarray(y).dtype.kind == "O":
+            y = _of_one_type(np.asarray(y).ravel(), "y")
+        return super().score(X, y, sample_weight)
+
     def _probability(self, X: Any) -> np.ndarray:
         """Return the probability (n,) of the second class of each row."""
         return self._predict(X)
@@ -61,8 +68,14 @@ class BinaryLabelsMixin(RecommenderMixin):
     ) -> Interactions:
         """Validate rows, and turn labels into 0 and 1; a fit sets ``classes_``."""
         code, known = None, None if reset else self.classes_
-        if reset and classes is not None:
-            known = np.unique(classes)
+        if classes is not None:
+            given = _both(classes)
+            if known is not None and given.tolist() != known.tolist():
+                raise ValueError(
+                    f"classes={given.tolist()} are not those of the first call, {known.tolist()}. "
+                    "Leave them out, or call fit to start anew."
+                )
+            known = given if known is None else known
         if y is not None:
             known, code = encode_labels(y, known)
         events = super()._check(X, code, sample_weight, reset=reset)
@@ -88,17 +101,13 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
     y = np.asarray(y)
     if y.ndim == 0:
         raise ValueError(f"y should be a 1d array, got {y!r}.")
-    labels = column_or_1d(y, warn=True)
+    labels = _of_one_type(column_or_1d(y, warn=True), "y")
     if not len(labels):
         raise ValueError(
             "Found array with 0 sample(s) while a minimum of 1 is required: y is empty."
         )
-    if labels.dtype.kind == "f":
-        to_numbers(labels, "Input y")
     check_classification_targets(labels)
     found = np.unique(labels)
-    if classes is not None and len(classes) != 2:
-        raise ValueError(f"classes: {classes.tolist()} are not two labels; give both.")
     if classes is None:
         classes = found
         if len(classes) > 2:
@@ -110,7 +119,8 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
         if len(classes) < 2:
             raise ValueError(
                 f"y has one class only, {classes.tolist()[0]!r}: nothing tells it from another. "
-                "For a log of positives leave y out, and negatives are drawn."
+                "Add rows of the other class, or give both labels as classes= of partial_fit. For "
+                "a log of positives, leave y out."
             )
     code = np.searchsorted(classes, labels).clip(max=1)
     strange = classes[code] != labels
@@ -121,6 +131,38 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
             f"{second!r}, the first is {labels[strange].tolist()[0]!r}."
         )
     return classes, code.astype(np.float64)
+
+
+def _both(classes: Any) -> np.ndarray:
+    """Return two labels, ascending."""
+    listed = isinstance(classes, Iterable) and not isinstance(classes, (str, bytes))
+    values = np.asarray(classes if hasattr(classes, "__array__") or not listed else list(classes))
+    labels = np.unique(_of_one_type(values.ravel(), "classes"))
+    if len(labels) != 2:
+        raise ValueError(f"classes: {labels.tolist()} are not two labels; give both.")
+    return labels
+
+
+def _of_one_type(labels: np.ndarray, name: str) -> np.ndarray:
+    """Return labels without missing ones; booleans and numbers among objects become an array."""
+    listed = labels.tolist()
+    if labels.dtype.kind == "f":
+        to_numbers(labels, f"Input {name}")
+    if labels.dtype.kind != "O":
+        return labels
+    refuse_missing(listed, name, sum(map(is_absent, listed)))
+    kinds = set(map(type, listed))
+    if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
+        return labels.astype(bool)
+    if all(issubclass(kind, Real) and kind is not bool for kind in kinds):
+        return np.array(listed)
+    if len(kinds) > 1 and not all(issubclass(kind, str) for kind in kinds):
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"{name}: the {len(listed)} labels are of several types, {', '.join(names)}; turn all "
+            "into one type, for example by astype(str)."
+        )
+    return labels
 
 
 def class_weights(class_weight: Any, classes: np.ndarray, code: np.ndarray | None) -> np.ndarray:

@@ -11,9 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.interactions import Interactions, check_interactions, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists, similar_lists
-from sklearn_recft.models import FittedModel
+from sklearn_recft.models import Explanation, FittedModel
 from sklearn_recft.vocabulary import warn_of_other_types
 
+# Rows that are explained together: bounds memory beyond that of the result.
+_ROWS_AT_ONCE = 4096
 # What a fitted estimator knows of the columns of its table.
 _COLUMNS_OF_FIT = ("n_features_in_", "feature_names_in_")
 
@@ -156,7 +158,9 @@ class ExplainMixin:
         check_is_fitted(self)
         rows, model = self._check_rows(X), self._model  # type: ignore[attr-defined]
         with model.reading():
-            found = model.explain(model.encode(rows))
+            starts = range(0, len(rows), _ROWS_AT_ONCE)
+            blocks = (rows.take(np.arange(s, min(s + _ROWS_AT_ONCE, len(rows)))) for s in starts)
+            found = Explanation.joined([model.explain(model.encode(block)) for block in blocks])
             return Bunch(
                 item_ids=names_of_past(model, found.item),
                 contribution=found.contribution,

@@ -14,6 +14,7 @@ from sklearn_recft.columns import to_ids
 from sklearn_recft.interactions import ITEM, USER, check_ids
 from sklearn_recft.metrics import distinct
 from sklearn_recft.models import FittedModel
+from sklearn_recft.names import as_roles
 from sklearn_recft.tables import is_frame
 from sklearn_recft.vocabulary import Vocabulary, warn_of_other_types
 
@@ -49,7 +50,8 @@ class Choice:
             return None
         if is_pair_table(given, name):
             table = nw.from_native(given, eager_only=True)
-            columns = {role: to_ids(table[role], f"{name}: {role}") for role in (USER, ITEM)}
+            named = dict(zip(as_roles(table.columns), table.columns, strict=True))
+            columns = {role: to_ids(table[named[role]], f"{name}: {role}") for role in (USER, ITEM)}
             return cls(name, columns[ITEM], columns[USER])
         return cls(name, check_ids(given, name))
 
@@ -78,7 +80,7 @@ def is_pair_table(given: Any, name: str) -> bool:
         table = nw.from_native(given, eager_only=True, allow_series=True)
         if isinstance(table, nw.Series):
             return False
-        missing = [role for role in (USER, ITEM) if role not in table.columns]
+        missing = [role for role in (USER, ITEM) if role not in as_roles(table.columns)]
         if not missing:
             return True
         raise ValueError(

@@ -34,6 +34,8 @@ def similar_lists(
     check_on_missing(on_missing)
     library = frame_library(item_ids, as_frame)
     ids = check_ids(item_ids, "item_ids")
+    if not len(ids):
+        raise ValueError("item_ids is empty: at least one item is required.")
     whole = on_missing == "raise"
     with model.reading():
         codes = model.items.encode(ids)

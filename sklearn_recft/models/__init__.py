@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         EASEModel,
         EASESettings,
     )
+    from sklearn_recft.models._explain import (
+        Explanation,
+    )
     from sklearn_recft.models._factorization import (
         FactorizationModel,
         SGDFactorizationModel,
@@ -100,6 +103,7 @@ __all__ = [
     "DecaySettings",
     "EASEModel",
     "EASESettings",
+    "Explanation",
     "FactorizationModel",
     "FactorizationSettings",
     "FittedModel",
@@ -144,6 +148,7 @@ __getattr__ = lazy_names(
         "DecaySettings": "_decay_network",
         "EASEModel": "_ease",
         "EASESettings": "_ease",
+        "Explanation": "_explain",
         "FactorizationModel": "_factorization",
         "FactorizationSettings": "_factorization_base",
         "FittedModel": "_base",

@@ -78,8 +78,12 @@ class ALSModel(UserItemModel):
         wanted = _rows(self.item_factors, events.item).astype(np.float64)
         fixed = q.T @ q + self.settings.reg * np.eye(q.shape[1])
         parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-        for user in np.unique(events.user[events.user >= 0]).tolist():
-            rows, own = np.flatnonzero(events.user == user), matrix[[user]]
+        order = np.argsort(events.user, kind="stable")
+        users, first = np.unique(events.user[order], return_index=True)
+        for user, rows in zip(users.tolist(), np.split(order, first[1:]), strict=True):
+            if user < 0:
+                continue
+            own = matrix[[user]]
             values, near = own.data * float(self.settings.alpha), q[own.indices]
             square = fixed + (near.T * np.abs(values)) @ near
             weight = np.where(values > 0, 1 + values, 0.0)

@@ -10,6 +10,8 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import Habits
 from sklearn_recft.interactions import Events
 
+_PADDING = {"age": np.nan}  # of what is known of past items; 0 of all else
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -83,6 +85,28 @@ class Explanation:
         adds, base = item >= 0, value[item < 0]
         parts = row[adds], item[adds], np.diff(value, prepend=0.0)[adds]
         return cls.of_parts(len(base), parts, {"base": base, **terms})
+
+    @classmethod
+    def joined(cls, blocks: list[Explanation]) -> Explanation:
+        """Return the explanations of all rows of blocks of rows."""
+        width = max(block.item.shape[1] for block in blocks)
+
+        def stacked(parts: list[np.ndarray], padding: float) -> np.ndarray:
+            wide = [((0, 0), (0, width - part.shape[1])) for part in parts]
+            padded = [
+                np.pad(*pair, constant_values=padding) for pair in zip(parts, wide, strict=True)
+            ]
+            return padded[0] if len(padded) == 1 else np.concatenate(padded)
+
+        return cls(
+            stacked([block.item for block in blocks], -1),
+            stacked([block.contribution for block in blocks], 0.0),
+            {n: np.concatenate([block.terms[n] for block in blocks]) for n in blocks[0].terms},
+            {
+                name: stacked([block.about[name] for block in blocks], _PADDING.get(name, 0.0))
+                for name in blocks[0].about
+            },
+        )
 
     @property
     def score(self) -> np.ndarray:

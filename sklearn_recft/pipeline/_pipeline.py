@@ -136,7 +136,8 @@ class RecommenderPipeline(Pipeline):
             fresh = copy.copy(self)
             if self.__sklearn_is_fitted__():  # a failure must not leave new transformers behind
                 fronts = [(name, _cloned(step)) for name, step in self.steps[:-1]]
-                fresh.steps = [*fronts, *self.steps[-1:]]
+                name, last = self.steps[-1]
+                fresh.steps = [*fronts, (name, copy.copy(last))]  # others may read the old one
             if params and not _routes():
                 last = self.steps[-1][0]
                 params = {n if "__" in n else f"{last}__{n}": v for n, v in params.items()}
@@ -192,6 +193,11 @@ class RecommenderPipeline(Pipeline):
         """Predict the probability of each row, then learn it; see `partial_fit_predict`."""
         return self._learn("partial_fit_predict_proba", X, y, params)
 
+    @available_if(_last_has("has_learned"))
+    def has_learned(self, batch_id: Any) -> bool:
+        """Return whether `partial_fit` of the last step has learned rows of this ``batch_id``."""
+        return self.steps[-1][1].has_learned(batch_id)
+
     @available_if(_last_has("observe"))
     def observe(self: Own, X: Any, y: Any = None) -> Own:
         """Add events to the histories without changing shared weights, nor any transformer.
@@ -239,6 +245,25 @@ class RecommenderPipeline(Pipeline):
 
     # ------------------------------------------------------------------ answers
 
+    # Those of scikit-learn read the steps twice; a copy keeps one state, whatever another thread
+    # learns.
+
+    @available_if(_last_has("predict"))
+    def predict(self, X: Any, **params: Any) -> np.ndarray:
+        """Predict the feedback or the label of each row, as `sklearn.pipeline.Pipeline` does."""
+        return super(RecommenderPipeline, copy.copy(self)).predict(X, **params)
+
+    @available_if(_last_has("predict_proba"))
+    def predict_proba(self, X: Any, **params: Any) -> np.ndarray:
+        """Predict the probabilities of the classes for each row."""
+        return super(RecommenderPipeline, copy.copy(self)).predict_proba(X, **params)
+
+    @available_if(_last_has("score"))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> float:
+        """Return the score of the last step on transformed rows."""
+        now: Any = super(RecommenderPipeline, copy.copy(self))
+        return now.score(X, y, sample_weight=sample_weight, **params)
+
     @available_if(_last_has("recommend"))
     def recommend(
         self,
@@ -269,13 +294,14 @@ class RecommenderPipeline(Pipeline):
         items, scores : ndarray of shape (n_queries, n_recommendations)
             Or what the last step returns, such as one table if ``as_frame``.
         """
+        now = copy.copy(self)
         history = options.get("history")
         if isinstance(history, tuple):
-            options["history"] = self._answerable(history[0], items=True), *history[1:]
+            options["history"] = now._answerable(history[0], items=True), *history[1:]
         elif history is not None:
-            options["history"] = self._answerable(history, items=True)
-        return self.steps[-1][1].recommend(
-            self._answerable(X),
+            options["history"] = now._answerable(history, items=True)
+        return now.steps[-1][1].recommend(
+            now._answerable(X),
             n_recommendations=n_recommendations,
             candidates=candidates,
             exclude_seen=exclude_seen,

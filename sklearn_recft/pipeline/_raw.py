@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import narwhals as nw
@@ -10,6 +10,7 @@ import numpy as np
 
 from sklearn_recft.columns import plain
 from sklearn_recft.interactions import check_ids
+from sklearn_recft.names import as_roles
 from sklearn_recft.tables import (
     ITEM,
     TEXT,
@@ -37,11 +38,14 @@ class RawColumns:
         `columns_of`.
     examples : dict of str to ndarray of shape (2,)
         Two values of each column, different ones if there are any, in the order of the columns.
-        Ids of users are not kept.
+        Ids of users are not kept. Columns with a role have its name, without a prefix.
+    spelled : dict of str to str
+        Names of columns in the table, where they have a prefix.
     """
 
     library: str | None
     examples: dict[str, np.ndarray]
+    spelled: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, X: Any) -> RawColumns | None:
@@ -55,7 +59,7 @@ class RawColumns:
         if USER in examples:
             examples[USER] = np.empty(0)
         library = None if names is None else nw.from_native(X, eager_only=True).implementation.value
-        return cls(library, examples)
+        return cls(library, examples, dict(zip(as_roles(names or ()), names or (), strict=True)))
 
     def given_by(self, X: Any, *, items: bool, outcome: str | None) -> dict[str, Any]:
         """Return the columns of a query table or ids, or (``items``) of a table of events.
@@ -106,7 +110,10 @@ class RawColumns:
         }
         columns |= {name: _twice(given[name]) for name in given if name not in columns}
         if self.library is not None:
-            made = [_series(name, column, self.library) for name, column in columns.items()]
+            made = [
+                _series(self.spelled.get(name, name), column, self.library)
+                for name, column in columns.items()
+            ]
             return nw.from_dict({one.name: one for one in made}).to_native()
         return _stacked([plain(column) for column in columns.values()])
 
@@ -177,7 +184,7 @@ def _names(X: Any) -> list[str] | None:
 
 def _by_name(X: Any) -> dict[str, nw.Series]:
     table = nw.from_native(X, eager_only=True)
-    return {str(name): table[name] for name in table.columns}
+    return {role: table[n] for role, n in zip(as_roles(table.columns), table.columns, strict=True)}
 
 
 def _two_values(values: np.ndarray) -> np.ndarray:

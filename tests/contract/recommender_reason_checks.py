@@ -97,6 +97,8 @@ def check_similar_items(estimator):
         model.similar_items([ids[0], 777])
     with pytest.raises(ValueError, match=rf"n_items={n + 1}, but each item has only {n} others"):
         model.similar_items(ids[:1], n + 1)
+    with pytest.raises(ValueError, match="item_ids is empty"):
+        model.similar_items([])
     for wrong in (0, 2.5, True, None):
         with pytest.raises((ValueError, TypeError), match="n_items"):
             model.similar_items(ids[:1], wrong)

@@ -707,3 +707,25 @@ def test_columns_that_look_needed_are_pointed_out(write):
         log = load_interactions(path, columns={"time": "event_time"})
     assert log.unused_names == ["Stars"]
     load_interactions(path, columns={"time": "event_time"}, feedback="Stars")
+
+
+def test_a_decimal_comma_is_written_as_a_decimal_point_may_be(write):
+    path = write("user_id;item_id;rating\n1;2; 4,5 \n1;3;,5\n1;4;-5,\n1;5;1,5e2\n1;6;7\n")
+    log = load_interactions(path, feedback="rating", decimal=",")
+    assert log.target.tolist() == [4.5, 0.5, -5, 150, 7]
+
+
+def test_a_comma_of_labels_and_formats_is_no_decimal_comma(write):
+    path = write(
+        "user_id;item_id;mark;timestamp\n1;2;2,5;20.09.1997 10:00:00,5\n1;3;a.b, c;20.09.1997"
+        " 10:00:01,0\n"
+    )
+    options = {"decimal": ",", "time_format": "%d.%m.%Y %H:%M:%S,%f", "feedback": "mark"}
+    log = load_interactions(path, positive=["2,5"], **options)
+    assert log.target.tolist() == [1, 0]
+    assert log.data[:, 2].tolist() == [874749600.5, 874749601]
+
+
+def test_a_role_has_one_column(write):
+    with pytest.raises(ValueError, match="columns gives two columns for 'user_id'"):
+        load_interactions(write("u,v,item_id\n1,2,3\n"), columns={"user": "u", "user_id": "v"})

@@ -1,10 +1,14 @@
 """Binary labels and class weights."""
 
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from sklearn_recft import DecayBertRecommender, IncrementalMFClassifier
 from sklearn_recft.estimators._labels import class_weights, encode_labels
+from tests.contract.discovery import small
 
 
 @pytest.mark.parametrize(
@@ -83,3 +87,60 @@ def test_a_class_weight_that_is_no_weight_is_named(weight, code):
 def test_balanced_weights_need_both_classes():
     with pytest.raises(ValueError, match="class_weight='balanced' needs rows of both classes"):
         class_weights("balanced", np.array(["no", "yes"]), np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([False, True, True], [False, True]),
+        ([np.True_, False, True], [False, True]),
+        ([1, 5, 5], [1, 5]),
+        ([0.0, 1, np.int8(1)], [0.0, 1.0]),
+    ],
+    ids=str,
+)
+def test_objects_may_be_booleans_or_numbers(labels, expected):
+    """Frames often hold them so, for example after a merge."""
+    y = np.fromiter(labels, object, 3)
+    classes, code = encode_labels(y, None)
+    assert classes.tolist() == expected
+    assert classes.dtype.kind == np.array(expected).dtype.kind
+    assert code.tolist() == (y == expected[1]).tolist()
+    X = [[0, 0], [0, 1], [1, 1]]
+    model = IncrementalMFClassifier(n_factors=2, random_state=0).fit(X, y)
+    assert model.score(X, y) == np.mean(model.predict(X) == y)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["no", "yes", None], "y: 1 of 3 rows are missing"),
+        (["no", np.nan, "yes"], "y: 1 of 3 rows are missing"),
+        ([True, "yes", False], "y: the 3 labels are of several types, bool, str"),
+        ([True, 0, 1], "y: the 3 labels are of several types, bool, int"),
+    ],
+    ids=str,
+)
+def test_missing_and_mixed_labels_raise(labels, message):
+    with pytest.raises(ValueError, match=message):
+        encode_labels(np.fromiter(labels, object, 3), None)
+
+
+@pytest.mark.parametrize("cls", [IncrementalMFClassifier, DecayBertRecommender])
+def test_classes_are_two_labels_and_do_not_change(cls):
+    model = small(cls)
+    X, later = [[0, 0], [1, 1]], [[0, 1], [1, 0]]
+    for classes, message in (
+        (["yes", "yes"], "are not two labels"),
+        ([1.0, np.nan], "Input classes: 1 of 2 rows are NaN"),
+        (np.array(["yes", None], object), "classes: 1 of 2 rows are missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(X, ["yes", "yes"], classes=classes)
+    model.partial_fit(X, ["yes", "yes"], classes={"yes", "no"})
+    assert model.classes_.tolist() == ["no", "yes"]
+    before = pickle.dumps(model)
+    with pytest.raises(ValueError, match=r"classes=\['a', 'b'\] are not those .* \['no', 'yes'\]"):
+        model.partial_fit(later, ["a", "b"], classes=["b", "a"])
+    assert pickle.dumps(model) == before
+    model.partial_fit(later, ["yes", "no"], classes=["yes", "no"])

@@ -157,6 +157,28 @@ def test_habits_tell_how_often_and_when(mf):
     assert np.isnan(early.age).all()
 
 
+def test_many_rows_are_explained_in_blocks(monkeypatch):
+    """Lists of past items differ in length between blocks."""
+    X, _ = make_log()
+    for model in (EASERecommender(), HabitRecommender(), ALSRecommender(**MF)):
+        model.fit(X)
+        rows = np.concatenate([[[99, 0, 0]] * 7, rows_of(model, [99, *np.unique(X[:, 0])[:3]])])
+        whole = model.explain(rows)
+        monkeypatch.setattr("sklearn_recft.estimators._verbs._ROWS_AT_ONCE", 7)
+        assert model.explain(rows[:7]).item_ids.tolist() == [[None]] * 7
+        found = model.explain(rows)
+        monkeypatch.undo()
+        for name in ("item_ids", "contribution", "score", "count", "age"):
+            assert (name in found) == (name in whole)
+            if name in found:
+                assert found[name].dtype == whole[name].dtype
+                if name == "item_ids":
+                    assert_array_equal(found[name], whole[name])
+                else:
+                    assert_allclose(found[name], whole[name], atol=1e-15)
+        assert found.terms.keys() == whole.terms.keys()
+
+
 def test_habits_without_times_have_no_age():
     model = HabitRecommender().fit([["ann", "tea"], ["ann", "tea"], ["bob", "milk"]])
     found = model.explain([["ann", "tea"]])

@@ -204,3 +204,12 @@ def test_candidates_by_user_of_a_stateless_query():
     )
     assert frame["rank"].tolist() == [1, 2]
     assert set(frame["item_id"]) == {5, 7}
+
+
+def test_a_prefix_of_scikit_learn_is_no_part_of_a_name(model):
+    plain = pd.DataFrame({"user_id": [0, 0, 1], "item_id": [3, 4, 3]})
+    prefixed = plain.add_prefix("remainder__")
+    for name in ("candidates", "exclude"):
+        options = {"n_recommendations": 2, "exclude_seen": False, "on_missing": "pad"}
+        items, _ = model.recommend([0, 1], **{name: prefixed}, **options)
+        assert items.tolist() == model.recommend([0, 1], **{name: plain}, **options)[0].tolist()

@@ -96,7 +96,9 @@ def test_transformers_that_can_learn_do_so_before_they_transform():
 def test_a_batch_is_learned_once_by_every_step():
     X, y = scaled_log()
     pipe = make_recommender_pipeline(ContextScaler(), mf()).fit(X[:300], y[:300])
+    assert not pipe.has_learned("monday")
     pipe.partial_fit(X[300:], y[300:], batch_id="monday")
+    assert pipe.has_learned("monday")
     expected, before = pipe[0].n_, answers(pipe, X)
     with pytest.warns(UserWarning, match="batch_id='monday' was learned before"):
         pipe.partial_fit(X[300:], y[300:], batch_id="monday")
@@ -233,6 +235,40 @@ def test_first_fit_is_in_place_and_a_later_one_is_not():
     pipe.fit(X[:200], y[:200])
     assert scaler.n_ == 400
     assert pipe[0].n_ == 200
+
+
+def test_a_pipeline_of_pipelines_learns_a_batch_once():
+    X, y = scaled_log()
+    inner = make_recommender_pipeline(ContextScaler(), mf())
+    pipe = make_recommender_pipeline(FunctionTransformer(), inner)
+    pipe.partial_fit(X, y, batch_id=1)
+    before = answers(pipe, X)
+    with pytest.warns(UserWarning, match="batch_id=1 was learned before"):
+        pipe.partial_fit(X, y, batch_id=1)
+    assert_array_equal(answers(pipe, X), before)
+
+
+def test_a_refit_changes_all_steps_at_once():
+    """A reader, in another thread, never meets old transformers and a new model."""
+    X, y = make_log()
+    more = X.assign(device=X["device"].where(np.arange(len(X)) % 3 > 0, "watch"))
+    pipe = make_pipe().fit(X, y)
+    models, states = [], []
+
+    class Spy(type(pipe[-1])):
+        def fit(self, X, y=None, sample_weight=None):
+            super().fit(X, y, sample_weight)
+            models.append(self)
+            states.append(answers(pipe, reader))
+            return self
+
+    reader = X[:50]
+    before = answers(pipe, reader)
+    pipe[-1].__class__ = Spy
+    pipe.fit(more, y)
+    assert pipe[-1] is models[0]
+    assert_array_equal(states[0], before)
+    assert not np.array_equal(answers(pipe, reader), before)
 
 
 def test_memory(tmp_path):

@@ -53,6 +53,21 @@ def test_a_query_without_context_gets_the_average_context(library):
         assert_array_equal(scores, expected[1])
 
 
+@pytest.mark.parametrize("prefix", ["", "log__"])
+def test_prefixed_names_are_roles(prefix):
+    X, y = make_log()
+    roles = {name: prefix + name for name in ("user_id", "item_id", "timestamp")}
+    other = {name: f"query__{name}" for name in roles}
+    pipe, plain = make_pipe().fit(X.rename(columns=roles), y), make_pipe().fit(X, y)
+    assert len(pipe._raw.examples["user_id"]) == 0
+    for query in (QUERY, QUERY.rename(columns=other), [3, 7]):
+        items, scores = pipe.recommend(query, n_recommendations=4)
+        asked = query if isinstance(query, list) else QUERY
+        expected = plain.recommend(asked, n_recommendations=4)
+        assert_array_equal(items, expected[0])
+        assert_array_equal(scores, expected[1])
+
+
 def test_some_context_is_not_enough():
     X, y = make_log()
     pipe = make_pipe().fit(X, y)
