@@ -219,11 +219,6 @@ class RecommenderPipeline(Pipeline):
         """Predict the probability of each row, then `observe` it; no transformer learns."""
         return self._through("observe_predict_proba", X, y)
 
-    @available_if(_last_has("has_learned"))
-    def has_learned(self, batch_id: Any) -> bool:
-        """Whether `partial_fit` has learned rows of this ``batch_id``."""
-        return bool(self.steps[-1][1].has_learned(batch_id))
-
     @available_if(_last_has("forget"))
     def forget(self: Own, user_ids: Any) -> Own:
         """Erase users from the recommender; transformers that keep ids of users keep them.

@@ -127,7 +127,9 @@ def test_what_is_left_out_has_a_reason(capsys, write_log):
     out = capsys.readouterr().out
     assert "EASE; ItemKNN" in " ".join(out.split())
     assert "needs positives only; the log has ratings" in " ".join(out.split())
-    facts = _candidates.Facts.of(_log.read_log(write_log(drop=["rating", "click"]), None, repeat=False))
+    facts = _candidates.Facts.of(
+        _log.read_log(write_log(drop=["rating", "click"]), None, repeat=False)
+    )
     reasons = {c.candidate.name: c.reason for c in _candidates.choose(facts) if not c.chosen}
     assert "taken before" in reasons["HabitRecommender"]
     assert "--deep" in reasons["DecayBert"]

@@ -134,7 +134,10 @@ OPTIONS = {
         **_SEQUENCES, query_time=False, decay="none", n_layers=1, n_heads=1
     ),
     "transformer with texts and negatives": RealtimeTransformerRecommender(
-        "scratch", **_SEQUENCES, decay="exponential", n_negatives=20,
+        "scratch",
+        **_SEQUENCES,
+        decay="exponential",
+        n_negatives=20,
         training=FineTuning(freeze_blocks=1),
     ),
 }
