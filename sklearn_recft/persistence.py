@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
 
+from sklearn import model_selection as splitters
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import BaseCrossValidator
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
 
 from sklearn_recft import (
     estimators,
@@ -33,8 +35,8 @@ def trusted_types() -> list[str]:
     """Return the types that `skops.io.load` needs to load estimators of this package.
 
     These are the estimators, their fitted models and settings, and the splitters and scorers of a
-    search. They hold parameters and arrays. A file that contains only these types runs no code
-    of its own when it is loaded.
+    search, those of scikit-learn included. They hold parameters and arrays. A file that contains
+    only these types runs no code of its own when it is loaded.
 
     Returns
     -------
@@ -56,7 +58,8 @@ def trusted_types() -> list[str]:
     >>> "sklearn_recft.estimators._ease.EASERecommender" in trusted_types()
     True
     """
-    return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in _classes() if _is_plain(cls))
+    own = filter(_is_plain, _classes())
+    return sorted({f"{cls.__module__}.{cls.__qualname__}" for cls in (*own, *_of_searches())})
 
 
 def _classes() -> Iterator[type]:
@@ -66,6 +69,14 @@ def _classes() -> Iterator[type]:
             for member in vars(import_module(found.name)).values():
                 if inspect.isclass(member) and member.__module__ == found.name:
                     yield member
+
+
+def _of_searches() -> Iterator[type]:
+    """Iterate over what a search holds by default: splitters, and the scorer that calls `score`."""
+    for member in vars(splitters).values():
+        if inspect.isclass(member) and issubclass(member, (BaseCrossValidator, BaseShuffleSplit)):
+            yield member
+    yield type(check_scoring(estimators.PopularityRecommender()))
 
 
 def _is_plain(cls: type) -> bool:

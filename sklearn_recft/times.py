@@ -175,6 +175,7 @@ def _no_times(name: str, detail: object) -> ValueError:
 def from_unit(column: Any, name: str, unit: str) -> np.ndarray:
     """Seconds since 1970 of numbers in a unit of `UNITS`."""
     values = plain(column)
+    _refuse_datetimes(values, name, "time_unit is for numbers")
     try:
         numbers = to_numbers(values, name)
     except ValueError as error:
@@ -182,9 +183,18 @@ def from_unit(column: Any, name: str, unit: str) -> np.ndarray:
     return _plausible(numbers / UNITS[unit], name, convert=False)
 
 
+def _refuse_datetimes(values: np.ndarray, name: str, what: str) -> None:
+    if values.dtype.kind == "M":
+        raise ValueError(
+            f"{what}, and all {len(values)} rows of {name} are datetimes: leave it out."
+        )
+
+
 def from_format(column: Any, name: str, time_format: str) -> np.ndarray:
     """Seconds since 1970 of texts in a format of `datetime.strptime`; without a zone, of UTC."""
-    cells = plain(column).tolist()
+    values = plain(column)
+    _refuse_datetimes(values, name, "time_format is for texts")
+    cells = values.tolist()
     refuse_missing(cells, name, sum(map(is_missing, cells)))
     listed = list(map(str, cells))
     seconds, wrong, error = {}, set(), None

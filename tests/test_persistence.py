@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.preprocessing import FunctionTransformer
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
@@ -68,6 +68,13 @@ def test_a_search(cv, skops):
     assert twin.fit(X, y).best_params_ == search.best_params_
 
 
+@pytest.mark.parametrize("cv", [2, TimeSeriesSplit(2)], ids=repr)
+def test_a_search_by_default(cv, skops):
+    X, y = make_log()
+    search = GridSearchCV(PopularityRecommender(), {"half_life": [9, None]}, cv=cv).fit(X, y)
+    assert_array_equal(reloaded(skops, search).predict(X), search.predict(X))
+
+
 @pytest.mark.parametrize(
     "ids",
     [
@@ -117,7 +124,8 @@ def test_no_net_is_trusted():
     names = trusted_types()
     assert names == sorted(set(names))
     for name in names:
-        assert name.startswith("sklearn_recft.")
+        of_search = ("sklearn.model_selection._split.", "sklearn.metrics._scorer._Pass")
+        assert name.startswith(("sklearn_recft.", *of_search))
         module, _, cls = name.rpartition(".")
         found = getattr(__import__(module, fromlist=[cls]), cls)
         assert not issubclass(found, (NeuralNet, nn.Module)), name

@@ -729,3 +729,13 @@ def test_a_comma_of_labels_and_formats_is_no_decimal_comma(write):
 def test_a_role_has_one_column(write):
     with pytest.raises(ValueError, match="columns gives two columns for 'user_id'"):
         load_interactions(write("u,v,item_id\n1,2,3\n"), columns={"user": "u", "user_id": "v"})
+
+
+@pytest.mark.parametrize("option", [{"time_unit": "ms"}, {"time_format": "%Y-%m-%d"}], ids=str)
+def test_datetimes_have_neither_a_unit_nor_a_format(tmp_path, option):
+    pl = pytest.importorskip("polars")
+    when = [datetime.datetime(2024, 5, 1), datetime.datetime(2024, 5, 2)]
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "timestamp": when})
+    frame.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match="all 2 rows of timestamp are datetimes: leave it out"):
+        load_interactions(tmp_path / "log.parquet", **option)
