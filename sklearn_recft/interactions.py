@@ -399,7 +399,7 @@ def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) 
         raise ValueError(
             f"This {type(estimator).__name__} was fitted without column names, on a table of "
             f"{estimator.n_features_in_} columns ({places}), and X has the names {given}. Fit it "
-            "on a frame, or pass an array: X[[...]].to_numpy() with the columns in the order of fit."
+            "on a frame, or pass an array: X[[...]].to_numpy() in the order of fit."
         )
     known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, outcome)]
     if set(known) != set(names):
