@@ -50,7 +50,8 @@ def trusted_types() -> list[str]:
     long where only a classical model is loaded.
 
     Classes of other packages in ``net_params``, such as optimizers and callbacks, are not
-    included. Append their names to the list, if you trust them.
+    included, nor are types of ids other than strings, numbers, bytes, times and tuples of them.
+    Append their names to the list, if you trust them.
 
     Examples
     --------

@@ -331,6 +331,8 @@ class FittedModel:
     def state(self) -> dict[str, Any]:
         """Return the model as named arrays and plain values: no objects, no code.
 
+        There is one exception: ids that are no plain values, such as `uuid.UUID`.
+
         Settings are not included: they come from the parameters of the estimator.
         """
         with self.reading():
