@@ -305,12 +305,15 @@ def fold_in(
     New users are fitted to the items known before, then new items to all users; for the
     logistic loss to the working response ``4 (y - p)`` of Newton's method at p = 1/2.
     """
+    last_of = {side: len(arrays[f"{side}_bias"]) for side in ("user", "item")}
+    if (n_users, n_items) == (last_of["user"], last_of["item"]):
+        return
     base = arrays["mean"] + rows.context @ arrays["context_weight"]
     reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
     ridge = (reg_n * scale, reg_0 * scale, bias_reg_n, bias_reg_0)
     for side, other, first, last in (
         ("user", "item", n_users, n_items),
-        ("item", "user", n_items, len(arrays["user_bias"])),
+        ("item", "user", n_items, last_of["user"]),
     ):
         own, others = getattr(rows, side), getattr(rows, other)
         score = base + arrays[f"{other}_bias"][others]
