@@ -361,12 +361,12 @@ class SequenceModel(FittedModel):
     def with_history(self, rows: Interactions) -> SequenceModel:
         """Return a view of the model with these events as the only histories."""
         view, events = self._with_users(rows)
-        if rows.timestamps is None or not self.timed:
-            events.time[:] = self.newest if self.timed else 0.0
+        if (times := rows.timestamps if self.timed else None) is None:
+            times = events.time
+            times[:] = self.newest if self.timed else 0.0
         view.history = EventHistory(self.history.max_history)
-        columns = events.user, events.item, events.feedback, events.time
-        view.history.append(*columns, view.n_users)
-        view.newest = max(self.newest, float(events.time.max(initial=-np.inf)))
+        view.history.append(events.user, events.item, events.feedback, events.time, view.n_users)
+        view.newest = max(self.newest, float(times.max(initial=-np.inf)))  # also of unknown items
         return view
 
     def _queries(self, events: Events) -> tuple[Events, Queries]:

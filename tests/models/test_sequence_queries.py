@@ -226,3 +226,14 @@ def test_an_unfitted_model_raises():
     for verb in (model.predict, model.recommend, model.observe, model.attend):
         with pytest.raises(ValueError, match="not fitted"):
             verb(make_log())
+
+
+def test_an_event_of_an_unknown_item_in_a_history_tells_the_time(log, fitted):
+    """A query without a time comes after it, as after an event of a known item."""
+    past, y = log[0][-30:].assign(user_id=99), np.ones(31)
+    later = past[-1:].assign(item_id=99, timestamp=past["timestamp"].max() + 90 * DAY)
+    now = later[["user_id", "timestamp"]]
+    every = {"n_recommendations": N_ITEMS, "exclude_seen": False}
+    found = fitted.recommend([99], history=(pd.concat([past, later]), y), **every)[1]
+    assert_array_equal(found, fitted.recommend(now, history=(past, y[1:]), **every)[1])
+    assert (found != fitted.recommend([99], history=(past, y[1:]), **every)[1]).any()
