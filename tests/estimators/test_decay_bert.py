@@ -174,7 +174,7 @@ def test_partial_fit_trains_the_net_with_an_update_rate():
 
 
 def test_texts_predict_cold_items():
-    X, y = make_log(6000, n_users=60, n_items=200)
+    X, y = make_log(4000, n_users=60, n_items=200)
     hidden = X.item_id % 10 == 0
     listed = X[hidden].drop_duplicates("item_id")[["item_id", "text"]]
     model = DecayBertRecommender("scratch", max_epochs=4, random_state=0)
@@ -218,7 +218,7 @@ def test_attention_explains_predictions(fitted):
 
 def test_half_lives_are_learned():
     log = make_interactions(
-        100, 100, 30_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
+        100, 100, 20_000, half_life=2.0, feedback="click", noise=1.0, random_state=0
     )
     model = DecayBertRecommender(None, n_heads=1, max_epochs=3, random_state=0)
     model.fit(log.data, log.target)

@@ -367,7 +367,7 @@ def test_memory_grows_with_the_number_of_ids_only(params, log):
     """With ten rows of new users per call, only tables with one row per id grow."""
     X, y = log[0][:1000], np.clip(log[1][:1000] / 6, 0.1, 1)
     model = make(**params).fit(X, y)
-    n_calls = 300 if "solver" in params else 1000
+    n_calls = 200 if "solver" in params else 600
     sizes = []
     for call in range(n_calls):
         rows = X[call % 90 * 10 :][:10].copy()

@@ -184,7 +184,7 @@ def test_planted_stands_beside_the_truth(capsys, monkeypatch):
     assert len(bench_decay.RULES) == 4
     rules = {name: bench_decay.RULES[name] for name in ("exponential", "none")}
     monkeypatch.setattr(bench_decay, "RULES", rules)
-    bench_decay.planted((0,), half_lives=(3,), n_interactions=2000)
+    bench_decay.planted((0,), half_lives=(3,), n_interactions=1500)
     lines = {line["model"]: line for line in printed(capsys)}
     assert len(lines) == 2 + 2 * 2
     least = min(line["log_loss"] for line in lines.values())
