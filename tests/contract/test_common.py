@@ -143,8 +143,8 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-# Checks of what an estimator does around its net. It is the same code whatever the net reads, so they
-# run on the configuration of the class alone: a net with texts takes long.
+# Checks of what an estimator does around its net. It is the same code whatever the net reads, so
+# they run on the configuration of the class alone: a net with texts takes long.
 _AROUND_THE_NET = {
     "check_feedback_may_be_absent",
     "check_frame_equals_array",
