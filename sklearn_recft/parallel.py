@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
@@ -142,13 +142,31 @@ _PLACES = count()
 
 
 class _Claim:
-    """What one thread holds of a lock, or waits for: until it is let go, or its frame dies."""
+    """What one thread holds of a lock, or waits for, inside a with-block: until that ends or dies.
 
-    __slots__ = ("__weakref__", "place", "thread")
+    ``admit(claim)`` takes the lock or returns False; ``let_go(claim)`` gives it back.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_admit", "_let_go", "place", "thread")
+
+    def __init__(self, admit: Callable[[_Claim], bool], let_go: Callable[[_Claim], None]) -> None:
+        self._admit, self._let_go = admit, let_go
+
+    def __enter__(self) -> None:
         self.thread: int | None = get_ident()
         self.place = next(_PLACES)  # in the order in which threads came
+        try:
+            _wait_for(self._admitted)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self.thread = None  # in one step: an interrupt of what follows leaves it let go
+        self._let_go(self)
+
+    def _admitted(self) -> bool:
+        return self._admit(self)
 
 
 class SharedLock:
@@ -174,27 +192,13 @@ class SharedLock:
         self._waiting_readers: WeakSet[_Claim] = WeakSet()
         self._waiting_writers: WeakSet[_Claim] = WeakSet()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Claim:
         """Hold the lock together with other readers inside a with-block."""
-        claim = _Claim()
-        try:
-            _wait_for(lambda: self._admit_reader(claim))
-            yield
-        finally:
-            claim.thread = None  # in one step: an interrupt of what follows leaves it let go
-            self._let_go(claim, self._readers, self._waiting_readers)
+        return _Claim(self._admit_reader, self._let_go)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> _Claim:
         """Hold the lock alone inside a with-block."""
-        claim = _Claim()
-        try:
-            _wait_for(lambda: self._admit_writer(claim))
-            yield
-        finally:
-            claim.thread = None
-            self._let_go(claim, self._writers, self._waiting_writers)
+        return _Claim(self._admit_writer, self._let_go)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -219,16 +223,17 @@ class SharedLock:
         """Whether a claim has to let others go first; not if its thread holds the lock already."""
         if not waiting:
             return False
-        came_before = (c for c in waiting if c.place < claim.place)
+        came_before = [c for c in waiting if c.place < claim.place]
         return _others(came_before, claim) and not self._held_by(claim.thread)
 
     def _held_by(self, thread: int | None) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
 
-    def _let_go(self, claim: _Claim, *places: WeakSet[_Claim]) -> None:
+    def _let_go(self, claim: _Claim) -> None:
         with self._mutex:
-            for held in places:
-                held.discard(claim)
+            for held in (self._readers, self._writers, self._waiting_readers, self._waiting_writers):
+                if held:  # a set without claims is told at once
+                    held.discard(claim)
 
     def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
         return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds
@@ -250,9 +255,9 @@ class Turns:
         return self._locks.setdefault(owner, RLock()) if lock is None else lock
 
 
-def _others(claims: Iterable[_Claim], claim: _Claim) -> bool:
+def _others(claims: Collection[_Claim], claim: _Claim) -> bool:
     """Whether one of the claims is of another thread."""
-    return any(other.thread not in (claim.thread, None) for other in claims)
+    return bool(claims) and any(other.thread not in (claim.thread, None) for other in claims)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:
