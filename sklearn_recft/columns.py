@@ -25,7 +25,7 @@ _MISSING_CELLS = _MISSING_TEXTS | {"NA", "N/A", "#N/A", "n/a", "NAN", "null", "N
 def plain(column: Any) -> np.ndarray:
     """Array of a column; masked cells are None."""
     if isinstance(column, nw.Series):
-        return column.to_numpy()
+        return column.to_native().to_numpy() if holds_plain_numbers(column) else column.to_numpy()
     if isinstance(column, np.ma.MaskedArray):
         cells = column.data
         if np.ma.is_masked(column):
@@ -33,6 +33,14 @@ def plain(column: Any) -> np.ndarray:
             cells[np.ma.getmaskarray(column)] = None
         return cells
     return np.asarray(column)
+
+
+def holds_plain_numbers(column: nw.Series) -> bool:
+    """Whether a series is one of pandas with numbers of numpy, which nothing has to convert."""
+    if not column.implementation.is_pandas():
+        return False
+    dtype = column.to_native().dtype
+    return isinstance(dtype, np.dtype) and dtype.kind in "iufb"
 
 
 def instants(values: np.ndarray) -> np.ndarray:
@@ -69,9 +77,9 @@ def to_ids(column: Any, name: str) -> np.ndarray:
 
     True and False stay what they are, though they are equal to 1 and 0.
     """
-    if isinstance(column, nw.Series):
-        refuse_missing(column, name, int(column.null_count()))
     values = plain(column)
+    if isinstance(column, nw.Series) and values.dtype.kind not in "iu":
+        refuse_missing(column, name, int(column.null_count()))
     if values.dtype.kind in "iu":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
     if values.dtype.kind == "b":
@@ -104,6 +112,8 @@ def _float_ids(values: np.ndarray, name: str) -> np.ndarray:
 def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     listed = values.tolist()
     kinds = set(map(type, listed))
+    if kinds == {str}:
+        return values
     _refuse_unhashable(listed, kinds, name)
     absent = [kind for kind in kinds if kind.__name__ in _ABSENT]
     if absent:
@@ -182,7 +192,9 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
             f"{'datetimes' if kind == 'M' else 'durations'}); turn them into numbers first, for "
             f"example into seconds.{_IF_TIME if kind == 'M' else ''}"
         )
-    if kind not in "iufb":
+    if kind in "iub":
+        return values.astype(np.float64)
+    if kind != "f":
         values = _as_floats(values, name)
     values = values.astype(np.float64, copy=False)
     with np.errstate(all="ignore"):

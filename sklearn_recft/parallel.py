@@ -231,7 +231,12 @@ class SharedLock:
 
     def _let_go(self, claim: _Claim) -> None:
         with self._mutex:
-            for held in (self._readers, self._writers, self._waiting_readers, self._waiting_writers):
+            for held in (
+                self._readers,
+                self._writers,
+                self._waiting_readers,
+                self._waiting_writers,
+            ):
                 if held:  # a set without claims is told at once
                     held.discard(claim)
 

@@ -233,11 +233,13 @@ class Vocabulary:
         table = self._table
         if table is None or not len(table) or not len(values):
             return np.full(len(values), -1, np.int64)
-        low, high = self._low, self._low + len(table) - 1
-        if values.min() >= low and values.max() <= high:
-            return table[values - low].astype(np.int64)
-        inside = (values >= low) & (values <= high)
-        return np.where(inside, table[np.where(inside, values - low, 0)], -1).astype(np.int64)
+        # Below the first slot, a difference wraps around to a large number without a sign.
+        slots = values - self._low
+        unsigned = slots.view(np.uint64)
+        if unsigned.max() < len(table):
+            return table[slots].astype(np.int64)
+        inside = unsigned < len(table)
+        return np.where(inside, table[np.where(inside, slots, 0)], -1).astype(np.int64)
 
     def _encode_by_index(self, values: np.ndarray) -> np.ndarray:
         inverse = None

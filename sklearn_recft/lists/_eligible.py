@@ -182,9 +182,10 @@ class Eligibility:
                 codes = exclude.codes(model, rows)
                 known = codes >= 0
                 self._denied = _ItemsOfUsers(users[known], codes[known], len(asked), model.n_items)
-        self._columns = columns
-        self._place_of = np.full(model.n_items, -1, np.int64)
-        self._place_of[columns] = np.arange(len(columns))
+        self._columns = self._place_of = columns
+        if len(columns) < model.n_items:
+            self._place_of = np.full(model.n_items, -1, np.int64)
+            self._place_of[columns] = np.arange(len(columns))
 
     @property
     def rows_at_once(self) -> int:

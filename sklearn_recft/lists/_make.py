@@ -154,7 +154,7 @@ def _rank(
         width = int(sizes[rows].max())
         if not width:
             continue
-        some = queries.take(np.arange(rows.start, rows.stop))
+        some = queries if step >= n else queries.take(np.arange(rows.start, rows.stop))
         found, scores[rows, :width] = top_k(
             model.tile_scorer(eligible.users(rows), offer.columns, some),
             len(some),
