@@ -114,6 +114,8 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     kinds = set(map(type, listed))
     if kinds == {str}:
         return values
+    if kinds == {int}:
+        return _integers(values, listed)
     _refuse_unhashable(listed, kinds, name)
     absent = [kind for kind in kinds if kind.__name__ in _ABSENT]
     if absent:
@@ -129,11 +131,15 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
                 values[row] = instants(np.array([value]))[0]
         return values
     if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
-        try:
-            return np.array(listed, np.int64)
-        except OverflowError:
-            return values  # integers beyond 64 bits stay objects, like any other id
+        return _integers(values, listed)
     return values
+
+
+def _integers(values: np.ndarray, listed: list[Any]) -> np.ndarray:
+    try:
+        return np.array(listed, np.int64)
+    except OverflowError:
+        return values  # integers beyond 64 bits stay objects, like any other id
 
 
 def _refuse_unhashable(listed: list[Any], kinds: set[type], name: str) -> None:

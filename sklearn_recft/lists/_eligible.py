@@ -211,7 +211,8 @@ class Eligibility:
         hidden = self._hidden(rows, n, width)
         if self._allowed is None:
             indptr, places = hidden
-            return Offer(self._columns, indptr, places, False, len(self._columns) - np.diff(indptr))
+            sizes = len(self._columns) - (indptr[1:] - indptr[:-1])
+            return Offer(self._columns, indptr, places, False, sizes)
         keys = self._keys(self._allowed, rows, width)
         indptr, places = _as_csr(_without(keys, _as_keys(*hidden, width)), n, width)
         # Of the candidates of any query, only these are scored.

@@ -50,6 +50,8 @@ class ListOptions:
 
 def check_length(name: str, n: Any) -> None:
     """Raise where ``n`` is no length of a list."""
+    if type(n) is int and n >= 1:
+        return
     if isinstance(n, bool):
         raise TypeError(f"{name}={n}: give the number of items.")
     check_scalar(n, name, Integral, min_val=1)
@@ -143,7 +145,7 @@ def _rank(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return item codes (n, k), -1 behind the end of a list, scores (n, k) and sizes (n,)."""
     n, k = len(queries), min(int(options.n_recommendations), model.n_items)
-    codes, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
+    codes, scores = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
     sizes, step = np.empty(n, np.int64), eligible.rows_at_once
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
@@ -152,6 +154,7 @@ def _rank(
             _check_enough(offer, options.n_recommendations, queries.user_ids[rows])
         sizes[rows] = np.minimum(offer.sizes, k)
         width = int(sizes[rows].max())
+        codes[rows, width:], scores[rows, width:] = -1, -np.inf
         if not width:
             continue
         some = queries if step >= n else queries.take(np.arange(rows.start, rows.stop))
@@ -165,7 +168,9 @@ def _rank(
             among=offer.among,
             n_threads=n_threads,
         )
-        codes[rows, :width] = np.where(found >= 0, offer.columns[found], -1)
+        if len(offer.columns) < model.n_items:
+            found = np.where(found >= 0, offer.columns[found], -1)
+        codes[rows, :width] = found
     return codes, scores, sizes
 
 

@@ -198,7 +198,9 @@ class FactorizationModel(FactorizationBase):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         context = context_of_queries(queries, self.context_names)
-        if context is None:
+        if not self.context_names:
+            context = np.empty((len(users), 0))
+        elif context is None:
             # The average context is zero after standardisation.
             context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
         return self.module.tile_scorer(users, columns, self.module.offset(context))

@@ -66,6 +66,11 @@ class IdTables(nn.Module):
         tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
         return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
 
+    def array(self, name: str) -> np.ndarray:
+        """Return a parameter or buffer as an array that shares memory on the CPU."""
+        tensor: Tensor = getattr(self, name)
+        return tensor.numpy(force=True)
+
     def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
         """Return what `restore` needs to undo growth and changes of these rows (codes)."""
         arrays = self.arrays()
