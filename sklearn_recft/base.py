@@ -543,6 +543,8 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
 
 def _value(parameter: Any) -> Any:
     """Return a value to compare a parameter by, which later changes of the object do not reach."""
+    if parameter is None or type(parameter) in (int, float, str, bool):
+        return parameter
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
     if hasattr(parameter, "__array__"):

@@ -212,7 +212,8 @@ def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) 
     table = table_of_queries(X)
     if table is None:
         ids = check_ids(X, USER, "recommend needs a list of user ids or a table")
-        queries = _checked({USER: ids}, None, query=True)
+        _refuse_no_rows(ids)
+        queries = Interactions(ids, None, None, None, None, np.empty((len(ids), 0)), ())
     elif table.is_named((USER,)):
         columns = table.columns((USER, TIME))
         columns.pop(outcome or "", None)
@@ -437,11 +438,15 @@ def items_of(X: Any) -> np.ndarray:
 # ---------------------------------------------------------------------- private
 
 
+def _refuse_no_rows(users: np.ndarray) -> None:
+    if len(users) == 0:
+        raise ValueError("X is empty: at least one row is required.")
+
+
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
-    if len(users) == 0:
-        raise ValueError("X is empty: at least one row is required.")
+    _refuse_no_rows(users)
     names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):

@@ -144,13 +144,18 @@ _PLACES = count()
 class _Claim:
     """What one thread holds of a lock, or waits for, inside a with-block: until that ends or dies.
 
-    ``admit(claim)`` takes the lock or returns False; ``let_go(claim)`` gives it back.
+    ``admit(claim)`` takes the lock or returns False; ``let_go(claim, *places)`` gives it back.
     """
 
-    __slots__ = ("__weakref__", "_admit", "_let_go", "place", "thread")
+    __slots__ = ("__weakref__", "_admit", "_let_go", "_places", "place", "thread")
 
-    def __init__(self, admit: Callable[[_Claim], bool], let_go: Callable[[_Claim], None]) -> None:
-        self._admit, self._let_go = admit, let_go
+    def __init__(
+        self,
+        admit: Callable[[_Claim], bool],
+        let_go: Callable[..., None],
+        *places: WeakSet[_Claim],
+    ) -> None:
+        self._admit, self._let_go, self._places = admit, let_go, places
 
     def __enter__(self) -> None:
         self.thread: int | None = get_ident()
@@ -163,7 +168,7 @@ class _Claim:
 
     def __exit__(self, *error: object) -> None:
         self.thread = None  # in one step: an interrupt of what follows leaves it let go
-        self._let_go(self)
+        self._let_go(self, *self._places)
 
     def _admitted(self) -> bool:
         return self._admit(self)
@@ -194,11 +199,11 @@ class SharedLock:
 
     def reading(self) -> _Claim:
         """Hold the lock together with other readers inside a with-block."""
-        return _Claim(self._admit_reader, self._let_go)
+        return _Claim(self._admit_reader, self._let_go, self._readers, self._waiting_readers)
 
     def writing(self) -> _Claim:
         """Hold the lock alone inside a with-block."""
-        return _Claim(self._admit_writer, self._let_go)
+        return _Claim(self._admit_writer, self._let_go, self._writers, self._waiting_writers)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -229,16 +234,10 @@ class SharedLock:
     def _held_by(self, thread: int | None) -> bool:
         return any(c.thread == thread for held in (self._readers, self._writers) for c in held)
 
-    def _let_go(self, claim: _Claim) -> None:
+    def _let_go(self, claim: _Claim, *places: WeakSet[_Claim]) -> None:
         with self._mutex:
-            for held in (
-                self._readers,
-                self._writers,
-                self._waiting_readers,
-                self._waiting_writers,
-            ):
-                if held:  # a set without claims is told at once
-                    held.discard(claim)
+            for held in places:
+                held.discard(claim)
 
     def __reduce__(self) -> tuple[type[SharedLock], tuple[()]]:
         return SharedLock, ()  # a copy, or a pickle, is a new lock that nobody holds

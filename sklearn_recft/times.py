@@ -88,6 +88,8 @@ def _of_objects(values: np.ndarray, name: str) -> np.ndarray:
     """Numbers or datetimes, if all rows are of one of these kinds."""
     listed = values.tolist()
     kinds = set(map(type, listed))
+    if kinds <= {int, float}:
+        return to_numbers(values, name)
     sorts = {kind: _sort_of(kind) for kind in kinds}
     found = set(sorts.values()) - {"missing"}
     if found <= {"numbers"}:

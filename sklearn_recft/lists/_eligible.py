@@ -161,11 +161,16 @@ class Eligibility:
     ) -> None:
         self._model, self._exclude_seen = model, exclude_seen
         self._users = model.users.encode(user_ids)
-        asked = Vocabulary()
-        self._asked = asked.extend(user_ids) if _by_user(candidates, exclude) else None
-        columns = np.arange(model.n_items)
         self._allowed: _ItemsOfUsers | None = None
         self._denied: _ItemsOfUsers | None = None
+        self._asked: np.ndarray | None = None
+        columns = np.arange(model.n_items)
+        if candidates is None and exclude is None:
+            self._columns = self._place_of = columns
+            return
+        asked = Vocabulary()
+        if _by_user(candidates, exclude):
+            self._asked = asked.extend(user_ids)
         if candidates is not None:
             if candidates.users is None:
                 columns = _candidates_of_all(model, candidates, whole)
