@@ -13,6 +13,9 @@ from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
 
+# Below this, setting how NumPy handles errors takes longer than a second pass over the rows.
+_FEW_ROWS = 1000
+
 # Units of datetime64 beyond the microseconds of `datetime`.
 _FINER = ("ns", "ps", "fs", "as")
 _ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
@@ -203,8 +206,11 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
     if kind != "f":
         values = _as_floats(values, name)
     values = values.astype(np.float64, copy=False)
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(np.vdot(values, values))  # the fastest look at all of them
+    if len(values) < _FEW_ROWS:
+        finite = np.isfinite(values).all()
+    else:
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(np.vdot(values, values))  # the fastest look at all of them
     bad = 0 if finite else int((~np.isfinite(values)).sum())
     if bad:
         raise ValueError(

@@ -254,13 +254,10 @@ def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np
 
 
 def _warn_of_types(estimator: Any, events: Interactions) -> None:
-    known, given = {}, {USER: events.user_ids}
-    if hasattr(estimator, "user_ids_"):
-        known[USER] = estimator.user_ids_
+    known = {USER: getattr(estimator, "user_ids_", None)}
+    given = {USER: events.user_ids}
     if events.item_ids is not None:
-        given[ITEM] = events.item_ids
-        if hasattr(estimator, "item_ids_"):
-            known[ITEM] = estimator.item_ids_
+        known[ITEM], given[ITEM] = getattr(estimator, "item_ids_", None), events.item_ids
     warn_of_other_types(known, given, stacklevel=4)
 
 
