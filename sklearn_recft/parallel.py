@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 # Seconds after which a waiting thread looks again: at first, and at most.
 _SOON, _LATE = 1e-4, 0.02
@@ -22,7 +22,30 @@ _SOON, _LATE = 1e-4, 0.02
 # Limits of the process are set and restored by one thread at a time.
 _SETTINGS = RLock()
 # Of each block that has not ended: at the first place, what was before all of them.
-_BLAS: dict[object, threadpool_limits] = {}
+_BLAS: dict[object, Any] = {}
+
+
+class _Libraries:
+    """The libraries of the process, looked for again once another module has been imported."""
+
+    def __init__(self) -> None:
+        self.n_modules = 0
+        self.controller: ThreadpoolController | None = None
+
+    def find(self) -> ThreadpoolController:
+        """Return what sets the threads of all libraries of linear algebra."""
+        n_modules = len(sys.modules)
+        if self.controller is None or n_modules != self.n_modules:
+            self.controller, self.n_modules = ThreadpoolController(), n_modules
+        return self.controller
+
+
+_LIBRARIES = _Libraries()
+
+
+def _limit_blas(n_threads: int) -> Any:
+    """Limit the threads of BLAS; ``restore_original_limits`` of the result undoes it."""
+    return _LIBRARIES.find().limit(limits=n_threads, user_api="blas")
 
 
 class _Torch:
@@ -57,7 +80,7 @@ def blas_threads(n_threads: int) -> Iterator[None]:
     block = object()
     try:
         with _SETTINGS:
-            limits = threadpool_limits(limits=n_threads, user_api="blas")
+            limits = _limit_blas(n_threads)
             _BLAS[block] = limits
         yield
     finally:

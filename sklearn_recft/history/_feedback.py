@@ -127,14 +127,20 @@ class FeedbackMatrix:
         """Return the sums of weights, in the format of `total`."""
         return self._part(users, 0)
 
+    def of_users(self, users: np.ndarray) -> FeedbackMatrix:
+        """Return the matrix of the rows of ``users``; those of -1 are empty."""
+        chosen, sums = FeedbackMatrix(), self.sums[users[users >= 0]]
+        if sums.shape[0] < len(users):
+            starts = np.r_[sums.indptr[:1], sums.indptr[np.cumsum(users >= 0)]]
+            shape = len(users), sums.shape[1]
+            sums = csr_array((sums.data, sums.indices, starts), shape=shape)
+        chosen.sums = sums
+        return chosen
+
     def _part(self, users: np.ndarray | None, part: int) -> csr_array:
-        sums = self.sums if users is None else self.sums[users[users >= 0]]
+        sums = self.sums if users is None else self.of_users(users).sums
         values = (sums.data.real, sums.data.imag)[part].astype(np.float32)
-        starts, n_rows = sums.indptr, sums.shape[0]
-        if users is not None and n_rows < len(users):
-            n_rows = len(users)
-            starts = np.r_[starts[:1], starts[np.cumsum(users >= 0)]]  # unknown users: empty
-        return csr_array((values, sums.indices, starts), shape=(n_rows, sums.shape[1]))
+        return csr_array((values, sums.indices, sums.indptr), shape=sums.shape)
 
 
 def decay_by_order(
