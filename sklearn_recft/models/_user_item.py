@@ -187,7 +187,7 @@ class UserItemModel(FittedModel):
 
     def _popularity_share(self, profiles: FeedbackMatrix) -> np.ndarray:
         """Return the weight (n,) of popularity in the scores of users; 1 for unknown users."""
-        n_events = profiles.weight().sum(axis=1, dtype=np.float64)
+        n_events = profiles.n_events()
         return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
 
     def _item_tiles(self, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
