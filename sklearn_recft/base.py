@@ -232,7 +232,7 @@ class RecommenderMixin:
         score : float
             Higher is better.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         model = self._model
         ranks = recommender_tags(self).predicts == "order" or model.positives_only
         if not ranks and y is not None:
@@ -278,7 +278,7 @@ class RecommenderMixin:
         self : object
         """
         with _TURNS.of(self):
-            check_is_fitted(self)
+            self._check_is_fitted()
             codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
             model = copy.deepcopy(self._model)
             model.forget(np.unique(codes[codes >= 0]))
@@ -345,12 +345,12 @@ class RecommenderMixin:
 
     def _check_rows(self, X: Any) -> Interactions:
         """Check rows to predict."""
-        check_is_fitted(self)
+        self._check_is_fitted()
         return check_events(self, X, reset=False, outcome=self._outcome(), predicting=True)
 
     def _check_queries(self, X: Any) -> Interactions:
         """Check queries of lists."""
-        check_is_fitted(self)
+        self._check_is_fitted()
         return check_queries(X, self, outcome=self._outcome())
 
     def _outcome(self) -> str | None:
@@ -459,6 +459,11 @@ class RecommenderMixin:
             )
         return self._model
 
+    def _check_is_fitted(self) -> None:
+        """Raise unless fitted; scikit-learn's check, which builds all tags, is for the message."""
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
+
     def __sklearn_is_fitted__(self) -> bool:
         return "_model" in vars(self)
 
@@ -500,7 +505,7 @@ class ObserveMixin:
         NotFittedError
             Before `fit`.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()  # type: ignore[attr-defined]
         self._update(X, y, None, Call(weights=False))  # type: ignore[attr-defined]
         return self
 
@@ -538,6 +543,8 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
 
 def _value(parameter: Any) -> Any:
     """Return a value to compare a parameter by, which later changes of the object do not reach."""
+    if parameter is None or type(parameter) in (int, float, str, bool):
+        return parameter
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
     if hasattr(parameter, "__array__"):

@@ -13,6 +13,9 @@ from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
 
+# Below this, setting how NumPy handles errors takes longer than a second pass over the rows.
+_FEW_ROWS = 1000
+
 # Units of datetime64 beyond the microseconds of `datetime`.
 _FINER = ("ns", "ps", "fs", "as")
 _ABSENT = ("NoneType", "NAType", "NaTType", "MaskedConstant")
@@ -25,7 +28,7 @@ _MISSING_CELLS = _MISSING_TEXTS | {"NA", "N/A", "#N/A", "n/a", "NAN", "null", "N
 def plain(column: Any) -> np.ndarray:
     """Array of a column; masked cells are None."""
     if isinstance(column, nw.Series):
-        return column.to_numpy()
+        return column.to_native().to_numpy() if holds_plain_numbers(column) else column.to_numpy()
     if isinstance(column, np.ma.MaskedArray):
         cells = column.data
         if np.ma.is_masked(column):
@@ -33,6 +36,14 @@ def plain(column: Any) -> np.ndarray:
             cells[np.ma.getmaskarray(column)] = None
         return cells
     return np.asarray(column)
+
+
+def holds_plain_numbers(column: nw.Series) -> bool:
+    """Whether a series is one of pandas with numbers of numpy, which nothing has to convert."""
+    if not column.implementation.is_pandas():
+        return False
+    dtype = column.to_native().dtype
+    return isinstance(dtype, np.dtype) and dtype.kind in "iufb"
 
 
 def instants(values: np.ndarray) -> np.ndarray:
@@ -69,9 +80,9 @@ def to_ids(column: Any, name: str) -> np.ndarray:
 
     True and False stay what they are, though they are equal to 1 and 0.
     """
-    if isinstance(column, nw.Series):
-        refuse_missing(column, name, int(column.null_count()))
     values = plain(column)
+    if isinstance(column, nw.Series) and values.dtype.kind not in "iu":
+        refuse_missing(column, name, int(column.null_count()))
     if values.dtype.kind in "iu":
         return values if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
     if values.dtype.kind == "b":
@@ -104,6 +115,10 @@ def _float_ids(values: np.ndarray, name: str) -> np.ndarray:
 def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
     listed = values.tolist()
     kinds = set(map(type, listed))
+    if kinds == {str}:
+        return values
+    if kinds == {int}:
+        return _integers(values, listed)
     _refuse_unhashable(listed, kinds, name)
     absent = [kind for kind in kinds if kind.__name__ in _ABSENT]
     if absent:
@@ -119,11 +134,15 @@ def _object_ids(values: np.ndarray, name: str) -> np.ndarray:
                 values[row] = instants(np.array([value]))[0]
         return values
     if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
-        try:
-            return np.array(listed, np.int64)
-        except OverflowError:
-            return values  # integers beyond 64 bits stay objects, like any other id
+        return _integers(values, listed)
     return values
+
+
+def _integers(values: np.ndarray, listed: list[Any]) -> np.ndarray:
+    try:
+        return np.array(listed, np.int64)
+    except OverflowError:
+        return values  # integers beyond 64 bits stay objects, like any other id
 
 
 def _refuse_unhashable(listed: list[Any], kinds: set[type], name: str) -> None:
@@ -182,11 +201,16 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
             f"{'datetimes' if kind == 'M' else 'durations'}); turn them into numbers first, for "
             f"example into seconds.{_IF_TIME if kind == 'M' else ''}"
         )
-    if kind not in "iufb":
+    if kind in "iub":
+        return values.astype(np.float64)
+    if kind != "f":
         values = _as_floats(values, name)
     values = values.astype(np.float64, copy=False)
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(np.vdot(values, values))  # the fastest look at all of them
+    if len(values) < _FEW_ROWS:
+        finite = np.isfinite(values).all()
+    else:
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(np.vdot(values, values))  # the fastest look at all of them
     bad = 0 if finite else int((~np.isfinite(values)).sum())
     if bad:
         raise ValueError(

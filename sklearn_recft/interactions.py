@@ -8,7 +8,6 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
 from sklearn_recft.columns import (
@@ -23,15 +22,7 @@ from sklearn_recft.columns import (
 )
 from sklearn_recft.names import ITEM, TEXT, TIME, USER, as_roles
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
-from sklearn_recft.tables import (
-    as_table,
-    columns_of,
-    is_frame,
-    is_named,
-    names_of,
-    refuse_events,
-    table_of_queries,
-)
+from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
 from sklearn_recft.times import to_seconds
 from sklearn_recft.vocabulary import warn_of_other_types
 
@@ -189,7 +180,11 @@ def check_interactions(
     >>> rows.item_ids.tolist(), rows.timestamps.tolist()
     (['tea', 'rice'], [60.0, 90.0])
     """
-    columns = columns_of(X, (USER, ITEM, TIME))
+    return _check_table(Table.of(X), y, sample_weight, ignored)
+
+
+def _check_table(table: Table, y: Any, sample_weight: Any, ignored: str | None) -> Interactions:
+    columns = table.columns((USER, ITEM, TIME))
     columns.pop(ignored or "", None)
     events = _checked(columns, y)
     if sample_weight is None:
@@ -214,19 +209,19 @@ def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) 
     >>> check_queries(["ann", "bob"]).user_ids.tolist()
     ['ann', 'bob']
     """
-    if issparse(X) or is_named(X, query=True):
-        columns = columns_of(X, (USER, TIME))
+    table = table_of_queries(X)
+    if table is None:
+        ids = check_ids(X, USER, "recommend needs a list of user ids or a table")
+        _refuse_no_rows(ids)
+        queries = Interactions(ids, None, None, None, None, np.empty((len(ids), 0)), ())
+    elif table.is_named((USER,)):
+        columns = table.columns((USER, TIME))
         columns.pop(outcome or "", None)
         queries = _checked(columns, None, query=True)
     else:
-        table = table_of_queries(X)
-        if table is None:
-            ids = check_ids(X, USER, "recommend needs a list of user ids or a table")
-            queries = _checked({USER: ids}, None, query=True)
-        else:
-            columns = columns_of(table, (USER, TIME))
-            refuse_events(columns, estimator, outcome)
-            queries = replace(_checked(columns, None, query=True), by_position=True)
+        columns = table.columns((USER, TIME))
+        refuse_events(columns, estimator, outcome)
+        queries = replace(_checked(columns, None, query=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
     return queries
@@ -259,16 +254,11 @@ def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np
 
 
 def _warn_of_types(estimator: Any, events: Interactions) -> None:
-    known = {
-        USER: getattr(estimator, "user_ids_", None),
-        ITEM: getattr(estimator, "item_ids_", None),
-    }
-    given = {USER: events.user_ids, ITEM: events.item_ids}
-    warn_of_other_types(
-        {name: ids for name, ids in known.items() if ids is not None},
-        {name: ids for name, ids in given.items() if ids is not None},
-        stacklevel=4,
-    )
+    known = {USER: getattr(estimator, "user_ids_", None)}
+    given = {USER: events.user_ids}
+    if events.item_ids is not None:
+        known[ITEM], given[ITEM] = getattr(estimator, "item_ids_", None), events.item_ids
+    warn_of_other_types(known, given, stacklevel=4)
 
 
 def check_events(
@@ -285,10 +275,10 @@ def check_events(
     Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
     such as 'nan'.
     """
-    named = not issparse(X) and is_named(X)
-    names = () if reset or named or issparse(X) else _check_unnamed(estimator, X)
-    ignored = outcome if predicting and named else None
-    events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
+    table = Table.of(X)
+    named = table.is_named()
+    names = () if reset or named else _check_unnamed(estimator, table)
+    events = _check_table(table, y, sample_weight, outcome if predicting and named else None)
     if names:
         events = replace(events, context_names=names)
     events = _set_aside(events, outcome)
@@ -306,7 +296,7 @@ def check_events(
             del estimator.feature_names_in_
         validate_data(estimator, X, reset=True, skip_check_array=True)
         if named:
-            estimator.feature_names_in_ = np.array(names_of(X), dtype=object)
+            estimator.feature_names_in_ = np.array(list(map(str, table.names or ())), object)
             estimator.n_features_in_ = len(estimator.feature_names_in_)
         return events
     if named:
@@ -326,9 +316,10 @@ def _refuse_suspects(events: Interactions, named: bool) -> None:
         refuse_leaked_label(events.context, names, feedback, named=named)
 
 
-def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
+def _check_unnamed(estimator: Any, table: Table) -> tuple[str, ...]:
     """Check the columns of what has no roles; return the names of fit for its context."""
-    values = X if is_frame(X) else as_table(X)
+    array = isinstance(table.values, np.ndarray)
+    values = table.values if array else table.given
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
         raise ValueError(
@@ -337,7 +328,7 @@ def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
         )
     # What scikit-learn would find is known at once for an array of the right width. One read by
     # position is as welcome as a frame with user_id and item_id, where that has been fitted.
-    right = isinstance(values, np.ndarray) and values.shape[1] == estimator.n_features_in_
+    right = array and values.shape[1] == estimator.n_features_in_
     if not (right and (not fitted or USER in fitted)):
         validate_data(estimator, values, reset=False, skip_check_array=True)
     return tuple(fitted[3:]) if USER in fitted else ()
@@ -444,11 +435,15 @@ def items_of(X: Any) -> np.ndarray:
 # ---------------------------------------------------------------------- private
 
 
+def _refuse_no_rows(users: np.ndarray) -> None:
+    if len(users) == 0:
+        raise ValueError("X is empty: at least one row is required.")
+
+
 def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
-    if len(users) == 0:
-        raise ValueError("X is empty: at least one row is required.")
+    _refuse_no_rows(users)
     names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):

@@ -48,7 +48,8 @@ def as_roles(names: Iterable[Any]) -> list[str]:
     for role in ROLES:
         if role in names:
             continue
-        found = [name for name in names if name.endswith(f"__{role}")]
+        ending = f"__{role}"
+        found = [name for name in names if name.endswith(ending)]
         if len(found) > 1:
             raise ValueError(
                 f"X has {len(found)} columns that end in __{role}: {found}. Rename the one that "

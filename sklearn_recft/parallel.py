@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 # Seconds after which a waiting thread looks again: at first, and at most.
 _SOON, _LATE = 1e-4, 0.02
@@ -22,7 +22,30 @@ _SOON, _LATE = 1e-4, 0.02
 # Limits of the process are set and restored by one thread at a time.
 _SETTINGS = RLock()
 # Of each block that has not ended: at the first place, what was before all of them.
-_BLAS: dict[object, threadpool_limits] = {}
+_BLAS: dict[object, Any] = {}
+
+
+class _Libraries:
+    """The libraries of the process, looked for again once another module has been imported."""
+
+    def __init__(self) -> None:
+        self.n_modules = 0
+        self.controller: ThreadpoolController | None = None
+
+    def find(self) -> ThreadpoolController:
+        """Return what sets the threads of all libraries of linear algebra."""
+        n_modules = len(sys.modules)
+        if self.controller is None or n_modules != self.n_modules:
+            self.controller, self.n_modules = ThreadpoolController(), n_modules
+        return self.controller
+
+
+_LIBRARIES = _Libraries()
+
+
+def _limit_blas(n_threads: int) -> Any:
+    """Limit the threads of BLAS; ``restore_original_limits`` of the result undoes it."""
+    return _LIBRARIES.find().limit(limits=n_threads, user_api="blas")
 
 
 class _Torch:
@@ -57,7 +80,7 @@ def blas_threads(n_threads: int) -> Iterator[None]:
     block = object()
     try:
         with _SETTINGS:
-            limits = threadpool_limits(limits=n_threads, user_api="blas")
+            limits = _limit_blas(n_threads)
             _BLAS[block] = limits
         yield
     finally:
@@ -142,13 +165,36 @@ _PLACES = count()
 
 
 class _Claim:
-    """What one thread holds of a lock, or waits for: until it is let go, or its frame dies."""
+    """What one thread holds of a lock, or waits for, inside a with-block: until that ends or dies.
 
-    __slots__ = ("__weakref__", "place", "thread")
+    ``admit(claim)`` takes the lock or returns False; ``let_go(claim, *places)`` gives it back.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_admit", "_let_go", "_places", "place", "thread")
+
+    def __init__(
+        self,
+        admit: Callable[[_Claim], bool],
+        let_go: Callable[..., None],
+        *places: WeakSet[_Claim],
+    ) -> None:
+        self._admit, self._let_go, self._places = admit, let_go, places
+
+    def __enter__(self) -> None:
         self.thread: int | None = get_ident()
         self.place = next(_PLACES)  # in the order in which threads came
+        try:
+            _wait_for(self._admitted)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self.thread = None  # in one step: an interrupt of what follows leaves it let go
+        self._let_go(self, *self._places)
+
+    def _admitted(self) -> bool:
+        return self._admit(self)
 
 
 class SharedLock:
@@ -174,27 +220,13 @@ class SharedLock:
         self._waiting_readers: WeakSet[_Claim] = WeakSet()
         self._waiting_writers: WeakSet[_Claim] = WeakSet()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Claim:
         """Hold the lock together with other readers inside a with-block."""
-        claim = _Claim()
-        try:
-            _wait_for(lambda: self._admit_reader(claim))
-            yield
-        finally:
-            claim.thread = None  # in one step: an interrupt of what follows leaves it let go
-            self._let_go(claim, self._readers, self._waiting_readers)
+        return _Claim(self._admit_reader, self._let_go, self._readers, self._waiting_readers)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> _Claim:
         """Hold the lock alone inside a with-block."""
-        claim = _Claim()
-        try:
-            _wait_for(lambda: self._admit_writer(claim))
-            yield
-        finally:
-            claim.thread = None
-            self._let_go(claim, self._writers, self._waiting_writers)
+        return _Claim(self._admit_writer, self._let_go, self._writers, self._waiting_writers)
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -219,7 +251,7 @@ class SharedLock:
         """Whether a claim has to let others go first; not if its thread holds the lock already."""
         if not waiting:
             return False
-        came_before = (c for c in waiting if c.place < claim.place)
+        came_before = [c for c in waiting if c.place < claim.place]
         return _others(came_before, claim) and not self._held_by(claim.thread)
 
     def _held_by(self, thread: int | None) -> bool:
@@ -250,9 +282,9 @@ class Turns:
         return self._locks.setdefault(owner, RLock()) if lock is None else lock
 
 
-def _others(claims: Iterable[_Claim], claim: _Claim) -> bool:
+def _others(claims: Collection[_Claim], claim: _Claim) -> bool:
     """Whether one of the claims is of another thread."""
-    return any(other.thread not in (claim.thread, None) for other in claims)
+    return bool(claims) and any(other.thread not in (claim.thread, None) for other in claims)
 
 
 def _wait_for(admitted: Callable[[], bool]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import chain
 from typing import Any
 
@@ -30,12 +30,78 @@ _READ_BY = {"dask": "compute()", "duckdb": "df()", "ibis": "execute()", "pyspark
 
 def is_frame(X: Any) -> bool:
     """Whether narwhals reads ``X``: a data frame or a series of one."""
-    return not isinstance(X, (np.ndarray, list, tuple)) and (
-        hasattr(X, "__narwhals_dataframe__")
+    if isinstance(X, (np.ndarray, list, tuple)):
+        return False
+    return isinstance(X, (nw.DataFrame, nw.Series)) or (
+        nw.dependencies.is_pandas_dataframe(X)  # by its type, where the others look for attributes
+        or hasattr(X, "__narwhals_dataframe__")
         or hasattr(X, "__narwhals_series__")
         or nw.dependencies.is_into_dataframe(X)
         or nw.dependencies.is_into_series(X)
     )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of events or queries, which is looked at once.
+
+    Attributes
+    ----------
+    given : object
+        The table as it was passed.
+    values : DataFrame or Series of narwhals, or ndarray of shape (n, n_columns)
+    names : list, or None
+        Names of the columns of a frame.
+    """
+
+    given: Any
+    values: Any
+    names: list[Any] | None = None
+
+    @classmethod
+    def of(cls, X: Any) -> Table:
+        """Read any table but a sparse one."""
+        if is_frame(X):
+            values = nw.from_native(X, eager_only=True, allow_series=True)
+            return cls(X, values, None if isinstance(values, nw.Series) else values.columns)
+        if issparse(X):
+            raise TypeError(
+                "Sparse data was passed for X, but a dense table of events is required: "
+                "one row per event, with columns user, item, timestamp. A transformer makes dense "
+                "columns by OneHotEncoder(sparse_output=False), a ColumnTransformer by "
+                "sparse_threshold=0; else pass X.toarray()."
+            )
+        return cls(X, as_table(X))
+
+    def is_named(self, needed: tuple[str, ...] = (USER, ITEM)) -> bool:
+        """Whether this is a frame with the needed columns; raise if it has names, but not those."""
+        if self.names is None:
+            return False
+        if all(role in as_roles(self.names) for role in needed):
+            return True
+        if are_numbered(self.names):
+            return False
+        raise no_such_columns(nw.to_native(self.given, pass_through=True), self.names, needed)
+
+    def columns(self, positions: tuple[str, ...]) -> dict[str, Any]:
+        """Columns by role: by name in a frame, by position in a table without names."""
+        values = self.values
+        if isinstance(values, nw.Series):
+            raise ValueError(
+                f"Expected a table of events (2D), got a single column {values.name!r} instead: "
+                "one row per event, with columns user, item, timestamp."
+            )
+        if self.names is None:
+            series = [values[:, j] for j in range(values.shape[1])]
+            return _by_position(series, _numbered(len(series)), values.shape, positions)
+        names = list(map(str, self.names))
+        if self.is_named(tuple(p for p in positions if p in (USER, ITEM))):
+            _some_rows(values.shape)
+            roles = as_roles(names)
+            _refuse_numbers_as_texts(values, names, roles)
+            return dict(zip(roles, map(values.get_column, self.names), strict=True))
+        series = [values[:, j] for j in range(len(names))]
+        return _by_position(series, names, values.shape, positions)
 
 
 def names_of(X: Any) -> list[str]:
@@ -54,48 +120,12 @@ def is_named(X: Any, *, query: bool = False) -> bool:
     if not is_frame(X):
         refuse_names(X)
         return False
-    table = nw.from_native(X, eager_only=True, allow_series=True)
-    if isinstance(table, nw.Series):
-        return False
-    return _has_roles(X, table.columns, (USER,) if query else (USER, ITEM))
-
-
-def _has_roles(X: Any, names: list[str], needed: tuple[str, ...]) -> bool:
-    """Whether a frame has the needed columns; raise unless it has no names at all but numbers."""
-    if all(role in as_roles(names) for role in needed):
-        return True
-    if are_numbered(names):
-        return False
-    raise no_such_columns(X, names, needed)
+    return Table.of(X).is_named((USER,) if query else (USER, ITEM))
 
 
 def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
     """Columns by role: by name in a frame, by position in a table without names."""
-    if issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but a dense table of events is required: "
-            "one row per event, with columns user, item, timestamp. A transformer makes dense "
-            "columns by OneHotEncoder(sparse_output=False), a ColumnTransformer by "
-            "sparse_threshold=0; else pass X.toarray()."
-        )
-    if not is_frame(X):
-        values = as_table(X)
-        series = [values[:, j] for j in range(values.shape[1])]
-        return _by_position(series, _numbered(len(series)), values.shape, positions)
-    table = nw.from_native(X, eager_only=True, allow_series=True)
-    if isinstance(table, nw.Series):
-        raise ValueError(
-            f"Expected a table of events (2D), got a single column {table.name!r} instead: one "
-            "row per event, with columns user, item, timestamp."
-        )
-    names = [str(name) for name in table.columns]
-    if _has_roles(X, names, tuple(p for p in positions if p in (USER, ITEM))):
-        _some_rows(table.shape)
-        roles = as_roles(names)
-        _refuse_numbers_as_texts(table, names, roles)
-        return {role: table[name] for role, name in zip(roles, table.columns, strict=True)}
-    series = [table[:, j] for j in range(table.shape[1])]
-    return _by_position(series, names, table.shape, positions)
+    return Table.of(X).columns(positions)
 
 
 def _refuse_numbers_as_texts(table: Any, names: list[str], roles: list[str]) -> None:
@@ -133,6 +163,8 @@ def _names_in(X: Any) -> tuple[str, list[Any]] | None:
         return "a dict", list(X)
     if isinstance(X, (list, tuple)):
         row: Any = X[0] if len(X) else None
+        if type(row) in (list, tuple, int, str):
+            return None
         if isinstance(row, Mapping) or (hasattr(row, "keys") and not hasattr(row, "dtype")):
             return "a list of dicts", list(row.keys())
         if hasattr(row, "_fields"):
@@ -177,15 +209,16 @@ def _ragged(rows: np.ndarray) -> str:
     )
 
 
-def table_of_queries(X: Any) -> Any:
-    """Return what has columns in it, read by position; None where ``X`` is a list of ids."""
+def table_of_queries(X: Any) -> Table | None:
+    """Read what has columns in it; None where ``X`` is a list of ids."""
     if is_frame(X):
-        return None if nw.dependencies.is_into_series(X) else X
-    if isinstance(X, np.ndarray):
-        return X if X.ndim > 1 else None
-    if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, np.ndarray)):
-        return as_table(X)
-    return X if hasattr(X, "__array__") and np.ndim(X) > 1 else None
+        table = Table.of(X)
+        return None if table.names is None else table
+    refuse_names(X)
+    if isinstance(X, (list, tuple)):
+        return Table.of(X) if len(X) and isinstance(X[0], (list, np.ndarray)) else None
+    tabular = issparse(X) or (hasattr(X, "__array__") and np.ndim(X) > 1)
+    return Table.of(X) if tabular else None
 
 
 def refuse_events(columns: dict[str, Any], estimator: Any, outcome: str | None = None) -> None:
@@ -235,9 +268,11 @@ def of_rows(X: Any) -> np.ndarray:
 
 
 def _cells(row: Any) -> Any:
+    if isinstance(row, (list, tuple)):
+        return list(row)
     if isinstance(row, np.ma.MaskedArray):
         row = plain(row)
-    return list(row) if isinstance(row, (list, tuple)) or np.ndim(row) else row
+    return list(row) if np.ndim(row) else row
 
 
 def _numbered(n_columns: int) -> list[str]:

@@ -13,7 +13,14 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from sklearn_recft.columns import is_absent, is_missing, plain, refuse_missing, to_numbers
+from sklearn_recft.columns import (
+    holds_plain_numbers,
+    is_absent,
+    is_missing,
+    plain,
+    refuse_missing,
+    to_numbers,
+)
 
 # Seconds of this size or more lie beyond the year 5138: they are in another unit.
 _LIMIT = 1e11
@@ -45,7 +52,7 @@ def to_seconds(column: Any, name: str, *, convert: bool = False) -> np.ndarray:
     nanoseconds or dates such as 20240501 are refused. Given ``convert``, a column that is one
     of these as a whole is converted, with a `TimeUnitWarning`.
     """
-    if isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Datetime, nw.Date)):
+    if _holds_datetimes(column):
         refuse_missing(column, name, int(column.null_count()))
         column = column.cast(nw.Datetime("us")) if column.dtype == nw.Date else column
         seconds = column.dt.timestamp("us").to_numpy().astype(np.float64) / 1e6
@@ -64,6 +71,12 @@ def to_seconds(column: Any, name: str, *, convert: bool = False) -> np.ndarray:
     return _plausible(to_numbers(values, name), name, convert)
 
 
+def _holds_datetimes(column: Any) -> bool:
+    if not isinstance(column, nw.Series) or holds_plain_numbers(column):
+        return False
+    return isinstance(column.dtype, (nw.Datetime, nw.Date))
+
+
 def _of_datetimes(values: np.ndarray, name: str) -> np.ndarray:
     refuse_missing(values, name, int(np.isnat(values).sum()))
     whole = values.astype("datetime64[s]").astype(np.int64)  # cannot overflow as microseconds can
@@ -75,6 +88,8 @@ def _of_objects(values: np.ndarray, name: str) -> np.ndarray:
     """Numbers or datetimes, if all rows are of one of these kinds."""
     listed = values.tolist()
     kinds = set(map(type, listed))
+    if kinds <= {int, float}:
+        return to_numbers(values, name)
     sorts = {kind: _sort_of(kind) for kind in kinds}
     found = set(sorts.values()) - {"missing"}
     if found <= {"numbers"}:

@@ -42,7 +42,10 @@ class IdTypeWarning(UserWarning):
 
 
 def warn_of_other_types(
-    known: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], *, stacklevel: int = 2
+    known: Mapping[str, np.ndarray | None],
+    given: Mapping[str, np.ndarray],
+    *,
+    stacklevel: int = 2,
 ) -> None:
     """Warn, once for all columns, where no id of a call can be known because of its type.
 
@@ -52,8 +55,8 @@ def warn_of_other_types(
 
     Parameters
     ----------
-    known : dict of str to ndarray
-        What a column is called, and all its known ids.
+    known : dict of str to ndarray, or to None
+        What a column is called, and all its known ids, if any are.
     given : dict of str to ndarray
         The ids of the call, of some of these columns.
 
@@ -73,9 +76,11 @@ def warn_of_other_types(
     >>> print(caught[0].message)
     user_id: none of 1 rows is known: these ids are strings, the known ones are numbers. ...
     """
-    differing = {
-        name: (known[name], ids) for name, ids in given.items() if _differ(known.get(name), ids)
-    }
+    differing = {}
+    for name, ids in given.items():
+        of_fit = known.get(name)
+        if of_fit is not None and _differ(of_fit, ids):
+            differing[name] = of_fit, ids
     if not differing:
         return
     told = [
@@ -92,8 +97,8 @@ def warn_of_other_types(
         )
 
 
-def _differ(known: np.ndarray | None, ids: np.ndarray) -> bool:
-    if known is None or not len(known) or not len(ids):
+def _differ(known: np.ndarray, ids: np.ndarray) -> bool:
+    if not len(known) or not len(ids):
         return False
     if known.dtype == ids.dtype and ids.dtype != object:
         return False
@@ -233,11 +238,13 @@ class Vocabulary:
         table = self._table
         if table is None or not len(table) or not len(values):
             return np.full(len(values), -1, np.int64)
-        low, high = self._low, self._low + len(table) - 1
-        if values.min() >= low and values.max() <= high:
-            return table[values - low].astype(np.int64)
-        inside = (values >= low) & (values <= high)
-        return np.where(inside, table[np.where(inside, values - low, 0)], -1).astype(np.int64)
+        # Below the first slot, a difference wraps around to a large number without a sign.
+        slots = values - self._low
+        unsigned = slots.view(np.uint64)
+        if unsigned.max() < len(table):
+            return table[slots].astype(np.int64)
+        inside = unsigned < len(table)
+        return np.where(inside, table[np.where(inside, slots, 0)], -1).astype(np.int64)
 
     def _encode_by_index(self, values: np.ndarray) -> np.ndarray:
         inverse = None

@@ -144,13 +144,13 @@ def test_limits_of_linear_algebra_are_restored_in_any_order(monkeypatch, order):
     size = [8]
 
     class Limits:
-        def __init__(self, limits, user_api):
-            self.before, size[0] = size[0], limits
+        def __init__(self, n_threads):
+            self.before, size[0] = size[0], n_threads
 
         def restore_original_limits(self):
             size[0] = self.before
 
-    monkeypatch.setattr(parallel, "threadpool_limits", Limits)
+    monkeypatch.setattr(parallel, "_limit_blas", Limits)
     blocks = [blas_threads(n) for n in (3, 1, 2)]
     for block, n in zip(blocks, (3, 1, 2), strict=True):
         block.__enter__()

@@ -248,7 +248,7 @@ class HistoryMixin:
         the user's factors as in `observe`. With ``loss="softmax"``, `IncrementalMFRecommender` sums
         over the events; a known user's ``p_u`` is not used, and other losses raise an error.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()  # type: ignore[attr-defined]
         model = self._model
         given = None if history is None else _check_history(history, model)
         queries = self._queries_beside(X, given)
@@ -260,10 +260,11 @@ class HistoryMixin:
             on_missing,
             frame_library(X, as_frame),
         )
+        n_threads = self._n_threads()  # type: ignore[attr-defined]
+        if given is None:
+            return recommend_lists(model, queries, options, n_threads)
         with model.reading():
-            if given is not None:
-                model = model.with_history(given)
-            return recommend_lists(model, queries, options, self._n_threads())  # type: ignore[attr-defined]
+            return recommend_lists(model.with_history(given), queries, options, n_threads)
 
     def _queries_beside(self, X: Any, history: Interactions | None) -> Interactions:
         """Check queries, whose users are those of a history if there is one."""

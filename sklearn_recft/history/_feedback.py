@@ -31,8 +31,8 @@ class FeedbackMatrix:
            [0., 0.]], dtype=float32)
     """
 
-    def __init__(self) -> None:
-        self.sums = csr_array((0, 0), dtype=np.complex128)
+    def __init__(self, sums: csr_array | None = None) -> None:
+        self.sums = csr_array((0, 0), dtype=np.complex128) if sums is None else sums
 
     def added(
         self,
@@ -44,7 +44,6 @@ class FeedbackMatrix:
         left: np.ndarray | float = 1.0,
     ) -> FeedbackMatrix:
         """Return the matrix times ``left`` (a number, or one per user) plus new events."""
-        grown = FeedbackMatrix()
         n_users, n_items = self.sums.shape
         shape = max(n_users, int(users.max()) + 1), max(n_items, int(items.max()) + 1)
         pairs = users.astype(np.int32), items.astype(np.int32)  # half the memory of int64
@@ -56,8 +55,7 @@ class FeedbackMatrix:
             new = old + new
         new.sum_duplicates()  # so that reads never have to sort
         new.eliminate_zeros()  # entries that have decayed to zero
-        grown.sums = new
-        return grown
+        return FeedbackMatrix(new)
 
     @classmethod
     def of_events(
@@ -94,9 +92,7 @@ class FeedbackMatrix:
 
     def scaled(self, factor: float) -> FeedbackMatrix:
         """Return ``factor`` times the matrix."""
-        scaled = FeedbackMatrix()
-        scaled.sums = self.sums * factor
-        return scaled
+        return FeedbackMatrix(self.sums * factor)
 
     def mark(self) -> None:
         """Return None: the matrix never changes in place."""
@@ -127,14 +123,26 @@ class FeedbackMatrix:
         """Return the sums of weights, in the format of `total`."""
         return self._part(users, 0)
 
+    def of_users(self, users: np.ndarray) -> FeedbackMatrix:
+        """Return the matrix of the rows of ``users``; those of -1 are empty."""
+        sums = self.sums[users[users >= 0]]
+        if sums.shape[0] < len(users):
+            starts = np.r_[sums.indptr[:1], sums.indptr[np.cumsum(users >= 0)]]
+            shape = len(users), sums.shape[1]
+            sums = csr_array((sums.data, sums.indices, starts), shape=shape)
+        return FeedbackMatrix(sums)
+
+    def n_events(self) -> np.ndarray:
+        """Return the sum of the weights of each user, (n_users,) float64."""
+        starts, weight = self.sums.indptr, self.sums.data.real.astype(np.float32)
+        totals, filled = np.zeros(len(starts) - 1), np.flatnonzero(starts[1:] > starts[:-1])
+        totals[filled] = np.add.reduceat(weight, starts[filled])
+        return totals
+
     def _part(self, users: np.ndarray | None, part: int) -> csr_array:
-        sums = self.sums if users is None else self.sums[users[users >= 0]]
+        sums = self.sums if users is None else self.of_users(users).sums
         values = (sums.data.real, sums.data.imag)[part].astype(np.float32)
-        starts, n_rows = sums.indptr, sums.shape[0]
-        if users is not None and n_rows < len(users):
-            n_rows = len(users)
-            starts = np.r_[starts[:1], starts[np.cumsum(users >= 0)]]  # unknown users: empty
-        return csr_array((values, sums.indices, starts), shape=(n_rows, sums.shape[1]))
+        return csr_array((values, sums.indices, sums.indptr), shape=sums.shape)
 
 
 def decay_by_order(

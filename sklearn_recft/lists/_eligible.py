@@ -161,11 +161,16 @@ class Eligibility:
     ) -> None:
         self._model, self._exclude_seen = model, exclude_seen
         self._users = model.users.encode(user_ids)
-        asked = Vocabulary()
-        self._asked = asked.extend(user_ids) if _by_user(candidates, exclude) else None
-        columns = np.arange(model.n_items)
         self._allowed: _ItemsOfUsers | None = None
         self._denied: _ItemsOfUsers | None = None
+        self._asked: np.ndarray | None = None
+        columns = np.arange(model.n_items)
+        if candidates is None and exclude is None:
+            self._columns = self._place_of = columns
+            return
+        asked = Vocabulary()
+        if _by_user(candidates, exclude):
+            self._asked = asked.extend(user_ids)
         if candidates is not None:
             if candidates.users is None:
                 columns = _candidates_of_all(model, candidates, whole)
@@ -182,9 +187,10 @@ class Eligibility:
                 codes = exclude.codes(model, rows)
                 known = codes >= 0
                 self._denied = _ItemsOfUsers(users[known], codes[known], len(asked), model.n_items)
-        self._columns = columns
-        self._place_of = np.full(model.n_items, -1, np.int64)
-        self._place_of[columns] = np.arange(len(columns))
+        self._columns = self._place_of = columns
+        if len(columns) < model.n_items:
+            self._place_of = np.full(model.n_items, -1, np.int64)
+            self._place_of[columns] = np.arange(len(columns))
 
     @property
     def rows_at_once(self) -> int:
@@ -210,7 +216,8 @@ class Eligibility:
         hidden = self._hidden(rows, n, width)
         if self._allowed is None:
             indptr, places = hidden
-            return Offer(self._columns, indptr, places, False, len(self._columns) - np.diff(indptr))
+            sizes = len(self._columns) - (indptr[1:] - indptr[:-1])
+            return Offer(self._columns, indptr, places, False, sizes)
         keys = self._keys(self._allowed, rows, width)
         indptr, places = _as_csr(_without(keys, _as_keys(*hidden, width)), n, width)
         # Of the candidates of any query, only these are scored.

@@ -50,6 +50,8 @@ class ListOptions:
 
 def check_length(name: str, n: Any) -> None:
     """Raise where ``n`` is no length of a list."""
+    if type(n) is int and n >= 1:
+        return
     if isinstance(n, bool):
         raise TypeError(f"{name}={n}: give the number of items.")
     check_scalar(n, name, Integral, min_val=1)
@@ -142,30 +144,52 @@ def _rank(
     n_threads: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return item codes (n, k), -1 behind the end of a list, scores (n, k) and sizes (n,)."""
-    n, k = len(queries), min(int(options.n_recommendations), model.n_items)
-    codes, scores = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
-    sizes, step = np.empty(n, np.int64), eligible.rows_at_once
+    n, step = len(queries), eligible.rows_at_once
+    if n <= step:
+        return _rank_block(model, queries, eligible, options, n_threads, slice(0, n))
+    k = min(int(options.n_recommendations), model.n_items)
+    codes, scores = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    sizes = np.empty(n, np.int64)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        offer = eligible.block(rows)
-        if options.on_missing == "raise":
-            _check_enough(offer, options.n_recommendations, queries.user_ids[rows])
-        sizes[rows] = np.minimum(offer.sizes, k)
-        width = int(sizes[rows].max())
-        if not width:
-            continue
         some = queries.take(np.arange(rows.start, rows.stop))
-        found, scores[rows, :width] = top_k(
-            model.tile_scorer(eligible.users(rows), offer.columns, some),
-            len(some),
-            len(offer.columns),
-            width,
-            offer.indptr,
-            offer.places,
-            among=offer.among,
-            n_threads=n_threads,
-        )
-        codes[rows, :width] = np.where(found >= 0, offer.columns[found], -1)
+        ranked = _rank_block(model, some, eligible, options, n_threads, rows)
+        codes[rows], scores[rows], sizes[rows] = ranked
+    return codes, scores, sizes
+
+
+def _rank_block(
+    model: FittedModel,
+    queries: Interactions,
+    eligible: Eligibility,
+    options: ListOptions,
+    n_threads: int,
+    rows: slice,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `_rank` does for the queries at ``rows`` of all queries."""
+    k, offer = min(int(options.n_recommendations), model.n_items), eligible.block(rows)
+    if options.on_missing == "raise":
+        _check_enough(offer, options.n_recommendations, queries.user_ids)
+    sizes = np.minimum(offer.sizes, k)
+    width = int(sizes.max())
+    if not width:
+        return np.full((len(sizes), k), -1), np.full((len(sizes), k), -np.inf, np.float32), sizes
+    codes, scores = top_k(
+        model.tile_scorer(eligible.users(rows), offer.columns, queries),
+        len(sizes),
+        len(offer.columns),
+        width,
+        offer.indptr,
+        offer.places,
+        among=offer.among,
+        n_threads=n_threads,
+    )
+    if len(offer.columns) < model.n_items:
+        codes = np.where(codes >= 0, offer.columns[codes], -1)
+    if width < k:
+        behind = ((0, 0), (0, k - width))
+        codes = np.pad(codes, behind, constant_values=-1)
+        scores = np.pad(scores, behind, constant_values=-np.inf)
     return codes, scores, sizes
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sklearn_recft.columns import to_ids
 from sklearn_recft.interactions import ITEM, TIME, USER, check_queries
 from sklearn_recft.lists._eligible import Choice, is_pair_table
-from sklearn_recft.tables import columns_of, is_frame, table_of_queries
+from sklearn_recft.tables import Table, is_frame, table_of_queries
 from sklearn_recft.vocabulary import Vocabulary
 
 
@@ -116,9 +116,13 @@ def _queries(X: Any, recommender: Any) -> tuple[np.ndarray, Any]:
     table = table_of_queries(X)
     if table is not None and isinstance(recommender, Pipeline):
         # Its transformers read the context, which need not be numeric yet.
-        return to_ids(columns_of(table, (USER, TIME))[USER], USER), table
+        return to_ids(table.columns((USER, TIME))[USER], USER), _indexable(table)
     user_ids = check_queries(X, recommender).user_ids
-    return user_ids, user_ids if table is None else table
+    return user_ids, user_ids if table is None else _indexable(table)
+
+
+def _indexable(table: Table) -> Any:
+    return table.values if table.names is None else table.given
 
 
 def _parts(given: Any, name: str, user_ids: np.ndarray) -> Callable[[np.ndarray], Any]:

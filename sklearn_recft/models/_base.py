@@ -96,6 +96,29 @@ class Call:
     batch: int | None = None
 
 
+class _Reading:
+    """A with-block that reads a model: the lock, and the error handling of NumPy."""
+
+    __slots__ = ("_claim", "_errors")
+
+    def __init__(self, lock: SharedLock) -> None:
+        self._claim, self._errors = lock.reading(), _numpy_defaults()
+
+    def __enter__(self) -> None:
+        self._claim.__enter__()
+        try:
+            self._errors.__enter__()
+        except BaseException:
+            self._claim.__exit__()
+            raise
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._errors.__exit__(*error)
+        finally:
+            self._claim.__exit__()
+
+
 class FittedModel:
     """A fitted recommender: parts, and methods on integer codes and arrays.
 
@@ -154,11 +177,9 @@ class FittedModel:
                 found[name] = value
         return found
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
         """Lock the model for reading inside a with-block; other readers may enter."""
-        with self._lock.reading(), _numpy_defaults():
-            yield
+        return _Reading(self._lock)
 
     # ------------------------------------------------------------------ learning
 

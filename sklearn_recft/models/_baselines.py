@@ -69,10 +69,12 @@ class PopularityModel(FittedModel):
     def score(self, events: Events) -> np.ndarray:
         """Return the mean feedback of each row's item."""
         items = events.item
-        default = self.popularity.sum() / self.weight.sum()
-        with np.errstate(invalid="ignore"):
-            mean = np.where(self.weight > 0, self.popularity / self.weight, default)
-        return np.where(items >= 0, mean[items], default)
+        weight = self.weight[items]
+        known = (items >= 0) & (weight > 0)
+        mean = np.divide(self.popularity[items], weight, out=np.zeros(len(items)), where=known)
+        if not known.all():
+            mean[~known] = self.popularity.sum() / self.weight.sum()
+        return mean
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
@@ -149,34 +151,34 @@ class BiasModel(FittedModel):
         weight, feedback = events.weight, events.feedback
         self.item_sums = _added(self.item_sums, events.item, weight, feedback, self.n_items)
         self.mean = float(self.item_sums[1].sum() / self.item_sums[0].sum())
-        _, b_i = self.biases()
-        rest = feedback - b_i[events.item]
+        rest = feedback - self._bias(self.item_sums, events.item)
         self.user_sums = _added(self.user_sums, events.user, weight, rest, self.n_users)
         return np.empty(0)
 
-    def biases(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the biases of users and of items."""
-        b_u, b_i = (
-            (total - weight * self.mean) / np.maximum(weight + self.settings.damping, 1e-12)
-            for weight, total in (self.user_sums, self.item_sums)
-        )
-        return b_u, b_i
+    def _bias(self, sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the biases (n,) of users or items, from their sums; 0 for unknown ids, -1."""
+        bias, known = np.zeros(len(codes)), codes >= 0
+        weight, total = sums[:, codes[known]]
+        damped = np.maximum(weight + self.settings.damping, 1e-12)
+        bias[known] = (total - weight * self.mean) / damped
+        return bias
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_u + b_i``; an unknown id has a bias of 0."""
-        b_u, b_i = self.biases()
-        # The code of unknown ids, -1, takes the appended 0.
-        return self.mean + np.append(b_u, 0.0)[events.user] + np.append(b_i, 0.0)[events.item]
+        b_u, b_i = self._bias(self.user_sums, events.user), self._bias(self.item_sums, events.item)
+        return self.mean + b_u + b_i
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_u + b_i``."""
-        b_u, b_i = self.biases()
-        base = self.mean + np.append(b_u, 0.0)[users]
+        base, b_i = (
+            self.mean + self._bias(self.user_sums, users),
+            self._bias(self.item_sums, columns),
+        )
 
         def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            out[:] = base[r0:r1, None] + b_i[columns[c0:c1]]
+            out[:] = base[r0:r1, None] + b_i[c0:c1]
 
         return score
 

@@ -91,17 +91,17 @@ class FactorizationModel(FactorizationBase):
         """Whether the rows of the tables that the events changed are finite."""
         module = self.module
         changed = [
-            module.user_factors.numpy(force=True)[events.user],
-            module.item_factors.numpy(force=True)[events.item],
+            module.array("user_factors")[events.user],
+            module.array("item_factors")[events.item],
         ]
         if events.context.shape[1]:
-            changed.append(module.context_weight.numpy(force=True))
+            changed.append(module.array("context_weight"))
         with np.errstate(all="ignore"):
             return all(bool(np.isfinite(np.vdot(values, values))) for values in changed)
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""
-        known = len(self.module.user_bias), len(self.module.item_bias)
+        known = self.module.n_rows
         if known == (0, 0) and not call.predict:
             self._fit(events)
             return np.empty(0)
@@ -198,7 +198,9 @@ class FactorizationModel(FactorizationBase):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         context = context_of_queries(queries, self.context_names)
-        if context is None:
+        if not self.context_names:
+            context = np.empty((len(users), 0))
+        elif context is None:
             # The average context is zero after standardisation.
             context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
         return self.module.tile_scorer(users, columns, self.module.offset(context))
@@ -262,7 +264,7 @@ class SGDFactorizationModel(FactorizationModel):
         """Initialize new ids, then learn the rows in one compiled pass."""
         settings, tables = self.settings, self.tables
         loss, chunk, rng = settings.loss, not call.predict, self.rng.generator
-        known = len(tables.user_bias), len(tables.item_bias)
+        known = tables.n_rows
         n_items = self.n_items if chunk else known[1]
         draws, before = None, None
         if self._one_at_a_time(call):  # as `score` at this time: before the popularity decays

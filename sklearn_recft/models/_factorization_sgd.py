@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -77,7 +77,7 @@ class Rows:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the columns by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return vars(self).copy()
 
 
 def start_all(
@@ -100,7 +100,8 @@ def start_all(
 def start_items(arrays: Arrays, n_items: int, rng: np.random.Generator) -> None:
     """Draw small initial factors for items from ``n_items`` on."""
     table = arrays["item_factors"]
-    table[n_items:] = _NEW_ITEM * rng.standard_normal(table[n_items:].shape, np.float32)
+    if n_items < len(table):
+        table[n_items:] = _NEW_ITEM * rng.standard_normal(table[n_items:].shape, np.float32)
 
 
 def fit_epochs(

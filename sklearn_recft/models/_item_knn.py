@@ -53,7 +53,7 @@ class ItemKNNModel(UserItemModel):
         mean = sums.sum().imag / sums.sum().real if sums.any() else 0.0  # 0 without users
         item_mean = np.divide(sums.imag, sums.real, np.full(len(sums), mean), where=sums.real > 0)
         total = pair_sums(self.profiles.total, self.similarity, users, items)
-        weight = pair_sums(self.profiles.weight, abs(self.similarity), users, items)
+        weight = pair_sums(self.profiles.weight, self.similarity, users, items, sizes=True)
         fallback = np.where(items >= 0, item_mean[items], mean)
         return np.divide(total, weight, fallback, where=weight > 0)
 

@@ -185,9 +185,9 @@ class UserItemModel(FittedModel):
 
     # ------------------------------------------------------------------ item-based scores
 
-    def _popularity_share(self, users: np.ndarray) -> np.ndarray:
+    def _popularity_share(self, profiles: FeedbackMatrix) -> np.ndarray:
         """Return the weight (n,) of popularity in the scores of users; 1 for unknown users."""
-        n_events = self.profiles.weight(users).sum(axis=1, dtype=np.float64)
+        n_events = profiles.n_events()
         return np.where(n_events > 0, _BACKOFF * n_events, 1.0)
 
     def _item_tiles(self, similarity: Any, users: np.ndarray, columns: np.ndarray) -> TileScorer:
@@ -195,9 +195,9 @@ class UserItemModel(FittedModel):
 
         ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
         """
-        profiles = self.profiles.total(users)
+        own = self.profiles.of_users(users)
+        profiles, share = own.total(), self._popularity_share(own)
         popular = self.popularity[columns]
-        share = self._popularity_share(users)
         whole = len(columns) == similarity.shape[1]
         near = similarity if whole else similarity[:, columns]
 
@@ -224,7 +224,7 @@ class UserItemModel(FittedModel):
         """Return the part of the scores of pairs that is popularity, (n,)."""
         popular = self.popularity
         base = np.where(items >= 0, popular[items], popular.mean())
-        scores = self._popularity_share(users) * base
+        scores = self._popularity_share(self.profiles.of_users(users)) * base
         scores[(items < 0) & (users >= 0)] = popular.mean()
         return scores
 
@@ -251,8 +251,13 @@ def pair_sums(
     similarity: Any,
     users: np.ndarray,
     items: np.ndarray,
+    *,
+    sizes: bool = False,
 ) -> np.ndarray:
-    """Compute ``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 if unknown."""
+    """Compute ``sum_j x_uj similarity_ji`` with ``x_u = rows_of([u])``, (n,); 0 if unknown.
+
+    ``sizes``: sum ``x_uj |similarity_ji|`` instead.
+    """
     sums = np.empty(len(users))
     for start in range(0, len(users), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -260,6 +265,8 @@ def pair_sums(
         n_own = np.diff(rows.indptr)
         row = np.repeat(np.arange(len(n_own)), n_own)
         shared = _values_at(similarity, rows.indices, items[block][row])
+        if sizes:
+            shared = np.abs(shared)
         sums[block] = np.bincount(row, rows.data * shared, len(n_own))
     return sums
 

@@ -87,7 +87,7 @@ class MatrixFactorization(IdTables):
     def rows(self, side: int, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Look up factors (n, k) and biases (n,) of users (side 0) or items (1); -1 is unknown."""
         names = self.ID_TABLES[side][:2]
-        factors, bias = (getattr(self, name).detach().cpu().numpy() for name in names)
+        factors, bias = (self.array(name) for name in names)
         if not len(bias):
             return np.zeros((len(codes), factors.shape[1]), np.float32), np.zeros(len(codes))
         p, b, unknown = factors[codes], bias[codes], codes < 0
@@ -108,8 +108,10 @@ class MatrixFactorization(IdTables):
 
     def offset(self, context: np.ndarray) -> np.ndarray:
         """Compute the terms (n,) that do not depend on ids: mean + w . context."""
-        weight = self.context_weight.detach().cpu().numpy()
-        return self.mean.item() + self.standardise(context) @ weight
+        mean = self.mean.item()
+        if not context.shape[1]:
+            return np.full(len(context), mean, np.float32)
+        return mean + self.standardise(context) @ self.array("context_weight")
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, offset: np.ndarray
@@ -119,8 +121,7 @@ class MatrixFactorization(IdTables):
         ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
         """
         p, bias = self.rows(0, users)
-        arrays = self.arrays()
-        q, item_bias = arrays["item_factors"], arrays["item_bias"]
+        q, item_bias = self.array("item_factors"), self.array("item_bias")
         if len(columns) != len(q):
             q, item_bias = q[columns], item_bias[columns]
         return dot_tiles(p, q, item_bias, bias + offset.astype(np.float32))

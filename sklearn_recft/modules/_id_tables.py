@@ -32,12 +32,13 @@ class IdTables(nn.Module):
     def n_rows(self) -> tuple[int, int]:
         """Numbers of users and of items."""
         users, items = self.ID_TABLES
-        return len(getattr(self, users[0])), len(getattr(self, items[0]))
+        return getattr(self, users[0]).shape[0], getattr(self, items[0]).shape[0]
 
     def grow(self, n_users: int, n_items: int) -> None:
         """Resize every table of ids; new rows are zero."""
-        for names, n_rows in zip(self.ID_TABLES, (n_users, n_items), strict=True):
-            if len(getattr(self, names[0])) != n_rows:
+        wanted = zip(self.ID_TABLES, self.n_rows, (n_users, n_items), strict=True)
+        for names, n_now, n_rows in wanted:
+            if n_now != n_rows:
                 for name in names:
                     grow_rows(getattr(self, name), n_rows)
 
@@ -65,6 +66,11 @@ class IdTables(nn.Module):
         """Return every parameter and buffer as an array that shares memory on the CPU."""
         tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
         return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
+
+    def array(self, name: str) -> np.ndarray:
+        """Return a parameter or buffer as an array that shares memory on the CPU."""
+        tensor: Tensor = getattr(self, name)
+        return tensor.numpy(force=True)
 
     def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
         """Return what `restore` needs to undo growth and changes of these rows (codes)."""

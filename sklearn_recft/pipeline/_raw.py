@@ -85,7 +85,7 @@ class RawColumns:
         table = table_of_queries(X)
         if table is None:
             return {USER: check_ids(X, USER, "a list of user ids or a table is needed")}
-        found = columns_of(table, (USER, TIME))
+        found = table.columns((USER, TIME))
         context = [n for n in self.examples if n not in (USER, ITEM, TIME, TEXT, outcome)]
         given = list(found)[2:]
         if len(given) not in (0, len(context)):
