@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class ItemCounts:
         first_time[first_time == np.inf] = -np.inf  # items of the catalogue without events
         counts.first_time = first_time
         return counts
+
+    def with_items(self, new: Events, n_items: int) -> ItemCounts:
+        """Add the items that were unknown before ``new`` events, but count no event."""
+        first = new.take(new.item >= len(self.has_events))
+        return self.after(replace(first, weight=np.zeros(len(first.item))), None, n_items)
 
     def mark(self, *rows: Any) -> None:
         """Return None: counts never change in place."""

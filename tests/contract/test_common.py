@@ -30,6 +30,7 @@ from sklearn_recft import (
 )
 from sklearn_recft.base import recommender_tags
 from tests.contract.discovery import all_estimators, small
+from tests.contract.recommender_adapt_checks import recommender_adapt_checks
 from tests.contract.recommender_checks import recommender_checks
 from tests.contract.recommender_reason_checks import recommender_reason_checks
 from tests.contract.recommender_state_checks import recommender_state_checks
@@ -144,9 +145,10 @@ OPTIONS = {
 RECOMMENDERS = {
     name: small(cls) for name, cls in all_estimators().items() if hasattr(cls, "recommend")
 } | OPTIONS
-N_OUR_CHECKS = 58
+N_OUR_CHECKS = 63
 OUR_CHECKS = [
     *recommender_checks(),
+    *recommender_adapt_checks(),
     *recommender_update_checks(),
     *recommender_state_checks(),
     *recommender_reason_checks(),

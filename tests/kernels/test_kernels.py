@@ -345,7 +345,7 @@ def test_fold_in_is_the_ridge_solution(n_factors, users):
     tables, problem = fold_in_problem(np.random.default_rng(n_factors), n_factors)
     bias, factors, others = (tables[f"{n}"] for n in ("user_bias", "user_factors", "item_factors"))
     expected, expected_bias = factors.astype(float), bias.astype(float)
-    kernels.fold_in(*problem, *RIDGE, NEWEST, users, bias, factors, others)
+    kernels.fold_in(*problem, *RIDGE, np.zeros(3), NEWEST, users, bias, factors, others)
     starts, rows, codes, items, residual, weight = problem
     for j, code in enumerate(codes):
         mine = rows[starts[j] : starts[j + 1]]
@@ -371,7 +371,7 @@ def test_fold_in_without_weight_gives_the_initial_values():
     bias, factors = tables["user_bias"], tables["user_factors"]
     expected = factors[: N_USERS - 3].mean(0)
     problem[-1][:] = 0
-    kernels.fold_in(*problem, *RIDGE, 99, True, bias, factors, tables["item_factors"])
+    kernels.fold_in(*problem, *RIDGE, np.zeros(3), 99, True, bias, factors, tables["item_factors"])
     for code in range(N_USERS - 3, N_USERS):
         np.testing.assert_allclose(factors[code], expected, rtol=1e-5)
 
