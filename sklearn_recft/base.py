@@ -73,8 +73,8 @@ class RecommenderTags:
 # Methods beyond `fit` and `predict`, in the order in which tables list them.
 VERBS = (
     "partial_fit",
-    "observe",
     "adapt",
+    "observe",
     "recommend",
     "partial_fit_predict",
     "partial_fit_predict_proba",

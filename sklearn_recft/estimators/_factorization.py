@@ -310,7 +310,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         `BayesianMFRecommender` accounts for it.
         """
         check_is_fitted(self)
-        self._update(X, y, sample_weight, Call(weights=False, shared=False))
+        self._update(X, y, sample_weight, Call(weights=False, adapt=True))
         return self
 
     def predict(self, X: Any) -> np.ndarray:

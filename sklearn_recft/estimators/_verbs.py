@@ -90,7 +90,7 @@ class SimilarItemsMixin:
 
 
 class AdaptMixin:
-    """Mixin of recommenders that adapt to the events of a user without changing what users share."""
+    """Mixin of recommenders that adapt to events of a user; what users share stays."""
 
     def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Adapt to the events of new or known users; nothing that users share changes.
@@ -146,7 +146,7 @@ class AdaptMixin:
         True
         """
         check_is_fitted(self)
-        call = Call(weights=False, shared=False)
+        call = Call(weights=False, adapt=True)
         self._update(X, y, sample_weight, call)  # type: ignore[attr-defined]
         return self
 

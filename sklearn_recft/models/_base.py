@@ -82,22 +82,21 @@ class Call:
     weights : bool
         Whether to update weights that users share. False for `observe`, which updates histories,
         counts and the parameters of single users.
-    shared : bool
-        Whether to update counts and rates that users share. False, with ``weights``, for `adapt`:
-        only the users of the rows, and items that were unknown, change.
     predict : bool
         Whether to return the prediction of each row just before it is learned.
     catalogue : (ids, texts) or None
         Further items of the catalogue, from ``items=``.
     batch : int or None
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
+    adapt : bool
+        Whether to update single users, and items without events before, but nothing shared.
     """
 
     weights: bool = True
-    shared: bool = True
     predict: bool = False
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
     batch: int | None = None
+    adapt: bool = False
 
 
 class FittedModel:
@@ -194,7 +193,7 @@ class FittedModel:
             for piece in self._pieces(rows, call):
                 events = self._register(piece)
                 answers.append(self._learn(events, undo, call))
-                if (call.weights or not call.shared) and not self._is_finite(events):
+                if (call.weights or call.adapt) and not self._is_finite(events):
                     raise ValueError(_divergence(rows))
             if call.batch is not None:
                 self.batches = joined_batches(self.batches, np.array([call.batch], np.uint64))

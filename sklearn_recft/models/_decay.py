@@ -281,7 +281,7 @@ class DecayModel(FittedModel):
             weight=events.weight,
             real=rows.real,
             items_learn=call.weights,
-            items_count=call.shared,
+            items_count=not call.adapt,
             n_unlearned=len(events) - n,
         )
         features = np.concatenate([transformed, events.context], 1)

@@ -102,7 +102,7 @@ class FactorizationModel(FactorizationBase):
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""
-        if not call.shared:
+        if call.adapt:
             self._adapt(events, undo)
             return np.empty(0)
         known = len(self.module.user_bias), len(self.module.item_bias)

@@ -166,10 +166,10 @@ class SequenceModel(FittedModel):
         new = given
         if self.timed:
             known, new = known_again(known, given)
-        if call.shared:
-            self._count(new, learned=given if call.weights else None)
-        else:
+        if call.adapt:
             self.counts = self.counts.with_items(new, self.n_items)
+        else:
+            self._count(new, learned=given if call.weights else None)
         if call.weights:
             module.count(self.counts.n_events, self.counts.n_learned)
             self._rehearse(undo, known, new)
