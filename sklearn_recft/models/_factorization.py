@@ -11,6 +11,7 @@ from scipy.special import expit
 from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
+from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
@@ -138,7 +139,7 @@ class FactorizationModel(FactorizationBase):
             np.maximum.at(newest, events.user, events.time)
             weight = rows.weight * fade(newest[events.user] - events.time, settings.half_life)
             rows = replace(rows, weight=weight.astype(np.float32))
-        sgd.adapt(arrays, rows, known[1], loss=settings.loss, scale=self.scale)
+        ridge.adapt(arrays, rows, known[1], loss=settings.loss, scale=self.scale)
         module.load(arrays)
 
     def _rows(self, events: Events, *, decayed: bool) -> Rows:
@@ -300,7 +301,7 @@ class SGDFactorizationModel(FactorizationModel):
         if loss == "bpr" and settings.half_life is not None:
             self._count_popularity(events)
         if loss != "bpr" and chunk:
-            sgd.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
+            ridge.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
         predicted = sgd.stream(
             arrays,
             rows,

@@ -42,10 +42,10 @@ class ItemCounts:
         counts.first_time = first_time
         return counts
 
-    def with_items(self, new: Events, n_items: int) -> ItemCounts:
-        """Add the items that were unknown before ``new`` events, but count no event."""
+    def first_of(self, new: Events) -> Events:
+        """Return the events of unknown items, with weight 0: they give the first time only."""
         first = new.take(new.item >= len(self.has_events))
-        return self.after(replace(first, weight=np.zeros(len(first.item))), None, n_items)
+        return replace(first, weight=np.zeros(len(first.item)))
 
     def mark(self, *rows: Any) -> None:
         """Return None: counts never change in place."""
