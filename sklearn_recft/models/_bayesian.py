@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,17 @@ import numpy as np
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, triangle
+from sklearn_recft.models._bayesian_uncertainty import (
+    Gaussians,
+    bonus_tiles,
+    most_telling,
+    score_tiles,
+    variances,
+)
 from sklearn_recft.models._progress import Epochs
 from sklearn_recft.parallel import blas_threads
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
@@ -46,6 +54,8 @@ class BayesianMFModel(FittedModel):
 
     kind = "BayesianMFRecommender"
     settings: BayesianMFSettings
+    # Of a view by `exploring`: returns a `TileScorer` for users and columns.
+    exploration: Callable[[np.ndarray, np.ndarray], TileScorer] | None = None
 
     def __init__(self, rows: Interactions, settings: BayesianMFSettings) -> None:
         super().__init__(rows, settings)
@@ -92,6 +102,12 @@ class BayesianMFModel(FittedModel):
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
         self.noise = fit.noise
+        nobody = np.array([-1])
+        for table, features in (
+            (self.user_table, self.user_features),
+            (self.item_table, self.item_features),
+        ):
+            table.unknown = (features(nobody) @ table.late_prior.weights)[0]
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
         """Add events to the posteriors of users; then to those of items, as the call allows."""
@@ -180,14 +196,61 @@ class BayesianMFModel(FittedModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_i + c_u + p_u . q_i``."""
-        user = self.scale * self.user_table.means_of(users)
-        item = self.item_table.means_of(columns)
-        return dot_tiles(
-            np.ascontiguousarray(user[:, 1:], np.float32),
-            np.ascontiguousarray(item[:, 1:], np.float32),
-            (self.scale * item[:, 0]).astype(np.float32),
-            (self.center + user[:, 0]).astype(np.float32),
-        )
+        if self.exploration is not None:
+            return self.exploration(users, columns)
+        means = self.user_table.means_of(users), self.item_table.means_of(columns)
+        return score_tiles(*means, self.center, self.scale)
+
+    def deviation(self, events: Events) -> np.ndarray:
+        """Return the standard deviation of the feedback of rows, with the noise, (n,)."""
+        spread = variances(self.of_users(events.user), self.of_items(events.item))
+        deviations: np.ndarray = self.scale * np.sqrt(spread + self.noise)
+        return deviations
+
+    def of_users(self, codes: np.ndarray) -> Gaussians:
+        """Return the posteriors of users, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known = known[known >= 0]
+        features = self.user_features(known)
+        found = self.user_table.posteriors(known, features, self.noise)
+        return self._with_prior(self.user_table, found.means, found.covariances, places)
+
+    def of_items(self, codes: np.ndarray) -> Gaussians:
+        """Return the posteriors of items, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known, table = known[known >= 0], self.item_table
+        return self._with_prior(table, table.means[known], table.covariances[known], places)
+
+    @staticmethod
+    def _with_prior(
+        table: GaussianTable, means: np.ndarray, covariances: np.ndarray, places: np.ndarray
+    ) -> Gaussians:
+        """Return the rows at ``places``, of which the first is the prior if one is too many."""
+        if len(means) <= places.max(initial=-1):
+            means = np.concatenate([table.unknown[None], means])
+            covariances = np.concatenate([triangle(table.late_prior.covariance)[None], covariances])
+        return Gaussians(means[places], covariances[places])
+
+    def exploring(self, share: float | None, rng: np.random.Generator) -> BayesianMFModel:
+        """Return a view that ranks by the mean plus ``share`` deviations, or (None) by draws."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self))
+        if share is None:
+            items = self.of_items(np.arange(self.n_items)).draw(rng)
+            view.exploration = lambda users, columns: score_tiles(
+                self.of_users(users).draw(rng), items[columns], self.center, self.scale
+            )
+        else:
+            view.exploration = lambda users, columns: bonus_tiles(
+                self.of_users(users), self.of_items(columns), share, self.center, self.scale
+            )
+        return view
+
+    def most_telling(self, users: np.ndarray, allowed: np.ndarray, n_items: int) -> np.ndarray:
+        """Return the codes of the items to ask users about (see `most_telling`)."""
+        items = self.of_items(np.arange(self.n_items))
+        with blas_threads(self.settings.n_threads):
+            return most_telling(self.of_users(users), items, self.noise, allowed, n_items)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the means of item vectors."""
