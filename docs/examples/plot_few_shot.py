@@ -38,7 +38,7 @@ model = BayesianMFRecommender(random_state=0).fit(X[~mine], y[~mine])
 
 known = np.flatnonzero(mine & np.isin(X[:, 1], model.item_ids_))
 hidden = rng.permutation(known)[:20]
-answers = {item: rating for item, rating in zip(X[known, 1], y[known]) if item not in X[hidden, 1]}
+answers = {X[row, 1]: y[row] for row in known if row not in hidden}
 
 states = [model.predict(X[hidden], return_std=True)]
 for _ in range(5):
@@ -52,7 +52,7 @@ for _ in range(5):
 # ratings, which no answer takes away.
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")
-for ax, n in zip(axes, (0, 5)):
+for ax, n in zip(axes, (0, 5), strict=True):
     rating, std = states[n]
     jitter = np.linspace(-0.2, 0.2, len(hidden))
     ax.errorbar(y[hidden] + jitter, rating, yerr=1.645 * std, fmt="o", alpha=0.7, capsize=2)
