@@ -90,7 +90,7 @@ def check_failing_to_adapt_leaves_no_trace(estimator):
     with pytest.raises(ValueError, match="sample_weight"):
         model.adapt(news, y, sample_weight=-np.ones(60))
     assert_same(model._model.state(), state, "state")
-    _kill(estimator, make_news(), n_points=8, learn=adapt)
+    _kill(estimator, make_news(), n_points=6, learn=adapt)
 
 
 def check_threads_read_while_a_model_adapts(estimator):
