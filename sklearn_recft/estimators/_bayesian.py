@@ -82,14 +82,17 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     `partial_fit` is a warm start: it adapts, and then adds the rows to the sums of their items,
     given the new posteriors of their users. The priors and the noise stay those of `fit`.
 
-    A ``half_life`` of half a year to two years was best for users with ratings over more than two
-    months (RMSE on the last fifth of each user's ratings: .901 against .907 for 1,500 users of
-    MovieLens 1M, .869 against .879 on ``ml-latest-small``). Labels of 0 and 1 are numbers as well:
-    predictions are then near probabilities, but may lie a little outside 0 to 1.
+    Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
+    1 are feedback as well: predictions are then about probabilities, and some lie a little outside
+    of 0 to 1.
 
-    An unknown user or item has the mean of its prior. Without ``y``, every row is a 1, and there is
-    nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
-    each user, twice as many for each item, and each user's distinct items.
+    An unknown user or item has the mean of its prior. The prior of items that come after `fit` is
+    not that of the fitted ones: an item with few events in `fit` is known to be unpopular, and so
+    liked less, which is not known of a new item. In the prior of new items, an item with n events
+    counts ``n / (n + m)``, where m is the mean of n over the events.
+
+    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
+    each user, nearly three times as many for each item, and each user's distinct items.
 
     References
     ----------
