@@ -91,8 +91,9 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     liked less, which is not known of a new item. In the prior of new items, an item with n events
     counts ``n / (n + m)``, where m is the mean of n over the events.
 
-    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
-    each user, nearly three times as many for each item, and each user's distinct items.
+    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
+    ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
+    each item, and each user's distinct items.
 
     References
     ----------

@@ -139,7 +139,7 @@ def test_decayed_events_count_less_whatever_the_calls():
     known, decayed = (m._model.of_users(codes).covariances[:, 0] for m in (whole, once))
     assert (known < decayed).all()
     with pytest.raises(ValueError, match="half_life"):
-        copy.deepcopy(_decaying()).adapt(X[:, :2], y)
+        BayesianMFRecommender(half_life=3.0).fit(X[:, :2], y)
 
 
 def test_a_weight_of_two_is_two_rows():
