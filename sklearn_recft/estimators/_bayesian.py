@@ -45,6 +45,9 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         Length of ``p_u`` and ``q_i``.
     max_epochs : int, default=30
         Number of sweeps over users and items in `fit`.
+    half_life : float, default=None
+        Half-life of events in days, for tastes that change: an event counts ``2^(-age /
+        half_life)``, at the time of the newest event of its user. None disables the decay.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -79,9 +82,18 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     `partial_fit` is a warm start: it adapts, and then adds the rows to the sums of their items,
     given the new posteriors of their users. The priors and the noise stay those of `fit`.
 
-    An unknown user or item has the mean of its prior. Without ``y``, every row is a 1, and there is
-    nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
-    each user, twice as many for each item, and each user's distinct items.
+    Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
+    1 are feedback as well: predictions are then about probabilities, and some lie a little outside
+    of 0 to 1.
+
+    An unknown user or item has the mean of its prior. The prior of items that come after `fit` is
+    not that of the fitted ones: an item with few events in `fit` is known to be unpopular, and so
+    liked less, which is not known of a new item. In the prior of new items, an item with n events
+    counts ``n / (n + m)``, where m is the mean of n over the events.
+
+    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
+    ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
+    each item, and each user's distinct items.
 
     References
     ----------
@@ -103,10 +115,11 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     """
 
     _model: BayesianMFModel
-    _FIXED = ("n_factors",)
+    _FIXED = ("n_factors", "half_life")
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
+        reads=("time",),
         adapts="the user's posterior",
         keeps="sums of moments by user and item, seen items",
         learns="ratings: biases and factors with their uncertainty",
@@ -114,6 +127,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -124,12 +138,14 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        half_life: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.half_life = half_life
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -141,8 +157,8 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id`` and ``item_id``, by name in a frame, by position in an array. Other columns
-            are ignored.
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
+            position in an array. Other columns are ignored.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -392,6 +408,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            half_life=self.half_life,
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class BayesianMFSettings:
 
     n_factors: int = 12
     max_epochs: int = 30
+    half_life: float | None = None
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None
@@ -85,6 +86,8 @@ class BayesianMFModel(FittedModel):
 
     def _fit(self, events: Events) -> None:
         """Fit the priors, the noise and all posteriors."""
+        self.user_table.grow(self.n_users)
+        events = self._decayed(events)
         self.center = float(np.average(events.feedback, weights=events.weight))
         spread = np.average((events.feedback - self.center) ** 2, weights=events.weight)
         self.scale = float(np.sqrt(spread)) or 1.0
@@ -114,6 +117,7 @@ class BayesianMFModel(FittedModel):
         undo.keep(self.user_table, events.user)
         undo.keep(self.item_table, events.item)
         self._grow()
+        events = self._decayed(events)
         targets, weights = self._targets(events), events.weight.astype(np.float64)
         new = self.item_table.sums[events.item, 0] == 0
         if not (call.weights and new.any()):
@@ -138,6 +142,14 @@ class BayesianMFModel(FittedModel):
             if len(rows):
                 table.grow(n)
                 table.solve(rows, features(rows), self.noise, self.settings.n_threads)
+
+    def _decayed(self, events: Events) -> Events:
+        """Decay the sums of users, and the weights of their events, to the same time."""
+        half_life = self.settings.half_life
+        if half_life is None:
+            return events
+        shares = self.user_table.decay(events.user, events.time, half_life)
+        return replace(events, weight=events.weight * shares)
 
     def _add_to_users(self, events: Grouped) -> None:
         self.user_table.add(events, self.item_table.moments, self.settings.n_threads)
