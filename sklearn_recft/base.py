@@ -21,10 +21,10 @@ from sklearn_recft.parallel import Turns, n_threads
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
 
-# Calls that change an estimator take turns: `partial_fit`, `observe`, `forget` and the last step of
-# `fit`. A thread that has the turn may take it again, as in `partial_fit` on an unfitted estimator.
-# Readers (`predict`, `recommend`) take no turn. They wait only while the model itself learns
-# (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
+# Calls that change an estimator take turns: `partial_fit`, `observe`, `adapt`, `forget` and the
+# last step of `fit`. A thread that has the turn may take it again, as in `partial_fit` on an
+# unfitted estimator. Readers (`predict`, `recommend`) take no turn. They wait only while the model
+# itself learns (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
 _TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
@@ -51,6 +51,8 @@ class RecommenderTags:
         Whether users get different lists.
     finds_new : bool
         Whether a user's list has items that suit the user's taste and are new to the user.
+    adapts : str
+        What `adapt` changes: "the user's factors", "the history". Empty without `adapt`.
     keeps : str
         What memory `partial_fit` keeps.
     learns : str
@@ -63,6 +65,7 @@ class RecommenderTags:
     reads: tuple[str, ...] = ()
     personal: bool = True
     finds_new: bool = True
+    adapts: str = ""
     keeps: str = ""
     learns: str = ""
 
@@ -70,6 +73,7 @@ class RecommenderTags:
 # Methods beyond `fit` and `predict`, in the order in which tables list them.
 VERBS = (
     "partial_fit",
+    "adapt",
     "observe",
     "recommend",
     "partial_fit_predict",

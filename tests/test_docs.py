@@ -87,6 +87,8 @@ def test_the_reference_says_what_every_estimator_keeps(reference):
         keeps = recommender_tags(estimator).keeps
         assert f"     - {keeps.replace('`', '``')}\n" in page
         assert keeps, f"{type(estimator).__name__} does not say what it keeps"
+        if hasattr(estimator, "adapt"):
+            assert f"     - {recommender_tags(estimator).adapts}\n" in page
 
 
 def test_the_readme_fits_two_screens():

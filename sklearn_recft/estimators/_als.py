@@ -11,12 +11,18 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
-from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
+from sklearn_recft.estimators._verbs import (
+    AdaptMixin,
+    ExplainMixin,
+    HistoryMixin,
+    SimilarItemsMixin,
+)
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import ALSModel, ALSSettings
 
 
 class ALSRecommender(
+    AdaptMixin,
     ExplainMixin,
     HistoryMixin,
     SimilarItemsMixin,
@@ -99,6 +105,7 @@ class ALSRecommender(
         predicts="order",
         partial_fit="fold-in",
         reads=("time",),
+        adapts="the user's sums and factors",
         keeps="sums of distinct pairs, factors",
         learns="factors of all pairs, events counting more",
     )

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, unboxed
 from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
-from sklearn_recft.estimators._verbs import AttendMixin, ExplainMixin, SimilarItemsMixin
+from sklearn_recft.estimators._verbs import AdaptMixin, AttendMixin, ExplainMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
@@ -23,7 +23,13 @@ from sklearn_recft.training import FineTuning, resolve_training
 
 
 class DecayBertRecommender(
-    AttendMixin, ExplainMixin, SimilarItemsMixin, BinaryLabelsMixin, ClassifierMixin, BaseEstimator
+    AdaptMixin,
+    AttendMixin,
+    ExplainMixin,
+    SimilarItemsMixin,
+    BinaryLabelsMixin,
+    ClassifierMixin,
+    BaseEstimator,
 ):
     """Predict whether a user will click, buy or like an item, from past events and texts.
 
@@ -158,6 +164,7 @@ class DecayBertRecommender(
         predicts="probability",
         partial_fit="warm start",
         reads=("time", "text", "context"),
+        adapts="the user's history, rates and factors",
         keeps="`2 * max_history` events a user, distinct items, tables, `replay_size` rows",
         learns="clicks, likes or positives: attention over item texts of a decaying history, "
         "online rates and factors",

@@ -10,12 +10,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.estimators._labels import BinaryLabelsMixin
+from sklearn_recft.estimators._verbs import AdaptMixin
 from sklearn_recft.models import Call, FactorizationSettings
 from sklearn_recft.training import FineTuning
 
 
 class IncrementalMFClassifier(
-    BinaryLabelsMixin, FactorizationMixin, ClassifierMixin, BaseEstimator
+    AdaptMixin, BinaryLabelsMixin, FactorizationMixin, ClassifierMixin, BaseEstimator
 ):
     """Predict whether a user will click, buy or like an item, by matrix factorization.
 
@@ -98,6 +99,7 @@ class IncrementalMFClassifier(
         predicts="probability",
         partial_fit="warm start",
         reads=("time", "context"),
+        adapts="the user's factors and bias",
         keeps="tables, seen items, `replay_size` events",
         learns="clicks or likes: biases, factors, context",
     )

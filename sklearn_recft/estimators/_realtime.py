@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.estimators._verbs import (
+    AdaptMixin,
     AttendMixin,
     ExplainMixin,
     HistoryMixin,
@@ -35,6 +36,7 @@ from sklearn_recft.training import FineTuning, resolve_training
 
 
 class RealtimeTransformerRecommender(
+    AdaptMixin,
     AttendMixin,
     ExplainMixin,
     HistoryMixin,
@@ -192,6 +194,7 @@ class RealtimeTransformerRecommender(
         predicts="order",
         partial_fit="warm start",
         reads=("time", "order", "text", "context"),
+        adapts="the user's history",
         keeps="`2 * max_history` events a user, seen items, a vector an item, "
         "512 periods of counts",
         learns="the next item: attention over events in order, at a time and in a context",

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.interactions import Interactions, check_interactions, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists, similar_lists
-from sklearn_recft.models import Explanation, FittedModel
+from sklearn_recft.models import Call, Explanation, FittedModel
 from sklearn_recft.vocabulary import warn_of_other_types
 
 # Rows that are explained together: bounds memory beyond that of the result.
@@ -54,9 +54,9 @@ class SimilarItemsMixin:
         scores : ndarray of shape (n_queries, n_items), float64
             Their similarities. `EASERecommender`: ``B_ij``, the weight of the given item i in the
             score of j. `ItemKNNRecommender`: ``s_ij``; items that are no neighbours have 0.
-            `IncrementalMFRecommender` and `ALSRecommender`: the cosine of ``q_i`` and ``q_j``. The
-            neural models: the cosine of the vectors of the items, which hold their texts if there
-            are any. The cosine of an item that has learned nothing is 0.
+            `IncrementalMFRecommender`, `ALSRecommender` and `BayesianMFRecommender`: the cosine of
+            ``q_i`` and ``q_j``. The neural models: the cosine of the vectors of the items, which
+            hold their texts if there are any. The cosine of an item that has learned nothing is 0.
         table : data frame
             In place of both if ``as_frame``: columns ``item_id``, ``rank`` (from 1), ``similar_id``
             and ``score``, in the frame library of ``item_ids``; a pandas frame if that is none.
@@ -87,6 +87,68 @@ class SimilarItemsMixin:
             as_frame=as_frame,
             n_threads=self._n_threads(),  # type: ignore[attr-defined]
         )
+
+
+class AdaptMixin:
+    """Mixin of recommenders that adapt to events of a user; what users share stays."""
+
+    def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Adapt to the events of new or known users; nothing that users share changes.
+
+        Only the users in ``X``, and items that were unknown before, change. Known items and all
+        other known users keep every bit.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            Their feedback, if `fit` had any.
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+
+        Notes
+        -----
+        Events count once for each call that they are passed to. A call that fails changes nothing.
+        What changes:
+
+        * `IncrementalMFRecommender` (ratings and shares) and `IncrementalMFClassifier`: the factors
+          and the bias of the user, by ridge regression on the factors of the known items. An
+          earlier event of the user counts by a penalty that pulls towards the values so far. Then,
+          new items are fitted to their users. The order of the rows does not matter. The penalty
+          is the best found on new users of MovieLens 1M; ``reg`` does not change it.
+        * `ALSRecommender`: the sums and the factors of the user, as in `observe`. New items join
+          the catalogue with factors of zero.
+        * `DecayBertRecommender`: the user's history, rates and factors. Weights, and rates and
+          counts of items, stay.
+        * `RealtimeTransformerRecommender`: the user's history. Weights, trends and counts of items
+          stay.
+
+        The newest users make the list of an unknown user in a factorization, and adapted users are
+        among them. New items join the catalogue, and so the lists of all users.
+
+        Examples
+        --------
+        >>> from sklearn_recft import IncrementalMFRecommender
+        >>> from sklearn_recft.datasets import make_checkerboard
+        >>> X, y = make_checkerboard(20, 20, return_X_y=True)
+        >>> model = IncrementalMFRecommender(n_factors=4, random_state=0).fit(X, y)
+        >>> few = [["ann", 0], ["ann", 1], ["ann", 2]]
+        >>> like, dislike = model.adapt(few, [1, 0, 1]).predict([["ann", 4], ["ann", 5]])
+        >>> bool(like > dislike)
+        True
+        """
+        check_is_fitted(self)
+        call = Call(weights=False, adapt=True)
+        self._update(X, y, sample_weight, call)  # type: ignore[attr-defined]
+        return self
 
 
 class ExplainMixin:

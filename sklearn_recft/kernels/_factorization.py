@@ -296,19 +296,21 @@ def fold_in(
     reg_0,
     bias_reg_n,
     bias_reg_0,
+    earlier,
     newest,
     users,
     bias,
     factors,
     other_factors,
 ):
-    """Initialize new rows by ridge regression on the factors of the other side.
+    """Initialize or update rows by ridge regression on the factors of the other side.
 
     Row ``codes[j]`` minimises, over its factors p and bias b, ``sum_e w_e (r_e - b - p .
-    q_e)^2 + (reg_n n + reg_0) |p - p0|^2 + (bias_reg_n n + bias_reg_0) (b - b0)^2`` over its
-    events ``rows[starts[j]:starts[j + 1]]``. Here n is their total weight, and (p0, b0) are the
-    initial values of a new id. Conjugate gradients solve it without forming the matrix. They need
-    few steps, because the penalty is strong.
+    q_e)^2 + (reg_n (n + m) + reg_0) |p - p0|^2 + (bias_reg_n n + bias_reg_0 + m) (b - b0)^2`` over
+    its events ``rows[starts[j]:starts[j + 1]]``. Here n is their total weight, and m is
+    ``earlier[j]``, the weight of earlier events. (p0, b0) are the initial values of a new id; if
+    ``newest`` is -1, they are the values in the tables. Conjugate gradients solve it without
+    forming the matrix. They need few steps, because the penalty is strong.
     """
     n_factors = factors.shape[1]
     solution, direction = np.empty(n_factors + 1), np.empty(n_factors + 1)
@@ -316,9 +318,9 @@ def fold_in(
     ridge = np.empty(n_factors + 1)
     for j in range(codes.shape[0]):
         code = codes[j]
-        if users:
+        if newest >= 0 and users:
             _start_user(factors, bias, code, newest)
-        else:
+        elif newest >= 0:
             _start_bias(bias, code, newest)
         total = 0.0
         solution[:] = 0.0
@@ -333,8 +335,8 @@ def fold_in(
                 gradient[k] += w * gap * q[k]
             gradient[n_factors] += w * gap
             total += w
-        ridge[:] = reg_n * total + reg_0
-        ridge[n_factors] = bias_reg_n * total + bias_reg_0
+        ridge[:] = reg_n * (total + earlier[j]) + reg_0
+        ridge[n_factors] = bias_reg_n * total + bias_reg_0 + earlier[j]
         direction[:] = gradient
         size = _dot(gradient, gradient)
         goal = 1e-12 * size

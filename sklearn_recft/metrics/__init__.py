@@ -25,6 +25,7 @@ from sklearn_recft.metrics._ranking import (
     precision_at_k,
     recall_at_k,
 )
+from sklearn_recft.metrics._rated_rows import ndcg_of_rows as ndcg_of_rows
 from sklearn_recft.metrics._scorers import RANKING_METRICS as RANKING_METRICS
 from sklearn_recft.metrics._scorers import make_ranking_scorer
 from sklearn_recft.metrics._scorers import recommend_up_to as recommend_up_to

@@ -37,7 +37,7 @@ class RecommenderComparison(Bunch):
             f"{self.n_queries} lists for {self.n_users} users in {self.n_splits} split(s); "
             f"differences to {self.baseline}, [{self.confidence_level:.0%} interval over users]"
         )
-        return "\n".join([*_aligned(rows), footer])
+        return "\n".join([*aligned(rows), footer])
 
     def _difference(self, row: dict[str, Any], metric: str) -> str:
         """Return the difference to the baseline with its interval; empty for the baseline."""
@@ -122,7 +122,7 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """Return lines of text in columns, the first aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -88,12 +88,15 @@ class Call:
         Further items of the catalogue, from ``items=``.
     batch : int or None
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
+    adapt : bool
+        Whether to update single users, and items without events before, but nothing shared.
     """
 
     weights: bool = True
     predict: bool = False
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
     batch: int | None = None
+    adapt: bool = False
 
 
 class _Reading:
@@ -211,7 +214,7 @@ class FittedModel:
             for piece in self._pieces(rows, call):
                 events = self._register(piece)
                 answers.append(self._learn(events, undo, call))
-                if call.weights and not self._is_finite(events):
+                if (call.weights or call.adapt) and not self._is_finite(events):
                     raise ValueError(_divergence(rows))
             if call.batch is not None:
                 self.batches = joined_batches(self.batches, np.array([call.batch], np.uint64))

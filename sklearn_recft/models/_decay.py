@@ -136,7 +136,7 @@ class DecayModel(FittedModel):
         rows = self._rows(events)
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
-        features, rest = self._update_features(rows, unlearned)
+        features, rest = self._update_features(rows, unlearned, Call())
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
@@ -186,7 +186,7 @@ class DecayModel(FittedModel):
         # random vector, and the net and the history are updated after the logits.
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
-        features, rest = self._update_features(rows, unlearned, items_learn=call.weights)
+        features, rest = self._update_features(rows, unlearned, call)
         network.grow(codes, texts, self.n_items, self.rng)
         table = module.catalogue(network.catalogue)
         new = as_log(events, self.outcome_scale, self.positives_only)
@@ -267,7 +267,7 @@ class DecayModel(FittedModel):
         return rows_with_negatives(events, known, self.settings.n_negatives, self.rng.generator)
 
     def _update_features(
-        self, rows: Rows, unlearned: Events | None, *, items_learn: bool = True
+        self, rows: Rows, unlearned: Events | None, call: Call
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the features of each row, then learn it; those of ``unlearned`` rows are last."""
         n, rows = len(rows.events), rows.with_unlearned(unlearned)
@@ -280,7 +280,8 @@ class DecayModel(FittedModel):
             outcome=events.outcome,
             weight=events.weight,
             real=rows.real,
-            items_learn=items_learn,
+            items_learn=call.weights,
+            items_count=not call.adapt,
             n_unlearned=len(events) - n,
         )
         features = np.concatenate([transformed, events.context], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit
@@ -10,6 +11,7 @@ from scipy.special import expit
 from sklearn_recft.columns import fade
 from sklearn_recft.history import Reservoir
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
+from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
@@ -101,6 +103,9 @@ class FactorizationModel(FactorizationBase):
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit or update the tables; return predictions without habits."""
+        if call.adapt:
+            self._adapt(events, undo)
+            return np.empty(0)
         known = self.module.n_rows
         if known == (0, 0) and not call.predict:
             self._fit(events)
@@ -115,6 +120,27 @@ class FactorizationModel(FactorizationBase):
         predicted = self._update(events, rows, old, undo, call)
         self.reservoir.put(slots, rows.columns())
         return predicted
+
+    def _adapt(self, events: Events, undo: Transaction) -> None:
+        """Solve for the users of events, and for new items; other rows do not change."""
+        module, settings = self.module, self.settings
+        undo.keep(module, events.user, events.item)
+        start = [module.rows(side, np.array([-1])) for side in (0, 1)]
+        known = module.n_rows
+        module.grow(self.n_users, self.n_items)
+        arrays = module.arrays()
+        for side, first, (factors, bias) in zip(("user", "item"), known, start, strict=True):
+            arrays[f"{side}_bias"][first:] = bias
+            if side == "user":  # the factors of a new item start at zero
+                arrays["user_factors"][first:] = factors
+        rows = self._rows(events, decayed=False)
+        if settings.half_life is not None:  # the age does not depend on events of other users
+            newest = np.full(self.n_users, -np.inf)
+            np.maximum.at(newest, events.user, events.time)
+            weight = rows.weight * fade(newest[events.user] - events.time, settings.half_life)
+            rows = replace(rows, weight=weight.astype(np.float32))
+        ridge.adapt(arrays, rows, known[1], loss=settings.loss, scale=self.scale)
+        module.load(arrays)
 
     def _rows(self, events: Events, *, decayed: bool) -> Rows:
         """Convert events to the columns of the kernels."""
@@ -277,7 +303,7 @@ class SGDFactorizationModel(FactorizationModel):
         if loss == "bpr" and settings.half_life is not None:
             self._count_popularity(events)
         if loss != "bpr" and chunk:
-            sgd.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
+            ridge.fold_in(arrays, rows, *known, tables.NEWEST, loss=loss, scale=self.scale)
         predicted = sgd.stream(
             arrays,
             rows,

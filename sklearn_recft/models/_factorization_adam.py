@@ -9,6 +9,7 @@ import numpy as np
 
 from sklearn_recft import training
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization import EPOCHS, FactorizationModel
@@ -110,7 +111,7 @@ class AdamFactorizationModel(FactorizationModel):
         sgd.start_items(arrays, known[1], self.noise_rng.generator)
         if settings.loss != "bpr":
             loss, scale = settings.loss, self.scale
-            sgd.fold_in(arrays, rows, *known, module.NEWEST, loss=loss, scale=scale)
+            ridge.fold_in(arrays, rows, *known, module.NEWEST, loss=loss, scale=scale)
         module.load(arrays)
         self.moments[0] += rows.weight.sum()
         self.moments[3] = min(self.moments[3], rows.target.min())

@@ -1,4 +1,4 @@
-"""Compiled solver: epochs, online passes and closed-form initialization of new rows."""
+"""Compiled solver: epochs and online passes of stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from sklearn_recft import kernels
 from sklearn_recft.models._progress import Epochs
@@ -36,8 +35,6 @@ _CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
 # settings of `fit` with a tenth of its rate.
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
-# Ridge penalties of the closed-form initialization: per event and constant, factors then bias.
-_RIDGE = (0.02, 10.0, 0.02, 10.0)
 
 _LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
@@ -296,46 +293,6 @@ def rehearse(
         arrays, rows, loss, learning_rate / 4, reg, scale, rng
     )
     work(slice(None))
-
-
-def fold_in(
-    arrays: Arrays, rows: Rows, n_users: int, n_items: int, newest: int, *, loss: str, scale: float
-) -> None:
-    """Initialize ids with codes from ``n_users`` and ``n_items`` on in closed form.
-
-    New users are fitted to the items known before, then new items to all users; for the
-    logistic loss to the working response ``4 (y - p)`` of Newton's method at p = 1/2.
-    """
-    last_of = {side: len(arrays[f"{side}_bias"]) for side in ("user", "item")}
-    if (n_users, n_items) == (last_of["user"], last_of["item"]):
-        return
-    base = arrays["mean"] + rows.context @ arrays["context_weight"]
-    reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
-    ridge = (reg_n * scale, reg_0 * scale, bias_reg_n, bias_reg_0)
-    for side, other, first, last in (
-        ("user", "item", n_users, n_items),
-        ("item", "user", n_items, last_of["user"]),
-    ):
-        own, others = getattr(rows, side), getattr(rows, other)
-        score = base + arrays[f"{other}_bias"][others]
-        rest = 4 * (rows.target - expit(score)) if loss == "log_loss" else rows.target - score
-        usable = np.flatnonzero((own >= first) & (others < last))
-        usable = usable[np.argsort(own[usable], kind="stable")]
-        codes, starts, counts = np.unique(own[usable], return_index=True, return_counts=True)
-        kernels.fold_in(
-            np.append(starts, len(usable)),
-            usable,
-            codes,
-            others,
-            rest,
-            rows.weight,
-            *ridge,
-            newest,
-            side == "user",
-            *_tables(arrays, f"{side}_bias", f"{side}_factors", f"{other}_factors"),
-        )
-        # Count the events used here, so that the next steps of these ids are not too large.
-        arrays[f"{side}_count"][codes] += counts
 
 
 def _bpr(

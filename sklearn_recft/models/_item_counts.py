@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class ItemCounts:
         first_time[first_time == np.inf] = -np.inf  # items of the catalogue without events
         counts.first_time = first_time
         return counts
+
+    def first_of(self, new: Events) -> Events:
+        """Return the events of unknown items, with weight 0: they give the first time only."""
+        first = new.take(new.item >= len(self.has_events))
+        return replace(first, weight=np.zeros(len(first.item)))
 
     def mark(self, *rows: Any) -> None:
         """Return None: counts never change in place."""

@@ -164,6 +164,7 @@ class OnlineFeatures:
         weight: np.ndarray,
         real: np.ndarray,
         items_learn: bool = True,
+        items_count: bool = True,
         n_unlearned: int = 0,
     ) -> np.ndarray:
         """Transform each row, then learn it; return the features (n, n_features), float32.
@@ -179,6 +180,8 @@ class OnlineFeatures:
             True for events. Other rows are sampled negatives: they are factorized, but not counted.
         items_learn : bool, default=True
             Whether item factors are updated as well as user factors.
+        items_count : bool, default=True
+            Whether statistics of items are updated as well as those of users.
         n_unlearned : int, default=0
             Number of rows at the end, of weight 0, that are only transformed; their codes may be
             unknown (-1).
@@ -206,7 +209,8 @@ class OnlineFeatures:
             if rows.start == cut and top >= self.newest:
                 its = np.arange(len(order))[rows][learned[rows]]
                 self._keep(columns["users"][its], columns["items"][its], top)
-            self._learn({k: v[rows] for k, v in columns.items()}, in_order[rows], items_learn)
+            part = {k: v[rows] for k, v in columns.items()}
+            self._learn(part, in_order[rows], items_learn, items_count)
         out[order] = in_order
         out[tied] = transformed
         return out
@@ -263,20 +267,28 @@ class OnlineFeatures:
             kept.patch(before, np.searchsorted(users, old_users), np.searchsorted(items, old_items))
         self._before, self.newest = (kept, users, items), now
 
-    def _learn(self, rows: dict[str, np.ndarray], out: np.ndarray, items_learn: bool) -> None:
+    def _learn(
+        self, rows: dict[str, np.ndarray], out: np.ndarray, items_learn: bool, items_count: bool
+    ) -> None:
         if not len(out):
             return
         ids, arrays = (rows["users"], rows["items"], rows["times"]), self.tables.arrays()
+        items, own, totals = rows["items"], arrays["items"], arrays["totals"]
+        if not items_count:  # count in copies, which are thrown away
+            codes, place = np.unique(items, return_inverse=True)
+            items, own, totals = place.astype(np.int32), own[codes], totals.copy()
         # Kernels write to whole arrays: a part of `out` is contiguous or not by its number of
         # rows, and would be compiled for twice.
         found = np.empty((len(out), kernels.N_STATISTICS), np.float32)
         kernels.update_statistics(
-            *ids,
+            rows["users"],
+            items,
+            rows["times"],
             rows["label"],
             rows["counted"],
             arrays["users"],
-            arrays["items"],
-            arrays["totals"],
+            own,
+            totals,
             _POPULARITY_HALF_LIFE,
             found,
         )

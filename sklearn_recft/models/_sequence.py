@@ -163,10 +163,9 @@ class SequenceModel(FittedModel):
         given = self._as_log(events)
         known, _ = sequences_of(self.history, np.unique(events.user))
         known = with_defaults(known, weight=0.0, context=self._mean_context())
-        new = given
-        if self.timed:
-            known, new = known_again(known, given)
-        self._count(new, learned=given if call.weights else None)
+        known, new = known_again(known, given) if self.timed else (known, given)
+        counted = self.counts.first_of(new) if call.adapt else new
+        self._count(counted, learned=given if call.weights else None)
         if call.weights:
             module.count(self.counts.n_events, self.counts.n_learned)
             self._rehearse(undo, known, new)

@@ -214,6 +214,25 @@ class RecommenderPipeline(Pipeline):
         self._through("observe", X, y)
         return self
 
+    @available_if(_last_has("adapt"))
+    def adapt(self: Own, X: Any, y: Any = None, **params: Any) -> Own:
+        """Adapt the last step to events of users, without changing any transformer.
+
+        Parameters
+        ----------
+        X : table of events
+        y : array-like of shape (n,), default=None
+        **params : dict
+            Further parameters of the last step, such as ``sample_weight``.
+
+        Returns
+        -------
+        self : object
+        """
+        steps = self.steps
+        steps[-1][1].adapt(_transformed(steps, X), y, **params)
+        return self
+
     @available_if(_last_has("observe_predict_proba"))
     def observe_predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
         """Predict the probability of each row, then `observe` it; no transformer learns."""

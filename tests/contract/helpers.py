@@ -60,6 +60,11 @@ def observe(model, X, y=None):
     return model.observe(X, for_target(model, y))
 
 
+def adapt(model, X, y=None):
+    """Call `adapt` and return the model."""
+    return model.adapt(X, for_target(model, y))
+
+
 def predict(model, X):
     """Predict feedback: of a classifier, the probability of its second class."""
     return model.predict_proba(X)[:, 1] if is_classifier(model) else model.predict(X)

@@ -247,10 +247,11 @@ def check_parameters_fixed_by_fit(estimator):
     assert_array_equal(answers(update(model, *news)), answers(update(fitted(estimator), *news)))
 
 
-def check_observe_and_partial_fit_validate_parameters(estimator):
+def check_updates_validate_parameters(estimator):
     """Bogus values that are set after fit are refused by every verb that learns."""
     model, (X, y) = fitted(estimator), make_news()
-    before, verbs = answers(model), [v for v in ("observe", "partial_fit") if hasattr(model, v)]
+    before = answers(model)
+    verbs = [v for v in ("observe", "adapt", "partial_fit") if hasattr(model, v)]
     for name in estimator.get_params(deep=False):
         given = getattr(model, name)
         model.set_params(**{name: object()})
@@ -264,7 +265,7 @@ def check_observe_and_partial_fit_validate_parameters(estimator):
 
 def _refuses(model, name, news, state):
     """Check that the model does not learn while a parameter says otherwise than in `fit`."""
-    for verb in ("partial_fit", "observe"):
+    for verb in ("partial_fit", "observe", "adapt"):
         if hasattr(model, verb):
             with pytest.raises(ValueError, match=rf"(?s)^{name}=.* was set after fit"):
                 getattr(model, verb)(news[0], for_target(model, news[1]))
@@ -317,7 +318,7 @@ def check_threads_share_a_model(estimator):
     assert _asked(model) == states[-1]
 
 
-def _run_threads(model, chunks, states):
+def _run_threads(model, chunks, states, learn=update):
     """Read, pickle and write at once; check that all that was read is of one of the states."""
     done = Event()
     predictions, lists = (set(parts) for parts in zip(*states, strict=True))
@@ -325,7 +326,7 @@ def _run_threads(model, chunks, states):
     def write():
         try:
             for chunk in chunks:
-                update(model, *chunk)
+                learn(model, *chunk)
         finally:
             done.set()
 

@@ -30,6 +30,7 @@ from sklearn_recft import (
 )
 from sklearn_recft.base import recommender_tags
 from tests.contract.discovery import all_estimators, small
+from tests.contract.recommender_adapt_checks import recommender_adapt_checks
 from tests.contract.recommender_checks import recommender_checks
 from tests.contract.recommender_reason_checks import recommender_reason_checks
 from tests.contract.recommender_state_checks import recommender_state_checks
@@ -154,9 +155,10 @@ _AROUND_THE_NET = {
     "check_parameters_fixed_by_fit",
     "check_read_only_input_stays_as_it_is",
 }
-N_OUR_CHECKS = 58
+N_OUR_CHECKS = 63
 OUR_CHECKS = [
     *recommender_checks(),
+    *recommender_adapt_checks(),
     *recommender_update_checks(),
     *recommender_state_checks(),
     *recommender_reason_checks(),

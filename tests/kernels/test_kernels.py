@@ -345,7 +345,7 @@ def test_fold_in_is_the_ridge_solution(n_factors, users):
     tables, problem = fold_in_problem(np.random.default_rng(n_factors), n_factors)
     bias, factors, others = (tables[f"{n}"] for n in ("user_bias", "user_factors", "item_factors"))
     expected, expected_bias = factors.astype(float), bias.astype(float)
-    kernels.fold_in(*problem, *RIDGE, NEWEST, users, bias, factors, others)
+    kernels.fold_in(*problem, *RIDGE, np.zeros(3), NEWEST, users, bias, factors, others)
     starts, rows, codes, items, residual, weight = problem
     for j, code in enumerate(codes):
         mine = rows[starts[j] : starts[j + 1]]
@@ -371,9 +371,29 @@ def test_fold_in_without_weight_gives_the_initial_values():
     bias, factors = tables["user_bias"], tables["user_factors"]
     expected = factors[: N_USERS - 3].mean(0)
     problem[-1][:] = 0
-    kernels.fold_in(*problem, *RIDGE, 99, True, bias, factors, tables["item_factors"])
+    kernels.fold_in(*problem, *RIDGE, np.zeros(3), 99, True, bias, factors, tables["item_factors"])
     for code in range(N_USERS - 3, N_USERS):
         np.testing.assert_allclose(factors[code], expected, rtol=1e-5)
+
+
+def test_fold_in_starts_from_the_tables_and_holds_to_earlier_events():
+    tables, problem = fold_in_problem(np.random.default_rng(0), 5)
+    bias, factors, others = (tables[f"{n}"] for n in ("user_bias", "user_factors", "item_factors"))
+    starts, rows, codes, items, residual, weight = problem
+    earlier, first = np.array([0.0, 2.5, 40.0]), np.column_stack([factors, bias]).astype(float)
+    kernels.fold_in(*problem, *RIDGE, earlier, -1, True, bias, factors, others)
+    for j, code in enumerate(codes):
+        mine = rows[starts[j] : starts[j + 1]]
+        design = np.column_stack([others[items[mine]], np.ones(len(mine))]).astype(float)
+        total = weight[mine].sum(dtype=float)
+        ridge = np.full(6, RIDGE[0] * (total + earlier[j]) + RIDGE[1])
+        ridge[-1] = RIDGE[2] * total + RIDGE[3] + earlier[j]
+        weighted = design.T * weight[mine]
+        expected = first[code] + np.linalg.solve(
+            weighted @ design + np.diag(ridge), weighted @ (residual[mine] - design @ first[code])
+        )
+        found = np.append(factors[code], bias[code])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_kernels_run_without_a_cache_directory():

@@ -174,6 +174,21 @@ def test_a_classifier_and_its_verbs():
     assert calibrated.predict_proba(X).shape == (400, 2)
 
 
+def test_adapt_changes_no_transformer():
+    X, y = make_log()
+    pipe = make_pipe().fit(X[:90], y[:90])
+    scaler = copy.deepcopy(pipe[:-1])
+    twin, rows = copy.deepcopy(pipe[-1]), pipe[:-1].transform(X[90:])
+    weight = np.linspace(0.5, 2, len(rows))
+    assert pipe.adapt(X[90:], y[90:], sample_weight=weight) is pipe
+    assert_array_equal(pipe[:-1].transform(X), scaler.transform(X))
+    expected = twin.adapt(rows, y[90:], sample_weight=weight).predict(rows)
+    assert_array_equal(pipe.predict(X[90:]), expected)
+    with pytest.raises(NotFittedError):
+        make_pipe().adapt(X, y)
+    assert not hasattr(make_pipe(model=PopularityRecommender()), "adapt")
+
+
 def test_methods_are_those_of_the_last_step():
     pipe = make_pipe()
     missing = ("observe", "observe_predict_proba", "attend", "partial_fit_predict_proba")

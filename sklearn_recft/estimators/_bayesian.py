@@ -1,0 +1,432 @@
+"""Bayesian matrix factorization with closed-form updates: `BayesianMFRecommender`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._verbs import SimilarItemsMixin
+from sklearn_recft.interactions import check_ids
+from sklearn_recft.lists import (
+    ListOptions,
+    check_length,
+    frame_library,
+    recommend_lists,
+    refuse_unknown,
+)
+from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
+
+
+class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+    """Bayesian matrix factorization: new users need a few ratings, and no training.
+
+    The model of the feedback of user u on item i is
+
+    ``y = mu + b_i + c_u + p_u . q_i + e``,   ``e ~ N(0, noise^2)``,
+
+    ``[c_u, p_u] ~ N(m, S)``,   ``[b_i, q_i] ~ N(g, L)``.
+
+    `fit` learns the two priors, the noise, and a mean and a covariance for each user and item, by
+    variational EM. Given the items, the posterior of a user is a sum over the user's events. So
+    `adapt` adds further events and solves one small system, and the result does not depend on the
+    order of the events.
+
+    Parameters
+    ----------
+    n_factors : int, default=12
+        Length of ``p_u`` and ``q_i``.
+    max_epochs : int, default=30
+        Number of sweeps over users and items in `fit`.
+    half_life : float, default=None
+        Half-life of events in days, for tastes that change: an event counts ``2^(-age /
+        half_life)``, at the time of the newest event of its user. None disables the decay.
+    n_jobs : int, default=None
+        Number of threads; None is 1, -1 all cores. The result does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first vectors of the items.
+    verbose : int, default=0
+        1 shows the progress of `fit`, with the time left. The loss shown is the expected squared
+        error of the rows, in units of the variance of ``y``.
+
+    Attributes
+    ----------
+    user_ids_, item_ids_ : ndarray
+        Known ids. ``n_users_`` and ``n_items_`` count them.
+    user_means_ : ndarray of shape (n_users_, 1 + n_factors), float64
+        Posterior means of ``[c_u, p_u]``, in the order of the ids.
+    item_means_ : ndarray of shape (n_items_, 1 + n_factors), float64
+        Posterior means of ``[b_i, q_i]``, in the order of the ids. ``c_u``, ``b_i`` and ``p_u``
+        are in units of ``y``; ``q_i`` has no unit.
+    intercept_ : float
+        ``mu``, the mean of ``y`` in `fit`.
+    noise_ : float
+        Standard deviation of ``e``, in units of ``y``.
+    n_features_in_ : int
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
+
+    Notes
+    -----
+    `adapt` updates the users of its rows and items without earlier events; nothing else changes,
+    to the last bit. With known items, two calls equal one call on the rows of both. A new item has
+    to be solved for together with its users. Two rounds of this are an approximation, and a later
+    call of `adapt` does not move the item again.
+
+    `partial_fit` is a warm start: it adapts, and then adds the rows to the sums of their items,
+    given the new posteriors of their users. The priors and the noise stay those of `fit`.
+
+    Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
+    1 are feedback as well: predictions are then about probabilities, and some lie a little outside
+    of 0 to 1.
+
+    An unknown user or item has the mean of its prior. The prior of items that come after `fit` is
+    not that of the fitted ones: an item with few events in `fit` is known to be unpopular, and so
+    liked less, which is not known of a new item. In the prior of new items, an item with n events
+    counts ``n / (n + m)``, where m is the mean of n over the events.
+
+    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
+    ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
+    each item, and each user's distinct items.
+
+    References
+    ----------
+    Lim, Y. J. & Teh, Y. W. (2007). Variational Bayesian approach to movie rating prediction.
+    KDD Cup and Workshop.
+
+    Examples
+    --------
+    >>> from sklearn_recft import BayesianMFRecommender
+    >>> from sklearn_recft.datasets import make_checkerboard
+    >>> X, y = make_checkerboard(20, 20, return_X_y=True)
+    >>> model = BayesianMFRecommender(n_factors=2, random_state=0).fit(X, y)
+    >>> model = model.adapt([["new", 0], ["new", 3]], [1, 0])
+    >>> mean, std = model.predict([["new", 2], ["new", 5]], return_std=True)
+    >>> (mean > 0.5).tolist(), std.shape
+    ([True, False], (2,))
+    >>> model.ask(["new"], n_items=3).shape
+    (1, 3)
+    """
+
+    _model: BayesianMFModel
+    _FIXED = ("n_factors", "half_life")
+    _TAGS = RecommenderTags(
+        predicts="feedback",
+        partial_fit="warm start",
+        reads=("time",),
+        adapts="the user's posterior",
+        keeps="sums of moments by user and item, seen items",
+        learns="ratings: biases and factors with their uncertainty",
+    )
+    _parameter_constraints: ClassVar[dict] = {
+        "n_factors": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_factors: int = 12,
+        max_epochs: int = 30,
+        half_life: float | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_factors = n_factors
+        self.max_epochs = max_epochs
+        self.half_life = half_life
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+        """Fit priors and posteriors to a log of events.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
+            position in an array. Other columns are ignored.
+        y : array-like of shape (n,), default=None
+            Feedback, such as ratings. None counts every row as 1.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of rows: a row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        self : object
+        """
+        self._fit(X, y, sample_weight)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+    ) -> BayesianMFRecommender:
+        """Update the users and the items of further rows; on an unfitted estimator, fit.
+
+        Parameters are those of `fit`. A call that fails or is interrupted changes nothing. Rows of
+        a ``batch_id`` (a string or an integer, such as a file name) are learned once.
+
+        Returns
+        -------
+        self : object
+        """
+        self._update(X, y, sample_weight, batch_id=batch_id)
+        return self
+
+    def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+        """Update the users of further rows alone, and items without events before.
+
+        All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
+        row that is passed to `partial_fit` as well counts twice.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        self._update(X, y, sample_weight, Call(adapt=True))
+        return self
+
+    def observe(self, X: Any, y: Any = None) -> BayesianMFRecommender:
+        """Update the users of further rows alone: `adapt`, except that new items learn nothing.
+
+        Items without events before stay at their prior, until `partial_fit` or `adapt` learns them.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            Their feedback, if `fit` had any.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        self._update(X, y, None, Call(weights=False))
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the feedback of each row.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        return_std : bool, default=False
+            Whether to return the standard deviation as well.
+
+        Returns
+        -------
+        y : ndarray of shape (n,), float64
+        y_std : ndarray of shape (n,), float64
+            Standard deviation of the feedback, with the noise: with ``return_std`` only.
+            ``sqrt(y_std**2 - noise_**2)`` is that of the expected feedback.
+        """
+        if not return_std:
+            return self._predict(X)
+        rows, model = self._check_rows(X), self._model
+        with model.reading():
+            events = model.encode(rows)
+            return model.score(events), model.deviation(events)
+
+    def recommend(
+        self,
+        X: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: Any = None,
+        exclude: Any = None,
+        exclude_seen: bool = True,
+        on_missing: str = "raise",
+        as_frame: bool = False,
+        exploration: Any = None,
+        random_state: Any = None,
+    ) -> Any:
+        """Recommend the best items for each query, best first; ties in catalogue order.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries
+            A table has ``user_id``. Unknown users get the list of a user without history.
+        n_recommendations : int, default=10
+            Items per query, at least 1.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to choose from: ids for all queries, or a frame with the items of each
+            user, one per row. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to leave out, for all queries or by user. Unknown ids are ignored.
+        exclude_seen : bool, default=True
+            Leave out the items that the user interacted with in a call that learned.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
+        exploration : {None, "thompson"} or float, default=None
+            None ranks by the expected feedback. "thompson" ranks by vectors drawn from the
+            posteriors: one draw for each query, and one for each item in the call. A number c ranks
+            by the expected feedback plus c of its standard deviations, without the noise: an upper
+            confidence bound if c is positive, a cautious list if it is negative.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws of "thompson". None draws anew in each call.
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_recommendations)
+            Item ids.
+        scores : ndarray of shape (n_queries, n_recommendations), float64
+            What they were ranked by, in units of ``y``.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, in the frame library of ``X``; a pandas frame if ``X`` is no frame.
+        """
+        queries, model = self._check_queries(X), self._model
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
+        share = _check_exploration(exploration)
+        with model.reading():
+            if exploration is not None:
+                seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+                model = model.exploring(share, np.random.default_rng(seed))
+            return recommend_lists(model, queries, options, self._n_threads())
+
+    def ask(self, X: Any, n_items: int = 1, *, candidates: Any = None) -> np.ndarray:
+        """Return the items whose feedback would tell most about each user: questions to ask.
+
+        An answer lowers the uncertainty of the user's vector, and so the variance of all
+        predictions for that user. The items are those that lower the mean of this variance over the
+        catalogue most, chosen one after the other, each given that those before are answered. It
+        does not matter what the answers are.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries
+            Unknown users get the items that tell most about a user without history.
+        n_items : int, default=1
+            Items per query.
+        candidates : array-like of item ids, default=None
+            The items to choose from, such as well-known ones. None means the whole catalogue. Items
+            that the user has seen are left out.
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_items)
+            Item ids, the most telling first.
+
+        Raises
+        ------
+        ValueError
+            If a candidate is unknown, ``n_items`` is below 1, or a query has fewer items left.
+        TypeError
+            If ``n_items`` is no integer.
+        """
+        queries, model = self._check_queries(X), self._model
+        check_length("n_items", n_items)
+        chosen = None if candidates is None else check_ids(candidates, "candidates")
+        with model.reading():
+            columns = np.arange(model.n_items)
+            if chosen is not None:
+                columns = model.items.encode(chosen)
+                refuse_unknown(columns, chosen, "candidates")
+            users = model.users.encode(queries.user_ids)
+            allowed = np.zeros((len(users), model.n_items), bool)
+            allowed[:, columns] = True
+            for row, user in enumerate(users.tolist()):
+                if user >= 0:
+                    allowed[row, model.seen.items_of(user)] = False
+            n_left = allowed.sum(axis=1)
+            if n_left.min() < n_items:
+                row = int(n_left.argmin())
+                (user,) = queries.user_ids[row : row + 1].tolist()
+                raise ValueError(
+                    f"n_items={n_items}, but user {user!r} has only {n_left[row]} items that were "
+                    "not seen; ask for fewer, or give more candidates."
+                )
+            return model.items.decode(model.most_telling(users, allowed, int(n_items)))
+
+    @property
+    def user_means_(self) -> np.ndarray:
+        """Posterior means of users, shape (n_users_, 1 + n_factors), float64."""
+        model = self._fitted("user_means_")
+        with model.reading():
+            means: np.ndarray = model.user_table.means * model.scale
+        return means
+
+    @property
+    def item_means_(self) -> np.ndarray:
+        """Posterior means of items, shape (n_items_, 1 + n_factors), float64."""
+        model = self._fitted("item_means_")
+        with model.reading():
+            means: np.ndarray = model.item_table.means.copy()
+            means[:, 0] *= model.scale
+        return means
+
+    @property
+    def intercept_(self) -> float:
+        """Mean of the feedback in `fit`."""
+        return float(self._fitted("intercept_").center)
+
+    @property
+    def noise_(self) -> float:
+        """Standard deviation of the noise, in units of the feedback."""
+        model = self._fitted("noise_")
+        return float(model.scale * np.sqrt(model.noise))
+
+    # ------------------------------------------------------------------ private
+
+    def _settings(self) -> BayesianMFSettings:
+        return BayesianMFSettings(
+            n_factors=int(self.n_factors),
+            max_epochs=int(self.max_epochs),
+            half_life=self.half_life,
+            n_threads=self._n_threads(),
+            verbose=self.verbose,
+        )
+
+    def _make_model(self, rows: Any) -> BayesianMFModel:
+        return BayesianMFModel(rows, replace(self._settings(), seed=self._seed()))
+
+
+def _check_exploration(given: Any) -> float | None:
+    """Return the number of standard deviations; None for "thompson" and for no exploration."""
+    if given is None or (isinstance(given, str) and given == "thompson"):
+        return None
+    if isinstance(given, (bool, np.bool_)) or not isinstance(given, Real):
+        raise ValueError(
+            f"exploration={given!r}: it must be None, 'thompson' or a number of standard "
+            "deviations."
+        )
+    share = float(given)
+    if not np.isfinite(share):
+        raise ValueError(f"exploration={given}: give a finite number.")
+    return share
