@@ -18,6 +18,9 @@ from sklearn_recft.vocabulary import Vocabulary
 # Names of the parameters that hold tables of features, by the column of ids.
 TABLES = {USER: "users", ITEM: "items"}
 
+# Names of the parameters that name columns of ``X`` which are features.
+PARAMETERS = {USER: "user_features", ITEM: "item_features"}
+
 # What the cells of a column are, by kind.
 _SPELLED = {"number": "numbers", "category": "categories", "set": "lists", "text": "texts"}
 _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -128,6 +131,20 @@ class FeatureTable:
             if name not in columns:
                 columns[name] = _placed(column, theirs, n)
         return FeatureTable(vocabulary.ids, columns)
+
+
+def feature_names(estimator: Any) -> tuple[str, ...]:
+    """Return the columns of ``X`` that an estimator reads as features of users or items.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from sklearn_recft.features import feature_names
+    >>> feature_names(SimpleNamespace(user_features=["age"], item_features=None))
+    ('age',)
+    """
+    parameters = PARAMETERS.values()
+    return tuple(str(name) for p in parameters for name in getattr(estimator, p, None) or ())
 
 
 def spelled(kind: str) -> str:

@@ -12,11 +12,14 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._features import FeaturesMixin
 from sklearn_recft.estimators._verbs import SimilarItemsMixin
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 
 
-class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class BayesianMFRecommender(
+    FeaturesMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
+):
     """Bayesian matrix factorization: new users need a few ratings, and no training.
 
     The model of the feedback of user u on item i is
@@ -36,6 +39,15 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         Length of ``p_u`` and ``q_i``.
     max_epochs : int, default=30
         Number of sweeps over users and items in `fit`.
+    user_features, item_features : list of str, default=None
+        Features of users and of items: columns of ``X``, or of the tables ``users`` and ``items``
+        of `fit`. None reads all columns of these tables, and none of ``X``. A feature is a column
+        of numbers, of categories (strings or bools) or of lists of categories; see the notes.
+    backbone : str, default=None
+        Text encoder of items: a folder, a name on the Hugging Face hub, or "auto" for a small one.
+        It reads the column ``text`` of ``X`` or ``items``. None reads no texts.
+    text_components : int, default=32
+        Number of principal components of the encoded texts.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -89,7 +101,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     array([1., 0.])
     """
 
-    _FIXED = ("n_factors",)
+    _FIXED = ("n_factors", "user_features", "item_features", "backbone", "text_components")
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
@@ -100,6 +112,10 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "user_features": [list, tuple, None],
+        "item_features": [list, tuple, None],
+        "backbone": [str, None],
+        "text_components": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -110,40 +126,66 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        user_features: list[str] | None = None,
+        item_features: list[str] | None = None,
+        backbone: str | None = None,
+        text_components: int = 32,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.user_features = user_features
+        self.item_features = item_features
+        self.backbone = backbone
+        self.text_components = text_components
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Fit priors and posteriors to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id`` and ``item_id``, by name in a frame, by position in an array. Other columns
-            are ignored.
+            are ignored, except features and ``text``.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
             Weights of rows: a row of weight 2 counts as two rows.
+        users, items : tables with a column ``user_id`` or ``item_id``, default=None
+            Features, one row for each id. Ids without events become known as well. In a table
+            without column names, the ids are the first column.
 
         Returns
         -------
         self : object
         """
-        self._fit(X, y, sample_weight)
+        self._fit(X, y, sample_weight, users=users, items=items)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+        batch_id: Any = None,
     ) -> BayesianMFRecommender:
         """Update the users and the items of further rows; on an unfitted estimator, fit.
 
@@ -154,10 +196,18 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         -------
         self : object
         """
-        self._update(X, y, sample_weight, batch_id=batch_id)
+        self._update(X, y, sample_weight, batch_id=batch_id, users=users, items=items)
         return self
 
-    def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def adapt(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
         All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
@@ -173,7 +223,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
             Before `fit`.
         """
         check_is_fitted(self)
-        self._update(X, y, sample_weight, Call(adapt=True))
+        self._update(X, y, sample_weight, Call(adapt=True), users=users, items=items)
         return self
 
     def observe(self, X: Any, y: Any = None) -> BayesianMFRecommender:
@@ -244,9 +294,12 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     # ------------------------------------------------------------------ private
 
     def _settings(self) -> BayesianMFSettings:
+        self._refuse_features()
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            backbone=self.backbone,
+            text_components=int(self.text_components),
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         batch_code,
         warn_of_known_batch,
     )
+    from sklearn_recft.models._bayesian import (
+        BayesianMFModel,
+        BayesianMFSettings,
+    )
     from sklearn_recft.models._decay import (
         DecayModel,
     )
@@ -33,10 +37,6 @@ if TYPE_CHECKING:
         DECAY_DEFAULTS,
         DECAY_OPTIONS,
         DecaySettings,
-    )
-    from sklearn_recft.models._bayesian import (
-        BayesianMFModel,
-        BayesianMFSettings,
     )
     from sklearn_recft.models._ease import (
         EASEModel,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sklearn_recft.features import FeatureColumn
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
-from sklearn_recft.models._bayesian_fit import Log, VariationalEM
+from sklearn_recft.models._bayesian_fit import Log, VariationalEM, blocks
 from sklearn_recft.models._bayesian_table import GaussianTable, Grouped
 from sklearn_recft.models._progress import Epochs
+from sklearn_recft.models._side_features import SideFeatures
+from sklearn_recft.names import ITEM, USER
 from sklearn_recft.parallel import blas_threads
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from sklearn_recft.text import TextEncoder
+
+_ROWS_AT_ONCE = 16_384  # of features: bounds memory
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -24,6 +32,8 @@ class BayesianMFSettings:
 
     n_factors: int = 12
     max_epochs: int = 30
+    backbone: str | None = None
+    text_components: int = 32
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None
@@ -36,8 +46,8 @@ class BayesianMFModel(FittedModel):
     ----------
     user_table, item_table : GaussianTable
         Posteriors of ``w_u = [c_u, p_u]`` and of ``[b_i, q_i]``, in units of ``scale``.
-    user_side, item_side : part with ``matrix(codes)``, or None
-        Features of users and of items; None is the constant 1.
+    user_side, item_side : SideFeatures
+        Features of users and of items.
     center, scale : float
         Mean and standard deviation of the feedback in `fit`.
     noise : float
@@ -51,17 +61,71 @@ class BayesianMFModel(FittedModel):
         super().__init__(rows, settings)
         self.user_table = GaussianTable(settings.n_factors, of_users=True)
         self.item_table = GaussianTable(settings.n_factors, of_users=False)
-        self.user_side: Any = None
-        self.item_side: Any = None
+        self.user_side = SideFeatures(per_user=True)
+        self.item_side = SideFeatures(
+            per_user=False,
+            text_components=settings.text_components,
+            make_encoder=self._make_encoder if settings.backbone else None,
+        )
         self.center, self.scale, self.noise = 0.0, 1.0, 0.0
 
     def user_features(self, codes: np.ndarray) -> np.ndarray:
         """Return the features (n, n_features) of users; the first is the constant 1."""
-        return _constant(codes) if self.user_side is None else self.user_side.matrix(codes)
+        return self.user_side.matrix(codes)
 
     def item_features(self, codes: np.ndarray) -> np.ndarray:
         """Return the features (n, n_features) of items; the first is the constant 1."""
-        return _constant(codes) if self.item_side is None else self.item_side.matrix(codes)
+        return self.item_side.matrix(codes)
+
+    # ------------------------------------------------------------------ features
+
+    def _make_encoder(self, texts: list[str]) -> TextEncoder:
+        from sklearn_recft.text import make_encoder  # loads torch
+
+        backbone, seed = str(self.settings.backbone), self.settings.seed or 0
+        return make_encoder(backbone, "all", texts, seed=seed, device="cpu", lora_rank=0)
+
+    def _sides(self) -> list[tuple[str, Vocabulary, SideFeatures, GaussianTable]]:
+        """Return what belongs to users, and what to items."""
+        return [
+            (USER, self.users, self.user_side, self.user_table),
+            (ITEM, self.items, self.item_side, self.item_table),
+        ]
+
+    def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
+        """Check further features, and keep what they may change."""
+        if not self.noise:
+            return
+        for role, ids, side, table in self._sides():
+            given = rows.tables.get(role)
+            if given is not None:
+                side.check(given.columns)
+                codes = ids.encode(given.ids)
+                undo.keep(side, codes)
+                undo.keep(table, codes[codes >= 0])
+
+    def _register(self, rows: Interactions) -> Events:
+        """Assign codes, also to ids that have features alone, and remember features."""
+        events = super()._register(rows)
+        for role, ids, side, table in self._sides():
+            given, n_threads = rows.tables.get(role), self.settings.n_threads
+            if given is None:
+                continue
+            if not self.noise:
+                side.fit(given.columns, n_threads)
+            codes = ids.extend(given.ids)
+            places = np.arange(len(codes))
+            if role == ITEM:  # the features of an item with events would move it
+                fixed = np.flatnonzero(table.sums[:, 0] > 0)
+                places = places[~np.isin(codes, fixed)]
+            columns = {name: column.take(places) for name, column in given.columns.items()}
+            learned = side.learn(codes[places], columns, len(ids), n_threads)
+            learned = learned[learned < len(table)]
+            if len(learned):
+                table.solve(learned, side.matrix(learned), self.noise, n_threads)
+        nobody = np.empty(0, np.int64)
+        self.seen.append(nobody, nobody, self.n_users)
+        return events
 
     # ------------------------------------------------------------------ learning
 
@@ -170,17 +234,31 @@ class BayesianMFModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_i + c_u + p_u . q_i`` of rows."""
-        user = self.user_table.means_of(events.user)
-        item = self.item_table.means_of(events.item)
+        user = self._means_of(USER, events.user, events.features)
+        item = self._means_of(ITEM, events.item, events.features)
         dots = np.einsum("nk,nk->n", user[:, 1:], item[:, 1:])
         scores: np.ndarray = self.center + self.scale * (user[:, 0] + item[:, 0] + dots)
         return scores
+
+    def _means_of(
+        self, role: str, codes: np.ndarray, features: dict[str, FeatureColumn]
+    ) -> np.ndarray:
+        """Return means (n, D) of users or items; an unknown one has the prior of its features."""
+        (side, table) = next(parts[2:] for parts in self._sides() if parts[0] == role)
+        means, unknown = table.means_of(codes), np.flatnonzero(codes < 0)
+        if len(side.encodings) and features:
+            for block in blocks(len(unknown), _ROWS_AT_ONCE):
+                rows = unknown[block]
+                columns = {name: column.take(rows) for name, column in features.items()}
+                prior = side.transform(columns, len(rows), self.settings.n_threads)
+                means[rows] = np.einsum("nf,fd->nd", prior, table.weights)
+        return means
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_i + c_u + p_u . q_i``."""
-        user = self.scale * self.user_table.means_of(users)
+        user = self.scale * self._means_of(USER, users, queries.features)
         item = self.item_table.means_of(columns)
         return dot_tiles(
             np.ascontiguousarray(user[:, 1:], np.float32),
@@ -199,7 +277,3 @@ class BayesianMFModel(FittedModel):
             f"{self.kind} models cannot be merged: the sums of each user belong to the item "
             "vectors of one fit. Fit one model on all events."
         )
-
-
-def _constant(codes: np.ndarray) -> np.ndarray:
-    return np.ones((len(codes), 1))

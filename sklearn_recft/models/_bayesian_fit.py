@@ -116,10 +116,12 @@ class VariationalEM:
         items.sums[:] = 0.0
         items.add(self._by_item, of_users.moments, self.n_threads)
         of_items = self._posteriors(items, log.item_features)
-        n_users, n_items = len(users), len(items)
+        n_users = len(users)
         ridge = _USER_RIDGE * np.sqrt(n_users)
-        _update_prior(users, of_users, log.user_features, np.ones(n_users), ridge)
-        evidence = np.ones(n_items)
+        # Users and items without events say nothing of their priors.
+        has_events = np.bincount(log.user, minlength=n_users) > 0
+        _update_prior(users, of_users, log.user_features, has_events.astype(float), ridge)
+        evidence = (self._item_weight > 0).astype(float)
         if _EVIDENCE:
             evidence = self._item_weight / (self._item_weight + _EVIDENCE)
         _update_prior(items, of_items, log.item_features, evidence, _ITEM_RIDGE)

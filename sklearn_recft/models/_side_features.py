@@ -9,6 +9,7 @@ import numpy as np
 
 from sklearn_recft.features import FeatureColumn, spelled
 from sklearn_recft.models._feature_encoding import FeatureEncoding
+from sklearn_recft.names import TEXT
 
 if TYPE_CHECKING:
     from sklearn_recft.text import TextEncoder
@@ -59,6 +60,7 @@ class SideFeatures:
     >>> age = to_feature([20.0, 40.0, None], "age")
     >>> users.fit({"age": age})
     >>> users.learn(np.arange(3), {"age": age}, 3)
+    array([0, 1])
     >>> users.matrix(np.array([0, 1, 2, -1]))
     array([[ 1., -1.],
            [ 1.,  1.],
@@ -124,7 +126,7 @@ class SideFeatures:
         columns: Mapping[str, FeatureColumn],
         n_codes: int,
         n_threads: int = 1,
-    ) -> None:
+    ) -> np.ndarray:
         """Remember the features of codes that have none yet; others keep theirs.
 
         Parameters
@@ -136,6 +138,11 @@ class SideFeatures:
         n_codes : int
             Number of codes that exist now.
         n_threads : int, default=1
+
+        Returns
+        -------
+        learned : ndarray of shape (m,)
+            The codes whose features are new.
 
         Raises
         ------
@@ -155,14 +162,13 @@ class SideFeatures:
             some = {name: column.take(new) for name, column in columns.items()}
             self._rows[codes[new]] = self.transform(some, len(new), n_threads)[:, 1:]
             self._known[codes[new]] = True
+        return codes[new]
 
     def check(self, columns: Mapping[str, FeatureColumn]) -> None:
         """Raise an error for columns that are not those of `fit`; columns may be absent."""
         kinds = {encoding.name: encoding for encoding in self.encodings}
         ids = "users" if self.per_user else "items"
-        unknown = [
-            name for name, column in columns.items() if name not in kinds and column.kind != "text"
-        ]
+        unknown = [name for name in columns if name not in kinds and name != TEXT]
         if unknown:
             raise ValueError(
                 f"{ids}: {unknown} are no features of fit, which were {list(kinds)}. Drop these "
