@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sklearn_recft.features import FeatureColumn
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
-from sklearn_recft.models._bayesian_fit import Log, VariationalEM, blocks
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped
+from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
+from sklearn_recft.models._bayesian_fit import Log, VariationalEM
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, triangle
+from sklearn_recft.models._bayesian_uncertainty import (
+    Gaussians,
+    bonus_tiles,
+    most_telling,
+    score_tiles,
+    variances,
+)
 from sklearn_recft.models._progress import Epochs
-from sklearn_recft.models._side_features import SideFeatures
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.parallel import blas_threads
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 
-if TYPE_CHECKING:
-    from sklearn_recft.text import TextEncoder
-
-_ROWS_AT_ONCE = 16_384  # of features: bounds memory
+NO_FEATURES: Mapping[str, FeatureColumn] = {}
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -39,7 +42,7 @@ class BayesianMFSettings:
     seed: int | None = None
 
 
-class BayesianMFModel(FittedModel):
+class BayesianMFModel(BayesianFeaturesModel):
     """Gaussian posteriors of users and items.
 
     Attributes
@@ -56,76 +59,12 @@ class BayesianMFModel(FittedModel):
 
     kind = "BayesianMFRecommender"
     settings: BayesianMFSettings
+    # Of a view by `exploring`: returns a `TileScorer` for users and columns.
+    exploration: Callable[[np.ndarray, np.ndarray, Interactions], TileScorer] | None = None
 
     def __init__(self, rows: Interactions, settings: BayesianMFSettings) -> None:
         super().__init__(rows, settings)
-        self.user_table = GaussianTable(settings.n_factors, of_users=True)
-        self.item_table = GaussianTable(settings.n_factors, of_users=False)
-        self.user_side = SideFeatures(per_user=True)
-        self.item_side = SideFeatures(
-            per_user=False,
-            text_components=settings.text_components,
-            make_encoder=self._make_encoder if settings.backbone else None,
-        )
         self.center, self.scale, self.noise = 0.0, 1.0, 0.0
-
-    def user_features(self, codes: np.ndarray) -> np.ndarray:
-        """Return the features (n, n_features) of users; the first is the constant 1."""
-        return self.user_side.matrix(codes)
-
-    def item_features(self, codes: np.ndarray) -> np.ndarray:
-        """Return the features (n, n_features) of items; the first is the constant 1."""
-        return self.item_side.matrix(codes)
-
-    # ------------------------------------------------------------------ features
-
-    def _make_encoder(self, texts: list[str]) -> TextEncoder:
-        from sklearn_recft.text import make_encoder  # loads torch
-
-        backbone, seed = str(self.settings.backbone), self.settings.seed or 0
-        return make_encoder(backbone, "all", texts, seed=seed, device="cpu", lora_rank=0)
-
-    def _sides(self) -> list[tuple[str, Vocabulary, SideFeatures, GaussianTable]]:
-        """Return what belongs to users, and what to items."""
-        return [
-            (USER, self.users, self.user_side, self.user_table),
-            (ITEM, self.items, self.item_side, self.item_table),
-        ]
-
-    def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
-        """Check further features, and keep what they may change."""
-        if not self.noise:
-            return
-        for role, ids, side, table in self._sides():
-            given = rows.tables.get(role)
-            if given is not None:
-                side.check(given.columns)
-                codes = ids.encode(given.ids)
-                undo.keep(side, codes)
-                undo.keep(table, codes[codes >= 0])
-
-    def _register(self, rows: Interactions) -> Events:
-        """Assign codes, also to ids that have features alone, and remember features."""
-        events = super()._register(rows)
-        for role, ids, side, table in self._sides():
-            given, n_threads = rows.tables.get(role), self.settings.n_threads
-            if given is None:
-                continue
-            if not self.noise:
-                side.fit(given.columns, n_threads)
-            codes = ids.extend(given.ids)
-            places = np.arange(len(codes))
-            if role == ITEM:  # the features of an item with events would move it
-                fixed = np.flatnonzero(table.sums[:, 0] > 0)
-                places = places[~np.isin(codes, fixed)]
-            columns = {name: column.take(places) for name, column in given.columns.items()}
-            learned = side.learn(codes[places], columns, len(ids), n_threads)
-            learned = learned[learned < len(table)]
-            if len(learned):
-                table.solve(learned, side.matrix(learned), self.noise, n_threads)
-        nobody = np.empty(0, np.int64)
-        self.seen.append(nobody, nobody, self.n_users)
-        return events
 
     # ------------------------------------------------------------------ learning
 
@@ -234,38 +173,92 @@ class BayesianMFModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_i + c_u + p_u . q_i`` of rows."""
-        user = self._means_of(USER, events.user, events.features)
-        item = self._means_of(ITEM, events.item, events.features)
+        user, item = self.user_table.means_of(events.user), self.item_table.means_of(events.item)
+        user = self.set_priors(user, USER, events.user, events.features)
+        item = self.set_priors(item, ITEM, events.item, events.features)
         dots = np.einsum("nk,nk->n", user[:, 1:], item[:, 1:])
         scores: np.ndarray = self.center + self.scale * (user[:, 0] + item[:, 0] + dots)
         return scores
-
-    def _means_of(
-        self, role: str, codes: np.ndarray, features: dict[str, FeatureColumn]
-    ) -> np.ndarray:
-        """Return means (n, D) of users or items; an unknown one has the prior of its features."""
-        (side, table) = next(parts[2:] for parts in self._sides() if parts[0] == role)
-        means, unknown = table.means_of(codes), np.flatnonzero(codes < 0)
-        if len(side.encodings) and features:
-            for block in blocks(len(unknown), _ROWS_AT_ONCE):
-                rows = unknown[block]
-                columns = {name: column.take(rows) for name, column in features.items()}
-                prior = side.transform(columns, len(rows), self.settings.n_threads)
-                means[rows] = np.einsum("nf,fd->nd", prior, table.weights)
-        return means
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_i + c_u + p_u . q_i``."""
-        user = self.scale * self._means_of(USER, users, queries.features)
-        item = self.item_table.means_of(columns)
-        return dot_tiles(
-            np.ascontiguousarray(user[:, 1:], np.float32),
-            np.ascontiguousarray(item[:, 1:], np.float32),
-            (self.scale * item[:, 0]).astype(np.float32),
-            (self.center + user[:, 0]).astype(np.float32),
-        )
+        if self.exploration is not None:
+            return self.exploration(users, columns, queries)
+        user = self.user_table.means_of(users)
+        user = self.set_priors(user, USER, users, queries.features)
+        return score_tiles(user, self.item_table.means_of(columns), self.center, self.scale)
+
+    def deviation(self, events: Events) -> np.ndarray:
+        """Return the standard deviation of the feedback of rows, with the noise, (n,)."""
+        features = events.features
+        users, items = self.of_users(events.user, features), self.of_items(events.item, features)
+        spread = variances(users, items)
+        deviations: np.ndarray = self.scale * np.sqrt(spread + self.noise)
+        return deviations
+
+    def of_users(
+        self, codes: np.ndarray, features: Mapping[str, FeatureColumn] = NO_FEATURES
+    ) -> Gaussians:
+        """Return the posteriors of users, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known = known[known >= 0]
+        found = self.user_table.posteriors(known, self.user_features(known), self.noise)
+        users = self._with_prior(self.user_table, found.means, found.covariances, places)
+        self.set_priors(users.means, USER, codes, features)
+        return users
+
+    def of_items(
+        self, codes: np.ndarray, features: Mapping[str, FeatureColumn] = NO_FEATURES
+    ) -> Gaussians:
+        """Return the posteriors of items, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known, table = known[known >= 0], self.item_table
+        items = self._with_prior(table, table.means[known], table.covariances[known], places)
+        self.set_priors(items.means, ITEM, codes, features)
+        return items
+
+    @staticmethod
+    def _with_prior(
+        table: GaussianTable, means: np.ndarray, covariances: np.ndarray, places: np.ndarray
+    ) -> Gaussians:
+        """Return the rows at ``places``, of which the first is the prior if one is too many."""
+        if len(means) <= places.max(initial=-1):
+            means = np.concatenate([table.unknown[None], means])
+            covariances = np.concatenate([triangle(table.covariance)[None], covariances])
+        return Gaussians(means[places], covariances[places])
+
+    def exploring(self, share: float | None, rng: np.random.Generator) -> BayesianMFModel:
+        """Return a view that ranks by the mean plus ``share`` deviations, or (None) by draws."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self))
+        if share is None:
+            items = self.of_items(np.arange(self.n_items)).draw(rng)
+            view.exploration = lambda users, columns, queries: score_tiles(
+                self.of_users(users, queries.features).draw(rng),
+                items[columns],
+                self.center,
+                self.scale,
+            )
+        else:
+            view.exploration = lambda users, columns, queries: bonus_tiles(
+                self.of_users(users, queries.features),
+                self.of_items(columns),
+                share,
+                self.center,
+                self.scale,
+            )
+        return view
+
+    def most_telling(
+        self, users: np.ndarray, queries: Interactions, allowed: np.ndarray, n_items: int
+    ) -> np.ndarray:
+        """Return the codes of the items to ask users (codes) about (see `most_telling`)."""
+        asked = self.of_users(users, queries.features)
+        items = self.of_items(np.arange(self.n_items))
+        with blas_threads(self.settings.n_threads):
+            return most_telling(asked, items, self.noise, allowed, n_items)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the means of item vectors."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,8 +167,3 @@ def _update_prior(
     second = (rest * evidence[:, None]).T @ rest + square(evidence @ found.covariances)
     covariance = second / evidence.sum() + _LEAST * np.eye(table.n_dimensions)
     table.set_prior(weights, covariance)
-
-
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Return slices of at most ``size`` that cover ``n`` rows."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
