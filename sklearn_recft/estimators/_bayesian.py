@@ -435,7 +435,6 @@ class BayesianMFRecommender(
     # ------------------------------------------------------------------ private
 
     def _settings(self) -> BayesianMFSettings:
-        self._refuse_features()
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),

@@ -18,6 +18,7 @@ from sklearn_recft.features import (
 )
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
+from sklearn_recft.suspects import refuse_leaked_label
 
 
 class FeaturesMixin:
@@ -30,6 +31,7 @@ class FeaturesMixin:
     user_features: Any
     item_features: Any
     backbone: str | None
+    _fixed: dict[str, Any]
 
     def _check(
         self,
@@ -41,23 +43,18 @@ class FeaturesMixin:
         users: Any = None,
         items: Any = None,
     ) -> Interactions:
+        self._refuse_features()
         rows = super()._check(X, y, sample_weight, reset=reset)  # type: ignore[misc]
-        rows = self._with_texts(rows)
+        rows = _with_texts(rows, self.backbone)
+        if reset:
+            _refuse_leaks(rows.learned())
         found = {USER: self._table(rows, USER, users), ITEM: self._table(rows, ITEM, items)}
         if reset:
             self._refuse_unknown_features(found)
         return replace(rows, tables={role: t for role, t in found.items() if t is not None})
 
     def _check_rows(self, X: Any) -> Interactions:
-        return self._with_texts(super()._check_rows(X))  # type: ignore[misc]
-
-    def _with_texts(self, rows: Interactions) -> Interactions:
-        """Return rows with the column ``text`` as a feature, if the model reads texts."""
-        if self.backbone is None or rows.text is None:
-            return rows
-        return replace(
-            rows, features={**rows.features, TEXT: to_feature(rows.text, TEXT, text=True)}
-        )
+        return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
 
     def _table(self, rows: Interactions, role: str, table: Any) -> FeatureTable | None:
         """Return the features of the users or items of learned rows and of their table."""
@@ -96,3 +93,18 @@ class FeaturesMixin:
                 f"another meaning ({', '.join(ROLES)}). A text is read if backbone is set. Give "
                 "each column once."
             )
+
+
+def _refuse_leaks(rows: Interactions) -> None:
+    """Raise if a feature of numbers is the label."""
+    for name, column in rows.features.items():
+        if column.kind == "number" and rows.feedback is not None:
+            numbers = np.nan_to_num(column.values)[:, None]
+            refuse_leaked_label(numbers, (name,), rows.feedback, named=True)
+
+
+def _with_texts(rows: Interactions, backbone: str | None) -> Interactions:
+    """Return rows with the column ``text`` as a feature, if there is a backbone to read it."""
+    if backbone is None or rows.text is None:
+        return rows
+    return replace(rows, features={**rows.features, TEXT: to_feature(rows.text, TEXT, text=True)})

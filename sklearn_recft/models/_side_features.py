@@ -251,6 +251,7 @@ class SideFeatures:
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         if self.per_user:
+            users = users[users < self._size]  # the last users may be without features
             self._rows = np.delete(self._rows[: self._size], users, axis=0)
             self._known = np.delete(self._known[: self._size], users)
             self._size = len(self._rows)

@@ -189,6 +189,9 @@ def test_forget():
     assert np.array_equal(part.matrix(np.arange(2)), whole.matrix(np.array([1, 3])))
     part.learn(np.array([2]), {"age": to_feature([50.0], "age")}, 3)
     assert part.matrix(np.array([2]))[0, 1] > 0
+    before = part.state()
+    part.forget(np.array([9]))  # an id that no features were learned of
+    same(part.state(), before)
     items = fitted(per_user=False)
     items.forget(np.array([0, 2]))
     same(items.state(), whole.state())
