@@ -95,6 +95,12 @@ class BayesianMFModel(BayesianFeaturesModel):
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
         self.noise = fit.noise
+        nobody = np.array([-1])
+        for table, features in (
+            (self.user_table, self.user_features),
+            (self.item_table, self.item_features),
+        ):
+            table.unknown = (features(nobody) @ table.late_prior.weights)[0]
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
         """Add events to the posteriors of users; then to those of items, as the call allows."""
@@ -226,7 +232,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Return the rows at ``places``, of which the first is the prior if one is too many."""
         if len(means) <= places.max(initial=-1):
             means = np.concatenate([table.unknown[None], means])
-            covariances = np.concatenate([triangle(table.covariance)[None], covariances])
+            covariances = np.concatenate([triangle(table.late_prior.covariance)[None], covariances])
         return Gaussians(means[places], covariances[places])
 
     def exploring(self, share: float | None, rng: np.random.Generator) -> BayesianMFModel:

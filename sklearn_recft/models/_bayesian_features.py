@@ -80,7 +80,7 @@ class BayesianFeaturesModel(FittedModel):
             rows = unknown[start : start + _ROWS_AT_ONCE]
             columns = {name: column.take(rows) for name, column in features.items()}
             prior = side.features.transform(columns, len(rows), self.settings.n_threads)
-            means[rows] = np.einsum("nf,fd->nd", prior, side.table.weights)
+            means[rows] = np.einsum("nf,fd->nd", prior, side.table.late_prior.weights)
         return means
 
     def _make_encoder(self, texts: list[str]) -> TextEncoder:
