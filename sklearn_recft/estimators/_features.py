@@ -99,7 +99,7 @@ def _refuse_leaks(rows: Interactions) -> None:
     """Raise if a feature of numbers is the label."""
     for name, column in rows.features.items():
         if column.kind == "number" and rows.feedback is not None:
-            numbers = np.nan_to_num(column.values)[:, None]
+            numbers = np.nan_to_num(column.data)[:, None]
             refuse_leaked_label(numbers, (name,), rows.feedback, named=True)
 
 
