@@ -106,8 +106,12 @@ class BayesianMFRecommender(
     >>> from sklearn_recft.datasets import make_checkerboard
     >>> X, y = make_checkerboard(20, 20, return_X_y=True)
     >>> model = BayesianMFRecommender(n_factors=2, random_state=0).fit(X, y)
-    >>> model.adapt([["new", 0], ["new", 3]], [1, 0]).predict([["new", 2], ["new", 5]]).round(1)
-    array([1., 0.])
+    >>> model = model.adapt([["new", 0], ["new", 3]], [1, 0])
+    >>> mean, std = model.predict([["new", 2], ["new", 5]], return_std=True)
+    >>> (mean > 0.5).tolist(), std.shape
+    ([True, False], (2,))
+    >>> model.ask(["new"], n_items=3).shape
+    (1, 3)
     """
 
     _model: BayesianMFModel
