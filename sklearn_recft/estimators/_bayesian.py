@@ -91,6 +91,17 @@ class BayesianMFRecommender(
     `partial_fit` is a warm start: it adapts, and then adds the rows to the sums of their items,
     given the new posteriors of their users. The priors and the noise stay those of `fit`.
 
+    With features ``f_u`` of users and ``g_i`` of items, the prior means are ``m = M f_u`` and
+    ``g = G g_i``, and `fit` learns M and G by ridge regression in each sweep. So a user without
+    events gets a list that suits the profile. Numbers are standardized. Each of the 100 most common
+    categories of a feature has a column of 0 and 1, if at least two ids have it. Texts have
+    principal components. Missing values and unknown categories count as the mean: they never raise
+    an error. Categories are those of `fit`.
+
+    An id keeps the features that were learned first, so later rows of known ids may lack them.
+    Features in a call of `adapt` move their users, but no item with events. Each encoded column
+    takes 8 bytes for each id.
+
     An unknown user or item has the mean of its prior. Without ``y``, every row is a 1, and there is
     nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
     each user, twice as many for each item, and each user's distinct items.
