@@ -19,6 +19,7 @@ from sklearn_recft.features import (
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
+from sklearn_recft.vocabulary import warn_of_other_types
 
 
 class FeaturesMixin:
@@ -60,14 +61,16 @@ class FeaturesMixin:
         """Return the features of the users or items of learned rows and of their table."""
         names, rows = getattr(self, PARAMETERS[role]), rows.learned()
         reads_text = role == ITEM and self.backbone is not None
+        ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
         given = None if table is None else check_features(table, role, names=names, text=reads_text)
         wanted = {*(names or ()), *([TEXT] if reads_text else [])}
         if given is not None:
             wanted -= set(given.columns)
+            name = f"{TABLES[role]}, {role}"
+            warn_of_other_types({name: ids}, {name: given.ids}, stacklevel=6)
         columns = {name: column for name, column in rows.features.items() if name in wanted}
         if not columns:
             return given
-        ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
         found = FeatureTable.of_rows(ids, columns, role)
         return found if given is None else given.joined(found)
 

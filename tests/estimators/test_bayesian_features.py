@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn_recft import BayesianMFRecommender
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.pipeline import RecommenderPipeline
+from sklearn_recft.vocabulary import IdTypeWarning
 from tests.contract.helpers import assert_same
 
 N_USERS, N_ITEMS = 60, 30
@@ -132,6 +133,22 @@ def test_names_choose_columns_of_a_table(log):
     chosen = small(user_features=["kind"]).fit(X, y, users=users)
     alone = small().fit(X, y, users=users[["user_id", "kind"]])
     assert np.array_equal(chosen.predict(X), alone.predict(X))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, str, object])
+def test_ids_of_tables_may_be_of_any_type(log, kind):
+    X, y, users, items = log
+    as_type = {"user_id": kind}
+    model = small().fit(X.astype(as_type), y, users=users.astype(as_type), items=items)
+    assert model.n_users_ == N_USERS
+    expected = small().fit(X, y, users=users, items=items).predict(X)
+    assert np.array_equal(model.predict(X.astype(as_type)), expected)
+
+
+def test_ids_of_another_type_are_warned_of(log):
+    X, y, users, _ = log
+    with pytest.warns(IdTypeWarning, match="users, user_id: none of 60 rows is known"):
+        small(max_epochs=1).fit(X, y, users=users.astype({"user_id": str}))
 
 
 @pytest.mark.parametrize("library", [pd, pl])
