@@ -116,10 +116,9 @@ class VariationalEM:
         items.sums[:] = 0.0
         items.add(self._by_item, of_users.moments, self.n_threads)
         of_items = self._posteriors(items, log.item_features)
-        n_users = len(users)
-        ridge = _USER_RIDGE * np.sqrt(n_users)
         # Users and items without events say nothing of their priors.
-        has_events = np.bincount(log.user, minlength=n_users) > 0
+        has_events = np.bincount(log.user, minlength=len(users)) > 0
+        ridge = _USER_RIDGE * np.sqrt(has_events.sum())
         users.prior = _fitted(of_users, log.user_features, has_events.astype(float), ridge)
         has_events = self._item_weight > 0
         items.prior = _fitted(of_items, log.item_features, has_events.astype(float), _ITEM_RIDGE)

@@ -109,10 +109,10 @@ class SideFeatures:
         self.encodings, self.encoder = (), None
         fitted = []
         for name, column in columns.items():
+            texts = column.used()[0] if column.kind == "text" else []
             if column.kind != "text":
                 fitted.append(FeatureEncoding.of_column(name, column))
-            elif self.make_encoder is not None:
-                texts, _ = column.used()
+            elif self.make_encoder is not None and texts:
                 self.encoder = self.make_encoder(texts)
                 vectors = self.encoder.encode(texts, n_threads=n_threads)
                 fitted.append(FeatureEncoding.of_texts(name, vectors, self.text_components))

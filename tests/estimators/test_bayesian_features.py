@@ -214,16 +214,16 @@ def test_ids_of_features_alone_are_known_and_forgotten(log, model):
     assert 101 not in model.user_ids_
 
 
-def test_fit_on_items_without_events(log):
+def test_ids_without_events_have_priors_and_change_none(log, model):
     X, y, users, items = log
-    more = pd.DataFrame({"item_id": [900, 901], "genres": [["war"], ["comedy"]]})
-    model = small().fit(X, y, users=users, items=pd.concat([items, more]))
-    found = model.predict(pairs([1, 1, 2, 2], [900, 901, 900, 901]))
+    rest = pd.DataFrame({"user_id": np.arange(1000, 1500), "kind": "even", "age": 90.0})
+    more = pd.DataFrame({"item_id": np.arange(900, 1300), "genres": [["war"], ["comedy"]] * 200})
+    whole = small().fit(X, y, users=pd.concat([users, rest]), items=pd.concat([items, more]))
+    assert np.allclose(whole.predict(X), model.predict(X), atol=1e-9)
+    found = whole.predict(pairs([1, 1, 2, 2], [900, 901, 900, 901]))
     assert found[0] > found[1] + 0.5
     assert found[3] > found[2] + 0.5
-    assert np.allclose(
-        model.predict(X), small().fit(X, y, users=users, items=items).predict(X), atol=0.1
-    )
+    assert np.allclose(whole.noise_, model.noise_)
 
 
 def test_pickles_and_failed_calls_keep_everything(log, model):

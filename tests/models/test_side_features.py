@@ -260,6 +260,16 @@ def test_fewer_texts_than_components(texts):
     assert part.feature_names == ["1", "text0"]
 
 
+def test_a_fit_to_no_rows_encodes_nothing(texts):
+    _, column = texts
+    nothing = np.empty(0, np.int64)
+    columns = {name: one.take(nothing) for name, one in {**COLUMNS, "text": column}.items()}
+    part = fitted(columns, 0, per_user=False, make_encoder=make_encoder)
+    assert part.feature_names == ["1"]
+    part.learn(np.arange(4), COLUMNS, 4)
+    assert part.matrix(np.arange(4)).tolist() == [[1.0]] * 4
+
+
 def test_texts_are_ignored_without_an_encoder(texts):
     _, column = texts
     part = fitted({"text": column}, 7, per_user=False)
