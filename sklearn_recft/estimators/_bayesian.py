@@ -57,6 +57,9 @@ class BayesianMFRecommender(
         It reads the column ``text`` of ``X`` or ``items``. None reads no texts.
     text_components : int, default=32
         Number of principal components of the encoded texts.
+    half_life : float, default=None
+        Half-life of events in days, for tastes that change: an event counts ``2^(-age /
+        half_life)``, at the time of the newest event of its user. None disables the decay.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -102,9 +105,18 @@ class BayesianMFRecommender(
     Features in a call of `adapt` move their users, but no item with events. Each encoded column
     takes 8 bytes for each id.
 
-    An unknown user or item has the mean of its prior. Without ``y``, every row is a 1, and there is
-    nothing to tell items apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for
-    each user, twice as many for each item, and each user's distinct items.
+    Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
+    1 are feedback as well: predictions are then about probabilities, and some lie a little outside
+    of 0 to 1.
+
+    An unknown user or item has the mean of its prior. The prior of items that come after `fit` is
+    not that of the fitted ones: an item with few events in `fit` is known to be unpopular, and so
+    liked less, which is not known of a new item. In the prior of new items, an item with n events
+    counts ``n / (n + m)``, where m is the mean of n over the events.
+
+    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
+    ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
+    each item, and each user's distinct items.
 
     References
     ----------
@@ -126,10 +138,18 @@ class BayesianMFRecommender(
     """
 
     _model: BayesianMFModel
-    _FIXED = ("n_factors", "user_features", "item_features", "backbone", "text_components")
+    _FIXED = (
+        "n_factors",
+        "user_features",
+        "item_features",
+        "backbone",
+        "text_components",
+        "half_life",
+    )
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
+        reads=("time",),
         adapts="the user's posterior",
         keeps="sums of moments by user and item, seen items",
         learns="ratings: biases and factors with their uncertainty",
@@ -141,6 +161,7 @@ class BayesianMFRecommender(
         "item_features": [list, tuple, None],
         "backbone": [str, None],
         "text_components": [Interval(Integral, 1, None, closed="left")],
+        "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -155,6 +176,7 @@ class BayesianMFRecommender(
         item_features: list[str] | None = None,
         backbone: str | None = None,
         text_components: int = 32,
+        half_life: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -165,6 +187,7 @@ class BayesianMFRecommender(
         self.item_features = item_features
         self.backbone = backbone
         self.text_components = text_components
+        self.half_life = half_life
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -184,8 +207,9 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            ``user_id`` and ``item_id``, by name in a frame, by position in an array. Other columns
-            are ignored, except features and ``text``.
+            ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
+            position in an array. Other columns are ignored, except features and
+            ``text``.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -455,6 +479,7 @@ class BayesianMFRecommender(
             max_epochs=int(self.max_epochs),
             backbone=self.backbone,
             text_components=int(self.text_components),
+            half_life=self.half_life,
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )

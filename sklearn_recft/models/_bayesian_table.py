@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import kernels
+from sklearn_recft.columns import fade
 from sklearn_recft.parallel import in_threads
 
 _GROWTH = 1.25  # of the capacity, where new rows do not fit
 _NOTHING = np.empty((0, 0))
-# Arrays of one row per user or item; of users, only the first three.
-_ROWS = ("sums", "means", "is_late", "covariances", "moments")
+# Arrays of one row per user or item; of users, only the first four.
+_ROWS = ("sums", "means", "is_late", "times", "covariances", "moments")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class GaussianTable:
     moments : ndarray of shape (n, K), float64; none of users
     is_late : ndarray of shape (n,), bool
         Whether the row had no events in `fit`.
+    times : ndarray of shape (n,)
+        Seconds to which the sums have decayed: of the newest event; -inf before one.
     prior, late_prior : Prior
         Of rows with events in `fit`, and of the others.
     unknown : ndarray of shape (D,)
@@ -116,7 +119,7 @@ class GaussianTable:
         self._n = 0
         self._sums, self._means = np.empty((0, size + d)), np.empty((0, d))
         self._covariances, self._moments = np.empty((0, size)), np.empty((0, size + d))
-        self._is_late = np.empty(0, bool)
+        self._is_late, self._times = np.empty(0, bool), np.empty(0)
         self.prior = self.late_prior = Prior.of(np.zeros((1, d)), np.eye(d))
         self.unknown = np.zeros(d)
 
@@ -139,6 +142,11 @@ class GaussianTable:
         return self._is_late[: self._n]
 
     @property
+    def times(self) -> np.ndarray:
+        """Seconds to which the sums have decayed, a view."""
+        return self._times[: self._n]
+
+    @property
     def covariances(self) -> np.ndarray:
         """Triangles of posterior covariances of all rows, a view; none of users."""
         return self._covariances[: 0 if self.of_users else self._n]
@@ -158,12 +166,36 @@ class GaussianTable:
             self._sums = _resized(self._sums, self._n, capacity)
             self._means = _resized(self._means, self._n, capacity)
             self._is_late = _resized(self._is_late, self._n, capacity)
+            self._times = _resized(self._times, self._n, capacity)
             if not self.of_users:
                 self._covariances = _resized(self._covariances, self._n, capacity)
                 self._moments = _resized(self._moments, self._n, capacity)
         self._sums[before:n] = 0.0
-        self._is_late[before:n] = True
+        self._is_late[before:n], self._times[before:n] = True, -np.inf
         self._n = n
+
+    def decay(self, rows: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarray:
+        """Decay the sums of rows to their newest event; return the decay of each event, (n,).
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,)
+            Code of each event.
+        times : ndarray of shape (n,)
+            Seconds.
+        half_life : float
+            Days.
+        """
+        codes, places = np.unique(rows, return_inverse=True)
+        before = self._times[codes]
+        newest = before.copy()
+        np.maximum.at(newest, places, times)
+        old = np.isfinite(before)
+        left = fade(newest[old] - before[old], half_life)
+        self._sums[codes[old]] *= left[:, None]
+        self._times[codes] = newest
+        shares: np.ndarray = fade(newest[places] - times, half_life)
+        return shares
 
     def add(self, events: Grouped, moments: np.ndarray, n_threads: int = 1) -> None:
         """Add events to the sums; the posteriors stay until they are computed again."""
@@ -234,7 +266,7 @@ class GaussianTable:
     def mark(self, rows: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo growth and changes of ``rows`` (codes)."""
         known = np.unique(rows[rows < self._n])
-        names = _ROWS[:3] if self.of_users else _ROWS
+        names = _ROWS[:4] if self.of_users else _ROWS
         return self._n, known, {f"_{name}": getattr(self, name)[known] for name in names}
 
     def restore(self, mark: tuple[Any, ...]) -> None:
@@ -263,6 +295,7 @@ class GaussianTable:
             self._sums = np.delete(self.sums, users, axis=0)
             self._means = np.delete(self.means, users, axis=0)
             self._is_late = np.delete(self.is_late, users)
+            self._times = np.delete(self.times, users)
             self._n = len(self._means)
 
 

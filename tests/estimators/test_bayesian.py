@@ -111,6 +111,37 @@ def test_order_and_calls_do_not_matter():
         assert_allclose(model.predict(query()[0], return_std=True), expected, rtol=1e-10)
 
 
+@functools.cache
+def _decaying():
+    X, y = drawn()[0]
+    X = np.column_stack([X, 86_400.0 * np.arange(len(X))])
+    model = BayesianMFRecommender(n_factors=3, max_epochs=4, half_life=30.0, random_state=0)
+    return model.fit(X[:3000], y[:3000])
+
+
+def test_decayed_events_count_less_whatever_the_calls():
+    X, y = support(SUPPORT, 20)
+    days = np.random.default_rng(0).integers(4000, 4100, len(y))
+    X = np.column_stack([X, 86_400.0 * days])
+    once, twice, weighted = (copy.deepcopy(_decaying()) for _ in range(3))
+    once.adapt(X, y)
+    order = np.random.default_rng(1).permutation(len(y))
+    for part in np.array_split(order, 5):
+        twice.adapt(X[part], y[part])
+    expected = once.predict(X, return_std=True)
+    assert_allclose(twice.predict(X, return_std=True), expected, rtol=1e-10)
+    newest = np.array([days[X[:, 0] == user].max() for user in X[:, 0]])
+    same_time = np.column_stack([X[:, :2], np.full(len(y), X[0, 2])])
+    weighted.adapt(same_time, y, sample_weight=0.5 ** ((newest - days) / 30.0))
+    assert_allclose(weighted.predict(X, return_std=True), expected, rtol=1e-6)
+    whole = copy.deepcopy(_decaying()).adapt(same_time, y)
+    codes = np.arange(150, 170)
+    known, decayed = (m._model.of_users(codes).covariances[:, 0] for m in (whole, once))
+    assert (known < decayed).all()
+    with pytest.raises(ValueError, match="half_life"):
+        BayesianMFRecommender(half_life=3.0).fit(X[:, :2], y)
+
+
 def test_a_weight_of_two_is_two_rows():
     X, y = support(3)
     twice = fitted().adapt(np.vstack([X, X]), np.r_[y, y])
@@ -205,14 +236,17 @@ def test_partial_fit_learns_items():
     assert whole <= rmse(model.adapt(*support(SUPPORT))) < (whole + frozen) / 2
 
 
-def test_a_failing_call_leaves_no_trace(monkeypatch):
-    model = fitted()
+@pytest.mark.parametrize("half_life", [None, 30.0])
+def test_a_failing_call_leaves_no_trace(monkeypatch, half_life):
+    model = copy.deepcopy(_fitted() if half_life is None else _decaying())
     state = model._model.state()
     X, y = support(2)
+    X, more = np.column_stack([X, np.full(len(X), 1e9)]), [[3, 5, 1e9], [3, 999, 1e9]]
+    width = 2 if half_life is None else 3
     monkeypatch.setattr(type(model._model), "_is_finite", lambda self, events: False)
     for verb in (model.adapt, model.partial_fit):
         with pytest.raises(ValueError, match="not finite"):
-            verb(np.vstack([X, [[3, 5], [3, 999]]]), np.r_[y, 1, 5])
+            verb(np.vstack([X, more])[:, :width], np.r_[y, 1, 5])
         assert_same(model._model.state(), state, "state")
 
 
