@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._features import FeaturesMixin
 from sklearn_recft.estimators._verbs import SimilarItemsMixin
 from sklearn_recft.interactions import check_ids
 from sklearn_recft.lists import (
@@ -25,7 +26,9 @@ from sklearn_recft.lists import (
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 
 
-class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class BayesianMFRecommender(
+    FeaturesMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
+):
     """Bayesian matrix factorization: new users need a few ratings, and no training.
 
     The model of the feedback of user u on item i is
@@ -45,6 +48,15 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         Length of ``p_u`` and ``q_i``.
     max_epochs : int, default=30
         Number of sweeps over users and items in `fit`.
+    user_features, item_features : list of str, default=None
+        Features of users and of items: columns of ``X``, or of the tables ``users`` and ``items``
+        of `fit`. None reads all columns of these tables, and none of ``X``. A feature is a column
+        of numbers, of categories (strings or bools) or of lists of categories; see the notes.
+    backbone : str, default=None
+        Text encoder of items: a folder, a name on the Hugging Face hub, or "auto" for a small one.
+        It reads the column ``text`` of ``X`` or ``items``. None reads no texts.
+    text_components : int, default=32
+        Number of principal components of the encoded texts.
     half_life : float, default=None
         Half-life of events in days, for tastes that change: an event counts ``2^(-age /
         half_life)``, at the time of the newest event of its user. None disables the decay.
@@ -82,6 +94,17 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     `partial_fit` is a warm start: it adapts, and then adds the rows to the sums of their items,
     given the new posteriors of their users. The priors and the noise stay those of `fit`.
 
+    With features ``f_u`` of users and ``g_i`` of items, the prior means are ``m = M f_u`` and
+    ``g = G g_i``, and `fit` learns M and G by ridge regression in each sweep. So a user without
+    events gets a list that suits the profile. Numbers are standardized. Each of the 100 most common
+    categories of a feature has a column of 0 and 1, if at least two ids have it. Texts have
+    principal components. Missing values and unknown categories count as the mean: they never raise
+    an error. Categories are those of `fit`.
+
+    An id keeps the features that were learned first, so later rows of known ids may lack them.
+    Features in a call of `adapt` move their users, but no item with events. Each encoded column
+    takes 8 bytes for each id.
+
     Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
     1 are feedback as well: predictions are then about probabilities, and some lie a little outside
     of 0 to 1.
@@ -115,7 +138,14 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     """
 
     _model: BayesianMFModel
-    _FIXED = ("n_factors", "half_life")
+    _FIXED = (
+        "n_factors",
+        "user_features",
+        "item_features",
+        "backbone",
+        "text_components",
+        "half_life",
+    )
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
@@ -127,6 +157,10 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "user_features": [list, tuple, None],
+        "item_features": [list, tuple, None],
+        "backbone": [str, None],
+        "text_components": [Interval(Integral, 1, None, closed="left")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -138,6 +172,10 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        user_features: list[str] | None = None,
+        item_features: list[str] | None = None,
+        backbone: str | None = None,
+        text_components: int = 32,
         half_life: float | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -145,35 +183,58 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.user_features = user_features
+        self.item_features = item_features
+        self.backbone = backbone
+        self.text_components = text_components
         self.half_life = half_life
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Fit priors and posteriors to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
-            position in an array. Other columns are ignored.
+            position in an array. Other columns are ignored, except features and
+            ``text``.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
             Weights of rows: a row of weight 2 counts as two rows.
+        users, items : tables with a column ``user_id`` or ``item_id``, default=None
+            Features, one row for each id. Ids without events become known as well. In a table
+            without column names, the ids are the first column.
 
         Returns
         -------
         self : object
         """
-        self._fit(X, y, sample_weight)
+        self._fit(X, y, sample_weight, users=users, items=items)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+        batch_id: Any = None,
     ) -> BayesianMFRecommender:
         """Update the users and the items of further rows; on an unfitted estimator, fit.
 
@@ -184,10 +245,18 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         -------
         self : object
         """
-        self._update(X, y, sample_weight, batch_id=batch_id)
+        self._update(X, y, sample_weight, batch_id=batch_id, users=users, items=items)
         return self
 
-    def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def adapt(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
         All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
@@ -203,7 +272,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
             Before `fit`.
         """
         check_is_fitted(self)
-        self._update(X, y, sample_weight, Call(adapt=True))
+        self._update(X, y, sample_weight, Call(adapt=True), users=users, items=items)
         return self
 
     def observe(self, X: Any, y: Any = None) -> BayesianMFRecommender:
@@ -372,7 +441,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
                     f"n_items={n_items}, but user {user!r} has only {n_left[row]} items that were "
                     "not seen; ask for fewer, or give more candidates."
                 )
-            return model.items.decode(model.most_telling(users, allowed, int(n_items)))
+            return model.items.decode(model.most_telling(users, queries, allowed, int(n_items)))
 
     @property
     def user_means_(self) -> np.ndarray:
@@ -408,6 +477,8 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            backbone=self.backbone,
+            text_components=int(self.text_components),
             half_life=self.half_life,
             n_threads=self._n_threads(),
             verbose=self.verbose,

@@ -116,10 +116,12 @@ class VariationalEM:
         items.sums[:] = 0.0
         items.add(self._by_item, of_users.moments, self.n_threads)
         of_items = self._posteriors(items, log.item_features)
-        n_users, n_items = len(users), len(items)
-        ridge = _USER_RIDGE * np.sqrt(n_users)
-        users.prior = _fitted(of_users, log.user_features, np.ones(n_users), ridge)
-        items.prior = _fitted(of_items, log.item_features, np.ones(n_items), _ITEM_RIDGE)
+        # Users and items without events say nothing of their priors.
+        has_events = np.bincount(log.user, minlength=len(users)) > 0
+        ridge = _USER_RIDGE * np.sqrt(has_events.sum())
+        users.prior = _fitted(of_users, log.user_features, has_events.astype(float), ridge)
+        has_events = self._item_weight > 0
+        items.prior = _fitted(of_items, log.item_features, has_events.astype(float), _ITEM_RIDGE)
         self.noise = max(noise, _LEAST)
         self.loss = noise
         return of_items
