@@ -38,18 +38,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 import numpy as np
 from sklearn.base import clone
 
-from benchmarks.common.events import (
-    DATA,
-    PROTOCOLS,
-    REPEATING,
-    K,
-    Task,
-    evaluate,
-    load,
-    tasks,
-)
+from benchmarks.common.events import DATA, PROTOCOLS, K, Task, evaluate, tasks
 from benchmarks.common.params import add_params_option
 from benchmarks.common.report import row
+from benchmarks.softmax.logs import ALL, ASIDE, REPEATS, events_of, protocols_of
 from benchmarks.softmax.rivals import (
     BETAS,
     HALF_LIVES,
@@ -58,6 +50,7 @@ from benchmarks.softmax.rivals import (
     als_settings,
     chosen_settings,
     training,
+    tried_settings,
 )
 from sklearn_recft import (
     ALSRecommender,
@@ -125,7 +118,7 @@ def seeded(model: Any, seed: int, first: int) -> Any:
 
 def measure(options: argparse.Namespace, data: str, protocol: str) -> None:
     """Print one line a model and seed."""
-    pair = tasks(load(data), protocol, data not in REPEATING)
+    pair = tasks(events_of(data), protocol, data not in REPEATS)
     if options.choose:
         return choose_all(options, data, protocol, pair)
     task = pair[options.part == "test"]
@@ -147,19 +140,35 @@ def choose_all(
 ) -> None:
     """Print validation and test figures of the softmax and its rivals, each with its settings."""
     choose(options, (protocol, data, "softmax"), pair, GRID)
-    if data in REPEATING:
+    if data in REPEATS:
         choose(options, (protocol, data, "softmax, habits"), pair, HABITS)
     choose_als(options, (protocol, data, "ALS + popularity"), pair)
-    for name, setting in chosen_settings(data, protocol).items():
-        if name not in RIVALS:
-            continue
-        _, params = training(pair[1], setting)
+    known = chosen_settings(data, protocol)
+    for name in RIVALS:
+        setting = known.get(name)
+        if setting is None:
+            setting = best_setting(name, data, pair[0], options.seed[0])
         for seed in options.seed:
-            model = seeded(RIVALS[name].set_params(**params), seed, options.seed[0])
-            if model is not None:
-                ndcg, seconds = run(model, pair[1], setting.get("once", False))
-                figures = {"ndcg": ndcg, "fit_s": seconds, "params": setting}
+            found = rival(name, pair[1], setting, seed, options.seed[0])
+            if found is not None:
+                figures = {"ndcg": found[0], "fit_s": found[1], "params": setting}
                 row(f"{protocol} test", data, name, seed=seed, **figures)
+
+
+def rival(
+    name: str, task: Task, setting: dict[str, Any], seed: int, first: int
+) -> tuple[float, float] | None:
+    """Return NDCG@10 and seconds of `fit`; None where the model has been run already."""
+    _, params = training(task, setting)
+    model = seeded(clone(RIVALS[name]).set_params(**params), seed, first)
+    return None if model is None else run(model, task, setting.get("once", False))
+
+
+def best_setting(name: str, data: str, task: Task, seed: int) -> dict[str, Any]:
+    """Choose among the eight settings that the leaderboard has for the model."""
+    tried = tried_settings(data, name)
+    found = [rival(name, task, setting, seed, seed) for setting in tried]
+    return tried[int(np.argmax([figures[0] for figures in found if figures is not None]))]
 
 
 def choose(
@@ -269,7 +278,7 @@ def cost(options: argparse.Namespace) -> None:
     """Print the median seconds of `fit`, and its ratio to ALS."""
     names = ("ALS", "bpr", "softmax next", "softmax bag")
     for data in options.data or DATA[1:]:
-        task = tasks(load(data), "timeline", data not in REPEATING)[1]
+        task = tasks(events_of(data), "timeline", data not in REPEATS)[1]
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
             for name in names:
@@ -287,7 +296,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", choices=["lists", "stream", "cost"], default="lists")
-    parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
+    parser.add_argument("--data", action="append", choices=ALL, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="may be repeated")
     parser.add_argument("--model", action="append", choices=list(MODELS), help="may be repeated")
     parser.add_argument("--part", choices=["validation", "test"], default="test")
@@ -299,7 +308,7 @@ def main() -> None:
         {"stream": stream, "cost": cost}[options.task](options)
         return
     for data in options.data or DATA[1:]:
-        for protocol in options.protocol or PROTOCOLS:
+        for protocol in options.protocol or protocols_of(data):
             measure(options, data, protocol)
 
 

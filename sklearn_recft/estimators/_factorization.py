@@ -52,7 +52,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     half_life : float, default=None
         Half-life of event weights in days, relative to the newest event of a call. None disables
         the decay. With "bpr" and "softmax", the popularity in the model decays instead of the
-        event weights. Set it with "softmax": 7 or 30 days were best on time lines.
+        event weights. Set it with "softmax": 7 or 30 days were best on timelines.
     replay_size : int, default=0
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
         them per new event. Not for "softmax".
