@@ -210,11 +210,12 @@ def _set_state(user, recent, weights, user_factors, input_factors, states, row):
     for k in range(states.shape[1]):
         states[row, k] = 0
     for place in range(recent.shape[1]):
-        if recent[user, place] == 0:
+        code, weight = recent[user, place] - 1, weights[place]
+        if code < 0:
             break
-        total += weights[place]
+        total += weight
         for k in range(states.shape[1]):
-            states[row, k] += weights[place] * input_factors[recent[user, place] - 1, k]
+            states[row, k] += weight * input_factors[code, k]
     norm = _one / np.sqrt(total) if total > 0 else np.float32(0)
     for k in range(states.shape[1]):
         states[row, k] *= norm
