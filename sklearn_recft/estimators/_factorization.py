@@ -9,13 +9,23 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 
 from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.estimators._verbs import HistoryMixin
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models import Call, FactorizationSettings, SoftmaxFactorizationSettings
+from sklearn_recft.models import (
+    Call,
+    FactorizationSettings,
+    Listing,
+    SoftmaxFactorizationSettings,
+)
 from sklearn_recft.training import FineTuning
+
+
+def _lists_in_passes(estimator: Any) -> bool:
+    return bool(estimator.loss == "softmax" and estimator.habit_half_life is None)
 
 
 class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin, BaseEstimator):
@@ -277,6 +287,22 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         return self._predict(X)
 
     # ------------------------------------------------------------------ private
+
+    @available_if(_lists_in_passes)
+    def _partial_fit_recommend(
+        self, X: Any, y: Any, n_recommendations: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Predict each row and list for its user, then learn it; return predictions and lists.
+
+        What `recommend` and `partial_fit_predict` return row by row, in one compiled pass. A list
+        is shorter where a user has fewer items left.
+        """
+        listing = Listing(n_recommendations, exclude_seen)
+        predictions = self._update(X, y, None, Call(predict=True, listing=listing))
+        codes, items = listing.lists, self._model.items
+        ids = items.decode(codes.clip(min=0))
+        sizes = (codes >= 0).sum(axis=1)
+        return predictions, [row[:size] for row, size in zip(ids, sizes, strict=True)]
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         events = super()._check(X, y, sample_weight, reset=reset)

@@ -83,6 +83,9 @@ if TYPE_CHECKING:
         SEQUENCE_OPTIONS,
         SequenceSettings,
     )
+    from sklearn_recft.models._softmax_lists import (
+        Listing,
+    )
 
 __all__ = [
     "ADAM_DEFAULTS",
@@ -111,6 +114,7 @@ __all__ = [
     "HabitSettings",
     "ItemKNNModel",
     "ItemKNNSettings",
+    "Listing",
     "Net",
     "OnlineFeatures",
     "Part",
@@ -156,6 +160,7 @@ __getattr__ = lazy_names(
         "HabitSettings": "_habit",
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
+        "Listing": "_softmax_lists",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",

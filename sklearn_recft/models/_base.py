@@ -88,12 +88,16 @@ class Call:
         Further items of the catalogue, from ``items=``.
     batch : int or None
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
+    listing : Listing or None
+        Where to write the list of each row's user just before the row is learned. Only
+        `SoftmaxFactorizationModel` reads it, with ``predict`` and without rows of weight 0.
     """
 
     weights: bool = True
     predict: bool = False
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
     batch: int | None = None
+    listing: Any = None
 
 
 class FittedModel:
