@@ -15,10 +15,10 @@ tried. Without `--choose` every model has its defaults; `--params` are those of 
 Models that draw nothing are fitted once, with the first seed.
 
 stream. The ratings of 5 in ML-1M by time; the first 30 % are fitted. For every later event a top
-10 of all items but the user's own, then the event is learned, all in one call of `iter_prequential`.
-Settings are chosen on the last third of these 30 %. The chosen one has all seeds, the others the
-first. Events per second are also measured without lists, of the last 20,000 events in one call, and
-of the first 2,000 of these in calls of one.
+10 of all items but the user's own, then the event is learned; `iter_prequential` does so in one
+pass. Settings are chosen on the last third of these 30 %. The chosen one has all seeds, the others
+the first. Events per second are also measured without lists, of the last 20,000 events in one call,
+and of the first 2,000 of these in calls of one.
 
 cost. Seconds of `fit` with defaults, three rounds, the models in turn.
 
@@ -238,7 +238,6 @@ def stream(options: argparse.Namespace) -> None:
         recall, _ = walk(model, X[:first], first * 2 // 3)
         found.append(recall)
         row("stream validation", "ml-1m", "softmax", recall=recall, params=params)
-    default = {"history_half_life": HISTORY}
     contenders: dict[str, tuple[str, dict[str, Any]]] = {
         "softmax, chosen": ("softmax", STREAM[int(np.argmax(found))]),
         "softmax next": ("softmax", {"history_half_life": HISTORY}),
