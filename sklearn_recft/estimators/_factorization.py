@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -273,6 +274,39 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         self._validate_params()
         return self._update(X, y, sample_weight, Call(predict=True))
 
+    @available_if(_lists_in_passes)
+    def partial_fit_recommend(
+        self, X: Any, y: Any = None, *, n_recommendations: int = 10, exclude_seen: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """List items for each row's user, then learn the row: a stream of lists in one call.
+
+        One compiled pass does what calls of `recommend` and `partial_fit_predict` do row by row.
+        It needs ``loss="softmax"`` without ``habit_half_life``.
+
+        Parameters
+        ----------
+        X, y : as for `fit`
+        n_recommendations : int, default=10
+            Items per list, at least 1.
+        exclude_seen : bool, default=True
+            Leave out the items that the user interacted with before the row.
+
+        Returns
+        -------
+        items : ndarray of shape (n, n_recommendations), object
+            Item ids, best first; None where a user has fewer items left.
+        y_pred : ndarray of shape (n,), float64
+            Prediction of each row just before it was learned, as from `partial_fit_predict`.
+        """
+        self._validate_params()
+        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        listing = Listing(n_recommendations, bool(exclude_seen))
+        predictions = self._update(X, y, None, Call(predict=True, listing=listing))
+        found = listing.lists >= 0
+        items = np.full(found.shape, None, object)
+        items[found] = self._model.items.decode(listing.lists[found])
+        return items, predictions
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of each row: a rating, a share or a ranking score.
 
@@ -287,22 +321,6 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         return self._predict(X)
 
     # ------------------------------------------------------------------ private
-
-    @available_if(_lists_in_passes)
-    def _partial_fit_recommend(
-        self, X: Any, y: Any, n_recommendations: int, exclude_seen: bool
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Predict each row and list for its user, then learn it; return predictions and lists.
-
-        What `recommend` and `partial_fit_predict` return row by row, in one compiled pass. A list
-        is shorter where a user has fewer items left.
-        """
-        listing = Listing(n_recommendations, exclude_seen)
-        predictions = self._update(X, y, None, Call(predict=True, listing=listing))
-        codes, items = listing.lists, self._model.items
-        ids = items.decode(codes.clip(min=0))
-        sizes = (codes >= 0).sum(axis=1)
-        return predictions, [row[:size] for row, size in zip(ids, sizes, strict=True)]
 
     def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
         events = super()._check(X, y, sample_weight, reset=reset)

@@ -234,13 +234,16 @@ class Replay:
 
     def _compiled_step(self, start: int, stop: int) -> PrequentialStep:
         clock, metric_set = perf_counter(), self.metric_set
-        metrics, n_queries = {}, 0
+        metrics: dict[str, float] = {}
+        n_queries = 0
         if metric_set.ranking:
             X = _safe_indexing(self.X, slice(start, stop))
             y = None if self.y is None else self.y[start:stop]
-            predictions, lists = self.estimator._partial_fit_recommend(
-                X, y, metric_set.k, metric_set.exclude_seen
+            items, predictions = self.estimator.partial_fit_recommend(
+                X, y, n_recommendations=metric_set.k, exclude_seen=metric_set.exclude_seen
             )
+            sizes = np.not_equal(items, None).sum(axis=1)
+            lists = [row[:size] for row, size in zip(items, sizes, strict=True)]
         else:
             predictions = self._learn("partial_fit_predict", start, stop)
         seconds = perf_counter() - clock
