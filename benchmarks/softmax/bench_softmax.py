@@ -12,8 +12,8 @@ take items again, habits are chosen in a second such search, and in leave-last-o
 two settings. Our other models have the settings that the leaderboard chose, or on further logs the
 best of its eight on the validation part. "ALS + popularity" is ALS whose scores get
 beta log(1/2 + n), n being the decayed count of the item: nine settings of ALS, six betas besides 0,
-and three half-lives are tried. Without `--choose` every model has its defaults; `--params` are those of models that draw.
-Models that draw nothing are fitted once, with the first seed.
+and three half-lives are tried. Without `--choose` every model has its defaults; `--params` are
+those of models that draw. Models that draw nothing are fitted once, with the first seed.
 
 stream. The ratings of 5 in ML-1M by time; the first 30 % are fitted. For every later event a top
 10 of all items but the user's own, then the event is learned; `iter_prequential` does so in one
