@@ -242,7 +242,7 @@ class Replay:
             items, predictions = self.estimator.partial_fit_recommend(
                 X, y, n_recommendations=metric_set.k, exclude_seen=metric_set.exclude_seen
             )
-            sizes = np.not_equal(items, None).sum(axis=1)
+            sizes = (items != np.array(None)).sum(axis=1)
             lists = [row[:size] for row, size in zip(items, sizes, strict=True)]
         else:
             predictions = self._learn("partial_fit_predict", start, stop)
