@@ -1,6 +1,6 @@
 """eALS (He et al., SIGIR 2016) of the package eals, on the lists of `bench_softmax`.
 
-    python benchmarks/softmax/eals.py --data ml-1m --protocol timeline
+    python benchmarks/softmax/bench_eals.py --data ml-1m --protocol timeline
 
 Eight settings are tried on the validation part by the first seed; the best is evaluated on the test
 part. `w0` is the weight of all unobserved items of a user together. A pair of a user and an item
