@@ -79,6 +79,7 @@ VERBS = (
     "recommend",
     "partial_fit_predict",
     "partial_fit_predict_proba",
+    "partial_fit_recommend",
     "observe_predict_proba",
     "similar_items",
     "explain",

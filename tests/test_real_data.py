@@ -78,7 +78,7 @@ def test_positives_one_by_one_beat_popularity(movielens_100k):
 
 
 def test_neighbours_ease_and_factors_beat_popularity(movielens_100k):
-    """Trained on 90 % of the time line, judged on who of the last 10 % was known before."""
+    """Trained on 90 % of the timeline, judged on who of the last 10 % was known before."""
     X, _ = movielens_100k
     [(train, test)] = TemporalSplit(1, test_size=0.1).split(X)
     known = test[np.isin(X[test, 0], X[train, 0])]

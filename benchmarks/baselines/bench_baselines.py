@@ -4,13 +4,13 @@
     python benchmarks/baselines/bench_baselines.py --task half-life
 
 peers: the same algorithm with the same constants on the same events (the first nine tenths of a
-time line, by default MovieLens 1M), evaluated on the last tenth by the same metrics. Ours and
+timeline, by default MovieLens 1M), evaluated on the last tenth by the same metrics. Ours and
 skrecsys are fitted from raw ids. implicit is fitted from a sparse matrix, which is built before the
 clock starts. Lists of 10 for all users of the train part, seen items excluded. Medians over
 `--repeats` rounds; each round runs every model. It needs the environment of
 `benchmarks/peers/requirements.txt`; libraries that are not installed are left out.
 
-half-life: `GridSearchCV` on the train part of each data set's time line (three temporal folds),
+half-life: `GridSearchCV` on the train part of each data set's timeline (three temporal folds),
 over the strength of shrinkage alone, and over shrinkage and `half_life`. Each chosen setting is
 evaluated on the test part. Nothing is random.
 """

@@ -255,7 +255,7 @@ def main(argv=None):
     parser.add_argument("--data", nargs="+", choices=("ml-100k", "ml-1m"), default=None)
     parser.add_argument("--seeds", nargs="+", type=int, default=None, help="default: 0 1 2")
     parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
-    parser.add_argument("--limit", type=int, default=None, help="first rows of the time line alone")
+    parser.add_argument("--limit", type=int, default=None, help="first rows of the timeline alone")
     parser.add_argument("--recipe-seconds", type=float, default=300.0)
     options = parser.parse_args(argv)
     for task in options.task:

@@ -12,7 +12,7 @@ from benchmarks.common.params import constructor_params, merged
 from sklearn_recft import DecayBertRecommender
 from sklearn_recft.datasets import fetch_movielens
 
-TRAIN, TEST = 0.8, 0.9  # the time line is cut here: train, validation, test
+TRAIN, TEST = 0.8, 0.9  # the timeline is cut here: train, validation, test
 LIKED_FROM = 4
 
 
@@ -56,7 +56,7 @@ class Log:
 
 
 def load(name: str, limit: int | None = None) -> Log:
-    """Read MovieLens ("ml-100k", "ml-1m"), or the first ``limit`` rows of its time line."""
+    """Read MovieLens ("ml-100k", "ml-1m"), or the first ``limit`` rows of its timeline."""
     ratings = fetch_movielens(name.removeprefix("ml-"), as_frame=True)
     order = np.argsort(ratings.data["timestamp"].to_numpy(), kind="stable")[:limit]
     X = ratings.data.iloc[order].reset_index(drop=True)

@@ -6,7 +6,7 @@
     python $script --estimator als --setting '{"reg": 30, "alpha": 10}'
     python $script --table grid.jsonl
 
-Splits are those of the leaderboard's time line (`benchmarks.common.events`): events are sorted by
+Splits are those of the leaderboard's timeline (`benchmarks.common.events`): events are sorted by
 time (stable), the last tenth is the test part, and of what is left the last tenth is the
 validation part. Settings are compared on the validation part alone. With ``--part test``, only
 the old and the new default are fitted, on all events before the test part.

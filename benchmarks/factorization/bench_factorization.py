@@ -4,8 +4,8 @@
     python benchmarks/factorization/bench_factorization.py --task chunks events --data ml-1m
 
 Tasks. fit: random 90/10 (ML-1M) and 5 folds (ML-100K), RMSE and seconds. chunks: the second half
-of the time line in 30 chunks, each predicted, then learned: never updated, updated, refitted from
-nothing. events: one pass over the whole time line, every row predicted, then learned; then calls
+of the timeline in 30 chunks, each predicted, then learned: never updated, updated, refitted from
+nothing. events: one pass over the whole timeline, every row predicted, then learned; then calls
 of 100 rows and of one. positives: ratings of 5 only, the first 30 % fitted, then for every event a
 top 10 of all items but the user's own, then the event is learned. growth: 10,000 calls of 100 rows
 with ever-new users. Compilation is done beforehand, on a small problem, and not timed.

@@ -24,7 +24,7 @@ items are excluded. Lists hold 10 of all training items, ties as each library br
 relevant item without training events counts as a miss. Users unknown to the train part are left
 out.
 
-Time. On the time line, decay counts from the newest training event, the split point.
+Time. On the timeline, decay counts from the newest training event, the split point.
 leave-last-out trains on other users' events from after a test event, as published figures do.
 
 In the tables: * an edge of the range was chosen, † not every setting ended in time. The spread is

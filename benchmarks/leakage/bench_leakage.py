@@ -3,7 +3,7 @@
     python benchmarks/leakage/bench_leakage.py
 
 MovieLens 1M. Tasks. split: the same models under a random 90/10 split, with the last event of
-every user left out, and on the last 10 % of the time line. same_rows: a random half of the last
+every user left out, and on the last 10 % of the timeline. same_rows: a random half of the last
 10 %, predicted by models that know the past only, or the other half of the last 10 % too in place
 of as many rows of the past. counts: popularity counted before the split, or over the whole log.
 ties: the last event of every user left out, rows of the same second in the order of the log or in
@@ -88,7 +88,7 @@ def split(X, y):
     report("split", "random 90/10", [evaluate(X, y, *s, i) for i, s in enumerate(random)])
     for how, splitter in {
         "last event of every user": LeaveLastOut(),
-        "last 10 % of the time line": TemporalSplit(1, test_size=0.1),
+        "last 10 % of the timeline": TemporalSplit(1, test_size=0.1),
     }.items():
         [(train, test)] = splitter.split(X)
         report("split", how, evaluate_seeds(X, y, train, test))

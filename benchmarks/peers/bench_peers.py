@@ -145,7 +145,7 @@ def in_time_order(data: str, n_rows: int | None) -> tuple[np.ndarray, np.ndarray
 
 
 def stream(variant: str, data: str, repeats: int, n_rows: int | None) -> dict[str, Any]:
-    """Walk the time line once, event by event."""
+    """Walk the timeline once, event by event."""
     X, y = in_time_order(data, n_rows)
     run = STREAMS[variant]
     run(X[:3000], y[:3000])

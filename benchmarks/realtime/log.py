@@ -16,7 +16,7 @@ from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.metrics import hit_rate_at_k, ndcg_at_k
 from sklearn_recft.model_selection import LeaveLastOut, TemporalSplit
 
-TEST_SHARE = 0.1  # of the time line
+TEST_SHARE = 0.1  # of the timeline
 LEVELS = {"0": 0, "1-4": 1, "5-19": 5, "20+": 20}  # training events of an item, and the fewest
 WITH_SPREAD = ("ndcg", "hit_rate", "recall")  # figures that are printed with their spread
 
@@ -42,7 +42,7 @@ class Log:
     exclude_seen: bool
 
     def split_in_time(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the training events, and the last tenth of the time line."""
+        """Return the training events, and the last tenth of the timeline."""
         return _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
 
     def leave_last_out(self, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -56,7 +56,7 @@ class Log:
 
 
 def read(name: str, *, n_users: int | None = None, n_events: int | None = None) -> Log:
-    """Read a data set, or the first of its users, or the first events of its time line."""
+    """Read a data set, or the first of its users, or the first events of its timeline."""
     events = load(name)
     events = events.sort_values("timestamp", kind="stable", ignore_index=True)[:n_events]
     kept = events["user_id"].isin(np.unique(events["user_id"])[:n_users])

@@ -20,7 +20,7 @@ from sklearn_recft import EASERecommender, PopularityRecommender
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = 86_400
-BASELINES = {  # as chosen on the leaderboard's validation part of this time line
+BASELINES = {  # as chosen on the leaderboard's validation part of this timeline
     "EASE, reg 1000, half_life 15": EASERecommender(reg=1000, half_life=15),
     "Popularity, window 3": PopularityRecommender(window=3),
     "Popularity, half_life 7": PopularityRecommender(half_life=7),

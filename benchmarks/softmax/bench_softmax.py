@@ -8,16 +8,18 @@
 lists. Data, protocols and metric are those of the leaderboard: lists of 10 from the whole
 catalogue, NDCG@10. `--choose` takes the best of eight settings of the softmax on the validation
 part, by one seed, and evaluates it on the test part; the leaderboard allows as many. Where users
-take items again, habits are chosen in a second such search. Our other models have the settings that
-the leaderboard chose. "ALS + popularity" is ALS whose scores get beta log(1/2 + n), n being the
-decayed count of the item: nine settings of ALS, six betas besides 0, and three half-lives are
-tried. Without `--choose` every model has its defaults; `--params` are those of models that draw.
-Models that draw nothing are fitted once, with the first seed.
+take items again, habits are chosen in a second such search, and in leave-last-out a larger model of
+two settings. Our other models have the settings that the leaderboard chose, or on further logs the
+best of its eight on the validation part. "ALS + popularity" is ALS whose scores get
+beta log(1/2 + n), n being the decayed count of the item: nine settings of ALS, six betas besides 0,
+and three half-lives are tried. Without `--choose` every model has its defaults; `--params` are
+those of models that draw. Models that draw nothing are fitted once, with the first seed.
 
 stream. The ratings of 5 in ML-1M by time; the first 30 % are fitted. For every later event a top
-10 of all items but the user's own, then the event is learned. Settings are chosen on the last third
-of these 30 %. The chosen one has all seeds, the others the first. Events per second without lists
-are of the last 20,000 events, one by one and in one call.
+10 of all items but the user's own, then the event is learned; `iter_prequential` does so in one
+pass. Settings are chosen on the last third of these 30 %. The chosen one has all seeds, the others
+the first. Events per second are also measured without lists, of the last 20,000 events in one call,
+and of the first 2,000 of these in calls of one (medians of three rounds).
 
 cost. Seconds of `fit` with defaults, three rounds, the models in turn.
 
@@ -25,6 +27,7 @@ One thread. Seconds are of the CPU, without compilation.
 """
 
 import argparse
+import copy
 import os
 import sys
 import time
@@ -38,18 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 import numpy as np
 from sklearn.base import clone
 
-from benchmarks.common.events import (
-    DATA,
-    PROTOCOLS,
-    REPEATING,
-    K,
-    Task,
-    evaluate,
-    load,
-    tasks,
-)
+from benchmarks.common.events import DATA, PROTOCOLS, K, Task, evaluate, tasks
 from benchmarks.common.params import add_params_option
 from benchmarks.common.report import row
+from benchmarks.softmax.logs import ALL, REPEATS, events_of, protocols_of
 from benchmarks.softmax.rivals import (
     BETAS,
     HALF_LIVES,
@@ -58,6 +53,7 @@ from benchmarks.softmax.rivals import (
     als_settings,
     chosen_settings,
     training,
+    tried_settings,
 )
 from sklearn_recft import (
     ALSRecommender,
@@ -67,10 +63,11 @@ from sklearn_recft import (
     PopularityRecommender,
 )
 from sklearn_recft.datasets import fetch_movielens
+from sklearn_recft.model_selection import iter_prequential
 
 HISTORY = 3.0  # half-life of "next" in events
-ROUNDS = 3  # of cost
-N_TIMED = 20_000  # events that are learned without lists
+ROUNDS = 3  # of cost, and of events without lists
+N_TIMED, N_SINGLE = 20_000, 2_000  # events that are timed in one call, and in calls of one
 MODELS: dict[str, Any] = {
     "softmax bag": IncrementalMFRecommender(loss="softmax"),
     "softmax next": IncrementalMFRecommender(loss="softmax", history_half_life=HISTORY),
@@ -90,6 +87,10 @@ GRID: tuple[dict[str, Any], ...] = (
     {"half_life": 30, "reg": 0.05},
     {"history_half_life": HISTORY},
     {"history_half_life": HISTORY, "half_life": 30, "popularity_weight": 1.0},
+)
+# Of the next event; found on validation rows of Amazon Beauty after `GRID` had been tried.
+LARGE: tuple[dict[str, Any], ...] = tuple(
+    {**GRID[place], "n_factors": 128, "max_epochs": 16} for place in (-2, -1)
 )
 HABITS: tuple[dict[str, Any], ...] = tuple(
     {"habit_half_life": days, "half_life": 7, "reg": reg, "popularity_weight": weight}
@@ -125,7 +126,7 @@ def seeded(model: Any, seed: int, first: int) -> Any:
 
 def measure(options: argparse.Namespace, data: str, protocol: str) -> None:
     """Print one line a model and seed."""
-    pair = tasks(load(data), protocol, data not in REPEATING)
+    pair = tasks(events_of(data), protocol, data not in REPEATS)
     if options.choose:
         return choose_all(options, data, protocol, pair)
     task = pair[options.part == "test"]
@@ -147,19 +148,37 @@ def choose_all(
 ) -> None:
     """Print validation and test figures of the softmax and its rivals, each with its settings."""
     choose(options, (protocol, data, "softmax"), pair, GRID)
-    if data in REPEATING:
+    if protocol == "leave-last-out":
+        choose(options, (protocol, data, "softmax, large"), pair, LARGE)
+    if data in REPEATS:
         choose(options, (protocol, data, "softmax, habits"), pair, HABITS)
     choose_als(options, (protocol, data, "ALS + popularity"), pair)
-    for name, setting in chosen_settings(data, protocol).items():
-        if name not in RIVALS:
-            continue
-        _, params = training(pair[1], setting)
+    known = chosen_settings(data, protocol)
+    for name in RIVALS:
+        setting = known.get(name)
+        if setting is None:
+            setting = best_setting(name, data, pair[0], options.seed[0])
         for seed in options.seed:
-            model = seeded(RIVALS[name].set_params(**params), seed, options.seed[0])
-            if model is not None:
-                ndcg, seconds = run(model, pair[1], setting.get("once", False))
-                figures = {"ndcg": ndcg, "fit_s": seconds, "params": setting}
+            found = rival(name, pair[1], setting, seed, options.seed[0])
+            if found is not None:
+                figures = {"ndcg": found[0], "fit_s": found[1], "params": setting}
                 row(f"{protocol} test", data, name, seed=seed, **figures)
+
+
+def rival(
+    name: str, task: Task, setting: dict[str, Any], seed: int, first: int
+) -> tuple[float, float] | None:
+    """Return NDCG@10 and seconds of `fit`; None where the model has been run already."""
+    _, params = training(task, setting)
+    model = seeded(clone(RIVALS[name]).set_params(**params), seed, first)
+    return None if model is None else run(model, task, setting.get("once", False))
+
+
+def best_setting(name: str, data: str, task: Task, seed: int) -> dict[str, Any]:
+    """Choose among the eight settings that the leaderboard has for the model."""
+    tried = tried_settings(data, name)
+    found = [rival(name, task, setting, seed, seed) for setting in tried]
+    return tried[int(np.argmax([figures[0] for figures in found if figures is not None]))]
 
 
 def choose(
@@ -226,40 +245,52 @@ def stream(options: argparse.Namespace) -> None:
         recall, _ = walk(model, X[:first], first * 2 // 3)
         found.append(recall)
         row("stream validation", "ml-1m", "softmax", recall=recall, params=params)
-    default = {"history_half_life": HISTORY}
     contenders: dict[str, tuple[str, dict[str, Any]]] = {
         "softmax, chosen": ("softmax", STREAM[int(np.argmax(found))]),
-        "softmax next": ("softmax", default),
+        "softmax next": ("softmax", {"history_half_life": HISTORY}),
         "softmax bag": ("softmax", {}),
         "bpr": ("bpr", {}),
     }
     for name, (loss, params) in contenders.items():
-        for seed in options.seed if name == "softmax, chosen" else options.seed[:1]:
+        some = options.seed if name == "softmax, chosen" else options.seed[:1]
+        for seed in some if loss == "softmax" else ():
             model = IncrementalMFRecommender(loss=loss, **params, random_state=seed)
-            recall, seconds = walk(model, X, first)
-            figures = {"recall": recall, "events_per_second": (len(X) - first) / seconds}
+            recall, rate = walk(model, X, first)
+            figures = {"recall": recall, "events_per_second": rate}
             row("stream", "ml-1m", name, seed=seed, params=params, **figures)
-        learned = len(X) - N_TIMED
-        for size in (1, N_TIMED):
-            model = IncrementalMFRecommender(loss=loss, **params, random_state=0).fit(X[:learned])
-            model.partial_fit_predict(X[:10])
-            start = time.process_time()
-            for begin in range(learned, len(X), size):
-                model.partial_fit_predict(X[begin : begin + size])
-            rate = N_TIMED / (time.process_time() - start)
-            row("stream, no lists", "ml-1m", name, rows_a_call=size, events_per_second=rate)
+        rates(name, IncrementalMFRecommender(loss=loss, **params, random_state=0), X)
+
+
+def rates(name: str, model: Any, X: np.ndarray) -> None:
+    """Print events per second of the last events, without and with lists."""
+    learned = len(X) - N_TIMED
+    model.fit(X[:learned]).partial_fit_predict(X[:10])
+    for size, n in ((1, N_SINGLE), (N_TIMED, N_TIMED)):
+        found = []
+        for _ in range(ROUNDS):
+            fitted, start = copy.deepcopy(model), time.process_time()
+            for begin in range(learned, learned + n, size):
+                fitted.partial_fit_predict(X[begin : begin + size])
+            found.append(n / (time.process_time() - start))
+        figures = {"events_per_second": np.median(found), "fastest": max(found)}
+        row("stream, no lists", "ml-1m", name, rows_a_call=size, **figures)
+    fitted, start = copy.deepcopy(model), time.process_time()
+    for begin in range(learned, learned + N_SINGLE):
+        fitted.recommend(X[begin : begin + 1, 0], n_recommendations=K)
+        fitted.partial_fit_predict(X[begin : begin + 1])
+    rate = N_SINGLE / (time.process_time() - start)
+    row("stream, lists", "ml-1m", name, rows_a_call=1, events_per_second=rate)
 
 
 def walk(model: Any, X: np.ndarray, first: int) -> tuple[float, float]:
-    """Fit the first events, then list and learn each; return Recall@10 and seconds of the walk."""
-    model.fit(X[:1000]).partial_fit_predict(X[1000:1010])
-    model.fit(X[:first])
-    hits, start = 0, time.process_time()
-    for j in range(first, len(X)):
-        items, _ = model.recommend(X[j : j + 1, 0], n_recommendations=K)
-        hits += int(X[j, 1] in items[0])
-        model.partial_fit_predict(X[j : j + 1])
-    return hits / (len(X) - first), time.process_time() - start
+    """Fit the first events, then list and learn each; return Recall@10 and events per second."""
+    for rows, begin in ((X[:1010], 1000), (X, first)):  # compiled by the first walk
+        model.fit(rows[:begin])
+        start = time.process_time()
+        steps = list(iter_prequential(model, rows[begin:], chunk_size=1, scoring=["recall"], k=K))
+        seconds = time.process_time() - start
+    hits = sum(step.metrics[f"recall@{K}"] * step.n_queries for step in steps)
+    return hits / (len(X) - first), (len(X) - first) / seconds
 
 
 # ------------------------------------------------------------------------------ cost
@@ -269,7 +300,7 @@ def cost(options: argparse.Namespace) -> None:
     """Print the median seconds of `fit`, and its ratio to ALS."""
     names = ("ALS", "bpr", "softmax next", "softmax bag")
     for data in options.data or DATA[1:]:
-        task = tasks(load(data), "timeline", data not in REPEATING)[1]
+        task = tasks(events_of(data), "timeline", data not in REPEATS)[1]
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
             for name in names:
@@ -287,7 +318,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", choices=["lists", "stream", "cost"], default="lists")
-    parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
+    parser.add_argument("--data", action="append", choices=ALL, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="may be repeated")
     parser.add_argument("--model", action="append", choices=list(MODELS), help="may be repeated")
     parser.add_argument("--part", choices=["validation", "test"], default="test")
@@ -299,7 +330,7 @@ def main() -> None:
         {"stream": stream, "cost": cost}[options.task](options)
         return
     for data in options.data or DATA[1:]:
-        for protocol in options.protocol or PROTOCOLS:
+        for protocol in options.protocol or protocols_of(data):
             measure(options, data, protocol)
 
 

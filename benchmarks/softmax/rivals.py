@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.events import COLUMNS, REPEATING, K, Task, evaluate
+from benchmarks.common.events import COLUMNS, K, Task, evaluate
 from benchmarks.leaderboard.grid import MODELS, OURS, settings
+from benchmarks.softmax.logs import REPEATS
 from sklearn_recft import (
     ALSRecommender,
     EASERecommender,
     IncrementalMFRecommender,
     ItemKNNRecommender,
+    PopularityRecommender,
 )
 
 RIVALS: dict[str, Any] = {
+    "Popularity, recent": PopularityRecommender(),
     "IncrementalMF, bpr": IncrementalMFRecommender(loss="bpr"),
     "ItemKNN, BM25": ItemKNNRecommender(),
     "ItemKNN, cosine": ItemKNNRecommender(similarity="cosine"),
@@ -28,16 +31,22 @@ _SECONDS_PER_DAY = 86_400
 
 
 def chosen_settings(data: str, protocol: str) -> dict[str, dict[str, Any]]:
-    """Return the setting that the leaderboard chose for each of our models."""
+    """Return the setting that the leaderboard chose for each of our models; none for other logs."""
     path = Path(__file__).resolve().parents[1] / "leaderboard" / f"{data}_{protocol}.jsonl"
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = map(json.loads, text.splitlines())
     return {line["model"]: line["chosen"] for line in lines if line["library"] == OURS}
+
+
+def tried_settings(data: str, name: str) -> list[dict[str, Any]]:
+    """Return the eight settings of one of our models on the leaderboard."""
+    [model] = (m for m in MODELS if (m.library, m.name) == (OURS, name))
+    return settings(model, data in REPEATS)
 
 
 def als_settings(data: str) -> list[dict[str, Any]]:
     """Return our defaults and the eight settings of ALS on the leaderboard."""
-    [model] = (m for m in MODELS if (m.library, m.name) == (OURS, "ALS"))
-    return [{}, *settings(model, data in REPEATING)]
+    return [{}, *tried_settings(data, "ALS")]
 
 
 def training(task: Task, setting: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +17,12 @@ from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.estimators._verbs import HistoryMixin
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models import Call, FactorizationSettings, SoftmaxFactorizationSettings
+from sklearn_recft.models import (
+    Call,
+    FactorizationSettings,
+    Listing,
+    SoftmaxFactorizationSettings,
+)
 from sklearn_recft.training import FineTuning
 
 
@@ -25,6 +31,10 @@ def _adapts(estimator: Any) -> bool:
     if estimator.loss in ("bpr", "softmax"):
         raise AttributeError(f"adapt: with loss={estimator.loss!r}, call partial_fit.")
     return True
+
+
+def _lists_in_passes(estimator: Any) -> bool:
+    return bool(estimator.loss == "softmax" and estimator.habit_half_life is None)
 
 
 class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin, BaseEstimator):
@@ -61,7 +71,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     half_life : float, default=None
         Half-life of event weights in days, relative to the newest event of a call. None disables
         the decay. With "bpr" and "softmax", the popularity in the model decays instead of the
-        event weights. Set it with "softmax": 7 or 30 days were best on time lines.
+        event weights. Set it with "softmax": 7 or 30 days were best on timelines.
     replay_size : int, default=0
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
         them per new event. Not for "softmax".
@@ -312,6 +322,39 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         check_is_fitted(self)
         self._update(X, y, sample_weight, Call(weights=False, adapt=True))
         return self
+
+    @available_if(_lists_in_passes)
+    def partial_fit_recommend(
+        self, X: Any, y: Any = None, *, n_recommendations: int = 10, exclude_seen: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """List items for each row's user, then learn the row: a stream of lists in one call.
+
+        One compiled pass does what calls of `recommend` and `partial_fit_predict` do row by row.
+        It needs ``loss="softmax"`` without ``habit_half_life``.
+
+        Parameters
+        ----------
+        X, y : as for `fit`
+        n_recommendations : int, default=10
+            Items per list, at least 1.
+        exclude_seen : bool, default=True
+            Leave out the items that the user interacted with before the row.
+
+        Returns
+        -------
+        items : ndarray of shape (n, n_recommendations), object
+            Item ids, best first; None where a user has fewer items left.
+        y_pred : ndarray of shape (n,), float64
+            Prediction of each row just before it was learned, as from `partial_fit_predict`.
+        """
+        self._validate_params()
+        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        listing = Listing(n_recommendations, bool(exclude_seen))
+        predictions = self._update(X, y, None, Call(predict=True, listing=listing))
+        found = listing.lists >= 0
+        items = np.full(found.shape, None, object)
+        items[found] = self._model.items.decode(listing.lists[found])
+        return items, predictions
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of each row: a rating, a share or a ranking score.

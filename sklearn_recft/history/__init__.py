@@ -3,7 +3,7 @@
 from sklearn_recft.history._events import EventHistory
 from sklearn_recft.history._feedback import FeedbackMatrix, decay_by_order
 from sklearn_recft.history._habits import Habits
-from sklearn_recft.history._log import without
+from sklearn_recft.history._log import link, without
 from sklearn_recft.history._reservoir import Reservoir
 from sklearn_recft.history._seen import SeenItems
 from sklearn_recft.history._trends import Trends
@@ -31,6 +31,7 @@ __all__ = [
     "Trends",
     "decay_by_order",
     "in_order",
+    "link",
     "log_windows",
     "past_at",
     "past_in",

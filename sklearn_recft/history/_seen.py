@@ -67,6 +67,10 @@ class SeenItems:
         found[known] = np.isin(wanted, _keys(self._user[: self.size], self.item[: self.size]))
         return found
 
+    def log(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return copies of ``last`` (n_users,), ``previous`` and ``item`` (size,)."""
+        return self.last.copy(), self.previous[: self.size].copy(), self.item[: self.size].copy()
+
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo later appends of ``users``."""
         known = users[users < len(self.last)]

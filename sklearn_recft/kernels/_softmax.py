@@ -210,11 +210,12 @@ def _set_state(user, recent, weights, user_factors, input_factors, states, row):
     for k in range(states.shape[1]):
         states[row, k] = 0
     for place in range(recent.shape[1]):
-        if recent[user, place] == 0:
+        code, weight = recent[user, place] - 1, weights[place]
+        if code < 0:
             break
-        total += weights[place]
+        total += weight
         for k in range(states.shape[1]):
-            states[row, k] += weights[place] * input_factors[recent[user, place] - 1, k]
+            states[row, k] += weight * input_factors[code, k]
     norm = _one / np.sqrt(total) if total > 0 else np.float32(0)
     for k in range(states.shape[1]):
         states[row, k] *= norm
@@ -233,6 +234,33 @@ def softmax_states(users, recent, weights, user_factors, input_factors, states):
         else:
             for k in range(states.shape[1]):
                 states[row, k] = 0
+
+
+@inlined
+def _list_items(
+    state, n_items, bias, item_factors, last, previous, logged, seen_at, row, out, best
+):
+    """Write the best known items to ``out[row]``, -1 behind the end; ties by lower code."""
+    while last >= 0:
+        seen_at[logged[last]] = row
+        last = previous[last]
+    size, length = 0, out.shape[1]
+    for j in range(n_items):
+        if seen_at[j] == row:
+            continue
+        score = bias[j]
+        for k in range(state.shape[0]):
+            score += state[k] * item_factors[j, k]
+        if size == length and not score > best[length - 1]:
+            continue
+        place = size if size < length else length - 1
+        while place > 0 and score > best[place - 1]:
+            best[place], out[row, place] = best[place - 1], out[row, place - 1]
+            place -= 1
+        best[place], out[row, place] = score, j
+        size = min(size + 1, length)
+    for place in range(size, length):
+        out[row, place] = -1
 
 
 @jit
@@ -260,6 +288,10 @@ def softmax_pass(
     item_squares,
     item_count,
     item_popularity,
+    lists,
+    begin,
+    previous,
+    logged,
 ):
     """Predict each event, write the score to ``scored``, then learn it. All is updated in place.
 
@@ -275,6 +307,11 @@ def softmax_pass(
     weights : (size,) of the events in ``recent``.
     item_count : (n_items,) number of events.
     item_popularity : (n_items,) decayed sum of the weights of events.
+    lists : (n, k) int32, overwritten by the best items for each event's user, just before the
+        event is learned; -1 behind the end. k = 0 lists nothing.
+    begin, previous, logged : a linked log of seen items, which are not listed. Entry ``begin + t``
+        is of row t. ``previous`` points to the last earlier entry of its user, -1 for none, and
+        ``logged`` has the items.
 
     The other parameters are those of `softmax_epoch`. Rows of weight 0 are predicted only.
 
@@ -286,6 +323,9 @@ def softmax_pass(
     m, n_factors = negatives.shape[1], item_factors.shape[1]
     states, pulls = np.empty((1, n_factors), np.float32), np.empty((1, n_factors), np.float32)
     codes, scores = np.empty(m + 1, np.int32), np.empty(m + 1, np.float32)
+    n_listed = item_popularity.shape[0] if lists.shape[1] > 0 else 0
+    bias, bias_unit, changed = np.empty(n_listed, np.float32), np.float32(-1), 0
+    seen_at, best = np.full(n_listed, -1, np.int64), np.empty(lists.shape[1], np.float32)
     for row in range(users.shape[0]):
         user, item, w = users[row], items[row], weight[row]
         unit = np.float32(1)
@@ -297,6 +337,16 @@ def softmax_pass(
             dot += states[0, k] * item_factors[item, k]
         popularity = np.log(_half + unit * item_popularity[item])
         scored[row] = dot + popularity_weight * popularity
+        if n_listed > 0:
+            first, stop = (0, n_listed) if unit != bias_unit else (changed, changed + 1)
+            for j in range(first, stop):
+                bias[j] = popularity_weight * np.log(_half + unit * item_popularity[j])
+            bias_unit, changed = unit, item
+            last = previous[begin + row]
+            _list_items(
+                states[0], n_items, bias, item_factors, last, previous, logged, seen_at, row,
+                lists, best,
+            )  # fmt: skip
         n_items = max(n_items, item + 1)
         if w == 0:
             continue
@@ -306,7 +356,7 @@ def softmax_pass(
             unit = np.float32(2.0 ** ((clock[0] - times[row]) / half_life))
             for j in range(item_popularity.shape[0]):
                 item_popularity[j] *= unit
-            clock[0] = times[row]
+            clock[0], bias_unit = times[row], np.float32(-1)
         clock[1] = max(clock[1], times[row])
         n_events += 1
         item_count[item] += _one

@@ -112,7 +112,9 @@ def iter_prequential(
     ``partial_fit_predict`` learns by this method, which is made for single rows. With pointwise
     metrics only and no delay, one compiled pass then handles `report_every` rows. It still predicts
     each row before it learns the row, and the estimator may be unfitted. ``learn_seconds``
-    includes prediction there, because the two cannot be timed separately.
+    includes prediction there, because the two cannot be timed separately. The pass also makes the
+    lists of top-k metrics if the estimator has ``partial_fit_recommend`` and there is no
+    `sample_weight`.
 
     Examples
     --------
@@ -139,7 +141,8 @@ def iter_prequential(
     # For single rows, `partial_fit_predict` if the estimator has it; `partial_fit` is for chunks.
     follows = chunk_size == 1 and learn == "partial_fit"
     follows = follows and hasattr(estimator, "partial_fit_predict")
-    compiled = follows and not (metric_set.ranking or label_delay)
+    lists = sample_weight is None and hasattr(estimator, "partial_fit_recommend")
+    compiled = follows and not label_delay and (lists or not metric_set.ranking)
     if not (begin or compiled):
         _check_can_begin(estimator, learn)
     how = "partial_fit_predict" if follows else learn

@@ -132,19 +132,32 @@ class MetricSet:
         """Return the pointwise metrics of a chunk."""
         return {name: pointwise_metric(name, y, predictions) for name in self.pointwise}
 
+    def of_row_lists(
+        self, rows: np.ndarray, items: np.ndarray, lists: list[np.ndarray]
+    ) -> tuple[dict[str, float], int]:
+        """Return what `of_lists` does for chunks of one row, of which ``rows`` are relevant."""
+        relevant, lists = [items[row : row + 1] for row in rows], [lists[row] for row in rows]
+        return self._of_lists(relevant, lists), len(rows)
+
+    def relevant(self, X: Any, y: Any) -> np.ndarray:
+        """Return the places of the relevant rows."""
+        return np.flatnonzero(relevant_rows(X, y, self.relevance_threshold))
+
     def of_lists(self, estimator: Any, X: Any, y: Any) -> tuple[dict[str, float], int]:
         """Return the top-k metrics of a chunk, and their number of lists."""
-        rows = np.flatnonzero(relevant_rows(X, y, self.relevance_threshold))
+        rows = self.relevant(X, y)
         relevant: list[np.ndarray] = []
         lists: list[np.ndarray] = []
         if len(rows):
             recommender, queries, relevant, _ = top_k_task(estimator, X, rows)
             lists = recommend_up_to(recommender, queries, self.k, exclude_seen=self.exclude_seen)
-        metrics = {
+        return self._of_lists(relevant, lists), len(relevant)
+
+    def _of_lists(self, relevant: list[np.ndarray], lists: list[np.ndarray]) -> dict[str, float]:
+        return {
             f"{name}@{self.k}": RANKING_METRICS[name](relevant, lists, k=self.k)
             for name in self.ranking
         }
-        return metrics, len(relevant)
 
 
 class Replay:
@@ -220,11 +233,25 @@ class Replay:
         )
 
     def _compiled_step(self, start: int, stop: int) -> PrequentialStep:
-        clock = perf_counter()
-        predictions = self._learn("partial_fit_predict", start, stop)
+        clock, metric_set = perf_counter(), self.metric_set
+        metrics: dict[str, float] = {}
+        n_queries = 0
+        if metric_set.ranking:
+            X = _safe_indexing(self.X, slice(start, stop))
+            y = None if self.y is None else self.y[start:stop]
+            items, predictions = self.estimator.partial_fit_recommend(
+                X, y, n_recommendations=metric_set.k, exclude_seen=metric_set.exclude_seen
+            )
+            sizes = (items != np.array(None)).sum(axis=1)
+            lists = [row[:size] for row, size in zip(items, sizes, strict=True)]
+        else:
+            predictions = self._learn("partial_fit_predict", start, stop)
         seconds = perf_counter() - clock
+        if metric_set.ranking:
+            rows = metric_set.relevant(X, y)
+            metrics, n_queries = metric_set.of_row_lists(rows, items_of(X), lists)
         known = np.arange(start, stop)  # each row is predicted when all before it are learned
-        return self._report(start, stop, known, predictions, {}, 0, 0.0, seconds)
+        return self._report(start, stop, known, predictions, metrics, n_queries, 0.0, seconds)
 
     def _report(
         self,

@@ -90,6 +90,9 @@ if TYPE_CHECKING:
     from sklearn_recft.models._side_features import (
         SideFeatures,
     )
+    from sklearn_recft.models._softmax_lists import (
+        Listing,
+    )
 
 __all__ = [
     "ADAM_DEFAULTS",
@@ -120,6 +123,7 @@ __all__ = [
     "HabitSettings",
     "ItemKNNModel",
     "ItemKNNSettings",
+    "Listing",
     "Net",
     "OnlineFeatures",
     "Part",
@@ -168,6 +172,7 @@ __getattr__ = lazy_names(
         "HabitSettings": "_habit",
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
+        "Listing": "_softmax_lists",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",

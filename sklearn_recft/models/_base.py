@@ -15,6 +15,7 @@ from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._random import RandomStream
+from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._state import from_plain, to_plain
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import TileScorer
@@ -90,6 +91,9 @@ class Call:
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
     adapt : bool
         Whether to update single users, and items without events before, but nothing shared.
+    listing : Listing or None
+        Where to write the list of each row's user just before the row is learned. Only
+        `SoftmaxFactorizationModel` reads it, with ``predict`` and without rows of weight 0.
     """
 
     weights: bool = True
@@ -97,6 +101,7 @@ class Call:
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
     batch: int | None = None
     adapt: bool = False
+    listing: Listing | None = None
 
 
 class _Reading:

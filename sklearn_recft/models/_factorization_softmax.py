@@ -17,6 +17,7 @@ from sklearn_recft.models._factorization_base import FactorizationBase, Factoriz
 from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._progress import Epochs
+from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
@@ -114,6 +115,11 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     # ------------------------------------------------------------------ learning
 
+    def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
+        super()._prepare(rows, undo, call)
+        if call.listing is not None:
+            call.listing.start(self.seen)
+
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events; learn later ones in the order of time or, to predict, of rows."""
         events = _positives(events)
@@ -122,7 +128,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
         if self.n_events == 0 and not call.predict:
             self._fit(events)
             return np.empty(0)
-        scored = self._update(events, undo, known=self.tables.n_rows[1])
+        scored = self._update(events, undo, self.tables.n_rows[1], call.listing)
         return scored if call.predict else np.empty(0)
 
     def _learn_habits(
@@ -202,8 +208,12 @@ class SoftmaxFactorizationModel(FactorizationBase):
             kept = self.rng.generator.choice(kept, _SAMPLE, replace=False)
         self.sample[: len(kept)] = events.item[kept]
 
-    def _update(self, events: Events, undo: Transaction, known: int) -> np.ndarray:
+    def _update(
+        self, events: Events, undo: Transaction, known: int, listing: Listing | None
+    ) -> np.ndarray:
         """Learn events one after the other; return the score of each just before."""
+        listing = listing or Listing(0)
+        listing.extend(events, self.n_users)
         self.clock, self.sample = self.clock.copy(), self.sample.copy()
         scored = np.empty(len(events), np.float32)
         few = len(events) <= _FEW_ROWS
@@ -244,6 +254,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
                 *(arrays[name] for name in (*_USER, *_ITEM)),
                 arrays["item_count"],
                 arrays["item_popularity"],
+                *listing.of_rows(start, len(piece)),
             )
             self.n_events += n_counted
             known = max(known, int(item.max()) + 1)

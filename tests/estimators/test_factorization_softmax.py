@@ -289,3 +289,29 @@ def test_parameters_of_the_model_are_fixed_by_fit(name, log):
     model = make().fit(log).set_params(**{name: 3})
     with pytest.raises(ValueError, match=name):
         model.partial_fit(log[:5])
+
+
+def test_lists_and_predictions_of_one_call_are_those_of_single_calls():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 9, 120), rng.geometric(0.2, 120), np.arange(120)])
+    model = IncrementalMFRecommender(4, loss="softmax", random_state=0).fit(X[:60])
+    single = IncrementalMFRecommender(4, loss="softmax", random_state=0).fit(X[:60])
+    items, y_pred = model.partial_fit_recommend(X[60:], n_recommendations=9)
+    assert any(None in row for row in items)
+    for row, listed, predicted in zip(X[60:], items, y_pred, strict=True):
+        expected, _ = single.recommend([row[0]], n_recommendations=9, on_missing="pad")
+        assert listed.tolist() == expected[0].tolist()
+        assert predicted == pytest.approx(single.partial_fit_predict(row[None])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("params", [{"loss": "bpr"}, {"loss": "softmax", "habit_half_life": 9}])
+def test_lists_in_one_call_need_the_softmax_without_habits(params):
+    assert not hasattr(IncrementalMFRecommender(**params), "partial_fit_recommend")
+
+
+def test_lists_in_one_call_have_a_length():
+    X = [[0, 1, 5], [0, 2, 6]]
+    model = IncrementalMFRecommender(4, loss="softmax", random_state=0).fit(X)
+    with pytest.raises(ValueError, match="n_recommendations"):
+        model.partial_fit_recommend(X, n_recommendations=0)
+    assert model.n_users_ == 1

@@ -1,5 +1,6 @@
 """Kernels of sampled softmax against NumPy loops in double precision."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -16,6 +17,11 @@ TABLES = (
 )  # fmt: skip
 
 shapes = pytest.mark.parametrize(("n_factors", "own"), [(1, True), (5, True), (67, False)])
+
+
+def no_lists(n):
+    """Return the last arguments of `softmax_pass`."""
+    return np.empty((n, 0), np.int32), 0, *np.empty((2, 0), np.int32)
 
 
 def make_tables(rng, n_factors, own):
@@ -240,7 +246,7 @@ def test_pass(n_factors, own, half_life):
     said, popular = pass_reference(expected, rows, negatives, past, weights, count, 5, half_life)
     kernels.softmax_pass(
         *rows, negatives, scored, 5, 0, half_life, np.float32(0.7), np.float32(RATE),
-        np.float32(REG), clock, recent, weights, *tables.values(), counts, popularity,
+        np.float32(REG), clock, recent, weights, *tables.values(), counts, popularity, *no_lists(n),
     )  # fmt: skip
     equal(tables, expected)
     assert_allclose(scored, said, rtol=1e-4, atol=1e-4)
@@ -249,6 +255,57 @@ def test_pass(n_factors, own, half_life):
     newest = times[weight > 0].max()
     unit = 2 ** ((clock[0] - newest) / half_life) if half_life < np.inf else 1
     assert_allclose(unit * popularity, popular(newest), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("half_life", [np.inf, 10.0])
+def test_pass_lists_the_best_unseen_items_before_each_event(half_life):
+    rng = np.random.default_rng(6)
+    n, k, n_known = 40, 4, 5
+    tables, recent = make_tables(rng, 5, own=True), make_recent(rng)
+    weights = np.array([1, 0.5, 0.25], np.float32)
+    users = rng.integers(0, N_USERS, n).astype(np.int32)
+    items = np.minimum(rng.integers(0, N_ITEMS, n), n_known - 1 + np.arange(n)).astype(np.int32)
+    times = np.sort(rng.uniform(0, 60, n))
+    times[20:] += 1e4 * (half_life < 100)
+    weight = (rng.random(n) < 0.8).astype(np.float32)
+    negatives = np.zeros((n, N_NEGATIVES), np.int32)
+    counts, popularity = rng.uniform(0, 3, (2, N_ITEMS)).astype(np.float32)
+    popularity[n_known:] = 0
+    # User 0 has seen item 2 before the call; entry 1 + t is of row t.
+    log_user, log_item = np.append(0, users), np.append(2, items).astype(np.int32)
+    previous = np.array(
+        [max(np.flatnonzero(log_user[:e] == log_user[e]), default=-1) for e in range(n + 1)],
+        np.int32,
+    )
+    clock, known, expected = np.full(2, -np.inf), n_known, np.empty((n, k), np.int32)
+    state_then = copy.deepcopy((clock, recent, weights, *tables.values(), counts, popularity))
+    for t in range(n):
+        state = np.empty((1, 5), np.float32)
+        inputs = tables["user_factors"], tables["input_factors"]
+        kernels.softmax_states(users[t : t + 1].astype(np.int64), recent, weights, *inputs, state)
+        unit = 2 ** ((clock[0] - clock[1]) / half_life) if clock[1] > clock[0] else 1
+        scores = tables["item_factors"] @ state[0] + 0.7 * np.log(0.5 + unit * popularity)
+        scores[known:] = -np.inf
+        scores[log_item[: t + 1][log_user[: t + 1] == users[t]]] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:k]
+        expected[t] = np.where(scores[best] > -np.inf, best, -1)
+        row = slice(t, t + 1)
+        columns = users[row], items[row], times[row], weight[row], negatives[row]
+        n_learned = np.count_nonzero(weight[:t])
+        kernels.softmax_pass(
+            *columns, np.empty(1, np.float32), known, n_learned, half_life, np.float32(0.7),
+            np.float32(RATE), np.float32(REG), clock, recent, weights, *tables.values(), counts,
+            popularity, *no_lists(1),
+        )  # fmt: skip
+        known = max(known, items[t] + 1)
+    lists = np.empty((n, k), np.int32)
+    kernels.softmax_pass(
+        users, items, times, weight, negatives, np.empty(n, np.float32), n_known, 0, half_life,
+        np.float32(0.7), np.float32(RATE), np.float32(REG), *state_then, lists, 1, previous,
+        log_item,
+    )  # fmt: skip
+    assert_array_equal(lists, expected)
+    assert (lists == -1).any()
 
 
 # -------------------------------------------------------------------- draw_negatives

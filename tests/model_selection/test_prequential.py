@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_recft import BiasRecommender, PopularityRecommender
+from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.metrics import recall_at_k
 from sklearn_recft.model_selection import iter_prequential, prequential_score
 
@@ -281,6 +281,25 @@ def test_single_rows_are_followed_even_when_labels_come_late():
     slow = prequential_score(Recorder(), table(LOG), Y, **options)
     assert set(fast.estimator.passes_) == {1}
     assert fast.metrics == slow.metrics
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("half_life", [None, 3])
+def test_lists_of_the_softmax_are_made_in_the_compiled_pass(exclude_seen, half_life, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 12, 400), rng.geometric(0.15, 400), np.arange(400) * 9e3])
+    y = np.where(rng.random(400) < 0.8, 1, 0)
+    model = IncrementalMFRecommender(4, "softmax", half_life=half_life, random_state=0)
+    options = {"warm_up": 150, "chunk_size": 1, "scoring": ["recall", "mrr"], "k": 5}
+    options["exclude_seen"] = exclude_seen
+    slow = prequential_score(model, X, y, sample_weight=np.ones(400), **options)
+    monkeypatch.setattr(IncrementalMFRecommender, "recommend", None)
+    fast = prequential_score(model, X, y, report_every=60, **options)
+    assert (slow.n_steps, fast.n_steps) == (250, 5)
+    assert fast.metrics == pytest.approx(slow.metrics)
+    assert 0 < fast.metrics["recall@5"] < 1
+    for name in ("n_queries", "n_unknown_users", "n_unknown_items"):
+        assert fast[name] == slow[name]
 
 
 def test_single_rows_are_followed_under_top_k_metrics():

@@ -196,7 +196,7 @@ def test_of_variants_texts_need_a_backbone(log, follower):
     assert [name for name, _ in with_texts] == ["texts"]
 
 
-# ---------------------------------------------------------- streams and time line
+# ---------------------------------------------------------- streams and timeline
 
 
 def test_rounds_keep_the_order_of_a_user_unknown_users_and_new_items():
