@@ -111,6 +111,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         undo.keep(self.user_table, events.user)
         moves_items = call.weights and not call.adapt
         undo.keep(self.item_table, events.item if moves_items else events.item[new])
+        first_new = len(self.user_table)
         self._grow()
         events = self._decayed(events)
         targets, weights = self._targets(events), events.weight.astype(np.float64)
@@ -122,7 +123,8 @@ class BayesianMFModel(BayesianFeaturesModel):
             self._learn_items(events.take(new), targets[new], weights[new])
         if moves_items:
             self._add_to_items(events, targets, weights, np.unique(events.item[new]))
-        self._solve_users(np.unique(events.user))
+        # New users may have a profile, and no events.
+        self._solve_users(np.union1d(events.user, np.arange(first_new, self.n_users)))
 
     def _grow(self) -> None:
         """Add rows for new users and items, these at their prior; users are solved for later."""
