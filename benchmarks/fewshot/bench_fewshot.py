@@ -21,12 +21,25 @@ for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")  # before numpy is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
-from benchmarks.fewshot import rating_tables
+from benchmarks.fewshot import asking, costs, lists, rating_tables
 from benchmarks.fewshot.contenders import CONTENDERS
 
 COLD = ("cold_user", "cold_item", "cold_both")
 RATINGS = {name: (name,) for name in ("metarec", "heavy", "tanp", "time", "new_item")}
 RATINGS["cold"] = COLD
+SIZES = (16, 32)  # factors of random90
+OTHERS = {
+    "penalty": lambda options: rating_tables.choose_penalty("ml-1m"),
+    "random90": lambda options: costs.random90(
+        options.seed, SIZES, options.model or list(CONTENDERS)
+    ),
+    "positives": lambda options: [
+        lists.run(data, options.seed, options.model or list(lists.MODELS))
+        for data in options.data or ("ml-1m", "online-retail")
+    ],
+    "asking": lambda options: asking.run(options.seed),
+    "cost": lambda options: costs.cost(),
+}
 
 
 def main() -> None:
@@ -34,16 +47,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", choices=[*RATINGS, "penalty"], default="metarec")
+    parser.add_argument("--task", choices=[*RATINGS, *OTHERS], default="metarec")
     parser.add_argument("--data", action="append", help="may be repeated")
-    parser.add_argument("--model", action="append", choices=list(CONTENDERS), help="likewise")
+    parser.add_argument("--model", action="append", help="may be repeated")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-    if options.task == "penalty":
-        rating_tables.choose_penalty("ml-1m")
+    if options.task in OTHERS:
+        OTHERS[options.task](options)
         return
     models = options.model or list(CONTENDERS)
     for name in RATINGS[options.task]:
