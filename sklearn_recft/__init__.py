@@ -7,6 +7,7 @@ from sklearn_recft.lazy import lazy_names
 if TYPE_CHECKING:
     from sklearn_recft.estimators import (
         ALSRecommender,
+        BayesianMFRecommender,
         BiasRecommender,
         DecayBertRecommender,
         EASERecommender,
@@ -24,6 +25,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "ALSRecommender",
+    "BayesianMFRecommender",
     "BiasRecommender",
     "DecayBertRecommender",
     "EASERecommender",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ALSRecommender": "estimators",
+        "BayesianMFRecommender": "estimators",
         "BiasRecommender": "estimators",
         "DecayBertRecommender": "estimators",
         "EASERecommender": "estimators",

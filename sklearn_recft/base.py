@@ -51,6 +51,8 @@ class RecommenderTags:
         Whether users get different lists.
     finds_new : bool
         Whether a user's list has items that suit the user's taste and are new to the user.
+    adapts : str
+        What `adapt` updates; empty without this method.
     keeps : str
         What memory `partial_fit` keeps.
     learns : str
@@ -63,6 +65,7 @@ class RecommenderTags:
     reads: tuple[str, ...] = ()
     personal: bool = True
     finds_new: bool = True
+    adapts: str = ""
     keeps: str = ""
     learns: str = ""
 
@@ -70,6 +73,7 @@ class RecommenderTags:
 # Methods beyond `fit` and `predict`, in the order in which tables list them.
 VERBS = (
     "partial_fit",
+    "adapt",
     "observe",
     "recommend",
     "partial_fit_predict",

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
         BiasRecommender,
         PopularityRecommender,
     )
+    from sklearn_recft.estimators._bayesian import (
+        BayesianMFRecommender,
+    )
     from sklearn_recft.estimators._decay_bert import (
         DecayBertRecommender,
     )
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALSRecommender",
+    "BayesianMFRecommender",
     "BiasRecommender",
     "DecayBertRecommender",
     "EASERecommender",
@@ -51,6 +55,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ALSRecommender": "_als",
+        "BayesianMFRecommender": "_bayesian",
         "BiasRecommender": "_baselines",
         "DecayBertRecommender": "_decay_bert",
         "EASERecommender": "_ease",

@@ -7,6 +7,7 @@ per row halves the speed.
 """
 
 from sklearn_recft.kernels._als import als_rows
+from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors
 from sklearn_recft.kernels._factorization import (
     LOG_LOSS,
     SQUARED_ERROR,
@@ -52,6 +53,7 @@ __all__ = [
     "N_STATISTICS",
     "SQUARED_ERROR",
     "USER_STATISTICS",
+    "add_moments",
     "add_to_tile",
     "als_rows",
     "bpr_pass",
@@ -61,6 +63,7 @@ __all__ = [
     "fold_in",
     "gather_past",
     "gather_seen",
+    "gaussian_posteriors",
     "gram_rows",
     "habits_of_pairs",
     "habits_of_users",

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         DECAY_OPTIONS,
         DecaySettings,
     )
+    from sklearn_recft.models._bayesian import (
+        BayesianMFModel,
+        BayesianMFSettings,
+    )
     from sklearn_recft.models._ease import (
         EASEModel,
         EASESettings,
@@ -96,6 +100,8 @@ __all__ = [
     "ALSSettings",
     "AdamFactorizationModel",
     "AdamFactorizationSettings",
+    "BayesianMFModel",
+    "BayesianMFSettings",
     "BiasModel",
     "BiasSettings",
     "Call",
@@ -141,6 +147,8 @@ __getattr__ = lazy_names(
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
         "AdamFactorizationSettings": "_factorization_adam",
+        "BayesianMFModel": "_bayesian",
+        "BayesianMFSettings": "_bayesian",
         "BiasModel": "_baselines",
         "BiasSettings": "_baselines",
         "Call": "_base",

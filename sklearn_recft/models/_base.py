@@ -88,12 +88,15 @@ class Call:
         Further items of the catalogue, from ``items=``.
     batch : int or None
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
+    adapt : bool
+        Whether to update single users, and items without events before, but nothing shared.
     """
 
     weights: bool = True
     predict: bool = False
     catalogue: tuple[np.ndarray, np.ndarray] | None = None
     batch: int | None = None
+    adapt: bool = False
 
 
 class FittedModel:

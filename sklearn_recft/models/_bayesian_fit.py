@@ -1,0 +1,173 @@
+"""Variational EM of a Bayesian matrix factorization: posteriors, priors and noise of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, square
+from sklearn_recft.models._progress import Epochs
+
+# What fits start from, in units of the standard deviation of the feedback.
+_FACTOR, _FACTOR_VARIANCE, _DAMPING = 0.3, 0.01, 3.0
+_BIAS_VARIANCE, _USER_VARIANCE, _ITEM_VARIANCE, _NOISE = 0.2, 1.0, 0.1, 0.7
+# Least variances of priors and of the noise, in the same units.
+_LEAST = 1e-6
+# Ridge penalty of the prior means: of users by the root of their number, and of items.
+_USER_RIDGE, _ITEM_RIDGE = 0.1, 1.0
+# Weight of events of an item at which it counts half in the prior of items.
+_EVIDENCE = 0.0
+
+
+@dataclass(frozen=True)
+class Log:
+    """Events of a fit by code, with targets of mean 0 and variance 1.
+
+    Attributes
+    ----------
+    user, item : ndarray of shape (n,), int64
+    target, weight : ndarray of shape (n,), float64
+    user_features : ndarray of shape (n_users, n_user_features)
+    item_features : ndarray of shape (n_items, n_item_features)
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    user_features: np.ndarray
+    item_features: np.ndarray
+
+
+class VariationalEM:
+    """Fit the tables of users and items to a log.
+
+    Each sweep computes the posteriors of all users given the moments of the items, then those of
+    the items given the users, then the noise and the two priors.
+
+    Parameters
+    ----------
+    users, items : GaussianTable
+        Empty tables; the fit fills them.
+    log : Log
+    n_threads : int
+
+    Attributes
+    ----------
+    noise : float
+        Variance of the noise.
+    loss : float
+        Mean squared error of the last sweep, with the uncertainty of users and items.
+    """
+
+    def __init__(
+        self, users: GaussianTable, items: GaussianTable, log: Log, n_threads: int
+    ) -> None:
+        self.users, self.items, self.log, self.n_threads = users, items, log, n_threads
+        events = log.target, log.weight
+        self._by_user = Grouped.by(log.user, log.item, *events)
+        self._by_item = Grouped.by(log.item, log.user, *events)
+        n_items = len(log.item_features)
+        self._item_weight = np.bincount(log.item, log.weight, n_items)
+        self._item_target = np.bincount(log.item, log.weight * log.target, n_items)
+        self.noise = self.loss = _NOISE
+
+    def run(self, epochs: Epochs, rng: np.random.Generator) -> None:
+        """Run the sweeps; then the tables hold posteriors and sums that belong together."""
+        users, items, log = self.users, self.items, self.log
+        users.grow(len(log.user_features))
+        items.grow(len(log.item_features))
+        found = self._start(rng)
+        for _ in epochs:
+            found = self._sweep(found)
+        items.solve(np.arange(len(items)), log.item_features, self.noise, self.n_threads)
+        users.sums[:] = 0.0
+        users.add(self._by_user, items.moments, self.n_threads)
+        users.solve(np.arange(len(users)), log.user_features, self.noise, self.n_threads)
+
+    def _start(self, rng: np.random.Generator) -> Posteriors:
+        """Set the first priors, and draw the first vectors of the items."""
+        d, shape = self.items.n_dimensions, self.items.means.shape
+        for table, features, variance in (
+            (self.users, self.log.user_features, _USER_VARIANCE),
+            (self.items, self.log.item_features, _ITEM_VARIANCE),
+        ):
+            first = np.diag(np.r_[_BIAS_VARIANCE, np.full(d - 1, variance)])
+            table.set_prior(np.zeros((features.shape[1], d)), first)
+        means = rng.normal(0.0, _FACTOR, shape)
+        means[:, 0] = self._item_target / (self._item_weight + _DAMPING)
+        row, column = np.triu_indices(d)
+        covariances = np.tile(_FACTOR_VARIANCE * (row == column), (len(means), 1))
+        x = means.copy()
+        x[:, 0] = 1.0
+        moments = np.concatenate([x[:, row] * x[:, column], x * means[:, :1]], axis=1)
+        moments[:, d : len(row)] += covariances[:, d:]
+        return Posteriors(means, covariances, moments)
+
+    def _sweep(self, found: Posteriors) -> Posteriors:
+        """Update users, items, noise and priors once; return the posteriors of the items."""
+        users, items, log = self.users, self.items, self.log
+        users.sums[:] = 0.0
+        users.add(self._by_user, found.moments, self.n_threads)
+        of_users = self._posteriors(users, log.user_features)
+        noise = self._noise_of(of_users, found)
+        items.sums[:] = 0.0
+        items.add(self._by_item, of_users.moments, self.n_threads)
+        of_items = self._posteriors(items, log.item_features)
+        n_users, n_items = len(users), len(items)
+        ridge = _USER_RIDGE * np.sqrt(n_users)
+        _update_prior(users, of_users, log.user_features, np.ones(n_users), ridge)
+        evidence = np.ones(n_items)
+        if _EVIDENCE:
+            evidence = self._item_weight / (self._item_weight + _EVIDENCE)
+        _update_prior(items, of_items, log.item_features, evidence, _ITEM_RIDGE)
+        self.noise = max(noise, _LEAST)
+        self.loss = noise
+        return of_items
+
+    def _posteriors(self, table: GaussianTable, features: np.ndarray) -> Posteriors:
+        rows = np.arange(len(table))
+        return table.posteriors(rows, features, self.noise, n_threads=self.n_threads)
+
+    def _noise_of(self, of_users: Posteriors, of_items: Posteriors) -> float:
+        """Return ``E[(t - b - x . w)^2]`` per weight of events, from the sums of the users.
+
+        With the posterior precision ``A = A_0 + P / noise`` of a user,
+        ``tr(P E[w w^T]) = noise (D + w^T A w - tr(A_0 E[w w^T]))`` and ``A w = A_0 m + h / noise``.
+        """
+        log, users = self.log, self.users
+        d, size = users.n_dimensions, of_users.covariances.shape[1]
+        bias = of_items.means[:, 0]
+        error = log.weight @ log.target**2 - 2 * bias @ self._item_target
+        error += self._item_weight @ (bias**2 + of_items.covariances[:, 0])
+        means = of_users.means
+        prior = log.user_features @ users.weights @ users.precision
+        second = means.T @ means + square(of_users.covariances.sum(axis=0))
+        error -= np.einsum("ud,ud->", users.sums[:, size:], means)
+        trace = len(means) * d + np.einsum("ud,ud->", prior, means)
+        error += self.noise * (trace - np.einsum("ij,ij->", users.precision, second))
+        return float(error / log.weight.sum())
+
+
+def _update_prior(
+    table: GaussianTable,
+    found: Posteriors,
+    features: np.ndarray,
+    evidence: np.ndarray,
+    ridge: float,
+) -> None:
+    """Regress the posterior means on the features, and measure the rest: mean and covariance."""
+    weighted = features * evidence[:, None]
+    gram = weighted.T @ features + ridge * np.eye(features.shape[1])
+    weights = np.linalg.solve(gram, weighted.T @ found.means)
+    rest = found.means - features @ weights
+    second = (rest * evidence[:, None]).T @ rest + square(evidence @ found.covariances)
+    covariance = second / evidence.sum() + _LEAST * np.eye(table.n_dimensions)
+    table.set_prior(weights, covariance)
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Return slices of at most ``size`` that cover ``n`` rows."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

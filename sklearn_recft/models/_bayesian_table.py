@@ -1,0 +1,253 @@
+"""Gaussian posteriors of users or items, kept as sums that events add to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import kernels
+from sklearn_recft.parallel import in_threads
+
+_GROWTH = 1.25  # of the capacity, where new rows do not fit
+_NOTHING = np.empty((0, 0))
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Events grouped by the users or items whose sums they add to.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (m,), int64
+        Distinct codes, ascending.
+    starts : ndarray of shape (m + 1,), int64
+        The events of ``rows[n]`` are ``starts[n]`` to ``starts[n + 1] - 1``.
+    others : ndarray of shape (n,), int64
+        Row of the moments of the other side, for each event.
+    targets, weights : ndarray of shape (n,), float64
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    others: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def by(
+        cls, codes: np.ndarray, others: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    ) -> Grouped:
+        """Group events by ``codes``; the events of a code stay in their order."""
+        order = np.argsort(codes, kind="stable")
+        codes = codes[order].astype(np.int64)
+        first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        others = others[order].astype(np.int64)
+        return cls(codes[first], np.r_[first, len(codes)], others, targets[order], weights[order])
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """Posteriors of m rows: means (m, D), triangles of covariances, and moments."""
+
+    means: np.ndarray
+    covariances: np.ndarray
+    moments: np.ndarray
+
+
+class GaussianTable:
+    """Posteriors of all users, or of all items.
+
+    The prior of row r is ``N(f_r @ weights, covariance)`` with features ``f_r``. Events add to the
+    row's sums P and h (see `kernels.add_moments`), so the posterior does not depend on their order,
+    nor on the calls that they came in.
+
+    Parameters
+    ----------
+    n_factors : int
+    of_users : bool
+        Whether rows are users, who can be forgotten. Only items keep their moments.
+
+    Attributes
+    ----------
+    sums : ndarray of shape (n, K), float64
+        ``K = D (D + 1) / 2 + D`` with ``D = n_factors + 1``.
+    means : ndarray of shape (n, D), float64
+    moments : ndarray of shape (n, K), float64; for users (0, K)
+    weights : ndarray of shape (n_features, D)
+    covariance, precision : ndarray of shape (D, D)
+        Of the prior.
+    unknown : ndarray of shape (D,)
+        Prior mean of a row of which nothing is known.
+    """
+
+    def __init__(self, n_factors: int, *, of_users: bool) -> None:
+        self.n_dimensions = n_factors + 1
+        self.of_users = of_users
+        width = self.n_dimensions * (self.n_dimensions + 3) // 2
+        self._n = 0
+        self._sums, self._means = np.empty((0, width)), np.empty((0, self.n_dimensions))
+        self._moments = np.empty((0, width))
+        self.set_prior(np.zeros((1, self.n_dimensions)), np.eye(self.n_dimensions))
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Sums of all rows, a view."""
+        return self._sums[: self._n]
+
+    @property
+    def means(self) -> np.ndarray:
+        """Posterior means of all rows, a view."""
+        return self._means[: self._n]
+
+    @property
+    def moments(self) -> np.ndarray:
+        """Moments of all rows, a view; none of users."""
+        return self._moments[: 0 if self.of_users else self._n]
+
+    # ------------------------------------------------------------------ learning
+
+    def set_prior(self, weights: np.ndarray, covariance: np.ndarray) -> None:
+        """Replace the prior; posteriors stay until they are computed again."""
+        self.weights, self.covariance = weights, covariance
+        self.precision = np.linalg.inv(covariance)
+        self.precision = (self.precision + self.precision.T) / 2
+        self.unknown = weights[0].copy()
+
+    def grow(self, n: int) -> None:
+        """Resize to ``n`` rows; new rows have no events, and must be solved."""
+        before, self._n = self._n, min(self._n, n)
+        if n > len(self._means):
+            capacity = int(n * _GROWTH) if before else n
+            self._sums = _resized(self._sums, self._n, capacity)
+            self._means = _resized(self._means, self._n, capacity)
+            if not self.of_users:
+                self._moments = _resized(self._moments, self._n, capacity)
+        self._sums[before:n] = 0.0
+        self._n = n
+
+    def add(self, events: Grouped, moments: np.ndarray, n_threads: int = 1) -> None:
+        """Add events to the sums; the posteriors stay until they are computed again."""
+        arrays = (events.rows, events.starts, events.others, events.targets, events.weights)
+
+        def step(first: int, last: int) -> None:
+            kernels.add_moments(first, last, *arrays, moments, self.n_dimensions, self._sums)
+
+        in_threads(step, np.diff(events.starts), n_threads)
+
+    def posteriors(
+        self,
+        rows: np.ndarray,
+        features: np.ndarray,
+        noise: float,
+        *,
+        n_threads: int = 1,
+        whole: bool = True,
+    ) -> Posteriors:
+        """Compute posteriors of ``rows`` from their sums; without covariances if not ``whole``.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,)
+            Codes.
+        features : ndarray of shape (m, n_features)
+        noise : float
+            Variance of the noise.
+        """
+        m = len(rows)
+        means = np.empty((m, self.n_dimensions))
+        covariances = moments = _NOTHING
+        if whole:
+            moments = np.empty((m, self._sums.shape[1]))
+            covariances = np.empty((m, self._sums.shape[1] - self.n_dimensions))
+        given = rows.astype(np.int64), self._sums, features, self.weights, self.precision, noise
+
+        def step(first: int, last: int) -> None:
+            kernels.gaussian_posteriors(first, last, *given, means, covariances, moments)
+
+        in_threads(step, np.ones(m), n_threads)
+        return Posteriors(means, covariances, moments)
+
+    def solve(
+        self, rows: np.ndarray, features: np.ndarray, noise: float, n_threads: int = 1
+    ) -> None:
+        """Store the posteriors of ``rows``, from their sums."""
+        found = self.posteriors(rows, features, noise, n_threads=n_threads, whole=not self.of_users)
+        self._means[rows] = found.means
+        if not self.of_users:
+            self._moments[rows] = found.moments
+
+    # ------------------------------------------------------------------ reading
+
+    def means_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return the means (n, D) of codes, and the prior mean for -1."""
+        if not self._n:
+            return np.tile(self.unknown, (len(codes), 1))
+        means: np.ndarray = self._means[codes]
+        means[codes < 0] = self.unknown
+        return means
+
+    # ------------------------------------------------------------------ as a part
+
+    def mark(self, rows: np.ndarray) -> tuple[Any, ...]:
+        """Return what `restore` needs to undo growth and changes of ``rows`` (codes)."""
+        known = np.unique(rows[rows < self._n])
+        moments = self._moments[known] if not self.of_users else None
+        return self._n, known, self._sums[known], self._means[known], moments
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Undo growth and changes since ``mark``."""
+        self._n, known, self._sums[known], self._means[known], moments = mark
+        if moments is not None:
+            self._moments[known] = moments
+
+    def state(self) -> dict[str, Any]:
+        """Return copies of the arrays of all rows, and the prior."""
+        arrays = {"sums": self.sums, "means": self.means, "moments": self.moments}
+        return {name: array.copy() for name, array in arrays.items()} | {
+            "weights": self.weights,
+            "covariance": self.covariance,
+            "precision": self.precision,
+            "unknown": self.unknown,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        self._n = len(state["means"])
+        for name in ("sums", "means", "moments"):
+            setattr(self, f"_{name}", state[name].copy())
+        for name in ("weights", "covariance", "precision", "unknown"):
+            setattr(self, name, state[name].copy())
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
+        if self.of_users:
+            self._sums = np.delete(self.sums, users, axis=0)
+            self._means = np.delete(self.means, users, axis=0)
+            self._n = len(self._means)
+
+
+def _resized(array: np.ndarray, n: int, capacity: int) -> np.ndarray:
+    """Return an array of ``capacity`` rows, the first ``n`` of which are those of ``array``."""
+    larger = np.empty((capacity, array.shape[1]))
+    larger[:n] = array[:n]
+    return larger
+
+
+def triangle(matrix: np.ndarray) -> np.ndarray:
+    """Return the upper triangle of a matrix (D, D), row by row."""
+    return matrix[np.triu_indices(len(matrix))]
+
+
+def square(triangles: np.ndarray) -> np.ndarray:
+    """Return the symmetric matrix (D, D) of a triangle, or matrices (m, D, D) of triangles."""
+    size = triangles.shape[-1]
+    n = int((np.sqrt(8 * size + 1) - 1) / 2)
+    row, column = np.triu_indices(n)
+    full = np.empty((*triangles.shape[:-1], n, n))
+    full[..., row, column] = full[..., column, row] = triangles
+    return full
