@@ -1,7 +1,7 @@
 """Which item to ask a new user about: `--task asking`, on answers that were logged.
 
-The users of the MetaRec split with at least 25 support rows. A rule chooses one support item of each
-user after the other and sees its rating; the error is that on the ten query rows.
+The users are those of the MetaRec split with at least 25 support rows. A rule chooses one support
+item of each user after the other and sees its rating. The error is that on the ten query rows.
 """
 
 from collections.abc import Callable

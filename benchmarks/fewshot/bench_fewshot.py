@@ -21,7 +21,7 @@ for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")  # before numpy is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
-from benchmarks.fewshot import asking, costs, lists, rating_tables
+from benchmarks.fewshot import asking, costs, lists, losers, rating_tables
 from benchmarks.fewshot.contenders import CONTENDERS
 
 COLD = ("cold_user", "cold_item", "cold_both")
@@ -39,6 +39,7 @@ OTHERS = {
     ],
     "asking": lambda options: asking.run(options.seed),
     "cost": lambda options: costs.cost(),
+    "losers": lambda options: losers.run(options.seed[0]),
 }
 
 

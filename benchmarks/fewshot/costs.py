@@ -18,53 +18,50 @@ ROUNDS = 5
 N_ALONE = 50  # users that adapt one by one
 
 
+VERBS = {"IncrementalMF": "partial_fit", "Bayes": "adapt"}
+
+
 def cost() -> None:
     """Print seconds of `fit` and microseconds of `adapt`, as ratios to `IncrementalMF`."""
     ratings = load("ml-1m", text=False)
-    users = np.random.default_rng(0).permutation(np.unique(ratings.X[:, 0]))
-    new = np.isin(ratings.X[:, 0], users[:N_USERS])
+    users = np.random.default_rng(0).permutation(np.unique(ratings.X[:, 0]))[:N_USERS]
+    new = np.isin(ratings.X[:, 0], users)
     X, y = ratings.rows(np.flatnonzero(~new))
-    models = {
+    models: dict[str, Any] = {
         "IncrementalMF": IncrementalMFRecommender(random_state=0),
         "Bayes": sklearn_recft.BayesianMFRecommender(random_state=0),
     }
     seconds = {}
     for name, model in models.items():
-        _learner(copy.deepcopy(model).fit(X[:2000], y[:2000]))(X[2000:2100], y[2000:2100])
-        seconds[name] = _seconds(lambda fit=model.fit: fit(X, y))
+        getattr(model.fit(X[:2000], y[:2000]), VERBS[name])(X[2000:2100], y[2000:2100])
+        seconds[name] = _seconds(model.fit, X, y)
     for name, value in seconds.items():
         ratio = value / seconds["IncrementalMF"]
         row("cost, fit", "ml-1m", name, n_rows=len(y), fit_s=value, ratio=ratio)
     for k in (1, 10):
-        rows = np.concatenate([np.flatnonzero(ratings.X[:, 0] == u)[:k] for u in users[:N_USERS]])
-        _adapting(models, *ratings.rows(rows), k)
+        rows = np.concatenate([np.flatnonzero(ratings.X[:, 0] == user)[:k] for user in users])
+        found = {name: _adapting(model, VERBS[name], *ratings.rows(rows), k)
+                 for name, model in models.items()}  # fmt: skip
+        base = found["IncrementalMF"]
+        for name, (batch, alone) in found.items():
+            ratios = {"batch_ratio": batch / base[0], "alone_ratio": alone / base[1]}
+            row("cost, adapt", "ml-1m", name, k=k, batch_us=batch, alone_us=alone, **ratios)
 
 
-def _adapting(models: dict[str, Any], X: np.ndarray, y: np.ndarray, k: int) -> None:
-    """Print microseconds a user: all at once, and one by one."""
-    found: dict[str, tuple[float, float]] = {}
-    for name, model in models.items():
-        at_once, alone = [], []
-        for _ in range(ROUNDS):
-            learn = _learner(copy.deepcopy(model))
-            at_once.append(_seconds(lambda: learn(X, y)) / N_USERS)
-            learn = _learner(copy.deepcopy(model))
-            parts = [slice(j * k, j * k + k) for j in range(N_ALONE)]
-            alone.append(_seconds(lambda: [learn(X[p], y[p]) for p in parts]) / N_ALONE)
-        found[name] = float(np.median(at_once)) * 1e6, float(np.median(alone)) * 1e6
-    base = found["IncrementalMF"]
-    for name, (batch, one) in found.items():
-        ratios = {"batch_ratio": batch / base[0], "alone_ratio": one / base[1]}
-        row("cost, adapt", "ml-1m", name, k=k, batch_us=batch, alone_us=one, **ratios)
+def _adapting(model: Any, verb: str, X: np.ndarray, y: np.ndarray, k: int) -> tuple[float, float]:
+    """Return the median microseconds a user: all at once, and one by one."""
+    at_once, alone = [], []
+    for _ in range(ROUNDS):
+        at_once.append(_seconds(getattr(copy.deepcopy(model), verb), X, y) / N_USERS)
+        learn = getattr(copy.deepcopy(model), verb)
+        parts = [slice(j * k, j * k + k) for j in range(N_ALONE)]
+        alone.append(sum(_seconds(learn, X[part], y[part]) for part in parts) / N_ALONE)
+    return float(np.median(at_once)) * 1e6, float(np.median(alone)) * 1e6
 
 
-def _learner(model: Any) -> Callable[..., Any]:
-    return model.adapt if hasattr(model, "adapt") and not hasattr(model, "learning_rate") else model.partial_fit
-
-
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(call: Callable[..., Any], *given: Any) -> float:
     start = time.process_time()
-    call()
+    call(*given)
     return time.process_time() - start
 
 
@@ -82,7 +79,7 @@ def random90(seeds: list[int], sizes: tuple[int, ...], models: list[str]) -> Non
                 contender = CONTENDERS[model](ratings, seed)
                 if isinstance(contender, Bayes):
                     contender.params = contender.params | {"n_factors": size}
-                seconds = _seconds(lambda one=contender: one.fit(*ratings.rows(train)))
+                seconds = _seconds(contender.fit, *ratings.rows(train))
                 none = np.empty((0, 2), np.int64)
                 predicted, std = contender.answer(none, np.empty(0), query)
                 figures = {"rmse": float(np.sqrt(np.mean((predicted - truth) ** 2)))}

@@ -31,9 +31,7 @@ class Setup:
 
 CURVE = (0, 1, 3, 5, 10)
 SETUPS: dict[str, Setup] = {
-    "metarec": Setup(
-        protocols.metarec, (*CURVE, None), ("best",), data=("ml-1m", "ml-100k")
-    ),
+    "metarec": Setup(protocols.metarec, (*CURVE, None), ("best",), data=("ml-1m", "ml-100k")),
     "heavy": Setup(
         partial(protocols.metarec, heavy=True), (1, 3, 10, None), ("best",), {"n_factors": 16}
     ),

@@ -44,9 +44,7 @@ def metrics(
     }
     inside = np.full(len(y), np.nan) if std is None else np.abs(error) <= Z90 * std[order]
     found["covered"] = np.add.reduceat(inside.astype(float), start)
-    groups = list(
-        zip(np.split(y, start[1:]), np.split(predicted, start[1:]), strict=True)
-    )
+    groups = list(zip(np.split(y, start[1:]), np.split(predicted, start[1:]), strict=True))
     for name in names:
         if name == "best":
             found[name] = [best_of(*group) for group in groups]
@@ -98,7 +96,9 @@ def paired(found: pd.DataFrame, other: pd.DataFrame, name: str) -> list[float]:
     """
     if not found[["seed", "owner"]].equals(other[["seed", "owner"]]):
         raise ValueError("The two models were tested on different users.")
-    columns = [frame["se"] / frame["n"] if name == "mse" else frame[name] for frame in (found, other)]
+    columns = [
+        frame["se"] / frame["n"] if name == "mse" else frame[name] for frame in (found, other)
+    ]
     difference = (columns[0] - columns[1]).to_numpy()
     mean = difference.mean()
     sums = pd.Series(difference - mean).groupby(found["owner"].to_numpy()).sum().to_numpy()
