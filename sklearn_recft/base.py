@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
@@ -111,7 +112,8 @@ class RecommenderMixin:
 
     Parameters of these names have one meaning in all estimators, and the mixin reads them:
     those of ``_NEED_TIME`` (if set, rows need timestamps), ``outcome``, ``n_jobs``,
-    ``random_state`` and ``training``.
+    ``random_state``, ``training``, and ``user_features`` and ``item_features`` (columns of ``X``
+    that are no context; name them in ``_FIXED``).
     """
 
     _model: FittedModel
@@ -338,6 +340,7 @@ class RecommenderMixin:
             reset=reset,
             timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
+            features=feature_names(self),
         )
         if not reset and (y is None) != self._model.positives_only:
             without = self._model.positives_only
@@ -350,12 +353,23 @@ class RecommenderMixin:
     def _check_rows(self, X: Any) -> Interactions:
         """Check rows to predict."""
         check_is_fitted(self)
-        return check_events(self, X, reset=False, outcome=self._outcome(), predicting=True)
+        return check_events(
+            self,
+            X,
+            reset=False,
+            outcome=self._outcome(),
+            predicting=True,
+            features=self._features(),
+        )
 
     def _check_queries(self, X: Any) -> Interactions:
         """Check queries of lists."""
         check_is_fitted(self)
-        return check_queries(X, self, outcome=self._outcome())
+        return check_queries(X, self, outcome=self._outcome(), features=self._features())
+
+    def _features(self) -> tuple[str, ...]:
+        """Return the columns of features in `fit`."""
+        return tuple(name for p in PARAMETERS.values() for name in self._fixed.get(p) or ())
 
     def _outcome(self) -> str | None:
         """Return the column of auxiliary feedback in `fit`, which answers ignore."""

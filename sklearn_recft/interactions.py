@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import narwhals as nw
@@ -21,6 +21,7 @@ from sklearn_recft.columns import (
     to_weights,
     warn_of_missing_texts,
 )
+from sklearn_recft.features import FeatureColumn, FeatureTable, to_feature
 from sklearn_recft.names import ITEM, TEXT, TIME, USER, as_roles
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import (
@@ -56,6 +57,10 @@ class Interactions:
         What else came of the event, known only after it: never context.
     by_position : bool
         Whether these are queries without column names: their context is in the order of fit.
+    features : dict of str to FeatureColumn of length n
+        Columns that are features of the user or the item of each row: never context.
+    tables : dict of str to FeatureTable
+        Features by id of users (``"user_id"``) and items (``"item_id"``), to be remembered.
     """
 
     user_ids: np.ndarray
@@ -68,6 +73,8 @@ class Interactions:
     sample_weight: np.ndarray | None = None
     outcome: np.ndarray | None = None
     by_position: bool = False
+    features: dict[str, FeatureColumn] = field(default_factory=dict)
+    tables: dict[str, FeatureTable] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -82,6 +89,7 @@ class Interactions:
             at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
             at(self.outcome), self.by_position,
+            {name: column.take(rows) for name, column in self.features.items()}, self.tables,
         )  # fmt: skip
 
     def learned(self) -> Interactions:
@@ -112,6 +120,8 @@ class Events:
         Text of each item, the id where it has none; None where nothing reads texts.
     outcome : ndarray of shape (n,), or None
         Auxiliary feedback, known only after the event.
+    features : dict of str to FeatureColumn of length n
+        Features of the user or the item of each row.
     """
 
     user: np.ndarray
@@ -122,12 +132,13 @@ class Events:
     context: np.ndarray
     text: tuple[str, ...] | None = None
     outcome: np.ndarray | None = None
+    features: dict[str, FeatureColumn] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: np.ndarray | slice) -> Events:
-        """Return the same columns at ``rows``, without texts."""
+        """Return the same columns at ``rows``, without texts and features."""
         outcome = None if self.outcome is None else self.outcome[rows]
         return Events(
             self.user[rows],
@@ -140,7 +151,7 @@ class Events:
         )
 
     def joined(self, later: Events) -> Events:
-        """Return the events of both, these first, without texts and outcomes."""
+        """Return the events of both, these first, without texts, outcomes and features."""
         return Events(
             np.concatenate([self.user, later.user]),
             np.concatenate([self.item, later.item]),
@@ -152,7 +163,12 @@ class Events:
 
 
 def check_interactions(
-    X: Any, y: Any = None, *, sample_weight: Any = None, ignored: str | None = None
+    X: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    ignored: str | None = None,
+    features: Sequence[str] = (),
 ) -> Interactions:
     """Check a table of events and its feedback; raise before anything is changed.
 
@@ -169,6 +185,8 @@ def check_interactions(
         Weights, at least 0 and not all 0. Rows of weight 0 are kept: see `Interactions.learned`.
     ignored : str, default=None
         A column of a frame that is not read.
+    features : sequence of str, default=()
+        Columns of a frame that are features of users or items; those that are absent are ignored.
 
     Returns
     -------
@@ -191,14 +209,16 @@ def check_interactions(
     """
     columns = columns_of(X, (USER, ITEM, TIME))
     columns.pop(ignored or "", None)
-    events = _checked(columns, y)
+    events = _checked(columns, y, features=features)
     if sample_weight is None:
         return events
     object.__setattr__(events, "sample_weight", to_weights(sample_weight, len(events)))
     return events
 
 
-def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) -> Interactions:
+def check_queries(
+    X: Any, estimator: Any = None, *, outcome: str | None = None, features: Sequence[str] = ()
+) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
     A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
@@ -206,7 +226,7 @@ def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) 
     item in its second column, is refused where it can be told: given a fitted ``estimator``,
     by the number of columns, else where the third column holds times and the second does not.
     The ``estimator`` also warns of ids of another type than those it knows. The column
-    ``outcome`` of a frame is ignored; a table without names does not have it.
+    ``outcome`` of a frame is ignored; a table without names does not have it, nor ``features``.
 
     Examples
     --------
@@ -217,7 +237,7 @@ def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) 
     if issparse(X) or is_named(X, query=True):
         columns = columns_of(X, (USER, TIME))
         columns.pop(outcome or "", None)
-        queries = _checked(columns, None, query=True)
+        queries = _checked(columns, None, query=True, features=features)
     else:
         table = table_of_queries(X)
         if table is None:
@@ -225,7 +245,7 @@ def check_queries(X: Any, estimator: Any = None, *, outcome: str | None = None) 
             queries = _checked({USER: ids}, None, query=True)
         else:
             columns = columns_of(table, (USER, TIME))
-            refuse_events(columns, estimator, outcome)
+            refuse_events(columns, estimator, (outcome, *features))
             queries = replace(_checked(columns, None, query=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
@@ -274,6 +294,7 @@ def _warn_of_types(estimator: Any, events: Interactions) -> None:
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
     timed: str | None = None, outcome: str | None = None, predicting: bool = False,
+    features: Sequence[str] = (),
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
@@ -281,14 +302,17 @@ def check_events(
     columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
     without timestamps, ``outcome`` a column that is no context and may be left out as well; it is
-    not read at all where ``predicting``.
+    not read at all where ``predicting``. ``features`` are columns that are no context either; they
+    may be left out, or have other values, later on.
     Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
     such as 'nan'.
     """
     named = not issparse(X) and is_named(X)
-    names = () if reset or named or issparse(X) else _check_unnamed(estimator, X)
+    names = () if reset or named or issparse(X) else _check_unnamed(estimator, X, features)
     ignored = outcome if predicting and named else None
-    events = check_interactions(X, y, sample_weight=sample_weight, ignored=ignored)
+    events = check_interactions(
+        X, y, sample_weight=sample_weight, ignored=ignored, features=features
+    )
     if names:
         events = replace(events, context_names=names)
     events = _set_aside(events, outcome)
@@ -310,7 +334,7 @@ def check_events(
             estimator.n_features_in_ = len(estimator.feature_names_in_)
         return events
     if named:
-        events = _in_order_of_fit(estimator, events, outcome)
+        events = _in_order_of_fit(estimator, events, (outcome, *features))
     _warn_of_types(estimator, events)
     return events
 
@@ -324,13 +348,18 @@ def _refuse_suspects(events: Interactions, named: bool) -> None:
         refuse_times_as_context(events.context, names, ids)
     if feedback is not None:
         refuse_leaked_label(events.context, names, feedback, named=named)
+        for name, column in events.features.items():
+            if column.kind == "number":
+                numbers = np.nan_to_num(column.values)[:, None]
+                refuse_leaked_label(numbers, (name,), feedback, named=named)
 
 
-def _check_unnamed(estimator: Any, X: Any) -> tuple[str, ...]:
+def _check_unnamed(estimator: Any, X: Any, features: Sequence[str]) -> tuple[str, ...]:
     """Check the columns of what has no roles; return the names of fit for its context."""
     values = X if is_frame(X) else as_table(X)
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
-    if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or TEXT in fitted):
+    aside = {TEXT, *features}.intersection(fitted)
+    if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or aside):
         raise ValueError(
             f"X has no column names, and an array is read as {USER}, {ITEM}, {TIME}, context: "
             f"another order than that of the frame of fit, {fitted}. Pass a frame with these names."
@@ -390,7 +419,9 @@ def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
     return replace(events, context=events.context[:, kept], context_names=names, outcome=column)
 
 
-def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) -> Interactions:
+def _in_order_of_fit(
+    estimator: Any, events: Interactions, aside: Sequence[str | None]
+) -> Interactions:
     names = events.context_names
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER not in fitted:
@@ -401,7 +432,7 @@ def _in_order_of_fit(estimator: Any, events: Interactions, outcome: str | None) 
             f"{estimator.n_features_in_} columns ({places}), and X has the names {given}. Fit it "
             "on a frame, or pass an array: X[[...]].to_numpy() in the order of fit."
         )
-    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, outcome)]
+    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, *aside)]
     if set(known) != set(names):
         absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
         raise ValueError(
@@ -444,7 +475,10 @@ def items_of(X: Any) -> np.ndarray:
 # ---------------------------------------------------------------------- private
 
 
-def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interactions:
+def _checked(
+    columns: dict[str, Any], y: Any, *, query: bool = False, features: Sequence[str] = ()
+) -> Interactions:
+    side = {name: columns.pop(name) for name in features if name in columns}
     users = to_ids(columns[USER], USER)
     items = None if query else to_ids(columns[ITEM], ITEM)
     if len(users) == 0:
@@ -462,4 +496,5 @@ def _checked(columns: dict[str, Any], y: Any, *, query: bool = False) -> Interac
         to_texts(columns[TEXT]) if TEXT in columns else None,
         context,
         names,
+        features={name: to_feature(column, name) for name, column in side.items()},
     )

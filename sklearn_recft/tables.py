@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from typing import Any
@@ -188,9 +188,11 @@ def table_of_queries(X: Any) -> Any:
     return X if hasattr(X, "__array__") and np.ndim(X) > 1 else None
 
 
-def refuse_events(columns: dict[str, Any], estimator: Any, outcome: str | None = None) -> None:
+def refuse_events(
+    columns: dict[str, Any], estimator: Any, aside: Sequence[str | None] = ()
+) -> None:
     """Refuse a table without names that has an item in its second column."""
-    allowed = None if estimator is None else _widths_of_queries(estimator, outcome)
+    allowed = None if estimator is None else _widths_of_queries(estimator, aside)
     names = list(columns)
     wrong = allowed is not None and len(names) not in allowed
     if wrong or (
@@ -204,12 +206,12 @@ def refuse_events(columns: dict[str, Any], estimator: Any, outcome: str | None =
         )
 
 
-def _widths_of_queries(estimator: Any, outcome: str | None) -> set[int]:
+def _widths_of_queries(estimator: Any, aside: Sequence[str | None]) -> set[int]:
     names = as_roles(getattr(estimator, "feature_names_in_", ()))
     if USER not in names:
-        return {1, 2, max(estimator.n_features_in_ - 1 - (outcome is not None), 2)}
-    aside = (USER, ITEM, TIME, TEXT, outcome)
-    return {1, 2, 2 + sum(name not in aside for name in names)}
+        n_aside = sum(name is not None for name in aside)
+        return {1, 2, max(estimator.n_features_in_ - 1 - n_aside, 2)}
+    return {1, 2, 2 + sum(name not in (USER, ITEM, TIME, TEXT, *aside) for name in names)}
 
 
 def _are_times(column: Any) -> bool:

@@ -23,6 +23,7 @@ ROOMS = (
     "parallel",
     "suspects",
     "tables",
+    "features",
     "interactions",
     "kernels",
     "history",
@@ -76,8 +77,8 @@ HOMES = {
     "peft": {"text"},
     "safetensors": {"persistence"},
     "onnx": {"compression"},
-    "narwhals": {"columns", "times", "tables", "interactions", "preprocessing", "metrics"}
-    | {"datasets", "lists", "pipeline", "cli"},
+    "narwhals": {"columns", "times", "tables", "features", "interactions", "preprocessing"}
+    | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
     "pandas": {"datasets", "inspection"},
     "pyarrow": {"datasets", "lists"},  # files of tables: read, and written

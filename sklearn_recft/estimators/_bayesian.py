@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
+from sklearn_recft.estimators._features import FeaturesMixin
 from sklearn_recft.estimators._verbs import SimilarItemsMixin
+from sklearn_recft.interactions import check_ids
+from sklearn_recft.lists import (
+    ListOptions,
+    check_length,
+    frame_library,
+    recommend_lists,
+    refuse_unknown,
+)
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 
 
-class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator):
+class BayesianMFRecommender(
+    FeaturesMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
+):
     """Bayesian matrix factorization: new users need a few ratings, and no training.
 
     The model of the feedback of user u on item i is
@@ -36,6 +48,15 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         Length of ``p_u`` and ``q_i``.
     max_epochs : int, default=30
         Number of sweeps over users and items in `fit`.
+    user_features, item_features : list of str, default=None
+        Features of users and of items: columns of ``X``, or of the tables ``users`` and ``items``
+        of `fit`. None reads all columns of these tables, and none of ``X``. A feature is a column
+        of numbers, of categories (strings or bools) or of lists of categories; see the notes.
+    backbone : str, default=None
+        Text encoder of items: a folder, a name on the Hugging Face hub, or "auto" for a small one.
+        It reads the column ``text`` of ``X`` or ``items``. None reads no texts.
+    text_components : int, default=32
+        Number of principal components of the encoded texts.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -89,7 +110,8 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     array([1., 0.])
     """
 
-    _FIXED = ("n_factors",)
+    _model: BayesianMFModel
+    _FIXED = ("n_factors", "user_features", "item_features", "backbone", "text_components")
     _TAGS = RecommenderTags(
         predicts="feedback",
         partial_fit="warm start",
@@ -100,6 +122,10 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "user_features": [list, tuple, None],
+        "item_features": [list, tuple, None],
+        "backbone": [str, None],
+        "text_components": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -110,40 +136,66 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        user_features: list[str] | None = None,
+        item_features: list[str] | None = None,
+        backbone: str | None = None,
+        text_components: int = 32,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.user_features = user_features
+        self.item_features = item_features
+        self.backbone = backbone
+        self.text_components = text_components
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Fit priors and posteriors to a log of events.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id`` and ``item_id``, by name in a frame, by position in an array. Other columns
-            are ignored.
+            are ignored, except features and ``text``.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
             Weights of rows: a row of weight 2 counts as two rows.
+        users, items : tables with a column ``user_id`` or ``item_id``, default=None
+            Features, one row for each id. Ids without events become known as well. In a table
+            without column names, the ids are the first column.
 
         Returns
         -------
         self : object
         """
-        self._fit(X, y, sample_weight)
+        self._fit(X, y, sample_weight, users=users, items=items)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+        batch_id: Any = None,
     ) -> BayesianMFRecommender:
         """Update the users and the items of further rows; on an unfitted estimator, fit.
 
@@ -154,10 +206,18 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         -------
         self : object
         """
-        self._update(X, y, sample_weight, batch_id=batch_id)
+        self._update(X, y, sample_weight, batch_id=batch_id, users=users, items=items)
         return self
 
-    def adapt(self, X: Any, y: Any = None, sample_weight: Any = None) -> BayesianMFRecommender:
+    def adapt(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        users: Any = None,
+        items: Any = None,
+    ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
         All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
@@ -173,7 +233,7 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
             Before `fit`.
         """
         check_is_fitted(self)
-        self._update(X, y, sample_weight, Call(adapt=True))
+        self._update(X, y, sample_weight, Call(adapt=True), users=users, items=items)
         return self
 
     def observe(self, X: Any, y: Any = None) -> BayesianMFRecommender:
@@ -200,18 +260,149 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
         self._update(X, y, None, Call(weights=False))
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the feedback of each row.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
+        return_std : bool, default=False
+            Whether to return the standard deviation as well.
 
         Returns
         -------
         y : ndarray of shape (n,), float64
+        y_std : ndarray of shape (n,), float64
+            Standard deviation of the feedback, with the noise: with ``return_std`` only.
+            ``sqrt(y_std**2 - noise_**2)`` is that of the expected feedback.
         """
-        return self._predict(X)
+        if not return_std:
+            return self._predict(X)
+        rows, model = self._check_rows(X), self._model
+        with model.reading():
+            events = model.encode(rows)
+            return model.score(events), model.deviation(events)
+
+    def recommend(
+        self,
+        X: Any,
+        *,
+        n_recommendations: int = 10,
+        candidates: Any = None,
+        exclude: Any = None,
+        exclude_seen: bool = True,
+        on_missing: str = "raise",
+        as_frame: bool = False,
+        exploration: Any = None,
+        random_state: Any = None,
+    ) -> Any:
+        """Recommend the best items for each query, best first; ties in catalogue order.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries
+            A table has ``user_id``. Unknown users get the list of a user without history.
+        n_recommendations : int, default=10
+            Items per query, at least 1.
+        candidates : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to choose from: ids for all queries, or a frame with the items of each
+            user, one per row. None means the whole catalogue.
+        exclude : array-like of item ids, or frame with user_id and item_id, default=None
+            The items to leave out, for all queries or by user. Unknown ids are ignored.
+        exclude_seen : bool, default=True
+            Leave out the items that the user interacted with in a call that learned.
+        on_missing : {"raise", "pad"}, default="raise"
+            If a query has fewer than ``n_recommendations`` eligible items: raise an error, or
+            fill up its row with the id None and the score -inf.
+        as_frame : bool, default=False
+            Return one long table, without padded places.
+        exploration : {None, "thompson"} or float, default=None
+            None ranks by the expected feedback. "thompson" ranks by vectors drawn from the
+            posteriors: one draw for each query, and one for each item in the call. A number c ranks
+            by the expected feedback plus c of its standard deviations, without the noise: an upper
+            confidence bound if c is positive, a cautious list if it is negative.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws of "thompson". None draws anew in each call.
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_recommendations)
+            Item ids.
+        scores : ndarray of shape (n_queries, n_recommendations), float64
+            What they were ranked by, in units of ``y``.
+        table : data frame
+            In place of both if ``as_frame``: columns ``user_id``, ``rank`` (from 1), ``item_id``
+            and ``score``, in the frame library of ``X``; a pandas frame if ``X`` is no frame.
+        """
+        queries, model = self._check_queries(X), self._model
+        options = ListOptions(
+            n_recommendations,
+            candidates,
+            exclude,
+            exclude_seen,
+            on_missing,
+            frame_library(X, as_frame),
+        )
+        share = _check_exploration(exploration)
+        with model.reading():
+            if exploration is not None:
+                seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+                model = model.exploring(share, np.random.default_rng(seed))
+            return recommend_lists(model, queries, options, self._n_threads())
+
+    def ask(self, X: Any, n_items: int = 1, *, candidates: Any = None) -> np.ndarray:
+        """Return the items whose feedback would tell most about each user: questions to ask.
+
+        An answer lowers the uncertainty of the user's vector, and so the variance of all
+        predictions for that user. The items are those that lower the mean of this variance over the
+        catalogue most, chosen one after the other, each given that those before are answered. It
+        does not matter what the answers are.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries
+            Unknown users get the items that tell most about a user without history.
+        n_items : int, default=1
+            Items per query.
+        candidates : array-like of item ids, default=None
+            The items to choose from, such as well-known ones. None means the whole catalogue. Items
+            that the user has seen are left out.
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_items)
+            Item ids, the most telling first.
+
+        Raises
+        ------
+        ValueError
+            If a candidate is unknown, ``n_items`` is below 1, or a query has fewer items left.
+        TypeError
+            If ``n_items`` is no integer.
+        """
+        queries, model = self._check_queries(X), self._model
+        check_length("n_items", n_items)
+        chosen = None if candidates is None else check_ids(candidates, "candidates")
+        with model.reading():
+            columns = np.arange(model.n_items)
+            if chosen is not None:
+                columns = model.items.encode(chosen)
+                refuse_unknown(columns, chosen, "candidates")
+            users = model.users.encode(queries.user_ids)
+            allowed = np.zeros((len(users), model.n_items), bool)
+            allowed[:, columns] = True
+            for row, user in enumerate(users.tolist()):
+                if user >= 0:
+                    allowed[row, model.seen.items_of(user)] = False
+            n_left = allowed.sum(axis=1)
+            if n_left.min() < n_items:
+                row = int(n_left.argmin())
+                (user,) = queries.user_ids[row : row + 1].tolist()
+                raise ValueError(
+                    f"n_items={n_items}, but user {user!r} has only {n_left[row]} items that were "
+                    "not seen; ask for fewer, or give more candidates."
+                )
+            return model.items.decode(model.most_telling(users, queries, allowed, int(n_items)))
 
     @property
     def user_means_(self) -> np.ndarray:
@@ -244,12 +435,30 @@ class BayesianMFRecommender(SimilarItemsMixin, RecommenderMixin, RegressorMixin,
     # ------------------------------------------------------------------ private
 
     def _settings(self) -> BayesianMFSettings:
+        self._refuse_features()
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            backbone=self.backbone,
+            text_components=int(self.text_components),
             n_threads=self._n_threads(),
             verbose=self.verbose,
         )
 
     def _make_model(self, rows: Any) -> BayesianMFModel:
         return BayesianMFModel(rows, replace(self._settings(), seed=self._seed()))
+
+
+def _check_exploration(given: Any) -> float | None:
+    """Return the number of standard deviations; None for "thompson" and for no exploration."""
+    if given is None or (isinstance(given, str) and given == "thompson"):
+        return None
+    if isinstance(given, (bool, np.bool_)) or not isinstance(given, Real):
+        raise ValueError(
+            f"exploration={given!r}: it must be None, 'thompson' or a number of standard "
+            "deviations."
+        )
+    share = float(given)
+    if not np.isfinite(share):
+        raise ValueError(f"exploration={given}: give a finite number.")
+    return share

@@ -20,15 +20,14 @@ def add_moments(first, last, rows, starts, others, targets, weights, moments, n_
     """
     size = n_dimensions * (n_dimensions + 1) // 2
     for n in range(first, last):
-        row = rows[n]
+        total = sums[rows[n]]
         for s in range(starts[n], starts[n + 1]):
-            other, target, weight = others[s], targets[s], weights[s]
+            other, weight = moments[others[s]], weights[s]
+            target = weight * targets[s]
             for k in range(size):
-                sums[row, k] += weight * moments[other, k]
+                total[k] += weight * other[k]
             for k in range(n_dimensions):
-                sums[row, size + k] += weight * (
-                    target * moments[other, k] - moments[other, size + k]
-                )
+                total[size + k] += target * other[k] - weight * other[size + k]
 
 
 @jit
@@ -55,94 +54,89 @@ def gaussian_posteriors(
     """
     n_dimensions = means.shape[1]
     factor = np.empty((n_dimensions, n_dimensions))
-    inverse = np.empty((n_dimensions, n_dimensions))
+    inverse, full = np.empty_like(factor), np.empty_like(factor)
+    prior = np.empty(n_dimensions)
     whole = covariances.shape[0] > 0
     for n in range(first, last):
-        _posterior(sums[rows[n]], features[n], weights, precision, 1.0 / noise, means[n], factor)
+        row, mean = sums[rows[n]], means[n]
+        _posterior(row, features[n], weights, precision, 1.0 / noise, mean, prior, factor)
         if whole:
-            _covariance(means[n], factor, inverse, covariances[n], moments[n])
+            _covariance(mean, factor, inverse, full, covariances[n], moments[n])
 
 
 # Separate functions from the loop over rows, so that the summation order within a row is fixed:
-# the result must not depend on which rows are computed together.
+# the result must not depend on which rows are computed together. Inner loops add a multiple of one
+# run of numbers to another, which is vectorized, unlike sums of short products.
 @inlined
-def _posterior(sums, features, weights, precision, share, mean, factor):
-    """Write the mean of one row, and the Cholesky factor of its precision (lower triangle)."""
+def _posterior(sums, features, weights, precision, share, mean, prior, factor):
+    """Write the mean of one row, and U of its precision ``U^T U`` (upper triangle)."""
     n = mean.shape[0]
     vector = n * (n + 1) // 2
     for a in range(n):
-        total = 0.0
-        for f in range(features.shape[0]):
-            total += features[f] * weights[f, a]
-        factor[0, a] = total  # the prior mean, for now
-    k = 0
-    for a in range(n):
+        prior[a] = 0.0
         mean[a] = sums[vector + a]
-    for a in range(n):
-        mean[a] -= sums[k] * factor[0, a]
-        k += 1
-        for b in range(a + 1, n):
-            mean[a] -= sums[k] * factor[0, b]
-            mean[b] -= sums[k] * factor[0, a]
-            k += 1
+    for f in range(features.shape[0]):
+        for a in range(n):
+            prior[a] += features[f] * weights[f, a]
     k = 0
     for a in range(n):
         for b in range(a, n):
-            factor[b, a] = precision[b, a] + share * sums[k]
-            k += 1
+            factor[a, b] = precision[a, b] + share * sums[k + b - a]
+        mean[a] -= sums[k] * prior[a]
+        for b in range(a + 1, n):
+            mean[a] -= sums[k + b - a] * prior[b]
+            mean[b] -= sums[k + b - a] * prior[a]
+        k += n - a
     for a in range(n):
-        for b in range(a):
-            total = factor[a, b]
-            for c in range(b):
-                total -= factor[a, c] * factor[b, c]
-            factor[a, b] = total / factor[b, b]
-        total = factor[a, a]
-        for c in range(a):
-            total -= factor[a, c] * factor[a, c]
-        factor[a, a] = np.sqrt(total)
-    for a in range(n):
-        total = share * mean[a]
-        for c in range(a):
-            total -= factor[a, c] * mean[c]
-        mean[a] = total / factor[a, a]
-    for a in range(n - 1, -1, -1):
-        total = mean[a]
+        pivot = 1.0 / np.sqrt(factor[a, a])
+        for b in range(a, n):
+            factor[a, b] *= pivot
         for c in range(a + 1, n):
-            total -= factor[c, a] * mean[c]
+            step = factor[a, c]
+            for b in range(c, n):
+                factor[c, b] -= step * factor[a, b]
+    for a in range(n):  # U^T z = mean
+        mean[a] = mean[a] / factor[a, a]
+        step = mean[a]
+        for b in range(a + 1, n):
+            mean[b] -= step * factor[a, b]
+    for a in range(n - 1, -1, -1):  # U x = z
+        total = mean[a]
+        for b in range(a + 1, n):
+            total -= factor[a, b] * mean[b]
         mean[a] = total / factor[a, a]
     for a in range(n):
-        for f in range(features.shape[0]):
-            mean[a] += features[f] * weights[f, a]
+        mean[a] = prior[a] + share * mean[a]
 
 
 @inlined
-def _covariance(mean, factor, inverse, covariance, moments):
-    """Write the inverse of the precision whose Cholesky factor is given, and the moments."""
+def _covariance(mean, factor, inverse, full, covariance, moments):
+    """Write the inverse of ``U^T U`` with the given ``factor`` U, and the moments."""
     n = mean.shape[0]
     vector = n * (n + 1) // 2
-    for b in range(n):  # column b of the inverse factor, stored as row b
-        inverse[b, b] = 1.0 / factor[b, b]
-        for a in range(b + 1, n):
-            total = 0.0
-            for c in range(b, a):
-                total -= factor[a, c] * inverse[b, c]
-            inverse[b, a] = total / factor[a, a]
+    for a in range(n):
+        for b in range(n):
+            inverse[a, b] = 0.0
+            full[a, b] = 0.0
+    for a in range(n):  # the lower triangle of U^-T
+        pivot = 1.0 / factor[a, a]
+        inverse[a, a] = pivot
+        for c in range(a):
+            step = pivot * factor[c, a]
+            for b in range(c + 1):
+                inverse[a, b] -= step * inverse[c, b]
+        for c in range(a + 1):
+            step = inverse[a, c]
+            for b in range(c, a + 1):
+                full[c, b] += step * inverse[a, b]
     k = 0
     for a in range(n):
         for b in range(a, n):
-            total = 0.0
-            for c in range(b, n):
-                total += inverse[a, c] * inverse[b, c]
-            covariance[k] = total
-            k += 1
+            covariance[k + b - a] = full[a, b]
+            moments[k + b - a] = mean[a] * mean[b] + full[a, b]
+        k += n - a
     moments[0] = 1.0
-    for b in range(1, n):
-        moments[b] = mean[b]
-    k = n
-    for a in range(1, n):
-        for b in range(a, n):
-            moments[k] = mean[a] * mean[b] + covariance[k]
-            k += 1
     moments[vector] = mean[0]
     for b in range(1, n):
-        moments[vector + b] = mean[0] * mean[b] + covariance[b]
+        moments[vector + b] = moments[b]
+        moments[b] = mean[b]

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         batch_code,
         warn_of_known_batch,
     )
+    from sklearn_recft.models._bayesian import (
+        BayesianMFModel,
+        BayesianMFSettings,
+    )
     from sklearn_recft.models._decay import (
         DecayModel,
     )
@@ -33,10 +37,6 @@ if TYPE_CHECKING:
         DECAY_DEFAULTS,
         DECAY_OPTIONS,
         DecaySettings,
-    )
-    from sklearn_recft.models._bayesian import (
-        BayesianMFModel,
-        BayesianMFSettings,
     )
     from sklearn_recft.models._ease import (
         EASEModel,
@@ -87,6 +87,9 @@ if TYPE_CHECKING:
         SEQUENCE_OPTIONS,
         SequenceSettings,
     )
+    from sklearn_recft.models._side_features import (
+        SideFeatures,
+    )
 
 __all__ = [
     "ADAM_DEFAULTS",
@@ -126,6 +129,7 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "SideFeatures",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
     "Transaction",
@@ -173,6 +177,7 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",
         "Transaction": "_base",

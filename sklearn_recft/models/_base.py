@@ -255,6 +255,7 @@ class FittedModel:
             rows.context,
             self._texts_of(rows),
             rows.outcome,
+            rows.features,
         )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:

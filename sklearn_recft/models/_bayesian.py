@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from sklearn_recft.features import FeatureColumn
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, triangle
+from sklearn_recft.models._bayesian_uncertainty import (
+    Gaussians,
+    bonus_tiles,
+    most_telling,
+    score_tiles,
+    variances,
+)
 from sklearn_recft.models._progress import Epochs
+from sklearn_recft.names import ITEM, USER
 from sklearn_recft.parallel import blas_threads
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 
+NO_FEATURES: Mapping[str, FeatureColumn] = {}
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -24,20 +35,22 @@ class BayesianMFSettings:
 
     n_factors: int = 12
     max_epochs: int = 30
+    backbone: str | None = None
+    text_components: int = 32
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None
 
 
-class BayesianMFModel(FittedModel):
+class BayesianMFModel(BayesianFeaturesModel):
     """Gaussian posteriors of users and items.
 
     Attributes
     ----------
     user_table, item_table : GaussianTable
         Posteriors of ``w_u = [c_u, p_u]`` and of ``[b_i, q_i]``, in units of ``scale``.
-    user_side, item_side : part with ``matrix(codes)``, or None
-        Features of users and of items; None is the constant 1.
+    user_side, item_side : SideFeatures
+        Features of users and of items.
     center, scale : float
         Mean and standard deviation of the feedback in `fit`.
     noise : float
@@ -46,22 +59,12 @@ class BayesianMFModel(FittedModel):
 
     kind = "BayesianMFRecommender"
     settings: BayesianMFSettings
+    # Of a view by `exploring`: returns a `TileScorer` for users and columns.
+    exploration: Callable[[np.ndarray, np.ndarray, Interactions], TileScorer] | None = None
 
     def __init__(self, rows: Interactions, settings: BayesianMFSettings) -> None:
         super().__init__(rows, settings)
-        self.user_table = GaussianTable(settings.n_factors, of_users=True)
-        self.item_table = GaussianTable(settings.n_factors, of_users=False)
-        self.user_side: Any = None
-        self.item_side: Any = None
         self.center, self.scale, self.noise = 0.0, 1.0, 0.0
-
-    def user_features(self, codes: np.ndarray) -> np.ndarray:
-        """Return the features (n, n_features) of users; the first is the constant 1."""
-        return _constant(codes) if self.user_side is None else self.user_side.matrix(codes)
-
-    def item_features(self, codes: np.ndarray) -> np.ndarray:
-        """Return the features (n, n_features) of items; the first is the constant 1."""
-        return _constant(codes) if self.item_side is None else self.item_side.matrix(codes)
 
     # ------------------------------------------------------------------ learning
 
@@ -170,8 +173,9 @@ class BayesianMFModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_i + c_u + p_u . q_i`` of rows."""
-        user = self.user_table.means_of(events.user)
-        item = self.item_table.means_of(events.item)
+        user, item = self.user_table.means_of(events.user), self.item_table.means_of(events.item)
+        user = self.set_priors(user, USER, events.user, events.features)
+        item = self.set_priors(item, ITEM, events.item, events.features)
         dots = np.einsum("nk,nk->n", user[:, 1:], item[:, 1:])
         scores: np.ndarray = self.center + self.scale * (user[:, 0] + item[:, 0] + dots)
         return scores
@@ -180,14 +184,81 @@ class BayesianMFModel(FittedModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``mu + b_i + c_u + p_u . q_i``."""
-        user = self.scale * self.user_table.means_of(users)
-        item = self.item_table.means_of(columns)
-        return dot_tiles(
-            np.ascontiguousarray(user[:, 1:], np.float32),
-            np.ascontiguousarray(item[:, 1:], np.float32),
-            (self.scale * item[:, 0]).astype(np.float32),
-            (self.center + user[:, 0]).astype(np.float32),
-        )
+        if self.exploration is not None:
+            return self.exploration(users, columns, queries)
+        user = self.user_table.means_of(users)
+        user = self.set_priors(user, USER, users, queries.features)
+        return score_tiles(user, self.item_table.means_of(columns), self.center, self.scale)
+
+    def deviation(self, events: Events) -> np.ndarray:
+        """Return the standard deviation of the feedback of rows, with the noise, (n,)."""
+        features = events.features
+        users, items = self.of_users(events.user, features), self.of_items(events.item, features)
+        spread = variances(users, items)
+        deviations: np.ndarray = self.scale * np.sqrt(spread + self.noise)
+        return deviations
+
+    def of_users(
+        self, codes: np.ndarray, features: Mapping[str, FeatureColumn] = NO_FEATURES
+    ) -> Gaussians:
+        """Return the posteriors of users, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known = known[known >= 0]
+        found = self.user_table.posteriors(known, self.user_features(known), self.noise)
+        users = self._with_prior(self.user_table, found.means, found.covariances, places)
+        self.set_priors(users.means, USER, codes, features)
+        return users
+
+    def of_items(
+        self, codes: np.ndarray, features: Mapping[str, FeatureColumn] = NO_FEATURES
+    ) -> Gaussians:
+        """Return the posteriors of items, and the prior for -1."""
+        known, places = np.unique(codes, return_inverse=True)
+        known, table = known[known >= 0], self.item_table
+        items = self._with_prior(table, table.means[known], table.covariances[known], places)
+        self.set_priors(items.means, ITEM, codes, features)
+        return items
+
+    @staticmethod
+    def _with_prior(
+        table: GaussianTable, means: np.ndarray, covariances: np.ndarray, places: np.ndarray
+    ) -> Gaussians:
+        """Return the rows at ``places``, of which the first is the prior if one is too many."""
+        if len(means) <= places.max(initial=-1):
+            means = np.concatenate([table.unknown[None], means])
+            covariances = np.concatenate([triangle(table.covariance)[None], covariances])
+        return Gaussians(means[places], covariances[places])
+
+    def exploring(self, share: float | None, rng: np.random.Generator) -> BayesianMFModel:
+        """Return a view that ranks by the mean plus ``share`` deviations, or (None) by draws."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self))
+        if share is None:
+            items = self.of_items(np.arange(self.n_items)).draw(rng)
+            view.exploration = lambda users, columns, queries: score_tiles(
+                self.of_users(users, queries.features).draw(rng),
+                items[columns],
+                self.center,
+                self.scale,
+            )
+        else:
+            view.exploration = lambda users, columns, queries: bonus_tiles(
+                self.of_users(users, queries.features),
+                self.of_items(columns),
+                share,
+                self.center,
+                self.scale,
+            )
+        return view
+
+    def most_telling(
+        self, users: np.ndarray, queries: Interactions, allowed: np.ndarray, n_items: int
+    ) -> np.ndarray:
+        """Return the codes of the items to ask users (codes) about (see `most_telling`)."""
+        asked = self.of_users(users, queries.features)
+        items = self.of_items(np.arange(self.n_items))
+        with blas_threads(self.settings.n_threads):
+            return most_telling(asked, items, self.noise, allowed, n_items)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the means of item vectors."""
@@ -199,7 +270,3 @@ class BayesianMFModel(FittedModel):
             f"{self.kind} models cannot be merged: the sums of each user belong to the item "
             "vectors of one fit. Fit one model on all events."
         )
-
-
-def _constant(codes: np.ndarray) -> np.ndarray:
-    return np.ones((len(codes), 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,10 +115,12 @@ class VariationalEM:
         items.sums[:] = 0.0
         items.add(self._by_item, of_users.moments, self.n_threads)
         of_items = self._posteriors(items, log.item_features)
-        n_users, n_items = len(users), len(items)
+        n_users = len(users)
         ridge = _USER_RIDGE * np.sqrt(n_users)
-        _update_prior(users, of_users, log.user_features, np.ones(n_users), ridge)
-        evidence = np.ones(n_items)
+        # Users and items without events say nothing of their priors.
+        has_events = np.bincount(log.user, minlength=n_users) > 0
+        _update_prior(users, of_users, log.user_features, has_events.astype(float), ridge)
+        evidence = (self._item_weight > 0).astype(float)
         if _EVIDENCE:
             evidence = self._item_weight / (self._item_weight + _EVIDENCE)
         _update_prior(items, of_items, log.item_features, evidence, _ITEM_RIDGE)
@@ -166,8 +167,3 @@ def _update_prior(
     second = (rest * evidence[:, None]).T @ rest + square(evidence @ found.covariances)
     covariance = second / evidence.sum() + _LEAST * np.eye(table.n_dimensions)
     table.set_prior(weights, covariance)
-
-
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Return slices of at most ``size`` that cover ``n`` rows."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -12,6 +12,9 @@ from sklearn_recft.parallel import in_threads
 
 _GROWTH = 1.25  # of the capacity, where new rows do not fit
 _NOTHING = np.empty((0, 0))
+# What a table holds: arrays of one row per user or item, and the prior.
+_ROWS = ("sums", "means", "covariances", "moments")
+_PRIOR = ("weights", "covariance", "precision", "unknown")
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,16 @@ class GaussianTable:
     ----------
     n_factors : int
     of_users : bool
-        Whether rows are users, who can be forgotten. Only items keep their moments.
+        Whether rows are users, who can be forgotten. Only items keep covariances and moments.
 
     Attributes
     ----------
     sums : ndarray of shape (n, K), float64
         ``K = D (D + 1) / 2 + D`` with ``D = n_factors + 1``.
     means : ndarray of shape (n, D), float64
-    moments : ndarray of shape (n, K), float64; for users (0, K)
+    covariances : ndarray of shape (n, D (D + 1) / 2), float64; none of users
+        Upper triangles.
+    moments : ndarray of shape (n, K), float64; none of users
     weights : ndarray of shape (n_features, D)
     covariance, precision : ndarray of shape (D, D)
         Of the prior.
@@ -85,10 +90,10 @@ class GaussianTable:
     def __init__(self, n_factors: int, *, of_users: bool) -> None:
         self.n_dimensions = n_factors + 1
         self.of_users = of_users
-        width = self.n_dimensions * (self.n_dimensions + 3) // 2
+        d, size = self.n_dimensions, self.n_dimensions * (self.n_dimensions + 1) // 2
         self._n = 0
-        self._sums, self._means = np.empty((0, width)), np.empty((0, self.n_dimensions))
-        self._moments = np.empty((0, width))
+        self._sums, self._means = np.empty((0, size + d)), np.empty((0, d))
+        self._covariances, self._moments = np.empty((0, size)), np.empty((0, size + d))
         self.set_prior(np.zeros((1, self.n_dimensions)), np.eye(self.n_dimensions))
 
     def __len__(self) -> int:
@@ -103,6 +108,11 @@ class GaussianTable:
     def means(self) -> np.ndarray:
         """Posterior means of all rows, a view."""
         return self._means[: self._n]
+
+    @property
+    def covariances(self) -> np.ndarray:
+        """Triangles of posterior covariances of all rows, a view; none of users."""
+        return self._covariances[: 0 if self.of_users else self._n]
 
     @property
     def moments(self) -> np.ndarray:
@@ -126,6 +136,7 @@ class GaussianTable:
             self._sums = _resized(self._sums, self._n, capacity)
             self._means = _resized(self._means, self._n, capacity)
             if not self.of_users:
+                self._covariances = _resized(self._covariances, self._n, capacity)
                 self._moments = _resized(self._moments, self._n, capacity)
         self._sums[before:n] = 0.0
         self._n = n
@@ -179,6 +190,7 @@ class GaussianTable:
         found = self.posteriors(rows, features, noise, n_threads=n_threads, whole=not self.of_users)
         self._means[rows] = found.means
         if not self.of_users:
+            self._covariances[rows] = found.covariances
             self._moments[rows] = found.moments
 
     # ------------------------------------------------------------------ reading
@@ -196,31 +208,25 @@ class GaussianTable:
     def mark(self, rows: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo growth and changes of ``rows`` (codes)."""
         known = np.unique(rows[rows < self._n])
-        moments = self._moments[known] if not self.of_users else None
-        return self._n, known, self._sums[known], self._means[known], moments
+        names = _ROWS[:2] if self.of_users else _ROWS
+        return self._n, known, {f"_{name}": getattr(self, name)[known] for name in names}
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo growth and changes since ``mark``."""
-        self._n, known, self._sums[known], self._means[known], moments = mark
-        if moments is not None:
-            self._moments[known] = moments
+        self._n, known, saved = mark
+        for name, values in saved.items():
+            getattr(self, name)[known] = values
 
     def state(self) -> dict[str, Any]:
         """Return copies of the arrays of all rows, and the prior."""
-        arrays = {"sums": self.sums, "means": self.means, "moments": self.moments}
-        return {name: array.copy() for name, array in arrays.items()} | {
-            "weights": self.weights,
-            "covariance": self.covariance,
-            "precision": self.precision,
-            "unknown": self.unknown,
-        }
+        return {name: getattr(self, name).copy() for name in (*_ROWS, *_PRIOR)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         self._n = len(state["means"])
-        for name in ("sums", "means", "moments"):
+        for name in _ROWS:
             setattr(self, f"_{name}", state[name].copy())
-        for name in ("weights", "covariance", "precision", "unknown"):
+        for name in _PRIOR:
             setattr(self, name, state[name].copy())
 
     def forget(self, users: np.ndarray) -> None:

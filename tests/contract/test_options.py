@@ -42,6 +42,8 @@ LAWFUL_KINDS = {
     "random_state": (),
     "n_jobs": (-3,),
     "trend_half_lives": ([],),
+    "user_features": ([],),
+    "item_features": ([],),
     "backbone": ("no such value",),
     "verbose": (1.5,),
 }

@@ -1,0 +1,98 @@
+"""Features of users and items as a recommender reads them: from tables and from columns of X."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft.features import (
+    PARAMETERS,
+    TABLES,
+    FeatureTable,
+    check_features,
+    feature_names,
+    to_feature,
+)
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.names import ITEM, ROLES, TEXT, USER
+
+
+class FeaturesMixin:
+    """Mixin of recommenders with the parameters ``user_features``, ``item_features``, ``backbone``.
+
+    `_check` takes the tables ``users`` and ``items``. A feature of this name is a column of the
+    table, or else a column of ``X``. Without names, all columns of the table are features.
+    """
+
+    user_features: Any
+    item_features: Any
+    backbone: str | None
+
+    def _check(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        reset: bool,
+        users: Any = None,
+        items: Any = None,
+    ) -> Interactions:
+        rows = super()._check(X, y, sample_weight, reset=reset)  # type: ignore[misc]
+        rows = self._with_texts(rows)
+        found = {USER: self._table(rows, USER, users), ITEM: self._table(rows, ITEM, items)}
+        if reset:
+            self._refuse_unknown_features(found)
+        return replace(rows, tables={role: t for role, t in found.items() if t is not None})
+
+    def _check_rows(self, X: Any) -> Interactions:
+        return self._with_texts(super()._check_rows(X))  # type: ignore[misc]
+
+    def _with_texts(self, rows: Interactions) -> Interactions:
+        """Return rows with the column ``text`` as a feature, if the model reads texts."""
+        if self.backbone is None or rows.text is None:
+            return rows
+        return replace(
+            rows, features={**rows.features, TEXT: to_feature(rows.text, TEXT, text=True)}
+        )
+
+    def _table(self, rows: Interactions, role: str, table: Any) -> FeatureTable | None:
+        """Return the features of the users or items of learned rows and of their table."""
+        names, rows = getattr(self, PARAMETERS[role]), rows.learned()
+        reads_text = role == ITEM and self.backbone is not None
+        given = None if table is None else check_features(table, role, names=names, text=reads_text)
+        wanted = {*(names or ()), *([TEXT] if reads_text else [])}
+        if given is not None:
+            wanted -= set(given.columns)
+        columns = {name: column for name, column in rows.features.items() if name in wanted}
+        if not columns:
+            return given
+        ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
+        found = FeatureTable.of_rows(ids, columns, role)
+        return found if given is None else given.joined(found)
+
+    def _refuse_unknown_features(self, found: dict[str, FeatureTable | None]) -> None:
+        """Raise if a feature is neither a column of its table nor of ``X``."""
+        for role, table in found.items():
+            names = getattr(self, PARAMETERS[role]) or ()
+            absent = [name for name in names if table is None or name not in table.columns]
+            if absent:
+                raise ValueError(
+                    f"{PARAMETERS[role]}: {absent} are no columns of X, nor of a table "
+                    f"{TABLES[role]}=. Add these columns to one of them (a frame), or leave them "
+                    "out."
+                )
+
+    def _refuse_features(self) -> None:
+        """Raise for names that cannot be those of features."""
+        names = feature_names(self)
+        wrong = [name for name, count in Counter(names).items() if count > 1 or name in ROLES]
+        if wrong:
+            raise ValueError(
+                f"user_features and item_features: {wrong} are given twice, or name a column of "
+                f"another meaning ({', '.join(ROLES)}). A text is read if backbone is set. Give "
+                "each column once."
+            )

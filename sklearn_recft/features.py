@@ -1,0 +1,389 @@
+"""Features of users and items: columns of one kind each, and tables of one row for each id."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from sklearn_recft.columns import is_absent, plain, refuse_beyond_float32, to_ids, to_texts
+from sklearn_recft.names import ITEM, TEXT, USER, are_numbered, as_roles
+from sklearn_recft.tables import columns_of, is_frame, names_of
+from sklearn_recft.vocabulary import Vocabulary
+
+# Names of the parameters that hold tables of features, by the column of ids.
+TABLES = {USER: "users", ITEM: "items"}
+
+# Names of the parameters that name columns of ``X`` which are features.
+PARAMETERS = {USER: "user_features", ITEM: "item_features"}
+
+# What the cells of a column are, by kind.
+_SPELLED = {"number": "numbers", "category": "categories", "set": "lists", "text": "texts"}
+_KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("category", (str, bool, np.bool_)),
+    ("number", (int, float, np.integer, np.floating, decimal.Decimal)),
+    ("set", (list, tuple, set, frozenset, np.ndarray)),
+)
+_FIX = (
+    "a feature is a column of numbers, of categories (strings or bools), or of lists of categories"
+)
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """One checked feature of n rows.
+
+    Attributes
+    ----------
+    kind : {"number", "category", "set", "text", "missing"}
+    values : ndarray of shape (n,)
+        Float64 with NaN for a missing number, else objects with None for a missing value: strings,
+        or sorted tuples of distinct strings for a set. A column without any value is "missing".
+    """
+
+    kind: str
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def is_missing(self) -> np.ndarray:
+        """Whether each value is missing, (n,)."""
+        if self.kind == "number":
+            return np.isnan(self.values)
+        return np.array([value is None for value in self.values.tolist()], bool)
+
+    def take(self, rows: np.ndarray) -> FeatureColumn:
+        """Return the column at ``rows``."""
+        return FeatureColumn(self.kind, self.values[rows])
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of users or of items: one row for each id.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,)
+        Distinct ids.
+    columns : dict of str to FeatureColumn of length n
+    """
+
+    ids: np.ndarray
+    columns: dict[str, FeatureColumn]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of_rows(
+        cls, ids: np.ndarray, columns: Mapping[str, FeatureColumn], role: str, title: str = ""
+    ) -> FeatureTable:
+        """Return the features of distinct ids, in order of first appearance.
+
+        A feature of an id is its first value that is not missing.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n,)
+            Ids of rows, which may repeat.
+        columns : dict of str to FeatureColumn of length n
+        role : {"user_id", "item_id"}
+        title : str, default=""
+            Name of the table, for messages; the columns are those of events without one.
+
+        Raises
+        ------
+        ValueError
+            If rows of one id have different values.
+        """
+        vocabulary = Vocabulary()
+        codes = vocabulary.extend(ids)
+        _, first = np.unique(codes, return_index=True)
+        if len(first) == len(codes):
+            return cls(ids, dict(columns))
+        kept = {}
+        for name, column in columns.items():
+            rows = _first_known(codes, first, column)
+            different = _n_different(column, rows[codes])
+            if different:
+                raise _two_values(f"{different} of {len(column)}", name, role, title)
+            kept[name] = column.take(rows)
+        return cls(ids[first], kept)
+
+    def joined(self, other: FeatureTable | None) -> FeatureTable:
+        """Return the columns of both tables, for the ids of both; here, values are first.
+
+        Columns of both tables are read from this one.
+        """
+        if other is None or not other.columns:
+            return self
+        vocabulary = Vocabulary()
+        mine, theirs = vocabulary.extend(self.ids), vocabulary.extend(other.ids)
+        n = len(vocabulary)
+        columns = {name: _placed(column, mine, n) for name, column in self.columns.items()}
+        for name, column in other.columns.items():
+            if name not in columns:
+                columns[name] = _placed(column, theirs, n)
+        return FeatureTable(vocabulary.ids, columns)
+
+
+def feature_names(estimator: Any) -> tuple[str, ...]:
+    """Return the columns of ``X`` that an estimator reads as features of users or items.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from sklearn_recft.features import feature_names
+    >>> feature_names(SimpleNamespace(user_features=["age"], item_features=None))
+    ('age',)
+    """
+    parameters = PARAMETERS.values()
+    return tuple(str(name) for p in parameters for name in getattr(estimator, p, None) or ())
+
+
+def spelled(kind: str) -> str:
+    """Return what the values of a kind of column are, for messages."""
+    return _SPELLED.get(kind, "missing values")
+
+
+def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
+    """Check a column of features, whose type alone decides its kind.
+
+    Numbers are a number; strings, bools and types of categories are a category; lists, tuples,
+    sets and arrays are a set of categories. None, NaN and empty lists are missing. A string is one
+    category: split "Comedy|Drama" for two.
+
+    Parameters
+    ----------
+    column : series or array-like of shape (n,)
+    name : str
+        Name of the column, for messages.
+    text : bool, default=False
+        Whether strings are texts to encode.
+
+    Raises
+    ------
+    TypeError
+        If values are of other types, or of several kinds.
+    ValueError
+        If numbers are infinite.
+
+    Examples
+    --------
+    >>> from sklearn_recft.features import to_feature
+    >>> to_feature([["drama", "war"], None, ["war"]], "genres").kind
+    'set'
+    """
+    values = _cells(column)
+    if text:
+        texts = to_texts(values, name)
+        cells = [str(value) if str(value).strip() else None for value in texts.tolist()]
+        return _of_objects("text", cells)
+    if values.dtype.kind in "iuf" and not _is_categorical(column):
+        return FeatureColumn("number", _numbers(values, name))
+    if values.dtype.kind == "b" or _is_categorical(column):
+        return _of_objects("category", list(map(_category, values.tolist())))
+    if values.dtype.kind not in "OUT":
+        raise TypeError(
+            f"{name}: all {len(values)} rows are of type {values.dtype}; {_FIX}. Turn it into "
+            "numbers first, such as years."
+        )
+    return _by_cells(values, name)
+
+
+def check_features(
+    table: Any, role: str, *, names: Iterable[str] | None = None, text: bool = False
+) -> FeatureTable:
+    """Check a table of features of users or items.
+
+    Parameters
+    ----------
+    table : data frame, or array-like of shape (n, n_columns)
+        A frame with a column of ids, called ``role``; each other column is a feature. In a table
+        without names, the ids are the first column, and the features are called x1, x2, ...
+    role : {"user_id", "item_id"}
+    names : iterable of str, default=None
+        Features to read; other columns of the table are ignored. None means all columns.
+    text : bool, default=False
+        Whether the column ``text`` is read, as a text. It is never a category.
+
+    Returns
+    -------
+    FeatureTable
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the ids are missing, an id has two different values in a column, or a column is of a
+        type that is no feature.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_recft.features import check_features
+    >>> users = pd.DataFrame({"user_id": [7, 8], "age": [30.0, None], "sex": ["f", "m"]})
+    >>> check_features(users, "user_id").columns["sex"].values.tolist()
+    ['f', 'm']
+    """
+    title = TABLES[role]
+    _refuse_without_ids(table, role)
+    try:
+        columns = columns_of(table, (role,))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{title}: {error}") from None
+    ids = to_ids(columns.pop(role), f"{title}, {role}")
+    wanted = None if names is None else set(names)
+    kept = {
+        name: to_feature(column, f"{title}, {name}", text=name == TEXT)
+        for name, column in columns.items()
+        if (text if name == TEXT else wanted is None or name in wanted)
+    }
+    return FeatureTable.of_rows(ids, kept, role, title)
+
+
+# ---------------------------------------------------------------------- private
+
+
+def _refuse_without_ids(table: Any, role: str) -> None:
+    """Raise if a frame has no column of ids."""
+    if not is_frame(table) or not hasattr(table, "columns"):
+        return
+    names = names_of(table)
+    if role in as_roles(names) or are_numbered(names):
+        return
+    index = getattr(getattr(table, "index", None), "names", None) or ()
+    fix = (
+        f"The index is no column: use {TABLES[role]}.reset_index()."
+        if role in index
+        else "Rename the column of ids."
+    )
+    raise ValueError(
+        f"{TABLES[role]}: none of the {len(names)} columns {names} is called {role}. {fix}"
+    )
+
+
+def _cells(column: Any) -> np.ndarray:
+    """Return the cells of a column as a 1-d array; lists stay cells."""
+    if isinstance(column, (list, tuple)):
+        return _objects(column)
+    values = plain(column)
+    return _objects(values) if values.ndim > 1 else values  # lists of one length
+
+
+def _objects(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
+    values = np.empty(len(cells), object)
+    for row, cell in enumerate(cells):  # a slice would look into tuples and lists
+        values[row] = cell
+    return values
+
+
+def _is_categorical(column: Any) -> bool:
+    return isinstance(column, nw.Series) and isinstance(column.dtype, (nw.Categorical, nw.Enum))
+
+
+def _category(value: Any) -> str | None:
+    """Return the name of a category; integers beside missing ones are floats in pandas."""
+    if is_absent(value):
+        return None
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value)
+
+
+def _by_cells(values: np.ndarray, name: str) -> FeatureColumn:
+    """Decide the kind of a column of objects by the types of its cells."""
+    listed = [None if _is_absent(value) else value for value in values.tolist()]
+    types = {type(value) for value in listed if value is not None}
+    kinds = {_kind(one) for one in types}
+    if not kinds:
+        return _of_objects("missing", listed)
+    if len(kinds) > 1 or None in kinds:
+        wrong = sum(_kind(type(value)) is None for value in listed if value is not None)
+        rows = f"{wrong or len(listed)} of {len(listed)} rows"
+        spelled = sorted(one.__name__ for one in types)
+        raise TypeError(f"{name}: {rows} are of the types {spelled}; {_FIX}.")
+    kind = str(kinds.pop())
+    if kind == "number":
+        numbers = [np.nan if value is None else float(value) for value in listed]
+        return FeatureColumn("number", _numbers(np.array(numbers), name))
+    if kind == "category":
+        return _of_objects(kind, [None if value is None else str(value) for value in listed])
+    return _of_objects(kind, [None if v is None else _members(v, name) or None for v in listed])
+
+
+def _kind(type_: type) -> str | None:
+    """Return the kind of cells of a type; bool comes before int, which it is a subclass of."""
+    return next((kind for kind, types in _KINDS if issubclass(type_, types)), None)
+
+
+def _is_absent(value: Any) -> bool:
+    return not isinstance(value, _KINDS[2][1]) and is_absent(value)
+
+
+def _members(cell: Any, name: str) -> tuple[str, ...]:
+    """Return the distinct categories of a list, sorted."""
+    members = [value for value in cell if not _is_absent(value)]
+    wrong = [type(v).__name__ for v in members if _kind(type(v)) in (None, "set")]
+    if wrong:
+        raise TypeError(f"{name}: a list holds a {wrong[0]}; a list of categories holds strings.")
+    return tuple(sorted({str(v) for v in members}))
+
+
+def _of_objects(kind: str, cells: list[Any]) -> FeatureColumn:
+    is_empty = all(cell is None for cell in cells)
+    return FeatureColumn("missing" if is_empty else kind, _objects(cells))
+
+
+def _numbers(values: np.ndarray, name: str) -> np.ndarray:
+    numbers = values.astype(np.float64)
+    infinite = int(np.isinf(numbers).sum())
+    if infinite:
+        raise ValueError(
+            f"{name}: {infinite} of {len(numbers)} rows are infinite; set them to NaN, which "
+            "counts as missing."
+        )
+    refuse_beyond_float32(np.nan_to_num(numbers), name)
+    return numbers
+
+
+def _first_known(codes: np.ndarray, first: np.ndarray, column: FeatureColumn) -> np.ndarray:
+    """Return the first row of each code with a value, or its first row if it has none."""
+    rows = first.copy()
+    known = np.flatnonzero(~column.is_missing)
+    rows[codes[known[::-1]]] = known[::-1]
+    return rows
+
+
+def _n_different(column: FeatureColumn, rows: np.ndarray) -> int:
+    """Count the rows with another value than the row that is kept for their id."""
+    values, known = column.values, ~column.is_missing
+    pairs = zip(values[known].tolist(), values[rows[known]].tolist(), strict=True)
+    return sum(ours != kept for ours, kept in pairs)
+
+
+def _two_values(rows: str, name: str, role: str, title: str) -> ValueError:
+    """Return the error of an id with two values in a column."""
+    what = role.removesuffix("_id")
+    fix = (
+        f"Keep one row for each {what}, for example by {title}.drop_duplicates({role!r})."
+        if title
+        else f"Keep the first, for example by X.groupby({role!r})[{name!r}].transform('first'), "
+        "or leave it out of the features."
+    )
+    return ValueError(
+        f"{f'{title}, ' if title else ''}{name}: {rows} rows have another value than an earlier "
+        f"row of the same {role}; a feature has one value for each {what}. {fix}"
+    )
+
+
+def _placed(column: FeatureColumn, codes: np.ndarray, n: int) -> FeatureColumn:
+    """Return a column of ``n`` rows with the values at ``codes``; the others are missing."""
+    is_number = column.kind == "number"
+    values = np.full(n, np.nan) if is_number else np.full(n, None, object)
+    values[codes] = column.values
+    return FeatureColumn(column.kind, values)

@@ -1,0 +1,134 @@
+"""Encodings of features as numbers, whose mean over the training rows is 0."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft.features import FeatureColumn
+
+# The most common categories of a feature have a column each; the others count as missing.
+MAX_CATEGORIES = 100
+# So does a category of a single row: it says no more of the row than its id does.
+MIN_ROWS = 2
+
+
+@dataclass(frozen=True)
+class FeatureEncoding:
+    """Columns of numbers that stand for one feature. A missing or unknown value is all zeros.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Kind of the feature (`FeatureColumn`).
+    mean : ndarray of shape (k,)
+        What is subtracted: the mean of the training rows with a value.
+    scale : float
+        What the difference is divided by.
+    categories : tuple of str of length k
+        Of a category or a set.
+    components : ndarray of shape (width, k), or None
+        Principal axes of the vectors of a text.
+    """
+
+    name: str
+    kind: str
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    scale: float = 1.0
+    categories: tuple[str, ...] = ()
+    components: np.ndarray | None = None
+
+    @classmethod
+    def of_column(cls, name: str, column: FeatureColumn) -> FeatureEncoding:
+        """Fit the encoding of a number, a category or a set to the training rows.
+
+        A column with one value alone, or with none, has no columns of numbers.
+        """
+        if column.kind == "number":
+            values = column.values[~column.is_missing]
+            scale = float(values.std()) if len(values) else 0.0
+            small = 1e-9 * float(np.abs(values).max(initial=0.0))  # rounding errors of a constant
+            mean = values.mean(keepdims=True) if scale > small else np.zeros(0)
+            return cls(name, "number", mean, scale if len(mean) else 1.0)
+        if column.kind == "missing":
+            return cls(name, "missing")
+        categories, counts = _common(_as_sets(column))
+        index = set(categories)
+        n_rows = sum(not index.isdisjoint(row or ()) for row in _as_sets(column))
+        varies = counts < n_rows
+        kept = tuple(c for c, one in zip(categories, varies.tolist(), strict=True) if one)
+        return cls(name, column.kind, counts[varies] / max(n_rows, 1), 1.0, kept)
+
+    @classmethod
+    def of_texts(cls, name: str, vectors: np.ndarray, n_components: int) -> FeatureEncoding:
+        """Fit principal axes to the vectors (n, width) of the training texts.
+
+        They are divided by the deviation along the first axis, so the others stay smaller.
+        """
+        vectors = vectors.astype(np.float64)
+        mean = vectors.mean(0)
+        centred = vectors - mean
+        variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))
+        variances, axes = variances[::-1], axes[:, ::-1]
+        kept = min(n_components, int((variances > 1e-9 * max(variances[0], 1e-12)).sum()))
+        axes = axes[:, :kept]
+        # The sign of an axis is free: its largest weight is positive.
+        signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(kept)])
+        scale = float(np.sqrt(variances[0])) if kept else 1.0
+        return cls(name, "text", mean, scale, components=np.ascontiguousarray(axes * signs))
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each column of numbers."""
+        if self.kind == "number":
+            return [self.name] * len(self.mean)
+        if self.components is not None:
+            return [f"{self.name}{j}" for j in range(self.components.shape[1])]
+        return [f"{self.name}={category}" for category in self.categories]
+
+    def transform(self, column: FeatureColumn) -> np.ndarray:
+        """Encode a number, a category or a set as numbers (n, k)."""
+        out = np.zeros((len(column), len(self.names)))
+        if column.kind == "missing" or not out.size:
+            return out
+        if self.kind == "number":
+            out[:, 0] = (column.values - self.mean) / self.scale
+            out[column.is_missing] = 0.0
+            return out
+        index = {category: place for place, category in enumerate(self.categories)}
+        places = [[index[c] for c in row or () if c in index] for row in _as_sets(column)]
+        sizes = np.array([len(row) for row in places])
+        at = np.repeat(np.arange(len(places)), sizes)
+        out[at, [place for row in places for place in row]] = 1.0
+        return np.subtract(out, self.mean, out=out, where=(sizes > 0)[:, None])
+
+    def transform_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Encode vectors (n, width) of texts as numbers (n, k), each row on its own, bit by bit."""
+        assert self.components is not None
+        centred = vectors.astype(np.float64) - self.mean
+        return np.einsum("nw,wk->nk", centred, self.components) / self.scale
+
+    def state(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return dict(vars(self))
+
+
+def _as_sets(column: FeatureColumn) -> Iterable[tuple[str, ...] | None]:
+    if column.kind == "set":
+        return column.values.tolist()
+    return (None if value is None else (value,) for value in column.values.tolist())
+
+
+def _common(
+    rows: Iterable[tuple[str, ...] | None],
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the categories that get a column, most common first, and their rows (k,)."""
+    counts = Counter(category for row in rows if row is not None for category in row)
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
+    common = [(category, count) for category, count in ranked if count >= MIN_ROWS]
+    return tuple(c for c, _ in common), np.array([count for _, count in common], np.float64)
