@@ -38,11 +38,12 @@ def least_sure(model: Any, left: np.ndarray, rng: np.random.Generator) -> np.nda
 
 def ask(model: Any, left: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the row of each user that the estimator asks for."""
-    users = np.unique(left[:, 0])
-    candidates = pd.DataFrame(left, columns=["user_id", "item_id"])
-    items = np.asarray(model.ask(users, n_items=1, candidates=candidates))[:, 0]
-    asked = pd.MultiIndex.from_arrays([users, items.astype(np.int64)])
-    return np.flatnonzero(pd.MultiIndex.from_frame(candidates).isin(asked))
+    rows = []
+    for user in np.unique(left[:, 0]).tolist():
+        its = np.flatnonzero(left[:, 0] == user)
+        [[item]] = model.ask([user], n_items=1, candidates=left[its, 1])
+        rows.append(its[left[its, 1] == item][0])
+    return np.array(rows)
 
 
 RULES: dict[str, Rule] = {

@@ -20,6 +20,7 @@ from benchmarks.common.events import load as load_events
 from benchmarks.common.report import row
 from benchmarks.fewshot import score
 from benchmarks.fewshot.data import load
+from benchmarks.fewshot.implicit import BayesianPositives
 from sklearn_recft import (
     ALSRecommender,
     EASERecommender,
@@ -44,6 +45,7 @@ MODELS: dict[str, Any] = {
     "softmax": IncrementalMFRecommender(loss="softmax"),
     "softmax, 30 days": IncrementalMFRecommender(loss="softmax", half_life=30),
     "softmax, next": IncrementalMFRecommender(loss="softmax", history_half_life=3.0),
+    "Bayes for positives, a trial": BayesianPositives(),
     "transformer": RealtimeTransformerRecommender(),
 }
 SLOW = ("transformer",)  # one seed

@@ -59,11 +59,16 @@ def metarec(ratings: Ratings, seed: int, *, heavy: bool = False, part: str = "te
 
 
 def tanp(ratings: Ratings, seed: int) -> Task:
-    """Give 20 random rows of each test user, test on the rest; users are divided 7:1:2."""
+    """Give 20 random rows of each test user, test on the rest; users are divided 7:1:2.
+
+    Only users of 30 to 200 rows are tested; the training part has all users of its share.
+    """
     users, counts = np.unique(ratings.X[:, 0], return_counts=True)
+    middle = users[(counts >= TANP[0]) & (counts <= TANP[1])]
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(users[(counts >= TANP[0]) & (counts <= TANP[1])])
+    chosen = rng.permutation(users)
     train, _, tested = np.split(chosen, [int(0.7 * len(chosen)), int(0.8 * len(chosen))])
+    tested = tested[np.isin(tested, middle)]
     task = _by_user(ratings, train, tested, shuffled(ratings, tested, rng), TANP_SUPPORT)
     return _known_items(ratings, task)
 

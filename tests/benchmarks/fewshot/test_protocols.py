@@ -233,8 +233,9 @@ def test_a_rule_asks_each_user_once(log):
             return None, np.array([4.0, 1, 3, 2])
 
         def ask(self, users, n_items, candidates):
-            assert_array_equal(users, [1, 2])
-            return np.array([[7], [6]])
+            [user] = users
+            assert_array_equal(candidates, {1: [5, 7], 2: [6, 8]}[user])
+            return np.array([[{1: 7, 2: 6}[user]]])
 
     assert_array_equal(asking.most_popular(Model(), left, rng), [2, 1])
     assert_array_equal(asking.least_sure(Model(), left, rng), [0, 3])
