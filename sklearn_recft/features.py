@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import narwhals as nw
@@ -40,27 +41,43 @@ class FeatureColumn:
     Attributes
     ----------
     kind : {"number", "category", "set", "text", "missing"}
-    values : ndarray of shape (n,)
-        Float64 with NaN for a missing number, else objects with None for a missing value: strings,
-        or sorted tuples of distinct strings for a set. A column without any value is "missing".
+        A column without any value is "missing".
+    data : ndarray of shape (n,)
+        Numbers, float64 with NaN for a missing one; of other kinds, places in ``levels``, int64
+        with -1 for a missing value.
+    levels : tuple
+        Distinct values: strings, or sorted tuples of distinct strings for a set.
     """
 
     kind: str
-    values: np.ndarray
+    data: np.ndarray
+    levels: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.data)
 
     @property
     def is_missing(self) -> np.ndarray:
         """Whether each value is missing, (n,)."""
+        return np.isnan(self.data) if self.kind == "number" else self.data < 0
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of all rows: None, or NaN among numbers, for a missing one."""
+        cells = self.data.tolist()
         if self.kind == "number":
-            return np.isnan(self.values)
-        return np.array([value is None for value in self.values.tolist()], bool)
+            return cells
+        return [None if cell < 0 else self.levels[cell] for cell in cells]
 
     def take(self, rows: np.ndarray) -> FeatureColumn:
         """Return the column at ``rows``."""
-        return FeatureColumn(self.kind, self.values[rows])
+        return FeatureColumn(self.kind, self.data[rows], self.levels)
+
+    def used(self) -> tuple[list[Any], np.ndarray]:
+        """Return the levels that rows have, and the place of each row in them; -1 is missing."""
+        places, inverse = np.unique(self.data, return_inverse=True)
+        n_missing = int((places < 0).sum())
+        return [self.levels[place] for place in places[n_missing:].tolist()], inverse - n_missing
 
 
 @dataclass(frozen=True)
@@ -156,8 +173,8 @@ def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
     """Check a column of features, whose type alone decides its kind.
 
     Numbers are a number; strings, bools and types of categories are a category; lists, tuples,
-    sets and arrays are a set of categories. None, NaN and empty lists are missing. A string is one
-    category: split "Comedy|Drama" for two.
+    sets and arrays are a set of categories. None, NaN, empty strings and empty lists are missing. A
+    string is one category: split "Comedy|Drama" for two.
 
     Parameters
     ----------
@@ -182,13 +199,15 @@ def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
     """
     values = _cells(column)
     if text:
-        texts = to_texts(values, name)
-        cells = [str(value) if str(value).strip() else None for value in texts.tolist()]
-        return _of_objects("text", cells)
+        distinct, places = _distinct(values)
+        texts = map(str, to_texts(_objects(distinct), name).tolist())
+        cells = [one if one.strip() else None for one in texts]
+        return _of_levels("text", cells, places)
     if values.dtype.kind in "iuf" and not _is_categorical(column):
         return FeatureColumn("number", _numbers(values, name))
     if values.dtype.kind == "b" or _is_categorical(column):
-        return _of_objects("category", list(map(_category, values.tolist())))
+        distinct, places = _distinct(values)
+        return _of_levels("category", list(map(_category, distinct)), places)
     if values.dtype.kind not in "OUT":
         raise TypeError(
             f"{name}: all {len(values)} rows are of type {values.dtype}; {_FIX}. Turn it into "
@@ -228,7 +247,7 @@ def check_features(
     >>> import pandas as pd
     >>> from sklearn_recft.features import check_features
     >>> users = pd.DataFrame({"user_id": [7, 8], "age": [30.0, None], "sex": ["f", "m"]})
-    >>> check_features(users, "user_id").columns["sex"].values.tolist()
+    >>> check_features(users, "user_id").columns["sex"].values
     ['f', 'm']
     """
     title = TABLES[role]
@@ -292,28 +311,53 @@ def _category(value: Any) -> str | None:
     if is_absent(value):
         return None
     is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if is_whole else value)
+    return str(int(value) if is_whole else value) or None
 
 
 def _by_cells(values: np.ndarray, name: str) -> FeatureColumn:
     """Decide the kind of a column of objects by the types of its cells."""
-    listed = [None if _is_absent(value) else value for value in values.tolist()]
-    types = {type(value) for value in listed if value is not None}
+    distinct, places = _distinct(values)
+    cells = [None if _is_absent(value) else value for value in distinct]
+    types = {type(value) for value in cells if value is not None}
     kinds = {_kind(one) for one in types}
-    if not kinds:
-        return _of_objects("missing", listed)
     if len(kinds) > 1 or None in kinds:
-        wrong = sum(_kind(type(value)) is None for value in listed if value is not None)
-        rows = f"{wrong or len(listed)} of {len(listed)} rows"
+        wrong = [_kind(type(value)) is None and value is not None for value in cells]
+        n_wrong = int(np.array(wrong)[places].sum()) or len(values)
         spelled = sorted(one.__name__ for one in types)
-        raise TypeError(f"{name}: {rows} are of the types {spelled}; {_FIX}.")
-    kind = str(kinds.pop())
+        raise TypeError(
+            f"{name}: {n_wrong} of {len(values)} rows are of the types {spelled}; {_FIX}."
+        )
+    kind = kinds.pop() if kinds else "missing"
     if kind == "number":
-        numbers = [np.nan if value is None else float(value) for value in listed]
-        return FeatureColumn("number", _numbers(np.array(numbers), name))
-    if kind == "category":
-        return _of_objects(kind, [None if value is None else str(value) for value in listed])
-    return _of_objects(kind, [None if v is None else _members(v, name) or None for v in listed])
+        numbers = np.array([np.nan if value is None else float(value) for value in cells])
+        return FeatureColumn("number", _numbers(numbers[places], name))
+    read = str if kind == "category" else partial(_members, name=name)
+    known = (None if value is None else read(value) or None for value in cells)
+    return _of_levels(str(kind), list(known), places)
+
+
+def _distinct(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Return distinct cells, and the place of each row in them.
+
+    Lists are told apart by identity: in a table that was joined, the rows of an id share a list.
+    """
+    cells = values.tolist() if values.dtype == object else values.astype(object).tolist()
+    try:
+        index = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+        return list(index), np.fromiter(map(index.__getitem__, cells), np.int64, len(cells))
+    except TypeError:  # unhashable
+        keys = list(map(id, cells))
+        by_id = dict(zip(keys, cells, strict=True))
+        places = {key: place for place, key in enumerate(by_id)}
+        return list(by_id.values()), np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
+
+
+def _of_levels(kind: str, cells: list[Any], places: np.ndarray) -> FeatureColumn:
+    """Return a column of the values ``cells[places]``, of which some may be equal or None."""
+    index: dict[Any, int] = {}
+    codes = [-1 if cell is None else index.setdefault(cell, len(index)) for cell in cells]
+    data = np.array(codes, np.int64)[places]
+    return FeatureColumn(kind if index else "missing", data, tuple(index))
 
 
 def _kind(type_: type) -> str | None:
@@ -332,11 +376,6 @@ def _members(cell: Any, name: str) -> tuple[str, ...]:
     if wrong:
         raise TypeError(f"{name}: a list holds a {wrong[0]}; a list of categories holds strings.")
     return tuple(sorted({str(v) for v in members}))
-
-
-def _of_objects(kind: str, cells: list[Any]) -> FeatureColumn:
-    is_empty = all(cell is None for cell in cells)
-    return FeatureColumn("missing" if is_empty else kind, _objects(cells))
 
 
 def _numbers(values: np.ndarray, name: str) -> np.ndarray:
@@ -361,9 +400,8 @@ def _first_known(codes: np.ndarray, first: np.ndarray, column: FeatureColumn) ->
 
 def _n_different(column: FeatureColumn, rows: np.ndarray) -> int:
     """Count the rows with another value than the row that is kept for their id."""
-    values, known = column.values, ~column.is_missing
-    pairs = zip(values[known].tolist(), values[rows[known]].tolist(), strict=True)
-    return sum(ours != kept for ours, kept in pairs)
+    known = ~column.is_missing
+    return int((column.data[known] != column.data[rows[known]]).sum())
 
 
 def _two_values(rows: str, name: str, role: str, title: str) -> ValueError:
@@ -383,7 +421,6 @@ def _two_values(rows: str, name: str, role: str, title: str) -> ValueError:
 
 def _placed(column: FeatureColumn, codes: np.ndarray, n: int) -> FeatureColumn:
     """Return a column of ``n`` rows with the values at ``codes``; the others are missing."""
-    is_number = column.kind == "number"
-    values = np.full(n, np.nan) if is_number else np.full(n, None, object)
-    values[codes] = column.values
-    return FeatureColumn(column.kind, values)
+    data = np.full(n, np.nan if column.kind == "number" else -1, column.data.dtype)
+    data[codes] = column.data
+    return FeatureColumn(column.kind, data, column.levels)

@@ -348,10 +348,6 @@ def _refuse_suspects(events: Interactions, named: bool) -> None:
         refuse_times_as_context(events.context, names, ids)
     if feedback is not None:
         refuse_leaked_label(events.context, names, feedback, named=named)
-        for name, column in events.features.items():
-            if column.kind == "number":
-                numbers = np.nan_to_num(column.values)[:, None]
-                refuse_leaked_label(numbers, (name,), feedback, named=named)
 
 
 def _check_unnamed(estimator: Any, X: Any, features: Sequence[str]) -> tuple[str, ...]:

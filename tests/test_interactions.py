@@ -684,3 +684,37 @@ def test_a_lone_surrogate_is_named():
         table = pd.DataFrame(log(text=["a\udfff", "\U0001f375", None]), dtype=object)
         with pytest.raises(ValueError, match="text: 1 of 3 rows have a lone surrogate"):
             check(table)
+
+
+def test_features_are_no_context():
+    X = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "age": [20, 30], "sex": ["f", None]})
+    rows = check_interactions(X, [1, 2], features=("age", "sex", "absent"))
+    assert rows.context_names == ()
+    assert {name: column.kind for name, column in rows.features.items()} == {
+        "age": "number",
+        "sex": "category",
+    }
+    assert rows.take(np.array([1])).features["age"].values == [30]
+    queries = check_queries(X.drop(columns="item_id"), features=("age", "sex"))
+    assert queries.context_names == ()
+    assert queries.features["sex"].values == ["f", None]
+    assert check_interactions(X[["user_id", "item_id", "age"]]).context_names == ("age",)
+
+
+def test_features_may_be_left_out_after_fit():
+    X = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "age": [20, 30], "hour": [7, 8]})
+    model = BaseEstimator()
+    check_events(model, X, [1, 2], reset=True, features=("age",))
+    assert list(model.feature_names_in_) == list(X.columns)
+    for table in (X, X.drop(columns="age")):
+        rows = check_events(model, table, reset=False, features=("age",))
+        assert rows.context_names == ("hour",)
+    with pytest.raises(ValueError, match=r"missing: \['hour'\]"):
+        check_events(model, X.drop(columns="hour"), reset=False, features=("age",))
+    with pytest.raises(ValueError, match="no column names"):
+        check_events(model, X.to_numpy(), reset=False, features=("age",))
+    # Queries without names have the context, but no features.
+    queries = check_queries(np.array([[1, 60, 7]]), model, features=("age",))
+    assert queries.context.tolist() == [[7]]
+    with pytest.raises(ValueError, match="looks like events"):
+        check_queries(np.array([[1, 60, 7, 20]]), model, features=("age",))

@@ -18,6 +18,8 @@ from sklearn_recft.features import (
 )
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
+from sklearn_recft.suspects import refuse_leaked_label
+from sklearn_recft.vocabulary import warn_of_other_types
 
 
 class FeaturesMixin:
@@ -30,6 +32,7 @@ class FeaturesMixin:
     user_features: Any
     item_features: Any
     backbone: str | None
+    _fixed: dict[str, Any]
 
     def _check(
         self,
@@ -41,36 +44,33 @@ class FeaturesMixin:
         users: Any = None,
         items: Any = None,
     ) -> Interactions:
+        self._refuse_features()
         rows = super()._check(X, y, sample_weight, reset=reset)  # type: ignore[misc]
-        rows = self._with_texts(rows)
+        rows = _with_texts(rows, self.backbone)
+        if reset:
+            _refuse_leaks(rows.learned())
         found = {USER: self._table(rows, USER, users), ITEM: self._table(rows, ITEM, items)}
         if reset:
             self._refuse_unknown_features(found)
         return replace(rows, tables={role: t for role, t in found.items() if t is not None})
 
     def _check_rows(self, X: Any) -> Interactions:
-        return self._with_texts(super()._check_rows(X))  # type: ignore[misc]
-
-    def _with_texts(self, rows: Interactions) -> Interactions:
-        """Return rows with the column ``text`` as a feature, if the model reads texts."""
-        if self.backbone is None or rows.text is None:
-            return rows
-        return replace(
-            rows, features={**rows.features, TEXT: to_feature(rows.text, TEXT, text=True)}
-        )
+        return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
 
     def _table(self, rows: Interactions, role: str, table: Any) -> FeatureTable | None:
         """Return the features of the users or items of learned rows and of their table."""
         names, rows = getattr(self, PARAMETERS[role]), rows.learned()
         reads_text = role == ITEM and self.backbone is not None
+        ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
         given = None if table is None else check_features(table, role, names=names, text=reads_text)
         wanted = {*(names or ()), *([TEXT] if reads_text else [])}
         if given is not None:
             wanted -= set(given.columns)
+            name = f"{TABLES[role]}, {role}"
+            warn_of_other_types({name: ids}, {name: given.ids}, stacklevel=6)
         columns = {name: column for name, column in rows.features.items() if name in wanted}
         if not columns:
             return given
-        ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
         found = FeatureTable.of_rows(ids, columns, role)
         return found if given is None else given.joined(found)
 
@@ -96,3 +96,18 @@ class FeaturesMixin:
                 f"another meaning ({', '.join(ROLES)}). A text is read if backbone is set. Give "
                 "each column once."
             )
+
+
+def _refuse_leaks(rows: Interactions) -> None:
+    """Raise if a feature of numbers is the label."""
+    for name, column in rows.features.items():
+        if column.kind == "number" and rows.feedback is not None:
+            numbers = np.nan_to_num(column.data)[:, None]
+            refuse_leaked_label(numbers, (name,), rows.feedback, named=True)
+
+
+def _with_texts(rows: Interactions, backbone: str | None) -> Interactions:
+    """Return rows with the column ``text`` as a feature, if there is a backbone to read it."""
+    if backbone is None or rows.text is None:
+        return rows
+    return replace(rows, features={**rows.features, TEXT: to_feature(rows.text, TEXT, text=True)})

@@ -54,9 +54,9 @@ class SimilarItemsMixin:
         scores : ndarray of shape (n_queries, n_items), float64
             Their similarities. `EASERecommender`: ``B_ij``, the weight of the given item i in the
             score of j. `ItemKNNRecommender`: ``s_ij``; items that are no neighbours have 0.
-            `IncrementalMFRecommender` and `ALSRecommender`: the cosine of ``q_i`` and ``q_j``. The
-            neural models: the cosine of the vectors of the items, which hold their texts if there
-            are any. The cosine of an item that has learned nothing is 0.
+            `IncrementalMFRecommender`, `ALSRecommender` and `BayesianMFRecommender`: the cosine of
+            ``q_i`` and ``q_j``. The neural models: the cosine of the vectors of the items, which
+            hold their texts if there are any. The cosine of an item that has learned nothing is 0.
         table : data frame
             In place of both if ``as_frame``: columns ``item_id``, ``rank`` (from 1), ``similar_id``
             and ``score``, in the frame library of ``item_ids``; a pandas frame if that is none.

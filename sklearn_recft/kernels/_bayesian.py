@@ -34,6 +34,7 @@ def add_moments(first, last, rows, starts, others, targets, weights, moments, n_
 def gaussian_posteriors(
     first,
     last,
+    places,
     rows,
     sums,
     features,
@@ -44,11 +45,12 @@ def gaussian_posteriors(
     covariances,
     moments,
 ):
-    """Compute the Gaussian posteriors of ``rows`` from their sums.
+    """Compute the Gaussian posteriors of rows from their sums.
 
-    The prior of row ``rows[n]`` has the mean ``m = features[n] @ weights`` and the ``precision``
-    (D, D). With the sums P and h, the posterior has the precision ``A = precision + P / noise`` and
-    the mean ``m + A^-1 (h - P m) / noise``. The kernel writes row n of ``means`` (D numbers), of
+    These are the rows ``rows[n]`` for n in ``places[first:last]``. The prior of such a row has the
+    mean ``m = features[n] @ weights`` and the ``precision`` (D, D). With the sums P and h, the
+    posterior has the precision ``A = precision + P / noise`` and the mean
+    ``m + A^-1 (h - P m) / noise``. The kernel writes row n of ``means`` (D numbers), of
     ``covariances`` (triangles of ``A^-1``) and of ``moments`` (as `add_moments` reads them). If
     ``covariances`` has no rows, only the means are written.
     """
@@ -57,7 +59,8 @@ def gaussian_posteriors(
     inverse, full = np.empty_like(factor), np.empty_like(factor)
     prior = np.empty(n_dimensions)
     whole = covariances.shape[0] > 0
-    for n in range(first, last):
+    for place in range(first, last):
+        n = places[place]
         row, mean = sums[rows[n]], means[n]
         _posterior(row, features[n], weights, precision, 1.0 / noise, mean, prior, factor)
         if whole:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class BayesianMFSettings:
     max_epochs: int = 30
     backbone: str | None = None
     text_components: int = 32
+    half_life: float | None = None
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None
@@ -78,6 +79,8 @@ class BayesianMFModel(BayesianFeaturesModel):
 
     def _fit(self, events: Events) -> None:
         """Fit the priors, the noise and all posteriors."""
+        self.user_table.grow(self.n_users)
+        events = self._decayed(events)
         self.center = float(np.average(events.feedback, weights=events.weight))
         spread = np.average((events.feedback - self.center) ** 2, weights=events.weight)
         self.scale = float(np.sqrt(spread)) or 1.0
@@ -95,12 +98,19 @@ class BayesianMFModel(BayesianFeaturesModel):
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
         self.noise = fit.noise
+        nobody = np.array([-1])
+        for table, features in (
+            (self.user_table, self.user_features),
+            (self.item_table, self.item_features),
+        ):
+            table.unknown = (features(nobody) @ table.late_prior.weights)[0]
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
         """Add events to the posteriors of users; then to those of items, as the call allows."""
         undo.keep(self.user_table, events.user)
         undo.keep(self.item_table, events.item)
         self._grow()
+        events = self._decayed(events)
         targets, weights = self._targets(events), events.weight.astype(np.float64)
         new = self.item_table.sums[events.item, 0] == 0
         if not (call.weights and new.any()):
@@ -125,6 +135,14 @@ class BayesianMFModel(BayesianFeaturesModel):
             if len(rows):
                 table.grow(n)
                 table.solve(rows, features(rows), self.noise, self.settings.n_threads)
+
+    def _decayed(self, events: Events) -> Events:
+        """Decay the sums of users, and the weights of their events, to the same time."""
+        half_life = self.settings.half_life
+        if half_life is None:
+            return events
+        shares = self.user_table.decay(events.user, events.time, half_life)
+        return replace(events, weight=events.weight * shares)
 
     def _add_to_users(self, events: Grouped) -> None:
         self.user_table.add(events, self.item_table.moments, self.settings.n_threads)
@@ -226,7 +244,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Return the rows at ``places``, of which the first is the prior if one is too many."""
         if len(means) <= places.max(initial=-1):
             means = np.concatenate([table.unknown[None], means])
-            covariances = np.concatenate([triangle(table.covariance)[None], covariances])
+            covariances = np.concatenate([triangle(table.late_prior.covariance)[None], covariances])
         return Gaussians(means[places], covariances[places])
 
     def exploring(self, share: float | None, rng: np.random.Generator) -> BayesianMFModel:

@@ -78,9 +78,9 @@ class BayesianFeaturesModel(FittedModel):
             return means
         for start in range(0, len(unknown), _ROWS_AT_ONCE):
             rows = unknown[start : start + _ROWS_AT_ONCE]
-            columns = {name: column.take(rows) for name, column in features.items()}
+            columns = _taken(features, rows)
             prior = side.features.transform(columns, len(rows), self.settings.n_threads)
-            means[rows] = np.einsum("nf,fd->nd", prior, side.table.weights)
+            means[rows] = np.einsum("nf,fd->nd", prior, side.table.late_prior.weights)
         return means
 
     def _make_encoder(self, texts: list[str]) -> TextEncoder:
@@ -104,13 +104,14 @@ class BayesianFeaturesModel(FittedModel):
         for role, given in rows.tables.items():
             side, n_threads = self.side(role), self.settings.n_threads
             table, features = side.table, side.features
-            if not self.noise:
-                features.fit(given.columns, n_threads)
             codes = side.ids.extend(given.ids)
+            if not self.noise:  # ids without events tell nothing of what features mean
+                trained = np.isin(codes, events.user if role == USER else events.item)
+                features.fit(_taken(given.columns, trained), n_threads)
             places = np.arange(len(codes))
             if role == ITEM:  # features would move an item with events; profiles may come late
                 places = places[~np.isin(codes, np.flatnonzero(table.sums[:, 0]))]
-            columns = {name: column.take(places) for name, column in given.columns.items()}
+            columns = _taken(given.columns, places)
             learned = features.learn(codes[places], columns, len(side.ids), n_threads)
             learned = learned[learned < len(table)]
             if len(learned):
@@ -118,3 +119,8 @@ class BayesianFeaturesModel(FittedModel):
         nobody = np.empty(0, np.int64)
         self.seen.append(nobody, nobody, self.n_users)
         return events
+
+
+def _taken(columns: Mapping[str, FeatureColumn], rows: np.ndarray) -> dict[str, FeatureColumn]:
+    """Return columns at ``rows`` (places or a mask)."""
+    return {name: column.take(rows) for name, column in columns.items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, square
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, Prior, square
 from sklearn_recft.models._progress import Epochs
 
 # What fits start from, in units of the standard deviation of the feedback.
@@ -16,8 +16,6 @@ _BIAS_VARIANCE, _USER_VARIANCE, _ITEM_VARIANCE, _NOISE = 0.2, 1.0, 0.1, 0.7
 _LEAST = 1e-6
 # Ridge penalty of the prior means: of users by the root of their number, and of items.
 _USER_RIDGE, _ITEM_RIDGE = 0.1, 1.0
-# Weight of events of an item at which it counts half in the prior of items.
-_EVIDENCE = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,8 @@ class VariationalEM:
         found = self._start(rng)
         for _ in epochs:
             found = self._sweep(found)
+        users.is_late[:], items.is_late[:] = False, self._item_weight == 0
+        self._set_late_priors(found)
         items.solve(np.arange(len(items)), log.item_features, self.noise, self.n_threads)
         users.sums[:] = 0.0
         users.add(self._by_user, items.moments, self.n_threads)
@@ -94,7 +94,8 @@ class VariationalEM:
             (self.items, self.log.item_features, _ITEM_VARIANCE),
         ):
             first = np.diag(np.r_[_BIAS_VARIANCE, np.full(d - 1, variance)])
-            table.set_prior(np.zeros((features.shape[1], d)), first)
+            table.prior = Prior.of(np.zeros((features.shape[1], d)), first)
+            table.is_late[:] = False
         means = rng.normal(0.0, _FACTOR, shape)
         means[:, 0] = self._item_target / (self._item_weight + _DAMPING)
         row, column = np.triu_indices(d)
@@ -115,18 +116,27 @@ class VariationalEM:
         items.sums[:] = 0.0
         items.add(self._by_item, of_users.moments, self.n_threads)
         of_items = self._posteriors(items, log.item_features)
-        n_users = len(users)
-        ridge = _USER_RIDGE * np.sqrt(n_users)
         # Users and items without events say nothing of their priors.
-        has_events = np.bincount(log.user, minlength=n_users) > 0
-        _update_prior(users, of_users, log.user_features, has_events.astype(float), ridge)
-        evidence = (self._item_weight > 0).astype(float)
-        if _EVIDENCE:
-            evidence = self._item_weight / (self._item_weight + _EVIDENCE)
-        _update_prior(items, of_items, log.item_features, evidence, _ITEM_RIDGE)
+        has_events = np.bincount(log.user, minlength=len(users)) > 0
+        ridge = _USER_RIDGE * np.sqrt(has_events.sum())
+        users.prior = _fitted(of_users, log.user_features, has_events.astype(float), ridge)
+        has_events = self._item_weight > 0
+        items.prior = _fitted(of_items, log.item_features, has_events.astype(float), _ITEM_RIDGE)
         self.noise = max(noise, _LEAST)
         self.loss = noise
         return of_items
+
+    def _set_late_priors(self, of_items: Posteriors) -> None:
+        """Set the priors of users and items without events in the log.
+
+        Items of the log with few events are known to be unpopular, and liked less. Of an item that
+        comes later, this is not known. So items of the log count by ``n / (n + m)`` with n events,
+        where m is the mean of n over the events.
+        """
+        self.users.late_prior = self.users.prior
+        n = self._item_weight
+        evidence = n / (n + (n @ n) / n.sum())
+        self.items.late_prior = _fitted(of_items, self.log.item_features, evidence, _ITEM_RIDGE)
 
     def _posteriors(self, table: GaussianTable, features: np.ndarray) -> Posteriors:
         rows = np.arange(len(table))
@@ -144,26 +154,24 @@ class VariationalEM:
         error = log.weight @ log.target**2 - 2 * bias @ self._item_target
         error += self._item_weight @ (bias**2 + of_items.covariances[:, 0])
         means = of_users.means
-        prior = log.user_features @ users.weights @ users.precision
+        precision = users.prior.precision
+        prior = log.user_features @ users.prior.weights @ precision
         second = means.T @ means + square(of_users.covariances.sum(axis=0))
         error -= np.einsum("ud,ud->", users.sums[:, size:], means)
         trace = len(means) * d + np.einsum("ud,ud->", prior, means)
-        error += self.noise * (trace - np.einsum("ij,ij->", users.precision, second))
+        error += self.noise * (trace - np.einsum("ij,ij->", precision, second))
         return float(error / log.weight.sum())
 
 
-def _update_prior(
-    table: GaussianTable,
-    found: Posteriors,
-    features: np.ndarray,
-    evidence: np.ndarray,
-    ridge: float,
-) -> None:
-    """Regress the posterior means on the features, and measure the rest: mean and covariance."""
+def _fitted(found: Posteriors, features: np.ndarray, evidence: np.ndarray, ridge: float) -> Prior:
+    """Regress the posterior means on the features, and measure the covariance of the rest.
+
+    ``evidence`` (n,) is the weight of each row.
+    """
     weighted = features * evidence[:, None]
     gram = weighted.T @ features + ridge * np.eye(features.shape[1])
     weights = np.linalg.solve(gram, weighted.T @ found.means)
     rest = found.means - features @ weights
     second = (rest * evidence[:, None]).T @ rest + square(evidence @ found.covariances)
-    covariance = second / evidence.sum() + _LEAST * np.eye(table.n_dimensions)
-    table.set_prior(weights, covariance)
+    covariance = second / evidence.sum() + _LEAST * np.eye(second.shape[1])
+    return Prior.of(weights, covariance)

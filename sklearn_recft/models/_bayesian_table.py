@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sklearn_recft import kernels
+from sklearn_recft.columns import fade
 from sklearn_recft.parallel import in_threads
 
 _GROWTH = 1.25  # of the capacity, where new rows do not fit
 _NOTHING = np.empty((0, 0))
-# What a table holds: arrays of one row per user or item, and the prior.
-_ROWS = ("sums", "means", "covariances", "moments")
-_PRIOR = ("weights", "covariance", "precision", "unknown")
+# Arrays of one row per user or item; of users, only the first four.
+_ROWS = ("sums", "means", "is_late", "times", "covariances", "moments")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,28 @@ class Grouped:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """A Gaussian whose mean depends on features.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_features, D)
+        The mean of a row with features f is ``f @ weights``.
+    covariance, precision : ndarray of shape (D, D)
+    """
+
+    weights: np.ndarray
+    covariance: np.ndarray
+    precision: np.ndarray
+
+    @classmethod
+    def of(cls, weights: np.ndarray, covariance: np.ndarray) -> Prior:
+        """Return a prior with this covariance."""
+        precision = np.linalg.inv(covariance)
+        return cls(weights, covariance, (precision + precision.T) / 2)
+
+
+@dataclass(frozen=True)
 class Posteriors:
     """Posteriors of m rows: means (m, D), triangles of covariances, and moments."""
 
@@ -62,9 +85,8 @@ class Posteriors:
 class GaussianTable:
     """Posteriors of all users, or of all items.
 
-    The prior of row r is ``N(f_r @ weights, covariance)`` with features ``f_r``. Events add to the
-    row's sums P and h (see `kernels.add_moments`), so the posterior does not depend on their order,
-    nor on the calls that they came in.
+    Events add to the sums P and h of their row (see `kernels.add_moments`), so its posterior does
+    not depend on their order, nor on the calls that they came in.
 
     Parameters
     ----------
@@ -80,9 +102,12 @@ class GaussianTable:
     covariances : ndarray of shape (n, D (D + 1) / 2), float64; none of users
         Upper triangles.
     moments : ndarray of shape (n, K), float64; none of users
-    weights : ndarray of shape (n_features, D)
-    covariance, precision : ndarray of shape (D, D)
-        Of the prior.
+    is_late : ndarray of shape (n,), bool
+        Whether the row had no events in `fit`.
+    times : ndarray of shape (n,)
+        Seconds to which the sums have decayed: of the newest event; -inf before one.
+    prior, late_prior : Prior
+        Of rows with events in `fit`, and of the others.
     unknown : ndarray of shape (D,)
         Prior mean of a row of which nothing is known.
     """
@@ -94,7 +119,9 @@ class GaussianTable:
         self._n = 0
         self._sums, self._means = np.empty((0, size + d)), np.empty((0, d))
         self._covariances, self._moments = np.empty((0, size)), np.empty((0, size + d))
-        self.set_prior(np.zeros((1, self.n_dimensions)), np.eye(self.n_dimensions))
+        self._is_late, self._times = np.empty(0, bool), np.empty(0)
+        self.prior = self.late_prior = Prior.of(np.zeros((1, d)), np.eye(d))
+        self.unknown = np.zeros(d)
 
     def __len__(self) -> int:
         return self._n
@@ -110,6 +137,16 @@ class GaussianTable:
         return self._means[: self._n]
 
     @property
+    def is_late(self) -> np.ndarray:
+        """Which rows had no events in `fit`, a view."""
+        return self._is_late[: self._n]
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds to which the sums have decayed, a view."""
+        return self._times[: self._n]
+
+    @property
     def covariances(self) -> np.ndarray:
         """Triangles of posterior covariances of all rows, a view; none of users."""
         return self._covariances[: 0 if self.of_users else self._n]
@@ -121,13 +158,6 @@ class GaussianTable:
 
     # ------------------------------------------------------------------ learning
 
-    def set_prior(self, weights: np.ndarray, covariance: np.ndarray) -> None:
-        """Replace the prior; posteriors stay until they are computed again."""
-        self.weights, self.covariance = weights, covariance
-        self.precision = np.linalg.inv(covariance)
-        self.precision = (self.precision + self.precision.T) / 2
-        self.unknown = weights[0].copy()
-
     def grow(self, n: int) -> None:
         """Resize to ``n`` rows; new rows have no events, and must be solved."""
         before, self._n = self._n, min(self._n, n)
@@ -135,11 +165,37 @@ class GaussianTable:
             capacity = int(n * _GROWTH) if before else n
             self._sums = _resized(self._sums, self._n, capacity)
             self._means = _resized(self._means, self._n, capacity)
+            self._is_late = _resized(self._is_late, self._n, capacity)
+            self._times = _resized(self._times, self._n, capacity)
             if not self.of_users:
                 self._covariances = _resized(self._covariances, self._n, capacity)
                 self._moments = _resized(self._moments, self._n, capacity)
         self._sums[before:n] = 0.0
+        self._is_late[before:n], self._times[before:n] = True, -np.inf
         self._n = n
+
+    def decay(self, rows: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarray:
+        """Decay the sums of rows to their newest event; return the decay of each event, (n,).
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,)
+            Code of each event.
+        times : ndarray of shape (n,)
+            Seconds.
+        half_life : float
+            Days.
+        """
+        codes, places = np.unique(rows, return_inverse=True)
+        before = self._times[codes]
+        newest = before.copy()
+        np.maximum.at(newest, places, times)
+        old = np.isfinite(before)
+        left = fade(newest[old] - before[old], half_life)
+        self._sums[codes[old]] *= left[:, None]
+        self._times[codes] = newest
+        shares: np.ndarray = fade(newest[places] - times, half_life)
+        return shares
 
     def add(self, events: Grouped, moments: np.ndarray, n_threads: int = 1) -> None:
         """Add events to the sums; the posteriors stay until they are computed again."""
@@ -169,18 +225,20 @@ class GaussianTable:
         noise : float
             Variance of the noise.
         """
-        m = len(rows)
+        m, rows = len(rows), rows.astype(np.int64)
         means = np.empty((m, self.n_dimensions))
         covariances = moments = _NOTHING
         if whole:
             moments = np.empty((m, self._sums.shape[1]))
             covariances = np.empty((m, self._sums.shape[1] - self.n_dimensions))
-        given = rows.astype(np.int64), self._sums, features, self.weights, self.precision, noise
-
-        def step(first: int, last: int) -> None:
-            kernels.gaussian_posteriors(first, last, *given, means, covariances, moments)
-
-        in_threads(step, np.ones(m), n_threads)
+        late = self._is_late[rows]
+        for places, prior in (
+            (np.flatnonzero(~late), self.prior),
+            (np.flatnonzero(late), self.late_prior),
+        ):
+            given = places, rows, self._sums, features, prior.weights, prior.precision, noise
+            step = partial(_solve, given, (means, covariances, moments))
+            in_threads(step, np.ones(len(places)), n_threads)
         return Posteriors(means, covariances, moments)
 
     def solve(
@@ -208,7 +266,7 @@ class GaussianTable:
     def mark(self, rows: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo growth and changes of ``rows`` (codes)."""
         known = np.unique(rows[rows < self._n])
-        names = _ROWS[:2] if self.of_users else _ROWS
+        names = _ROWS[:4] if self.of_users else _ROWS
         return self._n, known, {f"_{name}": getattr(self, name)[known] for name in names}
 
     def restore(self, mark: tuple[Any, ...]) -> None:
@@ -219,29 +277,37 @@ class GaussianTable:
 
     def state(self) -> dict[str, Any]:
         """Return copies of the arrays of all rows, and the prior."""
-        return {name: getattr(self, name).copy() for name in (*_ROWS, *_PRIOR)}
+        rows = {name: getattr(self, name).copy() for name in _ROWS}
+        priors = {"prior": dict(vars(self.prior)), "late_prior": dict(vars(self.late_prior))}
+        return {**rows, **priors, "unknown": self.unknown}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         self._n = len(state["means"])
         for name in _ROWS:
             setattr(self, f"_{name}", state[name].copy())
-        for name in _PRIOR:
-            setattr(self, name, state[name].copy())
+        self.prior, self.late_prior = Prior(**state["prior"]), Prior(**state["late_prior"])
+        self.unknown = state["unknown"]
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         if self.of_users:
             self._sums = np.delete(self.sums, users, axis=0)
             self._means = np.delete(self.means, users, axis=0)
+            self._is_late = np.delete(self.is_late, users)
+            self._times = np.delete(self.times, users)
             self._n = len(self._means)
 
 
 def _resized(array: np.ndarray, n: int, capacity: int) -> np.ndarray:
     """Return an array of ``capacity`` rows, the first ``n`` of which are those of ``array``."""
-    larger = np.empty((capacity, array.shape[1]))
+    larger = np.empty((capacity, *array.shape[1:]), array.dtype)
     larger[:n] = array[:n]
     return larger
+
+
+def _solve(given: tuple[Any, ...], found: tuple[np.ndarray, ...], first: int, last: int) -> None:
+    kernels.gaussian_posteriors(first, last, *given, *found)
 
 
 def triangle(matrix: np.ndarray) -> np.ndarray:

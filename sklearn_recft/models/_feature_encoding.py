@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,16 +49,18 @@ class FeatureEncoding:
         A column with one value alone, or with none, has no columns of numbers.
         """
         if column.kind == "number":
-            values = column.values[~column.is_missing]
+            values = column.data[~column.is_missing]
             scale = float(values.std()) if len(values) else 0.0
             small = 1e-9 * float(np.abs(values).max(initial=0.0))  # rounding errors of a constant
             mean = values.mean(keepdims=True) if scale > small else np.zeros(0)
             return cls(name, "number", mean, scale if len(mean) else 1.0)
-        if column.kind == "missing":
-            return cls(name, "missing")
-        categories, counts = _common(_as_sets(column))
+        levels, places = column.used()
+        sizes = np.bincount(places[places >= 0], minlength=len(levels))
+        sets = _as_sets(levels)
+        categories, counts = _common(sets, sizes.tolist())
         index = set(categories)
-        n_rows = sum(not index.isdisjoint(row or ()) for row in _as_sets(column))
+        known = np.array([not index.isdisjoint(one) for one in sets], bool)
+        n_rows = int(sizes[known].sum())
         varies = counts < n_rows
         kept = tuple(c for c, one in zip(categories, varies.tolist(), strict=True) if one)
         return cls(name, column.kind, counts[varies] / max(n_rows, 1), 1.0, kept)
@@ -93,19 +94,21 @@ class FeatureEncoding:
 
     def transform(self, column: FeatureColumn) -> np.ndarray:
         """Encode a number, a category or a set as numbers (n, k)."""
-        out = np.zeros((len(column), len(self.names)))
-        if column.kind == "missing" or not out.size:
-            return out
+        width = len(self.names)
+        if column.kind == "missing" or not width:
+            return np.zeros((len(column), width))
         if self.kind == "number":
-            out[:, 0] = (column.values - self.mean) / self.scale
-            out[column.is_missing] = 0.0
-            return out
+            numbers = (column.data - self.mean) / self.scale
+            return np.where(column.is_missing, 0.0, numbers)[:, None]
+        levels, places = column.used()
         index = {category: place for place, category in enumerate(self.categories)}
-        places = [[index[c] for c in row or () if c in index] for row in _as_sets(column)]
-        sizes = np.array([len(row) for row in places])
-        at = np.repeat(np.arange(len(places)), sizes)
-        out[at, [place for row in places for place in row]] = 1.0
-        return np.subtract(out, self.mean, out=out, where=(sizes > 0)[:, None])
+        hot = np.zeros((len(levels) + 1, width))  # the last row is that of missing values
+        for row, members in zip(hot, _as_sets(levels), strict=False):
+            known = [index[category] for category in members if category in index]
+            if known:
+                row[known] = 1.0
+                row -= self.mean
+        return hot[places]
 
     def transform_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """Encode vectors (n, width) of texts as numbers (n, k), each row on its own, bit by bit."""
@@ -118,17 +121,16 @@ class FeatureEncoding:
         return dict(vars(self))
 
 
-def _as_sets(column: FeatureColumn) -> Iterable[tuple[str, ...] | None]:
-    if column.kind == "set":
-        return column.values.tolist()
-    return (None if value is None else (value,) for value in column.values.tolist())
+def _as_sets(levels: list[Any]) -> list[tuple[str, ...]]:
+    """Return the categories of each level."""
+    return [level if isinstance(level, tuple) else (level,) for level in levels]
 
 
-def _common(
-    rows: Iterable[tuple[str, ...] | None],
-) -> tuple[tuple[str, ...], np.ndarray]:
+def _common(sets: list[tuple[str, ...]], sizes: list[int]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the categories that get a column, most common first, and their rows (k,)."""
-    counts = Counter(category for row in rows if row is not None for category in row)
+    counts: Counter[str] = Counter()
+    for members, size in zip(sets, sizes, strict=True):
+        counts.update(dict.fromkeys(members, size))
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
     common = [(category, count) for category, count in ranked if count >= MIN_ROWS]
     return tuple(c for c, _ in common), np.array([count for _, count in common], np.float64)

@@ -109,10 +109,10 @@ class SideFeatures:
         self.encodings, self.encoder = (), None
         fitted = []
         for name, column in columns.items():
+            texts = column.used()[0] if column.kind == "text" else []
             if column.kind != "text":
                 fitted.append(FeatureEncoding.of_column(name, column))
-            elif self.make_encoder is not None:
-                texts = [text for text in column.values.tolist() if text is not None]
+            elif self.make_encoder is not None and texts:
                 self.encoder = self.make_encoder(texts)
                 vectors = self.encoder.encode(texts, n_threads=n_threads)
                 fitted.append(FeatureEncoding.of_texts(name, vectors, self.text_components))
@@ -251,6 +251,7 @@ class SideFeatures:
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         if self.per_user:
+            users = users[users < self._size]  # the last users may be without features
             self._rows = np.delete(self._rows[: self._size], users, axis=0)
             self._known = np.delete(self._known[: self._size], users)
             self._size = len(self._rows)
@@ -259,13 +260,12 @@ class SideFeatures:
 
     def _read(self, encoding: FeatureEncoding, column: FeatureColumn, n_threads: int) -> np.ndarray:
         """Encode texts one by one, so that a vector does not depend on the others."""
-        out = np.zeros((len(column), len(encoding.names)))
-        rows = np.flatnonzero(~column.is_missing)
-        if len(rows) and self.encoder is not None:
-            texts = column.values[rows].tolist()
+        texts, places = column.used()
+        read = np.zeros((len(texts) + 1, len(encoding.names)))  # the last row: missing texts
+        if texts and self.encoder is not None:
             vectors = self.encoder.encode(texts, n_threads=n_threads, separately=True)
-            out[rows] = encoding.transform_vectors(vectors)
-        return out
+            read[:-1] = encoding.transform_vectors(vectors)
+        return read[places]
 
     def _grow(self, n_codes: int) -> None:
         if n_codes > len(self._rows):

@@ -19,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, recommender_tags
+from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.pipeline._raw import RawColumns
@@ -409,9 +410,10 @@ class RecommenderPipeline(Pipeline):
         if raw is None:  # made of fitted steps, or fitted on what only the first step reads
             return _transformed(steps, X)
         outcome = getattr(steps[-1][1], "outcome", None)
-        given = raw.given_by(X, items=items, outcome=outcome)
+        features = feature_names(steps[-1][1])
+        given = raw.given_by(X, items=items, outcome=outcome, features=features)
         table = _transformed(steps, raw.whole(given))
-        return raw.cut(table, given, items=items, outcome=outcome)
+        return raw.cut(table, given, items=items, outcome=outcome, features=features)
 
 
 def make_recommender_pipeline(

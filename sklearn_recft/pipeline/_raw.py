@@ -61,7 +61,9 @@ class RawColumns:
         library = None if names is None else nw.from_native(X, eager_only=True).implementation.value
         return cls(library, examples, dict(zip(as_roles(names or ()), names or (), strict=True)))
 
-    def given_by(self, X: Any, *, items: bool, outcome: str | None) -> dict[str, Any]:
+    def given_by(
+        self, X: Any, *, items: bool, outcome: str | None, features: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """Return the columns of a query table or ids, or (``items``) of a table of events.
 
         The item and the text of a query are left out.
@@ -78,15 +80,15 @@ class RawColumns:
         elif items:
             given = columns_of(X, _ROLES)
         else:
-            given = self._by_position(X, outcome)
+            given = self._by_position(X, (outcome, *features))
         return given if items else {n: v for n, v in given.items() if n not in (ITEM, TEXT)}
 
-    def _by_position(self, X: Any, outcome: str | None) -> dict[str, Any]:
+    def _by_position(self, X: Any, aside: tuple[str | None, ...]) -> dict[str, Any]:
         table = table_of_queries(X)
         if table is None:
             return {USER: check_ids(X, USER, "a list of user ids or a table is needed")}
         found = columns_of(table, (USER, TIME))
-        context = [n for n in self.examples if n not in (USER, ITEM, TIME, TEXT, outcome)]
+        context = [n for n in self.examples if n not in (USER, ITEM, TIME, TEXT, *aside)]
         given = list(found)[2:]
         if len(given) not in (0, len(context)):
             raise ValueError(
@@ -117,7 +119,15 @@ class RawColumns:
             return nw.from_dict({one.name: one for one in made}).to_native()
         return _stacked([plain(column) for column in columns.values()])
 
-    def cut(self, table: Any, given: dict[str, Any], *, items: bool, outcome: str | None) -> Any:
+    def cut(
+        self,
+        table: Any,
+        given: dict[str, Any],
+        *,
+        items: bool,
+        outcome: str | None,
+        features: tuple[str, ...] = (),
+    ) -> Any:
         """Return the columns and rows of a transformed table that depend on given columns alone.
 
         Parameters
@@ -129,6 +139,8 @@ class RawColumns:
             Whether the table has items; a query has none.
         outcome : str or None
             Column of auxiliary feedback, which no answer reads.
+        features : tuple of str
+            Columns that are features of users or items, which may be left out.
         """
         found = columns_of(table, _ROLES)
         absent = [name for name in self.examples if name not in given]
@@ -138,7 +150,7 @@ class RawColumns:
                 f"The transformers make {USER} or {ITEM} from columns that X lacks: {absent}. Give "
                 "these columns."
             )
-        aside = {USER, ITEM, TIME, TEXT, outcome}
+        aside = {USER, ITEM, TIME, TEXT, outcome, *features}
         context = [name for name in found if name not in aside]
         lost = [name for name in context if name in made_up]
         own = [name for name in given if name not in aside]
@@ -152,6 +164,7 @@ class RawColumns:
         if TIME in found and TIME not in made_up and TIME not in absent:
             kept.append(TIME)
         kept += [] if lost else context
+        kept += [n for n in features if n in found and n not in made_up and n not in absent]
         return _select(table, found, kept)
 
 

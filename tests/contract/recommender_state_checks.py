@@ -293,7 +293,8 @@ def _values_of(constraint):
         return sorted(constraint.options)
     known = {
         "boolean": [True, False], "array-like": [(1.0,)], None: [None], str: ["scratch"],
-        dict: [{"batch_size": 7}], FineTuning: [FineTuning(weight_decay=0.375)],
+        dict: [{"batch_size": 7}], list: [["size"]], tuple: [("size",)],
+        FineTuning: [FineTuning(weight_decay=0.375)],
     }  # fmt: skip
     return known[constraint]
 

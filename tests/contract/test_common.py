@@ -30,6 +30,7 @@ from sklearn_recft import (
 )
 from sklearn_recft.base import recommender_tags
 from tests.contract.discovery import all_estimators, small
+from tests.contract.featured import FeaturedRecommender
 from tests.contract.recommender_checks import recommender_checks
 from tests.contract.recommender_reason_checks import recommender_reason_checks
 from tests.contract.recommender_state_checks import recommender_state_checks
@@ -116,6 +117,7 @@ OPTIONS = {
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
     "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
+    "bayesian with features": small(FeaturedRecommender),
     "softmax": IncrementalMFRecommender(**_SGD, loss="softmax"),
     "softmax next": IncrementalMFRecommender(
         **_SGD, loss="softmax", history_half_life=2, half_life=200, habit_half_life=90

@@ -189,6 +189,9 @@ def test_forget():
     assert np.array_equal(part.matrix(np.arange(2)), whole.matrix(np.array([1, 3])))
     part.learn(np.array([2]), {"age": to_feature([50.0], "age")}, 3)
     assert part.matrix(np.array([2]))[0, 1] > 0
+    before = part.state()
+    part.forget(np.array([9]))  # an id that no features were learned of
+    same(part.state(), before)
     items = fitted(per_user=False)
     items.forget(np.array([0, 2]))
     same(items.state(), whole.state())
@@ -255,6 +258,16 @@ def test_fewer_texts_than_components(texts):
     few = {"text": column.take(np.array([0, 1, 1]))}
     part = fitted(few, 3, per_user=False, make_encoder=make_encoder)
     assert part.feature_names == ["1", "text0"]
+
+
+def test_a_fit_to_no_rows_encodes_nothing(texts):
+    _, column = texts
+    nothing = np.empty(0, np.int64)
+    columns = {name: one.take(nothing) for name, one in {**COLUMNS, "text": column}.items()}
+    part = fitted(columns, 0, per_user=False, make_encoder=make_encoder)
+    assert part.feature_names == ["1"]
+    part.learn(np.arange(4), COLUMNS, 4)
+    assert part.matrix(np.arange(4)).tolist() == [[1.0]] * 4
 
 
 def test_texts_are_ignored_without_an_encoder(texts):
