@@ -107,34 +107,37 @@ class BayesianMFModel(BayesianFeaturesModel):
 
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
         """Add events to the posteriors of users; then to those of items, as the call allows."""
+        new = self._has_no_events(events.item) & call.weights
         undo.keep(self.user_table, events.user)
-        undo.keep(self.item_table, events.item)
+        moves_items = call.weights and not call.adapt
+        undo.keep(self.item_table, events.item if moves_items else events.item[new])
         self._grow()
         events = self._decayed(events)
         targets, weights = self._targets(events), events.weight.astype(np.float64)
-        new = self.item_table.sums[events.item, 0] == 0
-        if not (call.weights and new.any()):
-            new = np.zeros(len(events), bool)
         known = ~new
         if known.any():
             given = events.user[known], events.item[known], targets[known], weights[known]
             self._add_to_users(Grouped.by(*given))
         if new.any():
             self._learn_items(events.take(new), targets[new], weights[new])
-        if call.weights and not call.adapt:
+        if moves_items:
             self._add_to_items(events, targets, weights, np.unique(events.item[new]))
         self._solve_users(np.unique(events.user))
 
     def _grow(self) -> None:
-        """Add rows for new users and items, at their priors."""
-        for table, n, features in (
-            (self.user_table, self.n_users, self.user_features),
-            (self.item_table, self.n_items, self.item_features),
-        ):
-            rows = np.arange(len(table), n)
-            if len(rows):
-                table.grow(n)
-                table.solve(rows, features(rows), self.noise, self.settings.n_threads)
+        """Add rows for new users and items, these at their prior; users are solved for later."""
+        self.user_table.grow(self.n_users)
+        rows = np.arange(len(self.item_table), self.n_items)
+        if len(rows):
+            self.item_table.grow(self.n_items)
+            features = self.item_features(rows)
+            self.item_table.solve(rows, features, self.noise, self.settings.n_threads)
+
+    def _has_no_events(self, items: np.ndarray) -> np.ndarray:
+        """Return whether each of the items (codes) has learned from no event yet, (n,) bool."""
+        found = items >= len(self.item_table)
+        found[~found] = self.item_table.sums[items[~found], 0] == 0
+        return found
 
     def _decayed(self, events: Events) -> Events:
         """Decay the sums of users, and the weights of their events, to the same time."""

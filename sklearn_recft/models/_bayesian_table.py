@@ -236,6 +236,8 @@ class GaussianTable:
             (np.flatnonzero(~late), self.prior),
             (np.flatnonzero(late), self.late_prior),
         ):
+            if not len(places):
+                continue
             given = places, rows, self._sums, features, prior.weights, prior.precision, noise
             step = partial(_solve, given, (means, covariances, moments))
             in_threads(step, np.ones(len(places)), n_threads)
