@@ -37,13 +37,22 @@ def least_sure(model: Any, left: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def ask(model: Any, left: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the row of each user that the estimator asks for."""
-    rows = []
-    for user in np.unique(left[:, 0]).tolist():
-        its = np.flatnonzero(left[:, 0] == user)
-        [[item]] = model.ask([user], n_items=1, candidates=left[its, 1])
-        rows.append(its[left[its, 1] == item][0])
-    return np.array(rows)
+    """Return the row of each user that the estimator asks for.
+
+    What it asks does not depend on the answers, so that all questions are asked for beforehand.
+    """
+    rank = [model.questions_[user].get(item, len(left)) for user, item in left.tolist()]
+    return _best(left, -np.array(rank, dtype=float))
+
+
+def questions(model: Any, rows: np.ndarray) -> dict[int, dict[int, int]]:
+    """Return the place of each item among the questions to each user."""
+    found = {}
+    for user in np.unique(rows[:, 0]).tolist():
+        its = rows[rows[:, 0] == user, 1]
+        [items] = model.ask([user], n_items=ANSWERS[-1], candidates=its)
+        found[user] = {item: place for place, item in enumerate(items.tolist())}
+    return found
 
 
 RULES: dict[str, Rule] = {
@@ -98,8 +107,10 @@ def interview(contender: BayesAll, task: Task, rule: Rule, rng: np.random.Genera
     query, truth = ratings.rows(task.query)
     given = np.empty(0, np.int64)
     model = contender.model
+    wanted = questions(model, left) if rule is ask else {}
     for k in range(1, ANSWERS[-1] + 1):
         rest = np.setdiff1d(np.arange(len(left)), given)
+        model.questions_ = wanted
         given = np.concatenate([given, rest[rule(model, left[rest], rng)]])
         model = contender.adapted(left[given], answers[given])
         model.popularity_ = contender.model.popularity_

@@ -235,9 +235,12 @@ def test_a_rule_asks_each_user_once(log):
         def ask(self, users, n_items, candidates):
             [user] = users
             assert_array_equal(candidates, {1: [5, 7], 2: [6, 8]}[user])
-            return np.array([[{1: 7, 2: 6}[user]]])
+            return np.array([{1: [7, 5], 2: [6, 8]}[user]])
 
     assert_array_equal(asking.most_popular(Model(), left, rng), [2, 1])
     assert_array_equal(asking.least_sure(Model(), left, rng), [0, 3])
-    assert_array_equal(np.sort(asking.ask(Model(), left, rng)), [1, 2])
+    model = Model()
+    model.questions_ = asking.questions(model, left)
+    assert_array_equal(asking.ask(model, left, rng), [2, 1])
+    assert_array_equal(asking.ask(model, left[[0, 1, 3]], rng), [0, 1])
     assert sorted(left[asking.at_random(Model(), left, rng), 0]) == [1, 2]
