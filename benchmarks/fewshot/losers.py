@@ -23,7 +23,7 @@ from benchmarks.fewshot.data import Ratings, load
 from benchmarks.fewshot.protocols import Task, metarec
 
 SHOTS = (1, 3, 10, None)
-EPOCHS = 12
+EPOCHS = 24
 BATCH = 64
 STEPS = 3  # of gradient, on the user vector
 N_SUPPORT = (0, 1, 2, 3, 5, 8, 10, 20, 40, 90)  # drawn for each step
@@ -56,7 +56,8 @@ class MetaSGD(nn.Module):
         self.bias = nn.Parameter(torch.as_tensor(vectors[:, 0], dtype=torch.float32))
         self.vectors = nn.Parameter(torch.as_tensor(vectors[:, 1:], dtype=torch.float32))
         self.first = nn.Linear(n_profile, vectors.shape[1], bias=False)
-        self.step = nn.Parameter(torch.full((vectors.shape[1],), -3.0))  # its logarithm
+        step = np.log(np.r_[1.0, np.full(vectors.shape[1] - 1, 4.0)])  # scales of 1 and x x^T
+        self.step = nn.Parameter(torch.as_tensor(step, dtype=torch.float32))  # its logarithm
         nn.init.zeros_(self.first.weight)
 
     def forward(self, profile: Tensor, given: tuple[Tensor, ...], asked: Tensor) -> Tensor:
