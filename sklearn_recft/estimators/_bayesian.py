@@ -114,7 +114,10 @@ class BayesianMFRecommender(
     liked less, which is not known of a new item. In the prior of new items, an item with n events
     counts ``n / (n + m)``, where m is the mean of n over the events.
 
-    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
+    Predictions are not clipped to the range of ``y``.
+
+    Without ``y``, every row is a 1, all predictions are nearly equal, and lists are of no use. For
+    positives alone, take a list model, such as `ALSRecommender`. The model keeps
     ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
     each item, and each user's distinct items.
 
@@ -208,8 +211,8 @@ class BayesianMFRecommender(
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
-            position in an array. Other columns are ignored, except features and
-            ``text``.
+            position in an array, and features and ``text``, by name in a frame. Other columns
+            must be numeric, and are ignored.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -259,8 +262,9 @@ class BayesianMFRecommender(
     ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
-        All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
-        row that is passed to `partial_fit` as well counts twice.
+        All other users and items stay the same, to the last bit. Parameters are those of `fit`,
+        with at least one row in ``X``. A row that is passed to `partial_fit` as well, or twice,
+        counts twice.
 
         Returns
         -------
@@ -340,7 +344,9 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id``. Unknown users get the list of a user without history.
+            A table has ``user_id`` and, for unknown users, may have the columns that
+            ``user_features`` names, such as a profile. If ``user_features`` is None, features in
+            a query are not read. Unknown users get the list of a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, or frame with user_id and item_id, default=None
@@ -400,12 +406,14 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            Unknown users get the items that tell most about a user without history.
+            Unknown users get the items that tell most about a user without history. Features in
+            a table are read as in `recommend`.
         n_items : int, default=1
             Items per query.
         candidates : array-like of item ids, default=None
-            The items to choose from, such as well-known ones. None means the whole catalogue. Items
-            that the user has seen are left out.
+            The items to choose from. None means the whole catalogue, with items that few users
+            know: pass popular items, which the user can answer. Items that the user has seen are
+            left out.
 
         Returns
         -------
