@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
@@ -24,6 +25,16 @@ from sklearn_recft.lists import (
     refuse_unknown,
 )
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
+
+
+def _asks(estimator: Any) -> bool:
+    """Raise an attribute error if answers may teach nothing."""
+    if estimator.loss == "implicit":
+        raise AttributeError(
+            "ask: with loss='implicit', only positives teach something, and nobody knows which "
+            "answers will be positive. Use loss='squared_error' with answers of 0 and 1."
+        )
+    return True
 
 
 class BayesianMFRecommender(
@@ -140,6 +151,8 @@ class BayesianMFRecommender(
     _model: BayesianMFModel
     _FIXED = (
         "n_factors",
+        "loss",
+        "negatives",
         "user_features",
         "item_features",
         "backbone",
@@ -152,11 +165,13 @@ class BayesianMFRecommender(
         reads=("time",),
         adapts="the user's posterior",
         keeps="sums of moments by user and item, seen items",
-        learns="ratings: biases and factors with their uncertainty",
+        learns="ratings or positives: biases and factors with their uncertainty",
     )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions({"squared_error", "implicit"})],
+        "negatives": [Interval(Real, 0, None, closed="neither")],
         "user_features": [list, tuple, None],
         "item_features": [list, tuple, None],
         "backbone": [str, None],
@@ -172,6 +187,8 @@ class BayesianMFRecommender(
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        loss: str = "squared_error",
+        negatives: float = 10.0,
         user_features: list[str] | None = None,
         item_features: list[str] | None = None,
         backbone: str | None = None,
@@ -183,6 +200,8 @@ class BayesianMFRecommender(
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.loss = loss
+        self.negatives = negatives
         self.user_features = user_features
         self.item_features = item_features
         self.backbone = backbone
@@ -389,6 +408,7 @@ class BayesianMFRecommender(
                 model = model.exploring(share, np.random.default_rng(seed))
             return recommend_lists(model, queries, options, self._n_threads())
 
+    @available_if(_asks)
     def ask(self, X: Any, n_items: int = 1, *, candidates: Any = None) -> np.ndarray:
         """Return the items whose feedback would tell most about each user: questions to ask.
 
@@ -477,6 +497,8 @@ class BayesianMFRecommender(
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            loss=self.loss,
+            negatives=float(self.negatives),
             backbone=self.backbone,
             text_components=int(self.text_components),
             half_life=self.half_life,
@@ -486,6 +508,12 @@ class BayesianMFRecommender(
 
     def _make_model(self, rows: Any) -> BayesianMFModel:
         return BayesianMFModel(rows, replace(self._settings(), seed=self._seed()))
+
+    def __recommender_tags__(self) -> RecommenderTags:
+        fitted = self._fixed if self.__sklearn_is_fitted__() else {}
+        if fitted.get("loss", self.loss) == "implicit":
+            return replace(self._TAGS, predicts="order")
+        return self._TAGS
 
 
 def _check_exploration(given: Any) -> float | None:
