@@ -10,7 +10,6 @@ from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteri
 from sklearn_recft.models._progress import Epochs
 
 
-
 @dataclass(frozen=True)
 class _Start:
     """What a fit starts from.

@@ -18,6 +18,7 @@ from sklearn.utils.fixes import parse_version
 import sklearn_recft
 from sklearn_recft import (
     ALSRecommender,
+    BayesianMFRecommender,
     DecayBertRecommender,
     EASERecommender,
     FineTuning,
