@@ -223,7 +223,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         if self.negatives:
             rows = rows if only else np.flatnonzero(table.sums[:, 0])
             zeros = self.negatives / (~table.is_late).sum()
-            total = np.bincount(places, weights) @ found.moments
+            total = np.einsum("u,uk->k", np.bincount(places, weights), found.moments)
             table.add_zeros(rows, np.full(len(rows), zeros), total)
         table.solve(rows, self.item_features(rows), self.noise, n_threads)
 

@@ -208,6 +208,30 @@ def test_partial_fit_learns_items():
     assert abs(updated.mean() - fit.mean()) < 0.1 * fit.std()
 
 
+def test_features_place_new_items_and_users():
+    """An item without events suits users of its group, and a user without events gets a group."""
+    users, items = np.arange(N_USERS + 4), np.r_[np.arange(N_ITEMS), 800:804]
+    tables = {
+        "users": pd.DataFrame({"user_id": users, "group": (users % N_GROUPS).astype(str)}),
+        "items": pd.DataFrame({"item_id": items, "group": (items % N_GROUPS).astype(str)}),
+    }
+    model = make().fit(positives(np.arange(N_USERS), 8, seed=0), **tables)
+    pairs = np.array([(user, item) for user in range(20) for item in range(800, 804)])
+    suits = pairs[:, 0] % N_GROUPS == pairs[:, 1] % N_GROUPS
+    scores = model.predict(pairs)
+    assert scores[suits].min() > scores[~suits].max()
+    assert share_of_own_group(model, users[-4:]) > 0.95
+
+
+def test_threads_change_nothing():
+    X = positives(np.arange(60), 8, seed=0)
+    one, two = (
+        make(n_factors=3, max_epochs=3, n_jobs=n).fit(X).partial_fit(newcomers()) for n in (1, 2)
+    )
+    assert_array_equal(one.item_means_, two.item_means_)
+    assert_array_equal(one.user_means_, two.user_means_)
+
+
 def test_a_failing_call_leaves_no_trace(monkeypatch):
     model = fitted()
     state = model._model.state()
