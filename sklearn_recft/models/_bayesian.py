@@ -133,6 +133,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         moves_items = call.weights and not call.adapt
         undo.keep(self.user_table, rows.user)
         self._keep_items(rows, undo, call)
+        first_new = len(self.user_table)
         events = self._prepared(rows)
         new = self._has_no_events(events.item) & call.weights
         self._grow()
@@ -143,7 +144,8 @@ class BayesianMFModel(BayesianFeaturesModel):
             self._learn_items(events, new)
         if moves_items and len(events):
             self._add_to_items(events, anew)
-        self._solve_users(np.unique(rows.user))
+        # New users may have a profile, and no events.
+        self._solve_users(np.union1d(rows.user, np.arange(first_new, self.n_users)))
 
     def _keep_items(self, rows: Events, undo: Transaction, call: Call) -> None:
         """Keep the items that a call may change: with zeros, `partial_fit` changes all."""

@@ -116,8 +116,6 @@ class BayesianFeaturesModel(FittedModel):
             learned = learned[learned < len(table)]
             if len(learned):
                 table.solve(learned, features.matrix(learned), self.noise, n_threads)
-        nobody = np.empty(0, np.int64)
-        self.seen.append(nobody, nobody, self.n_users)
         return events
 
 

@@ -39,8 +39,10 @@ _OF_FEEDBACK = _Start(0.3, 3.0, (0.2, 1.0), (0.2, 0.1), 0.7)
 _OF_POSITIVES = _Start(0.1, 1.0, (0.02, 0.1), (0.1, 0.1), 0.05)
 # Least variances of priors and of the noise, in the same units.
 _LEAST = 1e-6
-# Ridge penalty of the prior means: of users by the root of their number, and of items.
-_USER_RIDGE, _ITEM_RIDGE = 0.1, 1.0
+# Ridge penalty of the prior means: of users by the root of their number, and of items. That of
+# users is the best on the validation users of MovieLens 100K, and level on those of 1M, from 0.1 to
+# 10.
+_USER_RIDGE, _ITEM_RIDGE = 1.0, 1.0
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,28 @@ def test_adapt_moves_the_given_users_alone(log, model):
     assert model.n_users_ == N_USERS + 2
 
 
+def test_late_features_move_no_item_with_events(log):
+    X, y, users, items = log
+    model = small().fit(X, y, users=users, items=items[items["item_id"] != 1])
+    before = model.predict(X)
+    model.adapt(pairs([101], [1]), [5.0], items=items)
+    assert np.array_equal(model.predict(X), before)
+
+
+def test_a_failure_while_learning_undoes_features(log, model, monkeypatch):
+    model.adapt(pairs([101], [1]), [5.0])
+    before = model._model.state()
+
+    def fail(*given):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(type(model._model), "_solve_users", fail)
+    for ids in ([101, 102], [102, 103]):
+        with pytest.raises(MemoryError):
+            model.adapt(pairs([5], [1]), [4.0], users=NEW.assign(user_id=ids))
+        assert_same(model._model.state(), before, "")
+
+
 def test_a_profile_may_come_after_events(log, model):
     profile = NEW[NEW["user_id"] == 101]
     late = copy.deepcopy(model).adapt(pairs([101], [1]), [5.0])
