@@ -135,9 +135,11 @@ class BayesianMFRecommender(
     liked less, which is not known of a new item. In the prior of new items, an item with n events
     counts ``n / (n + m)``, where m is the mean of n over the events.
 
-    With "squared_error" and without ``y``, every row is a 1, and there is nothing to tell items
-    apart. The model keeps ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly
-    three times as many for each item, and each user's distinct items.
+    Predictions are not clipped to the range of ``y``.
+
+    Without ``y``, take "implicit". With "squared_error", every row is then a 1, all predictions are
+    nearly equal, and lists are of no use. The model keeps ``(n_factors + 1) (n_factors + 6) / 2``
+    numbers for each user, nearly three times as many for each item, and each user's distinct items.
 
     With "implicit" and ``x = [1, q_i]``, an event of weight w adds ``w E[x x^T]`` and
     ``w (E[x] - E[x b_i])`` of its item to the sums of its user. Its zeros add ``E[x x^T]`` and
@@ -258,8 +260,8 @@ class BayesianMFRecommender(
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
-            position in an array. Other columns are ignored, except features and
-            ``text``.
+            position in an array, and features and ``text``, by name in a frame. Other columns
+            must be numeric, and are ignored.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1. With ``loss="implicit"``, rows
             with ``y > 0`` are positives, and others only count as seen.
@@ -310,8 +312,9 @@ class BayesianMFRecommender(
     ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
-        All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
-        row that is passed to `partial_fit` as well counts twice.
+        All other users and items stay the same, to the last bit. Parameters are those of `fit`,
+        with at least one row in ``X``. A row that is passed to `partial_fit` as well, or twice,
+        counts twice.
 
         Returns
         -------
@@ -392,7 +395,9 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id``. Unknown users get the list of a user without history.
+            A table has ``user_id`` and, for unknown users, may have the columns that
+            ``user_features`` names, such as a profile. If ``user_features`` is None, features in
+            a query are not read. Unknown users get the list of a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, or frame with user_id and item_id, default=None
@@ -454,12 +459,14 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            Unknown users get the items that tell most about a user without history.
+            Unknown users get the items that tell most about a user without history. Features in
+            a table are read as in `recommend`.
         n_items : int, default=1
             Items per query.
         candidates : array-like of item ids, default=None
-            The items to choose from, such as well-known ones. None means the whole catalogue. Items
-            that the user has seen are left out.
+            The items to choose from. None means the whole catalogue, with items that few users
+            know: pass popular items, which the user can answer. Items that the user has seen are
+            left out.
 
         Returns
         -------
