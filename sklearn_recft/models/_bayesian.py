@@ -26,6 +26,7 @@ from sklearn_recft.parallel import blas_threads
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 NO_FEATURES: Mapping[str, FeatureColumn] = {}
+_ROUNDING = 1e-14  # relative errors that the mean of equal numbers may have
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -82,8 +83,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         self.user_table.grow(self.n_users)
         events = self._decayed(events)
         self.center = float(np.average(events.feedback, weights=events.weight))
-        spread = np.average((events.feedback - self.center) ** 2, weights=events.weight)
-        self.scale = float(np.sqrt(spread)) or 1.0
+        self.scale = _spread(events.feedback - self.center, events)
         log = Log(
             events.user,
             events.item,
@@ -293,3 +293,12 @@ class BayesianMFModel(BayesianFeaturesModel):
             f"{self.kind} models cannot be merged: the sums of each user belong to the item "
             "vectors of one fit. Fit one model on all events."
         )
+
+
+def _spread(rest: np.ndarray, events: Events) -> float:
+    """Return the root mean square of ``rest`` (n,), or the size of feedback that is constant."""
+    largest, size = float(np.abs(rest).max()), float(np.abs(events.feedback).max())
+    if largest <= _ROUNDING * size:
+        return size or 1.0
+    squares = (rest / largest) ** 2  # of numbers whose own squares may overflow or vanish
+    return largest * float(np.sqrt(np.average(squares, weights=events.weight)))

@@ -365,3 +365,23 @@ def test_ratings_that_are_all_alike():
     mean, std = model.predict([["new", 4], [2, 5]], return_std=True)
     assert_allclose(mean, 4, atol=0.05)
     assert (std < 0.1).all()
+
+
+@pytest.mark.parametrize("constant", [0.1, 1e30, 1e-300])  # whose mean is rounded
+def test_constant_ratings_of_any_size(constant):
+    X, _ = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
+    ones = model.fit(X[:500], np.ones(500)).predict(X[:9], return_std=True)
+    mean, std = model.fit(X[:500], np.full(500, constant)).predict(X[:9], return_std=True)
+    assert_allclose(mean / constant, ones[0])
+    assert_allclose(std / constant, ones[1])
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])  # whose squares vanish or overflow
+def test_predictions_are_in_the_unit_of_the_ratings(unit):
+    X, y = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
+    expected = model.fit(X[:500], y[:500]).predict(X[:9], return_std=True)
+    mean, std = model.fit(X[:500], unit * y[:500]).predict(X[:9], return_std=True)
+    assert_allclose(mean / unit, expected[0])
+    assert_allclose(std / unit, expected[1])
