@@ -25,6 +25,9 @@ from sklearn_recft.lists import (
 )
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 
+# Largest size of `exploration`: beyond it, float32 holds nothing of the expected feedback.
+_MOST_DEVIATIONS = 1e6
+
 
 class BayesianMFRecommender(
     FeaturesMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
@@ -498,6 +501,8 @@ def _check_exploration(given: Any) -> float | None:
             "deviations."
         )
     share = float(given)
-    if not np.isfinite(share):
-        raise ValueError(f"exploration={given}: give a finite number.")
+    if not abs(share) <= _MOST_DEVIATIONS:
+        raise ValueError(
+            f"exploration={given}: give a finite number of standard deviations, such as 1.0."
+        )
     return share

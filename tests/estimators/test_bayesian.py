@@ -286,7 +286,7 @@ def test_lists_explore():
     # The best of draws is above the best mean, more so where less is known.
     above = draws.mean(axis=0) - greedy[1][:, 0]
     assert above[2] > above[0] > 0
-    for wrong in ("greedy", True, np.nan, [1.0]):
+    for wrong in ("greedy", True, np.nan, 1e300, [1.0]):
         with pytest.raises(ValueError, match="exploration"):
             model.recommend(users, exploration=wrong)
 
