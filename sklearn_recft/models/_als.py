@@ -41,6 +41,7 @@ class ALSModel(UserItemModel):
     """
 
     kind = "ALSRecommender"
+    _HAS_RATE = False
     settings: ALSSettings
     # Factors (1, n_factors) of unknown users in a view by `with_history`; None is the users' mean.
     unknown_user: np.ndarray | None = None

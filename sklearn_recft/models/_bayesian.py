@@ -60,6 +60,7 @@ class BayesianMFModel(BayesianFeaturesModel):
     """
 
     kind = "BayesianMFRecommender"
+    _HAS_RATE = False
     settings: BayesianMFSettings
     # Of a view by `exploring`: returns a `TileScorer` for users and columns.
     exploration: Callable[[np.ndarray, np.ndarray, Interactions], TileScorer] | None = None

@@ -385,3 +385,13 @@ def test_predictions_are_in_the_unit_of_the_ratings(unit):
     mean, std = model.fit(X[:500], unit * y[:500]).predict(X[:9], return_std=True)
     assert_allclose(mean / unit, expected[0])
     assert_allclose(std / unit, expected[1])
+
+
+def test_numbers_that_overflow_are_refused_with_the_fix():
+    X, y = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0).fit(X[:500], y[:500])
+    state = model._model.state()
+    rows = [[X[0, 0], 1], ["new", 2], ["new", "new item"]]
+    with pytest.raises(ValueError, match=r"nothing. To fix this, scale 'y' \(up to 1e\+200 in size"):
+        model.adapt(rows, [1e200, -1e200, 1e200])
+    assert_same(model._model.state(), state, "")
