@@ -254,6 +254,8 @@ def check_features(
     """
     title = TABLES[role]
     _refuse_without_ids(table, role)
+    if is_frame(table) and not len(table):
+        raise ValueError(f"{title}: the table has no rows. Leave it out: {title}=None.")
     try:
         columns = columns_of(table, (role,))
     except (TypeError, ValueError) as error:

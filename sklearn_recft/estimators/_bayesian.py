@@ -211,8 +211,8 @@ class BayesianMFRecommender(
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
-            position in an array. Other columns are ignored, except features and
-            ``text``.
+            position in an array. Features and ``text`` are used as well. Other columns change
+            nothing, but must be numbers, in every call: drop them, or name them as features.
         y : array-like of shape (n,), default=None
             Feedback, such as ratings. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None
@@ -388,7 +388,8 @@ class BayesianMFRecommender(
         share = _check_exploration(exploration)
         with model.reading():
             if exploration is not None:
-                seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+                given = np.random.RandomState() if random_state is None else random_state
+                seed = check_random_state(given).randint(np.iinfo(np.int32).max)
                 model = model.exploring(share, np.random.default_rng(seed))
             return recommend_lists(model, queries, options, self._n_threads())
 

@@ -183,7 +183,8 @@ def few_shot_curve(
         max_val=1,
         include_boundaries="neither",
     )
-    rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    given = np.random.RandomState() if random_state is None else random_state
+    rng = np.random.default_rng(check_random_state(given).randint(2**31))
     tasks = list(split.tasks(X, y, rng))
     seed = int(rng.integers(2**31))
     models = {"item mean": ItemMean(), "bias": Bias(), "ridge": Ridge(seed), **named}

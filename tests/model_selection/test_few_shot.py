@@ -249,6 +249,14 @@ def test_a_seed_repeats_all_draws(log):
     assert first.user_ids.tolist() == again.user_ids.tolist() != other.user_ids.tolist()
 
 
+def test_without_a_seed_the_global_one_is_not_used(log):
+    np.random.seed(0)  # noqa: NPY002
+    few_shot_curve(BiasRecommender(), *log, shots=SHOTS, n_query=6, n_bootstrap=2)
+    list(ColdUserSplit(3).split(log[0]))
+    make_interactions(5, 5, 50)
+    assert np.random.random_sample() == pytest.approx(0.5488135)  # noqa: NPY002
+
+
 class Broken(Diary):
     def adapt(self, X, y):
         raise KeyError("no")
