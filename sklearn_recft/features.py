@@ -213,6 +213,8 @@ def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
         cells = [one if one.strip() else None for one in texts]
         return _of_levels("text", cells, places)
     if values.dtype.kind in "iuf" and not _is_categorical(column):
+        if np.isnan(values).all():  # as pandas reads a column without values, of any kind
+            return FeatureColumn("missing", np.full(len(values), -1))
         return FeatureColumn("number", _numbers(values, name))
     if values.dtype.kind == "b" or _is_categorical(column):
         distinct, places = _distinct(values)
@@ -261,6 +263,8 @@ def check_features(
     """
     title = TABLES[role]
     _refuse_without_ids(table, role)
+    if is_frame(table) and not len(table):
+        raise ValueError(f"{title}: the table has no rows. Leave it out: {title}=None.")
     try:
         columns = columns_of(table, (role,))
     except (TypeError, ValueError) as error:
@@ -298,6 +302,8 @@ def _refuse_without_ids(table: Any, role: str) -> None:
 
 def _cells(column: Any) -> np.ndarray:
     """Return the cells of a column as a 1-d array; lists stay cells."""
+    if isinstance(column, nw.Series) and isinstance(column.dtype, nw.Struct):
+        column = column.to_list()  # dicts, where an array has tuples
     if isinstance(column, (list, tuple)):
         return _objects(column)
     values = plain(column)
@@ -319,7 +325,7 @@ def _category(value: Any) -> str | None:
     """Return the name of a category; integers beside missing ones are floats in pandas."""
     if is_absent(value):
         return None
-    is_whole = isinstance(value, float) and value.is_integer()
+    is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
     return str(int(value) if is_whole else value) or None
 
 
@@ -379,12 +385,12 @@ def _is_absent(value: Any) -> bool:
 
 
 def _members(cell: Any, name: str) -> tuple[str, ...]:
-    """Return the distinct categories of a list, sorted."""
+    """Return the distinct categories of a list, sorted; missing ones are left out."""
     members = [value for value in cell if not _is_absent(value)]
     wrong = [type(v).__name__ for v in members if _kind(type(v)) in (None, "set")]
     if wrong:
         raise TypeError(f"{name}: a list holds a {wrong[0]}; a list of categories holds strings.")
-    return tuple(sorted({str(v) for v in members}))
+    return tuple(sorted({name for name in map(_category, members) if name is not None}))
 
 
 def _numbers(values: np.ndarray, name: str) -> np.ndarray:

@@ -32,6 +32,12 @@ CATEGORIES = {
     "polars enum": pl.Series(["1", None, "3"], dtype=pl.Enum(["3", "1"])),
 }
 _SHARED = ["b", "a"]
+NUMBERED_SETS = {
+    "integers": [[2, 1], None, [1]],
+    "floats": [[2.0, 1], None, [np.float32(1)]],
+    "polars with a missing value": pl.Series([[2, 1, None], [], [1]]),
+    "an empty string": [["2", "1", ""], None, ["1"]],
+}
 SETS = {
     "lists": [["b", "a"], None, ["a"]],
     "tuples": [("b", "a"), np.nan, ("a",)],
@@ -48,7 +54,7 @@ def column_of(values):
     """Return a column as it is read from a frame."""
     if isinstance(values, (list, np.ndarray)):
         return values
-    frame = {"user_id": [1, 2, 3], "x": values}
+    frame = {"user_id": range(len(values)), "x": values}
     table = (pl if isinstance(values, pl.Series) else pd).DataFrame(frame)
     return check_features(table, "user_id").columns["x"]
 
@@ -84,13 +90,21 @@ def test_lists_are_sets_of_categories(case):
     assert (column.kind, column.values) == ("set", [("a", "b"), None, ("a",)])
 
 
+@pytest.mark.parametrize("case", NUMBERED_SETS)
+def test_numbers_in_lists_are_spelled_alike(case):
+    assert read(NUMBERED_SETS[case]).values == [("1", "2"), None, ("1",)]
+
+
 def test_lists_of_one_length_are_cells():
     column = read(pl.Series([["a", "b"], ["b", "c"], ["c", "d"]], dtype=pl.Array(pl.String, 2)))
     assert column.values == [("a", "b"), ("b", "c"), ("c", "d")]
     assert to_feature([["b", "a"], ["c", "a"]], "x").values == [("a", "b"), ("a", "c")]
 
 
-@pytest.mark.parametrize("values", [[None, None], [np.nan, None], [pd.NA, pd.NaT], [[], None]])
+MISSING = [[None, None], [np.nan, None], [pd.NA, pd.NaT], [[], None], np.full(2, np.nan)]
+
+
+@pytest.mark.parametrize("values", MISSING)
 def test_a_column_without_values_is_missing(values):
     assert to_feature(values, "x").kind == "missing"
     assert to_feature(values, "x").is_missing.all()
@@ -118,6 +132,11 @@ def test_other_columns_are_refused(case):
     values, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         to_feature(values, "x")
+
+
+def test_structs_of_polars_are_refused_as_dicts_are():
+    with pytest.raises(TypeError, match=r"users, x: 2 of 2 rows are of the types \['dict'\]"):
+        column_of(pl.Series([{"a": 1}, {"a": 2}]))
 
 
 USERS = pd.DataFrame({"user_id": [7, 8, 9], "age": [30.0, None, 50.0], "sex": ["f", "m", None]})
@@ -176,7 +195,7 @@ BAD_TABLES = {
     "a missing id": (USERS.assign(user_id=[1, None, 2]), "users, user_id: 1 of 3 rows are missing"),
     "infinite": (USERS.assign(age=np.inf), "users, age: 3 of 3 rows are infinite"),
     "a dict": ({"user_id": [1]}, "users: X is a dict"),
-    "no rows": (USERS[:0], "users: .*0 sample"),
+    "no rows": (USERS[:0], "users: the table has no rows. Leave it out: users=None"),
     "a list of ids": ([1, 2], "users: Expected a table"),
 }
 

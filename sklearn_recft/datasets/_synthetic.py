@@ -120,7 +120,7 @@ def make_interactions(
     >>> bool(abs((log.target - log.expected).std() - 0.1) < 0.01)
     True
     """
-    rng = check_random_state(random_state)
+    rng = check_random_state(np.random.RandomState() if random_state is None else random_state)
     # With this scale, the product of two independent rows has variance 1.
     scale = n_factors**-0.25
     start, end = scale * rng.standard_normal((2, n_users, n_factors))

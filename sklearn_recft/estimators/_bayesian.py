@@ -26,6 +26,9 @@ from sklearn_recft.lists import (
 )
 from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 
+# Largest size of `exploration`: beyond it, float32 holds nothing of the expected feedback.
+_MOST_DEVIATIONS = 1e6
+
 
 def _asks(estimator: Any) -> bool:
     """Raise an attribute error if answers may teach nothing."""
@@ -444,7 +447,8 @@ class BayesianMFRecommender(
         share = _check_exploration(exploration)
         with model.reading():
             if exploration is not None:
-                seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+                given = np.random.RandomState() if random_state is None else random_state
+                seed = check_random_state(given).randint(np.iinfo(np.int32).max)
                 model = model.exploring(share, np.random.default_rng(seed))
             return recommend_lists(model, queries, options, self._n_threads())
 
@@ -569,6 +573,8 @@ def _check_exploration(given: Any) -> float | None:
             "deviations."
         )
     share = float(given)
-    if not np.isfinite(share):
-        raise ValueError(f"exploration={given}: give a finite number.")
+    if not abs(share) <= _MOST_DEVIATIONS:
+        raise ValueError(
+            f"exploration={given}: give a finite number of standard deviations, such as 1.0."
+        )
     return share

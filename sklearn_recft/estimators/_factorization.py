@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
-from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -17,6 +16,7 @@ from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.estimators._verbs import HistoryMixin
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.lists import check_flag, check_length
 from sklearn_recft.models import (
     Call,
     FactorizationSettings,
@@ -351,7 +351,8 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
             `partial_fit_predict`. It only orders items.
         """
         self._validate_params()
-        check_scalar(n_recommendations, "n_recommendations", Integral, min_val=1)
+        check_length("n_recommendations", n_recommendations)
+        check_flag("exclude_seen", exclude_seen)
         listing = Listing(n_recommendations, bool(exclude_seen))
         predictions = self._update(X, y, None, Call(predict=True, listing=listing))
         found = listing.lists >= 0

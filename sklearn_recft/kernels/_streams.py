@@ -16,6 +16,7 @@ N_STATISTICS, N_SCORES = 9, 4
 _FAST, _SLOW = 0.3, 0.1  # weights of the newest label in the moving averages
 _SESSION_GAP = 3600.0  # seconds without an event that end a session
 _DAMPING = 5.0  # number of pseudo-events with the average label in each rate
+_LEAST_SHARE = 1e-17  # of labels of 0: beside a large weight, it is rounded to 0
 _DAY = 86_400.0
 
 _online_pass = inlined(online_pass.py_func)
@@ -24,7 +25,8 @@ _online_pass = inlined(online_pass.py_func)
 @inlined
 def _log_odds(label_sum, weight, average):
     rate = (label_sum + _DAMPING * average) / (weight + _DAMPING)
-    return np.log(rate / (1.0 - rate)) - np.log(average / (1.0 - average))
+    rest, others = max(1.0 - rate, _LEAST_SHARE), max(1.0 - average, _LEAST_SHARE)
+    return np.log(rate / rest) - np.log(average / others)
 
 
 @inlined

@@ -2,6 +2,7 @@
 
 from sklearn_recft.lists._eligible import refuse_unknown as refuse_unknown
 from sklearn_recft.lists._make import ListOptions as ListOptions
+from sklearn_recft.lists._make import check_flag as check_flag
 from sklearn_recft.lists._make import check_length as check_length
 from sklearn_recft.lists._make import frame_library as frame_library
 from sklearn_recft.lists._make import recommend_lists as recommend_lists

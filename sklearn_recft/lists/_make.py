@@ -44,7 +44,7 @@ class ListOptions:
     def check(self) -> None:
         """Raise where an option has no meaning."""
         check_length("n_recommendations", self.n_recommendations)
-        _check_flag("exclude_seen", self.exclude_seen)
+        check_flag("exclude_seen", self.exclude_seen)
         check_on_missing(self.on_missing)
 
 
@@ -65,7 +65,7 @@ def check_on_missing(given: Any) -> None:
 
 def frame_library(X: Any, as_frame: bool) -> Any:
     """Return the frame library of ``X``, pandas if it is no frame; None if not ``as_frame``."""
-    _check_flag("as_frame", as_frame)
+    check_flag("as_frame", as_frame)
     if not as_frame:
         return None
     if is_frame(X):
@@ -205,7 +205,8 @@ def _check_enough(offer: Offer, wanted: int, user_ids: np.ndarray) -> None:
         )
 
 
-def _check_flag(name: str, value: Any) -> None:
+def check_flag(name: str, value: Any) -> None:
+    """Raise where ``value`` is no bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
 

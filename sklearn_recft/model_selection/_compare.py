@@ -195,13 +195,14 @@ def compare_recommenders(
         metric: {name: np.concatenate([run.values[metric] for run in runs[name]]) for name in runs}
         for metric in protocol.metrics
     }
+    given = np.random.RandomState() if random_state is None else random_state
     compared = differences(
         np.stack([np.stack(list(of.values()), axis=-1) for of in per_user.values()], axis=1),
         list(estimators).index(baseline),
         codes,
         n_bootstrap,
         confidence_level,
-        np.random.default_rng(check_random_state(random_state).randint(2**31)),
+        np.random.default_rng(check_random_state(given).randint(2**31)),
     )
     table: list[dict[str, Any]] = [{"estimator": name} for name in estimators]
     for metric, of_metric in zip(per_user, compared.tolist(), strict=True):

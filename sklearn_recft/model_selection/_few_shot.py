@@ -183,7 +183,8 @@ def few_shot_curve(
         max_val=1,
         include_boundaries="neither",
     )
-    rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    given = np.random.RandomState() if random_state is None else random_state
+    rng = np.random.default_rng(check_random_state(given).randint(2**31))
     tasks = list(split.tasks(X, y, rng))
     seed = int(rng.integers(2**31))
     models = {"item mean": ItemMean(), "bias": Bias(), "ridge": Ridge(seed), **named}
@@ -388,12 +389,14 @@ def _named(estimator: Any) -> dict[str, Any]:
     if not isinstance(estimator, Mapping):
         last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
         named = {type(last).__name__: estimator}
-    if not named or set(named) & set(BASELINES):
+    if not named or set(named) & set(BASELINES) or not all(isinstance(n, str) for n in named):
         raise ValueError(
-            f"estimator: a recommender or a dict with other names than those of the baselines, "
-            f"{list(BASELINES)}, is needed; got {list(named)}."
+            "estimator: a recommender or a dict of str, with other names than those of the "
+            f"baselines, {list(BASELINES)}, is needed; got {list(named)}."
         )
     for name, model in named.items():
+        if isinstance(model, type):
+            raise TypeError(f"{name!r}: {model.__name__} is a class; pass {model.__name__}().")
         missing = [verb for verb in ("fit", "predict") if not hasattr(model, verb)]
         if not hasattr(model, "adapt") and not hasattr(model, "partial_fit"):
             missing.append("adapt` or `partial_fit")

@@ -106,8 +106,11 @@ class FewShotSplit:
                 )
             yield np.flatnonzero(~is_new), np.flatnonzero(is_new)
             return
-        for train, test in check_cv(self.new_users).split(X, y):
-            yield np.sort(np.asarray(train)), np.sort(np.asarray(test))
+        fold = -1
+        for fold, (train, test) in enumerate(check_cv(self.new_users).split(X, y)):
+            yield _row_numbers(train, len(users), fold), _row_numbers(test, len(users), fold)
+        if fold < 0:
+            raise ValueError("new_users: no split is given, where at least one is needed.")
 
     def _rows_by_user(self, users: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the first rows (n_users, n_rows) of users who have enough, in the given order."""
@@ -115,3 +118,17 @@ class FewShotSplit:
         _, first, size = np.unique(users[order], return_index=True, return_counts=True)
         first = first[size >= self.n_rows]
         return rows[order[first[:, None] + np.arange(self.n_rows)]]
+
+
+def _row_numbers(rows: Any, n_rows: int, fold: int) -> np.ndarray:
+    """Return distinct row numbers, ascending, of row numbers or a mask of all rows."""
+    given = np.asarray(rows)
+    if given.dtype == bool and len(given) == n_rows:
+        return np.flatnonzero(given)
+    is_number = given.ndim == 1 and given.dtype.kind in "iu"
+    if not is_number or not len(given) or given.min() < 0 or given.max() >= n_rows:
+        raise ValueError(
+            f"new_users: split {fold} is no pair of (train, test), each of row numbers from 0 to "
+            f"{n_rows - 1}; got {rows!r}."
+        )
+    return np.unique(given)

@@ -252,7 +252,8 @@ class ColdUserSplit(BaseCrossValidator):
         if n_users < self.n_splits:
             raise ValueError(f"{n_users} users cannot be divided into {self.n_splits} folds.")
         fold = np.empty(n_users, dtype=np.int64)
-        shuffled = check_random_state(self.random_state).permutation(n_users)
+        given = np.random.RandomState() if self.random_state is None else self.random_state
+        shuffled = check_random_state(given).permutation(n_users)
         fold[shuffled] = np.arange(n_users) % self.n_splits
         for j in range(self.n_splits):
             is_test = (fold[users] == j) & (place >= self.n_support)

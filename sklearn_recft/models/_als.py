@@ -41,6 +41,7 @@ class ALSModel(UserItemModel):
     """
 
     kind = "ALSRecommender"
+    _HAS_RATE = False
     settings: ALSSettings
     # Factors (1, n_factors) of unknown users in a view by `with_history`; None is the users' mean.
     unknown_user: np.ndarray | None = None
@@ -150,6 +151,11 @@ class ALSModel(UserItemModel):
                 self._sweep(items, turned, p, q, enough)
                 self._sweep(users, matrix, q, p, enough)
         self.user_factors, self.item_factors = p, q
+
+    def _is_finite(self, events: Events) -> bool:
+        """Whether the factors of the users and items of the events are finite."""
+        p, q = self.user_factors[events.user], self.item_factors[events.item]
+        return bool(np.isfinite(p).all() and np.isfinite(q).all())
 
     def _sample_loss(self, matrix: csr_array, p: np.ndarray, q: np.ndarray) -> Callable[[], float]:
         """Return a function that computes the objective per pair with events, on 10,000 pairs."""

@@ -157,6 +157,8 @@ class FittedModel:
     kind: ClassVar[str]
     # Attributes that are computed from others: not part of the state.
     _DERIVED: ClassVar[tuple[str, ...]] = ()
+    # Whether a learning rate decides if parameters stay finite.
+    _HAS_RATE: ClassVar[bool] = True
 
     def __init__(self, rows: Interactions, settings: Any) -> None:
         self.users, self.items, self.seen = Vocabulary(), Vocabulary(), SeenItems()
@@ -220,7 +222,7 @@ class FittedModel:
                 events = self._register(piece)
                 answers.append(self._learn(events, undo, call))
                 if (call.weights or call.adapt) and not self._is_finite(events):
-                    raise ValueError(_divergence(rows))
+                    raise ValueError(_divergence(rows, self._HAS_RATE))
             if call.batch is not None:
                 self.batches = joined_batches(self.batches, np.array([call.batch], np.uint64))
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
@@ -475,7 +477,7 @@ def _numpy_defaults() -> np.errstate:
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
-def _divergence(rows: Interactions) -> str:
+def _divergence(rows: Interactions, has_rate: bool) -> str:
     """Return the message for parameters that are not finite, with the largest input."""
     columns = dict(zip(rows.context_names, rows.context.T, strict=True))
     if rows.feedback is not None:
@@ -484,8 +486,11 @@ def _divergence(rows: Interactions) -> str:
         columns["sample_weight"] = rows.sample_weight
     sizes = {name: float(np.abs(column).max()) for name, column in columns.items()}
     largest = max(sizes, key=lambda name: sizes[name], default="")
-    scale = f", or scale {largest!r} (up to {sizes[largest]:.3g} in size)" if sizes else ""
+    fixes = ["Lower the learning rate"] if has_rate else []
+    if sizes:
+        scale = f"scale {largest!r} (up to {sizes[largest]:.3g} in size)"
+        fixes.append(scale if has_rate else f"To fix this, {scale}")
     return (
         "Learning diverged: parameters of the model are not finite any more, so this call has "
-        f"learned nothing. Lower the learning rate{scale}."
+        f"learned nothing. {', or '.join(fixes)}."
     )

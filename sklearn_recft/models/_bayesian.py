@@ -26,6 +26,7 @@ from sklearn_recft.parallel import blas_threads
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 NO_FEATURES: Mapping[str, FeatureColumn] = {}
+_ROUNDING = 1e-14  # relative errors that the mean of equal numbers may have
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -64,6 +65,7 @@ class BayesianMFModel(BayesianFeaturesModel):
     """
 
     kind = "BayesianMFRecommender"
+    _HAS_RATE = False
     settings: BayesianMFSettings
     # Of a view by `exploring`: returns a `TileScorer` for users and columns.
     exploration: Callable[[np.ndarray, np.ndarray, Interactions], TileScorer] | None = None
@@ -99,8 +101,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Fit the priors, the noise and all posteriors."""
         if not self.negatives:
             self.center = float(np.average(events.feedback, weights=events.weight))
-            spread = np.average((events.feedback - self.center) ** 2, weights=events.weight)
-            self.scale = float(np.sqrt(spread)) or 1.0
+            self.scale = _spread(events.feedback - self.center, events)
         elif not len(events):
             raise ValueError("y: no row is positive, and loss='implicit' learns positives only.")
         log = Log(
@@ -344,3 +345,12 @@ class BayesianMFModel(BayesianFeaturesModel):
             f"{self.kind} models cannot be merged: the sums of each user belong to the item "
             "vectors of one fit. Fit one model on all events."
         )
+
+
+def _spread(rest: np.ndarray, events: Events) -> float:
+    """Return the root mean square of ``rest`` (n,), or the size of feedback that is constant."""
+    largest, size = float(np.abs(rest).max()), float(np.abs(events.feedback).max())
+    if largest <= _ROUNDING * size:
+        return size or 1.0
+    squares = (rest / largest) ** 2  # of numbers whose own squares may overflow or vanish
+    return largest * float(np.sqrt(np.average(squares, weights=events.weight)))

@@ -78,10 +78,19 @@ class BayesianFeaturesModel(FittedModel):
     def set_priors(
         self, means: np.ndarray, role: str, codes: np.ndarray, features: Mapping[str, FeatureColumn]
     ) -> np.ndarray:
-        """Replace the means (n, D) of codes of -1 by the prior means of their features."""
+        """Replace the means (n, D) of codes of -1 by the prior means of their features.
+
+        Raises
+        ------
+        TypeError
+            If a column is of another kind than in `fit`.
+        """
         side, unknown = self.side(role), np.flatnonzero(codes < 0)
-        if not side.features.encodings or not features:
+        names = [encoding.name for encoding in side.features.encodings]
+        features = {name: features[name] for name in names if name in features}
+        if not features:
             return means
+        side.features.check(features)
         for start in range(0, len(unknown), _ROWS_AT_ONCE):
             rows = unknown[start : start + _ROWS_AT_ONCE]
             columns = _taken(features, rows)

@@ -85,14 +85,13 @@ def bonus_tiles(
     """Return a function that writes the mean plus ``share`` standard deviations."""
     means = score_tiles(users.means, items.means, center, scale)
     left, right = variance_terms(users, items)
-    spread = score_of_dots(left * (share * scale) ** 2, right)
-    sign = np.float32(np.sign(share))
+    spread, factor = score_of_dots(left, right), np.float32(share * scale)
 
     def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
         bonus = np.empty_like(out)
         spread(r0, r1, c0, c1, bonus)
         means(r0, r1, c0, c1, out)
-        out += sign * np.sqrt(np.maximum(bonus, 0))
+        out += factor * np.sqrt(np.maximum(bonus, 0))
 
     return score
 

@@ -61,7 +61,9 @@ class DecayModel(FittedModel):
         self.features = OnlineFeatures(settings.n_factors, outcome=settings.outcome, rng=features)
         self.outcome_scale = 0.0, 1.0
         if rows.outcome is not None:
-            self.outcome_scale = float(rows.outcome.mean()), float(rows.outcome.std()) or 1.0
+            mean, deviation = float(rows.outcome.mean()), float(rows.outcome.std())
+            is_constant = deviation <= 1e-9 * abs(mean)  # but for rounding errors
+            self.outcome_scale = mean, 1.0 if is_constant else deviation
         self.class_weights = settings.class_weights
         self.network = DecayNetwork(settings, self.features.about_item)
 

@@ -303,3 +303,14 @@ def test_verbose_shows_the_objective(capsys):
     shown = float(said.rpartition("loss=")[2].partition("]")[0])
     assert shown == pytest.approx(objective(model, total) / (total != 0).sum(), rel=1e-3)
     assert_array_equal(model.item_factors_, quiet.item_factors_)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("verb", ["adapt", "partial_fit"])
+def test_feedback_beyond_float32_is_refused(verb):
+    X, y, _ = log_of("ratings")
+    model = ALSRecommender(**SMALL).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=r"nothing. To fix this, scale 'y' \(up to 1e\+200 in"):
+        getattr(model, verb)(X[:3], [1.0, 1e200, -1.0])
+    assert_array_equal(model.predict(X), before)

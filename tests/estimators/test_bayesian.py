@@ -281,12 +281,16 @@ def test_lists_explore():
     )
     again = model.recommend(users, exploration="thompson", random_state=3, **options)
     assert_array_equal(again[1][:, 0], draws[3])
-    anew = [model.recommend(users, exploration="thompson", **options)[1] for _ in range(2)]
-    assert (anew[0] != anew[1]).any()
+    anew = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002
+        anew.append(model.recommend(users, exploration="thompson", **options)[1])
+        assert np.random.random_sample() == pytest.approx(0.5488135)  # noqa: NPY002
+    assert (anew[0] != anew[1]).any()  # NumPy's global seed is neither read nor moved
     # The best of draws is above the best mean, more so where less is known.
     above = draws.mean(axis=0) - greedy[1][:, 0]
     assert above[2] > above[0] > 0
-    for wrong in ("greedy", True, np.nan, [1.0]):
+    for wrong in ("greedy", True, np.nan, 1e300, [1.0]):
         with pytest.raises(ValueError, match="exploration"):
             model.recommend(users, exploration=wrong)
 
@@ -365,3 +369,35 @@ def test_ratings_that_are_all_alike():
     mean, std = model.predict([["new", 4], [2, 5]], return_std=True)
     assert_allclose(mean, 4, atol=0.05)
     assert (std < 0.1).all()
+
+
+@pytest.mark.parametrize("constant", [0.1, 1e30, 1e-300])  # whose mean is rounded
+def test_constant_ratings_of_any_size(constant):
+    X, _ = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
+    ones = model.fit(X[:500], np.ones(500)).predict(X[:9], return_std=True)
+    mean, std = model.fit(X[:500], np.full(500, constant)).predict(X[:9], return_std=True)
+    assert_allclose(mean / constant, ones[0])
+    assert_allclose(std / constant, ones[1])
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])  # whose squares vanish or overflow
+def test_predictions_are_in_the_unit_of_the_ratings(unit):
+    X, y = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
+    expected = model.fit(X[:500], y[:500]).predict(X[:9], return_std=True)
+    mean, std = model.fit(X[:500], unit * y[:500]).predict(X[:9], return_std=True)
+    assert_allclose(mean / unit, expected[0])
+    assert_allclose(std / unit, expected[1])
+
+
+def test_numbers_that_overflow_are_refused_with_the_fix():
+    X, y = drawn()[0]
+    model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0).fit(X[:500], y[:500])
+    state = model._model.state()
+    rows = [[X[0, 0], 1], ["new", 2], ["new", "new item"]]
+    with pytest.raises(
+        ValueError, match=r"nothing. To fix this, scale 'y' \(up to 1e\+200 in size"
+    ):
+        model.adapt(rows, [1e200, -1e200, 1e200])
+    assert_same(model._model.state(), state, "")

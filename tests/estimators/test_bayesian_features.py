@@ -171,6 +171,32 @@ def test_lists_use_the_profile_of_a_query(log, library):
     assert model.ask(library.DataFrame(NEW.to_dict("list")), 2).shape == (2, 2)
 
 
+def test_a_column_of_another_kind_is_refused_in_every_call(log):
+    X, y, users, _ = log
+    model = small(user_features=["kind", "age"], max_epochs=2).fit(X.merge(users), y)
+    asked = pairs([101, 102], [1, 2]).merge(NEW)
+    for column, values, message in (
+        ("age", ["40", "41"], "age: all 2 rows are categories, and fit had numbers"),
+        ("kind", [1, 2], "kind: all 2 rows are numbers, and fit had categories"),
+    ):
+        wrong = asked.assign(**{column: values})
+        for call in (
+            lambda X: model.predict(X),
+            lambda X: model.predict(X, return_std=True),
+            lambda X: model.recommend(X.drop(columns="item_id"), n_recommendations=2),
+            lambda X: model.recommend(X.drop(columns="item_id"), exploration=1.0),
+            lambda X: model.ask(X.drop(columns="item_id")),
+            lambda X: model.adapt(X, [1.0, 2.0]),
+        ):
+            with pytest.raises(TypeError, match=message):
+                call(wrong)
+    # Without any value, pandas has a column of floats, whatever its kind.
+    empty, absent = asked.assign(kind=np.nan), asked.drop(columns="kind")
+    assert np.array_equal(model.predict(empty), model.predict(absent))
+    other = copy.deepcopy(model).adapt(absent, [1.0, 2.0])
+    assert np.array_equal(model.adapt(empty, [1.0, 2.0]).predict(X), other.predict(X))
+
+
 def test_adapt_moves_the_given_users_alone(log, model):
     X, *_ = log
     before = model.predict(X)

@@ -314,4 +314,8 @@ def test_lists_in_one_call_have_a_length():
     model = IncrementalMFRecommender(4, loss="softmax", random_state=0).fit(X)
     with pytest.raises(ValueError, match="n_recommendations"):
         model.partial_fit_recommend(X, n_recommendations=0)
+    with pytest.raises(TypeError, match="n_recommendations=True: give the number of items"):
+        model.partial_fit_recommend(X, n_recommendations=True)
+    with pytest.raises(TypeError, match="exclude_seen must be True or False, got 'no'"):
+        model.partial_fit_recommend(X, exclude_seen="no")
     assert model.n_users_ == 1

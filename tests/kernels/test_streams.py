@@ -215,6 +215,13 @@ def test_known_statistics_of_one_user_and_item():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_a_huge_weight_has_finite_statistics():
+    """Beside a weight of 1e25, the share of labels of 0 is rounded to 0."""
+    tables = empty_statistics()
+    update_statistics(tables, columns_of([(0, 0, 0.0, 1, 1e25), (1, 0, 5.0, 0, 1.0)]))
+    assert np.isfinite(transform_statistics(tables, *every_pair(START + 60))).all()
+
+
 # -------------------------------------------------------------------------- factorization
 
 

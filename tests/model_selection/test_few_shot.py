@@ -197,6 +197,24 @@ def test_a_splitter_divides_the_users(log):
         few_shot_curve(BiasRecommender(), X, y, new_users=ColdUserSplit(3, n_support=1))
 
 
+def test_rows_of_a_split_are_a_mask_or_distinct(log):
+    """A row that is given twice is not both learned and predicted."""
+    X, y = log
+    is_new = X[:, 0] < 10
+    rows = np.flatnonzero(~is_new), np.flatnonzero(is_new)
+    expected, *others = (
+        few_shot_curve(BiasRecommender(), X, y, shots=SHOTS, n_query=6, new_users=[split],
+                       random_state=0)
+        for split in (rows, (~is_new, is_new), (rows[0], np.repeat(rows[1], 2)))
+    )  # fmt: skip
+    assert sorted(expected.user_ids) == list(range(10))
+    for other in others:
+        np.testing.assert_array_equal(other.user_ids, expected.user_ids)
+        np.testing.assert_array_equal(
+            other.means["rmse"]["BiasRecommender"], expected.means["rmse"]["BiasRecommender"]
+        )
+
+
 def test_predictions_that_only_order_items_have_no_rmse(log):
     X, y = log
     model = ALSRecommender(n_factors=4, random_state=0)
@@ -231,6 +249,14 @@ def test_a_seed_repeats_all_draws(log):
     assert first.user_ids.tolist() == again.user_ids.tolist() != other.user_ids.tolist()
 
 
+def test_without_a_seed_the_global_one_is_not_used(log):
+    np.random.seed(0)  # noqa: NPY002
+    few_shot_curve(BiasRecommender(), *log, shots=SHOTS, n_query=6, n_bootstrap=2)
+    list(ColdUserSplit(3).split(log[0]))
+    make_interactions(5, 5, 50)
+    assert np.random.random_sample() == pytest.approx(0.5488135)  # noqa: NPY002
+
+
 class Broken(Diary):
     def adapt(self, X, y):
         raise KeyError("no")
@@ -248,6 +274,10 @@ BAD = {
     "y: feedback is needed": {"y": None},
     "confidence_level == 1": {"confidence_level": 1},
     "other names than those of the baselines": {"estimator": {"bias": BiasRecommender()}},
+    "a dict of str": {"estimator": {1: BiasRecommender()}},
+    "no split is given": {"new_users": []},
+    "split 0 is no pair of .* from 0 to 1199": {"new_users": [([0, 1], [2000])]},
+    "split 0 is no pair": {"new_users": [([0, 1], [])]},
 }
 
 
@@ -265,6 +295,8 @@ def test_bad_input_is_refused_before_any_fit(log, message):
 def test_estimators_that_cannot_adapt_are_refused(log):
     with pytest.raises(TypeError, match="has no `adapt` or `partial_fit`"):
         few_shot_curve(DummyRegressor(), *log)
+    with pytest.raises(TypeError, match=r"Broken is a class; pass Broken\(\)"):
+        few_shot_curve(Broken, *log)
     with pytest.raises(RuntimeError, match="'broken' failed to adapt: 'no'"):
         few_shot_curve({"broken": Broken()}, *log, shots=SHOTS, n_query=6)
 

@@ -1,6 +1,7 @@
 """The decay model: rows that it stores for rehearsal."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sklearn_recft import DecayBertRecommender, FineTuning
@@ -103,3 +104,11 @@ def test_no_rows_are_stored_if_updates_do_not_train_the_net():
     X, y = make_log()
     model = make_model(replay_size=500).set_params(training=None).fit(X, y)
     assert len(model.partial_fit(X, y)._model.reservoir) == 0
+
+
+def test_an_outcome_that_is_constant_has_no_scale():
+    """The mean of equal numbers is rounded, so that their deviation is not exactly 0."""
+    X, y = make_log()
+    rows = pd.DataFrame(X, columns=["user_id", "item_id", "timestamp"]).assign(stars=0.1)
+    model = make_model(replay_size=5).set_params(outcome="stars").fit(rows, y)
+    assert model._model.outcome_scale == (pytest.approx(0.1), 1.0)
