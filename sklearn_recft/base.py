@@ -77,6 +77,7 @@ VERBS = (
     "adapt",
     "observe",
     "recommend",
+    "ask",
     "partial_fit_predict",
     "partial_fit_predict_proba",
     "partial_fit_recommend",
@@ -341,7 +342,7 @@ class RecommenderMixin:
             reset=reset,
             timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
-            features=feature_names(self),
+            features=feature_names(self) if reset else self._features(),
         )
         if not reset and (y is None) != self._model.positives_only:
             without = self._model.positives_only

@@ -244,7 +244,8 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: not numeric ({len(wrong)} of {len(values)} rows, the first "
             f"{wrong[0]!r}: {error}); encode it as numbers first, for example "
-            f"with OneHotEncoder or OrdinalEncoder.{_IF_TIME if dated else ''}"
+            "with OneHotEncoder or OrdinalEncoder. An estimator with user_features and "
+            f"item_features reads a column that is named there.{_IF_TIME if dated else ''}"
         ) from error
 
 

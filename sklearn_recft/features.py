@@ -164,6 +164,15 @@ def feature_names(estimator: Any) -> tuple[str, ...]:
     return tuple(str(name) for p in parameters for name in getattr(estimator, p, None) or ())
 
 
+def feature_columns(estimator: Any) -> tuple[str, ...]:
+    """Return the columns of queries that an estimator reads as features: see `feature_names`.
+
+    A fitted one also reads those of the tables ``users`` and ``items`` of `fit`.
+    """
+    given = feature_names(estimator)
+    return tuple(dict.fromkeys((*given, *getattr(estimator, "feature_columns_", ()))))
+
+
 def spelled(kind: str) -> str:
     """Return what the values of a kind of column are, for messages."""
     return _SPELLED.get(kind, "missing values")

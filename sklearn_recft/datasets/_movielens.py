@@ -107,8 +107,10 @@ def fetch_movielens(
         target : ndarray or Series of shape (n_ratings,)
             Stars, 1 to 5, float64.
         catalogue : Bunch or DataFrame
-            `item_id`, `title` with the year, and `text` (title and genres), one entry a film;
-            includes films that nobody has rated.
+            `item_id`, `title` with the year, and `text`, one entry a film; includes films that
+            nobody has rated. `text` is ``title: genre, genre``. For a list of genres, take
+            ``catalogue.text.str.rsplit(": ", n=1).str[-1].str.split(", ")`` with `as_frame`.
+            Profiles of users are not loaded.
         feature_names, target_names : list of str
             What the columns of `data` and `target` are called.
         DESCR : str

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
@@ -29,6 +30,16 @@ from sklearn_recft.models import BayesianMFModel, BayesianMFSettings, Call
 _MOST_DEVIATIONS = 1e6
 
 
+def _asks(estimator: Any) -> bool:
+    """Raise an attribute error if answers may teach nothing."""
+    if estimator.loss == "implicit":
+        raise AttributeError(
+            "ask: with loss='implicit', only positives teach something, and nobody knows which "
+            "answers will be positive. Use loss='squared_error' with answers of 0 and 1."
+        )
+    return True
+
+
 class BayesianMFRecommender(
     FeaturesMixin, SimilarItemsMixin, RecommenderMixin, RegressorMixin, BaseEstimator
 ):
@@ -45,12 +56,21 @@ class BayesianMFRecommender(
     `adapt` adds further events and solves one small system, and the result does not depend on the
     order of the events.
 
+    ``loss="implicit"`` is for positives, such as likes or purchases. Each event is a ``y`` of 1,
+    and adds zeros of the total weight ``negatives``, spread evenly over all items. With ``mu = 0``,
+    the rest of the model is the same, and `recommend` ranks by ``b_i + c_u + p_u . q_i``.
+
     Parameters
     ----------
     n_factors : int, default=12
         Length of ``p_u`` and ``q_i``.
     max_epochs : int, default=30
         Number of sweeps over users and items in `fit`.
+    loss : {"squared_error", "implicit"}, default="squared_error"
+        "squared_error" is for ratings and labels. "implicit" is for positives: rows with ``y > 0``,
+        or all rows without ``y``. Their ``y`` counts as 1. Other rows only count as seen.
+    negatives : float, default=10.0
+        With "implicit": weight of the zeros of each event. "squared_error" ignores it.
     user_features, item_features : list of str, default=None
         Features of users and of items: columns of ``X``, or of the tables ``users`` and ``items``
         of `fit`. None reads all columns of these tables, and none of ``X``. A feature is a column
@@ -69,7 +89,8 @@ class BayesianMFRecommender(
         Seed of the first vectors of the items.
     verbose : int, default=0
         1 shows the progress of `fit`, with the time left. The loss shown is the expected squared
-        error of the rows, in units of the variance of ``y``.
+        error of the rows, in units of the variance of ``y``; with "implicit", that of ones and
+        zeros.
 
     Attributes
     ----------
@@ -81,7 +102,7 @@ class BayesianMFRecommender(
         Posterior means of ``[b_i, q_i]``, in the order of the ids. ``c_u``, ``b_i`` and ``p_u``
         are in units of ``y``; ``q_i`` has no unit.
     intercept_ : float
-        ``mu``, the mean of ``y`` in `fit`.
+        ``mu``, the mean of ``y`` in `fit`; 0 with "implicit".
     noise_ : float
         Standard deviation of ``e``, in units of ``y``.
     n_features_in_ : int
@@ -117,14 +138,35 @@ class BayesianMFRecommender(
     liked less, which is not known of a new item. In the prior of new items, an item with n events
     counts ``n / (n + m)``, where m is the mean of n over the events.
 
-    Without ``y``, every row is a 1, and there is nothing to tell items apart. The model keeps
-    ``(n_factors + 1) (n_factors + 6) / 2`` numbers for each user, nearly three times as many for
-    each item, and each user's distinct items.
+    Predictions are not clipped to the range of ``y``.
+
+    Without ``y``, take "implicit". With "squared_error", every row is then a 1, all predictions are
+    nearly equal, and lists are of no use. The model keeps ``(n_factors + 1) (n_factors + 6) / 2``
+    numbers for each user, nearly three times as many for each item, and each user's distinct items.
+
+    With "implicit" and ``x = [1, q_i]``, an event of weight w adds ``w E[x x^T]`` and
+    ``w (E[x] - E[x b_i])`` of its item to the sums of its user. Its zeros add ``E[x x^T]`` and
+    ``-E[x b_i]``, averaged over the items, ``negatives w`` times. These averages are those of
+    `fit`, which keeps `adapt` additive. On the other side, an event adds zeros of its user to each
+    of the n items with events in `fit`, of the weight ``negatives w / n``. `partial_fit` adds such
+    zeros to all items with events, also to new ones, so it updates them all. An item that is new in
+    a call counts the zeros of this call. Items without events count none: they have the mean of the
+    prior, which is that of fitted items. A repeated row counts again.
+
+    The lists of "implicit" suit users with few events. On the likes of MovieLens 1M, NDCG@10 of the
+    whole catalogue is .323, .335, .350 and .374 for new users after 1, 3, 5 and 10 events.
+    `IncrementalMFRecommender` with ``loss="softmax"`` has .322, .329, .337 and .350,
+    `ItemKNNRecommender` .218, .299, .329 and .374 (the newest fifth of the users; their likes after
+    the tenth are relevant; defaults, means of three seeds). ``negatives`` was chosen there, on new
+    users before the test period. On Online Retail, ``n_factors=32`` is better than 12. On small
+    logs, compare with popularity, and try ``negatives=3``: after five likes of MovieLens 100K,
+    NDCG@10 is .268, with 3 it is .299, and popularity has .324 (new users, three folds).
 
     References
     ----------
     Lim, Y. J. & Teh, Y. W. (2007). Variational Bayesian approach to movie rating prediction.
-    KDD Cup and Workshop.
+    KDD Cup and Workshop. "implicit": Hu, Y., Koren, Y. & Volinsky, C. (2008). Collaborative
+    filtering for implicit feedback datasets. ICDM (weights of pairs without events).
 
     Examples
     --------
@@ -138,11 +180,17 @@ class BayesianMFRecommender(
     ([True, False], (2,))
     >>> model.ask(["new"], n_items=3).shape
     (1, 3)
+    >>> likes = BayesianMFRecommender(n_factors=2, loss="implicit", random_state=0).fit(X[y == 1])
+    >>> items, scores = likes.adapt([["new", 0]]).recommend(["new"], n_recommendations=3)
+    >>> (items % 2).tolist()
+    [[0, 0, 0]]
     """
 
     _model: BayesianMFModel
     _FIXED = (
         "n_factors",
+        "loss",
+        "negatives",
         "user_features",
         "item_features",
         "backbone",
@@ -155,11 +203,13 @@ class BayesianMFRecommender(
         reads=("time",),
         adapts="the user's posterior",
         keeps="sums of moments by user and item, seen items",
-        learns="ratings: biases and factors with their uncertainty",
+        learns="ratings or positives: biases and factors with their uncertainty",
     )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions({"squared_error", "implicit"})],
+        "negatives": [Interval(Real, 0, None, closed="neither")],
         "user_features": [list, tuple, None],
         "item_features": [list, tuple, None],
         "backbone": [str, None],
@@ -175,6 +225,8 @@ class BayesianMFRecommender(
         *,
         n_factors: int = 12,
         max_epochs: int = 30,
+        loss: str = "squared_error",
+        negatives: float = 10.0,
         user_features: list[str] | None = None,
         item_features: list[str] | None = None,
         backbone: str | None = None,
@@ -186,6 +238,8 @@ class BayesianMFRecommender(
     ) -> None:
         self.n_factors = n_factors
         self.max_epochs = max_epochs
+        self.loss = loss
+        self.negatives = negatives
         self.user_features = user_features
         self.item_features = item_features
         self.backbone = backbone
@@ -211,10 +265,11 @@ class BayesianMFRecommender(
         ----------
         X : table of events of shape (n, n_columns)
             ``user_id``, ``item_id`` and, with ``half_life``, ``timestamp``, by name in a frame, by
-            position in an array. Features and ``text`` are used as well. Other columns change
-            nothing, but must be numbers, in every call: drop them, or name them as features.
+            position in an array, and features and ``text``, by name in a frame. Other columns
+            must be numeric, and are ignored.
         y : array-like of shape (n,), default=None
-            Feedback, such as ratings. None counts every row as 1.
+            Feedback, such as ratings. None counts every row as 1. With ``loss="implicit"``, rows
+            with ``y > 0`` are positives, and others only count as seen.
         sample_weight : array-like of shape (n,), default=None
             Weights of rows: a row of weight 2 counts as two rows.
         users, items : tables with a column ``user_id`` or ``item_id``, default=None
@@ -262,8 +317,9 @@ class BayesianMFRecommender(
     ) -> BayesianMFRecommender:
         """Update the users of further rows alone, and items without events before.
 
-        All other users and items stay the same, to the last bit. Parameters are those of `fit`. A
-        row that is passed to `partial_fit` as well counts twice.
+        All other users and items stay the same, to the last bit. Parameters are those of `fit`,
+        with at least one row in ``X``. A row that is passed to `partial_fit` as well, or twice,
+        counts twice.
 
         Returns
         -------
@@ -303,7 +359,7 @@ class BayesianMFRecommender(
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the feedback of each row.
+        """Predict the feedback of each row; with ``loss="implicit"``, a score that orders items.
 
         Parameters
         ----------
@@ -316,7 +372,8 @@ class BayesianMFRecommender(
         y : ndarray of shape (n,), float64
         y_std : ndarray of shape (n,), float64
             Standard deviation of the feedback, with the noise: with ``return_std`` only.
-            ``sqrt(y_std**2 - noise_**2)`` is that of the expected feedback.
+            ``sqrt(y_std**2 - noise_**2)`` is that of the expected feedback. With
+            ``loss="implicit"``, it is that of the score, without the noise.
         """
         if not return_std:
             return self._predict(X)
@@ -343,7 +400,9 @@ class BayesianMFRecommender(
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id``. Unknown users get the list of a user without history.
+            A table has ``user_id`` and, for unknown users, may have the columns that
+            ``user_features`` names, such as a profile. If ``user_features`` is None, features in
+            a query are not read. Unknown users get the list of a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, or frame with user_id and item_id, default=None
@@ -393,23 +452,27 @@ class BayesianMFRecommender(
                 model = model.exploring(share, np.random.default_rng(seed))
             return recommend_lists(model, queries, options, self._n_threads())
 
+    @available_if(_asks)
     def ask(self, X: Any, n_items: int = 1, *, candidates: Any = None) -> np.ndarray:
         """Return the items whose feedback would tell most about each user: questions to ask.
 
         An answer lowers the uncertainty of the user's vector, and so the variance of all
         predictions for that user. The items are those that lower the mean of this variance over the
         catalogue most, chosen one after the other, each given that those before are answered. It
-        does not matter what the answers are.
+        does not matter what the answers are. It exists for ``loss="squared_error"``: with
+        "implicit", an answer that is not positive would teach nothing.
 
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            Unknown users get the items that tell most about a user without history.
+            Unknown users get the items that tell most about a user without history. Features in
+            a table are read as in `recommend`.
         n_items : int, default=1
             Items per query.
         candidates : array-like of item ids, default=None
-            The items to choose from, such as well-known ones. None means the whole catalogue. Items
-            that the user has seen are left out.
+            The items to choose from. None means the whole catalogue, with items that few users
+            know: pass popular items, which the user can answer. Items that the user has seen are
+            left out.
 
         Returns
         -------
@@ -481,6 +544,8 @@ class BayesianMFRecommender(
         return BayesianMFSettings(
             n_factors=int(self.n_factors),
             max_epochs=int(self.max_epochs),
+            loss=self.loss,
+            negatives=float(self.negatives),
             backbone=self.backbone,
             text_components=int(self.text_components),
             half_life=self.half_life,
@@ -490,6 +555,12 @@ class BayesianMFRecommender(
 
     def _make_model(self, rows: Any) -> BayesianMFModel:
         return BayesianMFModel(rows, replace(self._settings(), seed=self._seed()))
+
+    def __recommender_tags__(self) -> RecommenderTags:
+        fitted = self._fixed if self.__sklearn_is_fitted__() else {}
+        if fitted.get("loss", self.loss) == "implicit":
+            return replace(self._TAGS, predicts="order")
+        return self._TAGS
 
 
 def _check_exploration(given: Any) -> float | None:

@@ -330,7 +330,9 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         """List items for each row's user, then learn the row: a stream of lists in one call.
 
         One compiled pass does what calls of `recommend` and `partial_fit_predict` do row by row.
-        It needs ``loss="softmax"`` without ``habit_half_life``.
+        It needs ``loss="softmax"`` without ``habit_half_life``. Rows are learned in the order of
+        the table, so sort them by time. An unfitted estimator starts from nothing, and its first
+        lists are empty.
 
         Parameters
         ----------
@@ -345,7 +347,8 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         items : ndarray of shape (n, n_recommendations), object
             Item ids, best first; None where a user has fewer items left.
         y_pred : ndarray of shape (n,), float64
-            Prediction of each row just before it was learned, as from `partial_fit_predict`.
+            Score of the item of each row just before it was learned, as from
+            `partial_fit_predict`. It only orders items.
         """
         self._validate_params()
         check_length("n_recommendations", n_recommendations)

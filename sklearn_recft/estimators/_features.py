@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.features import (
     PARAMETERS,
@@ -17,6 +18,7 @@ from sklearn_recft.features import (
     to_feature,
 )
 from sklearn_recft.interactions import Interactions
+from sklearn_recft.models import BayesianMFModel
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -33,6 +35,17 @@ class FeaturesMixin:
     item_features: Any
     backbone: str | None
     _fixed: dict[str, Any]
+    _model: BayesianMFModel
+
+    @property
+    def feature_columns_(self) -> list[str]:
+        """Columns of queries that are read as features: those of `fit`, also of its tables."""
+        check_is_fitted(self)
+        return self._model.feature_columns
+
+    def _features(self) -> tuple[str, ...]:
+        given: tuple[str, ...] = super()._features()  # type: ignore[misc]
+        return tuple(dict.fromkeys((*given, *self._model.feature_columns)))
 
     def _check(
         self,
@@ -49,7 +62,10 @@ class FeaturesMixin:
         rows = _with_texts(rows, self.backbone)
         if reset:
             _refuse_leaks(rows.learned())
-        found = {USER: self._table(rows, USER, users), ITEM: self._table(rows, ITEM, items)}
+        found = {
+            role: self._table(rows, role, table, reset=reset)
+            for role, table in ((USER, users), (ITEM, items))
+        }
         if reset:
             self._refuse_unknown_features(found)
         return replace(rows, tables={role: t for role, t in found.items() if t is not None})
@@ -57,13 +73,16 @@ class FeaturesMixin:
     def _check_rows(self, X: Any) -> Interactions:
         return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
 
-    def _table(self, rows: Interactions, role: str, table: Any) -> FeatureTable | None:
+    def _table(
+        self, rows: Interactions, role: str, table: Any, *, reset: bool
+    ) -> FeatureTable | None:
         """Return the features of the users or items of learned rows and of their table."""
         names, rows = getattr(self, PARAMETERS[role]), rows.learned()
         reads_text = role == ITEM and self.backbone is not None
         ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)
         given = None if table is None else check_features(table, role, names=names, text=reads_text)
-        wanted = {*(names or ()), *([TEXT] if reads_text else [])}
+        known = () if reset else self._model.side(role).features.columns
+        wanted = {*(names or known), *([TEXT] if reads_text else [])}
         if given is not None:
             wanted -= set(given.columns)
             name = f"{TABLES[role]}, {role}"

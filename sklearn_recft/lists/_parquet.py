@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from sklearn_recft.columns import to_ids
-from sklearn_recft.features import feature_names
+from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import ITEM, TIME, USER, check_queries
 from sklearn_recft.lists._eligible import Choice, is_pair_table
 from sklearn_recft.tables import Table, is_frame, table_of_queries
@@ -118,7 +118,7 @@ def _queries(X: Any, recommender: Any) -> tuple[np.ndarray, Any]:
     if table is not None and isinstance(recommender, Pipeline):
         # Its transformers read the context, which need not be numeric yet.
         return to_ids(table.columns((USER, TIME))[USER], USER), _indexable(table)
-    user_ids = check_queries(X, recommender, features=feature_names(recommender)).user_ids
+    user_ids = check_queries(X, recommender, features=feature_columns(recommender)).user_ids
     return user_ids, user_ids if table is None else _indexable(table)
 
 

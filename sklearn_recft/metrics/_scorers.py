@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from sklearn_recft.columns import to_numbers
-from sklearn_recft.features import feature_names
+from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import check_interactions, items_of
 from sklearn_recft.metrics import _ranking
 from sklearn_recft.names import ITEM, TEXT, USER, as_roles
@@ -194,7 +194,7 @@ def top_k_task(
         recommender = estimator[-1]
         if len(estimator) > 1:
             X = estimator[:-1].transform(X)
-    events = check_interactions(X, features=feature_names(recommender))
+    events = check_interactions(X, features=feature_columns(recommender))
     asked = Vocabulary()
     group = asked.extend(events.user_ids[rows])
     by_group = np.argsort(group, kind="stable")

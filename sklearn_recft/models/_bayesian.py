@@ -36,6 +36,8 @@ class BayesianMFSettings:
 
     n_factors: int = 12
     max_epochs: int = 30
+    loss: str = "squared_error"
+    negatives: float = 10.0
     backbone: str | None = None
     text_components: int = 32
     half_life: float | None = None
@@ -54,9 +56,12 @@ class BayesianMFModel(BayesianFeaturesModel):
     user_side, item_side : SideFeatures
         Features of users and of items.
     center, scale : float
-        Mean and standard deviation of the feedback in `fit`.
+        Mean and standard deviation of the feedback in `fit`; 0 and 1 with ``loss="implicit"``.
     noise : float
         Variance of the noise in units of ``scale``; 0 before `fit`.
+    mean_moments : ndarray of shape (K,), float64
+        With ``loss="implicit"``, mean of the moments of the items with events in `fit`, as they
+        were after it: what the zeros of an event add to its user.
     """
 
     kind = "BayesianMFRecommender"
@@ -68,6 +73,12 @@ class BayesianMFModel(BayesianFeaturesModel):
     def __init__(self, rows: Interactions, settings: BayesianMFSettings) -> None:
         super().__init__(rows, settings)
         self.center, self.scale, self.noise = 0.0, 1.0, 0.0
+        self.mean_moments = np.empty(0)
+
+    @property
+    def negatives(self) -> float:
+        """Weight of the zeros of each event; 0 for feedback."""
+        return self.settings.negatives if self.settings.loss == "implicit" else 0.0
 
     # ------------------------------------------------------------------ learning
 
@@ -76,15 +87,23 @@ class BayesianMFModel(BayesianFeaturesModel):
         if self.noise:
             self._update(events, undo, call)
         else:
-            self._fit(events)
+            self._fit(self._prepared(events))
         return np.empty(0)
+
+    def _prepared(self, events: Events) -> Events:
+        """Return the events to learn, with decayed weights, and add rows for new users."""
+        self.user_table.grow(self.n_users)
+        if self.negatives:
+            events = events.take(np.flatnonzero(events.feedback > 0))
+        return self._decayed(events)
 
     def _fit(self, events: Events) -> None:
         """Fit the priors, the noise and all posteriors."""
-        self.user_table.grow(self.n_users)
-        events = self._decayed(events)
-        self.center = float(np.average(events.feedback, weights=events.weight))
-        self.scale = _spread(events.feedback - self.center, events)
+        if not self.negatives:
+            self.center = float(np.average(events.feedback, weights=events.weight))
+            self.scale = _spread(events.feedback - self.center, events)
+        elif not len(events):
+            raise ValueError("y: no row is positive, and loss='implicit' learns positives only.")
         log = Log(
             events.user,
             events.item,
@@ -92,6 +111,7 @@ class BayesianMFModel(BayesianFeaturesModel):
             events.weight.astype(np.float64),
             self.user_features(np.arange(self.n_users)),
             self.item_features(np.arange(self.n_items)),
+            self.negatives,
         )
         settings = self.settings
         fit = VariationalEM(self.user_table, self.item_table, log, settings.n_threads)
@@ -99,6 +119,9 @@ class BayesianMFModel(BayesianFeaturesModel):
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
         self.noise = fit.noise
+        if self.negatives:
+            table = self.item_table
+            self.mean_moments = table.moments[~table.is_late].mean(axis=0)
         nobody = np.array([-1])
         for table, features in (
             (self.user_table, self.user_features),
@@ -106,26 +129,33 @@ class BayesianMFModel(BayesianFeaturesModel):
         ):
             table.unknown = (features(nobody) @ table.late_prior.weights)[0]
 
-    def _update(self, events: Events, undo: Transaction, call: Call) -> None:
+    def _update(self, rows: Events, undo: Transaction, call: Call) -> None:
         """Add events to the posteriors of users; then to those of items, as the call allows."""
-        new = self._has_no_events(events.item) & call.weights
-        undo.keep(self.user_table, events.user)
         moves_items = call.weights and not call.adapt
-        undo.keep(self.item_table, events.item if moves_items else events.item[new])
+        undo.keep(self.user_table, rows.user)
+        self._keep_items(rows, undo, call)
         first_new = len(self.user_table)
+        events = self._prepared(rows)
+        new = self._has_no_events(events.item) & call.weights
         self._grow()
-        events = self._decayed(events)
-        targets, weights = self._targets(events), events.weight.astype(np.float64)
-        known = ~new
-        if known.any():
-            given = events.user[known], events.item[known], targets[known], weights[known]
-            self._add_to_users(Grouped.by(*given))
-        if new.any():
-            self._learn_items(events.take(new), targets[new], weights[new])
-        if moves_items:
-            self._add_to_items(events, targets, weights, np.unique(events.item[new]))
+        if not new.all():
+            self._add_to_users(self._by_user(events.take(~new)))
+        anew = np.unique(events.item[new])
+        if len(anew):
+            self._learn_items(events, new)
+        if moves_items and len(events):
+            self._add_to_items(events, anew)
         # New users may have a profile, and no events.
-        self._solve_users(np.union1d(events.user, np.arange(first_new, self.n_users)))
+        self._solve_users(np.union1d(rows.user, np.arange(first_new, self.n_users)))
+
+    def _keep_items(self, rows: Events, undo: Transaction, call: Call) -> None:
+        """Keep the items that a call may change: with zeros, `partial_fit` changes all."""
+        codes = rows.item
+        if call.adapt or not call.weights:
+            codes = codes[self._has_no_events(codes) & call.weights]
+        elif self.negatives:
+            codes = np.arange(self.n_items)
+        undo.keep(self.item_table, codes)
 
     def _grow(self) -> None:
         """Add rows for new users and items, these at their prior; users are solved for later."""
@@ -150,41 +180,59 @@ class BayesianMFModel(BayesianFeaturesModel):
         shares = self.user_table.decay(events.user, events.time, half_life)
         return replace(events, weight=events.weight * shares)
 
+    def _by_user(self, events: Events) -> Grouped:
+        weights = events.weight.astype(np.float64)
+        return Grouped.by(events.user, events.item, self._targets(events), weights)
+
     def _add_to_users(self, events: Grouped) -> None:
-        self.user_table.add(events, self.item_table.moments, self.settings.n_threads)
+        table = self.user_table
+        table.add(events, self.item_table.moments, self.settings.n_threads)
+        if self.negatives:
+            table.add_zeros(events.rows, self.negatives * events.totals, self.mean_moments)
 
     def _solve_users(self, rows: np.ndarray) -> None:
         features, n_threads = self.user_features(rows), self.settings.n_threads
         self.user_table.solve(rows, features, self.noise, n_threads)
 
-    def _learn_items(self, events: Events, targets: np.ndarray, weights: np.ndarray) -> None:
+    def _learn_items(self, events: Events, new: np.ndarray) -> None:
         """Solve for items without events before, and for the users of these events, in turns."""
-        by_user = Grouped.by(events.user, events.item, targets, weights)
+        of_new = events.take(new)
+        by_user = self._by_user(of_new)
         users, table = by_user.rows, self.user_table
         before = table.sums[users].copy()
-        items = np.unique(events.item)
+        items = np.unique(of_new.item)
         for _ in range(_ROUNDS):
             self._add_to_users(by_user)
-            self._add_to_items(events, targets, weights, items)
+            self._add_to_items(events if self.negatives else of_new, items, only=True)
             table.sums[users] = before
         self._add_to_users(by_user)
 
-    def _add_to_items(
-        self, events: Events, targets: np.ndarray, weights: np.ndarray, anew: np.ndarray
-    ) -> None:
-        """Add events to the sums of their items, given the users; those of ``anew`` start at 0."""
+    def _add_to_items(self, events: Events, anew: np.ndarray, only: bool = False) -> None:
+        """Add events to the sums of their items, given the users; those of ``anew`` start at 0.
+
+        With ``only``, no other items are updated. Zeros belong to all items that have events.
+        """
         users, places = np.unique(events.user, return_inverse=True)
-        by_item = Grouped.by(events.item, places, targets, weights)
-        n_threads = self.settings.n_threads
+        weights, n_threads = events.weight.astype(np.float64), self.settings.n_threads
         found = self.user_table.posteriors(
             users, self.user_features(users), self.noise, n_threads=n_threads
         )
-        self.item_table.sums[anew] = 0.0
-        self.item_table.add(by_item, found.moments, n_threads)
-        rows = by_item.rows
-        self.item_table.solve(rows, self.item_features(rows), self.noise, n_threads)
+        own = np.isin(events.item, anew) if only else np.full(len(events), True)
+        targets = self._targets(events)
+        by_item = Grouped.by(events.item[own], places[own], targets[own], weights[own])
+        table, rows = self.item_table, by_item.rows
+        table.sums[anew] = 0.0
+        table.add(by_item, found.moments, n_threads)
+        if self.negatives:
+            rows = rows if only else np.flatnonzero(table.sums[:, 0])
+            zeros = self.negatives / (~table.is_late).sum()
+            total = np.einsum("u,uk->k", np.bincount(places, weights), found.moments)
+            table.add_zeros(rows, np.full(len(rows), zeros), total)
+        table.solve(rows, self.item_features(rows), self.noise, n_threads)
 
     def _targets(self, events: Events) -> np.ndarray:
+        if self.negatives:
+            return np.ones(len(events))
         targets: np.ndarray = (events.feedback - self.center) / self.scale
         return targets
 
@@ -215,11 +263,14 @@ class BayesianMFModel(BayesianFeaturesModel):
         return score_tiles(user, self.item_table.means_of(columns), self.center, self.scale)
 
     def deviation(self, events: Events) -> np.ndarray:
-        """Return the standard deviation of the feedback of rows, with the noise, (n,)."""
+        """Return the standard deviation of the feedback of rows, (n,).
+
+        It includes the noise. With ``loss="implicit"``, it is that of the score, without noise.
+        """
         features = events.features
         users, items = self.of_users(events.user, features), self.of_items(events.item, features)
-        spread = variances(users, items)
-        deviations: np.ndarray = self.scale * np.sqrt(spread + self.noise)
+        noise = 0.0 if self.negatives else self.noise
+        deviations: np.ndarray = self.scale * np.sqrt(variances(users, items) + noise)
         return deviations
 
     def of_users(

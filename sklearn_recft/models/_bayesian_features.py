@@ -69,6 +69,12 @@ class BayesianFeaturesModel(FittedModel):
             return Side(self.users, self.user_side, self.user_table)
         return Side(self.items, self.item_side, self.item_table)
 
+    @property
+    def feature_columns(self) -> list[str]:
+        """Columns that are features of users or of items, but not of both."""
+        users, items = self.user_side.columns, self.item_side.columns
+        return [n for n in users if n not in items] + [n for n in items if n not in users]
+
     def set_priors(
         self, means: np.ndarray, role: str, codes: np.ndarray, features: Mapping[str, FeatureColumn]
     ) -> np.ndarray:

@@ -50,6 +50,12 @@ class Grouped:
         others = others[order].astype(np.int64)
         return cls(codes[first], np.r_[first, len(codes)], others, targets[order], weights[order])
 
+    @property
+    def totals(self) -> np.ndarray:
+        """Sum of the weights of each row's events, (m,)."""
+        totals: np.ndarray = np.add.reduceat(self.weights, self.starts[:-1])
+        return totals
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -205,6 +211,15 @@ class GaussianTable:
             kernels.add_moments(first, last, *arrays, moments, self.n_dimensions, self._sums)
 
         in_threads(step, np.diff(events.starts), n_threads)
+
+    def add_zeros(self, rows: np.ndarray, weights: np.ndarray, moments: np.ndarray) -> None:
+        """Add events of target 0 to the sums of distinct ``rows``.
+
+        ``moments`` (K,) is a mean over the other side, so an event is spread over all of it.
+        """
+        zero = moments.copy()
+        zero[-self.n_dimensions :] *= -1  # an event adds t E[x] - E[x b], here with t = 0
+        self.sums[rows] += weights[:, None] * zero
 
     def posteriors(
         self,

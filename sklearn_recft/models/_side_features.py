@@ -87,6 +87,11 @@ class SideFeatures:
         return self._size
 
     @property
+    def columns(self) -> list[str]:
+        """Name of each column that is encoded, texts left out."""
+        return [encoding.name for encoding in self.encodings if encoding.kind != "text"]
+
+    @property
     def feature_names(self) -> list[str]:
         """Name of each column of `matrix`."""
         return ["1", *(name for encoding in self.encodings for name in encoding.names)]

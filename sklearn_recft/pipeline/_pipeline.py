@@ -19,7 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, recommender_tags
-from sklearn_recft.features import feature_names
+from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.pipeline._raw import RawColumns
@@ -194,6 +194,13 @@ class RecommenderPipeline(Pipeline):
         """Predict the probability of each row, then learn it; see `partial_fit_predict`."""
         return self._learn("partial_fit_predict_proba", X, y, params)
 
+    @available_if(_last_has("partial_fit_recommend"))
+    def partial_fit_recommend(
+        self, X: Any, y: Any = None, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """List items for the user of each row, then learn it; see `partial_fit_predict`."""
+        return self._learn("partial_fit_recommend", X, y, {}, options)
+
     @available_if(_last_has("has_learned"))
     def has_learned(self, batch_id: Any) -> bool:
         """Return whether `partial_fit` of the last step has learned rows of this ``batch_id``."""
@@ -323,6 +330,23 @@ class RecommenderPipeline(Pipeline):
             **options,
         )
 
+    @available_if(_last_has("ask"))
+    def ask(self, X: Any, n_items: int = 1, *, candidates: Any = None) -> np.ndarray:
+        """Return the items whose feedback would tell most about each user, as the last step does.
+
+        Parameters
+        ----------
+        X : array-like of user ids of shape (n_queries,), or a table of queries as in `recommend`
+        n_items : int, default=1
+        candidates : array-like of item ids, default=None
+
+        Returns
+        -------
+        items : ndarray of shape (n_queries, n_items)
+        """
+        now = copy.copy(self)
+        return now.steps[-1][1].ask(now._answerable(X), n_items, candidates=candidates)
+
     @available_if(_last_has("attend"))
     def attend(self, X: Any) -> Any:
         """Return the attention of each row to past events, as the last step does."""
@@ -377,7 +401,14 @@ class RecommenderPipeline(Pipeline):
 
     # ------------------------------------------------------------------ private
 
-    def _learn(self, verb: str, X: Any, y: Any, params: dict[str, Any]) -> Any:
+    def _learn(
+        self,
+        verb: str,
+        X: Any,
+        y: Any,
+        params: dict[str, Any],
+        options: dict[str, Any] | None = None,
+    ) -> Any:
         """Learn rows by copies of the transformers, then by the last step; keep the copies."""
         with _TURNS.of(self):
             routed, steps = self._routed(params), []
@@ -395,7 +426,7 @@ class RecommenderPipeline(Pipeline):
                     _check_fitted(verb, name, step)
                 learned, Xt = _learned(step, Xt, y, routed[name], first and not predicts, predicts)
                 steps.append((name, learned))
-            answer = getattr(last[1], verb)(Xt, y, **given)
+            answer = getattr(last[1], verb)(Xt, y, **given, **(options or {}))
             raw = RawColumns.of(X) if first or self._raw is None else self._raw
             self.__dict__ = {**self.__dict__, "steps": [*steps, last], "_raw": raw}
             return answer
@@ -429,7 +460,7 @@ class RecommenderPipeline(Pipeline):
         if raw is None:  # made of fitted steps, or fitted on what only the first step reads
             return _transformed(steps, X)
         outcome = getattr(steps[-1][1], "outcome", None)
-        features = feature_names(steps[-1][1])
+        features = feature_columns(steps[-1][1])
         given = raw.given_by(X, items=items, outcome=outcome, features=features)
         table = _transformed(steps, raw.whole(given))
         return raw.cut(table, given, items=items, outcome=outcome, features=features)

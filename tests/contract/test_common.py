@@ -18,6 +18,7 @@ from sklearn.utils.fixes import parse_version
 import sklearn_recft
 from sklearn_recft import (
     ALSRecommender,
+    BayesianMFRecommender,
     DecayBertRecommender,
     EASERecommender,
     FineTuning,
@@ -122,6 +123,7 @@ OPTIONS = {
     ),
     "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
     "bayesian with features": small(FeaturedRecommender),
+    "bayesian implicit": small(BayesianMFRecommender, loss="implicit"),
     "softmax": IncrementalMFRecommender(**_SGD, loss="softmax"),
     "softmax next": IncrementalMFRecommender(
         **_SGD, loss="softmax", history_half_life=2, half_life=200, habit_half_life=90

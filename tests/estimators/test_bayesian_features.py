@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -412,3 +413,31 @@ def test_grid_search_and_pipeline_pass_columns(log):
     assert (lists[1] % 2 == 0).all()
     alone, _ = pipeline.recommend([101, 102], n_recommendations=4)
     assert np.array_equal(*alone)
+
+
+def test_a_query_has_a_profile_in_the_columns_of_the_table_of_fit(log):
+    X, y, users, items = log
+    model = small().fit(X, y, users=users, items=items)
+    assert set(model.feature_columns_) == {"kind", "age", "genres"}
+    queries = pd.DataFrame({"user_id": ["new", "newer"], "kind": ["odd", "even"], "age": 40.0})
+    lists, _ = model.recommend(queries, n_recommendations=5)
+    assert (lists % 2 == [[1], [0]]).all()
+    rows = queries.assign(item_id=[1, 1])
+    odd, even = model.predict(rows)
+    assert odd > even + 1
+    named = small(user_features=["kind", "age"], item_features=["genres"])
+    named.fit(X, y, users=users, items=items)
+    assert_array_equal(model.predict(rows), named.predict(rows))
+    # A profile that comes with the events is remembered, as from the table.
+    rated = rows.assign(item_id=[3, 3])
+    by_column = copy.deepcopy(model).adapt(rated, [4.0, 4.0])
+    by_table = copy.deepcopy(model).adapt(rated[["user_id", "item_id"]], [4.0, 4.0], users=queries)
+    assert_array_equal(by_column.predict(rows), by_table.predict(rows))
+
+
+def test_a_pipeline_asks(log):
+    X, y, users, _ = log
+    pipeline = RecommenderPipeline([("same", FunctionTransformer()), ("model", small())])
+    pipeline.fit(X, y, model__users=users)
+    expected = pipeline[-1].ask([0, 1], 3)
+    assert_array_equal(pipeline.ask([0, 1], 3), expected)
