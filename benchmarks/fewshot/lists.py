@@ -6,6 +6,7 @@ relevant. Where seen items are left out, the first ten are left out at every k, 
 items are the same for all k.
 """
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from benchmarks.common.events import load as load_events
 from benchmarks.common.report import row
 from benchmarks.fewshot import score
 from benchmarks.fewshot.data import load
-from benchmarks.fewshot.implicit import BayesianPositives
 from sklearn_recft import (
     ALSRecommender,
+    BayesianMFRecommender,
     EASERecommender,
     IncrementalMFRecommender,
     ItemKNNRecommender,
@@ -45,7 +46,7 @@ MODELS: dict[str, Any] = {
     "softmax": IncrementalMFRecommender(loss="softmax"),
     "softmax, 30 days": IncrementalMFRecommender(loss="softmax", half_life=30),
     "softmax, next": IncrementalMFRecommender(loss="softmax", history_half_life=3.0),
-    "Bayes for positives, a trial": BayesianPositives(),
+    "Bayes": BayesianMFRecommender(loss="implicit"),
     "transformer": RealtimeTransformerRecommender(),
 }
 SLOW = ("transformer",)  # one seed
@@ -136,9 +137,12 @@ def curve(model: Any, task: ListTask) -> Iterator[tuple[int, np.ndarray]]:
         if task.exclude_seen:
             known = task.given["item_id"].isin(task.train["item_id"])
             options["exclude"] = task.given.loc[known, ["user_id", "item_id"]]
-        if not isinstance(model, PopularityRecommender):
+        now_known = model
+        if isinstance(model, BayesianMFRecommender):
+            now_known = copy.deepcopy(model).adapt(history[COLUMNS])
+        elif not isinstance(model, PopularityRecommender):
             options["history"] = history[COLUMNS]
-        lists, _ = model.recommend(queries, n_recommendations=K, **options)
+        lists, _ = now_known.recommend(queries, n_recommendations=K, **options)
         yield k, np.asarray(ndcg_at_k(task.relevant, list(lists), k=K, per_user=True))
 
 

@@ -5,12 +5,10 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.sparse import csr_matrix
 
 from benchmarks.fewshot import asking, losers, protocols, score
 from benchmarks.fewshot.contenders import CONTENDERS, Bias, ItemMean, Ridge
 from benchmarks.fewshot.data import Ratings
-from benchmarks.fewshot.implicit import BayesianPositives
 from benchmarks.fewshot.lists import SHOTS, list_task
 
 SPLITS = {
@@ -247,32 +245,6 @@ def test_a_rule_asks_each_user_once(log):
     assert_array_equal(asking.ask(model, left, rng), [2, 1])
     assert_array_equal(asking.ask(model, left[[0, 1, 3]], rng), [0, 1])
     assert sorted(left[asking.at_random(Model(), left, rng), 0]) == [1, 2]
-
-
-def test_an_event_is_one_positive_and_spread_negatives():
-    """The posterior of a new user is that of the dense Gaussian model, in any order of events."""
-    rng = np.random.default_rng(0)
-    events = pd.DataFrame({"user_id": rng.integers(0, 30, 200), "item_id": rng.integers(0, 9, 200)})
-    model = BayesianPositives(n_factors=2, epochs=3, negatives=4.0).fit(events)
-    assert 0 < model.noise < 1
-    given = np.array([2, 5, 7])
-    A = np.zeros((1, 9))
-    A[0, given] = 1
-    w, S = model._users(*model._sums(csr_matrix(A), np.array([4.0 * 3])))
-    mean, covariance = model.prior
-    weight = A[0] + 4.0 * 3 / 9
-    precision = np.linalg.inv(covariance) + np.einsum("n,nij->ij", weight, model.xx) / model.noise
-    right = np.linalg.solve(covariance, mean)
-    right += (A[0] @ model.x - weight @ model.xb) / model.noise
-    assert_allclose(w[0], np.linalg.solve(precision, right), rtol=1e-8)
-    assert_allclose(S[0], np.linalg.inv(precision), rtol=1e-8, atol=1e-12)
-    queries = pd.DataFrame({"user_id": [99]})
-    history = pd.DataFrame({"user_id": 99, "item_id": given})
-    options = {"n_recommendations": 6, "exclude": history}
-    lists, _ = model.recommend(queries, history=history, **options)
-    again, _ = model.recommend(queries, history=history[::-1], **options)
-    assert_array_equal(lists[0], again[0])
-    assert not np.isin(lists[0], given).any()
 
 
 @pytest.mark.parametrize("kind", [losers.MetaSGD, losers.NeuralProcess])
