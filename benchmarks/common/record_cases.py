@@ -271,3 +271,21 @@ def counts() -> Iterator[Case]:
     )
     params = {"half_life": 0.5, "window": None}
     yield Case("popularity_baskets", "PopularityRecommender", params, log="baskets", y="none")
+
+
+# ------------------------------------------------------------------------ posteriors
+
+
+def posteriors() -> Iterator[Case]:
+    """Yield Bayesian factorizations of ratings and of positives, with and without decay."""
+    base: dict[str, Any] = {
+        "n_factors": 6, "max_epochs": 5, "loss": "squared_error", "negatives": 10.0,
+        "user_features": None, "item_features": None, "backbone": None, "text_components": 32,
+        "half_life": None, "n_jobs": None, "random_state": 3, "verbose": 0,
+    }  # fmt: skip
+    name, estimator = "bayes", "BayesianMFRecommender"
+    yield Case(f"{name}_rating", estimator, base, log="movielens", fit_in_threads=True)
+    decay = base | {"half_life": 3.0}
+    yield Case(f"{name}_half", estimator, decay, log="movielens_str", weighted=True)
+    implicit = base | {"loss": "implicit", "negatives": 4.0}
+    yield Case(f"{name}_implicit", estimator, implicit, log="movielens", y="none")

@@ -43,14 +43,20 @@ import numpy as np
 
 from benchmarks.common.process import in_fresh_process
 from benchmarks.common.record_arrays import Record, compare, read
-from benchmarks.common.record_cases import Case, counts, factorizations, matrices
+from benchmarks.common.record_cases import (
+    Case,
+    counts,
+    factorizations,
+    matrices,
+    posteriors,
+)
 from benchmarks.common.record_net_cases import decays, transformers
 from benchmarks.common.record_stages import is_pretrained, record_case
 
 
 def cases() -> list[Case]:
     """List the cases of every estimator."""
-    groups = (factorizations, decays, transformers, matrices, counts)
+    groups = (factorizations, decays, transformers, matrices, counts, posteriors)
     return [case for group in groups for case in group()]
 
 
