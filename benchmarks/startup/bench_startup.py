@@ -39,6 +39,7 @@ ESTIMATORS = {
     "ItemKNNRecommender": ("", "None"),
     "EASERecommender": ("", "None"),
     "ALSRecommender": ("", "None"),
+    "BayesianMFRecommender": ("", "y"),
     "IncrementalMFRecommender": ("", "y"),
     "DecayBertRecommender": ("backbone=None", "y > 3"),
     "RealtimeTransformerRecommender": ("max_epochs=1", "None"),
