@@ -47,6 +47,7 @@ MODELS: dict[str, Any] = {
     "softmax, 30 days": IncrementalMFRecommender(loss="softmax", half_life=30),
     "softmax, next": IncrementalMFRecommender(loss="softmax", history_half_life=3.0),
     "Bayes": BayesianMFRecommender(loss="implicit"),
+    "Bayes, 3 negatives": BayesianMFRecommender(loss="implicit", negatives=3.0),
     "transformer": RealtimeTransformerRecommender(),
 }
 SLOW = ("transformer",)  # one seed
