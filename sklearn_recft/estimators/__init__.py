@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._bayesian import (
         BayesianMFRecommender,
     )
+    from sklearn_recft.estimators._bayesian_classifier import (
+        BayesianMFClassifier,
+    )
     from sklearn_recft.estimators._decay_bert import (
         DecayBertRecommender,
     )
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALSRecommender",
+    "BayesianMFClassifier",
     "BayesianMFRecommender",
     "BiasRecommender",
     "DecayBertRecommender",
@@ -55,6 +59,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ALSRecommender": "_als",
+        "BayesianMFClassifier": "_bayesian_classifier",
         "BayesianMFRecommender": "_bayesian",
         "BiasRecommender": "_baselines",
         "DecayBertRecommender": "_decay_bert",

@@ -56,9 +56,10 @@ class FeaturesMixin:
         reset: bool,
         users: Any = None,
         items: Any = None,
+        **check: Any,
     ) -> Interactions:
         self._refuse_features()
-        rows = super()._check(X, y, sample_weight, reset=reset)  # type: ignore[misc]
+        rows = super()._check(X, y, sample_weight, reset=reset, **check)  # type: ignore[misc]
         rows = _with_texts(rows, self.backbone)
         if reset:
             _refuse_leaks(rows.learned())

@@ -7,7 +7,7 @@ per row halves the speed.
 """
 
 from sklearn_recft.kernels._als import als_rows
-from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors
+from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors, score_moments
 from sklearn_recft.kernels._factorization import (
     LOG_LOSS,
     SQUARED_ERROR,
@@ -72,6 +72,7 @@ __all__ = [
     "nearest_items",
     "online_pass",
     "pairs_of_users",
+    "score_moments",
     "sgd_epoch",
     "softmax_epoch",
     "softmax_pass",

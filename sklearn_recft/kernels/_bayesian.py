@@ -67,6 +67,35 @@ def gaussian_posteriors(
             _covariance(mean, factor, inverse, full, covariances[n], moments[n])
 
 
+@jit
+def score_moments(
+    first, last, users, items, means, covariances, item_means, item_covariances, moments, found
+):
+    """Write the mean and the mean square of ``c_u + b_i + p_u . q_i`` for pairs of posteriors.
+
+    The pairs are ``users[n], items[n]``, for n from ``first`` to ``last - 1``. ``means`` and
+    ``covariances`` are those of ``w = [c, p]``, and ``moments`` belong to the items. With
+    ``x = [1, q]``, the mean square is ``tr(E[x x^T] E[w w^T]) + 2 E[x b] . E[w] + E[b^2]``. Row n
+    of ``found`` (n, 2) is written.
+    """
+    n_dimensions = means.shape[1]
+    size = n_dimensions * (n_dimensions + 1) // 2
+    for n in range(first, last):
+        user, item = users[n], items[n]
+        w, spread, x = means[user], covariances[user], moments[item]
+        bias = item_means[item, 0]
+        mean, square = bias, bias * bias + item_covariances[item, 0]
+        k = 0
+        for a in range(n_dimensions):
+            mean += w[a] * x[a]
+            row = 2.0 * x[size + a] * w[a] + x[k] * (spread[k] + w[a] * w[a])
+            for b in range(a + 1, n_dimensions):
+                row += 2.0 * x[k + b - a] * (spread[k + b - a] + w[a] * w[b])
+            square += row
+            k += n_dimensions - a
+        found[n, 0], found[n, 1] = mean, square
+
+
 # Separate functions from the loop over rows, so that the summation order within a row is fixed:
 # the result must not depend on which rows are computed together. Inner loops add a multiple of one
 # run of numbers to another, which is vectorized, unlike sums of short products.

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
 from sklearn_recft.features import FeatureColumn
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, triangle
+from sklearn_recft.models._bayesian_labels import LogisticEM, curvature, log_odds_moments
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, triangle
 from sklearn_recft.models._bayesian_uncertainty import (
     Gaussians,
     bonus_tiles,
@@ -57,8 +59,10 @@ class BayesianMFModel(BayesianFeaturesModel):
         Features of users and of items.
     center, scale : float
         Mean and standard deviation of the feedback in `fit`; 0 and 1 with ``loss="implicit"``.
+        With ``loss="log_loss"``, the log-odds of a positive label, and 1.
     noise : float
-        Variance of the noise in units of ``scale``; 0 before `fit`.
+        Variance of the noise in units of ``scale``; 0 before `fit`. With ``loss="log_loss"``, 1:
+        labels are learned by quadratic bounds (`curvature`), whose weights include the variance.
     mean_moments : ndarray of shape (K,), float64
         With ``loss="implicit"``, mean of the moments of the items with events in `fit`, as they
         were after it: what the zeros of an event add to its user.
@@ -80,6 +84,11 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Weight of the zeros of each event; 0 for feedback."""
         return self.settings.negatives if self.settings.loss == "implicit" else 0.0
 
+    @property
+    def of_labels(self) -> bool:
+        """Whether feedback is labels of 0 and 1, and scores are log-odds."""
+        return self.settings.loss == "log_loss"
+
     # ------------------------------------------------------------------ learning
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
@@ -99,7 +108,11 @@ class BayesianMFModel(BayesianFeaturesModel):
 
     def _fit(self, events: Events) -> None:
         """Fit the priors, the noise and all posteriors."""
-        if not self.negatives:
+        if self.of_labels:
+            total = float(events.weight.sum())
+            positive = float(events.weight @ events.feedback)
+            self.center = float(np.log((positive + 0.5) / (total - positive + 0.5)))
+        elif not self.negatives:
             self.center = float(np.average(events.feedback, weights=events.weight))
             self.scale = _spread(events.feedback - self.center, events)
         elif not len(events):
@@ -107,14 +120,19 @@ class BayesianMFModel(BayesianFeaturesModel):
         log = Log(
             events.user,
             events.item,
-            self._targets(events),
+            events.feedback if self.of_labels else self._targets(events),
             events.weight.astype(np.float64),
             self.user_features(np.arange(self.n_users)),
             self.item_features(np.arange(self.n_items)),
             self.negatives,
         )
         settings = self.settings
-        fit = VariationalEM(self.user_table, self.item_table, log, settings.n_threads)
+        tables, n_threads = (self.user_table, self.item_table), settings.n_threads
+        fit = (
+            LogisticEM(*tables, log, self.center, n_threads)
+            if self.of_labels
+            else VariationalEM(*tables, log, n_threads)
+        )
         epochs = Epochs(settings.max_epochs, settings.verbose, lambda: fit.loss)
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
@@ -138,6 +156,8 @@ class BayesianMFModel(BayesianFeaturesModel):
         events = self._prepared(rows)
         new = self._has_no_events(events.item) & call.weights
         self._grow()
+        if self.of_labels:
+            events = self._bounded(events)
         if not new.all():
             self._add_to_users(self._by_user(events.take(~new)))
         anew = np.unique(events.item[new])
@@ -147,6 +167,27 @@ class BayesianMFModel(BayesianFeaturesModel):
             self._add_to_items(events, anew)
         # New users may have a profile, and no events.
         self._solve_users(np.union1d(rows.user, np.arange(first_new, self.n_users)))
+
+    def _bounded(self, events: Events) -> Events:
+        """Return events with the targets and weights of the bounds of their labels.
+
+        The bound is the tightest one for a user without events. It depends on the item alone, so
+        sums do not depend on the order of events, nor on the calls that they came in.
+        """
+        curves = self._curvature(events.item)
+        targets = (events.feedback - 0.5) / curves
+        return replace(events, feedback=targets, weight=events.weight * curves)
+
+    def _curvature(self, items: np.ndarray) -> np.ndarray:
+        """Return the curvature of the bound of a label on each of ``items`` (codes), (n,)."""
+        users, table = self.user_table, self.item_table
+        codes, places = np.unique(items, return_inverse=True)
+        covariance = triangle(users.late_prior.covariance)[None]
+        nobody = Posteriors(users.unknown[None], covariance, np.empty((0, 0)))
+        of_items = Posteriors(table.means, table.covariances, table.moments)
+        first = np.zeros(len(codes), np.int64)
+        _, squares = log_odds_moments(first, codes, nobody, of_items, self.center)
+        return curvature(squares)[places]
 
     def _keep_items(self, rows: Events, undo: Transaction, call: Call) -> None:
         """Keep the items that a call may change: with zeros, `partial_fit` changes all."""
@@ -244,13 +285,17 @@ class BayesianMFModel(BayesianFeaturesModel):
     # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
-        """Return ``mu + b_i + c_u + p_u . q_i`` of rows."""
+        """Return ``mu + b_i + c_u + p_u . q_i`` of rows; of labels, the probability of 1."""
         user, item = self.user_table.means_of(events.user), self.item_table.means_of(events.item)
         user = self.set_priors(user, USER, events.user, events.features)
         item = self.set_priors(item, ITEM, events.item, events.features)
         dots = np.einsum("nk,nk->n", user[:, 1:], item[:, 1:])
         scores: np.ndarray = self.center + self.scale * (user[:, 0] + item[:, 0] + dots)
-        return scores
+        return self.inverse_link(scores)
+
+    def inverse_link(self, scores: np.ndarray) -> np.ndarray:
+        """Map log-odds of labels to probabilities."""
+        return expit(scores) if self.of_labels else scores
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
@@ -265,11 +310,12 @@ class BayesianMFModel(BayesianFeaturesModel):
     def deviation(self, events: Events) -> np.ndarray:
         """Return the standard deviation of the feedback of rows, (n,).
 
-        It includes the noise. With ``loss="implicit"``, it is that of the score, without noise.
+        It includes the noise. With ``loss="implicit"``, it is that of the score, without noise;
+        of labels, that of the log-odds.
         """
         features = events.features
         users, items = self.of_users(events.user, features), self.of_items(events.item, features)
-        noise = 0.0 if self.negatives else self.noise
+        noise = 0.0 if self.negatives or self.of_labels else self.noise
         deviations: np.ndarray = self.scale * np.sqrt(variances(users, items) + noise)
         return deviations
 
@@ -332,8 +378,11 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Return the codes of the items to ask users (codes) about (see `most_telling`)."""
         asked = self.of_users(users, queries.features)
         items = self.of_items(np.arange(self.n_items))
+        noise = np.full(self.n_items, self.noise)
+        if self.of_labels:
+            noise /= self._curvature(np.arange(self.n_items))
         with blas_threads(self.settings.n_threads):
-            return most_telling(asked, items, self.noise, allowed, n_items)
+            return most_telling(asked, items, noise, allowed, n_items)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the means of item vectors."""

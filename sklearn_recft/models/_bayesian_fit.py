@@ -11,7 +11,7 @@ from sklearn_recft.models._progress import Epochs
 
 
 @dataclass(frozen=True)
-class _Start:
+class Start:
     """What a fit starts from.
 
     Attributes
@@ -35,8 +35,8 @@ class _Start:
 
 _FACTOR_VARIANCE = 0.01  # of the posteriors of items
 # In units of the standard deviation of the feedback, and of an event beside zeros.
-_OF_FEEDBACK = _Start(0.3, 3.0, (0.2, 1.0), (0.2, 0.1), 0.7)
-_OF_POSITIVES = _Start(0.1, 1.0, (0.02, 0.1), (0.1, 0.1), 0.05)
+_OF_FEEDBACK = Start(0.3, 3.0, (0.2, 1.0), (0.2, 0.1), 0.7)
+_OF_POSITIVES = Start(0.1, 1.0, (0.02, 0.1), (0.1, 0.1), 0.05)
 # Least variances of priors and of the noise, in the same units.
 _LEAST = 1e-6
 # Ridge penalty of the prior means: of users by the root of their number, and of items. For users, 1
@@ -152,7 +152,6 @@ class VariationalEM:
         has_events = self._item_weight > 0
         items.prior = _fitted(of_items, log.item_features, has_events.astype(float), _ITEM_RIDGE)
         self.noise = max(noise, _LEAST)
-        self.loss = noise
         return of_items
 
     @property
@@ -200,8 +199,9 @@ class VariationalEM:
         return table.posteriors(rows, features, self.noise, n_threads=self.n_threads)
 
     def _noise_of(self, of_users: Posteriors, of_items: Posteriors) -> float:
-        """Return ``E[(t - b - x . w)^2]`` per weight of targets, from the sums of the users.
+        """Return ``E[(t - b - x . w)^2]`` per weight of targets, which is the loss as well.
 
+        It comes from the sums of the users.
         With the posterior precision ``A = A_0 + P / noise`` of a user,
         ``tr(P E[w w^T]) = noise (D + w^T A w - tr(A_0 E[w w^T]))`` and ``A w = A_0 m + h / noise``.
         """
@@ -218,7 +218,8 @@ class VariationalEM:
         error -= np.einsum("ud,ud->", users.sums[:, size:], means)
         trace = len(means) * d + np.einsum("ud,ud->", prior, means)
         error += self.noise * (trace - np.einsum("ij,ij->", precision, second))
-        return float(error / ((1 + log.negatives) * log.weight.sum()))
+        self.loss = float(error / ((1 + log.negatives) * log.weight.sum()))
+        return self.loss
 
 
 def _fitted(found: Posteriors, features: np.ndarray, evidence: np.ndarray, ridge: float) -> Prior:

@@ -113,7 +113,7 @@ def score_of_dots(left: np.ndarray, right: np.ndarray) -> TileScorer:
 
 
 def most_telling(
-    users: Gaussians, items: Gaussians, noise: float, allowed: np.ndarray, n_items: int
+    users: Gaussians, items: Gaussians, noise: np.ndarray, allowed: np.ndarray, n_items: int
 ) -> np.ndarray:
     """Choose the items whose feedback lowers the mean variance over all items most.
 
@@ -125,8 +125,8 @@ def most_telling(
     Parameters
     ----------
     users, items : Gaussians
-    noise : float
-        Variance of the noise.
+    noise : ndarray of shape (n_all,)
+        Variance of the noise of an answer about each item.
     allowed : ndarray of shape (n_users, n_all), bool
         Items that may be chosen: at least ``n_items`` in each row.
     n_items : int
@@ -145,7 +145,7 @@ def most_telling(
 
 
 def _most_telling(
-    users: Gaussians, items: Gaussians, noise: float, allowed: np.ndarray, n_items: int
+    users: Gaussians, items: Gaussians, noise: np.ndarray, allowed: np.ndarray, n_items: int
 ) -> np.ndarray:
     d = users.means.shape[1]
     row, column = np.triu_indices(d)
