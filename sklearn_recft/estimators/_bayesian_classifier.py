@@ -23,8 +23,8 @@ class BayesianMFClassifier(BayesianMixin, BinaryLabelsMixin, ClassifierMixin, Ba
     ``[c_u, p_u] ~ N(m, S)``,   ``[b_i, q_i] ~ N(g, L)``.
 
     `fit` learns the two priors, and a mean and a covariance for each user and item, by variational
-    EM. A quadratic bound of the log loss keeps all solutions in closed form. So `adapt` adds the
-    bounds of further labels and solves one small system, as `BayesianMFRecommender` does.
+    EM. A weighted squared error in place of each label keeps all solutions in closed form. So
+    `adapt` adds further labels and solves one small system, as `BayesianMFRecommender` does.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class BayesianMFClassifier(BayesianMixin, BinaryLabelsMixin, ClassifierMixin, Ba
     random_state : int, RandomState instance or None, default=None
         Seed of the first vectors of the items.
     verbose : int, default=0
-        1 shows the progress of `fit`, with the time left. The loss shown is a bound of the mean log
-        loss of the rows.
+        1 shows the progress of `fit`, with the time left. The loss shown is the mean log loss of
+        the rows.
 
     Attributes
     ----------
@@ -69,24 +69,28 @@ class BayesianMFClassifier(BayesianMixin, BinaryLabelsMixin, ClassifierMixin, Ba
     Notes
     -----
     The notes of `BayesianMFRecommender` on `adapt`, `partial_fit`, features, memory and new items
-    hold here too. Probabilities are those at the posterior means.
+    hold here too. Probabilities are expected ones: with the mean m and the variance v of the
+    log-odds, the expected probability is about ``1 / (1 + exp(-m / sqrt(1 + pi v / 8)))``. So
+    they are near to .5 where little is known, and `recommend` ranks by them.
 
-    For log-odds f and any xi, the log loss of a label y of 0 or 1 is at most ``c f^2 / 2 -
-    (y - 1/2) f`` plus a constant, with ``c = tanh(xi / 2) / (2 xi)`` (Jaakkola & Jordan). This is a
-    squared error, of the weight c. `fit` takes ``xi^2 = E[f^2]`` of each label, and again in each
-    sweep. In later calls, the bound is the tightest one for a user without events. It depends on
-    the item alone, so that the order of the events does not matter, and two calls of `adapt` equal
-    one call on the rows of both.
+    With the expected probability p of a label y of 0 or 1, and the expected curvature c of its log
+    loss, its squared error has the target ``m + (y - p) / c`` and the weight c. `fit` takes these
+    from the posteriors of each sweep (Khan & Lin). In later calls, they are those of a user
+    without events, with a larger c. So they depend on the item alone: the order of the events does
+    not matter, and two calls of `adapt` equal one call on the rows of both. The price is that
+    `adapt` on hundreds of labels is an approximation.
 
-    Use it where one class is rare, or where probabilities are needed. For labels of about equal
-    numbers, `BayesianMFRecommender` on 0 and 1 orders items as well or better. See
-    :doc:`/guide/few_shot` for figures. Without ``y``, every row is a positive, and there is nothing
+    Use it where one class is rare, such as clicks: there, `BayesianMFRecommender` on 0 and 1 is
+    worse. For labels of about equal numbers, the two are level. See :doc:`/guide/few_shot` for
+    figures. Without ``y``, every row is a positive, and there is nothing
     to separate positives from: use `BayesianMFRecommender` with ``loss="implicit"``.
 
     References
     ----------
+    Khan, M. E. & Lin, W. (2017). Conjugate-computation variational inference. AISTATS.
     Jaakkola, T. & Jordan, M. (2000). Bayesian parameter estimation via variational methods.
-    Statistics and Computing 10.
+    Statistics and Computing 10 (the larger c: the geometric mean of c and the curvature of their
+    bound).
 
     Examples
     --------

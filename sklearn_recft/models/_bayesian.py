@@ -13,11 +13,18 @@ from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM
-from sklearn_recft.models._bayesian_labels import LogisticEM, curvature, log_odds_moments
+from sklearn_recft.models._bayesian_labels import (
+    LogisticEM,
+    bound_curvature,
+    expected_slope,
+    log_odds_moments,
+    moderated,
+)
 from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, triangle
 from sklearn_recft.models._bayesian_uncertainty import (
     Gaussians,
     bonus_tiles,
+    moderated_tiles,
     most_telling,
     score_tiles,
     variances,
@@ -29,6 +36,7 @@ from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 NO_FEATURES: Mapping[str, FeatureColumn] = {}
 _ROUNDING = 1e-14  # relative errors that the mean of equal numbers may have
+_ROWS_AT_ONCE = 16_384  # of labels that are predicted: bounds memory
 _ROUNDS = 2  # in which users and new items are solved for, one side after the other
 
 
@@ -62,7 +70,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         With ``loss="log_loss"``, the log-odds of a positive label, and 1.
     noise : float
         Variance of the noise in units of ``scale``; 0 before `fit`. With ``loss="log_loss"``, 1:
-        labels are learned by quadratic bounds (`curvature`), whose weights include the variance.
+        the weights of labels include their variance.
     mean_moments : ndarray of shape (K,), float64
         With ``loss="implicit"``, mean of the moments of the items with events in `fit`, as they
         were after it: what the zeros of an event add to its user.
@@ -157,7 +165,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         new = self._has_no_events(events.item) & call.weights
         self._grow()
         if self.of_labels:
-            events = self._bounded(events)
+            events = self._linearized(events)
         if not new.all():
             self._add_to_users(self._by_user(events.take(~new)))
         anew = np.unique(events.item[new])
@@ -168,26 +176,30 @@ class BayesianMFModel(BayesianFeaturesModel):
         # New users may have a profile, and no events.
         self._solve_users(np.union1d(rows.user, np.arange(first_new, self.n_users)))
 
-    def _bounded(self, events: Events) -> Events:
-        """Return events with the targets and weights of the bounds of their labels.
+    def _linearized(self, events: Events) -> Events:
+        """Return events with targets and weights in place of labels, as in `LogisticEM`.
 
-        The bound is the tightest one for a user without events. It depends on the item alone, so
-        sums do not depend on the order of events, nor on the calls that they came in.
+        The slope is that for a user without events. It depends on the item alone, so sums do not
+        depend on the order of events, nor on the calls that they came in. One step has to do, so
+        the curvature is the geometric mean of the expected one and that of the bound: a step of
+        the former alone may be too long.
         """
-        curves = self._curvature(events.item)
-        targets = (events.feedback - 0.5) / curves
+        means, probability, curves = self._slopes(events.item)
+        targets = means + (events.feedback - probability) / curves
         return replace(events, feedback=targets, weight=events.weight * curves)
 
-    def _curvature(self, items: np.ndarray) -> np.ndarray:
-        """Return the curvature of the bound of a label on each of ``items`` (codes), (n,)."""
+    def _slopes(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean log-odds, probability and curvature of ``items`` (codes), (n,)."""
         users, table = self.user_table, self.item_table
         codes, places = np.unique(items, return_inverse=True)
         covariance = triangle(users.late_prior.covariance)[None]
         nobody = Posteriors(users.unknown[None], covariance, np.empty((0, 0)))
         of_items = Posteriors(table.means, table.covariances, table.moments)
         first = np.zeros(len(codes), np.int64)
-        _, squares = log_odds_moments(first, codes, nobody, of_items, self.center)
-        return curvature(squares)[places]
+        means, variances = log_odds_moments(first, codes, nobody, of_items, self.center)
+        probability, curves = expected_slope(means, variances)
+        curves = np.sqrt(curves * bound_curvature(means**2 + variances))
+        return means[places], probability[places], curves[places]
 
     def _keep_items(self, rows: Events, undo: Transaction, call: Call) -> None:
         """Keep the items that a call may change: with zeros, `partial_fit` changes all."""
@@ -285,13 +297,26 @@ class BayesianMFModel(BayesianFeaturesModel):
     # ------------------------------------------------------------------ scoring
 
     def score(self, events: Events) -> np.ndarray:
-        """Return ``mu + b_i + c_u + p_u . q_i`` of rows; of labels, the probability of 1."""
+        """Return ``mu + b_i + c_u + p_u . q_i`` of rows; of labels, the expected probability."""
+        if self.of_labels:
+            starts = range(0, len(events), _ROWS_AT_ONCE)
+            blocks = (slice(start, start + _ROWS_AT_ONCE) for start in starts)
+            every = np.arange(len(events))
+            parts = [self._probability(events.take(every[block])) for block in blocks]
+            return np.concatenate([np.empty(0), *parts])
         user, item = self.user_table.means_of(events.user), self.item_table.means_of(events.item)
         user = self.set_priors(user, USER, events.user, events.features)
         item = self.set_priors(item, ITEM, events.item, events.features)
         dots = np.einsum("nk,nk->n", user[:, 1:], item[:, 1:])
         scores: np.ndarray = self.center + self.scale * (user[:, 0] + item[:, 0] + dots)
-        return self.inverse_link(scores)
+        return scores
+
+    def _probability(self, events: Events) -> np.ndarray:
+        users = self.of_users(events.user, events.features)
+        items = self.of_items(events.item, events.features)
+        means = self.center + items.means[:, 0] + np.einsum("nk,nk->n", users.means, items.inputs)
+        found: np.ndarray = expit(moderated(means, variances(users, items)))
+        return found
 
     def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Map log-odds of labels to probabilities."""
@@ -300,9 +325,12 @@ class BayesianMFModel(BayesianFeaturesModel):
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        """Return a function that writes ``mu + b_i + c_u + p_u . q_i``."""
+        """Return a function that writes ``mu + b_i + c_u + p_u . q_i``, or `moderated` log-odds."""
         if self.exploration is not None:
             return self.exploration(users, columns, queries)
+        if self.of_labels:
+            asked = self.of_users(users, queries.features)
+            return moderated_tiles(asked, self.of_items(columns), self.center)
         user = self.user_table.means_of(users)
         user = self.set_priors(user, USER, users, queries.features)
         return score_tiles(user, self.item_table.means_of(columns), self.center, self.scale)
@@ -380,7 +408,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         items = self.of_items(np.arange(self.n_items))
         noise = np.full(self.n_items, self.noise)
         if self.of_labels:
-            noise /= self._curvature(np.arange(self.n_items))
+            noise /= self._slopes(np.arange(self.n_items))[2]
         with blas_threads(self.settings.n_threads):
             return most_telling(asked, items, noise, allowed, n_items)
 

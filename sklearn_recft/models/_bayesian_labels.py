@@ -1,10 +1,11 @@
-"""Variational EM of a logistic matrix factorization: a quadratic bound for each label."""
+"""Variational EM of a logistic matrix factorization: a Gaussian in place of each label."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
 from sklearn_recft import kernels
 from sklearn_recft.models._bayesian_fit import Log, Start, VariationalEM
@@ -13,15 +14,32 @@ from sklearn_recft.parallel import in_threads
 
 _OF_LABELS = Start(0.5, 12.0, (1.0, 10.0), (1.0, 0.3), 1.0)
 _STEEPEST = 0.25  # curvature of the log loss at log-odds of 0
+_RATE = 0.5  # of the steps to the Gaussian of a label
+_LEAST_CURVATURE = 1e-3
 
 
-def curvature(mean_squares: np.ndarray) -> np.ndarray:
-    """Return the curvature of the bound of the log loss of each label, (n,).
+def moderated(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return the log-odds of the expected probability, for log-odds of this mean and variance.
 
-    For log-odds f and any xi, the log loss of a label y of 0 or 1 is at most ``c f^2 / 2 -
-    (y - 1/2) f`` plus a constant, with the curvature ``c = tanh(xi / 2) / (2 xi)``. This is the
-    squared error of the target ``(y - 1/2) / c`` with the weight c. The bound is tightest for
-    ``xi^2 = E[f^2]``.
+    It is MacKay's approximation, ``mean / sqrt(1 + pi variance / 8)``.
+    """
+    log_odds: np.ndarray = means / np.sqrt(1 + np.pi / 8 * np.maximum(variances, 0))
+    return log_odds
+
+
+def expected_slope(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expected probability and the expected curvature of the log loss, (n,)."""
+    scale = moderated(np.ones(len(means)), variances)
+    probability = expit(scale * means)
+    curves = scale * probability * (1 - probability)
+    return probability, np.maximum(curves, _LEAST_CURVATURE)
+
+
+def bound_curvature(mean_squares: np.ndarray) -> np.ndarray:
+    """Return the curvature of the quadratic bound of the log loss of each label, (n,).
+
+    For log-odds f and any xi, the log loss is at most a parabola of the curvature ``tanh(xi / 2) /
+    (2 xi)``, which touches it at xi (Jaakkola and Jordan). It is tightest for ``xi^2 = E[f^2]``.
     """
     xi = np.sqrt(np.maximum(mean_squares, 1e-12))
     curves: np.ndarray = np.tanh(xi / 2) / (2 * xi)
@@ -36,7 +54,7 @@ def log_odds_moments(
     center: float,
     n_threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the mean square of ``center + c_u + b_i + p_u . q_i`` of pairs, (n,).
+    """Return the mean and the variance of ``center + c_u + b_i + p_u . q_i`` of pairs, (n,).
 
     ``users`` and ``items`` are rows of the posteriors.
     """
@@ -50,13 +68,16 @@ def log_odds_moments(
 
     in_threads(step, np.ones(len(users)), n_threads)
     means, squares = found[:, 0], found[:, 1]
-    return center + means, center**2 + 2 * center * means + squares
+    return center + means, np.maximum(squares - means**2, 0.0)
 
 
 class LogisticEM(VariationalEM):
-    """Fit the tables of users and items to labels of 0 and 1, by the bound of Jaakkola and Jordan.
+    """Fit the tables of users and items to labels of 0 and 1.
 
-    Each sweep computes the bound of every label anew, from the posteriors of its user and item.
+    Each sweep replaces a label y by a squared error, with the slope and the curvature that the log
+    loss is expected to have: with the mean m and the variance of its log-odds, and the expected
+    probability p and curvature c, it has the target ``m + (y - p) / c`` and the weight c. These are
+    damped steps of the natural gradient (Khan and Lin).
 
     Parameters
     ----------
@@ -71,7 +92,7 @@ class LogisticEM(VariationalEM):
     Attributes
     ----------
     loss : float
-        Bound of the mean log loss of the labels in the last sweep.
+        Mean log loss of the expected probabilities in the last sweep.
     """
 
     def __init__(
@@ -86,25 +107,31 @@ class LogisticEM(VariationalEM):
         self._item_target = np.bincount(log.item, log.weight * rest / _STEEPEST, n_items)
         self._order_by_user = np.argsort(log.user, kind="stable")
         self._order_by_item = np.argsort(log.item, kind="stable")
-        self._set_bounds(np.full(len(log.user), center**2 + 1.0))
+        probability, curves = expected_slope(np.array([center]), np.ones(1))
+        self._weights = np.full(len(log.user), curves[0])
+        self._vectors = center * self._weights + log.target - probability
+        self._set_events()
 
-    def _set_bounds(self, mean_squares: np.ndarray) -> None:
-        """Replace targets and weights of all events by those of their bounds."""
-        curves = curvature(mean_squares)
-        targets = (self.log.target - 0.5) / curves - self.center
-        weights = self.log.weight * curves
+    def _set_events(self) -> None:
+        """Set the targets and weights of all events to those of the Gaussians of their labels."""
+        targets = self._vectors / self._weights - self.center
+        weights = self.log.weight * self._weights
         by_user, by_item = self._order_by_user, self._order_by_item
         self._by_user = replace(self._by_user, targets=targets[by_user], weights=weights[by_user])
         self._by_item = replace(self._by_item, targets=targets[by_item], weights=weights[by_item])
 
     def _noise_of(self, of_users: Posteriors, of_items: Posteriors) -> float:
-        """Tighten the bounds; the weights of events include the variance, so the noise is 1."""
+        """Update the Gaussians of labels; their weights include the variance, so return 1."""
         log = self.log
-        means, squares = log_odds_moments(
+        means, variances = log_odds_moments(
             log.user, log.item, of_users, of_items, self.center, self.n_threads
         )
-        self._set_bounds(squares)
-        xi = np.sqrt(squares)
-        losses = np.log1p(np.exp(-xi)) + xi / 2 - (log.target - 0.5) * means
+        probability, curves = expected_slope(means, variances)
+        vectors = curves * means + log.target - probability
+        self._weights += _RATE * (curves - self._weights)
+        self._vectors += _RATE * (vectors - self._vectors)
+        self._set_events()
+        log_odds = moderated(means, variances)
+        losses = np.logaddexp(0.0, log_odds) - log.target * log_odds
         self.loss = float(np.average(losses, weights=log.weight))
         return 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sklearn_recft.models._bayesian_labels import moderated
 from sklearn_recft.models._bayesian_table import square
 from sklearn_recft.ranking import TileScorer, dot_tiles
 
@@ -92,6 +93,20 @@ def bonus_tiles(
         spread(r0, r1, c0, c1, bonus)
         means(r0, r1, c0, c1, out)
         out += factor * np.sqrt(np.maximum(bonus, 0))
+
+    return score
+
+
+def moderated_tiles(users: Gaussians, items: Gaussians, center: float) -> TileScorer:
+    """Return a function that writes the log-odds of expected probabilities (see `moderated`)."""
+    means = score_tiles(users.means, items.means, center, 1.0)
+    spread = score_of_dots(*variance_terms(users, items))
+
+    def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+        variance = np.empty_like(out)
+        spread(r0, r1, c0, c1, variance)
+        means(r0, r1, c0, c1, out)
+        out[:] = moderated(out, variance)
 
     return score
 

@@ -66,6 +66,11 @@ EXPECTED_FAILURES = {
             "that order: the minimum found is another one of the same depth."
         )
     },
+    "BayesianMFClassifier": {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "Items start at random in the order of their first events, as in ALSRecommender."
+        )
+    },
     "BayesianMFRecommender": {
         "check_sample_weight_equivalence_on_dense_data": (
             "Items start at random in the order of their first events, as in ALSRecommender."

@@ -72,3 +72,25 @@ def test_posteriors_solve_the_normal_equations(n_features):
     only_means, nothing = np.full((n, D), np.nan), np.empty((0, 0))
     kernels.gaussian_posteriors(0, 3, *given, only_means, nothing, nothing)
     assert_array_equal(only_means, means)
+
+
+def test_score_moments_are_those_of_drawn_vectors():
+    rng = np.random.default_rng(2)
+    users, items = draw_posteriors(rng, 2), draw_posteriors(rng, 3)
+    users[1][:] *= 0.3
+    square, product = moments_of(*items)
+    moments = np.concatenate([square[:, ROW, COLUMN], product], axis=1)
+    pairs = np.array([1, 0, 1]), np.array([2, 0, 1])
+    found = np.full((3, 2), np.nan)
+    triangles = [covariances[:, ROW, COLUMN] for _, covariances in (users, items)]
+    given = users[0], triangles[0], items[0], triangles[1], moments
+    kernels.score_moments(0, 2, *pairs, *given, found)
+    for n in range(2):
+        user, item = pairs[0][n], pairs[1][n]
+        w = users[0][user]
+        second = users[1][user] + np.outer(w, w)
+        x, bias = np.r_[1, items[0][item, 1:]], items[0][item, 0]
+        assert_allclose(found[n, 0], bias + x @ w, rtol=1e-12)
+        expected = np.sum(square[item] * second) + 2 * product[item] @ w
+        assert_allclose(found[n, 1], expected + bias**2 + items[1][item, 0, 0], rtol=1e-12)
+    assert np.isnan(found[2]).all()
