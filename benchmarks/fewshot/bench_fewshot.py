@@ -5,8 +5,8 @@
 
 Tasks. metarec, heavy, tanp, time, new_item, cold: ratings, `protocols.py`; every contender of
 `contenders.py`. penalty: chooses the penalty of the ridge regression. random90: RMSE of a random
-tenth of MovieLens 1M. positives: lists for new users. asking: which item to ask for. cost: seconds
-of the CPU. losers: meta-learning.
+tenth of MovieLens 1M. positives: lists for new users. labels: likes and dislikes, `labels.py`.
+asking: which item to ask for. cost: seconds of the CPU. losers: meta-learning.
 
 Each task prints JSON lines, then a table. `--keep` reads and writes the metrics of each user, so
 that a run can be continued. One thread; seconds are of the CPU.
@@ -21,7 +21,7 @@ for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ.setdefault(f"{prefix}_NUM_THREADS", "1")  # before numpy is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
-from benchmarks.fewshot import asking, costs, lists, losers, rating_tables
+from benchmarks.fewshot import asking, costs, labels, lists, losers, rating_tables
 from benchmarks.fewshot.contenders import CONTENDERS
 
 COLD = ("cold_user", "cold_item", "cold_both")
@@ -36,6 +36,10 @@ OTHERS = {
     "positives": lambda options: [
         lists.run(data, options.seed, options.model or list(lists.MODELS))
         for data in options.data or ("ml-1m", "online-retail")
+    ],
+    "labels": lambda options: [
+        labels.run(data, options.seed, options.model or list(labels.MODELS))
+        for data in options.data or ("ml-1m",)
     ],
     "asking": lambda options: asking.run(options.seed),
     "cost": lambda options: costs.cost(),

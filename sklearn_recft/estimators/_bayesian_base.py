@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.estimators._features import FeaturesMixin
@@ -94,7 +93,7 @@ class BayesianMixin(FeaturesMixin, SimilarItemsMixin, RecommenderMixin):
         NotFittedError
             Before `fit`.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         self._update(X, y, sample_weight, Call(adapt=True), users=users, items=items)
         return self
 
@@ -118,7 +117,7 @@ class BayesianMixin(FeaturesMixin, SimilarItemsMixin, RecommenderMixin):
         NotFittedError
             Before `fit`.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         self._update(X, y, None, Call(weights=False))
         return self
 

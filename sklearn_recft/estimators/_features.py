@@ -69,7 +69,8 @@ class FeaturesMixin:
         }
         if reset:
             self._refuse_unknown_features(found)
-        return replace(rows, tables={role: t for role, t in found.items() if t is not None})
+        tables = {role: table for role, table in found.items() if table is not None}
+        return replace(rows, tables=tables) if tables else rows
 
     def _check_rows(self, X: Any) -> Interactions:
         return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
@@ -78,6 +79,8 @@ class FeaturesMixin:
         self, rows: Interactions, role: str, table: Any, *, reset: bool
     ) -> FeatureTable | None:
         """Return the features of the users or items of learned rows and of their table."""
+        if table is None and not rows.features:
+            return None
         names, rows = getattr(self, PARAMETERS[role]), rows.learned()
         reads_text = role == ITEM and self.backbone is not None
         ids = rows.user_ids if role == USER else np.asarray(rows.item_ids)

@@ -145,7 +145,7 @@ class AdaptMixin:
         >>> bool(like > dislike)
         True
         """
-        check_is_fitted(self)
+        self._check_is_fitted()  # type: ignore[attr-defined]
         call = Call(weights=False, adapt=True)
         self._update(X, y, sample_weight, call)  # type: ignore[attr-defined]
         return self

@@ -162,7 +162,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         self._keep_items(rows, undo, call)
         first_new = len(self.user_table)
         events = self._prepared(rows)
-        new = self._has_no_events(events.item) & call.weights
+        new = self._has_no_events(events.item) if call.weights else np.full(len(events), False)
         self._grow()
         if self.of_labels:
             events = self._linearized(events)
@@ -205,7 +205,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Keep the items that a call may change: with zeros, `partial_fit` changes all."""
         codes = rows.item
         if call.adapt or not call.weights:
-            codes = codes[self._has_no_events(codes) & call.weights]
+            codes = codes[self._has_no_events(codes)] if call.weights else codes[:0]
         elif self.negatives:
             codes = np.arange(self.n_items)
         undo.keep(self.item_table, codes)

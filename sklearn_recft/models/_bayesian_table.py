@@ -46,9 +46,10 @@ class Grouped:
         """Group events by ``codes``; the events of a code stay in their order."""
         order = np.argsort(codes, kind="stable")
         codes = codes[order].astype(np.int64)
-        first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        starts = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+        starts = np.concatenate([[0], starts, [len(codes)]])
         others = others[order].astype(np.int64)
-        return cls(codes[first], np.r_[first, len(codes)], others, targets[order], weights[order])
+        return cls(codes[starts[:-1]], starts, others, targets[order], weights[order])
 
     @property
     def totals(self) -> np.ndarray:
@@ -210,7 +211,7 @@ class GaussianTable:
         def step(first: int, last: int) -> None:
             kernels.add_moments(first, last, *arrays, moments, self.n_dimensions, self._sums)
 
-        in_threads(step, np.diff(events.starts), n_threads)
+        in_threads(step, events.starts[1:] - events.starts[:-1], n_threads)
 
     def add_zeros(self, rows: np.ndarray, weights: np.ndarray, moments: np.ndarray) -> None:
         """Add events of target 0 to the sums of distinct ``rows``.
@@ -247,10 +248,8 @@ class GaussianTable:
             moments = np.empty((m, self._sums.shape[1]))
             covariances = np.empty((m, self._sums.shape[1] - self.n_dimensions))
         late = self._is_late[rows]
-        for places, prior in (
-            (np.flatnonzero(~late), self.prior),
-            (np.flatnonzero(late), self.late_prior),
-        ):
+        for is_late, prior in ((False, self.prior), (True, self.late_prior)):
+            places = np.flatnonzero(late == is_late)
             if not len(places):
                 continue
             given = places, rows, self._sums, features, prior.weights, prior.precision, noise

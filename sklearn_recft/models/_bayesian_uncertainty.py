@@ -100,10 +100,13 @@ def bonus_tiles(
 def moderated_tiles(users: Gaussians, items: Gaussians, center: float) -> TileScorer:
     """Return a function that writes the log-odds of expected probabilities (see `moderated`)."""
     means = score_tiles(users.means, items.means, center, 1.0)
-    spread = score_of_dots(*variance_terms(users, items))
+    # In float64, so that equal users have equal scores: sums of products depend on where rows stand
+    # in a tile, and these differences vanish where the result is rounded to float32.
+    left, right = variance_terms(users, items)
+    spread = dot_tiles(left, right, np.zeros(len(right)), np.zeros(len(left)))
 
     def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-        variance = np.empty_like(out)
+        variance = np.empty(out.shape)
         spread(r0, r1, c0, c1, variance)
         means(r0, r1, c0, c1, out)
         out[:] = moderated(out, variance)
