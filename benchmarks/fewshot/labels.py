@@ -43,7 +43,8 @@ def run(data: str, seeds: list[int], models: list[str]) -> None:
             for model in models:
                 answers = _answers(model, ratings.X[:, :2], labels, (task, validation), seed)
                 for k, predicted in answers:
-                    part = score.metrics(truth, (predicted, None), task.owner, ("ndcg@5",))
+                    with np.errstate(invalid="ignore"):  # NaN for users without a positive
+                        part = score.metrics(truth, (predicted, None), task.owner, ("ndcg@5",))
                     figures = {
                         "auc": roc_auc_score(truth, predicted),
                         "log_loss": log_loss(truth, predicted),
