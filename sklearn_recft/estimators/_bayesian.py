@@ -104,7 +104,7 @@ class BayesianMFRecommender(BayesianMixin, RegressorMixin, BaseEstimator):
 
     Try a ``half_life`` of half a year to two years where users have long histories. Labels of 0 and
     1 are feedback as well: predictions are then about probabilities, and some lie a little outside
-    of 0 to 1.
+    of 0 to 1. Where one label is rare, `BayesianMFClassifier` is better.
 
     An unknown user or item has the mean of its prior. The prior of items that come after `fit` is
     not that of the fitted ones: an item with few events in `fit` is known to be unpopular, and so
