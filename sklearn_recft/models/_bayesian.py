@@ -13,19 +13,14 @@ from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM
-from sklearn_recft.models._bayesian_labels import (
-    LogisticEM,
-    bound_curvature,
-    expected_slope,
-    log_odds_moments,
-    moderated,
-)
-from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, Posteriors, triangle
+from sklearn_recft.models._bayesian_labels import LogisticEM, first_slopes, mean_log_odds
+from sklearn_recft.models._bayesian_table import GaussianTable, Grouped, triangle
 from sklearn_recft.models._bayesian_uncertainty import (
     Gaussians,
     bonus_tiles,
     moderated_tiles,
     most_telling,
+    probabilities,
     score_tiles,
     variances,
 )
@@ -117,9 +112,7 @@ class BayesianMFModel(BayesianFeaturesModel):
     def _fit(self, events: Events) -> None:
         """Fit the priors, the noise and all posteriors."""
         if self.of_labels:
-            total = float(events.weight.sum())
-            positive = float(events.weight @ events.feedback)
-            self.center = float(np.log((positive + 0.5) / (total - positive + 0.5)))
+            self.center = mean_log_odds(events.feedback, events.weight)
         elif not self.negatives:
             self.center = float(np.average(events.feedback, weights=events.weight))
             self.scale = _spread(events.feedback - self.center, events)
@@ -135,12 +128,8 @@ class BayesianMFModel(BayesianFeaturesModel):
             self.negatives,
         )
         settings = self.settings
-        tables, n_threads = (self.user_table, self.item_table), settings.n_threads
-        fit = (
-            LogisticEM(*tables, log, self.center, n_threads)
-            if self.of_labels
-            else VariationalEM(*tables, log, n_threads)
-        )
+        given = self.user_table, self.item_table, log, settings.n_threads
+        fit = LogisticEM(*given, self.center) if self.of_labels else VariationalEM(*given)
         epochs = Epochs(settings.max_epochs, settings.verbose, lambda: fit.loss)
         with blas_threads(1):
             fit.run(epochs, np.random.default_rng(settings.seed))
@@ -189,17 +178,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         return replace(events, feedback=targets, weight=events.weight * curves)
 
     def _slopes(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return mean log-odds, probability and curvature of ``items`` (codes), (n,)."""
-        users, table = self.user_table, self.item_table
-        codes, places = np.unique(items, return_inverse=True)
-        covariance = triangle(users.late_prior.covariance)[None]
-        nobody = Posteriors(users.unknown[None], covariance, np.empty((0, 0)))
-        of_items = Posteriors(table.means, table.covariances, table.moments)
-        first = np.zeros(len(codes), np.int64)
-        means, variances = log_odds_moments(first, codes, nobody, of_items, self.center)
-        probability, curves = expected_slope(means, variances)
-        curves = np.sqrt(curves * bound_curvature(means**2 + variances))
-        return means[places], probability[places], curves[places]
+        return first_slopes(self.user_table, self.item_table, items, self.center)
 
     def _keep_items(self, rows: Events, undo: Transaction, call: Call) -> None:
         """Keep the items that a call may change: with zeros, `partial_fit` changes all."""
@@ -299,11 +278,9 @@ class BayesianMFModel(BayesianFeaturesModel):
     def score(self, events: Events) -> np.ndarray:
         """Return ``mu + b_i + c_u + p_u . q_i`` of rows; of labels, the expected probability."""
         if self.of_labels:
-            starts = range(0, len(events), _ROWS_AT_ONCE)
-            blocks = (slice(start, start + _ROWS_AT_ONCE) for start in starts)
             every = np.arange(len(events))
-            parts = [self._probability(events.take(every[block])) for block in blocks]
-            return np.concatenate([np.empty(0), *parts])
+            blocks = np.split(every, every[_ROWS_AT_ONCE::_ROWS_AT_ONCE])
+            return np.concatenate([self._probability(events.take(block)) for block in blocks])
         user, item = self.user_table.means_of(events.user), self.item_table.means_of(events.item)
         user = self.set_priors(user, USER, events.user, events.features)
         item = self.set_priors(item, ITEM, events.item, events.features)
@@ -313,10 +290,7 @@ class BayesianMFModel(BayesianFeaturesModel):
 
     def _probability(self, events: Events) -> np.ndarray:
         users = self.of_users(events.user, events.features)
-        items = self.of_items(events.item, events.features)
-        means = self.center + items.means[:, 0] + np.einsum("nk,nk->n", users.means, items.inputs)
-        found: np.ndarray = expit(moderated(means, variances(users, items)))
-        return found
+        return probabilities(users, self.of_items(events.item, events.features), self.center)
 
     def inverse_link(self, scores: np.ndarray) -> np.ndarray:
         """Map log-odds of labels to probabilities."""

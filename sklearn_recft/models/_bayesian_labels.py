@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from sklearn_recft import kernels
 from sklearn_recft.models._bayesian_fit import Log, Start, VariationalEM
-from sklearn_recft.models._bayesian_table import GaussianTable, Posteriors
+from sklearn_recft.models._bayesian_table import GaussianTable, Posteriors, triangle
 from sklearn_recft.parallel import in_threads
 
 _OF_LABELS = Start(0.5, 12.0, (1.0, 10.0), (1.0, 0.3), 1.0)
@@ -71,6 +71,27 @@ def log_odds_moments(
     return center + means, np.maximum(squares - means**2, 0.0)
 
 
+def mean_log_odds(labels: np.ndarray, weights: np.ndarray) -> float:
+    """Return the log-odds of a positive label, with half a row added to each class."""
+    positive, total = float(weights @ labels), float(weights.sum())
+    return float(np.log((positive + 0.5) / (total - positive + 0.5)))
+
+
+def first_slopes(
+    users: GaussianTable, items: GaussianTable, codes: np.ndarray, center: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean log-odds, probability and curvature of items (codes) for a new user, (n,)."""
+    distinct, places = np.unique(codes, return_inverse=True)
+    covariance = triangle(users.late_prior.covariance)[None]
+    nobody = Posteriors(users.unknown[None], covariance, np.empty((0, 0)))
+    of_items = Posteriors(items.means, items.covariances, items.moments)
+    first = np.zeros(len(distinct), np.int64)
+    means, variances = log_odds_moments(first, distinct, nobody, of_items, center)
+    probability, curves = expected_slope(means, variances)
+    curves = np.sqrt(curves * bound_curvature(means**2 + variances))
+    return means[places], probability[places], curves[places]
+
+
 class LogisticEM(VariationalEM):
     """Fit the tables of users and items to labels of 0 and 1.
 
@@ -85,9 +106,9 @@ class LogisticEM(VariationalEM):
         Empty tables; the fit fills them.
     log : Log
         Its targets are the labels.
+    n_threads : int
     center : float
         Log-odds of a positive label, over all rows.
-    n_threads : int
 
     Attributes
     ----------
@@ -96,7 +117,7 @@ class LogisticEM(VariationalEM):
     """
 
     def __init__(
-        self, users: GaussianTable, items: GaussianTable, log: Log, center: float, n_threads: int
+        self, users: GaussianTable, items: GaussianTable, log: Log, n_threads: int, center: float
     ) -> None:
         super().__init__(users, items, log, n_threads)
         self.center = center

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from sklearn_recft.models._bayesian_labels import moderated
 from sklearn_recft.models._bayesian_table import square
@@ -77,6 +78,13 @@ def variances(users: Gaussians, items: Gaussians) -> np.ndarray:
     """Return the variance of ``c_u + b_i + p_u . q_i`` of each row, (n,)."""
     left, right = variance_terms(users, items)
     found: np.ndarray = np.einsum("nk,nk->n", left, right)
+    return found
+
+
+def probabilities(users: Gaussians, items: Gaussians, center: float) -> np.ndarray:
+    """Return the expected probability of the log-odds of each row, (n,)."""
+    means = center + items.means[:, 0] + np.einsum("nk,nk->n", users.means, items.inputs)
+    found: np.ndarray = expit(moderated(means, variances(users, items)))
     return found
 
 
