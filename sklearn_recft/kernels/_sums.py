@@ -46,6 +46,9 @@ def add_keys(wanted, first, size, slots, keys, places):
         First row that is not done, because ``keys`` is full, and number of keys.
     """
     for row in range(first, wanted.shape[0]):
+        if wanted[row] < 0:
+            places[row] = -1
+            continue
         slot = _slot(wanted[row], slots, keys)
         if slots[slot] < 0:
             if size == keys.shape[0]:
@@ -75,6 +78,14 @@ def _write_row(place, now, half_lives, n_sums, state, row, out):
     return later
 
 
+@inlined
+def _write_nothing(row, out):
+    """Write what is known of a key without events."""
+    out[row, 0] = out[row, 1] = np.inf
+    for j in range(GAPS, out.shape[1]):
+        out[row, j] = 0.0
+
+
 @jit
 def transform_sums(places, times, half_lives, n_sums, state, out):
     """Write the sums of each row's key strictly before its time; no row changes the state.
@@ -96,22 +107,24 @@ def transform_sums(places, times, half_lives, n_sums, state, out):
         if places[row] >= 0:
             _write_row(places[row], times[row], half_lives, n_sums, state, row, out)
         else:
-            out[row, 0] = out[row, 1] = np.inf
-            for j in range(GAPS, out.shape[1]):
-                out[row, j] = 0.0
+            _write_nothing(row, out)
 
 
 @jit
 def update_sums(places, times, values, half_lives, state, out):
     """Write each row like `transform_sums`, then add its ``values`` (n, n_sums) to its key.
 
-    Rows ascend in time. Rows of equal times do not see each other, across calls as well: events at
-    the newest time of a key are summed separately until a later row comes. An event before the
-    newest time of its key is added to the events before that time.
+    Rows ascend in time; those without a key (-1) are not counted. Rows of equal times do not see
+    each other, across calls as well: events at the newest time of a key are summed separately until
+    a later row comes. An event before the newest time of its key is added to the events before that
+    time.
     """
     n_sums, n_half_lives = values.shape[1], half_lives.shape[0]
     for row in range(places.shape[0]):
         place, now = places[row], times[row]
+        if place < 0:
+            _write_nothing(row, out)
+            continue
         if _write_row(place, now, half_lives, n_sums, state, row, out):
             state[place, 2], state[place, 1] = state[place, 1], now
             for j in range(n_sums):

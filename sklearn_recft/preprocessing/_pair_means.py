@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.names import ITEM
-from sklearn_recft.preprocessing._rows import Cells, LogRows
+from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
 from sklearn_recft.preprocessing._stream_features import StreamFeatures
-from sklearn_recft.preprocessing._sums import Codes, Sums
+from sklearn_recft.preprocessing._sums import Codes, SeparatedCodes, Sums
 
 _ITEM_MEAN = "item_mean"
 _PAIRS = "pairs"
@@ -139,7 +139,7 @@ class PairMeans(StreamFeatures):
             bases,
             float(self.damping),
             self.max_keys,
-            {name: Codes(separators.get(name)) for name in columns},
+            {name: _codes(separators.get(name)) for name in columns},
             [Sums(1 + len(bases), half_lives) for _ in pairs],
         )
 
@@ -190,7 +190,7 @@ class _State:
         assert read.feedback is not None
         feedback = read.feedback[order]
         lists = {
-            name: code.extend(*_in_order(read.cells[name], order))
+            name: code.lists(*in_order(read.cells[name], order), learning=True)
             for name, code in self.codes.items()
         }
         residuals = np.empty((len(order), 1 + len(self.bases)))
@@ -213,7 +213,9 @@ class _State:
 
     def transform(self, read: _Read, times: np.ndarray) -> np.ndarray:
         """Describe rows."""
-        lists = {name: code.encode(*read.cells[name]) for name, code in self.codes.items()}
+        lists = {
+            name: code.lists(*read.cells[name], learning=False) for name, code in self.codes.items()
+        }
         parts = []
         for pair, sums in zip(self.pairs, self.sums, strict=True):
             crossed = lists[pair[0]].times(lists[pair[1]])
@@ -226,7 +228,7 @@ class _State:
         values = np.column_stack([np.ones(len(items)), feedback])
         n, total = self.totals.update(np.zeros(len(items), np.int64), times, values).T[2:]
         average = total / np.maximum(n, 1.0)
-        codes = self.items.extend(items, None).codes
+        codes = self.items.extend(items, None)
         n, total = self.item_sums.update(codes, times, values).T[2:]
         return (total + self.damping * average) / np.maximum(n + self.damping, 1e-12)
 
@@ -245,9 +247,8 @@ class _State:
         return made
 
 
-def _in_order(cells: Cells, order: np.ndarray) -> Cells:
-    values, missing = cells
-    return values[order], None if missing is None else missing[order]
+def _codes(separator: str | None) -> Codes:
+    return Codes() if separator is None else SeparatedCodes(separator=separator)
 
 
 def _checked_pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
@@ -270,7 +271,7 @@ def _checked_pairs(pairs: Any) -> tuple[tuple[str, str], ...]:
 def _check_separated(cells: dict[str, Cells], codes: dict[str, Codes]) -> None:
     """Raise where a column that holds several values in each cell is not one of texts."""
     for name, (values, missing) in cells.items():
-        if codes[name].separator is None:
+        if not isinstance(codes[name], SeparatedCodes):
             continue
         known = values if missing is None else values[~missing]
         wrong = [v for v in known.tolist() if not isinstance(v, str)]

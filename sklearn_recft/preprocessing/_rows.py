@@ -95,6 +95,12 @@ def read_rows(
     return rows, table
 
 
+def in_order(cells: Cells, order: np.ndarray) -> Cells:
+    """Return cells in another order."""
+    values, missing = cells
+    return values[order], None if missing is None else missing[order]
+
+
 def set_names(estimator: Any, table: Table) -> None:
     """Set ``n_features_in_`` and ``feature_names_in_``."""
     if hasattr(estimator, "feature_names_in_"):

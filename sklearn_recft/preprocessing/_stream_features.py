@@ -41,6 +41,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
     _state: StreamState
     _timed: bool
     _n_events: int
+    _newest: float
     _needs_y = False
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -121,7 +122,8 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Rows do not see each other. Rows without timestamps come after all events.
+            Rows do not see each other. Rows without timestamps are described as just after the
+            newest event.
 
         Returns
         -------
@@ -132,7 +134,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         check_names(self, table)
         times = rows.times if self._timed else None
         if times is None:
-            times = np.full(rows.n_rows, np.inf)
+            times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
         return self._state.transform(self._state.read(rows, learning=False), times)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -184,6 +186,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         order = np.argsort(times, kind="stable")
         found = np.empty((rows.n_rows, len(state.names())), np.float32)
         found[order] = state.update(read, order, times[order])
+        self._newest = max(-np.inf if reset else self._newest, float(times[order[-1]]))
         self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
         return found
 

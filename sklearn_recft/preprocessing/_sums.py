@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,7 @@ class Sums:
         Parameters
         ----------
         keys : ndarray of shape (n,), int64
-            At least 0.
+            At least 0; -1 is a row without a key, which is not counted.
         times : ndarray of shape (n,)
             Seconds, ascending.
         values : ndarray of shape (n, n_sums)
@@ -152,63 +153,65 @@ class Lists:
 
 @dataclass(eq=False)
 class Codes:
-    """Codes of the values of one column, in the order of their first appearance.
+    """Codes of the values of a column, in the order of their first appearance."""
 
-    Attributes
-    ----------
-    separator : str or None
-        What stands between the values of a cell; None for one value in each cell.
-    """
-
-    separator: str | None = None
     values: Vocabulary = field(default_factory=Vocabulary)
-    cells: Vocabulary = field(default_factory=Vocabulary)  # whole cells, with a separator
-    members: list[np.ndarray] = field(default_factory=list)  # codes of the values of each cell
 
-    def extend(self, cells: np.ndarray, missing: np.ndarray | None) -> Lists:
-        """Encode cells (n,), and add the values that are new; missing ones have no value."""
-        known = cells if missing is None else cells[~missing]
-        if self.separator is None:
-            return Lists.of(_spread(self.values.extend(known), missing))
-        codes = self.cells.extend(known)
-        for cell in self.cells.ids[len(self.members) :].tolist():
-            self.members.append(self.values.extend(_split(cell, self.separator)))
-        return self._members_of(_spread(codes, missing))
+    def extend(self, cells: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+        """Return the code (n,) of each cell, and add values that are new; -1 where missing."""
+        return _by_distinct(self.values.extend, cells, missing)
 
-    def encode(self, cells: np.ndarray, missing: np.ndarray | None) -> Lists:
-        """Encode cells (n,); unknown values are left out."""
-        known = cells if missing is None else cells[~missing]
-        if self.separator is None:
-            return Lists.of(_spread(self.values.encode(known), missing))
-        distinct = Vocabulary()
-        places = distinct.extend(known)
-        members = [
-            codes[codes >= 0]
-            for cell in distinct.ids.tolist()
-            for codes in [self.values.encode(_split(cell, self.separator))]
-        ]
-        return _gathered(members, _spread(places, missing))
+    def encode(self, cells: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+        """Return the code (n,) of each cell; -1 where it is missing or unknown."""
+        return _by_distinct(self.values.encode, cells, missing)
 
-    def _members_of(self, codes: np.ndarray) -> Lists:
-        return _gathered(self.members, codes)
+    def lists(self, cells: np.ndarray, missing: np.ndarray | None, *, learning: bool) -> Lists:
+        """Return the known codes of each cell; those of new values if ``learning``."""
+        return Lists.of((self.extend if learning else self.encode)(cells, missing))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "separator": self.separator,
-            "values": self.values.state(),
-            "cells": self.cells.state(),
-            "members": list(self.members),
-        }
+        return {"values": self.values.state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.separator, self.members = state["separator"], list(state["members"])
-        self.values, self.cells = Vocabulary(), Vocabulary()
+        self.values = Vocabulary()
         self.values.load_state(state["values"])
-        self.cells.load_state(state["cells"])
 
 
-def _spread(codes: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
-    """Return codes of all rows: -1 for the missing ones."""
+@dataclass(eq=False)
+class SeparatedCodes(Codes):
+    """Codes of the values of a column of texts, each of several values with a separator between."""
+
+    separator: str = "|"
+
+    def lists(self, cells: np.ndarray, missing: np.ndarray | None, *, learning: bool) -> Lists:
+        """Return the known codes of each cell; those of new values if ``learning``."""
+        distinct = Vocabulary()
+        places = Codes(distinct).extend(cells, missing)
+        read = self.values.extend if learning else self.values.encode
+        members = [read(_split(cell, self.separator)) for cell in distinct.ids.tolist()]
+        return _gathered([codes[codes >= 0] for codes in members], places)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "separator": self.separator}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.separator = state["separator"]
+
+
+def _by_distinct(
+    encode: Callable[[Any], np.ndarray], cells: np.ndarray, missing: np.ndarray | None
+) -> np.ndarray:
+    """Encode cells, each distinct text once; -1 where they are missing."""
+    known = cells if missing is None else cells[~missing]
+    if known.dtype == object:
+        listed = known.tolist()
+        index = dict.fromkeys(listed)
+        distinct = np.fromiter(index, object, len(index))
+        codes_of = dict(zip(index, encode(distinct).tolist(), strict=True))
+        codes = np.fromiter(map(codes_of.__getitem__, listed), np.int64, len(listed))
+    else:
+        codes = encode(known)
     if missing is None:
         return codes
     spread = np.full(len(missing), -1, np.int64)
