@@ -135,7 +135,8 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         times = rows.times if self._timed else None
         if times is None:
             times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
-        return self._state.transform(self._state.read(rows, learning=False), times)
+        found = self._state.transform(self._state.read(rows, learning=False), times)
+        return found.astype(np.float32)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features.
