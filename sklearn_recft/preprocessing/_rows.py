@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,18 +64,17 @@ class LogRows:
         return self.columns[name]
 
 
-def read_rows(
-    estimator: Any, X: Any, y: Any = None, *, needed: Iterable[tuple[str, str]] = ()
-) -> tuple[LogRows, Table]:
+def read_rows(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> tuple[LogRows, Table]:
     """Check ids, times and feedback; raise before anything changes.
 
     Parameters
     ----------
     estimator : object
+        Fitted, unless ``reset``.
     X : table of events
     y : array-like of shape (n,), default=None
-    needed : iterable of (str, str)
-        Columns that must be there, and the parameters that name them.
+    reset : bool
+        Whether the columns need not be those of `fit`.
 
     Returns
     -------
@@ -85,14 +83,13 @@ def read_rows(
         For `set_names`.
     """
     table = Table.of(X)
+    if not reset:
+        _check_names(estimator, table)
     columns = table.columns((USER, ITEM, TIME))
     n_rows = len(columns[USER])
     times = to_seconds(columns[TIME], TIME) if TIME in columns else None
     feedback = None if y is None else to_feedback(y, n_rows)
-    rows = LogRows(n_rows, times, feedback, columns)
-    for name, owner in needed:
-        rows._column(name, owner)
-    return rows, table
+    return LogRows(n_rows, times, feedback, columns), table
 
 
 def in_order(cells: Cells, order: np.ndarray) -> Cells:
@@ -112,7 +109,7 @@ def set_names(estimator: Any, table: Table) -> None:
         estimator.n_features_in_ = len(estimator.feature_names_in_)
 
 
-def check_names(estimator: Any, table: Table) -> None:
+def _check_names(estimator: Any, table: Table) -> None:
     """Check the columns of a table without roles; a frame is read by name."""
     if not table.is_named():
         array = isinstance(table.values, np.ndarray)

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from sklearn_recft.preprocessing._rows import LogRows, check_names, read_rows, set_names
+from sklearn_recft.preprocessing._rows import LogRows, read_rows, set_names
 
 # Columns, by name, and the parameters that name them.
 Needed = list[tuple[str, str]]
@@ -130,8 +130,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         features : ndarray or frame of shape (n, n_features_out), float32
         """
         check_is_fitted(self)
-        rows, table = read_rows(self, X)
-        check_names(self, table)
+        rows, _ = read_rows(self, X, reset=False)
         times = rows.times if self._timed else None
         if times is None:
             times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
@@ -167,15 +166,13 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None: give the feedback of each event."
             )
-        rows, table = read_rows(self, X, y)
+        rows, table = read_rows(self, X, y, reset=reset)
         timed = rows.times is not None
-        if not reset:
-            check_names(self, table)
-            if timed != self._timed:
-                raise ValueError(
-                    f"timestamp: fit had {'it' if self._timed else 'none'}, this X has "
-                    f"{'it' if timed else 'none'}; give the column on both sides or on neither."
-                )
+        if not reset and timed != self._timed:
+            raise ValueError(
+                f"timestamp: fit had {'it' if self._timed else 'none'}, this X has "
+                f"{'it' if timed else 'none'}; give the column on both sides or on neither."
+            )
         state = self._make_state(rows) if reset else self._state
         read = state.read(rows, learning=True)
         n_before = 0 if reset else self._n_events
