@@ -21,7 +21,7 @@ IDS = ["user_id", "item_id", "timestamp"]
 
 
 def profile(log: Log) -> np.ndarray:
-    """P: features of the user and of the film, and the hour."""
+    """Return P: features of the user and of the film, and the hour."""
     X = log.X
     genres = X["genres"].str.get_dummies(SEPARATORS[log.name])
     categories = OrdinalEncoder().fit_transform(X[["gender", "occupation"]].astype(str))
@@ -30,12 +30,12 @@ def profile(log: Log) -> np.ndarray:
 
 
 def activity(log: Log, y: np.ndarray) -> np.ndarray:
-    """A: what the user and the film did before."""
+    """Describe what the user and the film did before: A."""
     return ActivityFeatures(by=["user_id", "item_id"]).fit_transform(log.X[IDS], y)
 
 
 def factorized(log: Log, seed: int) -> np.ndarray:
-    """M: parts and sums of the streamed factorizations of likes and of ratings.
+    """Return M: parts and sums of the streamed factorizations of likes and of ratings.
 
     Rows of one second do not see each other: in MovieLens their order in the file tells of their
     ratings, which `partial_fit_predict_proba` would profit from.
@@ -57,7 +57,7 @@ def probability(factors: np.ndarray) -> np.ndarray:
 
 
 def residual_means(log: Log, y: np.ndarray, base: np.ndarray | None, **params) -> np.ndarray:
-    """X: means of what is left of ``y`` by pairs of columns, of one base or of both."""
+    """Return X: means of what is left of ``y`` by pairs of columns, of one base or of both."""
     X: pd.DataFrame = log.X
     bases = ["item_mean"]
     if base is not None:

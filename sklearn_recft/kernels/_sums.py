@@ -111,10 +111,11 @@ def transform_sums(places, times, half_lives, n_sums, state, out):
 
 
 @jit
-def update_sums(places, times, values, half_lives, state, out):
+def update_sums(places, times, values, counted, half_lives, state, out):
     """Write each row like `transform_sums`, then add its ``values`` (n, n_sums) to its key.
 
-    Rows ascend in time; those without a key (-1) are not counted. Rows of equal times do not see
+    Rows ascend in time. Those without a key (-1), and those that are not ``counted`` (n,), are
+    written and not added. Rows of equal times do not see
     each other, across calls as well: events at the newest time of a key are summed separately until
     a later row comes. An event before the newest time of its key is added to the events before that
     time.
@@ -125,7 +126,10 @@ def update_sums(places, times, values, half_lives, state, out):
         if place < 0:
             _write_nothing(row, out)
             continue
-        if _write_row(place, now, half_lives, n_sums, state, row, out):
+        later = _write_row(place, now, half_lives, n_sums, state, row, out)
+        if not counted[row]:
+            continue
+        if later:
             state[place, 2], state[place, 1] = state[place, 1], now
             for j in range(n_sums):
                 state[place, TIMES + j] = out[row, GAPS + j]
@@ -148,12 +152,12 @@ def update_sums(places, times, values, half_lives, state, out):
 
 @jit
 def cross_lists(starts, values, other_starts, other_values, made_starts, out):
-    """Write every pair of a value and another value of each row, as one number.
+    """Write every pair of a value and another value of each row, as one number; -1 if unknown.
 
     Parameters
     ----------
     starts, other_starts : (n + 1,) where the values of each row begin.
-    values, other_values : codes below 2**31
+    values, other_values : codes below 2**31, -1 for unknown values.
     made_starts : (n + 1,) where the pairs of each row begin.
     out : (made_starts[n],) int64, overwritten: value * 2**31 + other value.
     """
@@ -161,5 +165,6 @@ def cross_lists(starts, values, other_starts, other_values, made_starts, out):
         to = made_starts[row]
         for i in range(starts[row], starts[row + 1]):
             for j in range(other_starts[row], other_starts[row + 1]):
-                out[to] = (np.int64(values[i]) << np.int64(31)) | np.int64(other_values[j])
+                one, other = np.int64(values[i]), np.int64(other_values[j])
+                out[to] = -1 if one < 0 or other < 0 else (one << np.int64(31)) | other
                 to += 1

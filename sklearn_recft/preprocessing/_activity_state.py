@@ -11,6 +11,7 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
+from sklearn_recft.preprocessing._stream_features import Stream
 from sklearn_recft.preprocessing._sums import Codes, Sums
 
 _BY = "by"
@@ -91,26 +92,27 @@ class ActivityState:
                 )
         return ActivityRows(cells, self._values(rows), rows.feedback)
 
-    def update(self, read: ActivityRows, order: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def update(self, read: ActivityRows, stream: Stream) -> np.ndarray:
         """Describe rows in the order of time, and learn them; return features in that order."""
         assert read.values is not None
+        order, times, counted = stream.order, stream.times, stream.counted
         values = read.values[order]
         average = None
         if self.rated:
             zeros = np.zeros(len(order), np.int64)
-            average = _average(self.totals.update(zeros, times, values[:, 1:3]))
+            average = _average(self.totals.update(zeros, times, values[:, 1:3], counted))
         codes = {
             name: code.extend(*in_order(read.cells[name], order))
             for name, code in self.codes.items()
         }
         parts = []
         for group, sums in zip(self.by, self.sums, strict=True):
-            found = sums.update(_keys(group, codes), times, values)
+            found = sums.update(_keys(group, codes), times, values, counted)
             parts.append(self._features(found, average))
             sums.bound(self.max_keys)
         if self.statistics is not None and read.feedback is not None:
             ids = codes[USER], codes[ITEM]
-            parts.append(self.statistics.update(*ids, times, read.feedback[order]))
+            parts.append(self.statistics.update(*ids, times, read.feedback[order], counted))
         return np.hstack(parts)
 
     def transform(self, read: ActivityRows, times: np.ndarray) -> np.ndarray:

@@ -40,24 +40,30 @@ class OnlineStatistics:
         self.newest = -np.inf
 
     def update(
-        self, users: np.ndarray, items: np.ndarray, times: np.ndarray, label: np.ndarray
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        label: np.ndarray,
+        counted: np.ndarray,
     ) -> np.ndarray:
-        """Describe rows, which ascend in time, and count them; return features (n, 9)."""
+        """Return features (n, 9) of rows, which ascend in time; count those of ``counted``."""
+        columns = users, items, times, label, counted.astype(np.float64)
         self._grow(int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1)
         out = np.empty((len(users), kernels.N_STATISTICS), np.float32)
         n_late = int(np.searchsorted(times, self.newest, side="right"))
         top = max(n_late, int(np.searchsorted(times, times[-1])))
         late, middle, last = slice(0, n_late), slice(n_late, top), slice(top, None)
         out[late] = self._transform(self.before, users[late], items[late], times[late])
-        self._count(self.after, late, users, items, times, label)
+        self._count(self.after, late, columns)
         self._touch(users[late], items[late])
         if n_late == len(times):
             return out
         _copy(self.after, self.before, self.touched)
-        out[middle] = self._count(self.before, middle, users, items, times, label)
+        out[middle] = self._count(self.before, middle, columns)
         out[last] = self._transform(self.before, users[last], items[last], times[last])
         _copy(self.before, self.after, [users[n_late:], items[n_late:], _TOTALS])
-        self._count(self.after, last, users, items, times, label)
+        self._count(self.after, last, columns)
         self.touched = [*_NONE, _TOTALS]
         self._touch(users[last], items[last])
         self.newest = float(times[-1])
@@ -97,16 +103,15 @@ class OnlineStatistics:
         for side, codes in enumerate((users, items)):
             self.touched[side] = np.union1d(self.touched[side], codes)
 
-    def _count(
-        self, tables: list[Any], rows: slice, users: Any, items: Any, times: Any, label: Any
-    ) -> np.ndarray:
+    def _count(self, tables: list[Any], rows: slice, columns: tuple[Any, ...]) -> np.ndarray:
+        users, items, times, label, weight = columns
         own = users[rows].astype(np.int32), items[rows].astype(np.int32)
         out = np.empty((len(own[0]), kernels.N_STATISTICS), np.float32)
         kernels.update_statistics(
             *own,
             times[rows],
             label[rows].astype(np.float32),
-            np.ones(len(out)),
+            weight[rows],
             tables[0],
             tables[1],
             tables[2][0],

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.names import ITEM
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
-from sklearn_recft.preprocessing._stream_features import StreamFeatures
+from sklearn_recft.preprocessing._stream_features import Stream, StreamFeatures
 from sklearn_recft.preprocessing._sums import Codes, SeparatedCodes, Sums
 
 _ITEM_MEAN = "item_mean"
@@ -185,9 +185,10 @@ class _State:
         predictions = {name: rows.numbers(name, "base") for name in columns}
         return _Read(cells, items, rows.feedback, predictions)
 
-    def update(self, read: _Read, order: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def update(self, read: _Read, stream: Stream) -> np.ndarray:
         """Describe rows in the order of time, and learn them; return features in that order."""
         assert read.feedback is not None
+        order, times = stream.order, stream.times
         feedback = read.feedback[order]
         lists = {
             name: code.lists(*in_order(read.cells[name], order), learning=True)
@@ -197,7 +198,7 @@ class _State:
         residuals[:, 0] = 1.0
         for j, name in enumerate(self.bases):
             base = (
-                self._item_means(read.items[order], times, feedback)
+                self._item_means(read.items[order], feedback, stream)
                 if name == _ITEM_MEAN
                 else read.predictions[name][order]
             )
@@ -206,7 +207,7 @@ class _State:
         for pair, sums in zip(self.pairs, self.sums, strict=True):
             crossed = lists[pair[0]].times(lists[pair[1]])
             rows = np.repeat(np.arange(len(order)), np.diff(crossed.starts))
-            found = sums.update(crossed.codes, times[rows], residuals[rows])
+            found = sums.update(crossed.codes, times[rows], residuals[rows], stream.counted[rows])
             parts.append(self._means(found, crossed.starts))
             sums.bound(self.max_keys)
         return np.hstack(parts)
@@ -223,13 +224,14 @@ class _State:
             parts.append(self._means(found, crossed.starts))
         return np.hstack(parts)
 
-    def _item_means(self, items: np.ndarray, times: np.ndarray, feedback: np.ndarray) -> np.ndarray:
+    def _item_means(self, items: np.ndarray, feedback: np.ndarray, stream: Stream) -> np.ndarray:
         """Return the damped mean of each row's item before it, and count the row."""
         values = np.column_stack([np.ones(len(items)), feedback])
-        n, total = self.totals.update(np.zeros(len(items), np.int64), times, values).T[2:]
+        rest = stream.times, values, stream.counted
+        n, total = self.totals.update(np.zeros(len(items), np.int64), *rest).T[2:]
         average = total / np.maximum(n, 1.0)
         codes = self.items.extend(items, None)
-        n, total = self.item_sums.update(codes, times, values).T[2:]
+        n, total = self.item_sums.update(codes, *rest).T[2:]
         return (total + self.damping * average) / np.maximum(n + self.damping, 1e-12)
 
     def _means(self, found: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,10 +11,30 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from sklearn_recft.columns import plain
 from sklearn_recft.preprocessing._rows import LogRows, read_rows, set_names
 
 # Columns, by name, and the parameters that name them.
 Needed = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows in the order of time.
+
+    Attributes
+    ----------
+    order : ndarray of shape (n,)
+        Positions of the rows in the table.
+    times : ndarray of shape (n,)
+        Seconds, ascending.
+    counted : ndarray of shape (n,), bool
+        Rows to learn; the others are only described.
+    """
+
+    order: np.ndarray
+    times: np.ndarray
+    counted: np.ndarray
 
 
 class StreamState(Protocol):
@@ -22,7 +43,7 @@ class StreamState(Protocol):
     def read(self, rows: LogRows, *, learning: bool) -> Any:
         """Check and return the columns that are read; nothing changes."""
 
-    def update(self, read: Any, order: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def update(self, read: Any, stream: Stream) -> np.ndarray:
         """Describe rows in the order of time, and learn them; return features in that order."""
 
     def transform(self, read: Any, times: np.ndarray) -> np.ndarray:
@@ -81,7 +102,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, counted: Any = None) -> Any:
         """Learn a log, and return the features of each row as of its own time.
 
         Parameters
@@ -89,16 +110,19 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
             The features of a row use that of strictly earlier rows only.
+        counted : array-like of shape (n,), bool, default=None
+            Rows that have happened. The others, such as sampled negatives, are only described, and
+            their feedback is ignored. None means all rows.
 
         Returns
         -------
         features : ndarray or frame of shape (n, n_features_out), float32
             In the order of the rows.
         """
-        return self._learn(X, y, reset=True)
+        return self._learn(X, y, counted, reset=True)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit_transform(self, X: Any, y: Any = None) -> Any:
+    def partial_fit_transform(self, X: Any, y: Any = None, counted: Any = None) -> Any:
         """Return the features of each row as of its own time, and add the rows to the past.
 
         Use it for the rows of a stream: `fit_transform` on all of them gives the same features, as
@@ -108,12 +132,15 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         ----------
         X : table of events of shape (n, n_columns)
         y : array-like of shape (n,), default=None
+        counted : array-like of shape (n,), bool, default=None
+            Rows that have happened. The others, such as sampled negatives, are only described, and
+            their feedback is ignored. None means all rows.
 
         Returns
         -------
         features : ndarray or frame of shape (n, n_features_out), float32
         """
-        found = self._learn(X, y, reset=not self.__sklearn_is_fitted__())
+        found = self._learn(X, y, counted, reset=not self.__sklearn_is_fitted__())
         return _wrap_data_with_container("transform", found, X, self)
 
     def transform(self, X: Any) -> Any:
@@ -159,7 +186,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
     def _make_state(self, rows: LogRows) -> StreamState:
         """Return the state without events; check parameters."""
 
-    def _learn(self, X: Any, y: Any, *, reset: bool) -> np.ndarray:
+    def _learn(self, X: Any, y: Any, counted: Any = None, *, reset: bool) -> np.ndarray:
         """Process the events in time order; the only place that changes state."""
         if y is None and self._needs_y:
             raise ValueError(
@@ -175,6 +202,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             )
         state = self._make_state(rows) if reset else self._state
         read = state.read(rows, learning=True)
+        mask = _mask(counted, rows.n_rows)
         n_before = 0 if reset else self._n_events
         times = rows.times
         if times is None:
@@ -183,7 +211,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             set_names(self, table)
         order = np.argsort(times, kind="stable")
         found = np.empty((rows.n_rows, len(state.names())), np.float32)
-        found[order] = state.update(read, order, times[order])
+        found[order] = state.update(read, Stream(order, times[order], mask[order]))
         self._newest = max(-np.inf if reset else self._newest, float(times[order[-1]]))
         self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
         return found
@@ -196,3 +224,15 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         tags.target_tags.required = self._needs_y
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _mask(counted: Any, n_rows: int) -> np.ndarray:
+    if counted is None:
+        return np.ones(n_rows, bool)
+    mask = plain(counted)
+    if mask.dtype != bool or mask.shape != (n_rows,):
+        raise ValueError(
+            f"counted must be True or False for each of the {n_rows} rows; got an array of type "
+            f"{mask.dtype} and shape {mask.shape}."
+        )
+    return mask

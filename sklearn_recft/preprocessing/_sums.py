@@ -43,7 +43,9 @@ class Sums:
     def _width(self) -> int:
         return kernels.TIMES + self.n_sums * (2 + len(self.half_lives))
 
-    def update(self, keys: np.ndarray, times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def update(
+        self, keys: np.ndarray, times: np.ndarray, values: np.ndarray, counted: np.ndarray
+    ) -> np.ndarray:
         """Return `transform` of each row as of its own time, then add its values.
 
         Parameters
@@ -53,6 +55,8 @@ class Sums:
         times : ndarray of shape (n,)
             Seconds, ascending.
         values : ndarray of shape (n, n_sums)
+        counted : ndarray of shape (n,), bool
+            Rows to add; the others are only described.
         """
         places = np.empty(len(keys), np.int64)
         row = 0
@@ -63,7 +67,7 @@ class Sums:
             if row < len(keys):
                 self._reserve(max(2 * len(self._keys), _FREE))
         out = np.empty((len(keys), kernels.GAPS + self.n_sums * (1 + len(self.half_lives))))
-        kernels.update_sums(places, times, values, self._seconds, self._state, out)
+        kernels.update_sums(places, times, values, counted, self._seconds, self._state, out)
         return out
 
     def transform(self, keys: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -125,7 +129,7 @@ class Lists:
     starts : ndarray of shape (n + 1,), int64
         Where the values of each row begin.
     codes : ndarray of shape (starts[n],), int64
-        At least 0; known values only.
+        -1 is an unknown value.
     """
 
     starts: np.ndarray
@@ -166,7 +170,7 @@ class Codes:
         return _by_distinct(self.values.encode, cells, missing)
 
     def lists(self, cells: np.ndarray, missing: np.ndarray | None, *, learning: bool) -> Lists:
-        """Return the known codes of each cell; those of new values if ``learning``."""
+        """Return the codes of each cell; new values get one if ``learning``."""
         return Lists.of((self.extend if learning else self.encode)(cells, missing))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,12 +188,12 @@ class SeparatedCodes(Codes):
     separator: str = "|"
 
     def lists(self, cells: np.ndarray, missing: np.ndarray | None, *, learning: bool) -> Lists:
-        """Return the known codes of each cell; those of new values if ``learning``."""
+        """Return the codes of each cell; new values get one if ``learning``."""
         distinct = Vocabulary()
         places = Codes(distinct).extend(cells, missing)
         read = self.values.extend if learning else self.values.encode
         members = [read(_split(cell, self.separator)) for cell in distinct.ids.tolist()]
-        return _gathered([codes[codes >= 0] for codes in members], places)
+        return _gathered(members, places)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "separator": self.separator}
