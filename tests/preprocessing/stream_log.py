@@ -13,7 +13,7 @@ rows = st.tuples(
     st.integers(0, 2), st.integers(0, 3), st.integers(0, 6), st.sampled_from(KINDS),
     st.sampled_from(GENRES), st.sampled_from([0.0, 0.25, 1.0]), st.sampled_from([1.0, 2.5]),
 )  # fmt: skip
-logs = st.lists(rows, min_size=1, max_size=20)
+logs = st.lists(rows, min_size=1, max_size=14)
 
 
 def table(log):

@@ -24,7 +24,7 @@ from tests.preprocessing.stream_log import (
     table,
 )
 
-quick = settings(deadline=None, max_examples=15)
+quick = settings(deadline=None, max_examples=8)
 QUERY = ["user_id", "item_id", "timestamp", "genre", "behavior"]
 
 
