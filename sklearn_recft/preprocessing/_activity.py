@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.preprocessing._activity_state import ActivityState, kinds_in
+from sklearn_recft.preprocessing._past_similarity import PastSimilarity
 from sklearn_recft.preprocessing._rows import LogRows
 from sklearn_recft.preprocessing._stream_features import StreamFeatures
 
@@ -26,7 +27,8 @@ class ActivityFeatures(StreamFeatures):
     * days since the newest and since the first of them (the age of an item),
     * the damped mean of their feedback,
     * the sum of their amounts, such as prices,
-    * the same numbers and means with a time decay, for each half-life.
+    * the same numbers and means with a time decay, for each half-life,
+    * the similarity of the item to the user's earlier items, if vectors of items are given.
 
     Parameters
     ----------
@@ -45,6 +47,9 @@ class ActivityFeatures(StreamFeatures):
     statistics : bool or "auto", default="auto"
         Whether to add the nine numbers that :class:`~sklearn_recft.DecayBertRecommender` reads of
         user and item. They need timestamps and feedback between 0 and 1: "auto" adds them there.
+    item_vectors : dict, default=None
+        Vectors of items by id, such as factors or encoded texts. They add the cosine between the
+        vector of the row's item and the sum of those of the user's earlier items, 0 without any.
     max_keys : int, default=None
         Largest number of users, of items and of pairs that are remembered; those whose newest
         event is oldest are dropped. None for no bound.
@@ -76,7 +81,8 @@ class ActivityFeatures(StreamFeatures):
     Memory is ``24 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice that
     while tables grow. Here ``s`` is 1, 2 more with ``y``, 1 more with ``amount``, 1 more for each
     kind of behavior. ``max_keys`` bounds it; the ids themselves are kept, and the statistics take
-    160 bytes for each user and item.
+    160 bytes for each user and item. With ``item_vectors`` of ``d`` numbers, ``24 + 16 * d`` bytes
+    for each user are added.
 
     The features help models that are fitted once, and goods that are bought again. A model that
     learns every event, such as :class:`~sklearn_recft.IncrementalMFRecommender` in
@@ -104,6 +110,7 @@ class ActivityFeatures(StreamFeatures):
         "amount": [str, None],
         "damping": [Interval(Real, 0, None, closed="left")],
         "statistics": ["boolean", StrOptions({"auto"})],
+        "item_vectors": [dict, None],
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
         "fill_value": [Real, "nan"],
     }
@@ -118,6 +125,7 @@ class ActivityFeatures(StreamFeatures):
         amount: str | None = None,
         damping: float = 5.0,
         statistics: bool | str = "auto",
+        item_vectors: dict[Any, Any] | None = None,
         max_keys: int | None = None,
         fill_value: float = np.nan,
     ) -> None:
@@ -127,6 +135,7 @@ class ActivityFeatures(StreamFeatures):
         self.amount = amount
         self.damping = damping
         self.statistics = statistics
+        self.item_vectors = item_vectors
         self.max_keys = max_keys
         self.fill_value = fill_value
 
@@ -145,6 +154,7 @@ class ActivityFeatures(StreamFeatures):
             damping=float(self.damping),
             max_keys=self.max_keys,
             fill_value=float(self.fill_value),
+            similarity=None if self.item_vectors is None else PastSimilarity(self.item_vectors),
             with_statistics=_with_statistics(self.statistics, rows),
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
+from sklearn_recft.preprocessing._past_similarity import NAME, PastSimilarity
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
 from sklearn_recft.preprocessing._stream_features import Stream
 from sklearn_recft.preprocessing._sums import Codes, Sums
@@ -45,6 +46,7 @@ class ActivityState:
     max_keys: int | None
     fill_value: float
     with_statistics: bool
+    similarity: PastSimilarity | None = None
     codes: dict[str, Codes] = field(default_factory=dict)
     sums: list[Sums] = field(default_factory=list)
     totals: Sums = field(default_factory=lambda: Sums(2))
@@ -55,6 +57,8 @@ class ActivityState:
         if self.with_statistics:
             names |= {USER: None, ITEM: None}
             self.statistics = OnlineStatistics()
+        if self.similarity is not None:
+            names |= {USER: None, ITEM: None}
         self.codes = {name: Codes() for name in names}
         self.sums = [Sums(self._n_sums, self.half_lives) for _ in self.by]
 
@@ -68,6 +72,8 @@ class ActivityState:
         for group in self.by:
             prefix = "_".join(name.removesuffix("_id") for name in group)
             made += [f"{prefix}_{name}" for name in self._own_names()]
+        if self.similarity is not None:
+            made.append(NAME)
         return made + (NAMES if self.with_statistics else [])
 
     def read(self, rows: LogRows, *, learning: bool) -> ActivityRows:
@@ -110,6 +116,10 @@ class ActivityState:
             found = sums.update(_keys(group, codes), times, values, counted)
             parts.append(self._features(found, average))
             sums.bound(self.max_keys)
+        if self.similarity is not None:
+            items = read.cells[ITEM][0][order]
+            parts.append(self.similarity.update(codes[USER], items, times, counted))
+            self.similarity.bound(self.max_keys)
         if self.statistics is not None and read.feedback is not None:
             ids = codes[USER], codes[ITEM]
             parts.append(self.statistics.update(*ids, times, read.feedback[order], counted))
@@ -125,6 +135,8 @@ class ActivityState:
             self._features(sums.transform(_keys(group, codes), times), average)
             for group, sums in zip(self.by, self.sums, strict=True)
         ]
+        if self.similarity is not None:
+            parts.append(self.similarity.transform(codes[USER], read.cells[ITEM][0], times))
         if self.statistics is not None:
             parts.append(self.statistics.transform(codes[USER], codes[ITEM], times))
         return np.hstack(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _NONE = np.zeros(0, np.int64), np.zeros(0, np.int64)  # no users, no items
 _TOTALS = np.zeros(1, np.int64)  # the only row of the totals
 
 
+@dataclass(init=False, repr=False, eq=False)  # so that `trusted_types` lists it
 class OnlineStatistics:
     """Statistics of users and items just before the newest time, and with the events at it.
 

@@ -17,6 +17,7 @@ _FREE = 8  # smallest number of slots; always at least twice the number of keys
 _KEPT = 0.8
 
 
+@dataclass(init=False, repr=False, eq=False)  # so that `trusted_types` lists it
 class Sums:
     """Sums over the events of each key, for rows strictly after them.
 

@@ -269,6 +269,28 @@ def test_the_statistics_are_those_of_the_online_features():
         assert_allclose(names.transform(asked)[:, -9:], expected, rtol=1e-5)
 
 
+def test_similarity_to_the_past_of_the_user():
+    X, _ = frame()
+    rng = np.random.default_rng(0)
+    vectors = {item: rng.normal(size=3) for item in range(6)}  # item 6 has none
+    model = ActivityFeatures(by=["user_id"], half_lives=[], item_vectors=vectors)
+    found = model.fit_transform(X)[:, -1]
+    assert model.get_feature_names_out()[-1] == "user_item_similarity"
+    unit = {item: v / np.linalg.norm(v) for item, v in vectors.items()} | {6: np.zeros(3)}
+    for row, (user, item, time) in enumerate(X[QUERY[:3]].itertuples(index=False)):
+        past = X[(X["user_id"] == user) & (X["timestamp"] < time)]["item_id"]
+        total = sum((unit[other] for other in past), np.zeros(3))
+        expected = unit[item] @ total / (np.linalg.norm(total) or 1.0)
+        assert found[row] == pytest.approx(expected, abs=1e-6)
+    parts = [clone(model).fit(X[:30])]
+    parts[0].partial_fit(X[30:])
+    asked = X.assign(timestamp=1e6)
+    assert_allclose(parts[0].transform(asked), model.transform(asked), rtol=1e-5)
+    assert_array_equal(pickle.loads(pickle.dumps(model)).transform(asked), model.transform(asked))
+    with pytest.raises(ValueError, match="item_vectors must map ids"):
+        model.set_params(item_vectors={1: [0.0], 2: [0.0, 1.0]}).fit(X)
+
+
 def test_a_base_may_be_a_column_of_predictions():
     X, y = frame()
     X["mf"] = np.linspace(0, 1, 60)
