@@ -46,7 +46,7 @@ def likes(name: str, seeds: tuple[int, ...], limit: int | None = None) -> None:
         X = columns.residual_means(log, log.liked, base)
         for label, parts in (
             ("trees A+P", [A, P]),
-            ("trees A+X+P", [A, columns.residual_means(log, log.liked, None), P]),
+            ("trees A+X+P", [A, X, P]),
             ("trees A+M+P", [A, M, P]),
             ("trees A+M+X+P", [A, M, X, P]),
         ):

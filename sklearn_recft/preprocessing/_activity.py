@@ -78,7 +78,7 @@ class ActivityFeatures(StreamFeatures):
     Without ``timestamp``, the order of the rows is the order of time, and days and decayed numbers
     are left out. Without ``y``, so are means.
 
-    Memory is ``24 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice that
+    Memory is about ``60 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice that
     while tables grow. Here ``s`` is 1, 2 more with ``y``, 1 more with ``amount``, 1 more for each
     kind of behavior. ``max_keys`` bounds it; the ids themselves are kept, and the statistics take
     160 bytes for each user and item. With ``item_vectors`` of ``d`` numbers, ``24 + 16 * d`` bytes
