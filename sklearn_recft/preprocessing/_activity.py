@@ -78,11 +78,11 @@ class ActivityFeatures(StreamFeatures):
     Without ``timestamp``, the order of the rows is the order of time, and days and decayed numbers
     are left out. Without ``y``, so are means.
 
-    Memory is about ``60 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice that
-    while tables grow. Here ``s`` is 1, 2 more with ``y``, 1 more with ``amount``, 1 more for each
-    kind of behavior. ``max_keys`` bounds it; the ids themselves are kept, and the statistics take
-    160 bytes for each user and item. With ``item_vectors`` of ``d`` numbers, ``24 + 16 * d`` bytes
-    for each user are added.
+    Memory is about ``60 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice
+    that while tables grow. Here ``s`` is 1, 2 more with ``y``, 1 more with ``amount``, 1 more for
+    each kind of behavior. ``max_keys`` bounds it. The ids themselves are kept, and the statistics
+    take 160 bytes for each user and item. With ``item_vectors`` of ``d`` numbers, ``60 + 16 * d``
+    bytes for each user are added.
 
     The features help models that are fitted once, and goods that are bought again. A model that
     learns every event, such as :class:`~sklearn_recft.IncrementalMFRecommender` in
