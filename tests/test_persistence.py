@@ -21,7 +21,7 @@ from sklearn_recft import (
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import ColdUserSplit, LeaveLastOut, TemporalSplit
 from sklearn_recft.pipeline import make_recommender_pipeline
-from sklearn_recft.preprocessing import BehaviorText
+from sklearn_recft.preprocessing import ActivityFeatures, BehaviorText, PairMeans
 from tests.contract.discovery import all_estimators, small
 from tests.contract.helpers import as_table, make_log
 
@@ -107,6 +107,20 @@ def test_behavior_text(skops):
     model.partial_fit(later, [1, 0])
     later[:, 2] += 1
     assert twin.transform(later).tolist() == model.transform(later).tolist()
+
+
+@pytest.mark.parametrize("ids", [int, str])
+def test_features_of_a_stream(skops, ids):
+    X, y = make_log(80)
+    table = as_table([ids(u) for u in X[:, 0]], [ids(i) for i in X[:, 1]], X[:, 2])
+    vectors = {ids(item): [1.0, item] for item in np.unique(X[:, 1])}
+    liked = (np.asarray(y) >= np.median(y)).astype(float)
+    for model in (ActivityFeatures(item_vectors=vectors), PairMeans()):
+        model.fit(table[:60], liked[:60])
+        twin = reloaded(skops, model)
+        assert_array_equal(twin.transform(table), model.transform(table))
+        later = twin.partial_fit_transform(table[60:], liked[60:])
+        assert_array_equal(later, model.partial_fit_transform(table[60:], liked[60:]))
 
 
 def test_classes_of_others_must_be_named(skops):
