@@ -61,10 +61,8 @@ def check_edges(table: Any) -> Edges:
     relation, entity = relations.extend(ids["relation"]), entities.extend(ids["entity"])
     pairs, codes = np.unique(relation * len(entities) + entity, return_inverse=True)
     relation, entity = np.divmod(pairs, len(entities))
-    names = tuple(
-        (str(r), str(e))
-        for r, e in zip(relations.ids[relation].tolist(), entities.ids[entity].tolist(), strict=True)
-    )
+    named = relations.ids[relation].tolist(), entities.ids[entity].tolist()
+    names = tuple((str(r), str(e)) for r, e in zip(*named, strict=True))
     item = items.extend(ids[ITEM])
     _, first = np.unique(item * len(pairs) + codes, return_index=True)
     first.sort()

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._realtime import (
         RealtimeTransformerRecommender,
     )
+    from sklearn_recft.estimators._rp3beta import (
+        RP3BetaRecommender,
+    )
 
 __all__ = [
     "ALSRecommender",
@@ -48,6 +51,7 @@ __all__ = [
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
+    "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
 ]
 
@@ -64,6 +68,7 @@ __getattr__ = lazy_names(
         "IncrementalMFRecommender": "_factorization",
         "ItemKNNRecommender": "_item_knn",
         "PopularityRecommender": "_baselines",
+        "RP3BetaRecommender": "_rp3beta",
         "RealtimeTransformerRecommender": "_realtime",
     },
 )

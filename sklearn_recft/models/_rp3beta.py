@@ -81,9 +81,7 @@ class RP3BetaModel(UserItemModel):
 
     def _paths(self, past: np.ndarray, item: np.ndarray) -> list[str]:
         """Name the most probable path of each pair of items."""
-        whole, part = (
-            np.asarray(m[past, item]).ravel() for m in (self.similarity, self.by_edges)
-        )
+        whole, part = (np.asarray(m[past, item]).ravel() for m in (self.similarity, self.by_edges))
         edges, graph = self.settings.edges, self._graph()
         there, back = _steps(graph, self.settings.alpha)
         strength = (there[past] * csr_array(back.T)[item]).tocsr()
