@@ -25,12 +25,20 @@ class Edges:
     entity : ndarray of shape (n,), int64
         Codes of entities. A name in two relations is two entities.
     names : tuple of (str, str)
-        Relation and name of each entity.
+        Relation and name of each entity, relation by relation.
+    starts : ndarray of shape (n_relations + 1,), int64
+        Entities of relation r are ``starts[r] .. starts[r + 1] - 1``.
     """
 
     item_ids: np.ndarray
     entity: np.ndarray
     names: tuple[tuple[str, str], ...]
+    starts: np.ndarray
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Names of the relations, in order of first appearance."""
+        return tuple(self.names[first][0] for first in self.starts[:-1].tolist())
 
 
 def check_edges(table: Any) -> Edges:
@@ -66,7 +74,8 @@ def check_edges(table: Any) -> Edges:
     item = items.extend(ids[ITEM])
     _, first = np.unique(item * len(pairs) + codes, return_index=True)
     first.sort()
-    return Edges(ids[ITEM][first], codes[first], names)
+    starts = np.searchsorted(relation, np.arange(len(relations) + 1))
+    return Edges(ids[ITEM][first], codes[first], names, starts)
 
 
 def _columns(table: Any) -> dict[str, Any]:

@@ -116,13 +116,9 @@ TRIALS = {
     ),
     "rp3beta": Trial(
         RP3BetaRecommender,
-        _grid(
-            alpha=(0.6, 1, 1.4), beta=(0, 0.1, 0.3), n_neighbors=(1000,),
-            zero_diagonal=(True, False),
-        )
-        + _grid(
-            alpha=(0.6, 1), beta=(0, 0.1, 0.6), n_neighbors=(200,), zero_diagonal=(True,),
-        ),
+        _grid(alpha=(0.6, 1, 1.4), beta=(0, 0.1, 0.3), n_neighbors=(1000,))
+        + _grid(alpha=(1,), beta=(0, 0.1, 0.3), n_neighbors=(200,))
+        + _grid(alpha=(1,), beta=(0, 0.1), n_neighbors=(1000,), zero_diagonal=(False,)),
         old={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
         new={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
     ),

@@ -40,13 +40,14 @@ class RP3BetaRecommender(
     where x also decays by ``history_half_life``.
 
     With ``edges``, walks also go from an item to its entities, such as its genres or its director,
-    and on to their items:
+    and on to their items. For each relation r,
 
-    ``w'_ij = sum_e (1 / n_i)^alpha (1 / n_e)^alpha``
+    ``w^r_ij = sum_e (1 / n_i)^alpha (1 / n_e)^alpha``
 
-    where item i has n_i entities, and entity e has n_e items. These weights are pruned and scaled
-    in the same way. ``edge_weight / (1 + d_j)`` times w'_ij is added to w_ij: what an item is
-    linked to counts as long as it has few events.
+    over the entities e of r, where item i has n_i of them, and e has n_e items. These weights are
+    pruned and scaled in the same way, and ``edge_weight c_r w^r_ij`` is added to w_ij. The c_r are
+    learned: least squares predict the walks over one half of the users from the walks over the
+    other half and over each relation.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class RP3BetaRecommender(
         array of these columns. Its items join the catalogue. It may be replaced by `set_params`,
         and the next `partial_fit` uses the new one.
     edge_weight : float, default=1.0
-        Weight of walks over ``edges`` to an item without events.
+        Factor of the learned weights of relations. Larger values favour new items.
     n_jobs : int, default=None
         Number of threads; None is 1, -1 all cores. The result does not depend on it.
 
@@ -76,6 +77,8 @@ class RP3BetaRecommender(
     ----------
     similarity_ : csr_array of shape (n_items_, n_items_), float32
         Weights of the walks that start at each item, in catalogue order.
+    relation_weights_ : dict of str to float
+        ``edge_weight c_r`` of each relation; walks over users have weight 1.
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
@@ -109,7 +112,7 @@ class RP3BetaRecommender(
     >>> edges = [["Ran", "director", "Kurosawa"], ["Kagemusha", "director", "Kurosawa"]]
     >>> model = RP3BetaRecommender(edges=edges).fit(X)
     >>> model.recommend(["cem"], n_recommendations=3)[0].tolist()
-    [['Kagemusha', 'Ikiru', 'Tampopo']]
+    [['Ikiru', 'Tampopo', 'Kagemusha']]
     >>> model.explain([["cem", "Kagemusha"], ["cem", "Ikiru"]]).path.tolist()
     [['same director: Kurosawa'], ['same users']]
     """
@@ -204,6 +207,11 @@ class RP3BetaRecommender(
     def similarity_(self) -> csr_array:
         """Weights of walks that start at each item, shape (n_items_, n_items_), float32."""
         return self._fitted("similarity_").similarity
+
+    @property
+    def relation_weights_(self) -> dict[str, float]:
+        """Weights of the walks over each relation of ``edges``."""
+        return dict(self._fitted("relation_weights_").relation_weights)
 
     def _settings(self) -> RP3BetaSettings:
         return RP3BetaSettings(

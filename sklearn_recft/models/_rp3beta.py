@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from sklearn_recft import kernels
 from sklearn_recft.edges import Edges
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, Transaction
+from sklearn_recft.models._edge_weights import is_first_half, learned_weights
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import in_threads
@@ -38,6 +40,8 @@ class RP3BetaModel(UserItemModel):
         Weights of all walks.
     by_edges : csr_array of shape (n_items, n_items), float32
         The part of the walks over entities.
+    relation_weights : dict of str to float
+        Weights of the walks over the entities of each relation.
     """
 
     kind = "RP3BetaRecommender"
@@ -46,6 +50,7 @@ class RP3BetaModel(UserItemModel):
     def __init__(self, rows: Interactions, settings: RP3BetaSettings) -> None:
         super().__init__(rows, settings)
         self.similarity = self.by_edges = csr_array((0, 0), dtype=np.float32)
+        self.relation_weights: dict[str, float] = {}
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""
@@ -80,27 +85,32 @@ class RP3BetaModel(UserItemModel):
         return replace(found, about={**found.about, "path": paths})
 
     def _paths(self, past: np.ndarray, item: np.ndarray) -> list[str]:
-        """Name the most probable path of each pair of items."""
+        """Name the path with the largest part of the weight of each pair of items."""
+        edges, settings = self.settings.edges, self.settings
         whole, part = (np.asarray(m[past, item]).ravel() for m in (self.similarity, self.by_edges))
-        edges, graph = self.settings.edges, self._graph()
-        there, back = _steps(graph, self.settings.alpha)
-        strength = (there[past] * csr_array(back.T)[item]).tocsr()
+        # Walks over single entities, before they are pruned.
+        steps = [_steps(graph, settings.alpha) for graph in self._graphs()]
+        weights = [self.relation_weights.get(name, 0.0) for name in edges.relations]
+        there = hstack([a * weight for (a, _), weight in zip(steps, weights, strict=True)])
+        back = hstack([csr_array(b.T) for _, b in steps])
+        strength = csr_array(csr_array(there)[past] * csr_array(back)[item])
         names = []
-        for n, starts in enumerate(zip(strength.indptr[:-1], strength.indptr[1:], strict=True)):
-            own = slice(*starts)
-            if part[n] * 2 <= whole[n] or not strength.data[own].size:
+        for n, (first, last) in enumerate(pairwise(strength.indptr)):
+            if 2 * part[n] <= whole[n] or first == last:
                 names.append("same users")
                 continue
-            entity = strength.indices[own][np.argmax(strength.data[own])]
-            names.append("same {}: {}".format(*edges.names[entity]))
+            best = first + np.argmax(strength.data[first:last])
+            relation, entity = edges.names[strength.indices[best]]
+            names.append(f"same {relation}: {entity}")
         return names
 
-    def _graph(self) -> csr_array:
-        """Return the edges, (n_items, n_entities), float32."""
+    def _graphs(self) -> list[csr_array]:
+        """Return the edges of each relation, (n_items, n_entities of the relation), float32."""
         edges = self.settings.edges
         item = self.items.encode(edges.item_ids)
         shape = self.n_items, len(edges.names)
-        return csr_array((np.ones(len(item), np.float32), (item, edges.entity)), shape)
+        whole = csr_array((np.ones(len(item), np.float32), (item, edges.entity)), shape)
+        return [whole[:, first:last] for first, last in pairwise(edges.starts)]
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Add the items of edges to the catalogue, then the events to the sums."""
@@ -120,22 +130,30 @@ class RP3BetaModel(UserItemModel):
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Compute the weights of all walks."""
-        settings = self.settings
-        matrix = self.feedback.total()
+        settings, matrix = self.settings, self.feedback.total()
         matrix.data = np.maximum(matrix.data, 0)
         matrix.resize(matrix.shape[0], self.n_items)
+        self.similarity = self._over_users(matrix)
+        self.by_edges = csr_array(self.similarity.shape, dtype=np.float32)
+        self.relation_weights = {}
+        if settings.edges is None:
+            return
+        ones = np.ones(self.n_items)
+        walks = [self._walks(*_steps(graph, settings.alpha), ones) for graph in self._graphs()]
+        first = is_first_half(self.users.ids)
+        halves = [self._over_users(matrix[chosen]) for chosen in (first, ~first)]
+        weights = settings.edge_weight * learned_weights(halves, walks, matrix)
+        self.relation_weights = dict(zip(settings.edges.relations, weights.tolist(), strict=True))
+        for weight, near in zip(weights, walks, strict=True):
+            near.data *= np.float32(weight)
+            self.by_edges = self.by_edges + near
+        self.similarity = _clean(self.similarity + self.by_edges)
+        self.by_edges = _clean(self.by_edges)
+
+    def _over_users(self, matrix: csr_array) -> csr_array:
+        """Return the kept weights of walks over the users of a matrix (n_users, n_items)."""
         degree = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
-        walks = self._walks(*_steps(by_item(matrix), settings.alpha), degree)
-        self.similarity, self.by_edges = walks, csr_array(walks.shape, dtype=np.float32)
-        if settings.edges is not None:
-            graph = self._graph()
-            ones = np.ones(self.n_items)
-            there, back = _steps(graph, settings.alpha)
-            near = self._walks(there, back, ones)
-            share = settings.edge_weight / (1 + degree)
-            near.data *= share[near.indices].astype(np.float32)
-            self.by_edges = near
-            self.similarity = _sorted(walks + near)
+        return self._walks(*_steps(by_item(matrix), self.settings.alpha), degree)
 
     def _walks(self, there: csr_array, back: csr_array, degree: np.ndarray) -> csr_array:
         """Return the kept weights of walks between items, rows of sum 1.
@@ -209,9 +227,11 @@ def _largest(matrix: csr_array, k: int) -> csr_array:
     return csr_array((matrix.data[kept], matrix.indices[kept], starts), matrix.shape)
 
 
-def _sorted(matrix: csr_array) -> csr_array:
+def _clean(matrix: csr_array) -> csr_array:
+    """Sort the columns of each row, and leave out zeros."""
     matrix = csr_array(matrix)
     matrix.sum_duplicates()
+    matrix.eliminate_zeros()
     return matrix
 
 
