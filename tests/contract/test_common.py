@@ -27,6 +27,7 @@ from sklearn_recft import (
     ItemKNNRecommender,
     PopularityRecommender,
     RealtimeTransformerRecommender,
+    RP3BetaRecommender,
     preprocessing,
 )
 from sklearn_recft.base import recommender_tags
