@@ -307,8 +307,9 @@ class HistoryMixin:
         With ``history``, nothing that items have learned changes: item weights, similarities,
         factors, popularity and counts are those of the fitted model. Given these,
         `EASERecommender`, `ItemKNNRecommender` and `RP3BetaRecommender` compute the scores that the
-        user would have after `observe` of the events, up to the popularity that orders ties. `ALSRecommender` solves for
-        the user's factors as in `observe`. With ``loss="softmax"``, `IncrementalMFRecommender` sums
+        user would have after `observe` of the events, up to the popularity that orders ties.
+        `ALSRecommender` solves for the user's factors as in `observe`. With ``loss="softmax"``,
+        `IncrementalMFRecommender` sums
         over the events; a known user's ``p_u`` is not used, and other losses raise an error.
         """
         self._check_is_fitted()  # type: ignore[attr-defined]
