@@ -116,9 +116,8 @@ TRIALS = {
     ),
     "rp3beta": Trial(
         RP3BetaRecommender,
-        _grid(alpha=(0.6, 1, 1.4), beta=(0, 0.1, 0.3), n_neighbors=(1000,))
-        + _grid(alpha=(1,), beta=(0, 0.1, 0.3), n_neighbors=(200,))
-        + _grid(alpha=(1,), beta=(0, 0.1), n_neighbors=(1000,), zero_diagonal=(False,)),
+        _grid(alpha=(0.6, 1, 1.4), beta=(0.1, 0.3), n_neighbors=(1000,))
+        + _grid(alpha=(1,), beta=(0.1, 0.3), n_neighbors=(200,)),
         old={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
         new={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
     ),

@@ -28,16 +28,18 @@ class RP3BetaRecommender(
 ):
     """Recommend items that random walks from the user's items reach (RP3beta).
 
-    Let ``x_ui`` be the sum of the feedback of user u on item i, with decay by
-    ``2^(-age / half_life)``; without feedback every event counts 1, and negative feedback counts
-    0. A walk goes from item i to one of its users, and on to one of that user's items:
+    Let ``x_ui`` be the sum of the feedback of user u on item i; without feedback every event counts
+    1, and negative feedback counts 0. Let ``z_ui`` be the same sum with decay by
+    ``2^(-age / half_life)``. A walk goes from item i to one of its users, and on to one of that
+    user's items:
 
-    ``w_ij = sum_u (x_ui / d_i)^alpha (x_uj / n_u)^alpha / d_j^beta``
+    ``w_ij = sum_u (x_ui / d_i)^alpha (z_uj / n_u)^alpha / d_j^beta``
 
-    with ``d_i = sum_u x_ui`` and ``n_u = sum_j x_uj``. Each item keeps its ``n_neighbors`` largest
+    with ``d_i = sum_u x_ui`` and ``n_u = sum_j x_uj``. So walks end at old events less often. Each
+    item keeps its ``n_neighbors`` largest
     weights, which are scaled to sum to 1. Of the weights that end at an item, the ``n_neighbors``
-    largest are kept as well. `recommend` ranks by ``sum_j x_uj w_ji`` over the user's items j,
-    where x also decays by ``history_half_life``.
+    largest are kept as well. `recommend` ranks by ``sum_j z_uj w_ji`` over the user's items j,
+    where z also decays by ``history_half_life``.
 
     With ``edges``, walks also go from an item to its entities, such as its genres or its director,
     and on to their items. For each relation r,
@@ -88,8 +90,9 @@ class RP3BetaRecommender(
     -----
     `partial_fit` is exact: the result equals `fit` on all rows. With ``history_half_life``, the
     events of a user must arrive in time order. It adds to the sums and computes all walks again,
-    which costs as much as `fit`. The model keeps the weights, and 20 bytes (40 with
-    ``history_half_life``) per distinct (user, item) pair; it needs no items × items matrix.
+    which costs as much as `fit`. The model keeps the weights, and 20 bytes per distinct
+    (user, item) pair, 20 more with ``half_life`` and 20 more with ``history_half_life``. It needs
+    no items × items matrix.
 
     `predict` returns the scores of `recommend`: they order items, and their scale means nothing.
     Unknown users get item popularity. Items that no walk reaches are ranked last, by popularity.

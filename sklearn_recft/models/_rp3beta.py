@@ -10,8 +10,9 @@ from scipy.sparse import csr_array, hstack
 
 from sklearn_recft import kernels
 from sklearn_recft.edges import Edges
+from sklearn_recft.history import FeedbackMatrix
 from sklearn_recft.interactions import Events, Interactions
-from sklearn_recft.models._base import Call, Transaction
+from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._edge_weights import is_first_half, learned_weights
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
@@ -40,6 +41,8 @@ class RP3BetaModel(UserItemModel):
         Weights of all walks.
     by_edges : csr_array of shape (n_items, n_items), float32
         The part of the walks over entities.
+    undecayed : FeedbackMatrix
+        Sums of all users' events without decay; empty without ``half_life``.
     relation_weights : dict of str to float
         Weights of the walks over the entities of each relation.
     """
@@ -51,6 +54,7 @@ class RP3BetaModel(UserItemModel):
         super().__init__(rows, settings)
         self.similarity = self.by_edges = csr_array((0, 0), dtype=np.float32)
         self.relation_weights: dict[str, float] = {}
+        self.undecayed = FeedbackMatrix()
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""
@@ -116,7 +120,17 @@ class RP3BetaModel(UserItemModel):
         """Add the items of edges to the catalogue, then the events to the sums."""
         if self.settings.edges is not None:
             self.items.extend(self.settings.edges.item_ids)
+        if self.settings.half_life is not None:
+            self.undecayed = self.undecayed.added(
+                events.user, events.item, weight=events.weight, feedback=events.feedback
+            )
         return super()._learn(events, undo, call)
+
+    def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
+        users, items = super()._merge_ids(other)
+        if isinstance(other, RP3BetaModel):
+            self.undecayed = self.undecayed.merged(other.undecayed, users, items)
+        return users, items
 
     def _derive(self) -> None:
         super()._derive()
@@ -130,10 +144,10 @@ class RP3BetaModel(UserItemModel):
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
         """Compute the weights of all walks."""
-        settings, matrix = self.settings, self.feedback.total()
-        matrix.data = np.maximum(matrix.data, 0)
-        matrix.resize(matrix.shape[0], self.n_items)
-        self.similarity = self._over_users(matrix)
+        settings = self.settings
+        sums = self.feedback if settings.half_life is None else self.undecayed
+        matrix, decayed = (self._positive(each) for each in (sums, self.feedback))
+        self.similarity = self._over_users(matrix, decayed)
         self.by_edges = csr_array(self.similarity.shape, dtype=np.float32)
         self.relation_weights = {}
         if settings.edges is None:
@@ -141,7 +155,7 @@ class RP3BetaModel(UserItemModel):
         ones = np.ones(self.n_items)
         walks = [self._walks(*_steps(graph, settings.alpha), ones) for graph in self._graphs()]
         first = is_first_half(self.users.ids)
-        halves = [self._over_users(matrix[chosen]) for chosen in (first, ~first)]
+        halves = [self._over_users(matrix[own], decayed[own]) for own in (first, ~first)]
         weights = settings.edge_weight * learned_weights(halves, walks, matrix)
         self.relation_weights = dict(zip(settings.edges.relations, weights.tolist(), strict=True))
         for weight, near in zip(weights, walks, strict=True):
@@ -150,10 +164,25 @@ class RP3BetaModel(UserItemModel):
         self.similarity = _clean(self.similarity + self.by_edges)
         self.by_edges = _clean(self.by_edges)
 
-    def _over_users(self, matrix: csr_array) -> csr_array:
-        """Return the kept weights of walks over the users of a matrix (n_users, n_items)."""
+    def _positive(self, sums: FeedbackMatrix) -> csr_array:
+        """Return sums of feedback, (n_users, n_items), with 0 for negative ones."""
+        matrix = sums.total()
+        matrix.data = np.maximum(matrix.data, 0)
+        matrix.resize(self.n_users, self.n_items)
+        return matrix
+
+    def _over_users(self, matrix: csr_array, decayed: csr_array) -> csr_array:
+        """Return the kept weights of walks over users.
+
+        Parameters
+        ----------
+        matrix, decayed : csr_array of shape (n_users, n_items)
+            Sums of feedback without and with decay. What decays is the last step of a walk.
+        """
+        alpha = self.settings.alpha
         degree = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
-        return self._walks(*_steps(by_item(matrix), self.settings.alpha), degree)
+        back = _powers(decayed, alpha, matrix.sum(axis=1, dtype=np.float64))
+        return self._walks(_powers(by_item(matrix), alpha), back, degree)
 
     def _walks(self, there: csr_array, back: csr_array, degree: np.ndarray) -> csr_array:
         """Return the kept weights of walks between items, rows of sum 1.
@@ -207,11 +236,14 @@ def _steps(matrix: csr_array, alpha: float) -> tuple[csr_array, csr_array]:
     return _powers(matrix, alpha), _powers(by_item(matrix), alpha)
 
 
-def _powers(matrix: csr_array, alpha: float) -> csr_array:
-    """Divide rows by their sums, and raise the values to the power alpha."""
-    total = _reciprocal(matrix.sum(axis=1, dtype=np.float64))
-    values = (matrix.data * np.repeat(total, np.diff(matrix.indptr))) ** alpha
-    return csr_array((values.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
+def _powers(matrix: csr_array, alpha: float, total: np.ndarray | None = None) -> csr_array:
+    """Divide rows by their sums, or by ``total``, and raise the values to the power alpha."""
+    if total is None:
+        total = matrix.sum(axis=1, dtype=np.float64)
+    values = matrix.data * np.repeat(_reciprocal(total), np.diff(matrix.indptr))
+    return csr_array(
+        ((values**alpha).astype(np.float32), matrix.indices, matrix.indptr), matrix.shape
+    )
 
 
 def _reciprocal(values: np.ndarray) -> np.ndarray:

@@ -57,10 +57,11 @@ def unit(matrix):
     return np.divide(matrix, total, np.zeros_like(matrix), where=total > 0)
 
 
-def walks_by_hand(model, x, degree):
+def walks_by_hand(model, x, degree, decayed=None):
     """Compute RP3beta of ``x`` (n, n_items) in the form of Ferrari Dacrema et al."""
     penalty = np.where(degree > 0, degree, 1) ** model.beta
-    weights = (unit(x.T) ** model.alpha @ unit(x) ** model.alpha / penalty).astype(np.float32)
+    back = unit(x) if decayed is None else decayed / np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
+    weights = (unit(x.T) ** model.alpha @ back**model.alpha / penalty).astype(np.float32)
     if model.zero_diagonal:
         np.fill_diagonal(weights, 0)
     rows = unit(largest(weights, model.n_neighbors))
@@ -72,8 +73,8 @@ def walks_by_hand(model, x, degree):
 def test_weights_equal_their_equation(options, kind):
     log = log_of(kind)
     model = RP3BetaRecommender(**options).fit(*log)
-    x = np.maximum(dense_sums(*log, model.half_life)[1], 0)
-    expected = walks_by_hand(model, x, x.sum(axis=0))
+    x, decayed = (np.maximum(dense_sums(*log, h)[1], 0) for h in (None, model.half_life))
+    expected = walks_by_hand(model, x, x.sum(axis=0), decayed)
     assert_allclose(model.similarity_.toarray(), expected, rtol=1e-5, atol=1e-7)
     assert model.similarity_.dtype == np.float32
     assert model.similarity_.has_sorted_indices
