@@ -57,6 +57,7 @@ def learned_weights(
             gram[a, b] = gram[b, a] = scaled.multiply(parts[b]).sum()
     scale = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
     found = nnls(gram / np.outer(scale, scale), slope / scale)[0] / scale
-    ratio = found[1:n] / max(found[:n].max(), 1e-300)
+    ratio: np.ndarray = found[1:n] / max(found[:n].max(), 1e-300)
     share = matrix.nnz / (matrix.nnz + _PRIOR_PAIRS)
-    return share * ratio + (1 - share) * _PRIOR
+    weights: np.ndarray = share * ratio + (1 - share) * _PRIOR
+    return weights

@@ -79,21 +79,21 @@ class RP3BetaModel(UserItemModel):
     def explain(self, events: Events) -> Explanation:
         """Return scores as sums over the user's items, with the path of the largest part."""
         found = self._item_explanation(self.similarity, events)
-        if self.settings.edges is None:
+        edges = self.settings.edges
+        if edges is None:
             return found
         paths = np.full(found.item.shape, None, object)
         row, place = np.nonzero((found.item >= 0) & (events.item[:, None] >= 0))
         past, item = found.item[row, place], events.item[row]
         if len(row):
-            paths[row, place] = self._paths(past, item)
+            paths[row, place] = self._paths(edges, past, item)
         return replace(found, about={**found.about, "path": paths})
 
-    def _paths(self, past: np.ndarray, item: np.ndarray) -> list[str]:
+    def _paths(self, edges: Edges, past: np.ndarray, item: np.ndarray) -> list[str]:
         """Name the path with the largest part of the weight of each pair of items."""
-        edges, settings = self.settings.edges, self.settings
         whole, part = (np.asarray(m[past, item]).ravel() for m in (self.similarity, self.by_edges))
         # Walks over single entities, before they are pruned.
-        steps = [_steps(graph, settings.alpha) for graph in self._graphs()]
+        steps = [_steps(graph, self.settings.alpha) for graph in self._graphs(edges)]
         weights = [self.relation_weights.get(name, 0.0) for name in edges.relations]
         there = hstack([a * weight for (a, _), weight in zip(steps, weights, strict=True)])
         back = hstack([csr_array(b.T) for _, b in steps])
@@ -108,9 +108,8 @@ class RP3BetaModel(UserItemModel):
             names.append(f"same {relation}: {entity}")
         return names
 
-    def _graphs(self) -> list[csr_array]:
+    def _graphs(self, edges: Edges) -> list[csr_array]:
         """Return the edges of each relation, (n_items, n_entities of the relation), float32."""
-        edges = self.settings.edges
         item = self.items.encode(edges.item_ids)
         shape = self.n_items, len(edges.names)
         whole = csr_array((np.ones(len(item), np.float32), (item, edges.entity)), shape)
@@ -153,7 +152,10 @@ class RP3BetaModel(UserItemModel):
         if settings.edges is None:
             return
         ones = np.ones(self.n_items)
-        walks = [self._walks(*_steps(graph, settings.alpha), ones) for graph in self._graphs()]
+        walks = [
+            self._walks(*_steps(graph, settings.alpha), ones)
+            for graph in self._graphs(settings.edges)
+        ]
         first = is_first_half(self.users.ids)
         halves = [self._over_users(matrix[own], decayed[own]) for own in (first, ~first)]
         weights = settings.edge_weight * learned_weights(halves, walks, matrix)
@@ -248,7 +250,8 @@ def _powers(matrix: csr_array, alpha: float, total: np.ndarray | None = None) ->
 
 def _reciprocal(values: np.ndarray) -> np.ndarray:
     """Return 1 / values, and 0 for 0."""
-    return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
+    inverse: np.ndarray = np.divide(1, values, out=np.zeros_like(values), where=values > 0)
+    return inverse
 
 
 def _largest(matrix: csr_array, k: int) -> csr_array:
