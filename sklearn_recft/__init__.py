@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ItemKNNRecommender,
         PopularityRecommender,
         RealtimeTransformerRecommender,
+        RP3BetaRecommender,
     )
     from sklearn_recft.persistence import trusted_types
     from sklearn_recft.training import FineTuning
@@ -37,6 +38,7 @@ __all__ = [
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
+    "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
     "__version__",
     "trusted_types",
@@ -57,6 +59,7 @@ __getattr__ = lazy_names(
         "IncrementalMFRecommender": "estimators",
         "ItemKNNRecommender": "estimators",
         "PopularityRecommender": "estimators",
+        "RP3BetaRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
         "trusted_types": "persistence",
     },

@@ -272,9 +272,9 @@ class RecommenderMixin:
         """Erase the ids, histories, seen items, stored rows and own parameters of users.
 
         What items learned from these users stays: factors, weights of nets, and counts over all
-        users. `EASERecommender` and `ItemKNNRecommender` are the exception. They solve again from
-        the sums of the remaining users. `ALSRecommender` solves once more for all factors, starting
-        from the old ones. All items stay in the catalogue.
+        users. `EASERecommender`, `ItemKNNRecommender` and `RP3BetaRecommender` are the exception.
+        They solve again from the sums of the remaining users. `ALSRecommender` solves once more for
+        all factors, starting from the old ones. All items stay in the catalogue.
 
         Parameters
         ----------

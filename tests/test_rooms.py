@@ -24,6 +24,7 @@ ROOMS = (
     "suspects",
     "tables",
     "features",
+    "edges",
     "interactions",
     "kernels",
     "history",

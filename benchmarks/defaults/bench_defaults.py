@@ -59,6 +59,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    RP3BetaRecommender,
 )
 from sklearn_recft.model_selection import TemporalSplit
 
@@ -112,6 +113,13 @@ TRIALS = {
         ),
         old={"similarity": "cosine", "n_neighbors": 300, "shrinkage": 100},
         new={"similarity": "bm25", "n_neighbors": 1000, "bm25_k1": 5, "bm25_b": 0.25},
+    ),
+    "rp3beta": Trial(
+        RP3BetaRecommender,
+        _grid(alpha=(0.6, 1, 1.4), beta=(0.1, 0.3), n_neighbors=(1000,))
+        + _grid(alpha=(1,), beta=(0.1, 0.3), n_neighbors=(200,)),
+        old={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
+        new={"alpha": 1, "beta": 0.1, "n_neighbors": 1000},
     ),
     "als": Trial(
         ALSRecommender,

@@ -87,6 +87,22 @@ MODELS = (
         ),
     ),
     Model(
+        OURS, "RP3beta", "ours_rp3beta",
+        listed=_listed(
+            ("alpha", "beta", "n_neighbors", "half_life", "history_half_life"),
+            (1, 0.1, 1000, None, None), (1, 0.3, 1000, None, None), (1, 0.3, 1000, 30, None),
+            (1.4, 0.3, 1000, 15, None), (1.4, 0.3, 1000, 7, None), (1, 0.3, 1000, 7, None),
+            (0.6, 0.4, 100, None, 3), (1, 0, 20, None, 3),
+        ),
+        repeating=_listed(
+            ("zero_diagonal", "alpha", "beta", "n_neighbors", "half_life", "history_half_life"),
+            (True, 1, 0.1, 200, 60, None), (False, 1, 0.3, 200, None, None),
+            (False, 1, 0.1, 200, 60, 100), (False, 1, 0.3, 200, 60, None),
+            (False, 1, 0.3, 200, 60, 100), (False, 1.4, 0.3, 200, 60, 100),
+            (False, 1, 0.3, 1000, 90, 100), (False, 1, 0.3, 200, 30, 100),
+        ),
+    ),
+    Model(
         OURS, "ALS", "ours_als",
         {
             "n_factors": FACTORS, "reg": [1, 10, 30, 100, 300], "alpha": [0.3, 1, 3, 10],

@@ -53,6 +53,12 @@ def ours_ease(log, seed, **setting):
     return _ours(EASERecommender(n_jobs=log.threads, **setting), log)
 
 
+def ours_rp3beta(log, seed, **setting):
+    from sklearn_recft import RP3BetaRecommender
+
+    return _ours(RP3BetaRecommender(n_jobs=log.threads, **setting), log)
+
+
 def ours_als(log, seed, **setting):
     from sklearn_recft import ALSRecommender
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._realtime import (
         RealtimeTransformerRecommender,
     )
+    from sklearn_recft.estimators._rp3beta import (
+        RP3BetaRecommender,
+    )
 
 __all__ = [
     "ALSRecommender",
@@ -52,6 +55,7 @@ __all__ = [
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
     "PopularityRecommender",
+    "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
 ]
 
@@ -69,6 +73,7 @@ __getattr__ = lazy_names(
         "IncrementalMFRecommender": "_factorization",
         "ItemKNNRecommender": "_item_knn",
         "PopularityRecommender": "_baselines",
+        "RP3BetaRecommender": "_rp3beta",
         "RealtimeTransformerRecommender": "_realtime",
     },
 )

@@ -26,7 +26,7 @@ from sklearn_recft.kernels._habits import (
     pairs_of_users,
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
-from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
+from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
     softmax_epoch,
@@ -85,6 +85,7 @@ __all__ = [
     "latest_events",
     "link_keys",
     "link_pairs",
+    "mark_largest",
     "nearest_items",
     "online_pass",
     "pairs_of_users",

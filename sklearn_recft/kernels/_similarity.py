@@ -132,6 +132,36 @@ def nearest_items(
 
 
 @jit
+def mark_largest(starts, values, k, kept):
+    """Set ``kept`` to whether each value is among the k largest of its row; ties prefer the first.
+
+    Row r of ``values`` is ``starts[r] .. starts[r + 1] - 1``.
+    """
+    longest = 0
+    for r in range(starts.shape[0] - 1):
+        longest = max(longest, starts[r + 1] - starts[r])
+    scratch = np.empty(longest, values.dtype)
+    for r in range(starts.shape[0] - 1):
+        first, last = starts[r], starts[r + 1]
+        n = last - first
+        if n <= k:
+            for s in range(first, last):
+                kept[s] = True
+            continue
+        for s in range(first, last):
+            scratch[s - first] = values[s]
+        worst = _nth(scratch, n, n - k)
+        room = k
+        for s in range(first, last):
+            room -= values[s] > worst
+        for s in range(first, last):
+            kept[s] = values[s] > worst
+            if values[s] == worst and room > 0:
+                kept[s] = True
+                room -= 1
+
+
+@jit
 def spread(starts, codes, values, near_starts, near, similarity, first, out):
     """Add ``sum_j values_rj similarity_jc`` to ``out[r, c - first]``, for each user row r.
 

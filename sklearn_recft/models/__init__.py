@@ -79,6 +79,10 @@ if TYPE_CHECKING:
     from sklearn_recft.models._random import (
         RandomStream,
     )
+    from sklearn_recft.models._rp3beta import (
+        RP3BetaModel,
+        RP3BetaSettings,
+    )
     from sklearn_recft.models._sequence import (
         SequenceModel,
     )
@@ -129,6 +133,8 @@ __all__ = [
     "Part",
     "PopularityModel",
     "PopularitySettings",
+    "RP3BetaModel",
+    "RP3BetaSettings",
     "RandomStream",
     "SGDFactorizationModel",
     "SequenceModel",
@@ -178,6 +184,8 @@ __getattr__ = lazy_names(
         "Part": "_base",
         "PopularityModel": "_baselines",
         "PopularitySettings": "_baselines",
+        "RP3BetaModel": "_rp3beta",
+        "RP3BetaSettings": "_rp3beta",
         "RandomStream": "_random",
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",

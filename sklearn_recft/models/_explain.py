@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import Habits
 from sklearn_recft.interactions import Events
 
-_PADDING = {"age": np.nan}  # of what is known of past items; 0 of all else
+# Of what is known of past items; 0 of all else.
+_PADDING: dict[str, Any] = {"age": np.nan, "path": None}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Explanation:
         """Return the explanations of all rows of blocks of rows."""
         width = max(block.item.shape[1] for block in blocks)
 
-        def stacked(parts: list[np.ndarray], padding: float) -> np.ndarray:
+        def stacked(parts: list[np.ndarray], padding: Any) -> np.ndarray:
             wide = [((0, 0), (0, width - part.shape[1])) for part in parts]
             padded = [
                 np.pad(*pair, constant_values=padding) for pair in zip(parts, wide, strict=True)

@@ -27,6 +27,7 @@ from sklearn_recft import (
     ItemKNNRecommender,
     PopularityRecommender,
     RealtimeTransformerRecommender,
+    RP3BetaRecommender,
     preprocessing,
 )
 from sklearn_recft.base import recommender_tags
@@ -124,6 +125,8 @@ OPTIONS = {
     "ease": EASERecommender(reg=10.0),
     "ease next": EASERecommender(reg=10.0, history_half_life=4),
     "ease with decay": EASERecommender(reg=1.0, half_life=60, zero_diagonal=False, n_jobs=2),
+    "RP3BetaRecommender": RP3BetaRecommender(n_neighbors=20),  # the default is for larger logs
+    "rp3beta with decay": RP3BetaRecommender(0.7, 0.4, half_life=60, zero_diagonal=False, n_jobs=2),
     "ALSRecommender": small(ALSRecommender, reg=1.0),  # the default is for larger logs
     "als with decay": ALSRecommender(n_factors=8, reg=1.0, half_life=60, random_state=0, n_jobs=2),
     "sgd replay": IncrementalMFRecommender(**_SGD, replay_size=100, half_life=200),

@@ -135,3 +135,19 @@ def test_spread_of_empty_rows_adds_nothing():
     nobody, near = csr_array((2, 4), dtype=np.float32), csr_array(np.ones((4, 3), np.float32))
     kernels.spread(*arrays(nobody), *arrays(near), 0, out)
     assert_array_equal(out, 0)
+
+
+# ------------------------------------------------------------------------ mark_largest
+
+
+@pytest.mark.parametrize("k", [1, 3, 8, 50])
+def test_mark_largest_keeps_the_first_of_equal_values(k):
+    rng = np.random.default_rng(k)
+    starts = np.concatenate([[0], np.cumsum([0, 3, 8, 40, 1, 0])])
+    values = rng.integers(0, 6, starts[-1]).astype(np.float32)
+    kept = np.zeros(len(values), np.bool_)
+    kernels.mark_largest(starts, values, k, kept)
+    for first, last in pairwise(starts):
+        row = values[first:last]
+        expected = np.sort(np.argsort(-row, kind="stable")[:k])
+        assert_array_equal(np.flatnonzero(kept[first:last]), expected)

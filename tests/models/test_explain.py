@@ -1,5 +1,7 @@
 """How contributions are laid out."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.testing import assert_array_equal
 
@@ -21,6 +23,16 @@ def test_rows_without_parts_have_one_empty_place():
     found = Explanation.of_parts(2, nothing, {"a": np.ones(2), "b": np.zeros(2)})
     assert_array_equal(found.item, [[-1], [-1]])
     assert_array_equal(found.score, [1, 1])
+
+
+def test_joined_blocks_have_the_width_of_the_widest():
+    row, none = np.array([0, 0]), {"a": np.zeros(1)}
+    blocks = [Explanation.of_parts(1, (row[:n], np.arange(n), np.ones(n)), none) for n in (1, 2)]
+    paths = [np.full((1, n), "same users", object) for n in (1, 2)]
+    blocks = [replace(b, about={"path": p}) for b, p in zip(blocks, paths, strict=True)]
+    found = Explanation.joined(blocks)
+    assert_array_equal(found.item, [[0, -1], [0, 1]])
+    assert found.about["path"].tolist() == [["same users", None], ["same users", "same users"]]
 
 
 def test_steps_are_changes_of_a_value():
