@@ -18,7 +18,7 @@ from sklearn_recft.features import (
     to_feature,
 )
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models import BayesianMFModel
+from sklearn_recft.models import BayesianMFModel, CrossModel
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -35,7 +35,7 @@ class FeaturesMixin:
     item_features: Any
     backbone: str | None
     _fixed: dict[str, Any]
-    _model: BayesianMFModel
+    _model: BayesianMFModel | CrossModel
 
     @property
     def feature_columns_(self) -> list[str]:
@@ -56,9 +56,10 @@ class FeaturesMixin:
         reset: bool,
         users: Any = None,
         items: Any = None,
+        **check: Any,
     ) -> Interactions:
         self._refuse_features()
-        rows = super()._check(X, y, sample_weight, reset=reset)  # type: ignore[misc]
+        rows = super()._check(X, y, sample_weight, reset=reset, **check)  # type: ignore[misc]
         rows = _with_texts(rows, self.backbone)
         if reset:
             _refuse_leaks(rows.learned())
@@ -71,7 +72,7 @@ class FeaturesMixin:
         return replace(rows, tables={role: t for role, t in found.items() if t is not None})
 
     def _check_rows(self, X: Any) -> Interactions:
-        return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
+        return _with_texts(super()._check_rows(X), self._fixed.get("backbone"))  # type: ignore[misc]
 
     def _table(
         self, rows: Interactions, role: str, table: Any, *, reset: bool
