@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
@@ -54,7 +54,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
     hidden: Any
     id_dropout: float
     replay_size: int
-    replay_half_life: float | None
+    drift: str | None
     max_epochs: int | None
     training: FineTuning | None
     verbose: int
@@ -76,7 +76,6 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         "hidden",
         "id_dropout",
         "replay_size",
-        "replay_half_life",
         "training",
         "net_params",
     )
@@ -91,7 +90,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         "hidden": [list, tuple],
         "id_dropout": [Interval(Real, 0, 0.9, closed="both")],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
-        "replay_half_life": [Interval(Real, 0, None, closed="neither"), None],
+        "drift": [StrOptions({"follow"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "training": [FineTuning, None],
         "random_state": ["random_state"],
@@ -213,7 +212,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
             hidden=tuple(map(int, self.hidden)),
             id_dropout=float(self.id_dropout),
             replay_size=self.replay_size,
-            replay_half_life=self.replay_half_life,
+            drift=self.drift,
             max_epochs=self.max_epochs,
             policy=policy,
             net_params=unboxed(dict(self.net_params or {})),

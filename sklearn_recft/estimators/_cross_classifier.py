@@ -39,7 +39,7 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         hidden: Sequence[int] = (64, 32),
         id_dropout: float = 0.1,
         replay_size: int = 20_000,
-        replay_half_life: float | None = None,
+        drift: str | None = "follow",
         max_epochs: int | None = None,
         training: FineTuning | None = None,
         random_state: Any = None,
@@ -56,7 +56,7 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         self.hidden = hidden
         self.id_dropout = id_dropout
         self.replay_size = replay_size
-        self.replay_half_life = replay_half_life
+        self.drift = drift
         self.max_epochs = max_epochs
         self.training = training
         self.random_state = random_state

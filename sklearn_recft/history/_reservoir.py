@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,10 @@ class Reservoir:
     ----------
     capacity : int
         Maximal number of stored rows; 0 stores none.
-    half_life : float, default=None
-        Half-life of rows in number of later rows: the chance that a row is still stored halves with
-        each of them. None stores a uniform sample.
 
     References
     ----------
     Vitter, J. S. (1985). Random sampling with a reservoir. ACM TOMS 11(1).
-    Aggarwal, C. C. (2006). On biased reservoir sampling in the presence of stream evolution. VLDB.
 
     Examples
     --------
@@ -36,10 +31,7 @@ class Reservoir:
     {'item': array([5])}
     """
 
-    def __init__(self, capacity: int, half_life: float | None = None) -> None:
-        self.half_life = half_life
-        if half_life is not None:  # each new row overwrites one of so many, drawn at random
-            capacity = min(capacity, math.ceil(half_life / math.log(2)))
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.n_offered = 0
         self.rows: dict[str, np.ndarray] = {}
@@ -52,12 +44,7 @@ class Reservoir:
         age = np.arange(self.n_offered, self.n_offered + n_rows)
         if not self.capacity:
             return age
-        if self.half_life is None:
-            return np.where(age < self.capacity, age, rng.integers(0, age + 1))
-        share = min(1.0, self.capacity * math.log(2) / self.half_life)  # of rows that are stored
-        drawn = rng.integers(0, self.capacity, n_rows)
-        drawn = np.where(rng.random(n_rows) < share, drawn, self.capacity)
-        return np.where(age < self.capacity, age, drawn)
+        return np.where(age < self.capacity, age, rng.integers(0, age + 1))
 
     def put(self, slots: np.ndarray, rows: dict[str, np.ndarray]) -> None:
         """Store the rows at their ``slots``; a later row replaces an earlier one."""

@@ -19,6 +19,7 @@ from sklearn_recft.models._cross_columns import ROW, CrossColumns
 from sklearn_recft.models._cross_network import CrossNetwork, CrossSettings
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
+from sklearn_recft.models._surprise import BATCH, RATE, Surprise, mean_error
 from sklearn_recft.modules import CrossNet, CrossShape
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.ranking import TileScorer
@@ -59,6 +60,10 @@ class CrossModel(FittedModel):
         Past rows for rehearsal.
     target : (float, float, float, float)
         Mean, deviation, least and largest feedback so far; the first two are those of `fit`.
+    errors : (float, float)
+        Fast and slow mean of the errors of new rows (`Surprise`).
+    newest : float
+        Time of the newest event.
     """
 
     kind = "IncrementalDCNRecommender"
@@ -75,8 +80,9 @@ class CrossModel(FittedModel):
             outcome = settings.loss != "log_loss"
             self.online = OnlineFeatures(settings.n_factors, outcome=outcome, rng=online)
         self.network = CrossNetwork(settings)
-        self.reservoir = Reservoir(settings.replay_size, settings.replay_half_life)
+        self.reservoir = Reservoir(settings.replay_size)
         self.target = 0.0, 1.0, np.inf, -np.inf
+        self.errors = 0.0, 0.0
         self.newest = 0.0
 
     @property
@@ -185,6 +191,9 @@ class CrossModel(FittedModel):
         self.network.train(self._inputs(rows), target, self.rng, epochs=epochs)
         slots = self.reservoir.slots(len(target), self.rng.generator)
         self.reservoir.put(slots, self._stored(rows, target))
+        last = slice(-max(1, len(target) // 10), None)
+        error = mean_error(self._scores(rows.take(last)), target[last], settings.loss)
+        self.errors = error, error
         if self.online is not None and not self.positives_only:
             self.online.refit(
                 events.user,
@@ -199,15 +208,24 @@ class CrossModel(FittedModel):
         self._grow(first=False)
         new = self._stored(rows, target)
         both = new
+        settings, options = self.settings, {}
+        epochs = settings.policy.update_epochs
+        undo.keep(self.reservoir, np.arange(len(self.reservoir)))
+        if settings.drift == "follow":
+            error = mean_error(self._scores(rows), target, settings.loss)
+            surprise = Surprise(*self.errors).after(error, len(target))
+            self.errors = surprise.fast, surprise.slow
+            if surprise.epochs and settings.policy.update_rate:
+                policy = replace(settings.policy, update_rate=RATE)
+                epochs, options = surprise.epochs, {"policy": policy, "batch_size": BATCH}
+                self.reservoir.n_offered = 0  # what was learned before contradicts these rows
         if len(self.reservoir):
             old = self.reservoir.draw(len(target), self.rng.generator)
             both = {name: np.concatenate([new[name], old[name]]) for name in new}
         fields = {name: column for name, column in both.items() if name != "target"}
         inputs = self._inputs(CrossRows(**fields))
-        epochs = self.settings.policy.update_epochs
-        self.network.train(inputs, both["target"], self.rng, epochs=epochs, update=True)
+        self.network.train(inputs, both["target"], self.rng, epochs=epochs, update=True, **options)
         slots = self.reservoir.slots(len(target), self.rng.generator)
-        undo.keep(self.reservoir, slots)
         self.reservoir.put(slots, new)
 
     def _grow(self, *, first: bool) -> None:

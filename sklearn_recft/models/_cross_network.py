@@ -35,7 +35,8 @@ CROSS_OPTIONS = (
     "freeze_blocks",
 )
 _SCORED_AT_ONCE = 256
-_MANY_ROWS = 500_000  # from so many on, one epoch is enough
+# Epochs of a fit are as many as make so many rows, within bounds; from so many rows on, one.
+_ROWS, _LEAST, _MOST, _ONE = 100_000, 2, 10, 500_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class CrossSettings:
     hidden: tuple[int, ...] = (64, 32)
     id_dropout: float = 0.1
     replay_size: int = 20_000
-    replay_half_life: float | None = None
+    drift: str | None = "follow"
     max_epochs: int | None = None
     policy: training.Policy = CROSS_DEFAULTS
     net_params: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +60,9 @@ class CrossSettings:
 
     def epochs(self, n_rows: int) -> int:
         """Return the number of passes over the rows of a fit."""
-        return self.max_epochs or (1 if n_rows >= _MANY_ROWS else 2)
+        return self.max_epochs or (
+            1 if n_rows >= _ONE else int(np.clip(_ROWS // max(n_rows, 1), _LEAST, _MOST))
+        )
 
 
 class CrossNetwork:
@@ -108,12 +111,13 @@ class CrossNetwork:
         *,
         epochs: int,
         update: bool = False,
+        **options: Any,
     ) -> None:
-        """Train on rows in time order."""
+        """Train on rows in time order; ``options`` are those of `Trainer`."""
         frozen = self._freeze() if update else []
         try:
             trainer = training.Trainer(
-                epochs, rng.seed(), n_threads=self.settings.n_threads, update=update
+                epochs, rng.seed(), n_threads=self.settings.n_threads, update=update, **options
             )
             trainer.fit(self.weights.net, columns, target)
         finally:

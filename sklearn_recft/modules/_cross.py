@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class CrossNet(nn.Module):
         self.cross = nn.ModuleList([CrossLayer(width, shape.rank) for _ in range(shape.n_layers)])
         sizes = [width, *shape.hidden]
         self.deep = nn.ModuleList(
-            [nn.Linear(a, b, dtype=torch.float32) for a, b in zip(sizes, sizes[1:], strict=False)]
+            [nn.Linear(a, b, dtype=torch.float32) for a, b in pairwise(sizes)]
         )
         self.head = nn.Linear(width + (sizes[-1] if shape.hidden else 0), 1, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
