@@ -14,6 +14,7 @@ from sklearn_recft.modules import CrossNet, CrossShape, make_cross_net
 
 CROSS_DEFAULTS = training.Policy(
     learning_rate=1e-3,
+    rates={"embedding": 10.0},
     weight_decay=1e-5,
     warmup=0.0,
     clip=float("inf"),
