@@ -22,6 +22,8 @@ from sklearn_recft import (
     DecayBertRecommender,
     EASERecommender,
     FineTuning,
+    IncrementalDCNClassifier,
+    IncrementalDCNRecommender,
     IncrementalMFClassifier,
     IncrementalMFRecommender,
     ItemKNNRecommender,
@@ -127,6 +129,8 @@ OPTIONS = {
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
     "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
+    "IncrementalDCNRecommender": small(IncrementalDCNRecommender, replay_size=100),
+    "IncrementalDCNClassifier": small(IncrementalDCNClassifier, replay_size=100),
     "bayesian with features": small(FeaturedRecommender),
     "bayesian implicit": small(BayesianMFRecommender, loss="implicit"),
     "softmax": IncrementalMFRecommender(**_SGD, loss="softmax"),
