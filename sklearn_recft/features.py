@@ -220,15 +220,14 @@ def as_lists(column: FeatureColumn, name: str) -> FeatureColumn:
     """
     if column.kind in ("number", "text"):
         raise TypeError(
-            f"{name}: all {len(column)} rows are {spelled(column.kind)}, and lists names columns of "
-            'lists, or of strings such as "Comedy|Drama". Leave it out of lists.'
+            f"{name}: all {len(column)} rows are {spelled(column.kind)}, and lists names columns "
+            'of lists, or of strings such as "Comedy|Drama". Leave it out of lists.'
         )
     if column.kind != "category":
         return column
     parts = [tuple(sorted({p for p in level.split("|") if p})) for level in column.levels]
     levels = [part or None for part in parts] + [None]
-    found = _of_levels("set", levels, column.data)
-    return found
+    return _of_levels("set", levels, column.data)
 
 
 def spelled(kind: str) -> str:

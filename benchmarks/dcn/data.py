@@ -1,4 +1,4 @@
-"""Likes of MovieLens with profiles and features of items, and counts of behaviour whose meaning turns."""
+"""Likes of MovieLens with profiles and features of items; counts whose meaning turns."""
 
 import os
 import tempfile

@@ -18,9 +18,9 @@ from sklearn_recft.training import FineTuning
 class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     """Deep & cross network: ratings, shares or counts from any columns, that keeps learning.
 
-    The net reads ids, categories, lists and numbers of ``X``, and features of users and items. Cross
-    layers learn products of them. So `fit` and `partial_fit` learn from plain counts of behavior as
-    well as from a profile, features of items and the context of a request.
+    The net reads ids, categories, lists and numbers of ``X``, and features of users and items.
+    Cross layers learn products of them. So `fit` and `partial_fit` learn from plain counts of
+    behavior as well as from a profile, features of items and the context of a request.
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     own, which `id_dropout` trains. New ids and categories start there. Rows of an embedding that no
     batch reads do not move.
 
-    The factorization and the statistics of a row use rows with a strictly earlier timestamp. Without
-    timestamps, the order of the rows is that of time. `partial_fit` is a warm start: it trains for
-    one epoch on new and stored rows, at a third of the rate of `fit`.
+    The factorization and the statistics of a row use rows with a strictly earlier timestamp.
+    Without timestamps, the order of the rows is that of time. `partial_fit` is a warm start: it
+    trains for one epoch on new and stored rows, at a third of the rate of `fit`.
 
     With ``drift="follow"``, a fast and a slow mean of the errors of new rows are kept. If the fast
     one is above 1.5 of the slow one, the new rows contradict the old ones. No setting keeps what was
