@@ -99,8 +99,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     trains for one epoch on new and stored rows, at a third of the rate of `fit`.
 
     With ``drift="follow"``, a fast and a slow mean of the errors of new rows are kept. If the fast
-    one is above 1.5 of the slow one, the new rows contradict the old ones. No setting keeps what was
-    learned before such a turn.
+    one is above 1.5 of the slow one, the new rows contradict the old ones. No setting keeps what
+    was learned before such a turn.
 
     `recommend` runs the net for each pair of a query and an item. Pass ``candidates`` if the
     catalogue is large. Features of items are those remembered; the context is that of the query,
@@ -117,7 +117,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     >>> import numpy as np, pandas as pd
     >>> from sklearn_recft import IncrementalDCNRecommender
     >>> rng = np.random.default_rng(0)
-    >>> X = pd.DataFrame({"user_id": rng.integers(0, 50, 2000), "item_id": rng.integers(0, 20, 2000),
+    >>> X = pd.DataFrame({"user_id": rng.integers(0, 50, 2000),
+    ...                   "item_id": rng.integers(0, 20, 2000),
     ...                   "clicks": rng.poisson(4, 2000), "buys": rng.poisson(1, 2000)})
     >>> y = np.log1p(X["clicks"]) + np.log1p(X["buys"])
     >>> model = IncrementalDCNRecommender(n_factors=0, random_state=0).fit(X[:1500], y[:1500])

@@ -30,8 +30,8 @@ class FineTuning(BaseEstimator):
     Training uses AdamW [1]_ (`IncrementalMFRecommender`: Adam, unless an option here asks for
     more). Defaults are listed below for `DecayBertRecommender` ("DecayBert"),
     `RealtimeTransformerRecommender` ("Realtime"), `IncrementalDCNRecommender` ("DCN") and
-    `IncrementalMFRecommender` with ``solver="adam"`` ("MF"). An option that an estimator does not list cannot be set for it:
-    `fit` raises a ValueError.
+    `IncrementalMFRecommender` with ``solver="adam"`` ("MF"). An option that an estimator does not
+    list cannot be set for it: `fit` raises a ValueError.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ class FineTuning(BaseEstimator):
         Factor of the learning rate for the time-decay rates. DecayBert: 5; Realtime: 5. 0 keeps
         the initial half-lives.
     embedding_rate : float, default=None
-        Factor of the learning rate for item embeddings. DecayBert: 10; Realtime: 1; DCN: 10. It has no
-        effect where items have no embeddings.
+        Factor of the learning rate for item embeddings, and of DCN for all embeddings. DecayBert:
+        10; Realtime: 1; DCN: 10. It has no effect where items have no embeddings.
     weight_decay : float, default=None
         Decoupled weight decay [1]_ of all parameters except biases, one-dimensional parameters
         and time-decay rates. DecayBert: 0.01; Realtime: 0; DCN: 1e-5, and 0 for embeddings
