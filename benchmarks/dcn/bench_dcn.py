@@ -150,7 +150,7 @@ def counts(seeds: list[int]) -> None:
                 X, y, _ = log.rows(20_000)
                 asked, _, truth = log.rows(5000, world)
                 start = time.process_time()
-                model = IncrementalDCNRecommender(n_factors=0, drift="follow", random_state=seed)
+                model = IncrementalDCNRecommender(use_ids=False, max_epochs=10, random_state=seed)
                 if way == "trees refit":
                     model = HistGradientBoostingRegressor(random_state=seed)
                     X, asked = X[names], asked[names]

@@ -64,7 +64,7 @@ print(f"RMSE {np.sqrt(np.mean((model.predict(asked) - truth) ** 2)):.3f}, noise 
 
 asked, _, truth = behavior(2000, second)
 errors = {"follow": [], "always rehearse": []}
-for number in range(9):
+for _ in range(9):
     for name, one in zip(errors, (model, steady), strict=True):
         errors[name].append(np.sqrt(np.mean((one.predict(asked) - truth) ** 2)))
     new_X, new_y, _ = behavior(500, second)

@@ -57,6 +57,9 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     max_epochs : int, default=None
         Number of passes over the rows in `fit`. None is 2, up to 10 for fewer than 50,000 rows,
         and 1 from 500,000 on.
+    module : torch.nn.Module or str, default=None
+        A pretrained module, such as ``module_`` of another fit, or the path of its saved
+        ``state_dict()``. Layers of the same shape start from its weights; embeddings do not.
     training : FineTuning, default=None
         How the net is trained. None is ``FineTuning()``, the defaults of this estimator.
     random_state : int, RandomState instance or None, default=None
@@ -157,6 +160,7 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         replay_size: int = 20_000,
         drift: str | None = "follow",
         max_epochs: int | None = None,
+        module: Any = None,
         training: FineTuning | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -175,6 +179,7 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         self.replay_size = replay_size
         self.drift = drift
         self.max_epochs = max_epochs
+        self.module = module
         self.training = training
         self.random_state = random_state
         self.verbose = verbose

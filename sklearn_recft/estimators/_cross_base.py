@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
@@ -56,6 +56,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
     replay_size: int
     drift: str | None
     max_epochs: int | None
+    module: Any
     training: FineTuning | None
     verbose: int
     net_params: dict[str, Any] | None
@@ -92,6 +93,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "drift": [StrOptions({"follow"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "module": [str, HasMethods("state_dict"), None],
         "training": [FineTuning, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -223,7 +225,9 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         return found
 
     def _make_model(self, rows: Interactions) -> CrossModel:
-        return CrossModel(rows, replace(self._settings(), seed=self._seed()))
+        model = CrossModel(rows, replace(self._settings(), seed=self._seed()))
+        model.network.pretrained = self.module
+        return model
 
     def __recommender_tags__(self) -> RecommenderTags:
         tags = super().__recommender_tags__()

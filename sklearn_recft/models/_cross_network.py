@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklearn_recft import training
 from sklearn_recft.models._net import Net
@@ -79,6 +81,7 @@ class CrossNetwork:
         self.shape: CrossShape | None = None
         self.n_rows = 0  # of the fit
         self.net: Net | None = None
+        self.pretrained: Any = None  # a module, or the path of its weights
 
     @property
     def is_built(self) -> bool:
@@ -103,6 +106,9 @@ class CrossNetwork:
         self.shape, self.n_rows = shape, n_rows
         self.net = Net(self._build(seed))
         self.module.head.bias.data.fill_(first)
+        if self.pretrained is not None:
+            load_layers(self.module, self.pretrained)
+            self.pretrained = None
 
     def train(
         self,
@@ -202,3 +208,38 @@ class CrossNetwork:
         for parameter in frozen:
             parameter.requires_grad_(False)
         return frozen
+
+
+def load_layers(module: CrossNet, given: Any) -> None:
+    """Copy the layers of a pretrained module, or of a file of its weights, where shapes agree.
+
+    Embeddings of ids and values are not copied, as codes differ from model to model.
+
+    Parameters
+    ----------
+    module : CrossNet
+    given : torch.nn.Module or str
+        A module, or the path of what ``torch.save(module.state_dict(), path)`` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or no layer fits.
+    """
+    if isinstance(given, str):
+        try:
+            weights = torch.load(given, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"module={given!r}: the file cannot be read ({error}).") from error
+    else:
+        weights = given.state_dict()
+    own = {n: p for n, p in module.named_parameters() if n not in (*module.TABLES, "unknown")}
+    fitting = [n for n, p in own.items() if n in weights and weights[n].shape == p.shape]
+    if not fitting:
+        shapes = {name: tuple(parameter.shape) for name, parameter in own.items()}
+        raise ValueError(
+            f"module: none of its {len(weights)} tensors has the name and the shape of a layer of "
+            f"this net: {shapes}. Fit the same columns with the same embedding_dim and hidden."
+        )
+    for name in fitting:
+        own[name].data.copy_(weights[name])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from benchmarks.dcn.data import Counts
@@ -38,7 +39,7 @@ def crossed():
 
 
 def test_a_cross_of_profile_and_genre_is_found_for_a_new_user(crossed):
-    model, (X, _, _, items) = crossed
+    model, (_, _, _, items) = crossed
     assert model.feature_columns_ == ["hour", "age", "genres"]
     war = items["genres"].str.contains("war").to_numpy()
     for age in (20.0, 60.0):
@@ -50,7 +51,7 @@ def test_a_cross_of_profile_and_genre_is_found_for_a_new_user(crossed):
 
 
 def test_lists_are_split_only_where_told(crossed):
-    model, (X, y, users, items) = crossed
+    model, (X, y, _, items) = crossed
     widths = model._model.columns.widths
     assert widths == (1, 4)  # hour, and two genres at most, with room for more
     other = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, items=items)
@@ -70,7 +71,7 @@ def test_features_in_rows_equal_those_of_a_table():
 
 
 def test_polars_equals_pandas():
-    X, y, users, items = clicks(400)
+    X, y, _, items = clicks(400)
     X["device"] = np.where(X["hour"] > 12, "phone", None)
     model = IncrementalDCNClassifier(**PLAIN, lists=["genres"], max_epochs=1)
     expected = model.fit(X, y, items=items).predict_proba(X)
@@ -208,3 +209,23 @@ def test_columns_of_another_kind_are_refused_and_change_nothing(crossed):
 def test_adapt_needs_factors():
     assert hasattr(IncrementalDCNClassifier(), "adapt")
     assert not hasattr(IncrementalDCNClassifier(n_factors=0), "adapt")
+
+
+def test_layers_start_from_a_pretrained_module(tmp_path):
+    X, y, _, _ = clicks(300)
+    first = IncrementalDCNClassifier(**PLAIN, max_epochs=3).fit(X, y).module_
+    torch.save(first.state_dict(), tmp_path / "weights.pt")
+    still = FineTuning(learning_rate=1e-12, weight_decay=0.0)
+    for given in (first, str(tmp_path / "weights.pt")):
+        model = IncrementalDCNClassifier(**PLAIN, module=given, training=still).fit(X[:99], y[:99])
+        for name in ("cross.0.down.weight", "deep.1.weight", "head.weight"):
+            own, theirs = (
+                dict(m.named_parameters())[name].detach() for m in (model.module_, first)
+            )
+            assert_allclose(own, theirs, atol=1e-6)
+    for wrong, message in (
+        (str(tmp_path / "none.pt"), "the file cannot be read"),
+        (torch.nn.Linear(2, 3), "none of its 2 tensors has the name and the shape of a layer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            IncrementalDCNClassifier(**PLAIN, module=wrong).fit(X, y)
