@@ -210,7 +210,6 @@ class CrossModel(FittedModel):
         both = new
         settings, options = self.settings, {}
         epochs = settings.policy.update_epochs
-        undo.keep(self.reservoir, np.arange(len(self.reservoir)))
         if settings.drift == "follow":
             error = mean_error(self._scores(rows), target, settings.loss)
             surprise = Surprise(*self.errors).after(error, len(target))
@@ -218,6 +217,7 @@ class CrossModel(FittedModel):
             if surprise.epochs and settings.policy.update_rate:
                 policy = replace(settings.policy, update_rate=RATE)
                 epochs, options = surprise.epochs, {"policy": policy, "batch_size": BATCH}
+                undo.keep(self.reservoir, np.arange(len(self.reservoir)))
                 self.reservoir.n_offered = 0  # what was learned before contradicts these rows
         if len(self.reservoir):
             old = self.reservoir.draw(len(target), self.rng.generator)
@@ -226,6 +226,7 @@ class CrossModel(FittedModel):
         inputs = self._inputs(CrossRows(**fields))
         self.network.train(inputs, both["target"], self.rng, epochs=epochs, update=True, **options)
         slots = self.reservoir.slots(len(target), self.rng.generator)
+        undo.keep(self.reservoir, slots)
         self.reservoir.put(slots, new)
 
     def _grow(self, *, first: bool) -> None:

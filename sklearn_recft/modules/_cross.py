@@ -188,7 +188,8 @@ class CrossNet(nn.Module):
     def _known(self, codes: Tensor, n_rows: int) -> Tensor:
         known = (codes >= 0) & (codes < n_rows)
         if self.training and self.id_dropout:
-            known &= torch.rand(codes.shape, dtype=torch.float32) >= self.id_dropout
+            drawn = torch.rand(codes.shape, dtype=torch.float32, device=codes.device)
+            known &= drawn >= self.id_dropout
         return known
 
     def _mean(self, codes: Tensor, unknown: Tensor) -> Tensor:
