@@ -123,8 +123,12 @@ def test_the_offset_is_the_first_score():
 def world():
     """Return a log of counts, a model of its first world, and rows of both to be asked of."""
     log = Counts(0)
-    X, y, _ = log.rows(6000)
-    model = IncrementalDCNRecommender(**PLAIN, use_ids=False, max_epochs=15).fit(X, y)
+    X, y, _ = log.rows(4000)
+    model = IncrementalDCNRecommender(
+        **PLAIN, use_ids=False, max_epochs=12, net_params={"batch_size": 64},
+        training=FineTuning(learning_rate=3e-3, update_rate=0.1),
+    )  # fmt: skip
+    model.fit(X, y)
     return log, model, [log.rows(1500, w) for w in (0, 1)]
 
 
@@ -151,16 +155,16 @@ def test_what_stays_the_same_is_not_forgotten(world):
     for _ in range(3):
         model.partial_fit(*log.rows(300, 0)[:2])
     assert error(model, old) < error(fitted, old) + 0.03
-    assert len(model._model.reservoir) == 6900
+    assert len(model._model.reservoir) == 4900
 
 
 def test_counts_as_a_target():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"user_id": rng.integers(0, 30, 3000), "item_id": rng.integers(0, 20, 3000)})
-    X["visits"] = rng.normal(size=3000)
+    X = pd.DataFrame({"user_id": rng.integers(0, 30, 2000), "item_id": rng.integers(0, 20, 2000)})
+    X["visits"] = rng.normal(size=2000)
     rate = np.exp(0.5 + 0.7 * X["visits"])
     y = rng.poisson(rate)
-    model = IncrementalDCNRecommender(loss="poisson", random_state=0, max_epochs=8).fit(X, y)
+    model = IncrementalDCNRecommender(loss="poisson", random_state=0, max_epochs=6).fit(X, y)
     assert np.corrcoef(model.predict(X), rate)[0, 1] > 0.95
     assert abs(model.predict(X).mean() / y.mean() - 1) < 0.1
     with pytest.raises(ValueError, match=r"y: 1 of 3 rows lie below 0, which loss='poisson'"):
