@@ -40,7 +40,7 @@ first, second = np.array([0.5, -0.3, 0.8]), np.array([-0.2, 0.5, 0.0])
 # The columns of counts are numbers, so they need no further word. The ids tell nothing here:
 # ``use_ids=False`` leaves them out.
 
-X, y, _ = behavior(8000, first)
+X, y, _ = behavior(6000, first)
 print(X.head(3))
 model = IncrementalDCNRecommender(use_ids=False, random_state=0).fit(X, y)
 
@@ -64,7 +64,7 @@ print(f"RMSE {np.sqrt(np.mean((model.predict(asked) - truth) ** 2)):.3f}, noise 
 
 asked, _, truth = behavior(2000, second)
 errors = {"follow": [], "always rehearse": []}
-for _ in range(9):
+for _ in range(7):
     for name, one in zip(errors, (model, steady), strict=True):
         errors[name].append(np.sqrt(np.mean((one.predict(asked) - truth) ** 2)))
     new_X, new_y, _ = behavior(500, second)

@@ -91,7 +91,8 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
     >>> X = pd.DataFrame({"user_id": ["ann", "bob"] * 200, "item_id": ["tea", "rice"] * 200,
     ...                   "device": ["phone", "phone", "phone", "tablet"] * 100})
     >>> clicked = X["device"] == "tablet"
-    >>> model = IncrementalDCNClassifier(n_factors=0, max_epochs=20, random_state=0).fit(X, clicked)
+    >>> model = IncrementalDCNClassifier(use_ids=False, max_epochs=20, random_state=0)
+    >>> model = model.fit(X, clicked)
     >>> rows = [["new", "tea", "tablet"], ["new", "tea", "phone"]]
     >>> model.predict(pd.DataFrame(rows, columns=X.columns)).tolist()
     [True, False]
