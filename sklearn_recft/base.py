@@ -342,7 +342,7 @@ class RecommenderMixin:
             reset=reset,
             timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
-            features=feature_names(self) if reset else self._features(),
+            features=self._features_of_fit() if reset else self._features(),
         )
         if not reset and (y is None) != self._model.positives_only:
             without = self._model.positives_only
@@ -368,6 +368,10 @@ class RecommenderMixin:
         """Check queries of lists."""
         self._check_is_fitted()
         return check_queries(X, self, outcome=self._outcome(), features=self._features())
+
+    def _features_of_fit(self) -> tuple[str, ...]:
+        """Return the columns that a call of `fit` reads as features."""
+        return feature_names(self)
 
     def _features(self) -> tuple[str, ...]:
         """Return the columns of features in `fit`."""

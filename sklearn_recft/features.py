@@ -12,8 +12,8 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_recft.columns import is_absent, plain, refuse_beyond_float32, to_ids, to_texts
-from sklearn_recft.names import ITEM, TEXT, USER, are_numbered, as_roles
-from sklearn_recft.tables import columns_of, is_frame, names_of
+from sklearn_recft.names import ITEM, ROLES, TEXT, TIME, USER, are_numbered, as_roles
+from sklearn_recft.tables import columns_of, is_frame, is_named, names_of
 from sklearn_recft.vocabulary import Vocabulary
 
 # Names of the parameters that hold tables of features, by the column of ids.
@@ -171,6 +171,63 @@ def feature_columns(estimator: Any) -> tuple[str, ...]:
     """
     given = feature_names(estimator)
     return tuple(dict.fromkeys((*given, *getattr(estimator, "feature_columns_", ()))))
+
+
+def names_of_categories(X: Any) -> tuple[str, ...]:
+    """Return the columns of a table of events that are neither ids, times nor plain numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_recft.features import names_of_categories
+    >>> X = pd.DataFrame({"user_id": [1], "item_id": [2], "clicks": [3], "device": ["phone"]})
+    >>> names_of_categories(X)
+    ('device',)
+    """
+    if not is_named(X):
+        return ()
+    return tuple(
+        name
+        for name, column in columns_of(X, (USER, ITEM, TIME)).items()
+        if name not in ROLES and (_is_categorical(column) or plain(column).dtype.kind not in "iufb")
+    )
+
+
+def as_categories(column: FeatureColumn, name: str) -> FeatureColumn:
+    """Return numbers as categories, by their names; other kinds stay.
+
+    Examples
+    --------
+    >>> from sklearn_recft.features import as_categories, to_feature
+    >>> as_categories(to_feature([7, 8, 7], "zone"), "zone").values
+    ['7', '8', '7']
+    """
+    if column.kind != "number":
+        return column
+    numbers, places = np.unique(column.data, return_inverse=True)
+    cells = [None if np.isnan(number) else _category(number) for number in numbers]
+    return _of_levels("category", cells, places)
+
+
+def as_lists(column: FeatureColumn, name: str) -> FeatureColumn:
+    """Split categories at "|", such as "Comedy|Drama"; lists stay.
+
+    Examples
+    --------
+    >>> from sklearn_recft.features import as_lists, to_feature
+    >>> as_lists(to_feature(["war|drama", None, "war"], "genres"), "genres").values
+    [('drama', 'war'), None, ('war',)]
+    """
+    if column.kind in ("number", "text"):
+        raise TypeError(
+            f"{name}: all {len(column)} rows are {spelled(column.kind)}, and lists names columns "
+            'of lists, or of strings such as "Comedy|Drama". Leave it out of lists.'
+        )
+    if column.kind != "category":
+        return column
+    parts = [tuple(sorted({p for p in level.split("|") if p})) for level in column.levels]
+    levels = [part or None for part in parts] + [None]
+    return _of_levels("set", levels, column.data)
 
 
 def spelled(kind: str) -> str:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._bayesian_classifier import (
         BayesianMFClassifier,
     )
+    from sklearn_recft.estimators._cross import (
+        IncrementalDCNRecommender,
+    )
+    from sklearn_recft.estimators._cross_classifier import (
+        IncrementalDCNClassifier,
+    )
     from sklearn_recft.estimators._decay_bert import (
         DecayBertRecommender,
     )
@@ -51,6 +57,8 @@ __all__ = [
     "DecayBertRecommender",
     "EASERecommender",
     "HabitRecommender",
+    "IncrementalDCNClassifier",
+    "IncrementalDCNRecommender",
     "IncrementalMFClassifier",
     "IncrementalMFRecommender",
     "ItemKNNRecommender",
@@ -69,6 +77,8 @@ __getattr__ = lazy_names(
         "DecayBertRecommender": "_decay_bert",
         "EASERecommender": "_ease",
         "HabitRecommender": "_habit",
+        "IncrementalDCNClassifier": "_cross_classifier",
+        "IncrementalDCNRecommender": "_cross",
         "IncrementalMFClassifier": "_factorization_classifier",
         "IncrementalMFRecommender": "_factorization",
         "ItemKNNRecommender": "_item_knn",

@@ -18,7 +18,7 @@ from sklearn_recft.features import (
     to_feature,
 )
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models import BayesianMFModel
+from sklearn_recft.models import BayesianMFModel, CrossModel
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -35,7 +35,7 @@ class FeaturesMixin:
     item_features: Any
     backbone: str | None
     _fixed: dict[str, Any]
-    _model: BayesianMFModel
+    _model: BayesianMFModel | CrossModel
 
     @property
     def feature_columns_(self) -> list[str]:
@@ -73,7 +73,7 @@ class FeaturesMixin:
         return replace(rows, tables=tables) if tables else rows
 
     def _check_rows(self, X: Any) -> Interactions:
-        return _with_texts(super()._check_rows(X), self._fixed["backbone"])  # type: ignore[misc]
+        return _with_texts(super()._check_rows(X), self._fixed.get("backbone"))  # type: ignore[misc]
 
     def _table(
         self, rows: Interactions, role: str, table: Any, *, reset: bool

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
         BayesianMFModel,
         BayesianMFSettings,
     )
+    from sklearn_recft.models._cross import (
+        CrossModel,
+    )
+    from sklearn_recft.models._cross_network import (
+        CROSS_DEFAULTS,
+        CROSS_OPTIONS,
+        CrossSettings,
+    )
     from sklearn_recft.models._decay import (
         DecayModel,
     )
@@ -101,6 +109,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAM_DEFAULTS",
     "ADAM_OPTIONS",
+    "CROSS_DEFAULTS",
+    "CROSS_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
     "MAX_BATCHES",
@@ -115,6 +125,8 @@ __all__ = [
     "BiasModel",
     "BiasSettings",
     "Call",
+    "CrossModel",
+    "CrossSettings",
     "DecayModel",
     "DecaySettings",
     "EASEModel",
@@ -152,6 +164,8 @@ __getattr__ = lazy_names(
     {
         "ADAM_DEFAULTS": "_factorization_adam",
         "ADAM_OPTIONS": "_factorization_adam",
+        "CROSS_DEFAULTS": "_cross_network",
+        "CROSS_OPTIONS": "_cross_network",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
         "MAX_BATCHES": "_batches",
@@ -166,6 +180,8 @@ __getattr__ = lazy_names(
         "BiasModel": "_baselines",
         "BiasSettings": "_baselines",
         "Call": "_base",
+        "CrossModel": "_cross",
+        "CrossSettings": "_cross_network",
         "DecayModel": "_decay",
         "DecaySettings": "_decay_network",
         "EASEModel": "_ease",

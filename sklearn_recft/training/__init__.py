@@ -2,10 +2,11 @@
 
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows
 from sklearn_recft.training._fine_tuning import FineTuning
-from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss
+from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss, PointLoss
 from sklearn_recft.training._net import checkpoint, grow_optimizer, make_net, predict_net
 from sklearn_recft.training._net_params import resolve_training
 from sklearn_recft.training._policy import PLAIN, Policy
+from sklearn_recft.training._rows import RowAdamW
 from sklearn_recft.training._skorch import Scorer
 from sklearn_recft.training._trainer import Trainer
 from sklearn_recft.training._windows import LogWindows, SequenceWindows
@@ -21,7 +22,9 @@ __all__ = [
     "LogWindows",
     "OwnLoss",
     "PenalisedLoss",
+    "PointLoss",
     "Policy",
+    "RowAdamW",
     "Scorer",
     "SequenceWindows",
     "Trainer",

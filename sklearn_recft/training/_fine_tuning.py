@@ -29,14 +29,14 @@ class FineTuning(BaseEstimator):
 
     Training uses AdamW [1]_ (`IncrementalMFRecommender`: Adam, unless an option here asks for
     more). Defaults are listed below for `DecayBertRecommender` ("DecayBert"),
-    `RealtimeTransformerRecommender` ("Realtime") and `IncrementalMFRecommender` with
-    ``solver="adam"`` ("MF"). An option that an estimator does not list cannot be set for it:
-    `fit` raises a ValueError.
+    `RealtimeTransformerRecommender` ("Realtime"), `IncrementalDCNRecommender` ("DCN") and
+    `IncrementalMFRecommender` with ``solver="adam"`` ("MF"). An option that an estimator does not
+    list cannot be set for it: `fit` raises a ValueError.
 
     Parameters
     ----------
     learning_rate : float, default=None
-        Learning rate. DecayBert: 0.002; Realtime: 0.002. MF has a parameter of its own,
+        Learning rate. DecayBert: 0.002; Realtime: 0.002; DCN: 0.001. MF has a parameter of its own,
         ``learning_rate``.
     backbone_rate : float, default=None
         Factor of the learning rate for the text encoder, where it is trained. 0.01 at a learning
@@ -45,22 +45,24 @@ class FineTuning(BaseEstimator):
         Factor of the learning rate for the time-decay rates. DecayBert: 5; Realtime: 5. 0 keeps
         the initial half-lives.
     embedding_rate : float, default=None
-        Factor of the learning rate for item embeddings. DecayBert: 10; Realtime: 1. It has no
-        effect where items have no embeddings.
+        Factor of the learning rate for item embeddings, and of DCN for all embeddings. DecayBert:
+        10; Realtime: 1; DCN: 10. It has no effect where items have no embeddings.
     weight_decay : float, default=None
         Decoupled weight decay [1]_ of all parameters except biases, one-dimensional parameters
-        and time-decay rates. DecayBert: 0.01; Realtime: 0; MF: 0.
+        and time-decay rates. DecayBert: 0.01; Realtime: 0; DCN: 1e-5, and 0 for embeddings
+        of ids; MF: 0.
     warmup : float, default=None
         Fraction of the steps of a fit, from 0 to 1, in which the learning rate rises linearly.
-        DecayBert: 0.1; Realtime: 0.05; MF: 0.
+        DecayBert: 0.1; Realtime: 0.05; DCN: 0; MF: 0.
     schedule : {"linear", "constant"}, default=None
         Learning rate after the warm-up: it falls linearly to 0, or stays constant. DecayBert:
-        "linear"; Realtime: "linear"; MF: "constant".
+        "linear"; Realtime: "linear"; DCN: "linear"; MF: "constant".
     clip : float, default=None
         Largest norm of the gradient of a step; ``inf`` switches clipping off. DecayBert: 1;
         Realtime: 1; MF: inf.
     accumulate : int, default=None
-        Number of batches whose mean gradient makes one step. DecayBert: 1; Realtime: 1; MF: 1.
+        Number of batches whose mean gradient makes one step. DecayBert: 1; Realtime: 1; DCN: 1;
+        MF: 1.
     bf16 : bool, default=None
         Train in bfloat16 by autocast. Predictions are always in float32. DecayBert and Realtime:
         True on CUDA devices that support it, else False; MF: False.
@@ -71,19 +73,20 @@ class FineTuning(BaseEstimator):
     patience : int, default=None
         Stop `fit` after this number of epochs without an improvement on held-out rows, and
         restore the weights of the best epoch. The newest rows are held out. Realtime measures
-        NDCG@10, the others the loss. `partial_fit` trains on every row. DecayBert, Realtime and
-        MF: no early stopping.
+        NDCG@10, the others the loss. `partial_fit` trains on every row. DecayBert, Realtime,
+        DCN and MF: no early stopping.
     validation_fraction : float, default=None
         Fraction of the rows, the newest ones, held out for ``patience``. DecayBert: 0.1;
-        Realtime: 0.1; MF: 0.1.
+        Realtime: 0.1; DCN: 0.1; MF: 0.1.
     update_rate : float, default=None
         Constant factor of the learning rate in `partial_fit`; 1 is the full learning rate, and 0
-        leaves the net as it is. DecayBert: 0; Realtime: 0.1; MF: 1.
+        leaves the net as it is. DecayBert: 0; Realtime: 0.1; DCN: 1/3; MF: 1.
     update_epochs : int, default=None
-        Number of epochs in `partial_fit`. DecayBert: 1; Realtime: 3; MF: 1.
+        Number of epochs in `partial_fit`. DecayBert: 1; Realtime: 3; DCN: 1;
+        MF: 1.
     freeze_blocks : int or "all", default=None
         Number of transformer blocks, counted from the lowest, that `partial_fit` does not train.
-        Realtime: 0.
+        Of DCN: number of layers, cross layers first. Realtime: 0; DCN: 0.
     lora_rank : int, default=None
         If positive, low-rank adapters [4]_ of this rank are trained in place of the weights of
         the text encoder. DecayBert: 0.

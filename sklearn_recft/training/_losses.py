@@ -37,6 +37,30 @@ class LogLoss(nn.Module):
         return (weight * each).sum() / weight.sum()
 
 
+class PointLoss(nn.Module):
+    """Weighted mean of a loss of each row; the target (B, 2) is value and weight.
+
+    ``loss`` is "squared_error", "log_loss" (scores are logits, targets 0 to 1) or "poisson" (scores
+    are the logarithms of rates, targets are counts).
+    """
+
+    def __init__(self, loss: str) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Compute the mean loss of a batch."""
+        value, weight = target.unbind(1)
+        if self.loss == "squared_error":
+            each = (output - value).square() / 2
+        elif self.loss == "log_loss":
+            each = nn.functional.binary_cross_entropy_with_logits(output, value, reduction="none")
+        else:
+            output = output.clamp(max=15.0)  # beyond it, float32 sums of rates are of no use
+            each = output.exp() - value * output
+        return (weight * each).sum() / weight.sum()
+
+
 class OwnLoss(nn.Module):
     """Identity, for modules whose ``forward`` returns the loss itself, ()."""
 

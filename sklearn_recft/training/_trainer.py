@@ -15,6 +15,7 @@ from sklearn_recft.parallel import torch_threads
 from sklearn_recft.training import _skorch
 from sklearn_recft.training._batches import Collate, Columns
 from sklearn_recft.training._net import grow_optimizer
+from sklearn_recft.training._policy import Policy
 from sklearn_recft.training._tuned import _TunedNet
 
 
@@ -43,6 +44,10 @@ class Trainer:
         Validation metric, computed after each epoch. With a policy's ``patience`` it decides
         when a fit stops and which weights are restored, and no rows are held out: the caller
         has held out what the metric needs. The net does not keep it.
+    policy : Policy, default=None
+        Policy of this call in place of that of the net, which must not be a plain one.
+    batch_size : int, default=None
+        Batch size of this call in place of that of the net.
 
     Examples
     --------
@@ -57,6 +62,8 @@ class Trainer:
     update: bool = False
     n_targets: int | None = None
     scorer: _skorch.Scorer | None = None
+    policy: Policy | None = None
+    batch_size: int | None = None
 
     def fit(self, net: NeuralNet, columns: Columns, target: np.ndarray) -> None:
         """Train ``net``, and leave it in evaluation mode.
@@ -97,6 +104,10 @@ class Trainer:
             stack.enter_context(torch.enable_grad())  # even if the caller has disabled gradients
             if self.collate is not None:
                 stack.enter_context(_skorch.batch_options(net, collate=self.collate))
+            if self.policy is not None and isinstance(net, _TunedNet):
+                stack.enter_context(net.trained_by(self.policy))
+            if self.batch_size is not None:
+                stack.enter_context(_skorch.batch_options(net, batch_size=self.batch_size))
             patience = net.policy.patience if isinstance(net, _TunedNet) else None
             if self.scorer is not None:
                 stack.enter_context(_skorch.scored(net, self.scorer, patience))

@@ -62,6 +62,15 @@ class _TunedNet(NeuralNet):
                 stack.enter_context(_skorch.without_stopping(self))
             yield
 
+    @contextmanager
+    def trained_by(self, policy: Policy) -> Iterator[None]:
+        """Train by another policy within the block."""
+        before, self.policy = self.policy, policy
+        try:
+            yield
+        finally:
+            self.policy = before
+
     # ------------------------------------------------------------------ overrides of skorch
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> _TunedNet:

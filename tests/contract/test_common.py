@@ -22,6 +22,8 @@ from sklearn_recft import (
     DecayBertRecommender,
     EASERecommender,
     FineTuning,
+    IncrementalDCNClassifier,
+    IncrementalDCNRecommender,
     IncrementalMFClassifier,
     IncrementalMFRecommender,
     ItemKNNRecommender,
@@ -115,6 +117,7 @@ _SEQUENCES = {
     "width": 16, "net_params": {"batch_size": 256},
 }  # fmt: skip
 _READERS = {"random_state": 0, "net_params": {"batch_size": 128}}  # fewer steps
+_CROSSES = {"replay_size": 100, "net_params": {"batch_size": 128}}
 # Further configurations for our own contract; one by the name of a class replaces `small` of it.
 OPTIONS = {
     "recent popularity": PopularityRecommender(half_life=30, window=400),
@@ -135,6 +138,8 @@ OPTIONS = {
         **_SGD, loss="bpr", half_life=200, replay_size=100
     ),
     "sgd bpr with habits": IncrementalMFRecommender(**_SGD, loss="bpr", habit_half_life=90),
+    "IncrementalDCNRecommender": small(IncrementalDCNRecommender, **_CROSSES),
+    "IncrementalDCNClassifier": small(IncrementalDCNClassifier, **_CROSSES),
     "bayesian with features": small(FeaturedRecommender),
     "bayesian implicit": small(BayesianMFRecommender, loss="implicit"),
     "softmax": IncrementalMFRecommender(**_SGD, loss="softmax"),

@@ -44,6 +44,9 @@ LAWFUL_KINDS = {
     "trend_half_lives": ([],),
     "user_features": ([],),
     "item_features": ([],),
+    "categorical": ([],),
+    "lists": ([],),
+    "hidden": ([],),
     "backbone": ("no such value",),
     "verbose": (1.5,),
 }

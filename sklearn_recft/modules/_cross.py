@@ -1,0 +1,207 @@
+"""Deep & cross network: products of features up to a degree, beside a small dense net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_recft.modules._layers import grow_rows, keep_rows
+
+# Standard deviation of the initial embeddings.
+_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class CrossShape:
+    """Sizes of a `CrossNet`.
+
+    Attributes
+    ----------
+    n_numbers : int
+        Numbers of a row.
+    fields : tuple of int
+        Codes of each field of categories: 1, or the places of a list.
+    dim : int
+        Length of an embedding.
+    hidden : tuple of int
+        Widths of the dense layers.
+    has_ids : bool
+        Whether users and items have embeddings.
+    n_layers, rank : int
+        Number of cross layers, and their rank.
+    """
+
+    n_numbers: int
+    fields: tuple[int, ...] = ()
+    dim: int = 8
+    hidden: tuple[int, ...] = (64, 32)
+    has_ids: bool = True
+    n_layers: int = 2
+    rank: int = 32
+
+    @property
+    def width(self) -> int:
+        """Length of the input of the layers."""
+        return self.n_numbers + self.dim * (len(self.fields) + 2 * self.has_ids)
+
+
+class CrossLayer(nn.Module):
+    """A cross layer of low rank: ``x0 * (U V^T x + b) + x``."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        rank = min(rank, width)
+        self.down = nn.Linear(width, rank, bias=False, dtype=torch.float32)
+        self.up = nn.Linear(rank, width, dtype=torch.float32)
+
+    def forward(self, first: Tensor, x: Tensor) -> Tensor:
+        """Multiply the input of the net, (B, D), with a mixture of ``x``, and add ``x``."""
+        return first * self.up(self.down(x)) + x  # (B, D)
+
+
+class CrossNet(nn.Module):
+    """Score rows of ids, categories, lists and numbers.
+
+    Parameters
+    ----------
+    shape : CrossShape
+    id_dropout : float
+        Share of codes that training replaces by the unknown one.
+    sparse : bool
+        Whether embeddings get sparse gradients, which need `RowAdamW`.
+
+    Notes
+    -----
+    Codes of -1, and those above the number of rows, have the embedding of the unknown one. The
+    heads start at zero, so the first scores are the offsets.
+    """
+
+    TABLES = ("users", "items", "values")
+
+    def __init__(self, shape: CrossShape, id_dropout: float = 0.0, sparse: bool = True) -> None:
+        super().__init__()
+        self.shape, self.id_dropout, self.sparse = shape, id_dropout, sparse
+        for name in self.TABLES:
+            table = torch.zeros(0, shape.dim, dtype=torch.float32)
+            self.register_parameter(name, nn.Parameter(table))
+        n_kinds = len(shape.fields) + 2
+        self.unknown = nn.Parameter(_NOISE * torch.randn(n_kinds, shape.dim, dtype=torch.float32))
+        width = shape.width
+        self.cross = nn.ModuleList([CrossLayer(width, shape.rank) for _ in range(shape.n_layers)])
+        sizes = [width, *shape.hidden]
+        self.deep = nn.ModuleList(
+            [nn.Linear(a, b, dtype=torch.float32) for a, b in pairwise(sizes)]
+        )
+        self.head = nn.Linear(width + (sizes[-1] if shape.hidden else 0), 1, dtype=torch.float32)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.offset_weight = nn.Parameter(torch.ones(1, dtype=torch.float32))
+
+    def forward(
+        self, user: Tensor, item: Tensor, codes: Tensor, numbers: Tensor, offset: Tensor
+    ) -> Tensor:
+        """Score rows.
+
+        Parameters
+        ----------
+        user, item : Tensor of shape (B,)
+            Codes; -1 is unknown.
+        codes : Tensor of shape (B, K)
+            Codes of categories; in a list, -1 fills the places after its members.
+        numbers : Tensor of shape (B, n_numbers)
+        offset : Tensor of shape (B,)
+
+        Returns
+        -------
+        score : Tensor of shape (B,)
+        """
+        parts = [numbers]
+        if self.shape.has_ids:
+            parts.append(self._embed("users", user, self.unknown[0]))  # (B, d)
+            parts.append(self._embed("items", item, self.unknown[1]))  # (B, d)
+        start = 0
+        for place, width in enumerate(self.shape.fields):
+            own, unknown = codes[:, start : start + width], self.unknown[place + 2]
+            start += width
+            if width == 1:
+                parts.append(self._embed("values", own[:, 0], unknown))  # (B, d)
+            else:
+                parts.append(self._mean(own, unknown))  # (B, d)
+        first = torch.cat(parts, 1)  # (B, D)
+        x = deep = first
+        for layer in self.cross:
+            x = layer(first, x)  # (B, D)
+        for layer in self.deep:
+            deep = torch.relu(layer(deep))  # (B, h)
+        last = torch.cat([x, deep], 1) if len(self.deep) else x
+        return self.head(last)[:, 0] + self.offset_weight * offset
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters with learning rates of their own."""
+        return {"embedding": [*(getattr(self, name) for name in self.TABLES), self.unknown]}
+
+    def grow(self, sizes: tuple[int, int, int], rng: np.random.Generator | None) -> None:
+        """Add rows of users, items and values; they start at the unknown one, or at noise.
+
+        Parameters
+        ----------
+        sizes : (int, int, int)
+            Rows of users, items and values.
+        rng : numpy.random.Generator or None
+            Draws noise; None copies the embedding of an unknown one.
+        """
+        for place, (name, size) in enumerate(zip(self.TABLES, sizes, strict=True)):
+            table: nn.Parameter = getattr(self, name)
+            known = len(table)
+            if size <= known:
+                continue
+            grow_rows(table, size)
+            if rng is None:
+                start = self.unknown[place] if place < 2 else self.unknown[2:].mean(0)
+                table.data[known:] = start.detach()
+            else:
+                noise = rng.normal(0, _NOISE, (size - known, self.shape.dim))
+                table.data[known:] = torch.from_numpy(noise.astype(np.float32))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the rows of users (codes); the rows behind them move up."""
+        kept = np.setdiff1d(np.arange(len(self.users)), users)  # type: ignore[arg-type]
+        keep_rows(self.users, torch.from_numpy(kept))  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------ private
+
+    def _embed(self, name: str, codes: Tensor, unknown: Tensor) -> Tensor:
+        """Look up codes (B,) or (B, L); those that are unknown, or dropped, get ``unknown``."""
+        table: Tensor = getattr(self, name)
+        known = self._known(codes, len(table))
+        if not len(table):
+            return unknown.expand(*codes.shape, -1)
+        codes = torch.where(known, codes, 0)
+        rows = functional.embedding(codes, table, sparse=self.sparse)
+        return torch.where(known[..., None], rows, unknown)
+
+    def _known(self, codes: Tensor, n_rows: int) -> Tensor:
+        known = (codes >= 0) & (codes < n_rows)
+        if self.training and self.id_dropout:
+            drawn = torch.rand(codes.shape, dtype=torch.float32, device=codes.device)
+            known &= drawn >= self.id_dropout
+        return known
+
+    def _mean(self, codes: Tensor, unknown: Tensor) -> Tensor:
+        """Return the mean embedding (B, d) of the members of lists; ``unknown`` of empty ones."""
+        there = (codes >= 0).float()[..., None]  # (B, L, 1)
+        total = (self._embed("values", codes, unknown) * there).sum(1)  # (B, d)
+        count = there.sum(1)  # (B, 1)
+        return torch.where(count > 0, total / count.clamp(min=1), unknown)
+
+
+def make_cross_net(seed: int, shape: CrossShape, id_dropout: float, sparse: bool) -> CrossNet:
+    """Return a net whose initial weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return CrossNet(shape, id_dropout, sparse)
