@@ -26,6 +26,7 @@ from sklearn_recft.kernels._habits import (
     pairs_of_users,
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
+from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
 from sklearn_recft.kernels._similarity import gram_rows, nearest_items, spread
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
@@ -47,9 +48,12 @@ from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_am
 
 __all__ = [
     "EXPOSURE_UNIT",
+    "FAST_WEIGHT",
     "ITEM_STATISTICS",
     "LOG_LOSS",
+    "N_BLOCKS",
     "N_SCORES",
+    "N_STATE",
     "N_STATISTICS",
     "SQUARED_ERROR",
     "USER_STATISTICS",
@@ -69,6 +73,7 @@ __all__ = [
     "habits_of_users",
     "latest_events",
     "link_pairs",
+    "mix_pass",
     "nearest_items",
     "online_pass",
     "pairs_of_users",

@@ -28,15 +28,16 @@ _NEW_ITEM = 0.03
 
 # Online updates; the slots are those of kernels.online_pass. The step of a user bias has a lower
 # bound, since user preferences drift.
-STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
-_CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
+STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02, np.inf)
+_CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02, np.inf)
 # Online updates of BPR: negatives per event, decay factor of the user vector, and rates of user,
 # item and their L2. Users follow the session, and items change slowly. Updates in chunks use the
 # settings of `fit` with a tenth of its rate.
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 
-_LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
+# Losses as the kernels of pointwise losses name them.
+LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
 # Number of rows whose negatives are drawn at once, which bounds memory; and number of rows up to
 # which drawing in advance is cheaper than saving every item.
@@ -171,7 +172,7 @@ def _pointwise_step(
             user_reg,
             item_reg,
             np.float32(min(reg, 1 / rate)),
-            _LOSS[loss],
+            LOSS[loss],
             *_tables(
                 arrays,
                 "mean",
@@ -217,10 +218,13 @@ def stream(
     rng: np.random.Generator,
     chunk: bool = False,
     draws: np.ndarray | None = None,
+    cap: float = np.inf,
+    raw: bool = False,
 ) -> np.ndarray:
     """Predict and then learn each row in one pass; return the predictions (n,).
 
-    ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
+    ``cap``: the largest number of events of an id that makes its steps smaller. ``raw``: return
+    scores before the link. ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
     ``n_items``: how many items were known before. ``draws``: the negatives of "bpr", where the
     caller has drawn them.
     """
@@ -243,13 +247,15 @@ def stream(
         return scored
     numbers = np.array(_CHUNK if chunk else STREAM, np.float32)
     numbers[4:6] *= speed
+    numbers[10] = cap
     kernels.online_pass(
         *_columns(rows, slice(None)),
         scored,
         moments,
         numbers,
-        _LOSS[loss],
+        LOSS[loss],
         newest,
+        raw,
         *_tables(
             arrays,
             "mean",

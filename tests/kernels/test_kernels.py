@@ -15,7 +15,7 @@ TABLES = (
     "mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
     "user_count", "item_count",
 )  # fmt: skip
-RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02], np.float32)
+RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02, np.inf], np.float32)
 BPR_RATES = np.array([0.3, 0.1, 0.02, 0.01], np.float32)
 NEWEST = 3
 
@@ -103,7 +103,7 @@ def test_sgd_epoch(loss, n_factors, n_context):
 def run_online(tables, rows, moments, loss, newest=NEWEST):
     scored = np.empty(len(rows[0]), np.float32)
     kernels.online_pass(
-        *rows, scored, moments, RATES, loss, newest, *(tables[name] for name in TABLES)
+        *rows, scored, moments, RATES, loss, newest, False, *(tables[name] for name in TABLES)
     )
     return scored
 
