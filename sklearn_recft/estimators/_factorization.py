@@ -89,10 +89,10 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         ``history_half_life``. It does not change what is learned. Try 1 where a list is needed
         before every event.
     drift : {"follow"}, default=None
-        None: one set of tables, whose steps get smaller with the events of an id. "follow": a
+        None: one copy of the tables, whose steps get smaller with the events of an id. "follow": a
         second copy beside it, whose steps stay large; predictions mix both by how well each has
-        predicted lately. It follows users who change their tastes, for "squared_error" and "log_loss" with "sgd".
-        See the notes.
+        predicted lately. It follows users who change their tastes, at twice the time and memory.
+        For "squared_error" and "log_loss" with "sgd".
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
@@ -156,14 +156,15 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     items start at random. The model keeps the last items of each user (50, or 10 half-lives), and
     a uniform sample of 32,768 items taken. Unknown users get the items by popularity.
 
-    With ``drift="follow"``, tables, memory and time double. The fast copy makes its steps as if no
-    id had more than 20 events. The score is ``(1 - v) s_slow + v s_fast``, and ``v`` is learned
-    in `partial_fit` by fixed share (Herbster & Warmuth 1998, share 1e-4) from the loss of each
-    copy on rows that it has not learned yet. `predict`, `recommend`, `explain`, `similar_items`,
-    ``intercept_``, factors and biases are those of the mixture: factors have ``2 n_factors``
-    columns, the slow ones times ``sqrt(1 - v)``, then the fast ones times ``sqrt(v)``. `adapt`
-    solves for the users in both copies and keeps ``v``. ``module_`` is the slow copy, which is the
-    model without drift to the last bit; it alone rehearses (``replay_size``).
+    With ``drift="follow"``, tables, memory and time double. The fast copy makes the steps of users
+    one and a half times as large, as if none had more than 20 events. The score is ``(1 - v)
+    s_slow + v s_fast``. `partial_fit` learns ``v`` by fixed share (Herbster & Warmuth 1998, share
+    1e-4) from the loss of each copy on rows that it has not learned yet. `predict`, `recommend`,
+    `explain`, `similar_items`, ``intercept_``, factors and biases are those of the mixture:
+    factors have ``2 n_factors`` columns, the slow ones times ``sqrt(1 - v)``, then the fast ones
+    times ``sqrt(v)``. `adapt` solves for the users in both copies and keeps ``v``. ``module_`` is
+    the slow copy, which is the model without drift to the last bit. It alone rehearses
+    (``replay_size``).
 
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete
     Journey and Online Retail, for "softmax" also on Amazon Beauty (see ``benchmarks``).

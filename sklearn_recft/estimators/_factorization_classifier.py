@@ -44,10 +44,8 @@ class IncrementalMFClassifier(
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
         them per new event.
     drift : {"follow"}, default=None
-        None: one set of tables, whose steps get smaller with the events of an id. "follow": a
-        second copy beside it, whose steps stay large; predictions mix both by how well each has
-        predicted lately. It follows users who change their tastes, with "sgd".
-        See the notes.
+        "follow": a second copy of the tables, whose steps stay large, beside the first one;
+        probabilities mix the scores of both by how well each has predicted lately. With "sgd" only.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained. None is ``FineTuning()``. With "sgd" it must be
         None.
@@ -88,8 +86,8 @@ class IncrementalMFClassifier(
     Notes
     -----
     The notes of `IncrementalMFRecommender` on `partial_fit`, unknown ids, memory, fitted
-    attributes and drift hold here too. Without ``y``, every row is a positive and ``classes_`` is [0, 1].
-    There is nothing to separate positives from then: supply negatives, or use
+    attributes and drift hold here too. Without ``y``, every row is a positive and ``classes_`` is
+    [0, 1]. There is nothing to separate positives from then: supply negatives, or use
     `IncrementalMFRecommender` with ``loss="bpr"`` or ``loss="softmax"``.
 
     Examples

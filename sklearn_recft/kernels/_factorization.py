@@ -126,7 +126,8 @@ def online_pass(
     rates : (11,) float32
         User bias, then item bias: offset and floor of the step ``max(1 / (n + offset), floor)``.
         Factors: floor, extra and half-count of the step ``floor + extra / (1 + n / half)``, then
-        ``eps`` and ``reg``. Then ``reg`` of the biases, and the largest n that steps use.
+        ``eps`` and ``reg``. Then ``reg`` of the biases, and the largest n that the
+        steps of a user use.
     newest : int
         A new user is initialized with the mean of that many previous users, and the bias of a new
         item with that of previous items.
@@ -146,7 +147,7 @@ def online_pass(
     for row in range(users.shape[0]):
         u, i, w = users[row], items[row], weight[row]
         p, q = user_factors[u], item_factors[i]
-        n_u, n_i = min(user_count[u], rates[10]), min(item_count[i], rates[10])
+        n_u, n_i = min(user_count[u], rates[10]), item_count[i]
         scale = _one
         if loss == LOG_LOSS:
             scale = np.float32(2.0)  # of the working response 4 (y - p), at p = 1/2

@@ -19,10 +19,8 @@ from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer
 
-# The fast copy makes its steps as if no id had more events than this, so they never get small.
-FAST_COUNT = 20.0
 # Step of the mixture in units of its loss, and its fixed share: 1e-4 costs nothing without drift.
-_ETA = {"squared_error": 0.5, "log_loss": 1.0}
+_ETA = {"squared_error": 0.25, "log_loss": 1.0}
 _SHARE = 1e-4
 # Weight of the fast copy at the start, events of a mean loss, and number of means kept.
 _START, BLOCK, _KEPT = 0.01, 32, 1024
@@ -236,6 +234,6 @@ class FollowingFactorizationModel(SGDFactorizationModel):
             chunk=chunk,
             n_items=self.n_items,
             rng=rng,
-            cap=FAST_COUNT,
+            fast=True,
             raw=True,
         )
