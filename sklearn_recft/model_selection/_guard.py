@@ -1,0 +1,282 @@
+"""Guard an update: compare the model before and after it on the next events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch, check_consistent_length, column_or_1d
+
+from sklearn_recft.interactions import items_of, users_of
+from sklearn_recft.model_selection._replay import predict_feedback
+
+# Bets of the tests, as shares of the wealth; their average is a bet on an unknown effect.
+_BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+# A difference counts up to so many times the mean absolute difference so far.
+_CLIP = 10.0
+# Update rows from which inputs are checked, and earlier updates from which they are compared.
+_FEW_ROWS, _FEW_UPDATES = 30, 5
+# Labels contradict the model if the loss on them is so many times the loss on the next events.
+_CONTRADICTION = 1.5
+# An input is unusual if it lies so many standard deviations from those of earlier updates.
+_UNUSUAL = 5.0
+
+_Loss = Callable[[Any, Any, Any], np.ndarray]
+
+
+class Guard:
+    """Decide whether an update is kept, by comparing the model before and after on new events.
+
+    Copy the model, update it, call `begin` with both, and give the next events to `update` until
+    its verdict is no longer ``"watch"``. The tests are anytime-valid: look after every event if
+    you like, the error rate holds. `Guard` changes no model. To roll back, go on with the copy from
+    before the update.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "log_loss"} or callable, default="squared_error"
+        Loss of each event. A callable ``loss(estimator, X, y)`` returns shape (n,), for
+        instance one minus the reciprocal rank of the item.
+    alpha : float, default=0.005
+        Bound on the probability to roll back an update that is not worse, and to promote one that
+        is worse than `tolerance`.
+    tolerance : float, default=0.01
+        An update may be worse by this share of the loss and still be promoted.
+
+    Attributes
+    ----------
+    verdict_ : {"promote", "watch", "roll back"}
+        "watch": the events do not tell yet. The other two are final.
+    reason_ : str
+        Why.
+    warnings_ : list of str
+        What is unusual in the rows of the update. After a warning, an update is promoted only if
+        it is better than the model before.
+    inputs_ : Bunch
+        ``label_mean``, ``label_std``, ``user_share`` and ``item_share`` (rows of the most frequent
+        id), ``new_users``, ``new_items`` (shares of rows), and ``loss`` of the model before.
+    n_events_ : int
+        Events compared.
+    gain_ : float
+        Mean loss of the model before, minus that of the model after.
+
+    Notes
+    -----
+    Three tests run at once, each a product of bets (an e-process, Waudby-Smith & Ramdas 2023).
+    Its value is at least ``1 / alpha`` at any time with a probability of at most ``alpha`` if
+    its hypothesis is true. Differences beyond ten times the mean absolute difference so far are
+    clipped.
+
+    1. The model after is not worse. If this is rejected, roll back.
+    2. The model after is worse by more than ``tolerance``. If this is rejected, promote.
+    3. The next events contradict the model before as much as the labels of the update do, up to
+       a factor of 1.5. If this is rejected, the labels are wrong, not the model: roll back. It
+       finds labels that are shuffled or reversed before they do much harm. If tastes have
+       changed, the next events contradict the model as well, and the update stays.
+
+    The third test needs an update of at least 30 rows. Inputs are compared with those of the last
+    100 updates that were not rolled back, once there are 5.
+
+    References
+    ----------
+    Waudby-Smith, I., & Ramdas, A. (2023). Estimating means of bounded random variables by betting.
+    JRSS B 86(1).
+
+    Examples
+    --------
+    >>> import copy
+    >>> from sklearn_recft import IncrementalMFRecommender
+    >>> from sklearn_recft.datasets import make_interactions
+    >>> from sklearn_recft.model_selection import Guard
+    >>> X, y = make_interactions(60, 50, 6000, random_state=0, return_X_y=True)
+    >>> model = IncrementalMFRecommender(n_factors=8, random_state=0).fit(X[:3000], y[:3000])
+    >>> before, wrong = copy.deepcopy(model), 6 - y[3000:4000]
+    >>> guard = Guard().begin(before, model.partial_fit(X[3000:4000], wrong), X[3000:4000], wrong)
+    >>> guard.update(X[4000:4500], y[4000:4500])
+    'roll back'
+    >>> model = before
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: str | _Loss = "squared_error",
+        alpha: float = 0.005,
+        tolerance: float = 0.01,
+    ) -> None:
+        if not callable(loss) and loss not in _LOSSES:
+            raise ValueError(f"loss must be a function or among {sorted(_LOSSES)}, got {loss!r}.")
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, got {alpha}.")
+        if tolerance < 0:
+            raise ValueError(f"tolerance must be at least 0, got {tolerance}.")
+        self.loss = loss
+        self.alpha = alpha
+        self.tolerance = tolerance
+        self._past: deque[Bunch] = deque(maxlen=100)
+        self._models: tuple[Any, Any] | None = None
+
+    def begin(self, before: Any, after: Any, X: Any, y: Any = None) -> Guard:
+        """Begin to compare two models.
+
+        Parameters
+        ----------
+        before : recommender
+            As it was before the update, such as ``copy.deepcopy(model)``.
+        after : recommender
+            The same after ``partial_fit(X, y)``.
+        X, y : rows of the update
+
+        Returns
+        -------
+        self : object
+        """
+        inputs = self._inputs_of(before, X, y)
+        self._models = before, after
+        self.inputs_ = inputs
+        self.warnings_ = self._unusual(inputs)
+        self.verdict_, self.reason_ = "watch", "No events yet."
+        self.n_events_, self.gain_, self._loss_before = 0, 0.0, 0.0
+        self._worse, self._good, self._wrong = _Bets(), _Bets(), _Bets()
+        return self
+
+    def update(self, X: Any, y: Any = None) -> str:
+        """Compare both models on further events, which neither has learned; return the verdict.
+
+        Parameters
+        ----------
+        X, y : rows in time order
+
+        Returns
+        -------
+        verdict : {"promote", "watch", "roll back"}
+        """
+        if self._models is None:
+            raise ValueError("Guard.update: call begin with both models first.")
+        before, after = (self._losses(model, X, y) for model in self._models)
+        for row in range(len(before)):
+            if self.verdict_ != "watch":
+                break
+            self._learn(float(before[row]), float(after[row]))
+        return self.verdict_
+
+    def _learn(self, before: float, after: float) -> None:
+        """Bet on one event, and decide."""
+        gain = before - after
+        tolerance = 0.0 if self.warnings_ else self.tolerance * self._loss_before
+        self._worse.add(-gain)
+        self._good.add(gain + tolerance)
+        if self.inputs_.n_rows >= _FEW_ROWS:
+            self._wrong.add(self.inputs_.loss / _CONTRADICTION - before)
+        self.n_events_ += 1
+        self.gain_ += (gain - self.gain_) / self.n_events_
+        self._loss_before += (before - self._loss_before) / self.n_events_
+        if self._worse.value >= 1 / self.alpha:
+            self._decide("roll back", f"The loss rose by {-self.gain_:.3g} per event.")
+        elif self._good.value >= 1 / self.alpha:
+            self._decide("promote", f"The loss fell by {self.gain_:.3g} per event.")
+        elif self._wrong.value >= 1 / self.alpha:
+            self._decide(
+                "roll back",
+                f"The labels of the update contradict the model before (loss "
+                f"{self.inputs_.loss:.3g}), the next events do not ({self._loss_before:.3g}).",
+            )
+        else:
+            self.reason_ = f"{self.n_events_} events do not tell yet."
+
+    def _decide(self, verdict: str, reason: str) -> None:
+        self.verdict_, self.reason_ = verdict, reason
+        if verdict == "promote":
+            self._past.append(self.inputs_)
+
+    def _losses(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """Return the loss of each row."""
+        loss = self.loss if callable(self.loss) else _LOSSES[self.loss]
+        values = column_or_1d(loss(model, X, y), dtype=np.float64)
+        check_consistent_length(values, X)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ValueError(f"loss: {bad} of {len(values)} rows have a loss that is NaN or "
+                             "infinite; leave these rows out.")  # fmt: skip
+        return values
+
+    def _inputs_of(self, before: Any, X: Any, y: Any) -> Bunch:
+        """Describe the rows of an update."""
+        users, items = users_of(X), items_of(X)
+        labels = np.ones(len(users)) if y is None else column_or_1d(y).astype(np.float64)
+        check_consistent_length(users, labels)
+        if not len(users):
+            raise ValueError("X: the update has 0 rows; there is nothing to guard.")
+        return Bunch(
+            n_rows=len(users),
+            label_mean=float(labels.mean()),
+            label_std=float(labels.std()),
+            user_share=_largest_share(users),
+            item_share=_largest_share(items),
+            new_users=_share_of_new(users, getattr(before, "user_ids_", None)),
+            new_items=_share_of_new(items, getattr(before, "item_ids_", None)),
+            loss=float(self._losses(before, X, y).mean()),
+        )
+
+    def _unusual(self, inputs: Bunch) -> list[str]:
+        """Say in what an update differs from earlier ones."""
+        found = []
+        if len(self._past) >= _FEW_UPDATES:
+            for name, value in inputs.items():
+                past = np.array([earlier[name] for earlier in self._past], dtype=np.float64)
+                center, width = past.mean(), past.std() + 0.02 * abs(past.mean()) + 1e-3
+                if name != "n_rows" and abs(value - center) > _UNUSUAL * width:
+                    found.append(f"{name} is {value:.3g}; earlier updates have {center:.3g}.")
+        return found
+
+
+class _Bets:
+    """Wealth of bets that the mean of a sequence is above 0: an e-process.
+
+    If every mean, given the past, is at most 0, the wealth exceeds 1 / alpha with a probability of
+    at most alpha (Ville's inequality).
+    """
+
+    def __init__(self) -> None:
+        self._log_wealth = np.zeros(len(_BETS))
+        self._size, self._n = 0.0, 0
+
+    def add(self, value: float) -> None:
+        """Bet on a value; the stake depends on earlier values alone."""
+        if self._size > 0:
+            bounded = min(max(value / (_CLIP * self._size), -1.0), 1.0)
+            self._log_wealth += np.log1p(_BETS * bounded)
+        self._n += 1
+        self._size += (abs(value) - self._size) / self._n
+
+    @property
+    def value(self) -> float:
+        """Average wealth."""
+        return float(np.exp(np.minimum(self._log_wealth, 700)).mean())
+
+
+def _squared_error(model: Any, X: Any, y: Any) -> np.ndarray:
+    return (predict_feedback(model, X) - column_or_1d(y)) ** 2
+
+
+def _log_loss(model: Any, X: Any, y: Any) -> np.ndarray:
+    p = np.clip(predict_feedback(model, X), 1e-6, 1 - 1e-6)
+    y = column_or_1d(y)
+    return -y * np.log(p) - (1 - y) * np.log1p(-p)
+
+
+_LOSSES: dict[str, _Loss] = {"squared_error": _squared_error, "log_loss": _log_loss}
+
+
+def _largest_share(ids: np.ndarray) -> float:
+    """Return the share of the most frequent id."""
+    return float(np.unique(ids.astype(str), return_counts=True)[1].max() / len(ids))
+
+
+def _share_of_new(ids: np.ndarray, known: Any) -> float:
+    """Return the share of rows whose id is not known."""
+    if known is None:
+        return 0.0
+    return float((~np.isin(ids.astype(str), np.asarray(known).astype(str))).mean())
