@@ -19,8 +19,9 @@ class DriftMonitor:
     """Raise alarms of drift, from the difference between the errors of a slow and a fast learner.
 
     The errors of a recommender vary with its users and their sessions, so a detector on them
-    raises false alarms all the time. The difference between two learners on the same events does
-    not vary so. The detector is ADWIN (Bifet & Gavaldà 2007) on means of 32 events. It needs `river`: ``pip install 'sklearn-recft[drift]'``.
+    raises false alarms all the time. The difference between two learners on the same events varies
+    much less. The detector is ADWIN (Bifet & Gavaldà 2007) on means of 32 events. It needs
+    `river`: ``pip install 'sklearn-recft[drift]'``.
 
     Pass it to `prequential_score` by ``monitors=[...]``, or call `update` yourself.
 
@@ -50,8 +51,10 @@ class DriftMonitor:
     Notes
     -----
     The monitor sees only drift that the fast learner follows better than the slow one. Where
-    knowledge is lost, such as after a change of item ids, both learners are equally helpless:
-    on MovieLens 100K with half of the item ids exchanged, there is no alarm in 35,000 events. See the page on drift for delays and false alarms.
+    knowledge is lost, such as after a change of item ids, both learners are equally helpless. On
+    MovieLens 100K with half of the item ids exchanged, there is no alarm in 35,000 events. An
+    alarm may come from a rise or from a fall of the difference: just after a shift, the fast
+    learner can be the worse one. The page on drift has delays and false alarms.
 
     References
     ----------

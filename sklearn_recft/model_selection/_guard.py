@@ -18,10 +18,15 @@ _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
 _CLIP = 10.0
 # Update rows from which inputs are checked, and earlier updates from which they are compared.
 _FEW_ROWS, _FEW_UPDATES = 30, 5
-# Labels contradict the model if the loss on them is so many times the loss on the next events.
-_CONTRADICTION = 1.5
+# Labels contradict the model if they agree with it less than so much of what the next events do.
+_AGREEMENT = 0.5
+# Rows of the mean of all users in the mean of one.
+_SHRINKAGE = 5.0
 # An input is unusual if it lies so many standard deviations from those of earlier updates.
 _UNUSUAL = 5.0
+
+# Inputs that are compared with those of earlier updates.
+_CHECKED = ("label_mean", "label_std", "user_share", "item_share", "new_users", "new_items")
 
 _Loss = Callable[[Any, Any, Any], np.ndarray]
 
@@ -40,10 +45,9 @@ class Guard:
         Loss of each event. A callable ``loss(estimator, X, y)`` returns shape (n,), for
         instance one minus the reciprocal rank of the item.
     alpha : float, default=0.005
-        Bound on the probability to roll back an update that is not worse, and to promote one that
-        is worse than `tolerance`.
-    tolerance : float, default=0.01
-        An update may be worse by this share of the loss and still be promoted.
+        Bound on the probability of each wrong decision.
+    tolerance : float, default=0.03
+        An update may be worse by this share of the loss.
 
     Attributes
     ----------
@@ -56,7 +60,8 @@ class Guard:
         it is better than the model before.
     inputs_ : Bunch
         ``label_mean``, ``label_std``, ``user_share`` and ``item_share`` (rows of the most frequent
-        id), ``new_users``, ``new_items`` (shares of rows), and ``loss`` of the model before.
+        id), ``new_users``, ``new_items`` (shares of rows), ``loss`` of the model before, and
+        ``agreement`` of the labels with it, with its standard error (NaN if not compared).
     n_events_ : int
         Events compared.
     gain_ : float
@@ -64,20 +69,22 @@ class Guard:
 
     Notes
     -----
-    Three tests run at once, each a product of bets (an e-process, Waudby-Smith & Ramdas 2023).
-    Its value is at least ``1 / alpha`` at any time with a probability of at most ``alpha`` if
-    its hypothesis is true. Differences beyond ten times the mean absolute difference so far are
-    clipped.
+    Tests are products of bets (e-processes, Waudby-Smith & Ramdas 2023). The value of one is at
+    least ``1 / alpha`` at any time with a probability of at most ``alpha`` if its hypothesis is
+    true. Values beyond ten times the mean absolute value so far are clipped.
 
-    1. The model after is not worse. If this is rejected, roll back.
-    2. The model after is worse by more than ``tolerance``. If this is rejected, promote.
-    3. The next events contradict the model before as much as the labels of the update do, up to
-       a factor of 1.5. If this is rejected, the labels are wrong, not the model: roll back. It
-       finds labels that are shuffled or reversed before they do much harm. If tastes have
-       changed, the next events contradict the model as well, and the update stays.
+    1. Loss: is the model after worse than the model before by more than ``tolerance``? Both
+       answers are tested, on the difference of the losses of each event.
+    2. Agreement: do the labels of the update agree with the model before? The agreement of an event
+       is the product of its prediction and its label, both less the mean of the user so far. That
+       of the update is compared with half of that of the next events.
 
-    The third test needs an update of at least 30 rows. Inputs are compared with those of the last
-    100 updates that were not rolled back, once there are 5.
+    A model that is worse, or labels that agree too little, are rolled back. A model that is not
+    worse, and whose labels agree, is promoted. The second test finds labels that are shuffled or
+    reversed before they do much harm. If tastes have changed, the next events agree as little, and
+    the update stays. It needs an update of at least 30 rows, and a loss that is no callable.
+
+    Inputs are compared with those of the last 100 promoted updates, once there are 5.
 
     References
     ----------
@@ -104,7 +111,7 @@ class Guard:
         *,
         loss: str | _Loss = "squared_error",
         alpha: float = 0.005,
-        tolerance: float = 0.01,
+        tolerance: float = 0.03,
     ) -> None:
         if not callable(loss) and loss not in _LOSSES:
             raise ValueError(f"loss must be a function or among {sorted(_LOSSES)}, got {loss!r}.")
@@ -139,7 +146,8 @@ class Guard:
         self.warnings_ = self._unusual(inputs)
         self.verdict_, self.reason_ = "watch", "No events yet."
         self.n_events_, self.gain_, self._loss_before = 0, 0.0, 0.0
-        self._worse, self._good, self._wrong = _Bets(), _Bets(), _Bets()
+        self._worse, self._good, self._agrees, self._differs = (_Bets() for _ in range(4))
+        self._agreement = _Agreement()
         return self
 
     def update(self, X: Any, y: Any = None) -> str:
@@ -156,33 +164,43 @@ class Guard:
         if self._models is None:
             raise ValueError("Guard.update: call begin with both models first.")
         before, after = (self._losses(model, X, y) for model in self._models)
+        agreement = np.zeros(len(before))
+        if self._compares_labels:
+            predictions = predict_feedback(self._models[0], X)
+            agreement = self._agreement.of(users_of(X), predictions, column_or_1d(y))
         for row in range(len(before)):
             if self.verdict_ != "watch":
                 break
-            self._learn(float(before[row]), float(after[row]))
+            self._learn(float(before[row]), float(after[row]), float(agreement[row]))
         return self.verdict_
 
-    def _learn(self, before: float, after: float) -> None:
+    @property
+    def _compares_labels(self) -> bool:
+        """Whether the labels of the update can be compared with the model before."""
+        return bool(np.isfinite(self.inputs_.agreement))
+
+    def _learn(self, before: float, after: float, agreement: float) -> None:
         """Bet on one event, and decide."""
-        gain = before - after
-        tolerance = 0.0 if self.warnings_ else self.tolerance * self._loss_before
-        self._worse.add(-gain)
-        self._good.add(gain + tolerance)
-        if self.inputs_.n_rows >= _FEW_ROWS:
-            self._wrong.add(self.inputs_.loss / _CONTRADICTION - before)
+        gain, tolerance = before - after, self.tolerance * self._loss_before
+        self._worse.add(-gain - tolerance)
+        self._good.add(gain + (0.0 if self.warnings_ else tolerance))
+        if self._compares_labels:
+            inputs, expected = self.inputs_, _AGREEMENT * agreement
+            self._differs.add(expected - inputs.agreement - inputs.agreement_error)
+            self._agrees.add(inputs.agreement + inputs.agreement_error - expected)
         self.n_events_ += 1
         self.gain_ += (gain - self.gain_) / self.n_events_
         self._loss_before += (before - self._loss_before) / self.n_events_
-        if self._worse.value >= 1 / self.alpha:
+        sure = 1 / self.alpha
+        if self._worse.value >= sure:
             self._decide("roll back", f"The loss rose by {-self.gain_:.3g} per event.")
-        elif self._good.value >= 1 / self.alpha:
-            self._decide("promote", f"The loss fell by {self.gain_:.3g} per event.")
-        elif self._wrong.value >= 1 / self.alpha:
+        elif self._differs.value >= sure:
             self._decide(
                 "roll back",
-                f"The labels of the update contradict the model before (loss "
-                f"{self.inputs_.loss:.3g}), the next events do not ({self._loss_before:.3g}).",
+                "The labels of the update contradict the model before, the next events do not.",
             )
+        elif self._good.value >= sure and (not self._compares_labels or self._agrees.value >= sure):
+            self._decide("promote", f"The loss fell by {self.gain_:.3g} per event.")
         else:
             self.reason_ = f"{self.n_events_} events do not tell yet."
 
@@ -209,6 +227,10 @@ class Guard:
         check_consistent_length(users, labels)
         if not len(users):
             raise ValueError("X: the update has 0 rows; there is nothing to guard.")
+        agreement, error = np.nan, np.nan
+        if len(users) >= _FEW_ROWS and not callable(self.loss):
+            values = _Agreement().of(users, predict_feedback(before, X), labels)
+            agreement, error = float(values.mean()), float(values.std() / np.sqrt(len(values)))
         return Bunch(
             n_rows=len(users),
             label_mean=float(labels.mean()),
@@ -218,17 +240,41 @@ class Guard:
             new_users=_share_of_new(users, getattr(before, "user_ids_", None)),
             new_items=_share_of_new(items, getattr(before, "item_ids_", None)),
             loss=float(self._losses(before, X, y).mean()),
+            agreement=agreement,
+            agreement_error=error,
         )
 
     def _unusual(self, inputs: Bunch) -> list[str]:
         """Say in what an update differs from earlier ones."""
         found = []
         if len(self._past) >= _FEW_UPDATES:
-            for name, value in inputs.items():
+            for name in _CHECKED:
+                value = inputs[name]
                 past = np.array([earlier[name] for earlier in self._past], dtype=np.float64)
                 center, width = past.mean(), past.std() + 0.02 * abs(past.mean()) + 1e-3
-                if name != "n_rows" and abs(value - center) > _UNUSUAL * width:
+                if abs(value - center) > _UNUSUAL * width:
                     found.append(f"{name} is {value:.3g}; earlier updates have {center:.3g}.")
+        return found
+
+
+class _Agreement:
+    """Products of prediction and label, both less the mean of the user so far."""
+
+    def __init__(self) -> None:
+        self._all = np.zeros(3)  # rows, sum of predictions, sum of labels
+        self._users: dict[Any, np.ndarray] = {}
+
+    def of(self, users: np.ndarray, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the product of each row, (n,); means are those before the row."""
+        found = np.zeros(len(users))
+        for row, user in enumerate(users.tolist()):
+            one = np.array([1.0, predictions[row], labels[row]])
+            seen = self._users.setdefault(user, np.zeros(3))
+            if self._all[0]:
+                seen_and_all = seen + _SHRINKAGE * self._all / self._all[0]
+                found[row] = np.prod(one[1:] - seen_and_all[1:] / seen_and_all[0])
+            seen += one
+            self._all += one
         return found
 
 
