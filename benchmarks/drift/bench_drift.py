@@ -25,7 +25,6 @@ from benchmarks.common.report import row
 from benchmarks.drift.followers import FOLLOWERS, refit_since_turn, timed
 from benchmarks.drift.guarding import KINDS, verdicts
 from benchmarks.drift.streams import SHIFTS, STEADY, movielens, retail
-
 from sklearn_recft import IncrementalMFRecommender
 from sklearn_recft.inspection import DriftMonitor
 from sklearn_recft.model_selection import prequential_score

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.common.events import load
 
+from benchmarks.common.events import load
 from sklearn_recft.datasets import fetch_movielens, make_interactions
 
 

@@ -114,16 +114,17 @@ def test_adapt_solves_in_both_copies_and_keeps_the_weight(turned):
 
 def test_chunks_learn_the_mixture_from_rows_that_were_not_learned(turned):
     X, y = turned
-    model = make().fit(X[:N_FIT], y[:N_FIT])
-    score = [table.score(*(model._model.encode(model._check(
-        X[N_FIT : N_FIT + 320], y[N_FIT : N_FIT + 320], None, reset=False)).user,
-        model._model.encode(model._check(X[N_FIT : N_FIT + 320], None, None, reset=False)).item),
-        np.empty((320, 0))) for table in model._model.copies]  # fmt: skip
+    model, rows = make().fit(X[:N_FIT], y[:N_FIT]), slice(N_FIT, N_FIT + 320)
+    users, items = (
+        np.array([{code: n for n, code in enumerate(ids.tolist())}.get(x, -1) for x in column])
+        for ids, column in ((model.user_ids_, X[rows, 0]), (model.item_ids_, X[rows, 1]))
+    )
+    score = [table.score(users, items, np.empty((320, 0))) for table in model._model.copies]
     variance = y[:N_FIT].var()
-    model.partial_fit(X[N_FIT : N_FIT + 320], y[N_FIT : N_FIT + 320])
+    model.partial_fit(X[rows], y[rows])
     found = model.drift_.losses
     for column, values in zip(found.T, score, strict=True):
-        errors = (values - y[N_FIT : N_FIT + 320]) ** 2 / variance
+        errors = (values - y[rows]) ** 2 / variance
         assert_allclose(column, errors.reshape(-1, 32).mean(axis=1), rtol=0.05)
 
 
