@@ -145,7 +145,7 @@ class Guard:
         self.inputs_ = inputs
         self.warnings_ = self._unusual(inputs)
         self.verdict_, self.reason_ = "watch", "No events yet."
-        self.n_events_, self.gain_, self._loss_before = 0, 0.0, 0.0
+        self.n_events_, self.gain_, self._loss = 0, 0.0, _RunningMean()
         self._worse, self._good, self._agrees, self._differs = (_Bets() for _ in range(4))
         self._agreement = _Agreement()
         return self
@@ -163,15 +163,14 @@ class Guard:
         """
         if self._models is None:
             raise ValueError("Guard.update: call begin with both models first.")
+        if self.verdict_ != "watch":
+            return self.verdict_
         before, after = (self._losses(model, X, y) for model in self._models)
         agreement = np.zeros(len(before))
         if self._compares_labels:
             predictions = predict_feedback(self._models[0], X)
             agreement = self._agreement.of(users_of(X), predictions, column_or_1d(y))
-        for row in range(len(before)):
-            if self.verdict_ != "watch":
-                break
-            self._learn(float(before[row]), float(after[row]), float(agreement[row]))
+        self._learn(before, after, agreement)
         return self.verdict_
 
     @property
@@ -179,34 +178,36 @@ class Guard:
         """Whether the labels of the update can be compared with the model before."""
         return bool(np.isfinite(self.inputs_.agreement))
 
-    def _learn(self, before: float, after: float, agreement: float) -> None:
-        """Bet on one event, and decide."""
-        gain, tolerance = before - after, self.tolerance * self._loss_before
-        self._worse.add(-gain - tolerance)
-        self._good.add(gain + (0.0 if self.warnings_ else tolerance))
+    def _learn(self, before: np.ndarray, after: np.ndarray, agreement: np.ndarray) -> None:
+        """Bet on events, and decide at the first that is enough."""
+        gain = before - after
+        usual = self._loss.before_each(before)
+        inputs, sure = self.inputs_, 1 / self.alpha
+        worse = self._worse.add(-gain - self.tolerance * usual) >= sure
+        good = self._good.add(gain + (0.0 if self.warnings_ else self.tolerance) * usual) >= sure
+        differs = np.zeros(len(gain), dtype=bool)
         if self._compares_labels:
-            inputs, expected = self.inputs_, _AGREEMENT * agreement
-            self._differs.add(expected - inputs.agreement - inputs.agreement_error)
-            self._agrees.add(inputs.agreement + inputs.agreement_error - expected)
-        self.n_events_ += 1
-        self.gain_ += (gain - self.gain_) / self.n_events_
-        self._loss_before += (before - self._loss_before) / self.n_events_
-        sure = 1 / self.alpha
-        if self._worse.value >= sure:
-            self._decide("roll back", f"The loss rose by {-self.gain_:.3g} per event.")
-        elif self._differs.value >= sure:
-            self._decide(
-                "roll back",
-                "The labels of the update contradict the model before, the next events do not.",
-            )
-        elif self._good.value >= sure and (not self._compares_labels or self._agrees.value >= sure):
-            self._decide("promote", f"The loss fell by {self.gain_:.3g} per event.")
-        else:
-            self.reason_ = f"{self.n_events_} events do not tell yet."
+            missing = _AGREEMENT * agreement - inputs.agreement - inputs.agreement_error
+            differs = self._differs.add(missing) >= sure
+            good &= self._agrees.add(-missing) >= sure
+        enough = np.flatnonzero(worse | differs | good)
+        n = int(enough[0]) + 1 if len(enough) else len(gain)
+        total = self.gain_ * self.n_events_ + gain[:n].sum()
+        self.n_events_ += n
+        self.gain_ = float(total / max(self.n_events_, 1))
+        self.reason_ = f"{self.n_events_} events do not tell yet."
+        if len(enough):
+            self._decide(bool(worse[n - 1]), bool(differs[n - 1]))
 
-    def _decide(self, verdict: str, reason: str) -> None:
-        self.verdict_, self.reason_ = verdict, reason
-        if verdict == "promote":
+    def _decide(self, worse: bool, differs: bool) -> None:
+        """Write the verdict."""
+        self.verdict_ = "roll back" if worse or differs else "promote"
+        self.reason_ = f"The loss changed by {-self.gain_:.3g} per event."
+        if differs and not worse:
+            self.reason_ = (
+                "The labels of the update contradict the model before, the next events do not."
+            )
+        if self.verdict_ == "promote":
             self._past.append(self.inputs_)
 
     def _losses(self, model: Any, X: Any, y: Any) -> np.ndarray:
@@ -287,20 +288,34 @@ class _Bets:
 
     def __init__(self) -> None:
         self._log_wealth = np.zeros(len(_BETS))
-        self._size, self._n = 0.0, 0
+        self._size = _RunningMean()
 
-    def add(self, value: float) -> None:
-        """Bet on a value; the stake depends on earlier values alone."""
-        if self._size > 0:
-            bounded = min(max(value / (_CLIP * self._size), -1.0), 1.0)
-            self._log_wealth += np.log1p(_BETS * bounded)
-        self._n += 1
-        self._size += (abs(value) - self._size) / self._n
+    def add(self, values: np.ndarray) -> np.ndarray:
+        """Bet on values in turn, each stake by earlier values alone; return the wealth after each.
 
-    @property
-    def value(self) -> float:
-        """Average wealth."""
-        return float(np.exp(np.minimum(self._log_wealth, 700)).mean())
+        The wealth, shape (n,), is the average over all stakes.
+        """
+        size = self._size.before_each(np.abs(values))
+        bounded = np.divide(values, _CLIP * size, out=np.zeros(len(values)), where=size > 0)
+        bounded = np.clip(bounded, -1.0, 1.0)
+        logs = self._log_wealth + np.cumsum(np.log1p(bounded[:, None] * _BETS), axis=0)
+        if len(logs):
+            self._log_wealth = logs[-1]
+        return np.exp(np.minimum(logs, 700)).mean(axis=1)
+
+
+class _RunningMean:
+    """Mean of all earlier values."""
+
+    def __init__(self) -> None:
+        self._n, self._total = 0, 0.0
+
+    def before_each(self, values: np.ndarray) -> np.ndarray:
+        """Add values; return the mean before each, (n,), 0 before the first."""
+        totals = self._total + np.r_[0.0, np.cumsum(values)]
+        counts = self._n + np.arange(len(values) + 1)
+        self._n, self._total = int(counts[-1]), float(totals[-1])
+        return totals[:-1] / np.maximum(counts[:-1], 1)
 
 
 def _squared_error(model: Any, X: Any, y: Any) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_recft import DampedMeanRecommender, IncrementalMFRecommender
+from sklearn_recft import BiasRecommender, IncrementalMFRecommender
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.inspection import DriftMonitor
 from sklearn_recft.model_selection import iter_prequential, prequential_score
@@ -74,8 +74,8 @@ def test_a_reference_serves_any_estimator(turned):
     reference = IncrementalMFRecommender(8, max_epochs=10, random_state=0)
     monitor = DriftMonitor(reference)
     options = {"warm_up": 3000, "chunk_size": 500}
-    alone = prequential_score(DampedMeanRecommender(), X, y, **options)
-    watched = prequential_score(DampedMeanRecommender(), X, y, monitors=[monitor], **options)
+    alone = prequential_score(BiasRecommender(), X, y, **options)
+    watched = prequential_score(BiasRecommender(), X, y, monitors=[monitor], **options)
     assert watched.metrics == alone.metrics
     assert reference.n_users_ == 60  # it has learned the warm-up
     truth = y[3000:]
@@ -103,7 +103,7 @@ def test_monitors_see_each_row_once_in_time_order(turned):
 
     log, order = Log(), np.random.default_rng(0).permutation(2000)
     steps = iter_prequential(
-        DampedMeanRecommender(), X[order], y[order], warm_up=500, chunk_size=400, monitors=[log]
+        BiasRecommender(), X[order], y[order], warm_up=500, chunk_size=400, monitors=[log]
     )
     assert [step.n_rows for step in steps] == log.known
     seen = np.concatenate([rows for rows, _ in log.rows])
@@ -115,7 +115,7 @@ def test_errors(turned):
     X, y = turned
     with pytest.raises(ValueError, match="has one speed: set its drift='follow'"):
         prequential_score(
-            DampedMeanRecommender(), X[:900], y[:900], warm_up=500, monitors=[DriftMonitor()]
+            BiasRecommender(), X[:900], y[:900], warm_up=500, monitors=[DriftMonitor()]
         )
     monitor = DriftMonitor()
     with pytest.raises(ValueError, match="errors: 1 of 40 events"):
