@@ -4,10 +4,10 @@
     python benchmarks/drift/bench_drift.py --task monitor guard --seeds 0 1
 
 Tasks. shift: planted shifts. The area is the excess squared error after an abrupt turn over a
-refit that knows of it, as a share of that of the model that is never updated; recovery is the number of
-events until the error of a block of 1,000 is half of the way back. steady: RMSE on logs without a
-planted shift. monitor: false alarms and delays of DriftMonitor. guard: verdicts of Guard on
-clean and damaged updates. wave: the users of MovieLens 1M that are new in its second half. retail:
+refit that knows of it, as a share of that of the model that is never updated. Recovery is the
+number of events until the error of a block of 1,000 is half of the way back. steady: RMSE on logs
+without a planted shift. monitor: false alarms and delays of DriftMonitor. guard: verdicts of Guard
+on clean and damaged updates. wave: users of MovieLens 1M that are new in its second half. retail:
 log loss of Online Retail by month.
 """
 

@@ -79,10 +79,11 @@ class Guard:
        is the product of its prediction and its label, both less the mean of the user so far. That
        of the update is compared with half of that of the next events.
 
-    A model that is worse, or labels that agree too little, are rolled back. A model that is not
-    worse, and whose labels agree, is promoted. The second test finds labels that are shuffled or
-    reversed before they do much harm. If tastes have changed, the next events agree as little, and
-    the update stays. It needs an update of at least 30 rows, and a loss that is no callable.
+    A model that is worse, or labels that agree too little, are rolled back. A model that is better
+    is promoted, and so is one that is not worse and whose labels agree. The second test finds
+    labels that are shuffled or reversed before they do much harm. If tastes have changed, the next
+    events agree as little, and the update stays. It needs an update of at least 30 rows, and a loss
+    that is no callable.
 
     Inputs are compared with those of the last 100 promoted updates, once there are 5.
 
@@ -146,7 +147,8 @@ class Guard:
         self.warnings_ = self._unusual(inputs)
         self.verdict_, self.reason_ = "watch", "No events yet."
         self.n_events_, self.gain_, self._loss = 0, 0.0, _RunningMean()
-        self._worse, self._good, self._agrees, self._differs = (_Bets() for _ in range(4))
+        self._worse, self._good, self._better = _Bets(), _Bets(), _Bets()
+        self._half, self._whole, self._agrees = _Bets(), _Bets(), _Bets()
         self._agreement = _Agreement()
         return self
 
@@ -184,12 +186,16 @@ class Guard:
         usual = self._loss.before_each(before)
         inputs, sure = self.inputs_, 1 / self.alpha
         worse = self._worse.add(-gain - self.tolerance * usual) >= sure
-        good = self._good.add(gain + (0.0 if self.warnings_ else self.tolerance) * usual) >= sure
+        better = self._better.add(gain) >= sure
+        good = self._good.add(gain + self.tolerance * usual) >= sure
         differs = np.zeros(len(gain), dtype=bool)
         if self._compares_labels:
-            missing = _AGREEMENT * agreement - inputs.agreement - inputs.agreement_error
-            differs = self._differs.add(missing) >= sure
-            good &= self._agrees.add(-missing) >= sure
+            # Half of the agreement of the next events; all of it where it is negative.
+            least = inputs.agreement + inputs.agreement_error
+            half = self._half.add(_AGREEMENT * agreement - least) >= sure
+            differs = half & (self._whole.add(agreement - least) >= sure)
+            good &= self._agrees.add(least - _AGREEMENT * agreement) >= sure
+        good = better | (good & (not self.warnings_))
         enough = np.flatnonzero(worse | differs | good)
         n = int(enough[0]) + 1 if len(enough) else len(gain)
         total = self.gain_ * self.n_events_ + gain[:n].sum()

@@ -65,8 +65,7 @@ def test_it_reads_an_estimator_of_two_speeds(chunk_size, turned):
     result = prequential_score(model, X, y, warm_up=3000, chunk_size=chunk_size, monitors=[monitor])
     assert monitor.n_events_ == (N - 3000) // 32 * 32 == 32 * result.estimator.drift_.n_blocks
     places = [3000 + alarm.event for alarm in monitor.alarms_]
-    assert places
-    assert N // 2 < places[0] < N // 2 + 2000
+    assert any(N // 2 < place < N // 2 + 2000 for place in places)
 
 
 def test_a_reference_serves_any_estimator(turned):
