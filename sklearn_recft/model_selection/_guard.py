@@ -216,10 +216,10 @@ class Guard:
         if self.verdict_ == "promote":
             self._past.append(self.inputs_)
 
-    def _losses(self, model: Any, X: Any, y: Any) -> np.ndarray:
+    def _losses(self, estimator: Any, X: Any, y: Any) -> np.ndarray:
         """Return the loss of each row."""
         loss = self.loss if callable(self.loss) else _LOSSES[self.loss]
-        values = column_or_1d(loss(model, X, y), dtype=np.float64)
+        values = column_or_1d(loss(estimator, X, y), dtype=np.float64)
         check_consistent_length(values, X)
         bad = int((~np.isfinite(values)).sum())
         if bad:
@@ -324,12 +324,12 @@ class _RunningMean:
         return totals[:-1] / np.maximum(counts[:-1], 1)
 
 
-def _squared_error(model: Any, X: Any, y: Any) -> np.ndarray:
-    return (predict_feedback(model, X) - column_or_1d(y)) ** 2
+def _squared_error(estimator: Any, X: Any, y: Any) -> np.ndarray:
+    return (predict_feedback(estimator, X) - column_or_1d(y)) ** 2
 
 
-def _log_loss(model: Any, X: Any, y: Any) -> np.ndarray:
-    p = np.clip(predict_feedback(model, X), 1e-6, 1 - 1e-6)
+def _log_loss(estimator: Any, X: Any, y: Any) -> np.ndarray:
+    p = np.clip(predict_feedback(estimator, X), 1e-6, 1 - 1e-6)
     y = column_or_1d(y)
     return -y * np.log(p) - (1 - y) * np.log1p(-p)
 
