@@ -88,6 +88,11 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         With "softmax": the weight ``beta`` of popularity in scores. None is 1, or 0.5 with a
         ``history_half_life``. It does not change what is learned. Try 1 where a list is needed
         before every event.
+    drift : {"follow"}, default=None
+        None: one copy of the tables, whose steps get smaller with the events of an id. "follow": a
+        second copy beside it, whose steps stay large; predictions mix both by how well each has
+        predicted lately. It follows users who change their tastes, at twice the time and memory.
+        For "squared_error" and "log_loss" with "sgd".
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
@@ -119,6 +124,11 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         ``b_u`` (0 with "softmax") and ``b_i`` ("softmax": ``beta log(1/2 + n_i)``).
     intercept_ : float
         ``mu`` (0 with "softmax").
+    drift_ : Bunch
+        With ``drift="follow"`` only. ``fast_weight``: the weight ``v`` of the fast copy.
+        ``losses``, shape (n, 2): mean losses of the slow and of the fast copy over 32 events each
+        before these were learned, newest last, at most 1024; squared errors are in units of the
+        variance of ``y``. ``n_blocks``: how many there were so far.
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
@@ -146,6 +156,16 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     items start at random. The model keeps the last items of each user (50, or 10 half-lives), and
     a uniform sample of 32,768 items taken. Unknown users get the items by popularity.
 
+    With ``drift="follow"``, tables, memory and time double. The fast copy makes the steps of users
+    one and a half times as large, as if none had more than 20 events. The score is ``(1 - v)
+    s_slow + v s_fast``. `partial_fit` learns ``v`` by fixed share (Herbster & Warmuth 1998, share
+    1e-4) from the loss of each copy on rows that it has not learned yet. `predict`, `recommend`,
+    `explain`, `similar_items`, ``intercept_``, factors and biases are those of the mixture:
+    factors have ``2 n_factors`` columns, the slow ones times ``sqrt(1 - v)``, then the fast ones
+    times ``sqrt(v)``. `adapt` solves for the users in both copies and keeps ``v``. ``module_`` is
+    the slow copy, which is the model without drift to the last bit. It alone rehearses
+    (``replay_size``).
+
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete
     Journey and Online Retail, for "softmax" also on Amazon Beauty (see ``benchmarks``).
 
@@ -158,7 +178,8 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     (2008). Adaptive importance sampling to accelerate training of a neural probabilistic language
     model. IEEE Trans. Neural Networks 19(4). Yi, X. et al. (2019). Sampling-bias-corrected neural
     modeling for large corpus item recommendations. RecSys. Duchi, J. et al. (2011). Adaptive
-    subgradient methods for online learning and stochastic optimization. JMLR 12.
+    subgradient methods for online learning and stochastic optimization. JMLR 12. Herbster, M., &
+    Warmuth, M. K. (1998). Tracking the best expert. Machine Learning 32(2).
 
     Examples
     --------
@@ -207,6 +228,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         habit_half_life: float | None = None,
         history_half_life: float | None = None,
         popularity_weight: float | None = None,
+        drift: str | None = None,
         training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -224,6 +246,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         self.habit_half_life = habit_half_life
         self.history_half_life = history_half_life
         self.popularity_weight = popularity_weight
+        self.drift = drift
         self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -398,6 +421,11 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         for name in ("history_half_life", "popularity_weight"):
             if getattr(self, name) is not None and not softmax:
                 raise ValueError(f"{name}: only loss='softmax' reads it; loss is {loss!r}.")
+        if self.drift is not None and loss in ("bpr", "softmax"):
+            raise ValueError(
+                "drift='follow' needs loss='squared_error' or 'log_loss', whose steps get smaller "
+                f"with the events of an id; loss is {loss!r}, which has its own rates."
+            )
         if softmax and self.solver != "sgd":
             raise ValueError(f"loss='softmax' needs solver='sgd'; solver is {self.solver!r}.")
         if softmax and self.replay_size:

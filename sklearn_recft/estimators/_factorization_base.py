@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import RecommenderMixin, unboxed
@@ -19,6 +20,7 @@ from sklearn_recft.models import (
     AdamFactorizationSettings,
     FactorizationSettings,
     FittedModel,
+    FollowingFactorizationModel,
     SGDFactorizationModel,
     SoftmaxFactorizationModel,
     SoftmaxFactorizationSettings,
@@ -39,11 +41,18 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
     max_epochs: int | None
     half_life: float | None
     replay_size: int
+    drift: str | None
     training: FineTuning | None
     verbose: int
     net_params: dict[str, Any] | None
 
-    _FIXED: ClassVar[tuple[str, ...]] = ("n_factors", "solver", "half_life", "replay_size")
+    _FIXED: ClassVar[tuple[str, ...]] = (
+        "n_factors",
+        "solver",
+        "half_life",
+        "replay_size",
+        "drift",
+    )
     _parameter_constraints: ClassVar[dict] = {
         "n_factors": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"sgd", "adam"})],
@@ -52,6 +61,7 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
         "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
+        "drift": [StrOptions({"follow"}), None],
         "training": [FineTuning, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -99,6 +109,18 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
         with model.reading():
             return model.intercept
 
+    @property
+    def drift_(self) -> Bunch:
+        """State of the mixture, with ``drift="follow"`` only: see the notes of the class."""
+        model = self._fitted("drift_")
+        if not isinstance(model, FollowingFactorizationModel):
+            raise AttributeError("drift_: set drift='follow' before fit.")
+        with model.reading():
+            mixture = model.mixture
+            return Bunch(
+                fast_weight=mixture.fast_weight, n_blocks=mixture.n_blocks, losses=mixture.latest()
+            )
+
     # ------------------------------------------------------------------ private
 
     def _table(self, name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +141,7 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
             "max_epochs": self.max_epochs,
             "half_life": self.half_life,
             "replay_size": self.replay_size,
+            "drift": self.drift,
             "n_threads": self._n_threads(),
             "verbose": self.verbose,
             **by_loss,
@@ -128,6 +151,8 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: only solver='adam' reads it; solver is 'sgd'.")
             return FactorizationSettings(**common)
+        if self.drift is not None:
+            raise ValueError("drift='follow' needs solver='sgd'; solver is 'adam'.")
         policy = resolve_training(
             self.training,
             self.net_params,
@@ -144,6 +169,8 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
             return AdamFactorizationModel(rows, settings)
         if isinstance(settings, SoftmaxFactorizationSettings):
             return SoftmaxFactorizationModel(rows, settings)
+        if settings.drift is not None:
+            return FollowingFactorizationModel(rows, settings)
         return SGDFactorizationModel(rows, settings)
 
     def _fixed_names(self) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ class IncrementalMFClassifier(
     replay_size : int, default=0
         Number of past events that are stored (a uniform sample). `partial_fit` rehearses one of
         them per new event.
+    drift : {"follow"}, default=None
+        "follow": a second copy of the tables, whose steps stay large, beside the first one;
+        probabilities mix the scores of both by how well each has predicted lately. With "sgd" only.
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained. None is ``FineTuning()``. With "sgd" it must be
         None.
@@ -72,14 +75,19 @@ class IncrementalMFClassifier(
         ``b_u`` and ``b_i``.
     intercept_ : float
         ``mu``.
+    drift_ : Bunch
+        With ``drift="follow"`` only. ``fast_weight``: the weight ``v`` of the fast copy.
+        ``losses``, shape (n, 2): mean losses of the slow and of the fast copy over 32 events each
+        before these were learned, newest last, at most 1024; squared errors are in units of the
+        variance of ``y``. ``n_blocks``: how many there were so far.
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
     Notes
     -----
-    The notes of `IncrementalMFRecommender` on `partial_fit`, unknown ids, memory and fitted
-    attributes hold here too. Without ``y``, every row is a positive and ``classes_`` is [0, 1].
-    There is nothing to separate positives from then: supply negatives, or use
+    The notes of `IncrementalMFRecommender` on `partial_fit`, unknown ids, memory, fitted
+    attributes and drift hold here too. Without ``y``, every row is a positive and ``classes_`` is
+    [0, 1]. There is nothing to separate positives from then: supply negatives, or use
     `IncrementalMFRecommender` with ``loss="bpr"`` or ``loss="softmax"``.
 
     Examples
@@ -113,6 +121,7 @@ class IncrementalMFClassifier(
         max_epochs: int | None = None,
         half_life: float | None = None,
         replay_size: int = 0,
+        drift: str | None = None,
         training: FineTuning | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -126,6 +135,7 @@ class IncrementalMFClassifier(
         self.max_epochs = max_epochs
         self.half_life = half_life
         self.replay_size = replay_size
+        self.drift = drift
         self.training = training
         self.n_jobs = n_jobs
         self.random_state = random_state

@@ -27,6 +27,7 @@ from sklearn_recft.kernels._habits import (
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
+from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
     softmax_epoch,
@@ -58,9 +59,12 @@ from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_am
 __all__ = [
     "EXPOSURE_UNIT",
     "GAPS",
+    "FAST_WEIGHT",
     "ITEM_STATISTICS",
     "LOG_LOSS",
+    "N_BLOCKS",
     "N_SCORES",
+    "N_STATE",
     "N_STATISTICS",
     "SQUARED_ERROR",
     "TIMES",
@@ -86,6 +90,7 @@ __all__ = [
     "link_keys",
     "link_pairs",
     "mark_largest",
+    "mix_pass",
     "nearest_items",
     "online_pass",
     "pairs_of_users",

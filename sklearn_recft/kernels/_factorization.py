@@ -106,6 +106,7 @@ def online_pass(
     rates,
     loss,
     newest,
+    raw,
     mean,
     user_bias,
     item_bias,
@@ -122,13 +123,16 @@ def online_pass(
     moments : (5,) float64
         Count, mean and sum of squared deviations of the targets so far, their minimum and
         maximum. They are updated row by row, so no row is scaled by later targets.
-    rates : (10,) float32
+    rates : (11,) float32
         User bias, then item bias: offset and floor of the step ``max(1 / (n + offset), floor)``.
         Factors: floor, extra and half-count of the step ``floor + extra / (1 + n / half)``, then
-        ``eps`` and ``reg``. Last, ``reg`` of the biases.
+        ``eps`` and ``reg``. Then ``reg`` of the biases, and the largest n that the
+        steps of a user use.
     newest : int
         A new user is initialized with the mean of that many previous users, and the bias of a new
         item with that of previous items.
+    raw : bool
+        Whether to write scores before the link, and not clipped to the range of the targets.
 
     Notes
     -----
@@ -143,7 +147,7 @@ def online_pass(
     for row in range(users.shape[0]):
         u, i, w = users[row], items[row], weight[row]
         p, q = user_factors[u], item_factors[i]
-        n_u, n_i = user_count[u], item_count[i]
+        n_u, n_i = min(user_count[u], rates[10]), item_count[i]
         scale = _one
         if loss == LOG_LOSS:
             scale = np.float32(2.0)  # of the working response 4 (y - p), at p = 1/2
@@ -166,10 +170,12 @@ def online_pass(
         score = mean[0] + user_bias[u] + item_bias[i] + dot
         for c in range(n_context):
             score += context[row, c] * context_weight[c]
+        scored[row] = score
         if loss == LOG_LOSS:
             score = _sigmoid(score)
-            scored[row] = score
-        else:
+            if not raw:
+                scored[row] = score
+        elif not raw:
             scored[row] = min(max(score, moments[3]), moments[4]) if moments[0] > 0 else score
         if w == 0:
             continue

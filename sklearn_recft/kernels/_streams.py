@@ -210,6 +210,7 @@ def update_factorization(
                 rates,
                 loss,
                 newest,
+                False,
                 mean,
                 user_bias,
                 item_bias,

@@ -3,6 +3,7 @@
 from sklearn_recft.model_selection._compare import compare_recommenders
 from sklearn_recft.model_selection._comparison import RecommenderComparison
 from sklearn_recft.model_selection._few_shot import FewShotResult, few_shot_curve
+from sklearn_recft.model_selection._guard import Guard
 from sklearn_recft.model_selection._learning_curve import learning_curve_by_events
 from sklearn_recft.model_selection._prequential import iter_prequential, prequential_score
 from sklearn_recft.model_selection._replay import PrequentialStep
@@ -12,6 +13,7 @@ from sklearn_recft.model_selection._time_order import RandomSplitWarning, check_
 __all__ = [
     "ColdUserSplit",
     "FewShotResult",
+    "Guard",
     "LeaveLastOut",
     "PrequentialStep",
     "RandomSplitWarning",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, column_or_1d
+from sklearn.utils import Bunch, _safe_indexing, column_or_1d
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm import tqdm
 
@@ -33,6 +33,16 @@ _TOTALS = (
 )
 
 
+class Monitor(Protocol):
+    """Interface of objects that watch a prequential evaluation: two methods."""
+
+    def begin(self, X: Any, y: Any) -> None:
+        """Read the rows of the warm-up, in time order, before the first step."""
+
+    def after_step(self, estimator: Any, X: Any, y: Any, step: PrequentialStep) -> None:
+        """Read the rows of a step, in time order, after the estimator has learned."""
+
+
 def iter_prequential(
     estimator: Any,
     X: Any,
@@ -49,6 +59,7 @@ def iter_prequential(
     exclude_seen: bool = True,
     sample_weight: Any = None,
     report_every: int = 1000,
+    monitors: Sequence[Monitor] = (),
 ) -> Iterator[PrequentialStep]:
     """Evaluate prequentially, chunk by chunk: predict, score, learn; yield each chunk's result.
 
@@ -95,6 +106,11 @@ def iter_prequential(
         Passed to ``fit`` and ``partial_fit``. Metrics are not weighted.
     report_every : int, default=1000
         Rows per step of the compiled pass (see Notes); no effect elsewhere.
+    monitors : sequence of objects, default=()
+        Each has two methods: ``begin(X, y)`` gets the rows of the warm-up, and
+        ``after_step(estimator, X, y, step)`` those of each step once the step is over, for
+        instance :class:`~sklearn_recft.inspection.DriftMonitor`. They must not change the
+        estimator. With `label_delay` they see feedback before the estimator does.
 
     Yields
     ------
@@ -148,7 +164,27 @@ def iter_prequential(
     how = "partial_fit_predict" if follows else learn
     replay = Replay(estimator, X, y, sample_weight, times, label_delay, how, metric_set, begin)
     bounds = _bounds(replay.times, begin, report_every if compiled else chunk_size, period)
-    return replay.steps(bounds, compiled)
+    steps = replay.steps(bounds, compiled)
+    return _watched(replay, steps, monitors) if monitors else steps
+
+
+def _watched(
+    replay: Replay, steps: Iterator[PrequentialStep], monitors: Sequence[Monitor]
+) -> Iterator[PrequentialStep]:
+    """Show the warm-up and every step to the monitors."""
+
+    def rows(start: int, stop: int) -> tuple[Any, Any]:
+        X = _safe_indexing(replay.X, slice(start, stop))
+        return X, None if replay.y is None else replay.y[start:stop]
+
+    start = replay.begin
+    for monitor in monitors if start else ():
+        monitor.begin(*rows(0, start))
+    for step in steps:
+        for monitor in monitors:
+            monitor.after_step(replay.estimator, *rows(start, start + step.n_rows), step)
+        start += step.n_rows
+        yield step
 
 
 def prequential_score(

@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from sklearn_recft.models._factorization_base import (
         FactorizationSettings,
     )
+    from sklearn_recft.models._factorization_drift import (
+        FollowingFactorizationModel,
+    )
     from sklearn_recft.models._factorization_softmax import (
         SoftmaxFactorizationModel,
         SoftmaxFactorizationSettings,
@@ -135,6 +138,7 @@ __all__ = [
     "FactorizationModel",
     "FactorizationSettings",
     "FittedModel",
+    "FollowingFactorizationModel",
     "HabitModel",
     "HabitSettings",
     "ItemKNNModel",
@@ -189,6 +193,7 @@ __getattr__ = lazy_names(
         "Explanation": "_explain",
         "FactorizationModel": "_factorization",
         "FactorizationSettings": "_factorization_base",
+        "FollowingFactorizationModel": "_factorization_drift",
         "FittedModel": "_base",
         "HabitModel": "_habit",
         "HabitSettings": "_habit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -23,6 +24,31 @@ from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 # Passes of `fit`, best for ratings and "bpr".
 EPOCHS = 30
+
+
+class Scorer(Protocol):
+    """What scores by factors and biases: a `MatrixFactorization`, or a mixture of two."""
+
+    @property
+    def intercept(self) -> float:
+        """Mean of the score."""
+
+    def rows(self, side: int, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look up factors and biases of users (side 0) or items (1); -1 is unknown."""
+
+    def offset(self, context: np.ndarray) -> np.ndarray:
+        """Compute the terms (n,) that do not depend on ids."""
+
+    def score(self, users: np.ndarray, items: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """Score rows of codes and raw context."""
+
+    def item_vectors(self) -> np.ndarray:
+        """Return the factors of all items."""
+
+    def tile_scorer(
+        self, users: np.ndarray, columns: np.ndarray, context: np.ndarray
+    ) -> TileScorer:
+        """Return a function that scores catalogue ``columns`` in tiles."""
 
 
 class FactorizationModel(FactorizationBase):
@@ -52,6 +78,16 @@ class FactorizationModel(FactorizationBase):
         raise NotImplementedError
 
     @property
+    def scorer(self) -> Scorer:
+        """The tables that score."""
+        return self.module
+
+    @property
+    def copies(self) -> tuple[MatrixFactorization, ...]:
+        """All tables that learn."""
+        return (self.module,)
+
+    @property
     def scale(self) -> float:
         """Standard deviation of the targets, the unit of rates and penalties of ratings."""
         n, _, squares, _, _ = self.moments
@@ -61,11 +97,11 @@ class FactorizationModel(FactorizationBase):
     @property
     def intercept(self) -> float:
         """Mean of the score over pairs and contexts without biases and factors."""
-        return float(self.module.mean.item())
+        return self.scorer.intercept
 
     def factors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Return copies of the factors (n, f) and biases (n,) of users (side 0) or items (1)."""
-        return self.module.rows(side, np.arange(self.module.n_rows[side]))
+        return self.scorer.rows(side, np.arange(self.module.n_rows[side]))
 
     # ------------------------------------------------------------------ learning
 
@@ -91,13 +127,12 @@ class FactorizationModel(FactorizationBase):
 
     def _is_learned_finite(self, events: Events) -> bool:
         """Whether the rows of the tables that the events changed are finite."""
-        module = self.module
-        changed = [
-            module.array("user_factors")[events.user],
-            module.array("item_factors")[events.item],
-        ]
-        if events.context.shape[1]:
-            changed.append(module.array("context_weight"))
+        changed = []
+        for module in self.copies:
+            changed.append(module.array("user_factors")[events.user])
+            changed.append(module.array("item_factors")[events.item])
+            if events.context.shape[1]:
+                changed.append(module.array("context_weight"))
         with np.errstate(all="ignore"):
             return all(bool(np.isfinite(np.vdot(values, values))) for values in changed)
 
@@ -123,24 +158,25 @@ class FactorizationModel(FactorizationBase):
 
     def _adapt(self, events: Events, undo: Transaction) -> None:
         """Solve for the users of events, and for new items; other rows do not change."""
-        module, settings = self.module, self.settings
-        undo.keep(module, events.user, events.item)
-        start = [module.rows(side, np.array([-1])) for side in (0, 1)]
-        known = module.n_rows
-        module.grow(self.n_users, self.n_items)
-        arrays = module.arrays()
-        for side, first, (factors, bias) in zip(("user", "item"), known, start, strict=True):
-            arrays[f"{side}_bias"][first:] = bias
-            if side == "user":  # the factors of a new item start at zero
-                arrays["user_factors"][first:] = factors
+        settings = self.settings
         rows = self._rows(events, decayed=False)
         if settings.half_life is not None:  # the age does not depend on events of other users
             newest = np.full(self.n_users, -np.inf)
             np.maximum.at(newest, events.user, events.time)
             weight = rows.weight * fade(newest[events.user] - events.time, settings.half_life)
             rows = replace(rows, weight=weight.astype(np.float32))
-        ridge.adapt(arrays, rows, known[1], loss=settings.loss, scale=self.scale)
-        module.load(arrays)
+        for module in self.copies:
+            undo.keep(module, events.user, events.item)
+            start = [module.rows(side, np.array([-1])) for side in (0, 1)]
+            known = module.n_rows
+            module.grow(self.n_users, self.n_items)
+            arrays = module.arrays()
+            for side, first, (factors, bias) in zip(("user", "item"), known, start, strict=True):
+                arrays[f"{side}_bias"][first:] = bias
+                if side == "user":  # the factors of a new item start at zero
+                    arrays["user_factors"][first:] = factors
+            ridge.adapt(arrays, rows, known[1], loss=settings.loss, scale=self.scale)
+            module.load(arrays)
 
     def _rows(self, events: Events, *, decayed: bool) -> Rows:
         """Convert events to the columns of the kernels."""
@@ -186,11 +222,11 @@ class FactorizationModel(FactorizationBase):
     # ------------------------------------------------------------------ scoring
 
     def _factor_scores(self, events: Events) -> np.ndarray:
-        return self.inverse_link(self.module.score(events.user, events.item, events.context))
+        return self.inverse_link(self.scorer.score(events.user, events.item, events.context))
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of item factors."""
-        return cosine_tiles(self.module.item_factors.numpy(force=True), items)
+        return cosine_tiles(self.scorer.item_vectors(), items)
 
     def with_history(self, rows: Interactions) -> FactorizationModel:
         """Raise: users of these losses have factors that are learned, not computed."""
@@ -202,14 +238,14 @@ class FactorizationModel(FactorizationBase):
     def _factor_parts(
         self, events: Events
     ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]:
-        (p, b_u), (q, b_i) = self.module.rows(0, events.user), self.module.rows(1, events.item)
-        mean = self.module.mean.item()
+        scorer, mean = self.scorer, self.intercept
+        (p, b_u), (q, b_i) = scorer.rows(0, events.user), scorer.rows(1, events.item)
         terms = {
             "mean": np.full(len(events), mean),
             "user bias": b_u.astype(np.float64),
             "item bias": b_i.astype(np.float64),
             "factors": np.einsum("nk,nk->n", p, q).astype(np.float64),
-            "context": self.module.offset(events.context) - mean,
+            "context": scorer.offset(events.context) - mean,
         }
         return (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)), terms
 
@@ -228,8 +264,8 @@ class FactorizationModel(FactorizationBase):
             context = np.empty((len(users), 0))
         elif context is None:
             # The average context is zero after standardisation.
-            context = np.tile(self.module.context_mean.cpu().numpy(), (len(users), 1))
-        return self.module.tile_scorer(users, columns, self.module.offset(context))
+            context = np.tile(self.module.average_context(), (len(users), 1))
+        return self.scorer.tile_scorer(users, columns, context)
 
 
 class SGDFactorizationModel(FactorizationModel):
@@ -242,6 +278,8 @@ class SGDFactorizationModel(FactorizationModel):
 
     kind = "IncrementalMFRecommender"
     LEARNING_RATE, REG = sgd.LEARNING_RATE, sgd.REG
+    # Whether `_update` returns scores before the link.
+    _RAW: ClassVar[bool] = False
 
     def __init__(self, rows: Interactions, settings: FactorizationSettings) -> None:
         super().__init__(rows, settings)
@@ -294,7 +332,7 @@ class SGDFactorizationModel(FactorizationModel):
         n_items = self.n_items if chunk else known[1]
         draws, before = None, None
         if self._one_at_a_time(call):  # as `score` at this time: before the popularity decays
-            before = tables.score(*_known(rows, known), events.context)
+            before = tables.score(*known_codes(rows, known), events.context)
         else:
             draws = self._keep_touched(rows, old, undo, n_items, chunk=chunk)
         tables.grow(self.n_users, self.n_items)
@@ -315,6 +353,7 @@ class SGDFactorizationModel(FactorizationModel):
             draws=draws,
             n_items=n_items,
             rng=rng,
+            raw=self._RAW,
         )
         if old is not None:
             sgd.rehearse(
@@ -357,7 +396,7 @@ class SGDFactorizationModel(FactorizationModel):
         arrays["item_bias"][:] = np.log1p(arrays["item_count"])
 
 
-def _known(rows: Rows, known: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def known_codes(rows: Rows, known: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of users and items, -1 where they were not ``known`` before."""
     users, items = known
     return np.where(rows.user < users, rows.user, -1), np.where(rows.item < items, rows.item, -1)

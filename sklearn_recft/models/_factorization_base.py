@@ -32,6 +32,7 @@ class FactorizationSettings:
     half_life: float | None = None
     replay_size: int = 0
     habit_half_life: float | None = None
+    drift: str | None = None
     n_threads: int = 1
     verbose: int = 0
     seed: int | None = None

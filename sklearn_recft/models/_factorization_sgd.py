@@ -28,15 +28,21 @@ _NEW_ITEM = 0.03
 
 # Online updates; the slots are those of kernels.online_pass. The step of a user bias has a lower
 # bound, since user preferences drift.
-STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02)
-_CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02)
+STREAM = (8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02, np.inf)
+_CHUNK = (8.0, 0.01, 5.0, 0.002, 0.03, 0.25, 100.0, 1.0, 0.0075, 0.02, np.inf)
+# The fast copy of drift="follow": the steps of users are one and a half times as large, and as if
+# none had more than 20 events. With the steps of items capped as well, their errors spoil what is
+# known of items, and an abrupt turn of tastes costs twice as much.
+_FAST_STREAM = (*STREAM[:5], 0.45, *STREAM[6:10], 20.0)
+_FAST_CHUNK = (*_CHUNK[:5], 0.375, *_CHUNK[6:10], 20.0)
 # Online updates of BPR: negatives per event, decay factor of the user vector, and rates of user,
 # item and their L2. Users follow the session, and items change slowly. Updates in chunks use the
 # settings of `fit` with a tenth of its rate.
 _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 
-_LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
+# Losses as the kernels of pointwise losses name them.
+LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}
 
 # Number of rows whose negatives are drawn at once, which bounds memory; and number of rows up to
 # which drawing in advance is cheaper than saving every item.
@@ -171,7 +177,7 @@ def _pointwise_step(
             user_reg,
             item_reg,
             np.float32(min(reg, 1 / rate)),
-            _LOSS[loss],
+            LOSS[loss],
             *_tables(
                 arrays,
                 "mean",
@@ -217,12 +223,15 @@ def stream(
     rng: np.random.Generator,
     chunk: bool = False,
     draws: np.ndarray | None = None,
+    fast: bool = False,
+    raw: bool = False,
 ) -> np.ndarray:
     """Predict and then learn each row in one pass; return the predictions (n,).
 
     ``chunk``: the rows were predicted as a whole before, so they are learned in random order.
     ``n_items``: how many items were known before. ``draws``: the negatives of "bpr", where the
-    caller has drawn them.
+    caller has drawn them. ``fast``: use the steps of the fast copy. ``raw``: return scores before
+    the link.
     """
     n = len(rows.user)
     scored = np.empty(n, np.float32)
@@ -241,15 +250,17 @@ def stream(
                 n_items = max(n_items, int(items.max()) + 1)
             _bpr(arrays, rows, piece, drawn, scored[piece], True, keep, rates, newest)
         return scored
-    numbers = np.array(_CHUNK if chunk else STREAM, np.float32)
+    settings = (_FAST_CHUNK if fast else _CHUNK) if chunk else _FAST_STREAM if fast else STREAM
+    numbers = np.array(settings, np.float32)
     numbers[4:6] *= speed
     kernels.online_pass(
         *_columns(rows, slice(None)),
         scored,
         moments,
         numbers,
-        _LOSS[loss],
+        LOSS[loss],
         newest,
+        raw,
         *_tables(
             arrays,
             "mean",

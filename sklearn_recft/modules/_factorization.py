@@ -54,6 +54,11 @@ class MatrixFactorization(IdTables):
         self.register_buffer("context_mean", torch.zeros(n_context, dtype=torch.float64))
         self.register_buffer("context_scale", torch.ones(n_context, dtype=torch.float64))
 
+    @property
+    def intercept(self) -> float:
+        """Mean of the score."""
+        return float(self.mean.item())
+
     def forward(
         self, user: Tensor, item: Tensor, context: Tensor, negative: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -113,15 +118,23 @@ class MatrixFactorization(IdTables):
             return np.full(len(context), mean, np.float32)
         return mean + self.standardise(context) @ self.array("context_weight")
 
+    def average_context(self) -> np.ndarray:
+        """Return the center (c,) of the context, which is zero after standardization."""
+        return self.context_mean.cpu().numpy()
+
+    def item_vectors(self) -> np.ndarray:
+        """Return the factors (n, k) of all items."""
+        return self.array("item_factors")
+
     def tile_scorer(
-        self, users: np.ndarray, columns: np.ndarray, offset: np.ndarray
+        self, users: np.ndarray, columns: np.ndarray, context: np.ndarray
     ) -> Callable[[int, int, int, int, np.ndarray], None]:
         """Return a function that scores catalogue ``columns`` in tiles (see `ranking.top_k`).
 
-        ``users`` (n,) codes, -1 for unknown; ``offset`` (n,) is added to the whole row.
+        ``users`` (n,) codes, -1 for unknown; raw ``context`` (n, c).
         """
         p, bias = self.rows(0, users)
         q, item_bias = self.array("item_factors"), self.array("item_bias")
         if len(columns) != len(q):
             q, item_bias = q[columns], item_bias[columns]
-        return dot_tiles(p, q, item_bias, bias + offset.astype(np.float32))
+        return dot_tiles(p, q, item_bias, bias + self.offset(context).astype(np.float32))

@@ -147,6 +147,7 @@ OPTIONS = {
         **_SGD, loss="softmax", history_half_life=2, half_life=200, habit_half_life=90
     ),
     "sgd": IncrementalMFRecommender(**_SGD),
+    "sgd follow": IncrementalMFRecommender(**_SGD, drift="follow", replay_size=100),
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),

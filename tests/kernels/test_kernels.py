@@ -15,7 +15,7 @@ TABLES = (
     "mean", "user_bias", "item_bias", "user_factors", "item_factors", "context_weight",
     "user_count", "item_count",
 )  # fmt: skip
-RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02], np.float32)
+RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02, np.inf], np.float32)
 BPR_RATES = np.array([0.3, 0.1, 0.02, 0.01], np.float32)
 NEWEST = 3
 
@@ -100,10 +100,10 @@ def test_sgd_epoch(loss, n_factors, n_context):
 # ----------------------------------------------------------------------- online_pass
 
 
-def run_online(tables, rows, moments, loss, newest=NEWEST):
+def run_online(tables, rows, moments, loss, *, rates=RATES, raw=False):
     scored = np.empty(len(rows[0]), np.float32)
     kernels.online_pass(
-        *rows, scored, moments, RATES, loss, newest, *(tables[name] for name in TABLES)
+        *rows, scored, moments, rates, loss, NEWEST, raw, *(tables[name] for name in TABLES)
     )
     return scored
 
@@ -116,13 +116,15 @@ def mean_before(table, code):
     return table[max(0, code - NEWEST) : code].mean(0) if code else 0 * table[0]
 
 
-def online_reference(t, rows, moments, loss):
-    off_u, floor_u, off_i, floor_i, floor, extra, half, eps, reg, bias_reg = RATES.astype(float)
+def online_reference(t, rows, moments, loss, rates=RATES):
+    off_u, floor_u, off_i, floor_i, floor, extra, half, eps, reg, bias_reg, cap = rates.astype(
+        float
+    )
     targets, scored = [], []
     weights = []
     log_loss = loss == kernels.LOG_LOSS
     for u, i, y, w, x in zip(*rows, strict=True):
-        n_u, n_i = t["user_count"][u], t["item_count"][i]
+        n_u, n_i = min(t["user_count"][u], cap), t["item_count"][i]
         sd = np.sqrt(np.cov(targets, aweights=weights, ddof=0)) if len(targets) > 1 else 0.0
         scale = 2.0 if log_loss else sd if sd > 0 and sum(weights) > 1 else 1.0
         if n_u == 0:
@@ -182,6 +184,26 @@ def test_online_pass(loss, n_factors, n_context, new):
     np.testing.assert_allclose(scored, expected_scores, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(moments, expected_moments, rtol=1e-5)
     equal(tables, expected, 2e-5)
+
+
+@losses
+def test_online_pass_with_capped_counts_and_raw_scores(loss):
+    rng = np.random.default_rng(3)
+    tables, moments, rates = make_tables(rng, 5, 2), new_moments(), RATES.copy()
+    rates[10] = 4
+    copies = [double(tables), {name: table.copy() for name, table in tables.items()}]
+    rows = make_rows(rng, 60, loss, 2)
+    raw = run_online(tables, rows, moments, loss, rates=rates, raw=True)
+    expected, _ = online_reference(copies[0], rows, new_moments(), loss, rates)
+    equal(tables, copies[0], 2e-5)
+    linked = run_online(copies[1], rows, new_moments(), loss, rates=rates)
+    np.testing.assert_allclose(linked, expected, rtol=2e-5, atol=2e-5)
+    if loss == kernels.LOG_LOSS:
+        np.testing.assert_allclose(sigmoid(raw), linked, rtol=1e-5)
+    else:
+        seen = np.where(rows[3] > 0, rows[2], np.nan)
+        low, high = (np.r_[np.nan, f.accumulate(seen)[:-1]] for f in (np.fmin, np.fmax))
+        np.testing.assert_allclose(np.fmin(np.fmax(raw, low), high), linked, rtol=1e-5)
 
 
 @losses

@@ -12,7 +12,7 @@ from sklearn_recft import kernels
 
 N_USERS, N_ITEMS, DAY, HALF_LIFE, NEWEST = 4, 5, 86_400.0, 2.0, 3
 START = 1.7e9
-RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02], np.float32)
+RATES = np.array([8.0, 0.05, 5.0, 0.002, 0.03, 0.30, 100.0, 1.0, 0.0075, 0.02, np.inf], np.float32)
 # Whole steps of time, so that ties are the rule, within a session or days apart.
 steps = st.sampled_from([0.0, 0.0, 40.0, 3_599.0, 3_600.0, DAY, 9 * DAY])
 weights = st.sampled_from([0.0, 0.25, 1.0, 1.0, 3.0])
@@ -279,7 +279,7 @@ def learn_by_hand(state, row, loss):
     kernels.online_pass(
         *(np.array([x], np.int32) for x in (user, item)),
         *(np.array([x], np.float32) for x in (target, weight)), np.zeros((1, 0), np.float32),
-        scored, state[1], RATES, loss, NEWEST, *state[0],
+        scored, state[1], RATES, loss, NEWEST, False, *state[0],
     )  # fmt: skip
     return scored[0]
 

@@ -334,7 +334,8 @@ def learned_logit(model, user, item):
     kernels.online_pass(
         np.array([user], np.int32), np.array([item], np.int32), one, 0 * one,
         np.zeros((1, 0), np.float32), scored, model.tables.arrays()["moments"][0].copy(),
-        np.ones(10, np.float32), kernels.LOG_LOSS, 300, *(arrays[name] for name in names),
+        np.ones(11, np.float32), kernels.LOG_LOSS, 300, False,
+        *(arrays[name] for name in names),
     )  # fmt: skip
     return np.log(scored / (1 - scored))[0]
 

@@ -101,7 +101,7 @@ def test_tiles_are_pieces_of_the_score_matrix(module, n_queries, columns):
     every = np.repeat(np.arange(n_queries), len(columns))
     expected = module.score(users[every], np.tile(columns, n_queries), context[every])
     expected = expected.reshape(n_queries, len(columns))
-    score = module.tile_scorer(users, columns, module.offset(context))
+    score = module.tile_scorer(users, columns, context)
     for r0, r1 in {(0, n_queries), (n_queries // 2, n_queries)}:
         for c0, c1 in ((0, len(columns)), (1, 3)):
             out = np.empty((r1 - r0, c1 - c0), np.float32)
