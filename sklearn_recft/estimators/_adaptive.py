@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags, recommender_tags
 from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import Interactions, check_events
-from sklearn_recft.models import AdaptiveModel, AdaptiveSettings, Member, MemberRows
+from sklearn_recft.models import AdaptiveModel, AdaptiveSettings, FittedModel, Member, MemberRows
 
 _TEXT = "the estimators of a blend"
 
@@ -188,7 +188,6 @@ class AdaptiveRecommender(
         else:
             members = self._members_of_now()
             rows = tuple(m.__recommender_resume__(X, y, sample_weight) for _, m in members)
-            self._members = tuple((name, _without_model(m)) for name, m in members)
         columns = [m for _, m in members]
         outcomes = {getattr(m, "outcome", None) for m in columns}
         if len(outcomes) > 1:
@@ -266,29 +265,26 @@ class AdaptiveRecommender(
         return ("estimators", "context")
 
     def _settings(self) -> AdaptiveSettings:
-        models = self._starts if not hasattr(self, "_model") else self._model.members.models
+        members = self._members_of_now()
+        models = self._model.members.models
+        return self._settings_of(
+            [(type(m), x.__recommender_settings__()) for m, (_, x) in zip(models, members, strict=True)]
+        )
+
+    def _settings_of(self, models: list[tuple[type[FittedModel], Any]]) -> AdaptiveSettings:
+        """Return the settings of a blend of models of these types and settings."""
         members = tuple(
-            Member(
-                name,
-                type(model),
-                model.settings if not hasattr(self, "_model") else member.__recommender_settings__(),
-                hasattr(member, "observe"),
-                hasattr(member, "explain"),
-            )
-            for (name, member), model in zip(self._members, models, strict=True)
+            Member(name, kind, settings, hasattr(member, "observe"), hasattr(member, "explain"))
+            for (name, member), (kind, settings) in zip(self._members, models, strict=True)
         )
         return AdaptiveSettings(
-            members,
-            self.learning_rate,
-            self.forgetting,
-            self.n_candidates,
-            self.context,
+            members, self.learning_rate, self.forgetting, self.n_candidates, self.context
         )
 
     def _make_model(self, rows: Interactions) -> AdaptiveModel:
-        model = AdaptiveModel(rows, self._settings())
+        starts = self._starts
         del self._starts
-        return model
+        return AdaptiveModel(rows, self._settings_of([(type(m), m.settings) for m in starts]))
 
     def __recommender_tags__(self) -> RecommenderTags:
         try:

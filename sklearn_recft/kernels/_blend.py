@@ -50,14 +50,20 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
 
 
 @jit
-def gather_pool(best_items, n_items, pool, sizes):
+def gather_pool(tiles, best_scores, best_items, indptr, hidden, pool, sizes):
     """Write the distinct items of the best lists of each row: member by member, best first.
 
-    ``best_items`` (n_members, rows, n) has -1 behind the end of a list; ``pool`` (rows, width) gets
-    -1 behind the end of a row, and ``sizes`` (rows,) the number of items.
+    Parameters
+    ----------
+    tiles : (n_members, rows, n_items)
+    best_scores, best_items : (n_members, rows, n), as `rank_tile` writes them.
+    indptr, hidden : items of each row that are in no list, as in a CSR matrix. They follow if a
+        member scores them above the end of its list.
+    pool : (rows, width), -1 behind the end of a row.
+    sizes : (rows,) number of items of each row.
     """
     n_members, n_rows, n = best_items.shape
-    stamp = np.full(n_items, -1, np.int64)
+    stamp = np.full(tiles.shape[2], -1, np.int64)
     for r in range(n_rows):
         size = 0
         for e in range(n_members):
@@ -67,6 +73,14 @@ def gather_pool(best_items, n_items, pool, sizes):
                     stamp[item] = r
                     pool[r, size] = item
                     size += 1
+        for p in range(indptr[r], indptr[r + 1]):
+            item, is_good = hidden[p], False
+            for e in range(n_members):
+                score, last = tiles[e, r, item], best_scores[e, r, n - 1]
+                is_good |= score > last or (score == last and item < best_items[e, r, n - 1])
+            if is_good:
+                pool[r, size] = item
+                size += 1
         sizes[r] = size
         pool[r, size:] = -1
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, MemberRows, Members, Pools
 from sklearn_recft.models._adaptive_tiles import Queries
@@ -24,9 +23,10 @@ _WARM_UP = 0.8
 # Queries of `fit` that the weights learn from: the last ones.
 _MAX_QUERIES = 20_000
 # Queries of a chunk, and numbers that its features may take.
-_CHUNK, _CHUNK_FEATURES = 1000, 8_000_000
-# Steps of a chunk in which the histories of users grow.
-_MAX_STEPS = 100
+_CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
+# Steps of a chunk in which the history of a user grows. A user with more events in the chunk has
+# several of them in one step.
+_MAX_STEPS = 25
 # Share of repeated pairs from which on seen items are ranked too.
 _REPEATS = 0.1
 _LIST = 10
@@ -184,7 +184,7 @@ class AdaptiveModel(FittedModel):
 
     def ask(self, rows: Interactions, repeats: bool) -> Pools:
         """Return the pools of the user of each row, with the place of its item."""
-        queries = replace(_as_queries(rows))
+        queries = _as_queries(rows)
         users, items = self.users.encode(rows.user_ids), self.items.encode(rows.item_ids)
         with torch_threads(1):
             found = [b.pools() for b in self._queries(users, queries, repeats).blocks()]
@@ -356,12 +356,10 @@ def _steps(users: np.ndarray) -> Iterator[np.ndarray]:
     """Yield rows so that the earlier rows of each user come in an earlier step."""
     order = np.argsort(users, kind="stable")
     grouped = users[order]
-    starts = np.searchsorted(grouped, grouped)
     nth = np.empty(len(users), np.int64)
-    nth[order] = np.arange(len(users)) - starts
-    n_steps = int(nth.max(initial=0)) + 1
-    if n_steps > _MAX_STEPS:
-        nth = nth * _MAX_STEPS // n_steps
+    nth[order] = np.arange(len(users)) - np.searchsorted(grouped, grouped)
+    counts = np.bincount(users)[users]
+    nth = nth * _MAX_STEPS // np.maximum(counts, _MAX_STEPS)
     for step in range(int(nth.max(initial=0)) + 1):
         yield np.flatnonzero(nth == step)
 

@@ -137,7 +137,7 @@ class Activity:
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
         """Return the times of n queries, by default that of the newest event."""
-        return np.full(n, self.now) if times is None else times
+        return np.full(n, self.now) if times is None else np.array(times, np.float64)
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return copies of all arrays."""

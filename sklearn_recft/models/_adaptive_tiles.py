@@ -69,6 +69,11 @@ class Queries:
         for start in range(first, last, step):
             yield Block.of(self, start, min(start + step, last))
 
+    def hidden_of(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items that are left out of the best lists: the seen ones, or none."""
+        indptr, seen = self.seen_of(first, last)
+        return (np.zeros_like(indptr), seen[:0]) if self.repeats else (indptr, seen)
+
     def seen_of(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the seen items of the queries ``first`` to ``last`` as CSR."""
         indptr, codes = self.seen
@@ -105,9 +110,7 @@ class Block:
         best_scores = np.full(shape, -np.inf, np.float32)
         best_items = np.full(shape, -1, np.int64)
         center, scale = np.zeros((n_members, n_rows)), np.zeros((n_members, n_rows))
-        indptr, hidden = queries.seen_of(first, last)
-        if queries.repeats:
-            indptr, hidden = np.zeros_like(indptr), hidden[:0]
+        indptr, hidden = queries.hidden_of(first, last)
         for e, tile in enumerate(tiles):
             _write_scores(queries, e, first, last, tile)
             kernels.rank_tile(
@@ -115,11 +118,20 @@ class Block:
             )
         return cls(queries, first, last, tiles, best_scores, best_items, center, scale)
 
-    def pools(self) -> Pools:
-        """Return the best items of all members, with their features."""
+    def pools(self, *, with_hidden: bool = False) -> Pools:
+        """Return the best items of all members, with their features.
+
+        ``with_hidden`` also seen items that no list of the best has, where a member scores them as
+        high.
+        """
         n_members, n_rows, n_best = self.best_items.shape
-        items, sizes = np.empty((n_rows, n_members * n_best), np.int64), np.empty(n_rows, np.int64)
-        kernels.gather_pool(self.best_items, self.queries.n_items, items, sizes)
+        indptr, hidden = self.queries.hidden_of(self.first, self.last)
+        if not with_hidden:
+            indptr, hidden = np.zeros_like(indptr), hidden[:0]
+        longest = n_members * n_best + int(np.diff(indptr).max(initial=0))
+        items, sizes = np.empty((n_rows, longest), np.int64), np.empty(n_rows, np.int64)
+        best = self.tiles, self.best_scores, self.best_items
+        kernels.gather_pool(*best, indptr, hidden, items, sizes)
         width = int(sizes.max(initial=1))
         items = np.ascontiguousarray(items[:, :width])
         contexts = self.queries.contexts[self.first : self.last]
@@ -143,7 +155,7 @@ class Block:
 
     def write(self, score_pools: PoolScorer, out: np.ndarray) -> np.ndarray:
         """Write the scores (rows, n_items) of all items; return those of unknown items (rows,)."""
-        pools = self.pools()
+        pools = self.pools(with_hidden=True)
         spread = self.tiles, self.center, self.scale, pools.items, pools.sizes
         return kernels.spread_pool(*spread, score_pools(pools), out)
 
