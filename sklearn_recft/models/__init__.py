@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     )
     from sklearn_recft.models._adaptive_parts import (
         Member,
+    )
+    from sklearn_recft.models._adaptive_rows import (
         MemberRows,
+    )
+    from sklearn_recft.models._adaptive_shown import (
+        Shown,
     )
     from sklearn_recft.models._als import (
         ALSModel,
@@ -145,6 +150,7 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "Shown",
     "SideFeatures",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
@@ -188,7 +194,7 @@ __getattr__ = lazy_names(
         "ItemKNNSettings": "_item_knn",
         "Listing": "_softmax_lists",
         "Member": "_adaptive_parts",
-        "MemberRows": "_adaptive_parts",
+        "MemberRows": "_adaptive_rows",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",
@@ -198,6 +204,7 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",

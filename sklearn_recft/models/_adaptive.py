@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
-from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, MemberRows, Members, Pools
+from sklearn_recft.models._adaptive_explain import Sums
+from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
+from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, Members, Pools
+from sklearn_recft.models._adaptive_rows import (
+    MemberRows,
+    as_queries,
+    codes_of,
+    in_time_order,
+    joined,
+    looked_up,
+    steps,
+)
+from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.models._adaptive_tiles import Queries
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._explain import Explanation
 from sklearn_recft.parallel import torch_threads
 from sklearn_recft.ranking import TileScorer
-from sklearn_recft.vocabulary import Vocabulary
 
 # Share of the rows of `fit` that the members learn before the weights learn from the rest.
 _WARM_UP = 0.8
@@ -24,9 +35,6 @@ _WARM_UP = 0.8
 _MAX_QUERIES = 20_000
 # Queries of a chunk, and numbers that its features may take.
 _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
-# Steps of a chunk in which the history of a user grows. A user with more events in the chunk has
-# several of them in one step.
-_MAX_STEPS = 25
 # Share of repeated pairs from which on seen items are ranked too.
 _REPEATS = 0.1
 _LIST = 10
@@ -64,6 +72,8 @@ class AdaptiveModel(FittedModel):
     activity : Activity
     started : bool
         Whether members have learned.
+    final_is_fitted : bool
+        Whether the final estimator of the settings scores pools.
     repeat_share : float
         Share of events whose user had an earlier event with the item, with decay.
     user_codes, item_codes : tuple of ndarray
@@ -81,7 +91,7 @@ class AdaptiveModel(FittedModel):
         self.members = Members(tuple(m.kind(their_rows, m.settings) for m, their_rows in pairs))
         self.blend = Blend(len(self.members), settings.context)
         self.activity = Activity()
-        self.started, self.repeat_share = False, 0.0
+        self.started, self.repeat_share, self.final_is_fitted = False, 0.0, False
         none = (np.empty(0, np.int64),) * len(self.members)
         self.user_codes, self.item_codes = none, none
 
@@ -91,9 +101,14 @@ class AdaptiveModel(FittedModel):
         """Ask the members, learn the weights, then let the members learn."""
         undo.keep(self.activity)
         undo.keep(self.blend)
-        rows = _in_time_order(rows)
+        shown = rows.shown if isinstance(rows, MemberRows) else None
+        rows = in_time_order(rows)
         if not call.weights:
             self._take_in(rows, undo, observing=True)
+        elif shown is not None:
+            self._learn_shown(shown)
+            if len(rows):
+                self._take_in(rows, undo)
         elif self.started:
             self._learn_weights(rows)
             self._take_in(rows, undo)
@@ -105,8 +120,14 @@ class AdaptiveModel(FittedModel):
             self.repeat_share = 1.0 - len(pairs) / cut
             self.started = True
             if len(after):
-                self._learn_weights(rows.take(after))
+                final = self.settings.final is not None
+                self._learn_weights(rows.take(after), fits_final=final)
                 self._take_in(rows.take(after), undo)
+        if not np.isfinite(self.blend.weights).all():
+            raise ValueError(
+                "The weights of the blend are not finite any more, so this call has learned "
+                "nothing. Lower learning_rate."
+            )
         return [np.empty(0)]
 
     def _take_in(
@@ -128,42 +149,45 @@ class AdaptiveModel(FittedModel):
     def _translate(self) -> None:
         """Look up the codes of new users and items in each member."""
         pairs = list(zip(self.members.models, self.user_codes, self.item_codes, strict=True))
-        self.user_codes = tuple(_looked_up(self.users, m.users, codes) for m, codes, _ in pairs)
-        self.item_codes = tuple(_looked_up(self.items, m.items, codes) for m, _, codes in pairs)
+        self.user_codes = tuple(looked_up(self.users, m.users, codes) for m, codes, _ in pairs)
+        self.item_codes = tuple(looked_up(self.items, m.items, codes) for m, _, codes in pairs)
 
     def _derive(self) -> None:
         none = (np.empty(0, np.int64),) * len(self.members)
         self.user_codes, self.item_codes = none, none
         self._translate()
 
-    def _is_finite(self, events: Events) -> bool:
-        return bool(np.isfinite(self.blend.weights).all())
-
     # ------------------------------------------------------------------ weights
 
-    def _learn_weights(self, rows: Interactions) -> None:
+    def _learn_weights(self, rows: Interactions, *, fits_final: bool = False) -> None:
         """Ask the members as they are for the user of each row, and learn the weights.
 
         Earlier events of the same call are part of a user's history: copies of the members that
         have `observe` take them in.
         """
-        users = _codes(rows.user_ids)
+        users = codes_of(rows.user_ids)
         asker = self._view() if len(np.unique(users)) < len(users) else self
         width = min(len(self.members) * self.settings.n_candidates, max(self.n_items, 1))
         n_features = self.blend.weights.shape[1]
         size = max(1, min(_CHUNK, _CHUNK_FEATURES // (width * n_features)))
         asked = np.ones(len(rows), bool) if rows.feedback is None else rows.feedback > 0
         asked &= np.cumsum(asked[::-1])[::-1] <= _MAX_QUERIES
+        found = []
         for first in range(0, len(rows), size):
             chunk = np.arange(first, min(first + size, len(rows)))
-            self._learn_chunk(asker, rows.take(chunk), users[chunk], asked[chunk])
+            pools = self._learn_chunk(asker, rows.take(chunk), users[chunk], asked[chunk])
+            if fits_final and pools is not None:
+                found.append(examples(pools, self._weigh_pools(pools)))
+        final = fitted_final(self.settings.final, found)
+        if final is not None:
+            self.settings, self.final_is_fitted = replace(self.settings, final=final), True
 
     def _learn_chunk(
         self, asker: AdaptiveModel, rows: Interactions, users: np.ndarray, asked: np.ndarray
-    ) -> None:
+    ) -> Pools | None:
         """Learn the weights from one chunk of rows, and write it to the log."""
         parts, places = [], []
-        for step in _steps(users):
+        for step in steps(users):
             there = step[asked[step]]
             if len(there):
                 parts.append(asker.ask(rows.take(there), self.repeat_share >= _REPEATS))
@@ -171,9 +195,9 @@ class AdaptiveModel(FittedModel):
             if asker is not self:
                 asker.take_in_view(rows.take(step))
         if not parts:
-            return
+            return None
         order = np.argsort(np.concatenate(places), kind="stable")
-        pools = _joined(parts, order)
+        pools = joined(parts, order)
         weight = rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         settings = self.settings
@@ -181,21 +205,31 @@ class AdaptiveModel(FittedModel):
         ranks = self.blend.learn(pools, importance[asked], options)
         self._log(rows, asked, pools, ranks)
         self._count_repeats(rows.take(asked))
+        return pools
+
+    def _learn_shown(self, shown: Shown) -> None:
+        """Learn the weights from displayed lists: the clicked item of those that were shown."""
+        shown, items = shown.with_clicks(self.items.encode(shown.item_ids))
+        if not len(items):
+            return
+        queries = shown.queries()
+        asked = self._queries(self.users.encode(queries.user_ids), queries)
+        with torch_threads(1):
+            pools = shown.pools(asked, items)
+        shown.learn(self.blend, pools, (self.settings.learning_rate, self.settings.forgetting))
 
     def ask(self, rows: Interactions, repeats: bool) -> Pools:
         """Return the pools of the user of each row, with the place of its item."""
-        queries = _as_queries(rows)
+        queries = as_queries(rows)
         users, items = self.users.encode(rows.user_ids), self.items.encode(rows.item_ids)
         with torch_threads(1):
             found = [b.pools() for b in self._queries(users, queries, repeats).blocks()]
-        pools = _joined(found)
+        pools = joined(found)
         hits = (pools.items == items[:, None]) & (items >= 0)[:, None]
         pools.targets[:] = np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
         return pools
 
-    def _log(
-        self, rows: Interactions, asked: np.ndarray, pools: Pools, ranks: np.ndarray
-    ) -> None:
+    def _log(self, rows: Interactions, asked: np.ndarray, pools: Pools, ranks: np.ndarray) -> None:
         n = len(self.members)
         there = pools.targets >= 0
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
@@ -209,7 +243,9 @@ class AdaptiveModel(FittedModel):
 
     def _count_repeats(self, rows: Interactions) -> None:
         """Update the decayed share of events of pairs that were seen before."""
-        seen = self.seen.contains(self.users.encode(rows.user_ids), self.items.encode(rows.item_ids))
+        seen = self.seen.contains(
+            self.users.encode(rows.user_ids), self.items.encode(rows.item_ids)
+        )
         kept = self.settings.forgetting ** len(rows)
         self.repeat_share = kept * self.repeat_share + (1.0 - kept) * float(seen.mean())
 
@@ -257,6 +293,12 @@ class AdaptiveModel(FittedModel):
 
     def _score_pools(self, pools: Pools) -> np.ndarray:
         """Return the scores (n, width) of the items of pools."""
+        if self.final_is_fitted:
+            return log_odds(self.settings.final, pools)
+        return self._weigh_pools(pools)
+
+    def _weigh_pools(self, pools: Pools) -> np.ndarray:
+        """Return the weighted sums (n, width) of the features of pools."""
         out = np.empty(pools.items.shape)
         kernels.weigh_pool(pools.features, pools.sizes, pools.contexts, self.blend.weights, out)
         return out
@@ -298,6 +340,29 @@ class AdaptiveModel(FittedModel):
                 found[mine] = np.where(items >= 0, out[place, items], unknown[place])
         return found
 
+    def explain(self, events: Events) -> Explanation:
+        """Return the scores of rows as sums over members and their reasons."""
+        queries = self._queries_of(events, np.arange(len(events)))
+        weights = self.blend.weights * (not self.final_is_fitted)
+        with torch_threads(1):
+            sums = Sums.joined(
+                [
+                    Sums.of(b, events.item[b.first : b.last], weights, self._score_pools)
+                    for b in self._queries(events.user, queries).blocks()
+                ]
+            )
+        ids = np.empty(len(events), object)
+        known = events.item >= 0
+        ids[known] = self.items.decode(events.item[known])
+        rows, found = replace(queries, item_ids=ids), []
+        for member, model, codes in zip(
+            self.settings.members, self.members.models, self.item_codes, strict=True
+        ):
+            back = np.full(model.n_items, -1, np.int64)
+            back[codes[codes >= 0]] = np.flatnonzero(codes >= 0)
+            found.append((model.explain(model.encode(rows)), back) if member.explains else None)
+        return sums.explanation([member.name for member in self.settings.members], found)
+
     def _queries_of(self, events: Events, rows: np.ndarray) -> Interactions:
         """Return the queries of some events."""
         users, times = events.user[rows], events.time[rows]
@@ -328,75 +393,3 @@ class AdaptiveModel(FittedModel):
                 model.forget(np.unique(theirs[theirs >= 0]))
             super().forget(users)
             self._derive()
-
-
-def _looked_up(own: Vocabulary, other: Vocabulary, codes: np.ndarray) -> np.ndarray:
-    """Return the code of each id in another vocabulary, given those known so far."""
-    longer = np.full(len(own), -1, np.int64)
-    longer[: len(codes)] = codes
-    missing = np.flatnonzero(longer < 0)
-    if len(missing) and len(other):
-        longer[missing] = other.encode(own.decode(missing))
-    return longer
-
-
-def _in_time_order(rows: Interactions) -> Interactions:
-    times = rows.timestamps
-    if times is None or (times[1:] >= times[:-1]).all():
-        return rows
-    return rows.take(np.argsort(times, kind="stable"))
-
-
-def _codes(ids: np.ndarray) -> np.ndarray:
-    """Return one number for each distinct id."""
-    return Vocabulary().extend(ids)
-
-
-def _steps(users: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield rows so that the earlier rows of each user come in an earlier step."""
-    order = np.argsort(users, kind="stable")
-    grouped = users[order]
-    nth = np.empty(len(users), np.int64)
-    nth[order] = np.arange(len(users)) - np.searchsorted(grouped, grouped)
-    counts = np.bincount(users)[users]
-    nth = nth * _MAX_STEPS // np.maximum(counts, _MAX_STEPS)
-    for step in range(int(nth.max(initial=0)) + 1):
-        yield np.flatnonzero(nth == step)
-
-
-def _as_queries(rows: Interactions) -> Interactions:
-    """Return the users, times and contexts of rows."""
-    return Interactions(
-        rows.user_ids,
-        None,
-        None,
-        rows.timestamps,
-        None,
-        rows.context,
-        rows.context_names,
-        features=rows.features,
-    )
-
-
-def _joined(parts: list[Pools], order: np.ndarray | None = None) -> Pools:
-    """Return the pools of all parts, each padded to the widest, in another order."""
-    width = max(part.items.shape[1] for part in parts)
-
-    def stacked(name: str, padding: float) -> np.ndarray:
-        found = []
-        for part in parts:
-            values = getattr(part, name)
-            if values.ndim > 1 and name != "contexts":
-                wide = [(0, 0), (0, width - values.shape[1]), (0, 0)][: values.ndim]
-                values = np.pad(values, wide, constant_values=padding)
-            found.append(values)
-        joined = found[0] if len(found) == 1 else np.concatenate(found)
-        return joined if order is None else joined[order]
-
-    return Pools(
-        stacked("items", -1),
-        stacked("sizes", 0),
-        stacked("features", 0.0),
-        stacked("contexts", 0),
-        stacked("targets", -1),
-    )

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
-from sklearn_recft.interactions import Interactions
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -20,6 +19,8 @@ _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.5
+# Least weights of a single member.
+_LEAST = 1e-3
 # Places of a displayed list with a weight each; later places share the last one.
 N_PLACES = 20
 # Chunks of queries that the log keeps.
@@ -45,18 +46,6 @@ class Member:
     settings: Any
     observes: bool
     explains: bool
-
-
-@dataclass(frozen=True)
-class MemberRows(Interactions):
-    """Rows of a blend, with the same rows as each member reads them."""
-
-    members: tuple[Interactions, ...] = ()
-
-    def take(self, rows: np.ndarray) -> MemberRows:
-        """Return the same columns at ``rows``, for all members too."""
-        own = vars(super().take(rows))
-        return MemberRows(**own, members=tuple(member.take(rows) for member in self.members))
 
 
 class Members:
@@ -175,7 +164,7 @@ class Blend:
     Attributes
     ----------
     weights, squares : ndarray of shape (n_contexts, n_features), float64
-    places : ndarray of shape (2, N_PLACES), float64
+    places : ndarray of shape (2, n_contexts, N_PLACES), float64
         Weights of the places of displayed lists, and their sums of squared gradients.
     log : ndarray of shape (200, 3 + n_members + n_features), float64
         Of each chunk of queries, in turn: time, number of queries, NDCG@10 of the blend and of each
@@ -191,7 +180,7 @@ class Blend:
         self.weights[0, :n_members] = _FIRST[0] / n_members
         self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
         self.squares = np.zeros((n_contexts, n_features))
-        self.places = np.zeros((2, N_PLACES))
+        self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
         self.n_logged = 0
 
@@ -225,21 +214,30 @@ class Blend:
         options: tuple[float, float, int],
     ) -> np.ndarray:
         """Rank the target of each query, then learn from it; return the ranks (n,)."""
-        ranks = np.empty(len(pools.sizes), np.int64)
-        kernels.learn_blend(
-            pools.features,
-            pools.sizes,
-            pools.targets,
-            pools.contexts,
-            importance,
-            self.weights,
-            self.squares,
-            np.array(options, np.float64),
-            ranks,
-        )
-        if self.weights.shape[1] == 2:  # a single member keeps its own order
-            np.maximum(self.weights, 1e-3, out=self.weights)
+        ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
+
+    def learn_places(
+        self, pools: Pools, importance: np.ndarray, options: tuple[float, float, int]
+    ) -> None:
+        """Learn from pools whose last features are the places of a displayed list."""
+        n = self.weights.shape[1]
+        tables = [
+            np.hstack(pair) for pair in zip((self.weights, self.squares), self.places, strict=True)
+        ]
+        _learned(pools, importance, (tables[0], tables[1]), options)
+        self.weights, self.squares = (np.ascontiguousarray(table[:, :n]) for table in tables)
+        self.places = np.stack([table[:, n:] for table in tables])
+        self._keep_order()
+        row = np.full(self.log.shape[1], np.nan)
+        row[1], row[-n:] = len(pools.sizes), self.mean_weights(pools.contexts)
+        self.write(row)
+
+    def _keep_order(self) -> None:
+        """Let a single member without context keep its own order."""
+        if self.weights.shape[1] == 2:
+            np.maximum(self.weights, _LEAST, out=self.weights)
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return copies of all arrays."""
@@ -295,6 +293,27 @@ class Pools:
             np.zeros((n, shape[1]), np.int64),
             np.full(n, -1, np.int64),
         )
+
+
+def _learned(
+    pools: Pools,
+    importance: np.ndarray,
+    tables: tuple[np.ndarray, np.ndarray],
+    options: tuple[float, float, int],
+) -> np.ndarray:
+    """Learn weights and sums of squares in place; return the rank of each target."""
+    ranks = np.empty(len(pools.sizes), np.int64)
+    kernels.learn_blend(
+        pools.features,
+        pools.sizes,
+        pools.targets,
+        pools.contexts,
+        np.ascontiguousarray(importance, np.float64),
+        *tables,
+        np.array(options, np.float64),
+        ranks,
+    )
+    return ranks
 
 
 def _grown(values: np.ndarray, codes: np.ndarray, padding: float) -> np.ndarray:
