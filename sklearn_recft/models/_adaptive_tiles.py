@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.models._adaptive_parts import Pools
+from sklearn_recft.models._adaptive_parts import ITEM_FEATURES, Pools
 from sklearn_recft.ranking import TileScorer
 
 # Scores of a member that are held at once: 2 MiB of float32.
@@ -36,6 +36,8 @@ class Queries:
         Sets of weights of each query.
     seen : tuple of ndarrays
         Seen items of each query in the layout of CSR: ``indptr`` and codes.
+    seen_times : ndarray
+        Time of the last event of each of them, NaN if unknown.
     repeats : bool
         Whether seen items are ranked among all others, and are told by a feature.
     first : ndarray of shape (n_items,)
@@ -50,6 +52,7 @@ class Queries:
     times: np.ndarray
     contexts: np.ndarray
     seen: tuple[np.ndarray, np.ndarray]
+    seen_times: np.ndarray
     repeats: bool
     first: np.ndarray
     n_best: int
@@ -142,15 +145,19 @@ class Block:
         """Return the features (rows, width, n_features) of listed items, -1 for none."""
         queries, n_members = self.queries, len(self.tiles)
         with_context = queries.contexts.shape[1] > 1
-        out = np.empty((*items.shape, 2 * n_members + 2 * with_context), np.float32)
+        out = np.empty(
+            (*items.shape, 2 * n_members + len(ITEM_FEATURES) * with_context), np.float32
+        )
         best = self.best_scores, self.best_items, self.center, self.scale
         kernels.blend_features(self.tiles, *best, items, out)
         if with_context:
             indptr, seen = queries.seen_of(self.first, self.last)
+            seen_times = queries.seen_times[queries.seen[0][self.first] :]
             if not queries.repeats:
-                indptr, seen = np.zeros_like(indptr), seen[:0]
+                indptr = np.zeros_like(indptr)
             times = queries.times[self.first : self.last]
-            kernels.context_features(items, queries.first, times, indptr, seen, n_members, out)
+            given = queries.first, times, indptr, seen, seen_times
+            kernels.context_features(items, *given, n_members, out)
         return out
 
     def write(self, score_pools: PoolScorer, out: np.ndarray) -> np.ndarray:
