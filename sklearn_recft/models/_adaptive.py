@@ -95,8 +95,7 @@ class AdaptiveModel(FittedModel):
         self.blend = Blend(len(self.members), settings.context)
         self.activity, self.pair_times = Activity(), PairTimes()
         self.started, self.repeat_share, self.final_is_fitted = False, 0.0, False
-        none = (np.empty(0, np.int64),) * len(self.members)
-        self.user_codes, self.item_codes = none, none
+        self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
 
     # ------------------------------------------------------------------ learning
 
@@ -108,24 +107,24 @@ class AdaptiveModel(FittedModel):
         shown = rows.shown if isinstance(rows, MemberRows) else None
         rows = in_time_order(rows)
         if not call.weights:
-            self._take_in(rows, undo, observing=True)
+            self.take_in(rows, undo, observing=True)
         elif shown is not None:
             self._learn_shown(shown)
             if len(rows):
-                self._take_in(rows, undo)
+                self.take_in(rows, undo)
         elif self.started:
             self._learn_weights(rows)
-            self._take_in(rows, undo)
+            self.take_in(rows, undo)
         else:
             cut = int(np.ceil(_WARM_UP * len(rows)))
             before, after = np.arange(cut), np.arange(cut, len(rows))
-            self._take_in(rows.take(before), undo)
+            self.take_in(rows.take(before), undo)
             pairs = self.seen.state()["user"]
             self.repeat_share = 1.0 - len(pairs) / cut
             self.started = True
             if len(after):
                 self._learn_weights(rows.take(after), fitting=True)
-                self._take_in(rows.take(after), undo)
+                self.take_in(rows.take(after), undo)
         if not np.isfinite(self.blend.weights).all():
             raise ValueError(
                 "The weights of the blend are not finite any more, so this call has learned "
@@ -133,8 +132,8 @@ class AdaptiveModel(FittedModel):
             )
         return [np.empty(0)]
 
-    def _take_in(
-        self, rows: Interactions, undo: Transaction | None, *, observing: bool = False
+    def take_in(
+        self, rows: Interactions, undo: Transaction | None = None, *, observing: bool = False
     ) -> None:
         """Register rows, and let the members learn or observe them."""
         users, items = self.users.extend(rows.user_ids), self.items.extend(rows.item_ids)
@@ -158,8 +157,7 @@ class AdaptiveModel(FittedModel):
         self.item_codes = tuple(looked_up(self.items, m.items, codes) for m, _, codes in pairs)
 
     def _derive(self) -> None:
-        none = (np.empty(0, np.int64),) * len(self.members)
-        self.user_codes, self.item_codes = none, none
+        self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
         self._translate()
 
     # ------------------------------------------------------------------ weights
@@ -202,7 +200,7 @@ class AdaptiveModel(FittedModel):
                 parts.append(asker.ask(rows.take(there), self.repeat_share >= _REPEATS))
                 places.append(there)
             if asker is not self:
-                asker.take_in_view(rows.take(step))
+                asker.take_in(rows.take(step), observing=True)
         return joined(parts, np.argsort(np.concatenate(places), kind="stable"))
 
     def _learn_chunk(self, rows: Interactions, pools: Pools, n_passes: int) -> None:
@@ -268,10 +266,6 @@ class AdaptiveModel(FittedModel):
         pairs = zip(self.settings.members, self.members.models, strict=True)
         view.members = Members(tuple(copy.deepcopy(x) if m.observes else x for m, x in pairs))
         return view
-
-    def take_in_view(self, rows: Interactions) -> None:
-        """Add rows to the histories of a view."""
-        self._take_in(rows, None, observing=True)
 
     # ------------------------------------------------------------------ scoring
 
