@@ -318,19 +318,7 @@ class AdaptiveModel(FittedModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes the scores of the blend, which need those of all items."""
-        asked, whole = self._queries(users, queries), len(columns) == self.n_items
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            for block in asked.blocks(r0, r1):
-                rows = slice(block.first - r0, block.last - r0)
-                if whole and c1 - c0 == len(columns):
-                    block.write(self._score_pools, out[rows])
-                    continue
-                scores = np.empty((block.last - block.first, self.n_items), np.float32)
-                block.write(self._score_pools, scores)
-                out[rows] = scores[:, columns[c0:c1]]
-
-        return score
+        return self._queries(users, queries).tile_scorer(columns, self._score_pools)
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""

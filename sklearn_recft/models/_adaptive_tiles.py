@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import get_ident
 
 import numpy as np
 
@@ -71,6 +72,28 @@ class Queries:
         step = max(1, min(_MAX_ROWS, _SCORES_AT_ONCE // max(self.n_items, 1)))
         for start in range(first, last, step):
             yield Block.of(self, start, min(start + step, last))
+
+    def tile_scorer(self, columns: np.ndarray, score_pools: PoolScorer) -> TileScorer:
+        """Return a function that writes the scores of ``columns``, from those of all items."""
+        whole = len(columns) == self.n_items
+        last: dict[int, tuple[int, int, np.ndarray]] = {}  # of each thread: rows, and their scores
+
+        def write(r0: int, r1: int, out: np.ndarray) -> None:
+            for block in self.blocks(r0, r1):
+                block.write(score_pools, out[block.first - r0 : block.last - r0])
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            if whole and c1 - c0 == self.n_items:
+                write(r0, r1, out)
+                return
+            held = last.get(get_ident())
+            if held is None or held[:2] != (r0, r1):
+                scores = np.empty((r1 - r0, self.n_items), np.float32)
+                write(r0, r1, scores)
+                held = last[get_ident()] = r0, r1, scores
+            out[:] = held[2][:, columns[c0:c1]]
+
+        return score
 
     def hidden_of(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the items that are left out of the best lists: the seen ones, or none."""
