@@ -62,8 +62,8 @@ class AdaptiveRecommender(
     n_candidates : int, default=40
         Length of the list of each member. The pool of a query is the union of these lists.
     context : bool, default=True
-        Whether weights depend on the query, and on the items themselves. False leaves a and b, the
-        same for all queries.
+        Whether weights depend on the query, and scores on features of the items. False leaves a and
+        b, the same for all queries and above 0: what all members prefer is listed first.
     final_estimator : classifier, default=None
         Classifier with ``predict_proba`` that scores the pool from the same features, in place of
         the weights. It is fitted in `fit` alone.

@@ -19,7 +19,7 @@ _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
-# Least weights of a single member.
+# Least weights without context.
 _LEAST = 1e-3
 # Features of items, beside those of members.
 ITEM_FEATURES = ("item age", "seen before", "seen just now", "time since seen")
@@ -303,8 +303,8 @@ class Blend:
         self.write(row)
 
     def _keep_order(self) -> None:
-        """Let a single member without context keep its own order."""
-        if self.weights.shape[1] == 2:
+        """Without context, let no item be worse for a better rank or score."""
+        if len(self.weights) == 1:
             np.maximum(self.weights, _LEAST, out=self.weights)
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:

@@ -116,22 +116,21 @@ def test_no_weight_sees_a_row_before_it_is_predicted(monkeypatch):
 
 
 def test_the_stream_is_a_loop_of_partial_fit(model):
-    steps = iter_prequential(AdaptiveRecommender(members()), X, warm_up=1000, chunk_size=100)
-    for chunk, step in zip((NEW[:100], NEW[100:]), steps, strict=True):
-        assert_array_equal(step.predictions, model.predict(chunk))
-        model.partial_fit(chunk)
+    other = AdaptiveRecommender(members())
+    list(iter_prequential(other, X, warm_up=1000, chunk_size=100, scoring=["ndcg"]))
+    model.partial_fit(NEW[:100]).partial_fit(NEW[100:])
+    assert other.weights_ == model.weights_
+    assert_array_equal(other.predict(X), model.predict(X))
 
 
 def test_weights_move_to_the_member_that_is_right(model):
-    """From now on, users take what is popular among all; the weights of the members follow."""
-    rng = np.random.default_rng(0)
-    before = model.weights_["all"]
-    by_count = np.argsort(-np.bincount(OLD[:, 1], minlength=50), kind="stable")
-    news = np.column_stack(
-        [np.arange(100, 400), by_count[rng.integers(0, 3, 300)], OLD[-1, 2] + np.arange(300)]
-    )
+    """Every user now takes what is best by popularity alone; the weights of the members follow."""
+    before, time = model.weights_["all"], OLD[-1, 2] + DAY
+    best, _ = model.named_estimators_.popular.recommend(USERS, n_recommendations=3)
+    news = np.column_stack([USERS.repeat(3), best.ravel(), time + np.arange(180)])
     after = model.partial_fit(news).weights_["all"]
-    assert after["rank of popular"] - before["rank of popular"] > 0.1
+    gains = {name: after[name] - before[name] for name in after}
+    assert gains["score of popular"] > max(gains["score of ease"], 0)
     assert len(model.weights_log_["time"]) == 2
     assert model.weights_log_["time"][-1] == news[-1, 2]
 
@@ -186,7 +185,9 @@ def test_forget_reaches_all_members(model):
 def shown_lists(model, clicked_by):
     """Return lists of ten with a click on the best item of a member."""
     items, _ = model.recommend(USERS)
-    rank_of = clicked_by.predict(np.column_stack([np.repeat(USERS, 10), items.ravel()]))
+    rank_of = clicked_by.predict(
+        np.column_stack([np.repeat(USERS, 10), items.ravel(), np.full(600, OLD[-1, 2])])
+    )
     click = rank_of.reshape(60, 10).argmax(axis=1)
     return pd.DataFrame(
         {

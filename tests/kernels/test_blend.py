@@ -116,7 +116,7 @@ def reference(features, sizes, targets, contexts, importance, weights, squares, 
         slope = c * (share @ x[best] / share.sum() - x[target])
         for k in sets:
             squares[k] = forgetting * squares[k] + slope**2
-            weights[k] -= rate * slope / np.sqrt(squares[k])
+            weights[k] -= rate * slope / np.sqrt(np.maximum(squares[k], 1e-300))
     return np.array(ranks)
 
 
