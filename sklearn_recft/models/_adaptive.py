@@ -81,11 +81,13 @@ class AdaptiveModel(FittedModel):
         Share of events whose user had an earlier event with the item, with decay.
     user_codes, item_codes : tuple of ndarray
         Codes of each member for users and items, -1 for those that it does not know.
+    other_codes : tuple of ndarray, or None
+        The latter, None for a member whose items have the same codes.
     """
 
     kind = "AdaptiveRecommender"
     settings: AdaptiveSettings
-    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes")
+    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes", "other_codes")
 
     def __init__(self, rows: Interactions, settings: AdaptiveSettings) -> None:
         super().__init__(rows, settings)
@@ -96,6 +98,7 @@ class AdaptiveModel(FittedModel):
         self.activity, self.pair_times = Activity(), PairTimes()
         self.started, self.repeat_share, self.final_is_fitted = False, 0.0, False
         self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
+        self.other_codes: tuple[np.ndarray | None, ...] = self.item_codes
 
     # ------------------------------------------------------------------ learning
 
@@ -155,6 +158,11 @@ class AdaptiveModel(FittedModel):
         pairs = list(zip(self.members.models, self.user_codes, self.item_codes, strict=True))
         self.user_codes = tuple(looked_up(self.users, m.users, codes) for m, codes, _ in pairs)
         self.item_codes = tuple(looked_up(self.items, m.items, codes) for m, _, codes in pairs)
+        same = np.arange(self.n_items)
+        self.other_codes = tuple(
+            None if m.n_items == len(same) and np.array_equal(codes, same) else codes
+            for m, codes in zip(self.members.models, self.item_codes, strict=True)
+        )
 
     def _derive(self) -> None:
         self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
