@@ -106,7 +106,8 @@ class AdaptiveRecommender(
     call. The weights learn from rows with ``y > 0``.
 
     Members keep their own copies of ids. A member without `observe` does not see the events of
-    `observe`, and gives new items its lowest score. `forget` and saving include all members.
+    `observe`, and gives new items its lowest score. `IncrementalMFRecommender` with "softmax" does:
+    they join the last events of its users. `forget` and saving include all members.
 
     Pipelines cannot be members. Put the transformers before the blend.
 
@@ -400,7 +401,13 @@ class AdaptiveRecommender(
     def _settings_of(self, models: list[tuple[type[FittedModel], Any]]) -> AdaptiveSettings:
         """Return the settings of a blend of models of these types and settings."""
         members = tuple(
-            Member(name, kind, settings, hasattr(member, "observe"), hasattr(member, "explain"))
+            Member(
+                name,
+                kind,
+                settings,
+                kind.adds_to_histories or hasattr(member, "observe"),
+                hasattr(member, "explain"),
+            )
             for (name, member), (kind, settings) in zip(self._members, models, strict=True)
         )
         final = None if self.final_estimator is None else clone(self.final_estimator)

@@ -339,3 +339,22 @@ def test_the_log_is_bounded(model):
     for number in range(250):
         blend.write(np.full(blend.log.shape[1], float(number)))
     assert model.weights_log_["time"].tolist() == [*range(50, 250)]
+
+
+def test_the_last_events_of_a_softmax_member_are_observed_too():
+    """It has no `observe`, but lists from the last events of users."""
+    softmax = IncrementalMFRecommender(
+        n_factors=4, loss="softmax", history_half_life=2, max_epochs=2, random_state=0
+    )
+    model = AdaptiveRecommender([("softmax", softmax), ("ease", EASERecommender())]).fit(OLD)
+    own, queries = model.named_estimators_.softmax, [[3, X[-1, 2]]]
+    factors, before = own.item_factors_.copy(), own.recommend(queries, exclude_seen=False)
+    news = [[3, item, X[-1, 2]] for item in (7, 8)]
+    model.observe(news)
+    after = own.recommend(queries, exclude_seen=False)
+    assert_array_equal(own.item_factors_, factors)
+    assert (after[1] != before[1]).any()
+    past = [row.tolist() for row in OLD[OLD[:, 0] == 3]]
+    expected = own.recommend(queries, history=past + news, exclude_seen=False)
+    assert_array_equal(after[0], expected[0])
+    assert_allclose(after[1], expected[1], rtol=1e-5)
