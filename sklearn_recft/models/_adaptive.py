@@ -17,10 +17,12 @@ from sklearn_recft.models._adaptive_rows import (
     MemberRows,
     as_queries,
     codes_of,
+    ids_of,
     in_time_order,
     joined,
     looked_up,
     steps,
+    whole_lists,
 )
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.models._adaptive_tiles import Queries
@@ -151,6 +153,8 @@ class AdaptiveModel(FittedModel):
         ):
             if member.observes or not observing:
                 model.learn(theirs, member.settings, call, undo)
+        if not observing:
+            self.activity.settle()
         self._translate()
 
     def _translate(self) -> None:
@@ -202,6 +206,8 @@ class AdaptiveModel(FittedModel):
     ) -> Pools:
         """Return the pools of the rows that are ``asked``, while histories grow."""
         parts, places = [], []
+        if asker is not self:
+            asker.activity.settle()
         for step in steps(users):
             there = step[asked[step]]
             if len(there):
@@ -219,6 +225,9 @@ class AdaptiveModel(FittedModel):
         ranks = self.blend.learn(pools, importance, options)
         for _ in range(1, n_passes):
             self.blend.learn(pools, importance, options)
+        whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
+        for _ in range(n_passes if whole else 0):
+            self.blend.learn(*whole, options)
         self._log(rows, pools, ranks)
         self._count_repeats(rows)
 
@@ -251,11 +260,9 @@ class AdaptiveModel(FittedModel):
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
         gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
         own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
-        times = rows.timestamps
-        time = np.nan if times is None else times.max()
+        time = np.nan if rows.timestamps is None else rows.timestamps.max()
         gains = np.r_[own, gains] / len(ranks)
-        weights = self.blend.mean_weights(pools.contexts)
-        self.blend.write(np.r_[time, len(ranks), gains, weights])
+        self.blend.write(np.r_[time, len(ranks), gains, self.blend.mean_weights(pools.contexts)])
 
     def _count_repeats(self, rows: Interactions) -> None:
         """Update the decayed share of events of pairs that were seen before."""
@@ -352,15 +359,14 @@ class AdaptiveModel(FittedModel):
         queries = self._queries_of(events, np.arange(len(events)))
         weights = self.blend.weights * (not self.final_is_fitted)
         with torch_threads(1):
+            blocks = self._queries(events.user, queries).blocks()
             sums = Sums.joined(
                 [
                     Sums.of(b, events.item[b.first : b.last], weights, self._score_pools)
-                    for b in self._queries(events.user, queries).blocks()
+                    for b in blocks
                 ]
             )
-        ids = np.empty(len(events), object)
-        known = events.item >= 0
-        ids[known] = self.items.decode(events.item[known])
+        ids = ids_of(self.items, events.item)
         rows, settings = replace(queries, item_ids=ids), self.settings
         found = own_reasons(settings.members, self.members.models, self.item_codes, rows)
         return sums.explanation([member.name for member in settings.members], found)
@@ -368,10 +374,8 @@ class AdaptiveModel(FittedModel):
     def _queries_of(self, events: Events, rows: np.ndarray) -> Interactions:
         """Return the queries of some events."""
         users, times = events.user[rows], events.time[rows]
-        ids = np.empty(len(users), object)
-        ids[users >= 0] = self.users.decode(users[users >= 0])
         return Interactions(
-            ids,
+            ids_of(self.users, users),
             None,
             None,
             None if np.isnan(times).any() else times,
