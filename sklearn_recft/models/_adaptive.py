@@ -190,9 +190,11 @@ class AdaptiveModel(FittedModel):
         keeps, found = fitting and self.settings.final is not None, []
         for first in range(0, len(rows), size):
             chunk = np.arange(first, min(first + size, len(rows)))
-            if not asked[chunk].any():
-                continue
             some = rows.take(chunk)
+            if not asked[chunk].any():
+                if asker is not self:
+                    asker.take_in(some, observing=True)
+                continue
             pools = self._ask_in_steps(asker, some, users[chunk], asked[chunk])
             self._learn_chunk(some.take(asked[chunk]), pools, _PASSES if fitting else 1)
             if keeps:
@@ -222,12 +224,10 @@ class AdaptiveModel(FittedModel):
         settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance, options)
-        for _ in range(1, n_passes):
-            self.blend.learn(pools, importance, options)
+        ranks = self.blend.learn(pools, importance, options, n_passes)
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
-        for _ in range(n_passes if whole else 0):
-            self.blend.learn(*whole, options)
+        if whole is not None:
+            self.blend.learn(*whole, options, n_passes)
         self._log(rows, pools, ranks)
         self._count_repeats(rows)
 

@@ -293,9 +293,15 @@ class Blend:
         pools: Pools,
         importance: np.ndarray,
         options: tuple[float, float, int],
+        n_passes: int = 1,
     ) -> np.ndarray:
-        """Rank the target of each query, then learn from it; return the ranks (n,)."""
+        """Rank the target of each query, then learn from it; return the ranks (n,).
+
+        The ranks are those of the first of ``n_passes`` over all queries.
+        """
         ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        for _ in range(1, n_passes):
+            _learned(pools, importance, (self.weights, self.squares), options)
         self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
 
