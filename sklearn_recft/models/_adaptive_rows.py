@@ -124,7 +124,7 @@ def whole_lists(
     Returns
     -------
     pools : Pools
-        One for each of these items.
+        One for each of these items, in the order of queries and items.
     importance : ndarray
         The items of a list share a weight of 1.
     """
@@ -139,6 +139,8 @@ def whole_lists(
     query, place = np.nonzero(hits)
     if not len(query):
         return None
+    order = np.lexsort((pools.items[first[query], place], query))
+    query, place = query[order], place[order]
     rows = first[query]
     found = Pools(
         pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows], place
