@@ -38,7 +38,8 @@ def public_names(room):
 def recommenders():
     """Return every public recommender, unfitted, with its default parameters."""
     found = (getattr(sklearn_recft, name) for name in public_names("sklearn_recft"))
-    return [cls() for cls in found if hasattr(cls, "recommend")]
+    arguments = {"AdaptiveRecommender": [[("popularity", sklearn_recft.PopularityRecommender())]]}
+    return [cls(*arguments.get(cls.__name__, ())) for cls in found if hasattr(cls, "recommend")]
 
 
 def estimator_rows():

@@ -6,6 +6,7 @@ from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sklearn_recft.estimators import (
+        AdaptiveRecommender,
         ALSRecommender,
         BayesianMFClassifier,
         BayesianMFRecommender,
@@ -29,6 +30,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "ALSRecommender",
+    "AdaptiveRecommender",
     "BayesianMFClassifier",
     "BayesianMFRecommender",
     "BiasRecommender",
@@ -53,6 +55,7 @@ __getattr__ = lazy_names(
     {
         "ALSRecommender": "estimators",
         "BayesianMFClassifier": "estimators",
+        "AdaptiveRecommender": "estimators",
         "BayesianMFRecommender": "estimators",
         "BiasRecommender": "estimators",
         "DecayBertRecommender": "estimators",

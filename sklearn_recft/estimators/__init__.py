@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.estimators._adaptive import (
+        AdaptiveRecommender,
+    )
     from sklearn_recft.estimators._als import (
         ALSRecommender,
     )
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALSRecommender",
+    "AdaptiveRecommender",
     "BayesianMFClassifier",
     "BayesianMFRecommender",
     "BiasRecommender",
@@ -72,6 +76,7 @@ __getattr__ = lazy_names(
     {
         "ALSRecommender": "_als",
         "BayesianMFClassifier": "_bayesian_classifier",
+        "AdaptiveRecommender": "_adaptive",
         "BayesianMFRecommender": "_bayesian",
         "BiasRecommender": "_baselines",
         "DecayBertRecommender": "_decay_bert",

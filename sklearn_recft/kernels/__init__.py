@@ -8,6 +8,15 @@ per row halves the speed.
 
 from sklearn_recft.kernels._als import als_rows
 from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors, score_moments
+from sklearn_recft.kernels._blend import (
+    blend_features,
+    context_features,
+    gather_pool,
+    learn_blend,
+    rank_tile,
+    spread_pool,
+    weigh_pool,
+)
 from sklearn_recft.kernels._factorization import (
     LOG_LOSS,
     SQUARED_ERROR,
@@ -26,8 +35,8 @@ from sklearn_recft.kernels._habits import (
     pairs_of_users,
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
-from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
 from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
+from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
     softmax_epoch,
@@ -58,8 +67,8 @@ from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_am
 
 __all__ = [
     "EXPOSURE_UNIT",
-    "GAPS",
     "FAST_WEIGHT",
+    "GAPS",
     "ITEM_STATISTICS",
     "LOG_LOSS",
     "N_BLOCKS",
@@ -73,7 +82,9 @@ __all__ = [
     "add_moments",
     "add_to_tile",
     "als_rows",
+    "blend_features",
     "bpr_pass",
+    "context_features",
     "count_habits",
     "count_past",
     "cross_lists",
@@ -81,12 +92,14 @@ __all__ = [
     "find_keys",
     "fold_in",
     "gather_past",
+    "gather_pool",
     "gather_seen",
     "gaussian_posteriors",
     "gram_rows",
     "habits_of_pairs",
     "habits_of_users",
     "latest_events",
+    "learn_blend",
     "link_keys",
     "link_pairs",
     "mark_largest",
@@ -94,12 +107,14 @@ __all__ = [
     "nearest_items",
     "online_pass",
     "pairs_of_users",
+    "rank_tile",
     "score_moments",
     "sgd_epoch",
     "softmax_epoch",
     "softmax_pass",
     "softmax_states",
     "spread",
+    "spread_pool",
     "transform_factorization",
     "transform_statistics",
     "transform_sums",
@@ -108,4 +123,5 @@ __all__ = [
     "update_sums",
     "update_topk",
     "update_topk_among",
+    "weigh_pool",
 ]

@@ -5,6 +5,20 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.models._adaptive import (
+        AdaptiveModel,
+        AdaptiveSettings,
+    )
+    from sklearn_recft.models._adaptive_parts import (
+        ITEM_FEATURES,
+        Member,
+    )
+    from sklearn_recft.models._adaptive_rows import (
+        MemberRows,
+    )
+    from sklearn_recft.models._adaptive_shown import (
+        Shown,
+    )
     from sklearn_recft.models._als import (
         ALSModel,
         ALSSettings,
@@ -116,6 +130,7 @@ __all__ = [
     "CROSS_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "ITEM_FEATURES",
     "MAX_BATCHES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
@@ -123,6 +138,8 @@ __all__ = [
     "ALSSettings",
     "AdamFactorizationModel",
     "AdamFactorizationSettings",
+    "AdaptiveModel",
+    "AdaptiveSettings",
     "BayesianMFModel",
     "BayesianMFSettings",
     "BiasModel",
@@ -144,6 +161,8 @@ __all__ = [
     "ItemKNNModel",
     "ItemKNNSettings",
     "Listing",
+    "Member",
+    "MemberRows",
     "Net",
     "OnlineFeatures",
     "Part",
@@ -155,6 +174,7 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "Shown",
     "SideFeatures",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
@@ -172,6 +192,7 @@ __getattr__ = lazy_names(
         "CROSS_OPTIONS": "_cross_network",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
+        "ITEM_FEATURES": "_adaptive_parts",
         "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",
@@ -179,6 +200,8 @@ __getattr__ = lazy_names(
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
         "AdamFactorizationSettings": "_factorization_adam",
+        "AdaptiveModel": "_adaptive",
+        "AdaptiveSettings": "_adaptive",
         "BayesianMFModel": "_bayesian",
         "BayesianMFSettings": "_bayesian",
         "BiasModel": "_baselines",
@@ -200,6 +223,8 @@ __getattr__ = lazy_names(
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
         "Listing": "_softmax_lists",
+        "Member": "_adaptive_parts",
+        "MemberRows": "_adaptive_rows",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",
@@ -211,6 +236,7 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",
