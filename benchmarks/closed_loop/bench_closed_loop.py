@@ -256,7 +256,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", default=["ml-100k"])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--only", nargs="+", help="names of learners")
-    parser.add_argument("--size", type=int, default=100, help="visits of a round of the replay")
+    parser.add_argument("--size", type=int, default=20, help="visits of a round of the replay")
     parser.add_argument("--night", type=int, default=50, help="rounds between two nights there")
     parser.add_argument("--curves", type=Path)
     options = parser.parse_args(arguments)

@@ -101,9 +101,9 @@ class Setting:
 
     n_users: int = 200
     n_items: int = 200
-    n_days: int = 40
+    n_days: int = 30
     n_lists: int = 300
-    n_rounds: int = 6
+    n_rounds: int = 4
     n_first: int = 1500
     exploration: float = 0.1
 

@@ -95,9 +95,9 @@ for learn, (clicks, best, _) in results.items():
 # slowly. ``partial_fit`` forgets old tastes by its steps.
 
 _, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-for learn, (clicks, best, _) in results.items():
+for learn, (clicks, _, _) in results.items():
     ax.plot(clicks, label=learn)
-ax.plot(best, color="gray", linestyle="--", label="best lists")
+ax.plot(results["frozen"][1], color="gray", linestyle="--", label="best lists")
 ax.axvline(TURN, color="gray", linewidth=0.8)
 _ = ax.set(xlabel="day", ylabel="expected clicks per list", title="All tastes turn on day 15")
 _ = ax.legend()
@@ -128,7 +128,9 @@ estimate = item_position_value(
 )
 lower, upper = estimate.interval()
 print(f"clicks per list in the log: {log['clicked'].sum() / len(visits):.2f}")
-print(f"estimate of the other model: {estimate.value:.2f}, 95 % interval {lower:.2f} to {upper:.2f}")
+print(
+    f"estimate of the other model: {estimate.value:.2f}, 95 % interval {lower:.2f} to {upper:.2f}"
+)
 print(f"truth: {simulator.expected_clicks(visits, items).mean():.2f}")
 
 # %%
