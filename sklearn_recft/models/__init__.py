@@ -5,6 +5,19 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.models._adaptive import (
+        AdaptiveModel,
+        AdaptiveSettings,
+    )
+    from sklearn_recft.models._adaptive_parts import (
+        Member,
+    )
+    from sklearn_recft.models._adaptive_rows import (
+        MemberRows,
+    )
+    from sklearn_recft.models._adaptive_shown import (
+        Shown,
+    )
     from sklearn_recft.models._als import (
         ALSModel,
         ALSSettings,
@@ -106,6 +119,8 @@ __all__ = [
     "ALSSettings",
     "AdamFactorizationModel",
     "AdamFactorizationSettings",
+    "AdaptiveModel",
+    "AdaptiveSettings",
     "BayesianMFModel",
     "BayesianMFSettings",
     "BiasModel",
@@ -124,6 +139,8 @@ __all__ = [
     "ItemKNNModel",
     "ItemKNNSettings",
     "Listing",
+    "Member",
+    "MemberRows",
     "Net",
     "OnlineFeatures",
     "Part",
@@ -133,6 +150,7 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "Shown",
     "SideFeatures",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
@@ -155,6 +173,8 @@ __getattr__ = lazy_names(
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
         "AdamFactorizationSettings": "_factorization_adam",
+        "AdaptiveModel": "_adaptive",
+        "AdaptiveSettings": "_adaptive",
         "BayesianMFModel": "_bayesian",
         "BayesianMFSettings": "_bayesian",
         "BiasModel": "_baselines",
@@ -173,6 +193,8 @@ __getattr__ = lazy_names(
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
         "Listing": "_softmax_lists",
+        "Member": "_adaptive_parts",
+        "MemberRows": "_adaptive_rows",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",
@@ -182,6 +204,7 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",
