@@ -23,6 +23,7 @@ from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.pipeline._raw import RawColumns
+from sklearn_recft.pipeline._sampler import as_passthrough, is_sampler, sampled
 from sklearn_recft.tables import is_frame
 
 # Calls that change a pipeline take turns, as those that change a recommender do.
@@ -81,9 +82,15 @@ class RecommenderPipeline(Pipeline):
 
     In `partial_fit`, transformers that have `partial_fit` learn the rows before they transform
     them. Others stay as they were fitted. To keep a transformer as it was fitted, wrap it in
-    `sklearn.frozen.FrozenEstimator`. In `partial_fit_predict` and `partial_fit_predict_proba`,
+    `sklearn.frozen.FrozenEstimator`. One with `partial_fit_transform`, such as
+    :class:`~sklearn_recft.preprocessing.ActivityFeatures`, describes each row as of its own time,
+    and then learns it. In `partial_fit_predict` and `partial_fit_predict_proba`,
     transformers learn after the predictions, which must not depend on later rows. A call that fails
     changes no step.
+
+    The first step may be an :class:`~sklearn_recft.preprocessing.InteractionCleaner`, or another
+    object with `fit_resample`. It drops rows in `fit` and `partial_fit`. Rows that are predicted
+    are never dropped, those of `partial_fit_predict` included.
 
     Parameters of `fit` and `partial_fit` without a step's name, such as ``sample_weight``, go to
     the last step. With metadata routing enabled, they go to the steps that request them.
@@ -142,7 +149,13 @@ class RecommenderPipeline(Pipeline):
             if params and not _routes():
                 last = self.steps[-1][0]
                 params = {n if "__" in n else f"{last}__{n}": v for n, v in params.items()}
+            first, own = fresh.steps[0]
+            if is_sampler(own):
+                own, X, y, params = sampled(own, X, y, params)
+            fresh.steps = as_passthrough(fresh.steps)
             Pipeline.fit(fresh, X, y, **params)
+            if is_sampler(own):
+                fresh.steps[0] = (first, own)
             fresh._raw = RawColumns.of(X)
             self.__dict__ = fresh.__dict__
         return self
@@ -411,14 +424,19 @@ class RecommenderPipeline(Pipeline):
     ) -> Any:
         """Learn rows by copies of the transformers, then by the last step; keep the copies."""
         with _TURNS.of(self):
-            routed, steps = self._routed(params), []
-            last = self.steps[-1]
+            predicts, first = verb != "partial_fit", not self.__sklearn_is_fitted__()
+            steps: Steps = []
+            if is_sampler(self.steps[0][1]):
+                sampler = self.steps[0][1]
+                if not predicts:
+                    sampler, X, y, params = sampled(sampler, X, y, params)
+                steps.append((self.steps[0][0], sampler))
+            routed, last = self._routed(params), self.steps[-1]
             given = routed[last[0]].get("partial_fit", {})
             if given.get("batch_id") is not None and last[1].has_learned(given["batch_id"]):
                 return getattr(last[1], verb)(X, y, **given)  # it warns, and learns nothing
-            predicts, first = verb != "partial_fit", not self.__sklearn_is_fitted__()
             Xt = X
-            for name, step in self.steps[:-1]:
+            for name, step in self.steps[len(steps) : -1]:
                 if step is None or step == "passthrough":
                     steps.append((name, step))
                     continue
@@ -430,6 +448,12 @@ class RecommenderPipeline(Pipeline):
             raw = RawColumns.of(X) if first or self._raw is None else self._raw
             self.__dict__ = {**self.__dict__, "steps": [*steps, last], "_raw": raw}
             return answer
+
+    def _iter(self, *arguments: Any, **options: Any) -> Any:
+        """Leave out the step that drops rows: it does not transform."""
+        return (
+            found for found in super()._iter(*arguments, **options) if not is_sampler(found[-1])
+        )
 
     def _routed(self, params: dict[str, Any]) -> Any:
         """Return the parameters of `partial_fit` by step and method."""
@@ -531,6 +555,8 @@ def _learned(
     made = transformer
     if _learns(transformer):
         made = copy.deepcopy(transformer)
+        if hasattr(made, "partial_fit_transform"):  # each row as of its own time
+            return made, made.partial_fit_transform(X, y, **params.get("partial_fit", {}))
         made.partial_fit(X, y, **params.get("partial_fit", {}))
     transforms = transformer if predicts else made
     return made, transforms.transform(X, **params.get("transform", {}))
@@ -549,6 +575,6 @@ def _check_fitted(verb: str, name: str, transformer: Any) -> None:
 def _transformed(steps: Steps, X: Any) -> Any:
     """Return rows as the last step gets them."""
     for _, step in steps[:-1]:
-        if step is not None and step != "passthrough":
+        if step is not None and step != "passthrough" and not is_sampler(step):
             X = step.transform(X)
     return X

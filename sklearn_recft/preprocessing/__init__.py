@@ -1,5 +1,17 @@
-"""Transformers that turn a table of events into what other estimators read."""
+"""Transformers that turn a table of events into what other estimators read, and its cleaning."""
 
+from sklearn_recft.preprocessing._activity import ActivityFeatures
 from sklearn_recft.preprocessing._behavior_text import BehaviorText
+from sklearn_recft.preprocessing._clean import Cleaned, CleaningReport, clean_interactions
+from sklearn_recft.preprocessing._cleaner import InteractionCleaner
+from sklearn_recft.preprocessing._pair_means import PairMeans
 
-__all__ = ["BehaviorText"]
+__all__ = [
+    "ActivityFeatures",
+    "BehaviorText",
+    "Cleaned",
+    "CleaningReport",
+    "InteractionCleaner",
+    "PairMeans",
+    "clean_interactions",
+]

@@ -1,0 +1,210 @@
+"""State of `ActivityFeatures`: sums by user, item and pair, and their names as features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.names import ITEM, USER
+from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
+from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
+from sklearn_recft.preprocessing._sums import Codes, Sums
+
+_BY = "by"
+
+
+@dataclass(frozen=True)
+class ActivityRows:
+    """Checked columns of rows, in the order given."""
+
+    cells: dict[str, Cells]
+    values: np.ndarray | None  # what each event adds: see `ActivityState.update`
+    feedback: np.ndarray | None
+
+
+@dataclass(eq=False)
+class ActivityState:
+    """Sums of what events added, by user, item and pair.
+
+    What an event adds is, in this order: 1; with feedback, 1 and the feedback; the amount; 1 for
+    its kind and 0 for the others.
+    """
+
+    by: tuple[tuple[str, ...], ...]
+    half_lives: tuple[float, ...]
+    timed: bool
+    rated: bool
+    behavior: str | None
+    kinds: tuple[str, ...]
+    amount: str | None
+    damping: float
+    max_keys: int | None
+    fill_value: float
+    with_statistics: bool
+    codes: dict[str, Codes] = field(default_factory=dict)
+    sums: list[Sums] = field(default_factory=list)
+    totals: Sums = field(default_factory=lambda: Sums(2))
+    statistics: OnlineStatistics | None = None
+
+    def __post_init__(self) -> None:
+        names = dict.fromkeys(name for group in self.by for name in group)
+        if self.with_statistics:
+            names |= {USER: None, ITEM: None}
+            self.statistics = OnlineStatistics()
+        self.codes = {name: Codes() for name in names}
+        self.sums = [Sums(self._n_sums, self.half_lives) for _ in self.by]
+
+    @property
+    def _n_sums(self) -> int:
+        return 1 + 2 * self.rated + (self.amount is not None) + len(self.kinds)
+
+    def names(self) -> list[str]:
+        """Names of the features."""
+        made = []
+        for group in self.by:
+            prefix = "_".join(name.removesuffix("_id") for name in group)
+            made += [f"{prefix}_{name}" for name in self._own_names()]
+        return made + (NAMES if self.with_statistics else [])
+
+    def read(self, rows: LogRows, *, learning: bool) -> ActivityRows:
+        """Check and return the columns that are read; nothing changes."""
+        cells = {name: rows.cells(name, _BY) for name in self.codes}
+        if not learning:
+            return ActivityRows(cells, None, None)
+        if rows.feedback is not None and not self.rated:
+            raise ValueError(
+                "y: fit had none, so there are no means; leave y out, or call fit with it."
+            )
+        if self.with_statistics and rows.feedback is None:
+            raise ValueError(
+                "y: the statistics need feedback in every call; give y, or set statistics to False."
+            )
+        if self.with_statistics and rows.feedback is not None:
+            outside = int(((rows.feedback < 0) | (rows.feedback > 1)).sum())
+            if outside:
+                raise ValueError(
+                    f"Input y: {outside} of {rows.n_rows} rows are not between 0 and 1, as all "
+                    "were in fit; scale y, or set statistics to False and call fit."
+                )
+        return ActivityRows(cells, self._values(rows), rows.feedback)
+
+    def update(self, read: ActivityRows, order: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Describe rows in the order of time, and learn them; return features in that order."""
+        assert read.values is not None
+        values = read.values[order]
+        average = None
+        if self.rated:
+            zeros = np.zeros(len(order), np.int64)
+            average = _average(self.totals.update(zeros, times, values[:, 1:3]))
+        codes = {
+            name: code.extend(*in_order(read.cells[name], order))
+            for name, code in self.codes.items()
+        }
+        parts = []
+        for group, sums in zip(self.by, self.sums, strict=True):
+            found = sums.update(_keys(group, codes), times, values)
+            parts.append(self._features(found, average))
+            sums.bound(self.max_keys)
+        if self.statistics is not None and read.feedback is not None:
+            ids = codes[USER], codes[ITEM]
+            parts.append(self.statistics.update(*ids, times, read.feedback[order]))
+        return np.hstack(parts)
+
+    def transform(self, read: ActivityRows, times: np.ndarray) -> np.ndarray:
+        """Describe rows."""
+        codes = {name: code.encode(*read.cells[name]) for name, code in self.codes.items()}
+        average = None
+        if self.rated:
+            average = _average(self.totals.transform(np.zeros(len(times), np.int64), times))
+        parts = [
+            self._features(sums.transform(_keys(group, codes), times), average)
+            for group, sums in zip(self.by, self.sums, strict=True)
+        ]
+        if self.statistics is not None:
+            parts.append(self.statistics.transform(codes[USER], codes[ITEM], times))
+        return np.hstack(parts)
+
+    # ------------------------------------------------------------------ private
+
+    def _own_names(self) -> Iterator[str]:
+        """Names of the features of one group, without its prefix."""
+        yield from ("count", "recency", "age") if self.timed else ("count",)
+        for ending in ("", *(f"_{days:g}d" for days in self.half_lives)):
+            if ending:
+                yield f"count{ending}"
+            if self.rated:
+                yield f"mean{ending}"
+            if self.amount is not None:
+                yield f"{self.amount}{ending}"
+            yield from (f"{kind}_count{ending}" for kind in self.kinds)
+
+    def _values(self, rows: LogRows) -> np.ndarray:
+        """Return what each event adds."""
+        columns = [np.ones(rows.n_rows)]
+        if self.rated:
+            given = rows.feedback
+            columns += [np.zeros(rows.n_rows)] * 2 if given is None else [columns[0], given]
+        if self.amount is not None:
+            columns.append(rows.numbers(self.amount, "amount"))
+        if self.behavior is not None:
+            kinds = _kinds(rows, self.behavior)
+            columns += [(kinds == kind).astype(float) for kind in self.kinds]
+        return np.column_stack(columns)
+
+    def _features(self, found: np.ndarray, average: np.ndarray | None) -> np.ndarray:
+        """Return the features of one group from times and sums."""
+        columns = [found[:, 2]]
+        if self.timed:
+            days = found[:, :2] / SECONDS_PER_DAY
+            days[~np.isfinite(days)] = self.fill_value
+            columns += list(np.maximum(days, 0.0).T)
+        for h in range(1 + len(self.half_lives)):
+            sums = found[:, 2 + h * self._n_sums :][:, : self._n_sums]
+            if h:
+                columns.append(sums[:, 0])
+            if average is not None:
+                columns.append(self._mean(sums[:, 1], sums[:, 2], average))
+            columns += list(sums[:, 1 + 2 * self.rated :].T)
+        return np.column_stack(columns)
+
+    def _mean(self, weight: np.ndarray, total: np.ndarray, average: np.ndarray) -> np.ndarray:
+        """Return the damped mean; the average where nothing is known."""
+        none = weight + self.damping <= 0
+        prior = np.where(np.isnan(average), 0.0, average)
+        mean = (total + self.damping * prior) / np.where(none, 1.0, weight + self.damping)
+        mean = np.where(none | (weight <= 0), average, mean)
+        return np.where(np.isnan(mean), self.fill_value, mean)
+
+
+def kinds_in(rows: LogRows, name: str) -> tuple[str, ...]:
+    """Return the kinds of behavior in a column, in alphabetical order."""
+    kinds = _kinds(rows, name)
+    return tuple(sorted({kind for kind in kinds.tolist() if kind is not None}))
+
+
+def _kinds(rows: LogRows, name: str) -> np.ndarray:
+    """Return the kind of each row as a text; None where it is missing."""
+    values, missing = rows.cells(name, "behavior")
+    kinds = np.empty(rows.n_rows, object)
+    kinds[:] = list(map(str, values.tolist()))
+    if missing is not None:
+        kinds[missing] = None
+    return kinds
+
+
+def _keys(group: tuple[str, ...], codes: dict[str, np.ndarray]) -> np.ndarray:
+    """Return one number for each row; -1 where a value is unknown."""
+    first = codes[group[0]]
+    if len(group) == 1:
+        return first
+    second = codes[group[1]]
+    return np.where((first < 0) | (second < 0), -1, first << 31 | second)
+
+
+def _average(found: np.ndarray) -> np.ndarray:
+    """Return the average feedback of all earlier events; NaN without any."""
+    weight, total = found[:, 2], found[:, 3]
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)

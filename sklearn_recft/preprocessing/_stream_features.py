@@ -1,0 +1,198 @@
+"""What features of a stream share: each row is described by strictly earlier rows, then learned."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from sklearn_recft.preprocessing._rows import LogRows, read_rows, set_names
+
+# Columns, by name, and the parameters that name them.
+Needed = list[tuple[str, str]]
+
+
+class StreamState(Protocol):
+    """State of a fitted transformer."""
+
+    def read(self, rows: LogRows, *, learning: bool) -> Any:
+        """Check and return the columns that are read; nothing changes."""
+
+    def update(self, read: Any, order: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Describe rows in the order of time, and learn them; return features in that order."""
+
+    def transform(self, read: Any, times: np.ndarray) -> np.ndarray:
+        """Describe rows."""
+
+    def names(self) -> list[str]:
+        """Names of the features."""
+
+
+class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
+    """Features of each row from strictly earlier rows.
+
+    A subclass makes its state in `_make_state`.
+    """
+
+    _state: StreamState
+    _timed: bool
+    _n_events: int
+    _newest: float
+    _needs_y = False
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Drop all earlier state, and learn a log.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            Rows in any order; ``timestamp`` says which came first. Without it, the order of the
+            rows is the order of time.
+        y : array-like of shape (n,), default=None
+            Feedback.
+
+        Returns
+        -------
+        self : object
+        """
+        self._learn(X, y, reset=True)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> Any:
+        """Add events to the past.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            With timestamps if and only if `fit` had them.
+        y : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self : object
+        """
+        self._learn(X, y, reset=not self.__sklearn_is_fitted__())
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Learn a log, and return the features of each row as of its own time.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+            The features of a row use that of strictly earlier rows only.
+
+        Returns
+        -------
+        features : ndarray or frame of shape (n, n_features_out), float32
+            In the order of the rows.
+        """
+        return self._learn(X, y, reset=True)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Return the features of each row as of its own time, and add the rows to the past.
+
+        Use it for the rows of a stream: `fit_transform` on all of them gives the same features, as
+        long as the calls are in the order of time.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+        y : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        features : ndarray or frame of shape (n, n_features_out), float32
+        """
+        found = self._learn(X, y, reset=not self.__sklearn_is_fitted__())
+        return _wrap_data_with_container("transform", found, X, self)
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of rows that are not learned; nothing changes.
+
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns)
+            Rows do not see each other. Rows without timestamps are described as just after the
+            newest event.
+
+        Returns
+        -------
+        features : ndarray or frame of shape (n, n_features_out), float32
+        """
+        check_is_fitted(self)
+        rows, _ = read_rows(self, X, reset=False)
+        times = rows.times if self._timed else None
+        if times is None:
+            times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
+        found = self._state.transform(self._state.read(rows, learning=False), times)
+        return found.astype(np.float32)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Must be the names of `fit`, if given.
+
+        Returns
+        -------
+        names : ndarray of shape (n_features_out,), object
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        return np.array(self._state.names(), dtype=object)
+
+    # ------------------------------------------------------------------ private
+
+    @abstractmethod
+    def _make_state(self, rows: LogRows) -> StreamState:
+        """Return the state without events; check parameters."""
+
+    def _learn(self, X: Any, y: Any, *, reset: bool) -> np.ndarray:
+        """Process the events in time order; the only place that changes state."""
+        if y is None and self._needs_y:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None: give the feedback of each event."
+            )
+        rows, table = read_rows(self, X, y, reset=reset)
+        timed = rows.times is not None
+        if not reset and timed != self._timed:
+            raise ValueError(
+                f"timestamp: fit had {'it' if self._timed else 'none'}, this X has "
+                f"{'it' if timed else 'none'}; give the column on both sides or on neither."
+            )
+        state = self._make_state(rows) if reset else self._state
+        read = state.read(rows, learning=True)
+        n_before = 0 if reset else self._n_events
+        times = rows.times
+        if times is None:
+            times = n_before + np.arange(float(rows.n_rows))
+        if reset:
+            set_names(self, table)
+        order = np.argsort(times, kind="stable")
+        found = np.empty((rows.n_rows, len(state.names())), np.float32)
+        found[order] = state.update(read, order, times[order])
+        self._newest = max(-np.inf if reset else self._newest, float(times[order[-1]]))
+        self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
+        return found
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_state" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._needs_y
+        tags.transformer_tags.preserves_dtype = []
+        return tags
