@@ -23,7 +23,6 @@ from benchmarks.closed_loop.loop import (
     EVENT,
     Learner,
     Setting,
-    learns_from_lists,
     random_lists,
     recovery,
     replay,
@@ -32,9 +31,9 @@ from benchmarks.closed_loop.loop import (
 from benchmarks.common.events import load
 from benchmarks.common.report import row
 from sklearn_recft import (
+    AdaptiveRecommender,
     EASERecommender,
     IncrementalMFRecommender,
-    ItemKNNRecommender,
     PopularityRecommender,
 )
 from sklearn_recft.metrics import (
@@ -55,22 +54,10 @@ def click_model(seed: int, **params: Any) -> IncrementalMFRecommender:
     return IncrementalMFRecommender(**(defaults | params))
 
 
-def adaptive(members: list[tuple[str, Any]], learn: str, **options: Any) -> dict[str, Learner]:
-    """Make the blend of members, if this version has one that learns from lists."""
-    import sklearn_recft
-
-    cls = getattr(sklearn_recft, "AdaptiveRecommender", None)
-    if cls is None or (learn == "shown" and not learns_from_lists(cls)):
-        return {}
-    return {f"adaptive, {learn}": Learner(cls(members, random_state=0), learn, **options)}
-
-
 def simulated_learners(seed: int) -> dict[str, Learner]:
     members = [
         ("slow", click_model(seed)),
         ("fast", click_model(seed, learning_rate=0.1)),
-        ("neighbours", ItemKNNRecommender(half_life=5)),
-        ("popular", PopularityRecommender(half_life=5)),
     ]
     return {
         "frozen": Learner(click_model(seed)),
@@ -79,8 +66,7 @@ def simulated_learners(seed: int) -> dict[str, Learner]:
         "nightly, half-life 5 days": Learner(click_model(seed, half_life=5), "nightly"),
         "online": Learner(click_model(seed), "online"),
         "online, larger steps": Learner(click_model(seed, learning_rate=0.1), "online"),
-        **adaptive(members, "online"),
-        **adaptive(members, "shown"),
+        "adaptive": Learner(AdaptiveRecommender(members, random_state=seed), "shown"),
     }
 
 
@@ -206,20 +192,21 @@ def report(task: str, found: dict[str, list], truth: float, seed: int, size: int
 
 
 def replay_learners(seed: int) -> dict[str, Learner]:
-    options: dict[str, Any] = {"positives": True}
-    softmax_model = IncrementalMFRecommender(loss="softmax", half_life=30, random_state=seed)
-    members = [
-        ("softmax", softmax_model),
-        ("ease", EASERecommender(half_life=365)),
-        ("popular", PopularityRecommender(half_life=30)),
-    ]
+    popular, ease = PopularityRecommender(half_life=30), EASERecommender(half_life=365)
+    factors = IncrementalMFRecommender(loss="softmax", half_life=30, random_state=seed)
+    members = [("ease", ease), ("factors", factors), ("popular", popular)]
     return {
-        "popular, frozen": Learner(PopularityRecommender(half_life=30), **options),
-        "frozen": Learner(softmax_model, **options),
-        "nightly": Learner(softmax_model, "nightly", **options),
-        "online": Learner(softmax_model, "online", **options),
-        **adaptive(members, "online", **options),
-        **adaptive(members, "shown", **options),
+        "popularity, frozen": Learner(popular, positives=True),
+        "popularity, online": Learner(popular, "online", positives=True),
+        "EASE, frozen": Learner(ease, positives=True),
+        "EASE, nightly": Learner(ease, "nightly", positives=True),
+        "EASE, observe": Learner(ease, "observe", positives=True),
+        "factors, frozen": Learner(factors, positives=True),
+        "factors, nightly": Learner(factors, "nightly", positives=True),
+        "factors, online": Learner(factors, "online", positives=True),
+        "adaptive": Learner(
+            AdaptiveRecommender(members, random_state=seed), "shown", positives=True
+        ),
     }
 
 
@@ -237,6 +224,7 @@ def run_replay(options: argparse.Namespace) -> None:
                 tenths = [part.mean() for part in np.array_split(clicks, 10)]
                 keep(options, task=f"replay {data}", model=name, seed=seed, clicks=tenths)
                 figures = {"clicks": clicks.mean(), "last_half": clicks[len(clicks) // 2 :].mean()}
+                figures["seconds"] = learner.seconds
                 row("replay", data, name, seed=seed, n_lists=len(clicks), **figures)
 
 

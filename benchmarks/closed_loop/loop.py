@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from inspect import signature
 from time import process_time
 from typing import Any, NamedTuple
 
@@ -31,9 +30,10 @@ class Learner:
     ----------
     model : recommender
         Unfitted.
-    learn : {"never", "nightly", "online", "shown"}
-        "nightly": `fit` on all feedback, or that of the last `window` nights. "online":
-        `partial_fit` after every round. "shown": the same, with the displayed lists as ``shown=``.
+    learn : {"never", "nightly", "observe", "online", "shown"}
+        "nightly": `fit` on all feedback, or that of the last `window` nights. "observe" and
+        "online": `observe` or `partial_fit` after every round. "shown": `partial_fit` with the
+        displayed lists as ``shown=``.
     window : int, default=None
         Nights of feedback for "nightly", the first log not counted; None: everything.
     positives : bool, default=False
@@ -68,10 +68,12 @@ class Learner:
         begin = process_time()
         if self.learn == "nightly":
             self.today.append(rows)
+        elif self.learn == "observe" and len(rows.X):
+            self.model.observe(*rows)
         elif self.learn == "online" and len(rows.X):
             self.model.partial_fit(*rows)
         elif self.learn == "shown" and len(rows.X):
-            self.model.partial_fit(*rows, shown=shown.drop(columns="propensity"))
+            self.model.partial_fit(*rows, shown=shown)
         self.seconds += process_time() - begin
 
     def after_night(self) -> None:
@@ -88,11 +90,6 @@ class Learner:
 def _joined(parts: list[Feedback]) -> Feedback:
     feedback = None if parts[0].y is None else np.concatenate([p.y for p in parts])
     return Feedback(pd.concat([p.X for p in parts], ignore_index=True), feedback)
-
-
-def learns_from_lists(model: Any) -> bool:
-    """Whether `partial_fit` of a model takes displayed lists."""
-    return "shown" in signature(model.partial_fit).parameters
 
 
 @dataclass(frozen=True)
