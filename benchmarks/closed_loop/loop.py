@@ -13,6 +13,7 @@ from sklearn_recft.datasets import ClickReplay, ClickSimulator
 
 EVENT = ["user_id", "item_id", "timestamp"]
 K = 10
+N_NEXT = 50  # an item is clicked in a replay if it is among that many next events
 
 
 class Feedback(NamedTuple):
@@ -44,7 +45,7 @@ class Learner:
     learn: str = "never"
     window: int | None = None
     positives: bool = False
-    seconds: float = 0.0
+    seconds: float = 0.0  # of CPU time, in fit, partial_fit and observe
     log: list[Feedback] = field(default_factory=list)
     today: list[Feedback] = field(default_factory=list)
 
@@ -172,7 +173,7 @@ def replay(
     and what the model knows the user to have seen. A night comes after `night` rounds of `size`
     visits.
     """
-    clicks_of = ClickReplay(log, random_state=seed)
+    clicks_of = ClickReplay(log, n_next=N_NEXT, random_state=seed)
     learner.start(Feedback(log.iloc[:start][EVENT], None))
     clicked, found = [], []
     known = np.unique(log.iloc[:start]["item_id"])  # the catalogue of all learners
