@@ -34,6 +34,7 @@ from sklearn_recft import (
     AdaptiveRecommender,
     EASERecommender,
     IncrementalMFRecommender,
+    ItemKNNRecommender,
     PopularityRecommender,
 )
 from sklearn_recft.metrics import (
@@ -59,6 +60,11 @@ def simulated_learners(seed: int) -> dict[str, Learner]:
         ("slow", click_model(seed)),
         ("fast", click_model(seed, learning_rate=0.1)),
     ]
+    four = [
+        *members,
+        ("neighbours", ItemKNNRecommender(half_life=5)),
+        ("popular", PopularityRecommender(half_life=5)),
+    ]
     return {
         "frozen": Learner(click_model(seed)),
         "nightly": Learner(click_model(seed), "nightly"),
@@ -67,6 +73,7 @@ def simulated_learners(seed: int) -> dict[str, Learner]:
         "online": Learner(click_model(seed), "online"),
         "online, larger steps": Learner(click_model(seed, learning_rate=0.1), "online"),
         "adaptive": Learner(AdaptiveRecommender(members, random_state=seed), "shown"),
+        "adaptive, four members": Learner(AdaptiveRecommender(four, random_state=seed), "shown"),
     }
 
 
