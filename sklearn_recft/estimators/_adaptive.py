@@ -18,7 +18,14 @@ from sklearn_recft.estimators._verbs import ExplainMixin
 from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import Interactions, check_events
 from sklearn_recft.lists import check_shown
-from sklearn_recft.models import AdaptiveModel, AdaptiveSettings, FittedModel, Member, MemberRows
+from sklearn_recft.models import (
+    ITEM_FEATURES,
+    AdaptiveModel,
+    AdaptiveSettings,
+    FittedModel,
+    Member,
+    MemberRows,
+)
 
 _TEXT = "the estimators of a blend"
 
@@ -30,18 +37,19 @@ class AdaptiveRecommender(
 
     Each member m ranks the catalogue for a query. The blend scores item i by
 
-    ``s_i = sum_m (a_m (-log2(r_mi + 2)) + b_m z_mi) + c age_i + d seen_i``.
+    ``s_i = sum_m (a_m (-log2(r_mi + 2)) + b_m z_mi) + c . x_i``.
 
     ``r_mi`` counts from 0 the items that the member ranks before i, at most ``n_candidates``.
-    ``z_mi`` is the member's score, standardized over the items of the query. ``age_i`` is
-    ``log2(1 + days)`` since the first event of the item, and ``seen_i`` is 1 for items that the
-    user interacted with before. The weights a, b, c, d are sums of three sets: one of all queries,
-    one by the number of events of the user, and one by the time since the last of them.
+    ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
+    the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
+    sums of three sets: one of all queries, one by the number of events of the user, and one by the
+    time since the last of them.
 
     The weights learn from each event of `partial_fit`: first the members are asked for the event's
     user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of the
     event's item among the best ``n_candidates`` items of the blend; it is 0 if the item is not one
-    of them. Then the members learn the event. `fit` does this with the last 20 % of the rows.
+    of them. Then the members learn the event. `fit` does this with the last 20 % of the rows, where
+    the weights make three steps for each event.
 
     Parameters
     ----------
@@ -54,8 +62,8 @@ class AdaptiveRecommender(
     n_candidates : int, default=40
         Length of the list of each member. The pool of a query is the union of these lists.
     context : bool, default=True
-        Whether weights depend on the query, and items have an age and a mark of seen ones. False
-        leaves a and b, the same for all queries.
+        Whether weights depend on the query, and scores on features of the items. False leaves a and
+        b, the same for all queries and above 0: what all members prefer is listed first.
     final_estimator : classifier, default=None
         Classifier with ``predict_proba`` that scores the pool from the same features, in place of
         the weights. It is fitted in `fit` alone.
@@ -285,7 +293,7 @@ class AdaptiveRecommender(
     def _feature_names(self) -> list[str]:
         members = [name for name, _ in self._members]
         names = [f"rank of {name}" for name in members] + [f"score of {name}" for name in members]
-        return names + ["item age", "seen before"] * (len(self._model.blend.weights) > 1)
+        return names + list(ITEM_FEATURES) * (len(self._model.blend.weights) > 1)
 
     # ------------------------------------------------------------------ private
 

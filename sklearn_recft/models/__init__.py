@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         AdaptiveSettings,
     )
     from sklearn_recft.models._adaptive_parts import (
+        ITEM_FEATURES,
         Member,
     )
     from sklearn_recft.models._adaptive_rows import (
@@ -112,6 +113,7 @@ __all__ = [
     "ADAM_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "ITEM_FEATURES",
     "MAX_BATCHES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
@@ -166,6 +168,7 @@ __getattr__ = lazy_names(
         "ADAM_OPTIONS": "_factorization_adam",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
+        "ITEM_FEATURES": "_adaptive_parts",
         "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",

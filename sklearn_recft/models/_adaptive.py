@@ -10,9 +10,9 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
-from sklearn_recft.models._adaptive_explain import Sums
+from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
-from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, Members, Pools
+from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, Members, PairTimes, Pools
 from sklearn_recft.models._adaptive_rows import (
     MemberRows,
     as_queries,
@@ -33,6 +33,8 @@ from sklearn_recft.ranking import TileScorer
 _WARM_UP = 0.8
 # Queries of `fit` that the weights learn from: the last ones.
 _MAX_QUERIES = 20_000
+# Times that the weights learn from the rows of `fit`.
+_PASSES = 3
 # Queries of a chunk, and numbers that its features may take.
 _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
 # Share of repeated pairs from which on seen items are ranked too.
@@ -70,6 +72,7 @@ class AdaptiveModel(FittedModel):
     members : Members
     blend : Blend
     activity : Activity
+    pair_times : PairTimes
     started : bool
         Whether members have learned.
     final_is_fitted : bool
@@ -78,11 +81,13 @@ class AdaptiveModel(FittedModel):
         Share of events whose user had an earlier event with the item, with decay.
     user_codes, item_codes : tuple of ndarray
         Codes of each member for users and items, -1 for those that it does not know.
+    other_codes : tuple of ndarray, or None
+        The latter, None for a member whose items have the same codes.
     """
 
     kind = "AdaptiveRecommender"
     settings: AdaptiveSettings
-    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes")
+    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes", "other_codes")
 
     def __init__(self, rows: Interactions, settings: AdaptiveSettings) -> None:
         super().__init__(rows, settings)
@@ -90,39 +95,39 @@ class AdaptiveModel(FittedModel):
         pairs = zip(settings.members, given, strict=True)
         self.members = Members(tuple(m.kind(their_rows, m.settings) for m, their_rows in pairs))
         self.blend = Blend(len(self.members), settings.context)
-        self.activity = Activity()
+        self.activity, self.pair_times = Activity(), PairTimes()
         self.started, self.repeat_share, self.final_is_fitted = False, 0.0, False
-        none = (np.empty(0, np.int64),) * len(self.members)
-        self.user_codes, self.item_codes = none, none
+        self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
+        self.other_codes: tuple[np.ndarray | None, ...] = self.item_codes
 
     # ------------------------------------------------------------------ learning
 
     def _learn_rows(self, rows: Interactions, undo: Transaction, call: Call) -> list[np.ndarray]:
         """Ask the members, learn the weights, then let the members learn."""
         undo.keep(self.activity)
+        undo.keep(self.pair_times)
         undo.keep(self.blend)
         shown = rows.shown if isinstance(rows, MemberRows) else None
         rows = in_time_order(rows)
         if not call.weights:
-            self._take_in(rows, undo, observing=True)
+            self.take_in(rows, undo, observing=True)
         elif shown is not None:
             self._learn_shown(shown)
             if len(rows):
-                self._take_in(rows, undo)
+                self.take_in(rows, undo)
         elif self.started:
             self._learn_weights(rows)
-            self._take_in(rows, undo)
+            self.take_in(rows, undo)
         else:
             cut = int(np.ceil(_WARM_UP * len(rows)))
             before, after = np.arange(cut), np.arange(cut, len(rows))
-            self._take_in(rows.take(before), undo)
+            self.take_in(rows.take(before), undo)
             pairs = self.seen.state()["user"]
             self.repeat_share = 1.0 - len(pairs) / cut
             self.started = True
             if len(after):
-                final = self.settings.final is not None
-                self._learn_weights(rows.take(after), fits_final=final)
-                self._take_in(rows.take(after), undo)
+                self._learn_weights(rows.take(after), fitting=True)
+                self.take_in(rows.take(after), undo)
         if not np.isfinite(self.blend.weights).all():
             raise ValueError(
                 "The weights of the blend are not finite any more, so this call has learned "
@@ -130,13 +135,15 @@ class AdaptiveModel(FittedModel):
             )
         return [np.empty(0)]
 
-    def _take_in(
-        self, rows: Interactions, undo: Transaction | None, *, observing: bool = False
+    def take_in(
+        self, rows: Interactions, undo: Transaction | None = None, *, observing: bool = False
     ) -> None:
         """Register rows, and let the members learn or observe them."""
         users, items = self.users.extend(rows.user_ids), self.items.extend(rows.item_ids)
         self.seen.append(users, items, self.n_users)
         self.activity.append(users, items, rows.timestamps)
+        if rows.timestamps is not None:
+            self.pair_times.append(users, items, rows.timestamps)
         given = rows.members if isinstance(rows, MemberRows) else (rows,) * len(self.members)
         call = Call(weights=not observing)
         for member, model, theirs in zip(
@@ -151,15 +158,19 @@ class AdaptiveModel(FittedModel):
         pairs = list(zip(self.members.models, self.user_codes, self.item_codes, strict=True))
         self.user_codes = tuple(looked_up(self.users, m.users, codes) for m, codes, _ in pairs)
         self.item_codes = tuple(looked_up(self.items, m.items, codes) for m, _, codes in pairs)
+        same = np.arange(self.n_items)
+        self.other_codes = tuple(
+            None if m.n_items == len(same) and np.array_equal(codes, same) else codes
+            for m, codes in zip(self.members.models, self.item_codes, strict=True)
+        )
 
     def _derive(self) -> None:
-        none = (np.empty(0, np.int64),) * len(self.members)
-        self.user_codes, self.item_codes = none, none
+        self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
         self._translate()
 
     # ------------------------------------------------------------------ weights
 
-    def _learn_weights(self, rows: Interactions, *, fits_final: bool = False) -> None:
+    def _learn_weights(self, rows: Interactions, *, fitting: bool = False) -> None:
         """Ask the members as they are for the user of each row, and learn the weights.
 
         Earlier events of the same call are part of a user's history: copies of the members that
@@ -172,20 +183,24 @@ class AdaptiveModel(FittedModel):
         size = max(1, min(_CHUNK, _CHUNK_FEATURES // (width * n_features)))
         asked = np.ones(len(rows), bool) if rows.feedback is None else rows.feedback > 0
         asked &= np.cumsum(asked[::-1])[::-1] <= _MAX_QUERIES
-        found = []
+        keeps, found = fitting and self.settings.final is not None, []
         for first in range(0, len(rows), size):
             chunk = np.arange(first, min(first + size, len(rows)))
-            pools = self._learn_chunk(asker, rows.take(chunk), users[chunk], asked[chunk])
-            if fits_final and pools is not None:
+            if not asked[chunk].any():
+                continue
+            some = rows.take(chunk)
+            pools = self._ask_in_steps(asker, some, users[chunk], asked[chunk])
+            self._learn_chunk(some.take(asked[chunk]), pools, _PASSES if fitting else 1)
+            if keeps:
                 found.append(examples(pools, self._weigh_pools(pools)))
         final = fitted_final(self.settings.final, found)
         if final is not None:
             self.settings, self.final_is_fitted = replace(self.settings, final=final), True
 
-    def _learn_chunk(
+    def _ask_in_steps(
         self, asker: AdaptiveModel, rows: Interactions, users: np.ndarray, asked: np.ndarray
-    ) -> Pools | None:
-        """Learn the weights from one chunk of rows, and write it to the log."""
+    ) -> Pools:
+        """Return the pools of the rows that are ``asked``, while histories grow."""
         parts, places = [], []
         for step in steps(users):
             there = step[asked[step]]
@@ -193,19 +208,19 @@ class AdaptiveModel(FittedModel):
                 parts.append(asker.ask(rows.take(there), self.repeat_share >= _REPEATS))
                 places.append(there)
             if asker is not self:
-                asker.take_in_view(rows.take(step))
-        if not parts:
-            return None
-        order = np.argsort(np.concatenate(places), kind="stable")
-        pools = joined(parts, order)
-        weight = rows.sample_weight
+                asker.take_in(rows.take(step), observing=True)
+        return joined(parts, np.argsort(np.concatenate(places), kind="stable"))
+
+    def _learn_chunk(self, rows: Interactions, pools: Pools, n_passes: int) -> None:
+        """Learn the weights from one chunk of queries, and log what the first pass found."""
+        settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
-        settings = self.settings
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance[asked], options)
-        self._log(rows, asked, pools, ranks)
-        self._count_repeats(rows.take(asked))
-        return pools
+        ranks = self.blend.learn(pools, importance, options)
+        for _ in range(1, n_passes):
+            self.blend.learn(pools, importance, options)
+        self._log(rows, pools, ranks)
+        self._count_repeats(rows)
 
     def _learn_shown(self, shown: Shown) -> None:
         """Learn the weights from displayed lists: the clicked item of those that were shown."""
@@ -229,14 +244,15 @@ class AdaptiveModel(FittedModel):
         pools.targets[:] = np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
         return pools
 
-    def _log(self, rows: Interactions, asked: np.ndarray, pools: Pools, ranks: np.ndarray) -> None:
+    def _log(self, rows: Interactions, pools: Pools, ranks: np.ndarray) -> None:
+        """Write the quality of a chunk of queries, and its weights, to the log."""
         n = len(self.members)
         there = pools.targets >= 0
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
         gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
         own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
         times = rows.timestamps
-        time = np.nan if times is None else times[asked].max()
+        time = np.nan if times is None else times.max()
         gains = np.r_[own, gains] / len(ranks)
         weights = self.blend.mean_weights(pools.contexts)
         self.blend.write(np.r_[time, len(ranks), gains, weights])
@@ -253,15 +269,11 @@ class AdaptiveModel(FittedModel):
         """Return a copy whose histories may grow; members without `observe` are shared."""
         view = object.__new__(type(self))
         vars(view).update(vars(self))
-        for name in ("users", "items", "seen", "activity"):
+        for name in ("users", "items", "seen", "activity", "pair_times"):
             setattr(view, name, copy.deepcopy(getattr(self, name)))
         pairs = zip(self.settings.members, self.members.models, strict=True)
         view.members = Members(tuple(copy.deepcopy(x) if m.observes else x for m, x in pairs))
         return view
-
-    def take_in_view(self, rows: Interactions) -> None:
-        """Add rows to the histories of a view."""
-        self._take_in(rows, None, observing=True)
 
     # ------------------------------------------------------------------ scoring
 
@@ -273,6 +285,12 @@ class AdaptiveModel(FittedModel):
         times = self.activity.times(queries.timestamps, len(users))
         contexts = self.activity.contexts(users, times)
         models = self.members.models
+        seen = kernels.gather_seen(users, *log, np.arange(self.n_items))
+        if repeats is None:
+            repeats = self.repeat_share >= _REPEATS
+        seen_times = np.full(len(seen[1]), np.nan)
+        if repeats:
+            seen_times = self.pair_times.of(np.repeat(users, np.diff(seen[0])), seen[1])
         known = users >= 0
         scorers = []
         for model, codes in zip(models, self.user_codes, strict=True):
@@ -285,8 +303,9 @@ class AdaptiveModel(FittedModel):
             tuple(model.n_items for model in models),
             times,
             contexts if self.settings.context else contexts[:, :1],
-            kernels.gather_seen(users, *log, np.arange(self.n_items)),
-            self.repeat_share >= _REPEATS if repeats is None else repeats,
+            seen,
+            seen_times,
+            repeats,
             self.activity.first,
             self.settings.n_candidates,
         )
@@ -307,19 +326,7 @@ class AdaptiveModel(FittedModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes the scores of the blend, which need those of all items."""
-        asked, whole = self._queries(users, queries), len(columns) == self.n_items
-
-        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-            for block in asked.blocks(r0, r1):
-                rows = slice(block.first - r0, block.last - r0)
-                if whole and c1 - c0 == len(columns):
-                    block.write(self._score_pools, out[rows])
-                    continue
-                scores = np.empty((block.last - block.first, self.n_items), np.float32)
-                block.write(self._score_pools, scores)
-                out[rows] = scores[:, columns[c0:c1]]
-
-        return score
+        return self._queries(users, queries).tile_scorer(columns, self._score_pools)
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""
@@ -354,14 +361,9 @@ class AdaptiveModel(FittedModel):
         ids = np.empty(len(events), object)
         known = events.item >= 0
         ids[known] = self.items.decode(events.item[known])
-        rows, found = replace(queries, item_ids=ids), []
-        for member, model, codes in zip(
-            self.settings.members, self.members.models, self.item_codes, strict=True
-        ):
-            back = np.full(model.n_items, -1, np.int64)
-            back[codes[codes >= 0]] = np.flatnonzero(codes >= 0)
-            found.append((model.explain(model.encode(rows)), back) if member.explains else None)
-        return sums.explanation([member.name for member in self.settings.members], found)
+        rows, settings = replace(queries, item_ids=ids), self.settings
+        found = own_reasons(settings.members, self.members.models, self.item_codes, rows)
+        return sums.explanation([member.name for member in settings.members], found)
 
     def _queries_of(self, events: Events, rows: np.ndarray) -> Interactions:
         """Return the queries of some events."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.models._adaptive_parts import ITEM_FEATURES, Member
 from sklearn_recft.models._adaptive_tiles import Block, PoolScorer
+from sklearn_recft.models._base import FittedModel
 from sklearn_recft.models._explain import Explanation
 
 
@@ -46,7 +49,7 @@ class Sums:
         rates = np.where(
             inside[:, None], total[:, n_members : 2 * n_members], 1.0 / n_members
         ) * np.where(there[:, None], block.scale.T, 0.0)
-        terms = dict(zip(("item age", "seen before"), parts[:, 2 * n_members :].T, strict=False))
+        terms = dict(zip(ITEM_FEATURES, parts[:, 2 * n_members :].T, strict=False))
         rest = score - of_members.sum(axis=1) - sum(terms.values())
         terms["behind the pool"] = np.where(inside, 0.0, rest)
         if not weights.any():
@@ -94,6 +97,21 @@ class Sums:
             for e, row, item, value in parts
         }
         return replace(whole, about=about)
+
+
+def own_reasons(
+    members: tuple[Member, ...],
+    models: tuple[FittedModel, ...],
+    item_codes: tuple[np.ndarray, ...],
+    rows: Interactions,
+) -> list[tuple[Explanation, np.ndarray] | None]:
+    """Return how each member explains its scores of rows, and the blend's codes for its items."""
+    found: list[tuple[Explanation, np.ndarray] | None] = []
+    for member, model, codes in zip(members, models, item_codes, strict=True):
+        back = np.full(model.n_items, -1, np.int64)
+        back[codes[codes >= 0]] = np.flatnonzero(codes >= 0)
+        found.append((model.explain(model.encode(rows)), back) if member.explains else None)
+    return found
 
 
 def _laid_out(

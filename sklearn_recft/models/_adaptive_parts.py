@@ -18,9 +18,13 @@ _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
 # Weights of ranks and of scores at the start, divided by the number of members.
-_FIRST = 1.0, 0.5
-# Least weights of a single member.
+_FIRST = 1.0, 0.1
+# Least weights without context.
 _LEAST = 1e-3
+# Features of items, beside those of members.
+ITEM_FEATURES = ("item age", "seen before", "seen just now", "time since seen")
+# New pairs of user and item that are kept unsorted, at least and as a share of all.
+_NEW_PAIRS, _NEW_SHARE = 1024, 0.05
 # Places of a displayed list with a weight each; later places share the last one.
 N_PLACES = 20
 # Chunks of queries that the log keeps.
@@ -152,6 +156,70 @@ class Activity:
         self.counts, self.last = self.counts[kept], self.last[kept]
 
 
+class PairTimes:
+    """Time of the last event of each pair of user and item, in two sorted tables.
+
+    New pairs go to the small table, which joins the large one as it grows.
+
+    Attributes
+    ----------
+    keys, times : list of two ndarrays
+        ``user << 32 | item``, ascending, and seconds.
+    """
+
+    def __init__(self) -> None:
+        self.keys = [np.empty(0, np.int64), np.empty(0, np.int64)]
+        self.times = [np.empty(0), np.empty(0)]
+
+    def append(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+        """Set the times of pairs (codes); of equal pairs, the last row counts."""
+        keys, new = _last_of_each(
+            np.concatenate([self.keys[1], _pairs(users, items)]),
+            np.concatenate([self.times[1], times]),
+        )
+        if len(keys) > max(_NEW_PAIRS, _NEW_SHARE * len(self.keys[0])):
+            keys, new = _last_of_each(
+                np.concatenate([self.keys[0], keys]), np.concatenate([self.times[0], new])
+            )
+            self.keys, self.times = [keys, keys[:0]], [new, new[:0]]
+        else:
+            self.keys, self.times = [self.keys[0], keys], [self.times[0], new]
+
+    def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the time (n,) of the last event of pairs, NaN without any."""
+        wanted, found = _pairs(users, items), np.full(len(users), np.nan)
+        for keys, times in zip(self.keys, self.times, strict=True):
+            if len(keys):
+                near = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+                found = np.where(keys[near] == wanted, times[near], found)
+        return found
+
+    def mark(self, *rows: Any) -> tuple[Any, ...]:
+        """Return the tables, which are replaced and never written to."""
+        return self.keys, self.times
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Restore what `mark` returned."""
+        self.keys, self.times = mark
+
+    def state(self) -> dict[str, Any]:
+        """Return one table of all pairs."""
+        keys, times = _last_of_each(np.concatenate(self.keys), np.concatenate(self.times))
+        return {"keys": keys, "times": times}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        self.keys = [state["keys"], state["keys"][:0]]
+        self.times = [state["times"], state["times"][:0]]
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the pairs of ``users`` (codes), and renumber the others."""
+        table = self.state()
+        kept, moved = without(table["keys"] >> 32, users)
+        items = table["keys"][kept] & 0xFFFFFFFF
+        self.load_state({"keys": _pairs(moved, items), "times": table["times"][kept]})
+
+
 class Blend:
     """Weights of a blend by context, their sums of squared gradients, and a log of chunks.
 
@@ -174,7 +242,7 @@ class Blend:
     """
 
     def __init__(self, n_members: int, context: bool) -> None:
-        n_features = 2 * n_members + 2 * context
+        n_features = 2 * n_members + len(ITEM_FEATURES) * context
         n_contexts = 1 + (len(_LENGTH_NAMES) + len(_GAP_NAMES)) * context
         self.weights = np.zeros((n_contexts, n_features))
         self.weights[0, :n_members] = _FIRST[0] / n_members
@@ -235,8 +303,8 @@ class Blend:
         self.write(row)
 
     def _keep_order(self) -> None:
-        """Let a single member without context keep its own order."""
-        if self.weights.shape[1] == 2:
+        """Without context, let no item be worse for a better rank or score."""
+        if len(self.weights) == 1:
             np.maximum(self.weights, _LEAST, out=self.weights)
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
@@ -314,6 +382,20 @@ def _learned(
         ranks,
     )
     return ranks
+
+
+def _pairs(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return one number for each pair of codes."""
+    return users.astype(np.int64) << 32 | items.astype(np.int64)
+
+
+def _last_of_each(keys: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct keys, ascending, and the last time of each."""
+    order = np.argsort(keys, kind="stable")
+    keys, times = keys[order], times[order]
+    last = np.ones(len(keys), bool)
+    last[:-1] = keys[1:] != keys[:-1]
+    return keys[last], times[last]
 
 
 def _grown(values: np.ndarray, codes: np.ndarray, padding: float) -> np.ndarray:
