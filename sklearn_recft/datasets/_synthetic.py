@@ -121,10 +121,7 @@ def make_interactions(
     True
     """
     rng = check_random_state(np.random.RandomState() if random_state is None else random_state)
-    # With this scale, the product of two independent rows has variance 1.
-    scale = n_factors**-0.25
-    start, end = scale * rng.standard_normal((2, n_users, n_factors))
-    item_factors = scale * rng.standard_normal((n_items, n_factors))
+    start, end, item_factors = planted_factors(rng, n_users, n_items, n_factors)
     law = rng.permutation(np.arange(1.0, n_items + 1) ** -popularity)
     law /= law.sum()
 
@@ -163,6 +160,14 @@ def make_interactions(
         drift_time=_START + n_days * _SECONDS_PER_DAY / 2 if drift == "abrupt" else None,
         feature_names=list(FEATURE_NAMES),
     )
+
+
+def planted_factors(rng, n_users, n_items, n_factors):
+    """Draw the factors of users at the start and at the end, and those of items."""
+    # With this scale, the product of two independent rows has variance 1.
+    scale = n_factors**-0.25
+    start, end = scale * rng.standard_normal((2, n_users, n_factors))
+    return start, end, scale * rng.standard_normal((n_items, n_factors))
 
 
 def _turn(place, drift):

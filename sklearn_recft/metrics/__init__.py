@@ -10,6 +10,13 @@ from sklearn_recft.metrics._fairness import metric_by_group
 from sklearn_recft.metrics._lists import ItemValues as ItemValues
 from sklearn_recft.metrics._lists import distinct as distinct
 from sklearn_recft.metrics._lists import item_values as item_values
+from sklearn_recft.metrics._off_policy import (
+    PolicyValue,
+    doubly_robust_value,
+    ips_value,
+    item_position_value,
+    snips_value,
+)
 from sklearn_recft.metrics._popularity import (
     average_popularity_at_k,
     item_popularity,
@@ -33,14 +40,18 @@ from sklearn_recft.metrics._scorers import relevant_rows as relevant_rows
 from sklearn_recft.metrics._scorers import top_k_task as top_k_task
 
 __all__ = [
+    "PolicyValue",
     "average_popularity_at_k",
     "catalogue_coverage_at_k",
+    "doubly_robust_value",
     "expected_calibration_error",
     "gini_index_at_k",
     "grouped_roc_auc_score",
     "hit_rate_at_k",
     "intra_list_diversity_at_k",
+    "ips_value",
     "item_popularity",
+    "item_position_value",
     "make_ranking_scorer",
     "map_at_k",
     "metric_by_group",
@@ -50,4 +61,5 @@ __all__ = [
     "popularity_lift_at_k",
     "precision_at_k",
     "recall_at_k",
+    "snips_value",
 ]
