@@ -129,6 +129,7 @@ class AdaptiveRecommender(
     ['item age', 'rank of ease', 'rank of popular']
     """
 
+    _model: AdaptiveModel
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="warm start",
@@ -386,9 +387,9 @@ class AdaptiveRecommender(
 
     def _fixed_values(self) -> dict[str, Any]:
         try:
-            members = tuple((n, type(m).__name__) for n, m in self._given())
+            members: Any = tuple((n, type(m).__name__) for n, m in self._given())
         except (TypeError, ValueError):
-            members = (repr(self.estimators),)
+            members = repr(self.estimators)
         return {"estimators": members, "context": self.context}
 
     def _fixed_names(self) -> tuple[str, ...]:

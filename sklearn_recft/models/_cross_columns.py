@@ -177,7 +177,8 @@ class CrossColumns:
 
     def split(self, cells: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return codes (n, K) and numbers (n, N) of the cells of rows, users and items."""
-        codes, numbers = [], []
+        codes: list[np.ndarray] = []
+        numbers: list[np.ndarray] = []
         for source in (ROW, USER, ITEM):
             start = 0
             for field in self._of(source):
