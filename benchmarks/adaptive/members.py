@@ -1,6 +1,6 @@
 """The members of the blend: their settings on each log, and their scores of whole catalogues."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Queries:
     indptr: np.ndarray
     items: np.ndarray
     times: np.ndarray
+    fresh: bool = True  # whether histories go beyond what the members have learned
 
     def block(self, first: int, last: int) -> "Queries":
         """Return queries ``first`` to ``last``."""
@@ -39,7 +40,8 @@ class Queries:
         some = slice(first, last)
         indptr = self.indptr[first : last + 1] - start
         own = slice(start, stop)
-        return Queries(self.user[some], self.time[some], indptr, self.items[own], self.times[own])
+        columns = self.user[some], self.time[some], indptr, self.items[own], self.times[own]
+        return Queries(*columns, self.fresh)
 
     def histories(self) -> Interactions:
         """Return the events so far, those of query q as the user q."""
@@ -79,6 +81,26 @@ class Content:
         return np.asarray(((profiles @ self.words) @ self.words[item_ids].T).todense())
 
 
+class Twin:
+    """A member that differs from another in the half-life of histories alone: one fit for two."""
+
+    def __init__(self, base: Any, half_life: float) -> None:
+        self.base, self.history_half_life = base, half_life
+
+    @property
+    def _model(self) -> Any:
+        model = object.__new__(type(self.base._model))
+        vars(model).update(vars(self.base._model))
+        model.settings = replace(model.settings, history_half_life=self.history_half_life)
+        return model
+
+    def partial_fit(self, X: pd.DataFrame) -> "Twin":
+        """Learn nothing: the other one does."""
+        return self
+
+    fit = partial_fit
+
+
 def scores(member: Any, queries: Queries) -> np.ndarray:
     """Return the scores (n, n_items) that the estimator ranks by, with histories as they are now.
 
@@ -88,7 +110,8 @@ def scores(member: Any, queries: Queries) -> np.ndarray:
     model = member._model
     columns = np.arange(model.n_items)
     view, users = model, None
-    if hasattr(member, "history_half_life") and getattr(member, "loss", "softmax") == "softmax":
+    computed = hasattr(member, "history_half_life") and getattr(member, "loss", "") != "bpr"
+    if isinstance(member, Twin) or (queries.fresh and computed):
         view = model.with_history(queries.histories())
         users = view.users.encode(np.arange(len(queries.user)))
     if users is None:

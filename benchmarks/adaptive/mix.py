@@ -37,7 +37,8 @@ class Kept:
         for path in sorted(folder.glob("part_*.npz")):
             with np.load(path) as part:
                 found = {name: part[name] for name in part.files}
-            columns = [found.pop("members").tolist().index(name) for name in members]
+            known = found.pop("members").tolist()
+            columns = [known.index(name) for name in members]
             found["rank"], found["z"] = found["rank"][:, columns], found["z"][:, columns]
             owner = np.repeat(np.arange(len(found["n"])), found["n"])
             kept = found["rank"].min(axis=1) < best

@@ -22,6 +22,7 @@ from benchmarks.adaptive.members import (
     SEEDS,
     Content,
     Queries,
+    Twin,
     make,
     names,
     scores,
@@ -35,7 +36,7 @@ DAY = 86_400.0
 # Share of the log that is the warm-up, events a chunk, and every how many users are asked.
 PLANS = {
     "ml-100k": (0.5, 1000, 1),
-    "online-retail": (0.5, 4000, 6),
+    "online-retail": (0.5, 8000, 8),
     "ml-1m": (0.7, 6000, 8),
     "amazon-beauty-2014": (0.7, 6000, 3),
 }
@@ -124,6 +125,7 @@ def ask_once(stream: Stream, first: int, last: int, every: int) -> tuple[Queries
     taken = taken[taken["u"] % every == 0].groupby("u")["i"].unique()
     before = np.bincount(stream.user[:first], minlength=users.max(initial=0) + 1)[users]
     queries = stream.past(users, before, np.full(len(users), stream.time[first]))
+    queries.fresh = False
     targets = []
     for q, user in enumerate(users):
         found = taken.loc[user]
@@ -302,6 +304,10 @@ def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
             found |= {f"{name}_{seed}": make(name, setting, seed) for seed in SEEDS}
         else:
             found[name] = make(name, setting)
+            base = found.get(name.removesuffix("_h3"))
+            h3 = {"history_half_life": setting.get("history_half_life")}
+            if name.endswith("_h3") and setting == chosen[name.removesuffix("_h3")] | h3:
+                found[name] = Twin(base, h3["history_half_life"])
     if stream.texts is not None:
         found["content"] = Content(stream.texts)
     return found
