@@ -169,6 +169,6 @@ def tried(name: str, task: str, repeats: bool) -> list[dict[str, Any]]:
 
 
 def names(repeats: bool) -> tuple[str, ...]:
-    """Return the names of all members; content joins where items have texts."""
-    shared = ("popularity", "recent", "ease", "ease_h3", "knn", "knn_h3", *DRAWING)
-    return (*shared, "habit") if repeats else shared
+    """Return the names of the eight members; content joins them where items have texts."""
+    shared = ("popularity", "recent", "ease", "ease_h3", "knn", "knn_h3", "bpr")
+    return (*shared, "habit" if repeats else "softmax")

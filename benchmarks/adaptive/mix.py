@@ -76,6 +76,8 @@ class Options:
     user_rate: float = 0.0
     average: float = 0.0
     l2: float = 0.0
+    epochs: int = 1
+    warm_chunks: int = 10
 
 
 HISTORY_EDGES = (1, 5, 20, 50, 150)
@@ -302,11 +304,15 @@ def walk(
         options.learning_rate, options.forgetting, float(options.n_candidates), options.item_rate,
         options.user_rate, options.average, options.l2, float(by_chunk),
     )  # fmt: skip
-    out = _walk(
-        kept.indptr, x, kept.hit, kept.n_relevant, kept.chunk, sets, kept.item, kept.user,
+    tables = (
         w, np.zeros_like(w), np.zeros(n_items), np.zeros(n_items),
-        np.zeros((n_users, len(names))), np.zeros((n_users, len(names))), tuned,
+        np.zeros((n_users, len(names))), np.zeros((n_users, len(names))),
     )  # fmt: skip
+    lists = kept.n_relevant, kept.chunk, sets, kept.item, kept.user
+    n_warm = int(np.searchsorted(kept.chunk, options.warm_chunks))
+    for _ in range(options.epochs - 1):
+        _walk(kept.indptr[: n_warm + 1], x, kept.hit, *lists, *tables, tuned)
+    out = _walk(kept.indptr, x, kept.hit, *lists, *tables, tuned)
     return out, w
 
 

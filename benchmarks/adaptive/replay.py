@@ -37,8 +37,8 @@ DAY = 86_400.0
 PLANS = {
     "ml-100k": (0.5, 1000, 1),
     "online-retail": (0.5, 8000, 8),
-    "ml-1m": (0.7, 6000, 8),
-    "amazon-beauty-2014": (0.7, 6000, 3),
+    "ml-1m": (0.85, 20000, 16),
+    "amazon-beauty-2014": (0.7, 15000, 4),
 }
 MEMBERS_SHARE = 0.8  # of the warm-up: the members' first fit; the weights start on the rest
 
@@ -180,10 +180,12 @@ def _describe(score, ordered, mean, spread, indptr, columns):
             row = ordered[m, r]
             for j in range(indptr[r], indptr[r + 1]):
                 s = score[m, r, columns[j]]
-                place = n_items - np.searchsorted(row, s, side="right")
-                for other in range(indptr[r], j):  # ties in the order of the catalogue
-                    if score[m, r, columns[other]] == s:
-                        place += 1
+                right = np.searchsorted(row, s, side="right")
+                place = n_items - right
+                if right > 1 and row[right - 2] == s:  # ties in the order of the catalogue
+                    for other in range(indptr[r], j):
+                        if score[m, r, columns[other]] == s:
+                            place += 1
                 rank[j, m] = min(place, 65535)
                 z[j, m] = (s - mean[m, r]) / spread[m, r] if s > -np.inf else -9.0
     return rank, z
@@ -269,14 +271,12 @@ def _per_query(queries: Queries, found: dict, targets: list[np.ndarray]) -> dict
     }
 
 
-def replay(data: str, task: str, folder: Path, chosen: dict[str, dict], every: int = 0) -> None:
-    """Walk through a log and write parts of what is kept into a folder."""
+def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: int = 0) -> None:
+    """Walk once through a log, and write what is kept of each task into its folder."""
     stream = Stream.of(data)
     share, chunk, step = PLANS[data]
-    every = every or (step if task == "next" else 1)
     first = int(MEMBERS_SHARE * share * len(stream.user))
     members = all_members(stream, chosen)
-    folder.mkdir(parents=True, exist_ok=True)
     for member in members.values():
         member.fit(stream.rows(0, first))
     first_met = np.full(stream.item.max() + 1, np.inf)
@@ -284,15 +284,17 @@ def replay(data: str, task: str, folder: Path, chosen: dict[str, dict], every: i
     cpu = time.process_time()
     for part, start in enumerate(range(first, len(stream.user), chunk)):
         stop = min(start + chunk, len(stream.user))
-        kept = ask_members(stream, members, ASK[task](stream, start, stop, every), first_met)
-        kept["chunk"] = np.full(len(kept["user"]), part)
-        np.savez(folder / f"part_{part:04d}.npz", members=np.array(list(members)), **kept)
+        for task, folder in folders.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            asked = ASK[task](stream, start, stop, (every or step) if task == "next" else 1)
+            kept = ask_members(stream, members, asked, first_met)
+            kept["chunk"] = np.full(len(kept["user"]), part)
+            np.savez(folder / f"part_{part:04d}.npz", members=np.array(list(members)), **kept)
         for member in members.values():
             member.partial_fit(stream.rows(start, stop))
-        if part % 10 == 0:
-            spent = time.process_time() - cpu
-            note = {"data": data, "task": task, "at": stop, "of": len(stream.user), "cpu_s": spent}
-            print(json.dumps(note), flush=True)
+        spent = time.process_time() - cpu
+        note = {"data": data, "at": stop, "of": len(stream.user), "cpu_s": round(spent, 1)}
+        print(json.dumps(note), flush=True)
 
 
 def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
