@@ -38,7 +38,12 @@ def public_names(room):
 def recommenders():
     """Return every public recommender, unfitted, with its default parameters."""
     found = (getattr(sklearn_recft, name) for name in public_names("sklearn_recft"))
-    return [cls() for cls in found if hasattr(cls, "recommend")]
+    made_of = {"AdaptiveRecommender": [("popularity", sklearn_recft.PopularityRecommender())]}
+    return [
+        cls(*[made_of[cls.__name__]] * (cls.__name__ in made_of))
+        for cls in found
+        if hasattr(cls, "recommend")
+    ]
 
 
 def estimator_rows():

@@ -7,6 +7,7 @@ from sklearn_recft.lazy import lazy_names
 if TYPE_CHECKING:
     from sklearn_recft.estimators import (
         ALSRecommender,
+        AdaptiveRecommender,
         BayesianMFRecommender,
         BiasRecommender,
         DecayBertRecommender,
@@ -25,6 +26,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "ALSRecommender",
+    "AdaptiveRecommender",
     "BayesianMFRecommender",
     "BiasRecommender",
     "DecayBertRecommender",
@@ -44,6 +46,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ALSRecommender": "estimators",
+        "AdaptiveRecommender": "estimators",
         "BayesianMFRecommender": "estimators",
         "BiasRecommender": "estimators",
         "DecayBertRecommender": "estimators",

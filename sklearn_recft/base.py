@@ -386,10 +386,7 @@ class RecommenderMixin:
         ``check`` is passed on to `_check`, for estimators that override it.
         """
         fresh = copy.copy(self)
-        rows = fresh._check(X, y, sample_weight, reset=True, **check)
-        _refuse_flags(fresh)
-        fresh._fixed, fresh._valid = fresh._fixed_values(), fresh._parameters()
-        fresh._model = fresh._make_model(rows.learned())
+        rows = fresh.__recommender_start__(X, y, sample_weight, **check)
         answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
         with _TURNS.of(self):  # not while `forget` or `partial_fit` is at the old model
             # In one step: an interrupt leaves the old or the new fit.
@@ -418,9 +415,7 @@ class RecommenderMixin:
                     return np.empty(0)
             if not self.__sklearn_is_fitted__():
                 return self._fit(X, y, sample_weight, call, **check)
-            self._check_parameters()
-            self._check_fixed()
-            rows = self._check(X, y, sample_weight, reset=False, **check)
+            rows = self.__recommender_resume__(X, y, sample_weight, **check)
             return self._model.learn(_for_call(rows, call), self._settings(), call)
 
     def _parameters(self) -> list[Any]:
@@ -489,6 +484,40 @@ class RecommenderMixin:
 
     def __recommender_tags__(self) -> RecommenderTags:
         return self._TAGS
+
+    # For estimators that hold this one: the steps of `fit` and `partial_fit` before it learns.
+
+    def __recommender_start__(
+        self, X: Any, y: Any, sample_weight: Any = None, **check: Any
+    ) -> Interactions:
+        """Check the rows of a first fit, and make an empty model for them."""
+        rows = self._check(X, y, sample_weight, reset=True, **check)
+        _refuse_flags(self)
+        self._fixed, self._valid = self._fixed_values(), self._parameters()
+        self._model = self._make_model(rows.learned())
+        return rows
+
+    def __recommender_resume__(
+        self, X: Any, y: Any, sample_weight: Any = None, **check: Any
+    ) -> Interactions:
+        """Check the parameters and rows of an update."""
+        self._check_parameters()
+        self._check_fixed()
+        return self._check(X, y, sample_weight, reset=False, **check)
+
+    def __recommender_settings__(self) -> Any:
+        """Return the settings of the model from the current parameters."""
+        return self._settings()
+
+    def __recommender_model__(self) -> FittedModel:
+        """Return the model."""
+        return self._model
+
+    def __recommender_around__(self: Recommender, model: FittedModel) -> Recommender:
+        """Return a copy of the estimator around another model."""
+        twin = copy.copy(self)
+        twin._model = model
+        return twin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

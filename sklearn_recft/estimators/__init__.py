@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.estimators._adaptive import (
+        AdaptiveRecommender,
+    )
     from sklearn_recft.estimators._als import (
         ALSRecommender,
     )
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALSRecommender",
+    "AdaptiveRecommender",
     "BayesianMFRecommender",
     "BiasRecommender",
     "DecayBertRecommender",
@@ -55,6 +59,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ALSRecommender": "_als",
+        "AdaptiveRecommender": "_adaptive",
         "BayesianMFRecommender": "_bayesian",
         "BiasRecommender": "_baselines",
         "DecayBertRecommender": "_decay_bert",

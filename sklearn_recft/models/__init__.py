@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.models._adaptive import (
+        AdaptiveModel,
+        AdaptiveSettings,
+    )
+    from sklearn_recft.models._adaptive_parts import (
+        Member,
+        MemberRows,
+    )
     from sklearn_recft.models._als import (
         ALSModel,
         ALSSettings,
@@ -106,6 +114,8 @@ __all__ = [
     "ALSSettings",
     "AdamFactorizationModel",
     "AdamFactorizationSettings",
+    "AdaptiveModel",
+    "AdaptiveSettings",
     "BayesianMFModel",
     "BayesianMFSettings",
     "BiasModel",
@@ -124,6 +134,8 @@ __all__ = [
     "ItemKNNModel",
     "ItemKNNSettings",
     "Listing",
+    "Member",
+    "MemberRows",
     "Net",
     "OnlineFeatures",
     "Part",
@@ -155,6 +167,8 @@ __getattr__ = lazy_names(
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
         "AdamFactorizationSettings": "_factorization_adam",
+        "AdaptiveModel": "_adaptive",
+        "AdaptiveSettings": "_adaptive",
         "BayesianMFModel": "_bayesian",
         "BayesianMFSettings": "_bayesian",
         "BiasModel": "_baselines",
@@ -173,6 +187,8 @@ __getattr__ = lazy_names(
         "ItemKNNModel": "_item_knn",
         "ItemKNNSettings": "_item_knn",
         "Listing": "_softmax_lists",
+        "Member": "_adaptive_parts",
+        "MemberRows": "_adaptive_parts",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",

@@ -71,7 +71,11 @@ class Transaction:
 
     def keep(self, part: Undoable, *rows: Any) -> None:
         """Restore ``rows`` of a part on failure; call it before they change."""
-        self._stack.callback(part.restore, part.mark(*rows))
+        self.on_failure(part.restore, part.mark(*rows))
+
+    def on_failure(self, call: Callable[..., None], *args: Any) -> None:
+        """Call a function with these arguments on failure."""
+        self._stack.callback(call, *args)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,13 @@ class FittedModel:
 
     # ------------------------------------------------------------------ learning
 
-    def learn(self, rows: Interactions, settings: Any, call: Call | None = None) -> np.ndarray:
+    def learn(
+        self,
+        rows: Interactions,
+        settings: Any,
+        call: Call | None = None,
+        within: Transaction | None = None,
+    ) -> np.ndarray:
         """Learn further events as a transaction: all of them, or none on failure.
 
         Parameters
@@ -202,6 +212,9 @@ class FittedModel:
         settings : dataclass
         call : Call, default=None
             None is ``Call()``: update all weights, return no predictions, add no items.
+        within : Transaction, default=None
+            The transaction of another model that this one is a part of: its failure also undoes
+            what was learned here.
 
         Returns
         -------
@@ -214,18 +227,23 @@ class FittedModel:
             If parameters are no longer finite.
         """
         call = call or Call()
-        with self.transaction(rows) as undo:
+        with self.transaction(rows, within) as undo:
             self.settings = settings
             self._prepare(rows, undo, call)
-            answers = []
-            for piece in self._pieces(rows, call):
-                events = self._register(piece)
-                answers.append(self._learn(events, undo, call))
-                if (call.weights or call.adapt) and not self._is_finite(events):
-                    raise ValueError(_divergence(rows, self._HAS_RATE))
+            answers = self._learn_rows(rows, undo, call)
             if call.batch is not None:
                 self.batches = joined_batches(self.batches, np.array([call.batch], np.uint64))
             return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _learn_rows(self, rows: Interactions, undo: Transaction, call: Call) -> list[np.ndarray]:
+        """Register and learn rows; return the predictions of each piece."""
+        answers = []
+        for piece in self._pieces(rows, call):
+            events = self._register(piece)
+            answers.append(self._learn(events, undo, call))
+            if (call.weights or call.adapt) and not self._is_finite(events):
+                raise ValueError(_divergence(rows, self._HAS_RATE))
+        return answers
 
     def _pieces(self, rows: Interactions, call: Call) -> Iterable[Interactions]:
         """Split rows into pieces that are learned one after the other; one piece by default."""
@@ -235,16 +253,19 @@ class FittedModel:
         """Register parts that any piece of a call may change for rollback."""
 
     @contextmanager
-    def transaction(self, rows: Interactions) -> Iterator[Transaction]:
+    def transaction(
+        self, rows: Interactions, within: Transaction | None = None
+    ) -> Iterator[Transaction]:
         """Change the model inside a with-block; a failure or an interrupt undoes all changes.
 
         Attributes, ids, seen items and random streams are kept. Every other part must be given to
-        `Transaction.keep` before it is written in place.
+        `Transaction.keep` before it is written in place. ``within`` another transaction, it is the
+        failure of that one that undoes the changes.
         """
         with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
-            stack.callback(self._put_back, attributes)
-            undo = Transaction(stack)
+            undo = Transaction(stack) if within is None else within
+            undo.on_failure(self._put_back, attributes)
             users = self.users.encode(rows.user_ids) if self.n_users else np.empty(0, np.int64)
             undo.keep(self.seen, users[users >= 0])
             for part in attributes.values():

@@ -9,6 +9,16 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
 import sklearn_recft
+from sklearn_recft import EASERecommender, IncrementalMFRecommender, PopularityRecommender
+
+# Parameters without a default, as scikit-learn's checks have them for its meta-estimators.
+_REQUIRED = {
+    "estimators": lambda: [
+        ("popularity", PopularityRecommender()),
+        ("ease", EASERecommender(reg=5.0)),
+        ("factors", IncrementalMFRecommender(n_factors=4, max_epochs=2)),
+    ]
+}
 
 # Values that make an estimator fast on the small logs of the checks, by name of a parameter.
 _SMALL = {
@@ -44,6 +54,7 @@ def all_estimators():
 
 def small(cls, **options):
     """Return an instance that is fast: of its parameters, those in `_SMALL` are set."""
-    estimator = cls()
+    parameters = inspect.signature(cls).parameters
+    estimator = cls(**{name: make() for name, make in _REQUIRED.items() if name in parameters})
     known = estimator.get_params()
     return estimator.set_params(**{n: v for n, v in _SMALL.items() if n in known} | options)

@@ -118,7 +118,10 @@ def check_ties_follow_the_catalogue(estimator):
 
 def _modules_of(model):
     """Return the modules that a model trains."""
-    found = [getattr(part, "module", part) for part in model._model.parts().values()]
+    members = getattr(model._model, "members", None)
+    models = [model._model, *(members.models if members else ())]
+    parts = [part for one in models for part in one.parts().values()]
+    found = [getattr(part, "module", part) for part in parts]
     return [m for m in found if isinstance(m, nn.Module) and not isinstance(m, TextEncoder)]
 
 

@@ -1,0 +1,268 @@
+"""Blends of several recommenders: ranks and scores of tiles as features, and weights of them."""
+
+import numpy as np
+
+from sklearn_recft.kernels._compile import jit
+from sklearn_recft.kernels._topk import update_topk
+
+_SECONDS_PER_DAY = 86400.0
+_TINY = 1e-12
+
+
+@jit
+def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
+    """Find the best items of each row of a tile, and the mean and spread of its scores.
+
+    Parameters
+    ----------
+    tile : (rows, n_items) scores, unchanged in the end.
+    indptr, places : hidden items of each row, ascending, as in a CSR matrix.
+    best_scores, best_items : (rows, n), best first; initially -inf and -1.
+    center, scale : (rows,) mean and inverse standard deviation over items that are not hidden;
+        the latter is 0 where all scores are equal.
+    """
+    n_rows, n_items = tile.shape
+    saved = np.empty(places.shape[0], tile.dtype)
+    for r in range(n_rows):
+        row = tile[r]
+        shift = np.float64(row[0])
+        total, squares = 0.0, 0.0
+        for j in range(n_items):
+            x = np.float64(row[j]) - shift
+            total += x
+            squares += x * x
+        n = n_items
+        for p in range(indptr[r], indptr[r + 1]):
+            saved[p] = row[places[p]]
+            x = np.float64(saved[p]) - shift
+            total -= x
+            squares -= x * x
+            n -= 1
+        n = max(n, 1)
+        mean = total / n
+        variance = squares / n - mean * mean
+        center[r] = shift + mean
+        scale[r] = 1.0 / np.sqrt(variance) if variance > _TINY * squares / n else 0.0
+    update_topk(tile, 0, indptr, places, indptr[:-1].copy(), best_scores, best_items)
+    for r in range(n_rows):
+        for p in range(indptr[r], indptr[r + 1]):
+            tile[r, places[p]] = saved[p]
+
+
+@jit
+def gather_pool(tiles, best_scores, best_items, indptr, hidden, pool, sizes):
+    """Write the distinct items of the best lists of each row: member by member, best first.
+
+    Parameters
+    ----------
+    tiles : (n_members, rows, n_items)
+    best_scores, best_items : (n_members, rows, n), as `rank_tile` writes them.
+    indptr, hidden : items of each row that are in no list, as in a CSR matrix. They follow if a
+        member scores them above the end of its list.
+    pool : (rows, width), -1 behind the end of a row.
+    sizes : (rows,) number of items of each row.
+    """
+    n_members, n_rows, n = best_items.shape
+    stamp = np.full(tiles.shape[2], -1, np.int64)
+    for r in range(n_rows):
+        size = 0
+        for e in range(n_members):
+            for k in range(n):
+                item = best_items[e, r, k]
+                if item >= 0 and stamp[item] != r:
+                    stamp[item] = r
+                    pool[r, size] = item
+                    size += 1
+        for p in range(indptr[r], indptr[r + 1]):
+            item, is_good = hidden[p], False
+            for e in range(n_members):
+                score, last = tiles[e, r, item], best_scores[e, r, n - 1]
+                is_good |= score > last or (score == last and item < best_items[e, r, n - 1])
+            if is_good:
+                pool[r, size] = item
+                size += 1
+        sizes[r] = size
+        pool[r, size:] = -1
+
+
+@jit
+def blend_features(tiles, best_scores, best_items, center, scale, items, out):
+    """Write the rank and the standardized score that each member gives each listed item.
+
+    Parameters
+    ----------
+    tiles : (n_members, rows, n_items)
+    best_scores, best_items, center, scale : of each member, as `rank_tile` writes them.
+    items : (rows, width) item codes, -1 for none.
+    out : (rows, width, n_features); the first ``2 * n_members`` are written, ``-log2(rank + 2)`` of
+        each member and then the standardized scores. A rank counts from 0 the items of the list of
+        the best before the item, and is the length of that list for items that are not in it.
+    """
+    n_members, n_rows, n = best_scores.shape
+    width = items.shape[1]
+    ranks = np.empty(n + 1, out.dtype)
+    for k in range(n + 1):
+        ranks[k] = -np.log2(k + 2.0)
+    for r in range(n_rows):
+        for j in range(width):
+            item = items[r, j]
+            if item < 0:
+                for f in range(2 * n_members):
+                    out[r, j, f] = ranks[n] if f < n_members else 0.0
+                continue
+            for e in range(n_members):
+                score = tiles[e, r, item]
+                low, high = 0, n
+                while low < high:  # entries before `low` come before the item
+                    middle = (low + high) // 2
+                    other = best_scores[e, r, middle]
+                    if other > score or (other == score and best_items[e, r, middle] < item):
+                        low = middle + 1
+                    else:
+                        high = middle
+                out[r, j, e] = ranks[low]
+                out[r, j, n_members + e] = (score - center[e, r]) * scale[e, r]
+
+
+@jit
+def context_features(items, first, time, indptr, seen, n_members, out):
+    """Write ``log2(1 + days since the first event)`` and whether the item was seen.
+
+    Parameters
+    ----------
+    items : (rows, width) item codes, -1 for none.
+    first : (n_items,) time of the first event of each item, NaN if unknown.
+    time : (rows,) time of each query.
+    indptr, seen : seen items of each row, ascending, as in a CSR matrix.
+    out : (rows, width, 2 * n_members + 2); the last two features are written.
+    """
+    n_rows, width = items.shape
+    for r in range(n_rows):
+        mine = seen[indptr[r] : indptr[r + 1]]
+        for j in range(width):
+            item, age, met = items[r, j], 0.0, 0.0
+            if item >= 0:
+                days = (time[r] - first[item]) / _SECONDS_PER_DAY
+                age = np.log2(1.0 + days) if days > 0 else 0.0
+                place = np.searchsorted(mine, item)
+                met = 1.0 if place < mine.shape[0] and mine[place] == item else 0.0
+            out[r, j, 2 * n_members] = age
+            out[r, j, 2 * n_members + 1] = met
+
+
+@jit
+def weigh_pool(features, sizes, contexts, weights, out):
+    """Write the sums of weights and features of each pool, -inf behind its end.
+
+    ``features`` (rows, width, n_features), ``contexts`` (rows, n_sets) the rows of ``weights`` that
+    are added up for each row, ``out`` (rows, width).
+    """
+    n_rows, width, n_features = features.shape
+    total = np.empty(n_features)
+    for r in range(n_rows):
+        total[:] = 0.0
+        for c in contexts[r]:
+            total += weights[c]
+        for j in range(width):
+            score = -np.inf
+            if j < sizes[r]:
+                score = 0.0
+                for f in range(n_features):
+                    score += total[f] * features[r, j, f]
+            out[r, j] = score
+
+
+@jit
+def spread_pool(tiles, center, scale, pool, sizes, pool_scores, out):
+    """Write the scores of a pool to a tile of all items, and all other items behind them.
+
+    The others are ordered by the mean standardized score of the members, the best of them 1 below
+    the lowest score of the pool. Returns the lowest score of each row, less 1.
+    """
+    n_members, n_rows, n_items = tiles.shape
+    floors = np.empty(n_rows)
+    others = np.empty(n_items, np.float64)
+    for r in range(n_rows):
+        others[:] = 0.0
+        for e in range(n_members):
+            tile, shift, factor = tiles[e, r], center[e, r], scale[e, r] / n_members
+            for i in range(n_items):
+                others[i] += (np.float64(tile[i]) - shift) * factor
+        lowest = 0.0
+        for j in range(sizes[r]):
+            others[pool[r, j]] = np.nan
+            lowest = pool_scores[r, j] if j == 0 else min(lowest, pool_scores[r, j])
+        top, bottom = -np.inf, np.inf
+        for i in range(n_items):
+            if others[i] == others[i]:
+                top, bottom = max(top, others[i]), min(bottom, others[i])
+        if top == -np.inf:
+            top = bottom = 0.0
+        for i in range(n_items):
+            out[r, i] = lowest - 1.0 + (others[i] - top)
+        for j in range(sizes[r]):
+            out[r, pool[r, j]] = pool_scores[r, j]
+        floors[r] = lowest - 2.0 + (bottom - top)
+    return floors
+
+
+@jit
+def learn_blend(features, sizes, targets, contexts, importance, weights, squares, options, ranks):
+    """Rank the target of each query by the weights as they are, then learn from it.
+
+    The loss is the softmax cross-entropy of the target among the ``n_best`` items of highest score,
+    learned only if the target is one of them. Each step is AdaGrad's, and its sums of squared
+    gradients decay by ``forgetting`` a query.
+
+    Parameters
+    ----------
+    features : (rows, width, n_features)
+    sizes : (rows,) size of each pool.
+    targets : (rows,) place of the target in its pool, -1 for none.
+    contexts : (rows, n_sets) rows of ``weights`` that are added up for each query.
+    importance : (rows,) weight of each query; 0 ranks without learning.
+    weights, squares : (n_contexts, n_features), updated in place.
+    options : (learning_rate, forgetting, n_best)
+    ranks : (rows,) rank of the target from 0; the size of the pool without a target.
+    """
+    n_rows, width, n_features = features.shape
+    learning_rate, forgetting, n_best = options[0], options[1], int(options[2])
+    scores, total, slope = np.empty(width), np.empty(n_features), np.empty(n_features)
+    for r in range(n_rows):
+        size, target = sizes[r], targets[r]
+        ranks[r] = size
+        if target < 0:
+            continue
+        total[:] = 0.0
+        for c in contexts[r]:
+            total += weights[c]
+        for j in range(size):
+            score = 0.0
+            for f in range(n_features):
+                score += total[f] * features[r, j, f]
+            scores[j] = score
+        own, rank = scores[target], 0
+        for j in range(size):
+            rank += scores[j] > own or (scores[j] == own and j < target)
+        ranks[r] = rank
+        if rank >= n_best or importance[r] == 0:
+            continue
+        least = -np.inf
+        if size > n_best:
+            least = np.partition(scores[:size], size - n_best)[size - n_best]
+        highest = scores[:size].max()
+        mass = 0.0
+        slope[:] = 0.0
+        for j in range(size):
+            if scores[j] >= least:
+                share = np.exp(scores[j] - highest)
+                mass += share
+                for f in range(n_features):
+                    slope[f] += share * features[r, j, f]
+        for f in range(n_features):
+            slope[f] = importance[r] * (slope[f] / mass - features[r, target, f])
+        for c in contexts[r]:
+            for f in range(n_features):
+                squares[c, f] = forgetting * squares[c, f] + slope[f] * slope[f]
+                if squares[c, f] > 0:
+                    weights[c, f] -= learning_rate * slope[f] / np.sqrt(squares[c, f])

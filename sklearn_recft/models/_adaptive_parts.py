@@ -1,0 +1,306 @@
+"""Parts of an adaptive blend: its members, its weights, and how active users are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import kernels
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.history import without
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.models._base import FittedModel
+
+# Upper ends of the buckets of time since the last event, in seconds.
+_GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECONDS_PER_DAY])
+_GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
+# Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
+_LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
+# Weights of ranks and of scores at the start, divided by the number of members.
+_FIRST = 1.0, 0.5
+# Places of a displayed list with a weight each; later places share the last one.
+N_PLACES = 20
+# Chunks of queries that the log keeps.
+_LOGGED = 200
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a blend.
+
+    Attributes
+    ----------
+    name : str
+    kind : subclass of FittedModel
+    settings : dataclass
+        Settings of its model.
+    observes, explains : bool
+        Whether its estimator has `observe` and `explain`.
+    """
+
+    name: str
+    kind: type[FittedModel]
+    settings: Any
+    observes: bool
+    explains: bool
+
+
+@dataclass(frozen=True)
+class MemberRows(Interactions):
+    """Rows of a blend, with the same rows as each member reads them."""
+
+    members: tuple[Interactions, ...] = ()
+
+    def take(self, rows: np.ndarray) -> MemberRows:
+        """Return the same columns at ``rows``, for all members too."""
+        own = vars(super().take(rows))
+        return MemberRows(**own, members=tuple(member.take(rows) for member in self.members))
+
+
+class Members:
+    """The fitted models of the members, as one part of a blend.
+
+    Parameters
+    ----------
+    models : tuple of FittedModel
+    """
+
+    def __init__(self, models: tuple[FittedModel, ...]) -> None:
+        self.models = models
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def mark(self, *rows: Any) -> tuple[dict[str, Any], ...]:
+        """Return the states of all models; `FittedModel.learn` marks less (``within``)."""
+        return tuple(model.state() for model in self.models)
+
+    def restore(self, mark: tuple[dict[str, Any], ...]) -> None:
+        """Load the states of `mark`."""
+        for model, state in zip(self.models, mark, strict=True):
+            model.load_state(state)
+
+    def state(self) -> dict[str, Any]:
+        """Return the states of all models by their place."""
+        return {str(place): state for place, state in enumerate(self.mark())}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        self.restore(tuple(state[str(place)] for place in range(len(self))))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: the blend translates the codes of users for each model."""
+
+
+class Activity:
+    """Number of events and time of the last one by user, and of the first one by item.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n_users,), int64
+    last : ndarray of shape (n_users,), float64
+        Seconds; NaN if unknown.
+    first : ndarray of shape (n_items,), float64
+    now : float
+        Time of the newest event, NaN if unknown.
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.empty(0, np.int64)
+        self.last, self.first = np.empty(0), np.empty(0)
+        self.now = np.nan
+
+    def append(self, users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> None:
+        """Append events (codes) in the order of time; without ``times``, users are counted."""
+        self.counts = _grown(self.counts, users, 0)
+        self.last, self.first = _grown(self.last, users, np.nan), _grown(self.first, items, np.nan)
+        np.add.at(self.counts, users, 1)
+        if times is not None:
+            np.fmax.at(self.last, users, times)
+            np.fmin.at(self.first, items, times)
+            self.now = float(np.fmax(self.now, times.max()))
+
+    def contexts(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Return the sets of weights of each query, (n, 3): all, by length, by gap."""
+        found = np.zeros((len(users), 3), np.int64)
+        known = (users >= 0) & (users < len(self.counts))
+        counts, gaps = np.zeros(len(users)), np.full(len(users), np.nan)
+        counts[known] = self.counts[users[known]]
+        gaps[known] = times[known] - self.last[users[known]]
+        lengths = np.minimum(np.log2(1.0 + counts).astype(np.int64), len(_LENGTH_NAMES) - 1)
+        found[:, 1] = 1 + lengths
+        bucket = np.where(np.isnan(gaps), 0, 1 + np.searchsorted(_GAPS, gaps, side="right"))
+        found[:, 2] = 1 + len(_LENGTH_NAMES) + bucket
+        return found
+
+    def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
+        """Return the times of n queries, by default that of the newest event."""
+        return np.full(n, self.now) if times is None else np.array(times, np.float64)
+
+    def mark(self, *rows: Any) -> tuple[Any, ...]:
+        """Return copies of all arrays."""
+        return self.counts.copy(), self.last.copy(), self.first.copy(), self.now
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Restore what `mark` returned."""
+        self.counts, self.last, self.first, self.now = mark
+
+    def state(self) -> dict[str, Any]:
+        """Return the arrays by name."""
+        counts, last, first, now = self.mark()
+        return {"counts": counts, "last": last, "first": first, "now": now}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        arrays = (np.array(state[name]) for name in ("counts", "last", "first"))
+        self.restore((*arrays, float(state["now"])))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the rows of ``users`` (codes)."""
+        kept, _ = without(np.arange(len(self.counts)), users)
+        self.counts, self.last = self.counts[kept], self.last[kept]
+
+
+class Blend:
+    """Weights of a blend by context, their sums of squared gradients, and a log of chunks.
+
+    Parameters
+    ----------
+    n_members : int
+    context : bool
+        Whether there are weights by context, for the age of items and for items seen before.
+
+    Attributes
+    ----------
+    weights, squares : ndarray of shape (n_contexts, n_features), float64
+    places : ndarray of shape (2, N_PLACES), float64
+        Weights of the places of displayed lists, and their sums of squared gradients.
+    log : ndarray of shape (200, 3 + n_members + n_features), float64
+        Of each chunk of queries, in turn: time, number of queries, NDCG@10 of the blend and of each
+        member, and the mean weights of its queries.
+    n_logged : int
+        Number of chunks so far.
+    """
+
+    def __init__(self, n_members: int, context: bool) -> None:
+        n_features = 2 * n_members + 2 * context
+        n_contexts = 1 + (len(_LENGTH_NAMES) + len(_GAP_NAMES)) * context
+        self.weights = np.zeros((n_contexts, n_features))
+        self.weights[0, :n_members] = _FIRST[0] / n_members
+        self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
+        self.squares = np.zeros((n_contexts, n_features))
+        self.places = np.zeros((2, N_PLACES))
+        self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
+        self.n_logged = 0
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """Names of the sets of weights."""
+        names = ["all"]
+        if len(self.weights) > 1:
+            names += [f"events: {name}" for name in _LENGTH_NAMES]
+            names += [f"last event: {name}" for name in _GAP_NAMES]
+        return tuple(names)
+
+    def chunks(self) -> np.ndarray:
+        """Return the log of the last chunks, oldest first."""
+        order = np.arange(max(self.n_logged - _LOGGED, 0), self.n_logged) % _LOGGED
+        return self.log[order]
+
+    def write(self, row: np.ndarray) -> None:
+        """Add a chunk to the log, in place of the oldest one if it is full."""
+        self.log[self.n_logged % _LOGGED] = row
+        self.n_logged += 1
+
+    def mean_weights(self, contexts: np.ndarray) -> np.ndarray:
+        """Return the mean over queries of the sums of their sets of weights."""
+        return self.weights[contexts].sum(axis=1).mean(axis=0)
+
+    def learn(
+        self,
+        pools: Pools,
+        importance: np.ndarray,
+        options: tuple[float, float, int],
+    ) -> np.ndarray:
+        """Rank the target of each query, then learn from it; return the ranks (n,)."""
+        ranks = np.empty(len(pools.sizes), np.int64)
+        kernels.learn_blend(
+            pools.features,
+            pools.sizes,
+            pools.targets,
+            pools.contexts,
+            importance,
+            self.weights,
+            self.squares,
+            np.array(options, np.float64),
+            ranks,
+        )
+        if self.weights.shape[1] == 2:  # a single member keeps its own order
+            np.maximum(self.weights, 1e-3, out=self.weights)
+        return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
+
+    def mark(self, *rows: Any) -> tuple[Any, ...]:
+        """Return copies of all arrays."""
+        arrays = self.weights, self.squares, self.places, self.log
+        return *(array.copy() for array in arrays), self.n_logged
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Restore what `mark` returned."""
+        self.weights, self.squares, self.places, self.log, self.n_logged = mark
+
+    def state(self) -> dict[str, Any]:
+        """Return the arrays by name."""
+        names = "weights", "squares", "places", "log", "n_logged"
+        return dict(zip(names, self.mark(), strict=True))
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        arrays = (np.array(state[name]) for name in ("weights", "squares", "places", "log"))
+        self.restore((*arrays, int(state["n_logged"])))
+
+    def forget(self, users: np.ndarray) -> None:
+        """Do nothing: there is no state per user."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The best items of all members for n queries, with what the blend knows of them.
+
+    Attributes
+    ----------
+    items : ndarray of shape (n, width), int64
+        Codes; -1 behind the end of a pool.
+    sizes : ndarray of shape (n,), int64
+    features : ndarray of shape (n, width, n_features), float32
+    contexts : ndarray of shape (n, n_sets), int64
+    targets : ndarray of shape (n,), int64
+        Place of the item of the query's row in its pool, -1 for none.
+    """
+
+    items: np.ndarray
+    sizes: np.ndarray
+    features: np.ndarray
+    contexts: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def empty(cls, n: int, width: int, shape: tuple[int, int]) -> Pools:
+        """Return pools of n queries to be filled; ``shape`` is that of the features and sets."""
+        return cls(
+            np.full((n, width), -1, np.int64),
+            np.zeros(n, np.int64),
+            np.zeros((n, width, shape[0]), np.float32),
+            np.zeros((n, shape[1]), np.int64),
+            np.full(n, -1, np.int64),
+        )
+
+
+def _grown(values: np.ndarray, codes: np.ndarray, padding: float) -> np.ndarray:
+    """Return an array with a place for each code."""
+    n = int(codes.max(initial=-1)) + 1
+    missing = n - len(values)
+    if missing <= 0:
+        return values
+    return np.concatenate([values, np.full(missing, padding, values.dtype)])
