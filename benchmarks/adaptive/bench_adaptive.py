@@ -142,7 +142,9 @@ def _report(label: str, data: str, found: dict[str, list[np.ndarray]], user: np.
     members = [name for name in means if name.startswith("member ")]
     best = max(members, key=lambda name: means[name].mean())
     for name, values in means.items():
-        by_seed = [100 * (v.mean() / b.mean() - 1) for v, b in zip(found[name], found[best], strict=True)]
+        by_seed = [
+            100 * (v.mean() / b.mean() - 1) for v, b in zip(found[name], found[best], strict=True)
+        ]
         gain, low, high = mix.interval(values, means[best], user)
         figures = {"n_lists": len(user), "ndcg": values.mean(), "best": best, "gain": gain}
         figures |= {"low": low, "high": high, "by_seed": by_seed}

@@ -368,7 +368,9 @@ def _validated(
         if not stream.repeats:
             score[_seen(some, code_of)] = -np.inf
         best = np.argsort(-score, axis=1, kind="stable")[:, :10]
-        figures += [ndcg(member.item_ids_[b], t) for b, t in zip(best, targets[start:stop], strict=True)]
+        figures += [
+            ndcg(member.item_ids_[b], t) for b, t in zip(best, targets[start:stop], strict=True)
+        ]
     return float(np.mean(figures))
 
 

@@ -122,9 +122,7 @@ def test_interval_counts_users_once(kept):
     same = np.full(len(kept), 0.5)
     assert mix.interval(2 * same, same, kept.user) == pytest.approx((100.0, 100.0, 100.0))
     _, low, high = mix.interval(kept.user % 2 + 0.1, same, kept.user)
-    _, low_of_lists, high_of_lists = mix.interval(
-        kept.user % 2 + 0.1, same, np.arange(len(kept))
-    )
+    _, low_of_lists, high_of_lists = mix.interval(kept.user % 2 + 0.1, same, np.arange(len(kept)))
     assert high - low > 1.5 * (high_of_lists - low_of_lists)
 
 
