@@ -11,10 +11,10 @@ choose. The setting of each member, by NDCG@10 on chunks of the last fifth of th
 eight settings each, those of the leaderboard where it has the member. The settings in use are in
 `chosen.json`.
 
-replay. The members are fitted on the first 80 % of the warm-up and walk through the rest of the log
-by chunk: they are asked, then they learn the chunk. "next" asks before each event of every k-th
-user, with the history so far; "once" asks for each user of the chunk at its start. Kept is the union
-of the members' best 40 with ranks and scores. Members that draw are kept for three seeds.
+replay. The members are fitted on the first 80 % of the warm-up and walk through the rest of the
+log by chunk: they are asked, then they learn the chunk. "next" asks before each event of every k-th
+user, with the history so far; "once" asks for each user of the chunk at its start. Kept is the
+union of the members' best 40 with ranks and scores. Members that draw are kept for three seeds.
 
 blend. The blend over what was kept, as plain arrays, against the best single member in hindsight
 and other blends. The weights start on the rest of the warm-up. The first fifth of the stream is for
@@ -51,7 +51,7 @@ from benchmarks.common.report import row
 CHOSEN = Path(__file__).with_name("chosen.json")
 TASKS = ("next", "once")
 VALIDATION_SHARE = 0.2  # of the stream
-OPTIONS = mix.Options(rank_cap=40, epochs=3)
+OPTIONS = mix.Options(epochs=3)
 VARIED = {
     "one pass over the first rows": {"epochs": 1},
     "learning rate .01": {"learning_rate": 0.01},
@@ -68,9 +68,9 @@ VARIED = {
     "no ranks": {"features": ("z", "age", "met")},
     "no age": {"features": ("rank", "z", "met")},
     "not: met before": {"features": ("rank", "z", "age")},
-    "when met": {"features": ("rank", "z", "age", "met", "since", "count")},
+    "when met": {"features": ("rank", "z", "age", "met", "since")},
+    "history and idle time crossed": {"context": ("n_past", "idle", "both")},
     "weights by user": {"user_rate": 0.01},
-    "weights by item": {"item_rate": 0.01},
 }
 
 
@@ -115,10 +115,12 @@ def n_warm_chunks(data: str) -> int:
     return int((1.0 - replay.MEMBERS_SHARE) * share * n / chunk)
 
 
-def blend(data: str, task: str, folder: Path) -> None:
+def blend(data: str, task: str, folder: Path, wanted: str) -> None:
     """Print the figures of members and blends on the test part."""
     options = mix.changed(OPTIONS, warm_chunks=n_warm_chunks(data))
     for label, names in sets_of_members(data).items():
+        if wanted not in label:
+            continue
         found: dict[str, list[np.ndarray]] = {}
         for seed in SEEDS:
             kept = read(data, task, folder, names, seed)
@@ -153,10 +155,12 @@ def _report(label: str, data: str, found: dict[str, list[np.ndarray]], user: np.
         row(label, data, name, **figures)
 
 
-def tune(data: str, task: str, folder: Path, seed: int = 0) -> None:
+def tune(data: str, task: str, folder: Path, wanted: str, seed: int = 0) -> None:
     """Print the gains of other options on the validation part; test figures are not looked at."""
     base = mix.changed(OPTIONS, warm_chunks=n_warm_chunks(data))
     for label, names in sets_of_members(data).items():
+        if wanted not in label:
+            continue
         kept = read(data, task, folder, names, seed)
         some = parts(data, kept)["validation"]
         best = max(values[some].mean() for values in mix.singles(kept).values())
@@ -175,6 +179,7 @@ def main() -> None:
     parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=TASKS, help="may be repeated")
     parser.add_argument("--keep", type=Path, default=Path("adaptive_keep"), help="folder of lists")
+    parser.add_argument("--members", default="", help="words in the name of the set of members")
     parser.add_argument("--chunks", type=int, default=None, help="of `stream`; default: all")
     options = parser.parse_args()
     protocols = options.protocol or TASKS
@@ -191,7 +196,9 @@ def main() -> None:
                 if options.task == "choose":
                     replay.choose(data, task)
                 else:
-                    {"blend": blend, "tune": tune}[options.task](data, task, options.keep)
+                    {"blend": blend, "tune": tune}[options.task](
+                        data, task, options.keep, options.members
+                    )
 
 
 if __name__ == "__main__":

@@ -62,227 +62,165 @@ class Kept:
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the blend."""
+    """Settings of the blend.
+
+    Attributes
+    ----------
+    learning_rate, forgetting : float
+        Of AdaGrad; its sums of squares decay by ``forgetting`` a list.
+    n_candidates : int
+        Candidates of the softmax: the blend's own best.
+    context : tuple of {"n_past", "idle", "both"}
+        Buckets that have weights of their own, added to the common ones.
+    features : tuple of {"rank", "z", "age", "met", "since"}
+        "since" is two numbers of the days since the user met the item.
+    rank_cap : int
+    epochs, warm_chunks : int
+        Passes over the first chunks, the last of them with the rest of the stream.
+    user_rate : float
+        Learning rate of weights by user; 0 is none.
+    """
 
     learning_rate: float = 0.03
     forgetting: float = 0.999
     n_candidates: int = 40
     context: tuple[str, ...] = ("n_past", "idle")
     features: tuple[str, ...] = ("rank", "z", "age", "met")
-    rank_cap: int = 65535
-    z_by: str = "catalogue"
-    start: str = "equal"
-    item_rate: float = 0.0
-    user_rate: float = 0.0
-    average: float = 0.0
-    l2: float = 0.0
+    rank_cap: int = 40
     epochs: int = 1
     warm_chunks: int = 10
+    user_rate: float = 0.0
 
 
 HISTORY_EDGES = (1, 5, 20, 50, 150)
 IDLE_EDGES = (1e-9, 1e-3, 0.02, 1.0, 30.0)  # days
 
 
-def contexts(kept: Kept, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def contexts(kept: Kept, names: tuple[str, ...]) -> tuple[np.ndarray, int]:
     """Return the weight sets of each list, (n, 1 + n contexts), and how many sets there are."""
+    n_past = np.digitize(kept.n_past, HISTORY_EDGES)
+    idle = 1 + np.digitize(np.nan_to_num(kept.idle, nan=-1.0), IDLE_EDGES)
+    idle[np.isnan(kept.idle)] = 0
+    sizes = {"n_past": len(HISTORY_EDGES) + 1, "idle": len(IDLE_EDGES) + 2}
+    sizes["both"] = sizes["n_past"] * sizes["idle"]
+    buckets = {"n_past": n_past, "idle": idle, "both": n_past * sizes["idle"] + idle}
     columns, n = [np.zeros(len(kept), np.int64)], 1
     for name in names:
-        if name == "n_past":
-            bucket = np.digitize(kept.n_past, HISTORY_EDGES)
-            size = len(HISTORY_EDGES) + 1
-        elif name == "idle":
-            bucket = 1 + np.digitize(np.nan_to_num(kept.idle, nan=-1.0), IDLE_EDGES)
-            bucket[np.isnan(kept.idle)] = 0
-            size = len(IDLE_EDGES) + 2
-        elif name == "both":
-            a, _ = contexts(kept, ("n_past", "idle"))
-            bucket = (a[:, 1] - 1) * 10 + (a[:, 2] - 7)
-            size = 70
-        else:
-            raise ValueError(f"Unknown context {name!r}.")
-        columns.append(n + bucket)
-        n += size
+        columns.append(n + buckets[name])
+        n += sizes[name]
     return np.column_stack(columns), n
 
 
 def features(kept: Kept, options: Options) -> tuple[np.ndarray, list[str]]:
     """Return the features (n_candidates, n_features) float32 and their names."""
-    found: list[np.ndarray] = []
-    names: list[str] = []
-
-    def add(name: str, values: np.ndarray) -> None:
-        names.append(name)
-        found.append(values.astype(np.float32))
-
-    wanted = set(options.features)
     rank = np.minimum(kept.rank, options.rank_cap).astype(np.float32)
     z = np.clip(kept.z.astype(np.float32), -10, 30)
-    if options.z_by == "union":
-        z = _within(kept, z)
-    elif options.z_by == "top":
-        z = _within_top(kept, z, rank)
-    for m, name in enumerate(kept.members):
-        if "rank" in wanted:
-            add(f"rank {name}", -np.log2(rank[:, m] + 2))
-        if "rr" in wanted:
-            add(f"rr {name}", 10.0 / (rank[:, m] + 10.0))
-        if "z" in wanted:
-            add(f"z {name}", z[:, m])
-        if "z2" in wanted:
-            add(f"z2 {name}", np.log1p(np.maximum(z[:, m], 0)))
-        if "in" in wanted:
-            add(f"in {name}", rank[:, m] < 40)
-    if "votes" in wanted:
-        add("votes", np.log1p((rank < 40).sum(axis=1)))
-        add("minrank", -np.log2(rank.min(axis=1) + 2))
-    if "age" in wanted:
-        add("age", np.log1p(kept.age) / 3)
-    if "ages" in wanted:
-        bucket = np.digitize(kept.age, (1, 7, 30, 90, 180))
-        for b in range(6):
-            add(f"age {b}", bucket == b)
-    if kept.met.any():
-        if "met" in wanted:
-            add("met", kept.met > 0)
-        if "count" in wanted:
-            add("count", np.log1p(kept.met))
-        if "since" in wanted:
-            bucket = np.where(kept.met > 0, 1 + np.digitize(kept.since, (1e-9, 1, 7, 30, 90)), 0)
-            for b in range(1, 7):
-                add(f"since {b}", bucket == b)
-        if "fresh" in wanted:
-            add("fresh", (kept.met > 0) * np.exp(-np.maximum(kept.since, 0)))
-            add("since", (kept.met > 0) * np.log1p(np.maximum(kept.since, 0)) / 3)
-    return np.column_stack(found), names
+    since, met = np.maximum(kept.since, 0.0), kept.met > 0
+    groups = {
+        "rank": {f"rank {name}": -np.log2(rank[:, m] + 2) for m, name in enumerate(kept.members)},
+        "z": {f"z {name}": z[:, m] for m, name in enumerate(kept.members)},
+        "age": {"age": np.log1p(kept.age) / 3},
+        "met": {"met": met},
+        "since": {"just met": met * np.exp(-since), "since": met * np.log1p(since) / 3},
+    }
+    repeats = met.any()
+    wanted = [g for g in options.features if repeats or g not in ("met", "since")]
+    found = {name: values for group in wanted for name, values in groups[group].items()}
+    return np.column_stack([v.astype(np.float32) for v in found.values()]), list(found)
 
 
-def _within(kept: Kept, z: np.ndarray) -> np.ndarray:
-    starts, n = kept.indptr[:-1], np.diff(kept.indptr)
-    held = np.maximum(n, 1)
-    mean = np.add.reduceat(z, np.minimum(starts, len(z) - 1), axis=0) / held[:, None]
-    centred = z - np.repeat(mean, n, axis=0)
-    var = np.add.reduceat(centred**2, np.minimum(starts, len(z) - 1), axis=0) / held[:, None]
-    return centred / np.repeat(np.sqrt(var) + 1e-6, n, axis=0)
+@numba.njit(cache=True)
+def _score(x, total, out):
+    for j in range(x.shape[0]):
+        value = 0.0
+        for f in range(x.shape[1]):
+            value += total[f] * x[j, f]
+        out[j] = value
 
 
-def _within_top(kept: Kept, z: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Scale each member's scores by its own best forty: 1 at the best, 0 at the fortieth."""
-    owner = kept.owner
-    top, low = np.full((2, len(kept), z.shape[1]), np.nan, np.float32)
-    top = np.full((len(kept), z.shape[1]), -np.inf, np.float32)
-    low = np.full((len(kept), z.shape[1]), np.inf, np.float32)
-    np.maximum.at(top, owner, z)
-    np.minimum.at(low, owner, np.where(rank < 40, z, np.inf))
-    scaled = (z - low[owner]) / np.maximum(top - low, 1e-6)[owner]
-    return np.nan_to_num(np.clip(scaled, -3, 1))
+@numba.njit(cache=True)
+def _gain(order, hit, n_relevant):
+    """Return NDCG@10 of candidates in an order."""
+    got, ideal = 0.0, 0.0
+    for p in range(min(10, max(n_relevant, len(order)))):
+        if p < len(order) and hit[order[p]]:
+            got += 1.0 / np.log2(p + 2.0)
+        if p < n_relevant:
+            ideal += 1.0 / np.log2(p + 2.0)
+    return got / ideal if n_relevant > 0 else 0.0
 
 
-@numba.njit(cache=True, fastmath=True)
-def _walk(
-    indptr, x, hit, n_relevant, chunk, sets, item, user, w, g, item_w, item_g, user_w, user_g, tuned
-):
-    """Predict, then learn, list by list; weights used to predict change at each chunk only.
+@numba.njit(cache=True)
+def _slope(x, hit, score, best, out):
+    """Write the slope of the cross-entropy of the hits among the best; return their number."""
+    n_hits = 0
+    for j in best:
+        n_hits += hit[j]
+    out[:] = 0.0
+    if n_hits == 0:
+        return 0
+    norm = 0.0
+    for j in best:
+        norm += np.exp(score[j] - score[best[0]])
+    for j in best:
+        share = np.exp(score[j] - score[best[0]]) / norm
+        if hit[j]:
+            share -= 1.0 / n_hits
+        for f in range(x.shape[1]):
+            out[f] += share * x[j, f]
+    return n_hits
 
-    Returns NDCG@10 of each list.
-    """
-    rate, forget, k_best, item_rate, user_rate, average, l2, by_chunk = tuned
-    n, n_features = len(indptr) - 1, x.shape[1]
-    k_best = int(k_best)
-    out = np.zeros(n)
-    shown = w.copy()
-    mean = w.copy()
-    total = np.empty(n_features, np.float64)
-    step = np.empty(n_features, np.float64)
+
+@numba.njit(cache=True)
+def _total(w, sets, own, out):
+    out[:] = own
+    for s in sets:
+        out += w[s]
+
+
+@numba.njit(cache=True)
+def _step(w, g, slope, rate, forget, floor):
+    for f in range(len(slope)):
+        g[f] = forget * g[f] + slope[f] * slope[f]
+        w[f] -= rate * slope[f] / np.sqrt(g[f] + floor)
+
+
+@numba.njit(cache=True)
+def _walk(lists, x, hit, weights, tuned, out):
+    """Judge each list, then learn it; with ``by_chunk`` by the weights before its chunk."""
+    indptr, n_relevant, chunk, sets, user = lists
+    w, g, user_w, user_g = weights
+    rate, forget, n_best, user_rate, by_chunk = tuned
+    shown, now = w.copy(), -1
+    total, slope = np.empty(x.shape[1]), np.empty(x.shape[1])
     score = np.empty(4096)
-    ideal = np.zeros(11)
-    for i in range(10):
-        ideal[i + 1] = ideal[i] + 1.0 / np.log2(i + 2.0)
-    now = -1
-    use_items, use_users = item_rate > 0, user_rate > 0
-    for q in range(n):
+    for q in range(len(indptr) - 1):
         if by_chunk < 0.5 or chunk[q] != now:
             now = chunk[q]
-            shown[:] = mean if average > 0 else w
-        first, last = indptr[q], indptr[q + 1]
-        m = last - first
+            shown[:] = w
+        some = slice(indptr[q], indptr[q + 1])
+        mine, hits, m = x[some], hit[some], indptr[q + 1] - indptr[q]
         if m == 0:
             continue
-        # predict
-        total[:] = 0
-        for s in sets[q]:
-            total += shown[s]
-        if use_users:
-            total += user_w[user[q]]
-        for j in range(m):
-            v = 0.0
-            for f in range(n_features):
-                v += total[f] * x[first + j, f]
-            if use_items:
-                v += item_w[item[first + j]]
-            score[j] = v
-        got = 0.0
+        own = user_w[user[q]] if user_rate > 0 else user_w[0]
+        _total(shown, sets[q], own, total)
+        _score(mine, total, score)
         order = np.argsort(-score[:m])
-        for p in range(min(10, m)):
-            if hit[first + order[p]]:
-                got += 1.0 / np.log2(p + 2.0)
-        if n_relevant[q] > 0:
-            out[q] = got / ideal[min(n_relevant[q], 10)]
-        # learn
+        out[q] = _gain(order, hits, n_relevant[q])
         if by_chunk > 0.5:
-            total[:] = 0
-            for s in sets[q]:
-                total += w[s]
-            if use_users:
-                total += user_w[user[q]]
-            for j in range(m):
-                v = 0.0
-                for f in range(n_features):
-                    v += total[f] * x[first + j, f]
-                if use_items:
-                    v += item_w[item[first + j]]
-                score[j] = v
+            _total(w, sets[q], own, total)
+            _score(mine, total, score)
             order = np.argsort(-score[:m])
-        k = min(k_best, m)
-        n_hit = 0
-        for p in range(k):
-            n_hit += hit[first + order[p]]
-        if n_hit == 0:
+        if _slope(mine, hits, score, order[: int(n_best)], slope) == 0:
             continue
-        top = score[order[0]]
-        norm = 0.0
-        for p in range(k):
-            norm += np.exp(score[order[p]] - top)
-        step[:] = 0
-        for p in range(k):
-            j = first + order[p]
-            e = np.exp(score[order[p]] - top) / norm
-            if hit[j]:
-                e -= 1.0 / n_hit
-            for f in range(n_features):
-                step[f] += e * x[j, f]
-            if use_items:
-                i = item[j]
-                item_g[i] = forget * item_g[i] + e * e
-                item_w[i] -= item_rate * e / np.sqrt(item_g[i] + 1e-2)
         for s in sets[q]:
-            for f in range(n_features):
-                d = step[f] + l2 * w[s, f]
-                g[s, f] = forget * g[s, f] + d * d
-                w[s, f] -= rate * d / np.sqrt(g[s, f] + 1e-8)
-        if use_users:
-            u = user[q]
-            for f in range(n_features):
-                user_g[u, f] += step[f] * step[f]
-                user_w[u, f] -= user_rate * step[f] / np.sqrt(user_g[u, f] + 1.0)
-        if average > 0:
-            for s in sets[q]:
-                mean[s] += average * (w[s] - mean[s])
-    return out
+            _step(w[s], g[s], slope, rate, forget, 1e-8)
+        if user_rate > 0:
+            _step(own, user_g[user[q]], slope, user_rate, 1.0, 1.0)
 
 
 def learned(kept: Kept, options: Options, *, by_chunk: bool = True) -> np.ndarray:
-    """Return NDCG@10 of each list of the blend that learns, predict before learning."""
+    """Return NDCG@10 of each list of the blend that learns, judged before it is learned."""
     x, names = features(kept, options)
     return walk(kept, x, names, options, by_chunk=by_chunk)[0]
 
@@ -293,50 +231,36 @@ def walk(
     """Return NDCG@10 of each list, and the weights at the end."""
     sets, n_sets = contexts(kept, options.context)
     w = np.zeros((n_sets, len(names)))
-    if options.start == "equal":
-        of_ranks = [j for j, name in enumerate(names) if name.startswith("rank ")]
-        w[0, of_ranks] = 1.0 / max(len(of_ranks), 1)
-    elif options.start in kept.members:
-        w[0, names.index(f"rank {options.start}")] = 1.0
-    n_users = int(kept.user.max()) + 1 if options.user_rate else 1
-    n_items = int(kept.item.max()) + 1
+    ranks = [j for j, name in enumerate(names) if name.startswith("rank ")]
+    w[0, ranks] = 1.0 / max(len(ranks), 1)
+    own = np.zeros((int(kept.user.max()) + 1 if options.user_rate else 1, len(names)))
+    weights = w, np.zeros_like(w), own, np.zeros_like(own)
     tuned = (
-        options.learning_rate, options.forgetting, float(options.n_candidates), options.item_rate,
-        options.user_rate, options.average, options.l2, float(by_chunk),
+        options.learning_rate, options.forgetting, float(options.n_candidates), options.user_rate,
+        float(by_chunk),
     )  # fmt: skip
-    tables = (
-        w, np.zeros_like(w), np.zeros(n_items), np.zeros(n_items),
-        np.zeros((n_users, len(names))), np.zeros((n_users, len(names))),
-    )  # fmt: skip
-    lists = kept.n_relevant, kept.chunk, sets, kept.item, kept.user
+    lists = kept.indptr, kept.n_relevant, kept.chunk, sets, kept.user
+    out = np.zeros(len(kept))
     n_warm = int(np.searchsorted(kept.chunk, options.warm_chunks))
     for _ in range(options.epochs - 1):
-        _walk(kept.indptr[: n_warm + 1], x, kept.hit, *lists, *tables, tuned)
-    out = _walk(kept.indptr, x, kept.hit, *lists, *tables, tuned)
+        _walk((kept.indptr[: n_warm + 1], *lists[1:]), x, kept.hit, weights, tuned, out)
+    _walk(lists, x, kept.hit, weights, tuned, out)
     return out, w
 
 
 @numba.njit(cache=True)
-def _judge(indptr, score, hit, n_relevant):
-    out = np.zeros(len(indptr) - 1)
-    ideal = np.zeros(11)
-    for i in range(10):
-        ideal[i + 1] = ideal[i] + 1.0 / np.log2(i + 2.0)
+def _judge(indptr, score, hit, n_relevant, out):
     for q in range(len(out)):
-        if indptr[q + 1] == indptr[q] or n_relevant[q] == 0:
-            continue
-        order = np.argsort(-score[indptr[q] : indptr[q + 1]], kind="mergesort")
-        got = 0.0
-        for p in range(min(10, len(order))):
-            if hit[indptr[q] + order[p]]:
-                got += 1.0 / np.log2(p + 2.0)
-        out[q] = got / ideal[min(n_relevant[q], 10)]
-    return out
+        some = slice(indptr[q], indptr[q + 1])
+        order = np.argsort(-score[some], kind="mergesort")
+        out[q] = _gain(order, hit[some], n_relevant[q])
 
 
 def judged(kept: Kept, score: np.ndarray) -> np.ndarray:
     """Return NDCG@10 of each list by scores of the candidates."""
-    return _judge(kept.indptr, score.astype(np.float64), kept.hit, kept.n_relevant)
+    out = np.zeros(len(kept))
+    _judge(kept.indptr, score.astype(np.float64), kept.hit, kept.n_relevant, out)
+    return out
 
 
 def singles(kept: Kept) -> dict[str, np.ndarray]:
@@ -404,7 +328,7 @@ def trees(kept: Kept, start: np.ndarray, seed: int, n_others: int = 30) -> np.nd
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    x, _ = features(kept, Options(rank_cap=40))
+    x, _ = features(kept, Options())
     owner = kept.owner
     told = np.column_stack([np.log1p(kept.n_past), np.log1p(kept.idle)]).astype(np.float32)
     x = np.column_stack([x, told[owner]])

@@ -29,11 +29,10 @@ def stream(data: str, settings: dict[str, dict], n_chunks: int | None = None) ->
     for start in starts:
         stop = min(start + chunk, len(log.user))
         figures = {"once": _asked_once(log, model, start, stop)}
-        n_before = int(np.nansum(model.weights_log_["n_queries"]))
         spent = time.process_time()
         model.partial_fit(log.rows(start, stop))
         spent = time.process_time() - spent
-        figures["next"] = _logged(model.weights_log_, n_before)
+        figures["next"] = _logged(model.weights_log_, stop - start)
         for task, found in figures.items():
             for name, (total, n) in found.items():
                 sums.setdefault(f"{task} {name}", np.zeros(2))
@@ -58,10 +57,10 @@ def _asked_once(
     return found
 
 
-def _logged(log: dict[str, np.ndarray], n_before: int) -> dict[str, tuple[float, int]]:
-    """Return the sums of NDCG@10 and numbers of queries that came after ``n_before``."""
+def _logged(log: dict[str, np.ndarray], n_asked: int) -> dict[str, tuple[float, int]]:
+    """Return the sums of NDCG@10 over the last queries, and their number."""
     count = np.nan_to_num(log["n_queries"])
-    new = np.cumsum(count) > n_before
+    new = np.cumsum(count[::-1])[::-1] <= n_asked
     found = {}
     for name, values in log.items():
         if name.startswith("ndcg@10 of "):

@@ -14,13 +14,14 @@ MEMBERS = {
     "bpr": make("bpr", {"n_factors": 4, "max_epochs": 2}),
 }
 START, STOP = 600, 700
+LOOPS = ("_walk", "_judge", "_score", "_gain", "_slope", "_total", "_step")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def uncompiled():
     """Run the loops as plain Python: compiling them takes longer than all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, names in ((mix, ("_walk", "_judge")), (replay, ("_unite", "_describe"))):
+        for module, names in ((mix, LOOPS), (replay, ("_unite", "_describe"))):
             for name in names:
                 patch.setattr(module, name, getattr(module, name).py_func)
         yield
