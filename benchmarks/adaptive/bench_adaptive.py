@@ -19,7 +19,7 @@ union of the members' best 40 with ranks and scores. Members that draw are kept 
 blend. The blend over what was kept, as plain arrays, against the best single member in hindsight
 and other blends. The weights start on the rest of the warm-up. The first fifth of the stream is for
 choosing settings (`tune`); the figures are of the other four fifths. Intervals are of 95 %, users
-drawn with replacement; seeds are averaged list by list.
+drawn with replacement; seeds are averaged list by list. Other blends have the first seed alone.
 
 stream. `AdaptiveRecommender` itself: `fit` on the warm-up, then `partial_fit` by chunk; "next" are
 the figures of `weights_log_`, "once" lists of `recommend` at the start of each chunk.
@@ -126,33 +126,50 @@ def blend(data: str, task: str, folder: Path, wanted: str) -> None:
             kept = read(data, task, folder, names, seed)
             test = parts(data, kept)["test"]
             lists = mix.singles(kept)
-            single = {f"member {name.rstrip('_012')}": values for name, values in lists.items()}
-            others = mix.fixed(kept) | {"leader": mix.follow_the_leader(lists, kept.chunk)}
-            ours = {"learned": mix.learned(kept, options)}
-            shown = mix.changed(options, n_candidates=10)
-            ours["learned, from the shown ten"] = mix.learned(kept, shown)
-            ours["learned, one by one"] = mix.learned(kept, options, by_chunk=False)
-            start = ~test
-            ours["boosted trees"] = mix.trees(kept, start, seed)
-            for name, values in (single | others | ours).items():
-                found.setdefault(name, []).append(values[test])
-        _report(f"{task}, {label}", data, found, kept.user[test])
+            values = {f"member {name.rstrip('_012')}": v for name, v in lists.items()}
+            values["learned"] = mix.learned(kept, options)
+            if seed == SEEDS[0]:
+                rivals = _rivals(kept, options, ~test) | {
+                    "follow the leader": mix.follow_the_leader(lists, kept.chunk)
+                }
+                best = max((v[test].mean(), name) for name, v in values.items() if "member" in name)
+                _report(f"{task}, {label}", data, rivals, values[best[1]], test, kept.user)
+            for name, v in values.items():
+                found.setdefault(name, []).append(v)
+        means = {name: np.mean(v, axis=0) for name, v in found.items()}
+        best = max((v[test].mean(), name) for name, v in means.items() if name != "learned")
+        _report(f"{task}, {label}", data, means, means[best[1]], test, kept.user)
+        for seed, ours, theirs in zip(SEEDS, found["learned"], found[best[1]], strict=True):
+            gain = 100 * (ours[test].mean() / theirs[test].mean() - 1)
+            row(f"{task}, {label}", data, "learned", seed=seed, best=best[1], gain=gain)
+        user = kept.user[test]
+        tenths = mix.tenths(means["learned"][test], means[best[1]][test], user)
+        row(f"{task}, {label}, tenths", data, "learned", tenths=np.array(tenths).tolist())
 
 
-def _report(label: str, data: str, found: dict[str, list[np.ndarray]], user: np.ndarray) -> None:
-    means = {name: np.mean(values, axis=0) for name, values in found.items()}
-    members = [name for name in means if name.startswith("member ")]
-    best = max(members, key=lambda name: means[name].mean())
-    for name, values in means.items():
-        by_seed = [
-            100 * (v.mean() / b.mean() - 1) for v, b in zip(found[name], found[best], strict=True)
-        ]
-        gain, low, high = mix.interval(values, means[best], user)
-        figures = {"n_lists": len(user), "ndcg": values.mean(), "best": best, "gain": gain}
-        figures |= {"low": low, "high": high, "by_seed": by_seed}
-        if name == "learned":
-            figures["tenths"] = mix.tenths(values, means[best], user)
-        row(label, data, name, **figures)
+def _rivals(kept: mix.Kept, options: mix.Options, start: np.ndarray) -> dict[str, np.ndarray]:
+    """Return NDCG@10 of each list of other blends."""
+    shown = mix.changed(options, n_candidates=10)
+    return {
+        **mix.fixed(kept),
+        "learned, from the shown ten": mix.learned(kept, shown),
+        "learned, one by one": mix.learned(kept, options, by_chunk=False),
+        "boosted trees": mix.trees(kept, start, 0),
+    }
+
+
+def _report(
+    label: str,
+    data: str,
+    found: dict[str, np.ndarray],
+    best: np.ndarray,
+    test: np.ndarray,
+    user: np.ndarray,
+) -> None:
+    for name, values in found.items():
+        gain, low, high = mix.interval(values[test], best[test], user[test])
+        figures = {"n_lists": int(test.sum()), "ndcg": values[test].mean()}
+        row(label, data, name, **figures, gain=gain, low=low, high=high)
 
 
 def tune(data: str, task: str, folder: Path, wanted: str, seed: int = 0) -> None:

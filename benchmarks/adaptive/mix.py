@@ -301,7 +301,7 @@ def interval(
     sums = np.stack([np.bincount(code, values) for values in (ours, theirs)])
     rng = np.random.default_rng(0)
     n = sums.shape[1]
-    drawn = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_draws)])
+    drawn = rng.multinomial(n, np.full(n, 1.0 / n), n_draws)
     totals = drawn @ sums.T
     low, high = np.percentile(totals[:, 0] / totals[:, 1] - 1.0, [2.5, 97.5])
     return 100 * (ours.sum() / theirs.sum() - 1.0), 100 * low, 100 * high
