@@ -6,8 +6,8 @@ from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sklearn_recft.estimators import (
-        ALSRecommender,
         AdaptiveRecommender,
+        ALSRecommender,
         BayesianMFRecommender,
         BiasRecommender,
         DecayBertRecommender,

@@ -8,23 +8,124 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone, is_classifier
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import _BaseComposition
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags, recommender_tags
+from sklearn_recft.estimators._verbs import ExplainMixin
 from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import Interactions, check_events
-from sklearn_recft.models import AdaptiveModel, AdaptiveSettings, FittedModel, Member, MemberRows
+from sklearn_recft.lists import check_shown
+from sklearn_recft.models import (
+    ITEM_FEATURES,
+    AdaptiveModel,
+    AdaptiveSettings,
+    FittedModel,
+    Member,
+    MemberRows,
+)
 
 _TEXT = "the estimators of a blend"
 
 
 class AdaptiveRecommender(
-    ObserveMixin, RecommenderMixin, RegressorMixin, _BaseComposition, BaseEstimator
+    ExplainMixin, ObserveMixin, RecommenderMixin, RegressorMixin, _BaseComposition, BaseEstimator
 ):
-    """Blend recommenders by weights that learn from each event."""
+    """Blend recommenders by weights that learn from each event.
+
+    Each member m ranks the catalogue for a query. The blend scores item i by
+
+    ``s_i = sum_m (a_m (-log2(r_mi + 2)) + b_m z_mi) + c . x_i``.
+
+    ``r_mi`` counts from 0 the items that the member ranks before i, at most ``n_candidates``.
+    ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
+    the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
+    sums of three sets: one of all queries, one by the number of events of the user, and one by the
+    time since the last of them.
+
+    The weights learn from each event of `partial_fit`: first the members are asked for the event's
+    user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of the
+    event's item among the best ``n_candidates`` items of the blend; it is 0 if the item is not one
+    of them. Then the members learn the event. `fit` does this with the last 20 % of the rows, where
+    the weights make three steps for each event.
+
+    Parameters
+    ----------
+    estimators : list of (str, recommender)
+        Members by name. They are cloned. "drop" leaves a member out.
+    learning_rate : float, default=0.03
+        Learning rate of the weights.
+    forgetting : float, default=0.999
+        Factor of the sums of squared gradients for each query. Below 1, the weights keep moving.
+    n_candidates : int, default=40
+        Length of the list of each member. The pool of a query is the union of these lists.
+    context : bool, default=True
+        Whether weights depend on the query, and scores on features of the items. False leaves a and
+        b, the same for all queries and above 0: what all members prefer is listed first.
+    final_estimator : classifier, default=None
+        Classifier with ``predict_proba`` that scores the pool from the same features, in place of
+        the weights. It is fitted in `fit` alone.
+    n_jobs : int, default=None
+        Number of threads of `recommend`; None is 1, -1 all cores. Members have their own.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the members whose ``random_state`` is None.
+
+    Attributes
+    ----------
+    estimators_ : list of recommenders
+        The fitted members. They share the state of the blend, so let only the blend learn.
+    named_estimators_ : Bunch
+        The fitted members by name.
+    weights_ : dict of dict of float
+        Weights by context and feature: whom the blend trusts, for whom. The first context is
+        "all". ``pandas.DataFrame(model.weights_).T`` is a table.
+    weights_log_ : dict of ndarray
+        The last 200 chunks of at most 2,000 queries, as columns: "time" of the last event,
+        "n_queries", "ndcg@10 of the blend" and of each member, before the chunk was learned, and
+        the mean weights of its queries. Items outside of the list count as 0.
+    user_ids_, item_ids_ : ndarray
+        Known ids. ``n_users_`` and ``n_items_`` count them.
+    n_features_in_ : int
+        Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
+
+    Notes
+    -----
+    Items outside of the pool come behind it, by the mean of ``z_mi`` over the members. The best of
+    them has a score of 1 below the lowest of the pool. The score of an item depends on its user,
+    the time and the context, and not on ``candidates``, ``exclude`` or ``exclude_seen``. So members
+    always score the whole catalogue.
+
+    If at least 10 % of the events repeat a pair of user and item, seen items are ranked among the
+    others: then pass ``exclude_seen=False``. Otherwise, ranks count unseen items alone, and a seen
+    item has the rank of the unseen item that it would replace.
+
+    In `partial_fit`, earlier events of the same call are part of a user's history: copies of the
+    members with `observe` take them in, in at most 25 steps. All other state is that before the
+    call. The weights learn from rows with ``y > 0``.
+
+    Members keep their own copies of ids. A member without `observe` does not see the events of
+    `observe`, and gives new items its lowest score. `forget` and saving include all members.
+
+    Pipelines cannot be members. Put the transformers before the blend.
+
+    References
+    ----------
+    Duchi, J., Hazan, E. & Singer, Y. (2011). Adaptive subgradient methods. JMLR.
+
+    Examples
+    --------
+    >>> from sklearn_recft import AdaptiveRecommender, EASERecommender, PopularityRecommender
+    >>> from sklearn_recft.datasets import make_interactions
+    >>> X = make_interactions(50, 30, 800, random_state=0).data
+    >>> members = [("popular", PopularityRecommender()), ("ease", EASERecommender())]
+    >>> model = AdaptiveRecommender(members).fit(X[:700])
+    >>> model.partial_fit(X[700:]).recommend([1, 2], n_recommendations=3)[0].shape
+    (2, 3)
+    >>> sorted(model.weights_["all"])[:3]
+    ['item age', 'rank of ease', 'rank of popular']
+    """
 
     _TAGS = RecommenderTags(
         predicts="order",
@@ -91,14 +192,36 @@ class AdaptiveRecommender(
 
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_id: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        shown: Any = None,
+        batch_id: Any = None,
     ) -> AdaptiveRecommender:
         """Ask the members, let the weights learn, then let the members learn; all or nothing.
 
-        Parameters are those of `fit`. Rows of a ``batch_id`` (a string or an integer, such as a
-        file name) are learned once.
+        Parameters
+        ----------
+        X : table of events of shape (n, n_columns), or None
+            As in `fit`. None is allowed with ``shown``: then the members learn nothing.
+        y, sample_weight : array-like of shape (n,), default=None
+            As in `fit`.
+        shown : table, default=None
+            Displayed lists, one row per shown item: ``list_id``, ``user_id``, ``item_id``, ``rank``
+            (from 1), ``clicked`` (0 or 1) and optionally ``timestamp``. The weights then learn from
+            these lists alone: the softmax is over the items of a list, and each place has a weight
+            that `recommend` does not use. Lists without clicks say nothing. The members learn from
+            ``X``, so the clicks belong there too.
+        batch_id : str or int, default=None
+            Rows of a ``batch_id``, such as a file name, are learned once.
+
+        Returns
+        -------
+        self : object
         """
-        self._update(X, y, sample_weight, batch_id=batch_id)
+        self._update(X, y, sample_weight, batch_id=batch_id, shown=shown)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -170,7 +293,7 @@ class AdaptiveRecommender(
     def _feature_names(self) -> list[str]:
         members = [name for name, _ in self._members]
         names = [f"rank of {name}" for name in members] + [f"score of {name}" for name in members]
-        return names + ["item age", "seen before"] * (len(self._model.blend.weights) > 1)
+        return names + list(ITEM_FEATURES) * (len(self._model.blend.weights) > 1)
 
     # ------------------------------------------------------------------ private
 
@@ -178,18 +301,24 @@ class AdaptiveRecommender(
         """Return the estimators that are not dropped."""
         return [(name, member) for name, member in self.estimators if member != "drop"]
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Interactions:
+    def _check(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, shown: Any = None
+    ) -> Interactions:
+        lists = None if shown is None else check_shown(shown)
         if reset:
+            if shown is not None:
+                raise ValueError("shown: the members are not fitted yet; call fit first.")
             self._check_estimators()
             members = self._new_members()
-            rows = tuple(m.__recommender_start__(X, y, sample_weight) for _, m in members)
-            self._starts = tuple(m.__recommender_model__() for _, m in members)
-            self._members = tuple((name, _without_model(m)) for name, m in members)
+            rows = tuple(m.__recommender_start__(X, y, sample_weight) for m in members.values())
+            self._starts = tuple(m.__recommender_model__() for m in members.values())
+            self._members = tuple((name, _without_model(m)) for name, m in members.items())
+        elif X is None and lists is not None:
+            return replace(_no_rows(self._model), shown=lists)
         else:
             members = self._members_of_now()
-            rows = tuple(m.__recommender_resume__(X, y, sample_weight) for _, m in members)
-        columns = [m for _, m in members]
-        outcomes = {getattr(m, "outcome", None) for m in columns}
+            rows = tuple(m.__recommender_resume__(X, y, sample_weight) for m in members.values())
+        outcomes = {getattr(m, "outcome", None) for m in members.values()}
         if len(outcomes) > 1:
             raise ValueError(
                 f"estimators: the members read different columns as outcome, {outcomes}; give all "
@@ -204,7 +333,7 @@ class AdaptiveRecommender(
             outcome=outcomes.pop(),
             features=self._features(),
         )
-        return MemberRows(**vars(own), members=rows)
+        return MemberRows(**vars(own), members=rows, shown=lists)
 
     def _features(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n for _, m in self._members for n in feature_names(m)))
@@ -212,27 +341,26 @@ class AdaptiveRecommender(
     def _outcome(self) -> str | None:
         return getattr(self._members[0][1], "outcome", None)
 
-    def _new_members(self) -> list[tuple[str, Any]]:
+    def _new_members(self) -> dict[str, Any]:
         """Return clones of the estimators, seeded by ``random_state``."""
-        members = [(name, clone(member)) for name, member in self._given()]
+        members = {name: clone(member) for name, member in self._given()}
         if self.random_state is not None:
             rng = check_random_state(self.random_state)
-            for _, member in members:
+            for member in members.values():
                 for name, value in sorted(member.get_params().items()):
                     if value is None and name.rpartition("__")[2] == "random_state":
                         member.set_params(**{name: int(rng.randint(np.iinfo(np.int32).max))})
         return members
 
-    def _members_of_now(self) -> list[tuple[str, Any]]:
+    def _members_of_now(self) -> dict[str, Any]:
         """Return the fitted members, with the parameters of now."""
-        found, now = [], dict(self._given())
+        found, now = {}, dict(self._given())
         for (name, member), model in zip(self._members, self._model.members.models, strict=True):
             twin = member.__recommender_around__(model)
             params = now[name].get_params(deep=False)
-            twin.set_params(
-                **{n: v for n, v in params.items() if not (n == "random_state" and v is None)}
-            )
-            found.append((name, twin))
+            seed = {"random_state"} if params.get("random_state", 0) is None else set()
+            twin.set_params(**{n: value for n, value in params.items() if n not in seed})
+            found[name] = twin
         return found
 
     def _check_estimators(self) -> None:
@@ -265,11 +393,9 @@ class AdaptiveRecommender(
         return ("estimators", "context")
 
     def _settings(self) -> AdaptiveSettings:
-        members = self._members_of_now()
-        models = self._model.members.models
-        return self._settings_of(
-            [(type(m), x.__recommender_settings__()) for m, (_, x) in zip(models, members, strict=True)]
-        )
+        pairs = zip(self._model.members.models, self._members_of_now().values(), strict=True)
+        found = [(type(model), m.__recommender_settings__()) for model, m in pairs]
+        return replace(self._settings_of(found), final=self._model.settings.final)
 
     def _settings_of(self, models: list[tuple[type[FittedModel], Any]]) -> AdaptiveSettings:
         """Return the settings of a blend of models of these types and settings."""
@@ -277,8 +403,9 @@ class AdaptiveRecommender(
             Member(name, kind, settings, hasattr(member, "observe"), hasattr(member, "explain"))
             for (name, member), (kind, settings) in zip(self._members, models, strict=True)
         )
+        final = None if self.final_estimator is None else clone(self.final_estimator)
         return AdaptiveSettings(
-            members, self.learning_rate, self.forgetting, self.n_candidates, self.context
+            members, self.learning_rate, self.forgetting, self.n_candidates, self.context, final
         )
 
     def _make_model(self, rows: Interactions) -> AdaptiveModel:
@@ -297,6 +424,13 @@ class AdaptiveRecommender(
             personal=any(tag.personal for tag in tags),
             finds_new=any(tag.finds_new for tag in tags),
         )
+
+
+def _no_rows(model: AdaptiveModel) -> MemberRows:
+    """Return no rows, with the columns of a fitted model."""
+    none, context = np.empty(0), np.empty((0, len(model.context_names)))
+    feedback = None if model.positives_only else none
+    return MemberRows(none, none, feedback, None, None, context, model.context_names)
 
 
 def _without_model(member: Any) -> Any:

@@ -181,6 +181,8 @@ class ExplainMixin:
             ``count``, ``age`` (n, L)
                 With habits only: the decayed number of earlier baskets of the user with the row's
                 own item, and the days since the last of them. 0 and NaN for other items.
+            ``contribution of NAME`` (n, L)
+                `AdaptiveRecommender` only: the part of the contribution through the member NAME.
 
         Notes
         -----
@@ -198,6 +200,9 @@ class ExplainMixin:
           last events; the terms are "popularity" and, without ``history_half_life``, "factors"
           (``p_u . q_i``). The other losses keep no past items. Their terms are "mean", "user bias",
           "item bias", "factors" and "context".
+        * `AdaptiveRecommender`: the contributions to the members that have `explain`, times the
+          weight of the member's score. The terms are the rest of each member, by its name, those of
+          the item, and "behind the pool".
         * Habits: what the user's earlier baskets with the item add is a contribution of the item
           itself.
         * The neural models are no sums, so their last ``max_history`` events are added one by one,

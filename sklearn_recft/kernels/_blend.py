@@ -125,29 +125,45 @@ def blend_features(tiles, best_scores, best_items, center, scale, items, out):
 
 
 @jit
-def context_features(items, first, time, indptr, seen, n_members, out):
-    """Write ``log2(1 + days since the first event)`` and whether the item was seen.
+def context_features(items, first, time, indptr, seen, seen_time, n_members, out):
+    """Write the age of items, whether the user saw them before, and how long ago.
 
     Parameters
     ----------
     items : (rows, width) item codes, -1 for none.
     first : (n_items,) time of the first event of each item, NaN if unknown.
-    time : (rows,) time of each query.
+    time : (rows,) time of each query, NaN if unknown.
     indptr, seen : seen items of each row, ascending, as in a CSR matrix.
-    out : (rows, width, 2 * n_members + 2); the last two features are written.
+    seen_time : time of the last event of each of them, NaN if unknown.
+    out : (rows, width, 2 * n_members + 4); the last four features are written. With ages in days,
+        these are ``log(1 + age) / 3`` of the item; for seen items 1, ``exp(-age)`` and
+        ``log(1 + age) / 3`` of the last event. Unknown ages, and items not seen, have 0.
     """
     n_rows, width = items.shape
+    f = 2 * n_members
     for r in range(n_rows):
-        mine = seen[indptr[r] : indptr[r + 1]]
+        end = indptr[r + 1]
         for j in range(width):
-            item, age, met = items[r, j], 0.0, 0.0
-            if item >= 0:
-                days = (time[r] - first[item]) / _SECONDS_PER_DAY
-                age = np.log2(1.0 + days) if days > 0 else 0.0
-                place = np.searchsorted(mine, item)
-                met = 1.0 if place < mine.shape[0] and mine[place] == item else 0.0
-            out[r, j, 2 * n_members] = age
-            out[r, j, 2 * n_members + 1] = met
+            item = items[r, j]
+            out[r, j, f : f + 4] = 0.0
+            if item < 0:
+                continue
+            days = (time[r] - first[item]) / _SECONDS_PER_DAY
+            if days > 0:
+                out[r, j, f] = np.log(1.0 + days) / 3.0
+            low, high = indptr[r], end
+            while low < high:
+                middle = (low + high) // 2
+                if seen[middle] < item:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < end and seen[low] == item:
+                out[r, j, f + 1] = 1.0
+                days = (time[r] - seen_time[low]) / _SECONDS_PER_DAY
+                if days >= 0:
+                    out[r, j, f + 2] = np.exp(-days)
+                    out[r, j, f + 3] = np.log(1.0 + days) / 3.0
 
 
 @jit

@@ -10,8 +10,14 @@ if TYPE_CHECKING:
         AdaptiveSettings,
     )
     from sklearn_recft.models._adaptive_parts import (
+        ITEM_FEATURES,
         Member,
+    )
+    from sklearn_recft.models._adaptive_rows import (
         MemberRows,
+    )
+    from sklearn_recft.models._adaptive_shown import (
+        Shown,
     )
     from sklearn_recft.models._als import (
         ALSModel,
@@ -107,6 +113,7 @@ __all__ = [
     "ADAM_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "ITEM_FEATURES",
     "MAX_BATCHES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
@@ -145,6 +152,7 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "Shown",
     "SideFeatures",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
@@ -160,6 +168,7 @@ __getattr__ = lazy_names(
         "ADAM_OPTIONS": "_factorization_adam",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
+        "ITEM_FEATURES": "_adaptive_parts",
         "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",
@@ -188,7 +197,7 @@ __getattr__ = lazy_names(
         "ItemKNNSettings": "_item_knn",
         "Listing": "_softmax_lists",
         "Member": "_adaptive_parts",
-        "MemberRows": "_adaptive_parts",
+        "MemberRows": "_adaptive_rows",
         "Net": "_net",
         "OnlineFeatures": "_online_features",
         "Part": "_base",
@@ -198,6 +207,7 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
-from sklearn_recft.interactions import Interactions
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -19,7 +18,13 @@ _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
 # Weights of ranks and of scores at the start, divided by the number of members.
-_FIRST = 1.0, 0.5
+_FIRST = 1.0, 0.1
+# Least weights without context.
+_LEAST = 1e-3
+# Features of items, beside those of members.
+ITEM_FEATURES = ("item age", "seen before", "seen just now", "time since seen")
+# New pairs of user and item that are kept unsorted, at least and as a share of all.
+_NEW_PAIRS, _NEW_SHARE = 1024, 0.05
 # Places of a displayed list with a weight each; later places share the last one.
 N_PLACES = 20
 # Chunks of queries that the log keeps.
@@ -45,18 +50,6 @@ class Member:
     settings: Any
     observes: bool
     explains: bool
-
-
-@dataclass(frozen=True)
-class MemberRows(Interactions):
-    """Rows of a blend, with the same rows as each member reads them."""
-
-    members: tuple[Interactions, ...] = ()
-
-    def take(self, rows: np.ndarray) -> MemberRows:
-        """Return the same columns at ``rows``, for all members too."""
-        own = vars(super().take(rows))
-        return MemberRows(**own, members=tuple(member.take(rows) for member in self.members))
 
 
 class Members:
@@ -163,6 +156,70 @@ class Activity:
         self.counts, self.last = self.counts[kept], self.last[kept]
 
 
+class PairTimes:
+    """Time of the last event of each pair of user and item, in two sorted tables.
+
+    New pairs go to the small table, which joins the large one as it grows.
+
+    Attributes
+    ----------
+    keys, times : list of two ndarrays
+        ``user << 32 | item``, ascending, and seconds.
+    """
+
+    def __init__(self) -> None:
+        self.keys = [np.empty(0, np.int64), np.empty(0, np.int64)]
+        self.times = [np.empty(0), np.empty(0)]
+
+    def append(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+        """Set the times of pairs (codes); of equal pairs, the last row counts."""
+        keys, new = _last_of_each(
+            np.concatenate([self.keys[1], _pairs(users, items)]),
+            np.concatenate([self.times[1], times]),
+        )
+        if len(keys) > max(_NEW_PAIRS, _NEW_SHARE * len(self.keys[0])):
+            keys, new = _last_of_each(
+                np.concatenate([self.keys[0], keys]), np.concatenate([self.times[0], new])
+            )
+            self.keys, self.times = [keys, keys[:0]], [new, new[:0]]
+        else:
+            self.keys, self.times = [self.keys[0], keys], [self.times[0], new]
+
+    def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return the time (n,) of the last event of pairs, NaN without any."""
+        wanted, found = _pairs(users, items), np.full(len(users), np.nan)
+        for keys, times in zip(self.keys, self.times, strict=True):
+            if len(keys):
+                near = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+                found = np.where(keys[near] == wanted, times[near], found)
+        return found
+
+    def mark(self, *rows: Any) -> tuple[Any, ...]:
+        """Return the tables, which are replaced and never written to."""
+        return self.keys, self.times
+
+    def restore(self, mark: tuple[Any, ...]) -> None:
+        """Restore what `mark` returned."""
+        self.keys, self.times = mark
+
+    def state(self) -> dict[str, Any]:
+        """Return one table of all pairs."""
+        keys, times = _last_of_each(np.concatenate(self.keys), np.concatenate(self.times))
+        return {"keys": keys, "times": times}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        self.keys = [state["keys"], state["keys"][:0]]
+        self.times = [state["times"], state["times"][:0]]
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the pairs of ``users`` (codes), and renumber the others."""
+        table = self.state()
+        kept, moved = without(table["keys"] >> 32, users)
+        items = table["keys"][kept] & 0xFFFFFFFF
+        self.load_state({"keys": _pairs(moved, items), "times": table["times"][kept]})
+
+
 class Blend:
     """Weights of a blend by context, their sums of squared gradients, and a log of chunks.
 
@@ -175,7 +232,7 @@ class Blend:
     Attributes
     ----------
     weights, squares : ndarray of shape (n_contexts, n_features), float64
-    places : ndarray of shape (2, N_PLACES), float64
+    places : ndarray of shape (2, n_contexts, N_PLACES), float64
         Weights of the places of displayed lists, and their sums of squared gradients.
     log : ndarray of shape (200, 3 + n_members + n_features), float64
         Of each chunk of queries, in turn: time, number of queries, NDCG@10 of the blend and of each
@@ -185,13 +242,13 @@ class Blend:
     """
 
     def __init__(self, n_members: int, context: bool) -> None:
-        n_features = 2 * n_members + 2 * context
+        n_features = 2 * n_members + len(ITEM_FEATURES) * context
         n_contexts = 1 + (len(_LENGTH_NAMES) + len(_GAP_NAMES)) * context
         self.weights = np.zeros((n_contexts, n_features))
         self.weights[0, :n_members] = _FIRST[0] / n_members
         self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
         self.squares = np.zeros((n_contexts, n_features))
-        self.places = np.zeros((2, N_PLACES))
+        self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
         self.n_logged = 0
 
@@ -225,21 +282,30 @@ class Blend:
         options: tuple[float, float, int],
     ) -> np.ndarray:
         """Rank the target of each query, then learn from it; return the ranks (n,)."""
-        ranks = np.empty(len(pools.sizes), np.int64)
-        kernels.learn_blend(
-            pools.features,
-            pools.sizes,
-            pools.targets,
-            pools.contexts,
-            importance,
-            self.weights,
-            self.squares,
-            np.array(options, np.float64),
-            ranks,
-        )
-        if self.weights.shape[1] == 2:  # a single member keeps its own order
-            np.maximum(self.weights, 1e-3, out=self.weights)
+        ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
+
+    def learn_places(
+        self, pools: Pools, importance: np.ndarray, options: tuple[float, float, int]
+    ) -> None:
+        """Learn from pools whose last features are the places of a displayed list."""
+        n = self.weights.shape[1]
+        tables = [
+            np.hstack(pair) for pair in zip((self.weights, self.squares), self.places, strict=True)
+        ]
+        _learned(pools, importance, (tables[0], tables[1]), options)
+        self.weights, self.squares = (np.ascontiguousarray(table[:, :n]) for table in tables)
+        self.places = np.stack([table[:, n:] for table in tables])
+        self._keep_order()
+        row = np.full(self.log.shape[1], np.nan)
+        row[1], row[-n:] = len(pools.sizes), self.mean_weights(pools.contexts)
+        self.write(row)
+
+    def _keep_order(self) -> None:
+        """Without context, let no item be worse for a better rank or score."""
+        if len(self.weights) == 1:
+            np.maximum(self.weights, _LEAST, out=self.weights)
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return copies of all arrays."""
@@ -295,6 +361,41 @@ class Pools:
             np.zeros((n, shape[1]), np.int64),
             np.full(n, -1, np.int64),
         )
+
+
+def _learned(
+    pools: Pools,
+    importance: np.ndarray,
+    tables: tuple[np.ndarray, np.ndarray],
+    options: tuple[float, float, int],
+) -> np.ndarray:
+    """Learn weights and sums of squares in place; return the rank of each target."""
+    ranks = np.empty(len(pools.sizes), np.int64)
+    kernels.learn_blend(
+        pools.features,
+        pools.sizes,
+        pools.targets,
+        pools.contexts,
+        np.ascontiguousarray(importance, np.float64),
+        *tables,
+        np.array(options, np.float64),
+        ranks,
+    )
+    return ranks
+
+
+def _pairs(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return one number for each pair of codes."""
+    return users.astype(np.int64) << 32 | items.astype(np.int64)
+
+
+def _last_of_each(keys: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct keys, ascending, and the last time of each."""
+    order = np.argsort(keys, kind="stable")
+    keys, times = keys[order], times[order]
+    last = np.ones(len(keys), bool)
+    last[:-1] = keys[1:] != keys[:-1]
+    return keys[last], times[last]
 
 
 def _grown(values: np.ndarray, codes: np.ndarray, padding: float) -> np.ndarray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import get_ident
 
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.models._adaptive_parts import Pools
+from sklearn_recft.models._adaptive_parts import ITEM_FEATURES, Pools
 from sklearn_recft.ranking import TileScorer
 
 # Scores of a member that are held at once: 2 MiB of float32.
@@ -36,6 +37,8 @@ class Queries:
         Sets of weights of each query.
     seen : tuple of ndarrays
         Seen items of each query in the layout of CSR: ``indptr`` and codes.
+    seen_times : ndarray
+        Time of the last event of each of them, NaN if unknown.
     repeats : bool
         Whether seen items are ranked among all others, and are told by a feature.
     first : ndarray of shape (n_items,)
@@ -50,6 +53,7 @@ class Queries:
     times: np.ndarray
     contexts: np.ndarray
     seen: tuple[np.ndarray, np.ndarray]
+    seen_times: np.ndarray
     repeats: bool
     first: np.ndarray
     n_best: int
@@ -68,6 +72,28 @@ class Queries:
         step = max(1, min(_MAX_ROWS, _SCORES_AT_ONCE // max(self.n_items, 1)))
         for start in range(first, last, step):
             yield Block.of(self, start, min(start + step, last))
+
+    def tile_scorer(self, columns: np.ndarray, score_pools: PoolScorer) -> TileScorer:
+        """Return a function that writes the scores of ``columns``, from those of all items."""
+        whole = len(columns) == self.n_items
+        last: dict[int, tuple[int, int, np.ndarray]] = {}  # of each thread: rows, and their scores
+
+        def write(r0: int, r1: int, out: np.ndarray) -> None:
+            for block in self.blocks(r0, r1):
+                block.write(score_pools, out[block.first - r0 : block.last - r0])
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            if whole and c1 - c0 == self.n_items:
+                write(r0, r1, out)
+                return
+            held = last.get(get_ident())
+            if held is None or held[:2] != (r0, r1):
+                scores = np.empty((r1 - r0, self.n_items), np.float32)
+                write(r0, r1, scores)
+                held = last[get_ident()] = r0, r1, scores
+            out[:] = held[2][:, columns[c0:c1]]
+
+        return score
 
     def hidden_of(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the items that are left out of the best lists: the seen ones, or none."""
@@ -142,15 +168,19 @@ class Block:
         """Return the features (rows, width, n_features) of listed items, -1 for none."""
         queries, n_members = self.queries, len(self.tiles)
         with_context = queries.contexts.shape[1] > 1
-        out = np.empty((*items.shape, 2 * n_members + 2 * with_context), np.float32)
+        out = np.empty(
+            (*items.shape, 2 * n_members + len(ITEM_FEATURES) * with_context), np.float32
+        )
         best = self.best_scores, self.best_items, self.center, self.scale
         kernels.blend_features(self.tiles, *best, items, out)
         if with_context:
             indptr, seen = queries.seen_of(self.first, self.last)
+            seen_times = queries.seen_times[queries.seen[0][self.first] :]
             if not queries.repeats:
-                indptr, seen = np.zeros_like(indptr), seen[:0]
+                indptr = np.zeros_like(indptr)
             times = queries.times[self.first : self.last]
-            kernels.context_features(items, queries.first, times, indptr, seen, n_members, out)
+            given = queries.first, times, indptr, seen, seen_times
+            kernels.context_features(items, *given, n_members, out)
         return out
 
     def write(self, score_pools: PoolScorer, out: np.ndarray) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""Rows and pools of a blend: in the order of time, by steps of users, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_recft.interactions import Interactions
+from sklearn_recft.models._adaptive_parts import Pools
+from sklearn_recft.models._adaptive_shown import Shown
+from sklearn_recft.vocabulary import Vocabulary
+
+# Steps of a chunk in which the history of a user grows. A user with more events in the chunk has
+# several of them in one step.
+_MAX_STEPS = 25
+
+
+@dataclass(frozen=True)
+class MemberRows(Interactions):
+    """Rows of a blend, with the same rows as each member reads them, and displayed lists."""
+
+    members: tuple[Interactions, ...] = ()
+    shown: Shown | None = None
+
+    def take(self, rows: np.ndarray) -> MemberRows:
+        """Return the same columns at ``rows``, for all members too; the lists stay whole."""
+        members = tuple(member.take(rows) for member in self.members)
+        return MemberRows(**vars(super().take(rows)), members=members, shown=self.shown)
+
+
+def looked_up(own: Vocabulary, other: Vocabulary, codes: np.ndarray) -> np.ndarray:
+    """Return the code of each id in another vocabulary, given those known so far."""
+    longer = np.full(len(own), -1, np.int64)
+    longer[: len(codes)] = codes
+    missing = np.flatnonzero(longer < 0)
+    if len(missing) and len(other):
+        longer[missing] = other.encode(own.decode(missing))
+    return longer
+
+
+def in_time_order(rows: Interactions) -> Interactions:
+    """Return rows in the order of their times, if they have any."""
+    times = rows.timestamps
+    if times is None or (times[1:] >= times[:-1]).all():
+        return rows
+    return rows.take(np.argsort(times, kind="stable"))
+
+
+def codes_of(ids: np.ndarray) -> np.ndarray:
+    """Return one number for each distinct id."""
+    return Vocabulary().extend(ids)
+
+
+def steps(users: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows so that the earlier rows of each user come in an earlier step."""
+    order = np.argsort(users, kind="stable")
+    grouped = users[order]
+    nth = np.empty(len(users), np.int64)
+    nth[order] = np.arange(len(users)) - np.searchsorted(grouped, grouped)
+    counts = np.bincount(users)[users]
+    nth = nth * _MAX_STEPS // np.maximum(counts, _MAX_STEPS)
+    for step in range(int(nth.max(initial=0)) + 1):
+        yield np.flatnonzero(nth == step)
+
+
+def as_queries(rows: Interactions) -> Interactions:
+    """Return the users, times and contexts of rows."""
+    return Interactions(
+        rows.user_ids,
+        None,
+        None,
+        rows.timestamps,
+        None,
+        rows.context,
+        rows.context_names,
+        features=rows.features,
+    )
+
+
+def joined(parts: list[Pools], order: np.ndarray | None = None) -> Pools:
+    """Return the pools of all parts, each padded to the widest, in another order."""
+    width = max(part.items.shape[1] for part in parts)
+
+    def stacked(name: str, padding: float) -> np.ndarray:
+        found = []
+        for part in parts:
+            values = getattr(part, name)
+            if values.ndim > 1 and name != "contexts":
+                wide = [(0, 0), (0, width - values.shape[1]), (0, 0)][: values.ndim]
+                values = np.pad(values, wide, constant_values=padding)
+            found.append(values)
+        joined = found[0] if len(found) == 1 else np.concatenate(found)
+        return joined if order is None else joined[order]
+
+    return Pools(
+        stacked("items", -1),
+        stacked("sizes", 0),
+        stacked("features", 0.0),
+        stacked("contexts", 0),
+        stacked("targets", -1),
+    )

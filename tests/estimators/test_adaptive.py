@@ -1,0 +1,346 @@
+"""`AdaptiveRecommender`: what is special to a blend that learns."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_recft import (
+    AdaptiveRecommender,
+    EASERecommender,
+    IncrementalMFRecommender,
+    PopularityRecommender,
+)
+from sklearn_recft.datasets import make_interactions
+from sklearn_recft.model_selection import TemporalSplit, iter_prequential
+from sklearn_recft.models import PopularityModel, _adaptive, _adaptive_parts
+from sklearn_recft.pipeline import make_recommender_pipeline
+
+DAY = 86400
+X = make_interactions(60, 50, 1200, popularity=0.5, random_state=0).data
+OLD, NEW = X[:1000], X[1000:]
+USERS = np.arange(60)
+
+
+def members(reg=5.0):
+    return [("popular", PopularityRecommender()), ("ease", EASERecommender(reg=reg))]
+
+
+@pytest.fixture(scope="module")
+def pickled():
+    return pickle.dumps(AdaptiveRecommender(members()).fit(OLD))
+
+
+@pytest.fixture
+def model(pickled):
+    return pickle.loads(pickled)
+
+
+# ------------------------------------------------------------------------------ lists
+
+
+def test_one_member_keeps_its_own_order_to_the_last_item():
+    own = EASERecommender(reg=5.0).fit(OLD)
+    blend = AdaptiveRecommender(members()[1:], context=False, n_candidates=5).fit(OLD)
+    n = 50 - max(len(set(OLD[OLD[:, 0] == user, 1])) for user in USERS)
+    queries = np.column_stack([USERS, np.full(60, OLD[-1, 2])])
+    for k in (3, n):
+        expected = own.recommend(queries, n_recommendations=k)[0]
+        assert_array_equal(blend.recommend(queries, n_recommendations=k)[0], expected)
+
+
+def test_equal_members_list_what_one_of_them_lists():
+    twice = [("a", EASERecommender(reg=5.0)), ("b", EASERecommender(reg=5.0))]
+    blend = AdaptiveRecommender(twice, context=False).fit(OLD)
+    weights = blend.weights_["all"]
+    assert_allclose(weights["rank of a"], weights["rank of b"])
+    assert_allclose(weights["score of a"], weights["score of b"])
+    items = blend.recommend(USERS, n_recommendations=5)[0]
+    assert_array_equal(
+        items, EASERecommender(reg=5.0).fit(OLD).recommend(USERS, n_recommendations=5)[0]
+    )
+
+
+def test_the_order_of_members_means_nothing(model):
+    other = AdaptiveRecommender(members()[::-1]).fit(OLD)
+    for context, row in model.weights_.items():
+        for name, weight in row.items():
+            assert_allclose(other.weights_[context][name], weight, atol=1e-9)
+    assert_array_equal(other.recommend(USERS)[0], model.recommend(USERS)[0])
+
+
+def test_a_random_member_changes_little(model):
+    noise = IncrementalMFRecommender(n_factors=4, max_epochs=1, learning_rate=1e-9, random_state=0)
+    noisy = AdaptiveRecommender([*members(), ("noise", noise)]).fit(OLD)
+    quality = [m.partial_fit(NEW).weights_log_["ndcg@10 of the blend"][-1] for m in (noisy, model)]
+    log = noisy.weights_log_
+    assert log["ndcg@10 of noise"][-1] < 0.8 * log["ndcg@10 of ease"][-1]
+    assert quality[0] > 0.93 * quality[1]
+
+
+def test_repeats_are_ranked_among_the_others_where_users_repeat():
+    rng = np.random.default_rng(0)
+    favourites = rng.integers(0, 50, (60, 3))  # each user takes three items again and again
+    user = rng.integers(0, 60, 1500)
+    item = np.where(rng.random(1500) < 0.8, favourites[user, rng.integers(0, 3, 1500)], user % 50)
+    log = np.column_stack([user, item, DAY * np.arange(1500)])
+    model = AdaptiveRecommender(members()).fit(log)
+    assert model.weights_["all"]["seen before"] > 0
+    items, _ = model.recommend(USERS, n_recommendations=3, exclude_seen=False)
+    again = [set(favourites[u]) & set(row) for u, row in zip(USERS, items.tolist(), strict=True)]
+    assert (
+        np.mean(
+            [len(found) / len(set(favourites[u])) for u, found in zip(USERS, again, strict=True)]
+        )
+        > 0.8
+    )
+
+
+# --------------------------------------------------------------------------- learning
+
+
+def test_no_weight_sees_a_row_before_it_is_predicted(monkeypatch):
+    monkeypatch.setattr(_adaptive, "_CHUNK", 50)
+    later = OLD.copy()
+    later[900:, :2] = later[900:, :2][::-1]
+    logs = [AdaptiveRecommender(members()).fit(rows).weights_log_ for rows in (OLD, later)]
+    assert len(logs[0]["n_queries"]) == 4
+    for name in logs[0]:
+        assert_array_equal(logs[0][name][:2], logs[1][name][:2], err_msg=name)
+    assert (logs[0]["rank of ease"][2:] != logs[1]["rank of ease"][2:]).all()
+
+
+def test_the_stream_is_a_loop_of_partial_fit(model):
+    other = AdaptiveRecommender(members())
+    list(iter_prequential(other, X, warm_up=1000, chunk_size=100, scoring=["ndcg"]))
+    model.partial_fit(NEW[:100]).partial_fit(NEW[100:])
+    assert other.weights_ == model.weights_
+    assert_array_equal(other.predict(X), model.predict(X))
+
+
+def test_weights_move_to_the_member_that_is_right(model):
+    """Every user now takes what is best by popularity alone; the weights of the members follow."""
+    before, time = model.weights_["all"], OLD[-1, 2] + DAY
+    best, _ = model.named_estimators_.popular.recommend(USERS, n_recommendations=3)
+    news = np.column_stack([USERS.repeat(3), best.ravel(), time + np.arange(180)])
+    after = model.partial_fit(news).weights_["all"]
+    gains = {name: after[name] - before[name] for name in after}
+    assert gains["score of popular"] > max(gains["score of ease"], 0)
+    assert len(model.weights_log_["time"]) == 2
+    assert model.weights_log_["time"][-1] == news[-1, 2]
+
+
+class FailingModel(PopularityModel):
+    """Popularity that fails once it has learned 1,000 rows."""
+
+    def _learn(self, events, undo, call):
+        if self.n_users and len(events) == 150:
+            self.items.extend(["trace"])
+            raise RuntimeError("The member failed.")
+        return super()._learn(events, undo, call)
+
+
+class FailingRecommender(PopularityRecommender):
+    def _make_model(self, rows):
+        return FailingModel(rows, self._settings())
+
+
+def test_a_failing_member_leaves_all_members_and_weights_as_they_were():
+    model = AdaptiveRecommender([*members(), ("failing", FailingRecommender())]).fit(OLD)
+    before = pickle.dumps(model._model.state())
+    with pytest.raises(RuntimeError, match="The member failed"):
+        model.partial_fit(NEW[:150])
+    assert pickle.dumps(model._model.state()) == before
+    model.partial_fit(NEW[:149])
+    assert pickle.dumps(model._model.state()) != before
+
+
+def test_observe_changes_histories_alone(model):
+    weights, log = model.weights_, len(model.weights_log_["time"])
+    before = model.recommend([3])[0]
+    item = before[0, 0]
+    model.observe([[3, item, X[-1, 2]], [3, "new", X[-1, 2]]])
+    assert model.weights_ == weights
+    assert len(model.weights_log_["time"]) == log
+    assert item not in model.recommend([3])[0]
+    assert "new" in model.item_ids_
+    assert "new" not in model.named_estimators_.popular.item_ids_  # it has no observe
+    assert model.recommend([4], n_recommendations=30, candidates=None)[1][0].min() > -np.inf
+
+
+def test_forget_reaches_all_members(model):
+    model.forget([3])
+    for member in (model, *model.estimators_):
+        assert 3 not in member.user_ids_
+
+
+# ------------------------------------------------------------------------ shown lists
+
+
+def shown_lists(model, clicked_by):
+    """Return lists of ten with a click on the best item of a member."""
+    items, _ = model.recommend(USERS)
+    rank_of = clicked_by.predict(
+        np.column_stack([np.repeat(USERS, 10), items.ravel(), np.full(600, OLD[-1, 2])])
+    )
+    click = rank_of.reshape(60, 10).argmax(axis=1)
+    return pd.DataFrame(
+        {
+            "list_id": np.repeat(USERS, 10),
+            "user_id": np.repeat(USERS, 10),
+            "item_id": items.ravel(),
+            "rank": np.tile(np.arange(1, 11), 60),
+            "clicked": (np.arange(10) == click[:, None]).astype(int).ravel(),
+        }
+    )
+
+
+def test_clicks_on_shown_lists_move_the_weights(model):
+    shown = shown_lists(model, model.named_estimators_.popular)
+    state = pickle.dumps(model._model.members.state())
+    before = model.weights_["all"]
+    for _ in range(3):
+        model.partial_fit(None, shown=shown)
+    after = model.weights_["all"]
+    gains = {name: after[name] - before[name] for name in after}
+    assert gains["score of popular"] > max(gains["score of ease"], 0)
+    assert pickle.dumps(model._model.members.state()) == state
+    assert np.isnan(model.weights_log_["ndcg@10 of the blend"][-1])
+    n_events = len(NEW)
+    model.partial_fit(NEW, shown=shown)
+    assert model.n_users_ >= len(np.unique(NEW[:, 0]))
+    assert model.weights_log_["n_queries"][-1] == 60 != n_events
+
+
+def test_places_explain_clicks_on_the_first_item(model):
+    shown = shown_lists(model, model.named_estimators_.popular)
+    shown["clicked"] = (shown["rank"] == 1).astype(int)
+    for _ in range(5):
+        model.partial_fit(None, shown=shown)
+    places = model._model.blend.places[0, 0]
+    assert places[0] > places[1:10].max() + 0.2
+    before = model.weights_
+    model.partial_fit(None, shown=shown.assign(clicked=0))  # without a click, nothing is learned
+    model.partial_fit(None, shown=shown.assign(item_id=-5))  # nor from unknown items
+    assert model.weights_ == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clicked": 2}, "clicked: 600 of 600 rows have values other than 0 and 1"),
+        ({"rank": 0}, "rank: 600 of 600 rows .* whole numbers from 1"),
+        ({"list_id": 1}, "user_id: 590 of 600 rows have values of another user"),
+    ],
+)
+def test_wrong_lists_are_refused(model, change, message):
+    shown = shown_lists(model, model.named_estimators_.popular).assign(**change)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(NEW, shown=shown)
+    with pytest.raises(ValueError, match=r"columns \['rank'\] are missing"):
+        model.partial_fit(NEW, shown=shown.drop(columns="rank"))
+    with pytest.raises(ValueError, match="not fitted yet"):
+        AdaptiveRecommender(members()).partial_fit(
+            NEW, shown=shown.assign(list_id=USERS.repeat(10), rank=1, clicked=1)
+        )
+
+
+# ------------------------------------------------------------------ reasons, final_estimator
+
+
+def test_reasons_name_the_member_and_the_past_item(model):
+    items, scores = model.recommend(USERS[:5], n_recommendations=1)
+    reasons = model.explain(np.column_stack([USERS[:5], items[:, 0], np.full(5, OLD[-1, 2])]))
+    assert_allclose(reasons.score, scores[:, 0], rtol=1e-5)
+    assert {"popular", "ease", "item age", "behind the pool"} <= set(reasons.terms)
+    assert_allclose(reasons["contribution of ease"], reasons.contribution)
+    assert (reasons.contribution != 0).any()
+
+
+def test_a_final_estimator_scores_the_pool():
+    final = LogisticRegression(C=0.1, max_iter=500)
+    model = AdaptiveRecommender(members(), final_estimator=final).fit(OLD)
+    assert not hasattr(final, "coef_")
+    linear = AdaptiveRecommender(members()).fit(OLD)
+    assert (model.recommend(USERS)[1] != linear.recommend(USERS)[1]).all()
+    reasons = model.explain(OLD[:3])
+    assert_allclose(reasons.score, model.predict(OLD[:3]), rtol=1e-5)
+    twin = pickle.loads(pickle.dumps(model))
+    assert_array_equal(twin.partial_fit(NEW).predict(X), model.partial_fit(NEW).predict(X))
+
+
+# ------------------------------------------------------------------------- parameters
+
+
+def test_parameters_of_members_are_set_by_name(model):
+    assert model.get_params()["ease__reg"] == 5.0
+    model.set_params(ease__reg=50.0).partial_fit(NEW)
+    weights = model.named_estimators_.ease.item_weights_
+    assert_allclose(weights, EASERecommender(reg=50.0).fit(X).item_weights_, rtol=1e-4, atol=1e-6)
+    model.set_params(popular="drop")
+    with pytest.raises(ValueError, match="was set after fit"):
+        model.partial_fit(NEW)
+    assert [*model.fit(OLD).named_estimators_] == ["ease"]
+
+
+def test_a_search_tunes_a_member():
+    search = GridSearchCV(
+        AdaptiveRecommender(members()),
+        {"ease__reg": [1.0, 1e6]},
+        cv=TemporalSplit(1, test_size=0.2),
+    )
+    assert search.fit(X).best_params_ == {"ease__reg": 1.0}
+
+
+def test_wrong_members_are_refused():
+    pipeline = make_recommender_pipeline(FunctionTransformer(), EASERecommender())
+    for given, message in (
+        ([], "at least one pair"),
+        ([EASERecommender()], "list of pairs"),
+        ([("a", "drop")], "all of them are 'drop'"),
+        ([*members(), ("ease", EASERecommender())], "not unique"),
+        ([("context", EASERecommender())], "conflict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AdaptiveRecommender(given).fit(OLD)
+    for wrong in (pipeline, LogisticRegression()):
+        with pytest.raises(TypeError, match=r"'a' is a .*Put the transformers"):
+            AdaptiveRecommender([("a", wrong)]).fit(OLD)
+
+
+def test_a_blend_can_be_a_member():
+    inner = AdaptiveRecommender(members())
+    outer = AdaptiveRecommender([("inner", inner), ("popular", PopularityRecommender())]).fit(OLD)
+    assert outer.partial_fit(NEW).recommend([1])[0].shape == (1, 10)
+    assert outer.set_params(inner__ease__reg=1.0).get_params()["inner__ease__reg"] == 1.0
+
+
+# -------------------------------------------------------------------------- its parts
+
+
+def test_pair_times_are_those_of_the_last_event(monkeypatch):
+    monkeypatch.setattr(_adaptive_parts, "_NEW_PAIRS", 4)
+    rng, times, known = np.random.default_rng(0), _adaptive_parts.PairTimes(), {}
+    for step in range(12):
+        user, item = rng.integers(0, 5, (2, 3))
+        times.append(user, item, np.full(3, float(step)))
+        known |= dict.fromkeys(zip(user.tolist(), item.tolist(), strict=True), float(step))
+    user, item = np.divmod(np.arange(25), 5)
+    expected = [known.get(pair, np.nan) for pair in zip(user.tolist(), item.tolist(), strict=True)]
+    assert_array_equal(times.of(user, item), expected)
+    times.forget(np.array([0, 2]))
+    assert_array_equal(
+        times.of(user[:15], item[:15]), np.array(expected).reshape(5, 5)[[1, 3, 4]].ravel()
+    )
+
+
+def test_the_log_is_bounded(model):
+    blend = model._model.blend
+    for number in range(250):
+        blend.write(np.full(blend.log.shape[1], float(number)))
+    assert model.weights_log_["time"].tolist() == [*range(50, 250)]
