@@ -42,8 +42,8 @@ class AdaptiveRecommender(
     ``r_mi`` counts from 0 the items that the member ranks before i, at most ``n_candidates``.
     ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
     the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
-    sums of three sets: one of all queries, one by the number of events of the user, and one by the
-    time since the last of them.
+    sums of four sets: one of all queries, one by the number of events of the user, one by the time
+    since the last of them, and one by whether any came since the last `partial_fit`.
 
     The weights learn from each event of `partial_fit`: first the members are asked for the event's
     user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of the
@@ -103,10 +103,12 @@ class AdaptiveRecommender(
 
     In `partial_fit`, earlier events of the same call are part of a user's history: copies of the
     members with `observe` take them in, in at most 25 steps. All other state is that before the
-    call. The weights learn from rows with ``y > 0``.
+    call. A user's first list of the call also learns from all items that the user takes in it: it
+    is a list for the time until the next call. The weights learn from rows with ``y > 0``.
 
     Members keep their own copies of ids. A member without `observe` does not see the events of
-    `observe`, and gives new items its lowest score. `forget` and saving include all members.
+    `observe`, and gives new items its lowest score. `IncrementalMFRecommender` with "softmax" does:
+    they join the last events of its users. `forget` and saving include all members.
 
     Pipelines cannot be members. Put the transformers before the blend.
 
@@ -275,7 +277,7 @@ class AdaptiveRecommender(
 
     @property
     def weights_(self) -> dict[str, dict[str, float]]:
-        """Weights of the features by context; the weights of a query are a sum of three rows."""
+        """Weights of the features by context; the weights of a query are a sum of four rows."""
         blend = self._fitted("weights_").blend
         names = self._feature_names()
         rows = (dict(zip(names, row, strict=True)) for row in blend.weights.tolist())
@@ -400,7 +402,13 @@ class AdaptiveRecommender(
     def _settings_of(self, models: list[tuple[type[FittedModel], Any]]) -> AdaptiveSettings:
         """Return the settings of a blend of models of these types and settings."""
         members = tuple(
-            Member(name, kind, settings, hasattr(member, "observe"), hasattr(member, "explain"))
+            Member(
+                name,
+                kind,
+                settings,
+                kind.adds_to_histories or hasattr(member, "observe"),
+                hasattr(member, "explain"),
+            )
             for (name, member), (kind, settings) in zip(self._members, models, strict=True)
         )
         final = None if self.final_estimator is None else clone(self.final_estimator)

@@ -112,7 +112,8 @@ def blend_features(tiles, best_scores, best_items, center, scale, items, out):
                 continue
             for e in range(n_members):
                 score = tiles[e, r, item]
-                low, high = 0, n
+                # Most items of a pool are in the list of another member.
+                low, high = n if score < best_scores[e, r, n - 1] else 0, n
                 while low < high:  # entries before `low` come before the item
                     middle = (low + high) // 2
                     other = best_scores[e, r, middle]

@@ -17,10 +17,12 @@ from sklearn_recft.models._adaptive_rows import (
     MemberRows,
     as_queries,
     codes_of,
+    ids_of,
     in_time_order,
     joined,
     looked_up,
     steps,
+    whole_lists,
 )
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.models._adaptive_tiles import Queries
@@ -81,11 +83,13 @@ class AdaptiveModel(FittedModel):
         Share of events whose user had an earlier event with the item, with decay.
     user_codes, item_codes : tuple of ndarray
         Codes of each member for users and items, -1 for those that it does not know.
+    other_codes : tuple of ndarray, or None
+        The latter, None for a member whose items have the same codes.
     """
 
     kind = "AdaptiveRecommender"
     settings: AdaptiveSettings
-    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes")
+    _DERIVED: ClassVar[tuple[str, ...]] = ("user_codes", "item_codes", "other_codes")
 
     def __init__(self, rows: Interactions, settings: AdaptiveSettings) -> None:
         super().__init__(rows, settings)
@@ -96,6 +100,7 @@ class AdaptiveModel(FittedModel):
         self.activity, self.pair_times = Activity(), PairTimes()
         self.started, self.repeat_share, self.final_is_fitted = False, 0.0, False
         self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
+        self.other_codes: tuple[np.ndarray | None, ...] = self.item_codes
 
     # ------------------------------------------------------------------ learning
 
@@ -148,6 +153,8 @@ class AdaptiveModel(FittedModel):
         ):
             if member.observes or not observing:
                 model.learn(theirs, member.settings, call, undo)
+        if not observing:
+            self.activity.settle()
         self._translate()
 
     def _translate(self) -> None:
@@ -155,6 +162,11 @@ class AdaptiveModel(FittedModel):
         pairs = list(zip(self.members.models, self.user_codes, self.item_codes, strict=True))
         self.user_codes = tuple(looked_up(self.users, m.users, codes) for m, codes, _ in pairs)
         self.item_codes = tuple(looked_up(self.items, m.items, codes) for m, _, codes in pairs)
+        same = np.arange(self.n_items)
+        self.other_codes = tuple(
+            None if m.n_items == len(same) and np.array_equal(codes, same) else codes
+            for m, codes in zip(self.members.models, self.item_codes, strict=True)
+        )
 
     def _derive(self) -> None:
         self.user_codes = self.item_codes = (np.empty(0, np.int64),) * len(self.members)
@@ -178,9 +190,11 @@ class AdaptiveModel(FittedModel):
         keeps, found = fitting and self.settings.final is not None, []
         for first in range(0, len(rows), size):
             chunk = np.arange(first, min(first + size, len(rows)))
-            if not asked[chunk].any():
-                continue
             some = rows.take(chunk)
+            if not asked[chunk].any():
+                if asker is not self:
+                    asker.take_in(some, observing=True)
+                continue
             pools = self._ask_in_steps(asker, some, users[chunk], asked[chunk])
             self._learn_chunk(some.take(asked[chunk]), pools, _PASSES if fitting else 1)
             if keeps:
@@ -194,6 +208,8 @@ class AdaptiveModel(FittedModel):
     ) -> Pools:
         """Return the pools of the rows that are ``asked``, while histories grow."""
         parts, places = [], []
+        if asker is not self:
+            asker.activity.settle()
         for step in steps(users):
             there = step[asked[step]]
             if len(there):
@@ -208,9 +224,10 @@ class AdaptiveModel(FittedModel):
         settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance, options)
-        for _ in range(1, n_passes):
-            self.blend.learn(pools, importance, options)
+        ranks = self.blend.learn(pools, importance, options, n_passes)
+        whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
+        if whole is not None:
+            self.blend.learn(*whole, options, n_passes)
         self._log(rows, pools, ranks)
         self._count_repeats(rows)
 
@@ -243,11 +260,9 @@ class AdaptiveModel(FittedModel):
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
         gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
         own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
-        times = rows.timestamps
-        time = np.nan if times is None else times.max()
+        time = np.nan if rows.timestamps is None else rows.timestamps.max()
         gains = np.r_[own, gains] / len(ranks)
-        weights = self.blend.mean_weights(pools.contexts)
-        self.blend.write(np.r_[time, len(ranks), gains, weights])
+        self.blend.write(np.r_[time, len(ranks), gains, self.blend.mean_weights(pools.contexts)])
 
     def _count_repeats(self, rows: Interactions) -> None:
         """Update the decayed share of events of pairs that were seen before."""
@@ -344,15 +359,14 @@ class AdaptiveModel(FittedModel):
         queries = self._queries_of(events, np.arange(len(events)))
         weights = self.blend.weights * (not self.final_is_fitted)
         with torch_threads(1):
+            blocks = self._queries(events.user, queries).blocks()
             sums = Sums.joined(
                 [
                     Sums.of(b, events.item[b.first : b.last], weights, self._score_pools)
-                    for b in self._queries(events.user, queries).blocks()
+                    for b in blocks
                 ]
             )
-        ids = np.empty(len(events), object)
-        known = events.item >= 0
-        ids[known] = self.items.decode(events.item[known])
+        ids = ids_of(self.items, events.item)
         rows, settings = replace(queries, item_ids=ids), self.settings
         found = own_reasons(settings.members, self.members.models, self.item_codes, rows)
         return sums.explanation([member.name for member in settings.members], found)
@@ -360,10 +374,8 @@ class AdaptiveModel(FittedModel):
     def _queries_of(self, events: Events, rows: np.ndarray) -> Interactions:
         """Return the queries of some events."""
         users, times = events.user[rows], events.time[rows]
-        ids = np.empty(len(users), object)
-        ids[users >= 0] = self.users.decode(users[users >= 0])
         return Interactions(
-            ids,
+            ids_of(self.users, users),
             None,
             None,
             None if np.isnan(times).any() else times,

@@ -17,6 +17,10 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
+_NEWS_NAMES = ("none since partial_fit", "some since partial_fit")
+# Set of weights of users without an event since `partial_fit`: their lists are for what comes until
+# the next call.
+NO_NEWS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
 # Least weights without context.
@@ -92,7 +96,8 @@ class Activity:
 
     Attributes
     ----------
-    counts : ndarray of shape (n_users,), int64
+    counts, news : ndarray of shape (n_users,), int64
+        Number of all events, and of those since `settle`.
     last : ndarray of shape (n_users,), float64
         Seconds; NaN if unknown.
     first : ndarray of shape (n_items,), float64
@@ -101,23 +106,28 @@ class Activity:
     """
 
     def __init__(self) -> None:
-        self.counts = np.empty(0, np.int64)
+        self.counts = self.news = np.empty(0, np.int64)
         self.last, self.first = np.empty(0), np.empty(0)
         self.now = np.nan
 
     def append(self, users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> None:
         """Append events (codes) in the order of time; without ``times``, users are counted."""
-        self.counts = _grown(self.counts, users, 0)
+        self.counts, self.news = _grown(self.counts, users, 0), _grown(self.news, users, 0)
         self.last, self.first = _grown(self.last, users, np.nan), _grown(self.first, items, np.nan)
         np.add.at(self.counts, users, 1)
+        np.add.at(self.news, users, 1)
         if times is not None:
             np.fmax.at(self.last, users, times)
             np.fmin.at(self.first, items, times)
             self.now = float(np.fmax(self.now, times.max()))
 
+    def settle(self) -> None:
+        """Count no event as news any more."""
+        self.news = np.zeros_like(self.news)
+
     def contexts(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return the sets of weights of each query, (n, 3): all, by length, by gap."""
-        found = np.zeros((len(users), 3), np.int64)
+        """Return the sets of weights of each query, (n, 4): all, by length, by gap, by news."""
+        found = np.zeros((len(users), 4), np.int64)
         known = (users >= 0) & (users < len(self.counts))
         counts, gaps = np.zeros(len(users)), np.full(len(users), np.nan)
         counts[known] = self.counts[users[known]]
@@ -126,6 +136,8 @@ class Activity:
         found[:, 1] = 1 + lengths
         bucket = np.where(np.isnan(gaps), 0, 1 + np.searchsorted(_GAPS, gaps, side="right"))
         found[:, 2] = 1 + len(_LENGTH_NAMES) + bucket
+        found[:, 3] = NO_NEWS
+        found[known, 3] += self.news[users[known]] > 0
         return found
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
@@ -134,26 +146,26 @@ class Activity:
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return copies of all arrays."""
-        return self.counts.copy(), self.last.copy(), self.first.copy(), self.now
+        arrays = self.counts, self.news, self.last, self.first
+        return *(array.copy() for array in arrays), self.now
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Restore what `mark` returned."""
-        self.counts, self.last, self.first, self.now = mark
+        self.counts, self.news, self.last, self.first, self.now = mark
 
     def state(self) -> dict[str, Any]:
         """Return the arrays by name."""
-        counts, last, first, now = self.mark()
-        return {"counts": counts, "last": last, "first": first, "now": now}
+        return dict(zip(("counts", "news", "last", "first", "now"), self.mark(), strict=True))
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
-        arrays = (np.array(state[name]) for name in ("counts", "last", "first"))
+        arrays = (np.array(state[name]) for name in ("counts", "news", "last", "first"))
         self.restore((*arrays, float(state["now"])))
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes)."""
         kept, _ = without(np.arange(len(self.counts)), users)
-        self.counts, self.last = self.counts[kept], self.last[kept]
+        self.counts, self.news, self.last = self.counts[kept], self.news[kept], self.last[kept]
 
 
 class PairTimes:
@@ -243,7 +255,7 @@ class Blend:
 
     def __init__(self, n_members: int, context: bool) -> None:
         n_features = 2 * n_members + len(ITEM_FEATURES) * context
-        n_contexts = 1 + (len(_LENGTH_NAMES) + len(_GAP_NAMES)) * context
+        n_contexts = NO_NEWS + len(_NEWS_NAMES) if context else 1
         self.weights = np.zeros((n_contexts, n_features))
         self.weights[0, :n_members] = _FIRST[0] / n_members
         self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
@@ -259,6 +271,7 @@ class Blend:
         if len(self.weights) > 1:
             names += [f"events: {name}" for name in _LENGTH_NAMES]
             names += [f"last event: {name}" for name in _GAP_NAMES]
+            names += [f"events: {name}" for name in _NEWS_NAMES]
         return tuple(names)
 
     def chunks(self) -> np.ndarray:
@@ -280,9 +293,15 @@ class Blend:
         pools: Pools,
         importance: np.ndarray,
         options: tuple[float, float, int],
+        n_passes: int = 1,
     ) -> np.ndarray:
-        """Rank the target of each query, then learn from it; return the ranks (n,)."""
+        """Rank the target of each query, then learn from it; return the ranks (n,).
+
+        The ranks are those of the first of ``n_passes`` over all queries.
+        """
         ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        for _ in range(1, n_passes):
+            _learned(pools, importance, (self.weights, self.squares), options)
         self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
 

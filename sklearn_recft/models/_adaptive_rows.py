@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models._adaptive_parts import Pools
+from sklearn_recft.models._adaptive_parts import NO_NEWS, Pools
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -38,6 +38,13 @@ def looked_up(own: Vocabulary, other: Vocabulary, codes: np.ndarray) -> np.ndarr
     if len(missing) and len(other):
         longer[missing] = other.encode(own.decode(missing))
     return longer
+
+
+def ids_of(vocabulary: Vocabulary, codes: np.ndarray) -> np.ndarray:
+    """Return the ids of codes, None for -1."""
+    ids = np.full(len(codes), None, object)
+    ids[codes >= 0] = vocabulary.decode(codes[codes >= 0])
+    return ids
 
 
 def in_time_order(rows: Interactions) -> Interactions:
@@ -101,3 +108,39 @@ def joined(parts: list[Pools], order: np.ndarray | None = None) -> Pools:
         stacked("contexts", 0),
         stacked("targets", -1),
     )
+
+
+def whole_lists(
+    pools: Pools, users: np.ndarray, items: np.ndarray
+) -> tuple[Pools, np.ndarray] | None:
+    """Return the lists of users without news, with all items that each takes from then on.
+
+    Parameters
+    ----------
+    pools : Pools of n queries
+    users, items : ndarray of shape (n,)
+        Codes of the row of each query, in the order of time; -1 for unknown items.
+
+    Returns
+    -------
+    pools : Pools
+        One for each of these items.
+    importance : ndarray
+        The items of a list share a weight of 1.
+    """
+    _, first = np.unique(users, return_index=True)
+    if pools.contexts.shape[1] == 1 or len(first) == len(users):
+        return None
+    first = first[pools.contexts[first, -1] == NO_NEWS]
+    width = int(max(pools.items.max(initial=0), items.max(initial=0))) + 1
+    taken = (users * width + items)[items >= 0]
+    hits = np.isin(users[first, None] * width + pools.items[first], taken)
+    hits &= pools.items[first] >= 0
+    query, place = np.nonzero(hits)
+    if not len(query):
+        return None
+    rows = first[query]
+    found = Pools(
+        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows], place
+    )
+    return found, 1.0 / hits.sum(axis=1)[query]

@@ -27,8 +27,9 @@ class Queries:
     ----------
     scorers : tuple of TileScorer
         One for each member, over the items that it knows.
-    codes : tuple of ndarray of shape (n_items,)
-        Code of each item for each member, -1 for items that it does not know.
+    codes : tuple of ndarray of shape (n_items,), or None
+        Code of each item for each member, -1 for items that it does not know; None if all its codes
+        are the same.
     n_known : tuple of int
         Number of items that each member knows.
     times : ndarray of shape (n,)
@@ -48,7 +49,7 @@ class Queries:
     """
 
     scorers: tuple[TileScorer, ...]
-    codes: tuple[np.ndarray, ...]
+    codes: tuple[np.ndarray | None, ...]
     n_known: tuple[int, ...]
     times: np.ndarray
     contexts: np.ndarray
@@ -193,8 +194,7 @@ class Block:
 def _write_scores(queries: Queries, e: int, first: int, last: int, out: np.ndarray) -> None:
     """Write the scores of member e; items that it does not know get its lowest score."""
     score, codes, n_known = queries.scorers[e], queries.codes[e], queries.n_known[e]
-    same = n_known == len(codes) and (codes == np.arange(n_known)).all()
-    if same:
+    if codes is None:
         score(first, last, 0, n_known, out)
         return
     known = np.zeros((last - first, n_known), np.float32)

@@ -159,6 +159,8 @@ class FittedModel:
     """
 
     kind: ClassVar[str]
+    # Whether `learn` without ``call.weights`` adds to histories, with or without a verb for it.
+    adds_to_histories: ClassVar[bool] = False
     # Attributes that are computed from others: not part of the state.
     _DERIVED: ClassVar[tuple[str, ...]] = ()
     # Whether a learning rate decides if parameters stay finite.

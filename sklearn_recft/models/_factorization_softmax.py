@@ -64,6 +64,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     kind = "IncrementalMFRecommender (softmax)"
     settings: SoftmaxFactorizationSettings
+    adds_to_histories = True
     # Last items and factors of the users of a view by `with_history`; None is those of the tables.
     visitors: tuple[np.ndarray, np.ndarray] | None = None
     LEARNING_RATE = {"softmax": _LEARNING_RATE}
@@ -127,6 +128,11 @@ class SoftmaxFactorizationModel(FactorizationBase):
             events = events.take(np.argsort(events.time, kind="stable"))
         if self.n_events == 0 and not call.predict:
             self._fit(events)
+            return np.empty(0)
+        if not call.weights:
+            self._keep(undo, events, np.empty(0, np.int64))
+            self._grow()
+            self.tables.push(events.user, events.item)
             return np.empty(0)
         scored = self._update(events, undo, self.tables.n_rows[1], call.listing)
         return scored if call.predict else np.empty(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,3 +61,10 @@ class HistoryFactorization(IdTables):
             for name in names:
                 if not hasattr(self, name):
                     self.register_buffer(name, torch.zeros(0, dtype=torch.float32))
+
+    def push(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Make items (codes) the newest of their users, row by row; no factor changes."""
+        recent = self.arrays()["recent"]
+        for user, item in zip(users.tolist(), items.tolist(), strict=True):
+            recent[user, 1:] = recent[user, :-1].copy()
+            recent[user, 0] = item + 1
