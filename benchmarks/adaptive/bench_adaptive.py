@@ -51,7 +51,7 @@ from benchmarks.common.report import row
 CHOSEN = Path(__file__).with_name("chosen.json")
 TASKS = ("next", "once")
 VALIDATION_SHARE = 0.2  # of the stream
-OPTIONS = mix.Options(epochs=3)
+OPTIONS = mix.Options(epochs=3, features=("rank", "z", "age", "met", "since"))
 VARIED = {
     "one pass over the first rows": {"epochs": 1},
     "learning rate .01": {"learning_rate": 0.01},
@@ -64,11 +64,11 @@ VARIED = {
     "history alone": {"context": ("n_past",)},
     "idle time alone": {"context": ("idle",)},
     "full ranks": {"rank_cap": 65535},
-    "no scores": {"features": ("rank", "age", "met")},
-    "no ranks": {"features": ("z", "age", "met")},
-    "no age": {"features": ("rank", "z", "met")},
-    "not: met before": {"features": ("rank", "z", "age")},
-    "when met": {"features": ("rank", "z", "age", "met", "since")},
+    "no scores": {"features": ("rank", "age", "met", "since")},
+    "no ranks": {"features": ("z", "age", "met", "since")},
+    "no age": {"features": ("rank", "z", "met", "since")},
+    "neither met nor when": {"features": ("rank", "z", "age")},
+    "not: when met": {"features": ("rank", "z", "age", "met")},
     "history and idle time crossed": {"context": ("n_past", "idle", "both")},
     "weights by user": {"user_rate": 0.01},
 }
