@@ -157,7 +157,7 @@ OPTIONS = {
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
-    "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES),
+    "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES, n_layers=1),
     "DecayBertRecommender": small(DecayBertRecommender, net_params={"batch_size": 128}),
     "decay with texts": DecayBertRecommender("scratch", **_READERS),
     "decay that trains": DecayBertRecommender(
@@ -206,6 +206,7 @@ _OF_TRAINING = {
 }
 # A classifier differs from the recommender of its model by the loss and by labels alone: how its
 # labels are read is checked in full, and what `observe`, locks, journals and lists do is not again.
+# That it finds tastes is seen in tests/estimators/test_cross.py.
 _WHATEVER_THE_LOSS = {
     "check_checkerboard",
     "check_frame_equals_array",
@@ -215,6 +216,7 @@ _WHATEVER_THE_LOSS = {
     "check_mapped_file_is_copied_on_write",
     "check_memory_is_bounded",
     "check_numpy_errors_change_nothing",
+    "check_quality_on_a_small_log",
     *_OF_TRAINING,
     *_WITHOUT_TRAINING,
 }
