@@ -181,9 +181,9 @@ def test_daily_popularity_is_learned():
     rng, rows = np.random.default_rng(0), []
     fad = rng.permutation(40)
     for day in range(40):
-        for n, user in enumerate(rng.permutation(24)):
+        for n, user in enumerate(rng.permutation(40)):
             item = fad[day] if rng.random() < 0.8 else rng.integers(40)
-            rows.append((user, item, START + DAY * (day + 0.01 * n + 0.3 * (n >= 12))))
+            rows.append((user, item, START + DAY * (day + 0.01 * n + 0.3 * (n >= 20))))
     X = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     hit = {}
     for speeds in ((), (0.2, np.inf)):
@@ -193,7 +193,7 @@ def test_daily_popularity_is_learned():
         for day in range(35, 40):
             now = X[X.timestamp.between(START + DAY * day, START + DAY * (day + 0.3))]
             model.observe(now)
-            users = np.setdiff1d(np.arange(24), now.user_id)
+            users = np.setdiff1d(np.arange(40), now.user_id)
             items, _ = model.recommend(
                 queries_at([START + DAY * (day + 0.6)] * len(users), users), n_recommendations=1,
                 exclude_seen=False,
