@@ -258,7 +258,7 @@ def _largest(matrix: csr_array, k: int) -> csr_array:
     """Keep the k largest values of each row; ties prefer lower columns."""
     kept = np.empty(len(matrix.data), np.bool_)
     kernels.mark_largest(matrix.indptr, matrix.data, k, kept)
-    starts = np.concatenate([[0], np.cumsum(kept, dtype=matrix.indptr.dtype)])[matrix.indptr]
+    starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr].astype(matrix.indptr.dtype)
     return csr_array((matrix.data[kept], matrix.indices[kept], starts), matrix.shape)
 
 

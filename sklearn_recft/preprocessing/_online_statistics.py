@@ -129,7 +129,7 @@ class OnlineStatistics:
         kernels.transform_statistics(
             known[0].astype(np.int32),
             known[1].astype(np.int32),
-            times,
+            np.array(times, np.float64),  # one layout: each other one would be compiled
             tables[0],
             tables[1],
             tables[2][0],

@@ -68,6 +68,8 @@ class Sums:
             if row < len(keys):
                 self._reserve(max(2 * len(self._keys), _FREE))
         out = np.empty((len(keys), kernels.GAPS + self.n_sums * (1 + len(self.half_lives))))
+        # One layout of arrays: each other one would be compiled.
+        times, values = np.array(times, np.float64), np.array(values, np.float64, order="C")
         kernels.update_sums(places, times, values, counted, self._seconds, self._state, out)
         return out
 
@@ -82,6 +84,7 @@ class Sums:
         places = np.empty(len(keys), np.int64)
         kernels.find_keys(keys, self._slots, self._keys, places)
         out = np.empty((len(keys), kernels.GAPS + self.n_sums * (1 + len(self.half_lives))))
+        times = np.array(times, np.float64)  # one layout: each other one would be compiled
         kernels.transform_sums(places, times, self._seconds, self.n_sums, self._state, out)
         return out
 

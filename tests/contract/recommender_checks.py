@@ -313,7 +313,8 @@ def _long_trained(estimator, times):
     allowed = estimator._parameter_constraints
     model.set_params(**{name: None for name in decays if name in own and None in allowed[name]})
     if "max_epochs" in own:
-        model.set_params(max_epochs=times * (type(estimator)().max_epochs or 30))
+        usual = 30 if "solver" in own else 8  # where the class chooses by the size of the log
+        model.set_params(max_epochs=times * (type(estimator)().max_epochs or usual))
     return model
 
 

@@ -62,8 +62,8 @@ def check_growth_keeps_codes(estimator):
 
 
 def check_future_changes_no_past_prediction(estimator):
-    X, y = make_log(150)
-    cut = 110
+    X, y = make_log(90)
+    cut = 70
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
     y, y_later = for_target(estimator, y), for_target(estimator, y_later)

@@ -157,7 +157,7 @@ OPTIONS = {
     "adam": IncrementalMFRecommender(**_ADAM, replay_size=100),
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
-    "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES),
+    "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES, n_layers=1),
     "DecayBertRecommender": small(DecayBertRecommender, net_params={"batch_size": 128}),
     "decay with texts": DecayBertRecommender("scratch", **_READERS),
     "decay that trains": DecayBertRecommender(
@@ -188,6 +188,47 @@ _AROUND_THE_NET = {
     "check_numpy_errors_change_nothing",
     "check_parameters_fixed_by_fit",
     "check_read_only_input_stays_as_it_is",
+}
+# `observe` and `adapt` train no net, and threads wait for the same locks whether a net trains.
+_WITHOUT_TRAINING = {
+    "check_failing_to_adapt_leaves_no_trace",
+    "check_failing_to_observe_leaves_no_trace",
+    "check_forgotten_users_are_unknown",
+    "check_killed_on_known_ids_leaves_no_trace",
+    "check_threads_read_while_a_model_adapts",
+    "check_threads_share_a_model",
+}
+# Settings of the process that training might read: checked where the net trains in updates too.
+_OF_TRAINING = {
+    "check_default_dtype_of_torch_changes_nothing",
+    "check_global_generators_are_left_alone",
+    "check_gradients_off_change_nothing",
+}
+# A classifier differs from the recommender of its model by the loss and by labels alone: how its
+# labels are read is checked in full, and what `observe`, locks, journals and lists do is not again.
+# That it finds tastes is seen in tests/estimators/test_cross.py.
+_WHATEVER_THE_LOSS = {
+    "check_checkerboard",
+    "check_frame_equals_array",
+    "check_killed_leaves_no_trace",
+    "check_lists_as_a_table",
+    "check_lists_hold_the_best_eligible_items",
+    "check_mapped_file_is_copied_on_write",
+    "check_memory_is_bounded",
+    "check_numpy_errors_change_nothing",
+    "check_quality_on_a_small_log",
+    *_OF_TRAINING,
+    *_WITHOUT_TRAINING,
+}
+# What else a configuration leaves out, and the configuration of the same model that has it.
+LEFT_OUT = {
+    "IncrementalDCNClassifier": ("IncrementalDCNRecommender", _WHATEVER_THE_LOSS),
+    "decay with texts": ("decay that trains", _OF_TRAINING),
+    "decay that trains": ("decay with texts", _WITHOUT_TRAINING),
+    "transformer with texts and negatives": (
+        "RealtimeTransformerRecommender",
+        _WITHOUT_TRAINING | {"check_memory_is_bounded"},
+    ),
 }
 N_OUR_CHECKS = 63
 OUR_CHECKS = [
@@ -265,10 +306,25 @@ def test_no_check_is_lost():
 def our_pairs():
     """Yield each configuration with each of its checks, all checks of one together."""
     for name, model in RECOMMENDERS.items():
-        has_texts = getattr(model, "backbone", None) is not None
         for check in OUR_CHECKS:
-            if not (has_texts and check.__name__ in _AROUND_THE_NET):
+            if check.__name__ not in left_out(name, model):
                 yield pytest.param(name, check, id=f"{name}-{check.__name__}")
+
+
+def left_out(name, model):
+    """Return the names of the checks that another configuration of the class runs instead."""
+    has_texts = getattr(model, "backbone", None) is not None
+    _, checks = LEFT_OUT.get(name, (None, set()))
+    return checks | (_AROUND_THE_NET if has_texts else set())
+
+
+def test_what_a_configuration_leaves_out_runs_on_another_of_its_class():
+    known = {check.__name__ for check in OUR_CHECKS}
+    for name, (other, checks) in LEFT_OUT.items():
+        assert checks <= known
+        ours, theirs = RECOMMENDERS[name], RECOMMENDERS[other]
+        assert type(ours)._make_model is type(theirs)._make_model
+        assert not checks & left_out(other, theirs)
 
 
 def test_what_a_configuration_with_texts_leaves_out_runs_without():

@@ -311,14 +311,24 @@ def test_the_process_answers_with_the_curve(shop, capfd):
     assert len(levels) == 2 * len(bench.LEVELS)
 
 
-def test_a_failing_library_is_reported(shop, capfd):
+def test_a_failing_library_is_reported(shop, split, capfd, tmp_path):
     # A history of no events is none it can learn from, where it is there at all.
     options = ["--only", "rectools", "--threads", "1", "--length", "0"]
-    assert bench.main(options) == 1
+    log, _ = split
+    log.write(tmp_path)
+    job = bench.job_of("rectools", log, bench.parse(options))
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    assert curve_worker.main(tmp_path) == 1  # what the process does, without starting one
+    said = capfd.readouterr().out
+    assert "Error" in json.loads(said)["failed"]
+    script = tmp_path / "says_it"
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\nexit 1\n")
+    script.chmod(0o755)
+    assert bench.main([*options, "--python", f"rectools={script}"]) == 1
     head, line, *levels = printed(capfd)
     assert head["n_users"] == 20
     assert line["model"] == "rectools"
-    assert "Error" in line["failed"]
+    assert line["failed"] == json.loads(said)["failed"]
     assert len(levels) == 2 * len(bench.LEVELS)
     assert levels[0]["seconds"] == {"rectools": None}
 
