@@ -315,7 +315,9 @@ class AdaptiveRecommender(
             rows = tuple(m.__recommender_start__(X, y, sample_weight) for m in members.values())
             self._starts = tuple(m.__recommender_model__() for m in members.values())
             self._members = tuple((name, _without_model(m)) for name, m in members.items())
-        elif X is None and lists is not None:
+        elif X is None:
+            if lists is None:
+                raise ValueError("X is None: pass events, or displayed lists as shown.")
             return replace(_no_rows(self._model), shown=lists)
         else:
             members = self._members_of_now()
