@@ -141,6 +141,12 @@ class Guard:
         -------
         self : object
         """
+        if before is after:
+            raise ValueError(
+                "Guard.begin: before and after are one object, and partial_fit changes a model in "
+                "place. Copy it before the update: before = copy.deepcopy(model)."
+            )
+        self._check_labels(y)
         inputs = self._inputs_of(before, X, y)
         self._models = before, after
         self.inputs_ = inputs
@@ -167,6 +173,7 @@ class Guard:
             raise ValueError("Guard.update: call begin with both models first.")
         if self.verdict_ != "watch":
             return self.verdict_
+        self._check_labels(y)
         before, after = (self._losses(model, X, y) for model in self._models)
         agreement = np.zeros(len(before))
         if self._compares_labels:
@@ -226,6 +233,13 @@ class Guard:
             raise ValueError(f"loss: {bad} of {len(values)} rows have a loss that is NaN or "
                              "infinite; leave these rows out.")  # fmt: skip
         return values
+
+    def _check_labels(self, y: Any) -> None:
+        if y is None and not callable(self.loss):
+            raise ValueError(
+                f"y is None, and loss={self.loss!r} needs feedback. Pass y, or a function "
+                "loss(estimator, X, y) that needs none, such as one minus the reciprocal rank."
+            )
 
     def _inputs_of(self, before: Any, X: Any, y: Any) -> Bunch:
         """Describe the rows of an update."""
