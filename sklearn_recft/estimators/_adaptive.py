@@ -134,7 +134,7 @@ class AdaptiveRecommender(
         partial_fit="warm start",
         reads=("time",),
         keeps="its members, weights by context, a log of 200 chunks",
-        learns="whom of several recommenders to trust, for whom",
+        learns="the weight of each of several recommenders, by kind of query",
     )
     _parameter_constraints: ClassVar[dict] = {
         "estimators": [list],

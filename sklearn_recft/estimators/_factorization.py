@@ -90,9 +90,10 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         before every event.
     drift : {"follow"}, default=None
         None: one copy of the tables, whose steps get smaller with the events of an id. "follow": a
-        second, fast copy beside it, whose steps stay large. Predictions are a weighted mean of both;
-        the copy with the smaller recent errors has the larger weight. This follows users whose
-        tastes change, at twice the time and memory. For "squared_error" and "log_loss" with "sgd".
+        second, fast copy beside it, whose steps stay large. Predictions are a weighted mean of
+        both; the copy with the smaller recent errors has the larger weight. This follows users
+        whose tastes change, at twice the time and memory. For "squared_error" and "log_loss" with
+        "sgd".
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.

@@ -134,7 +134,8 @@ def clean_interactions(
     --------
     >>> import pandas as pd
     >>> from sklearn_recft.preprocessing import clean_interactions
-    >>> X = pd.DataFrame({"user_id": ["ann", None, "bob", "bob"], "item_id": ["tea"] * 4,
+    >>> X = pd.DataFrame({"user_id": ["ann", None, "bob", "bob"],
+    ...                   "item_id": ["tea", "tea", "tea", "rye"],
     ...                   "timestamp": [1, 2, 3, 3], "quantity": [1, 1, -1, 2]})
     >>> X, y, weight, report = clean_interactions(X, valid={"quantity": (1, None)})
     >>> print(report)
