@@ -3,8 +3,7 @@ From counts of behavior to ratings, with new data
 =================================================
 
 This example predicts ratings from how often a user clicked, viewed and bought. It fits a deep &
-cross network to a first log, updates it with new rows, and then lets the meaning of the counts
-turn.
+cross network to a first log and updates it with new rows. Then the meaning of the counts changes.
 """
 
 import copy
@@ -37,8 +36,8 @@ first, second = np.array([0.5, -0.3, 0.8]), np.array([-0.2, 0.5, 0.0])
 # %%
 # Fit
 # ---
-# The columns of counts are numbers, so they need no further word. The ids tell nothing here:
-# ``use_ids=False`` leaves them out.
+# Columns of numbers need no further settings. The ids are not informative here, so
+# ``use_ids=False`` excludes them.
 
 X, y, _ = behavior(6000, first)
 print(X.head(3))
@@ -52,21 +51,21 @@ model = IncrementalDCNRecommender(use_ids=False, random_state=0).fit(X, y)
 new_X, new_y, _ = behavior(500, first)
 model.partial_fit(new_X, new_y)
 steady = copy.deepcopy(model).set_params(drift=None)
-asked, _, truth = behavior(2000, first)
-print(f"RMSE {np.sqrt(np.mean((model.predict(asked) - truth) ** 2)):.3f}, noise 0.4")
+test_X, _, truth = behavior(2000, first)
+print(f"RMSE {np.sqrt(np.mean((model.predict(test_X) - truth) ** 2)):.3f}, noise 0.4")
 
 # %%
-# The meaning turns
-# -----------------
-# From here on, the same counts get other ratings. By default the model notices that its errors on
-# new rows are far above those before, drops its stored rows, and learns the new ones fast. Without
-# ``drift="follow"``, it rehearses rows that are no longer true.
+# The meaning of the counts changes
+# ---------------------------------
+# From here on, the same counts get other ratings. By default, the model detects that its errors on
+# new rows are far above those before. It drops its stored rows, and learns the new ones fast. With
+# ``drift=None``, it keeps training on stored rows that are no longer valid.
 
-asked, _, truth = behavior(2000, second)
+test_X, _, truth = behavior(2000, second)
 errors = {"follow": [], "always rehearse": []}
 for _ in range(7):
     for name, one in zip(errors, (model, steady), strict=True):
-        errors[name].append(np.sqrt(np.mean((one.predict(asked) - truth) ** 2)))
+        errors[name].append(np.sqrt(np.mean((one.predict(test_X) - truth) ** 2)))
     new_X, new_y, _ = behavior(500, second)
     for one in (model, steady):
         one.partial_fit(new_X, new_y)
@@ -74,6 +73,6 @@ for _ in range(7):
 figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for name, values in errors.items():
     ax.plot(500 * np.arange(len(values)), values, marker="o", label=name)
-ax.set(xlabel="rows after the turn", ylabel="RMSE without noise", ylim=(0, None))
+ax.set(xlabel="rows after the change", ylabel="RMSE without noise", ylim=(0, None))
 ax.legend()
 plt.show()

@@ -3,8 +3,8 @@ Close the loop: list, click, learn, again
 =========================================
 
 A recommender in use learns from clicks on its own lists. This example runs that loop with
-simulated users, whose tastes are known, so that each list has a known expected number of clicks.
-In the middle, all tastes turn. Four ways to learn are compared, and the log of one of them is used
+simulated users, whose tastes are known. So each list has a known expected number of clicks.
+On day 15, all tastes change. Four ways to learn are compared, and the log of one of them is used
 to estimate the clicks of another model that no user has seen.
 """
 
@@ -29,7 +29,7 @@ EVENT = ["user_id", "item_id", "timestamp"]
 # list in ten is replaced by random items: without exploration, a log says nothing about items that
 # the model never shows.
 #
-# The first log are 1,500 lists in random order, from the five days before the start.
+# The first log holds 1,500 lists of random items, from the five days before the start.
 
 
 def new_simulator():
@@ -51,13 +51,13 @@ print(shown.head(3))
 # --------
 #
 # Each round makes lists for the visitors, shows them, and learns the clicks (1) and skips (0). The
-# simulator knows the expected clicks of the lists, which are the curve.
+# figure shows the expected clicks of the lists, which the simulator knows.
 #
 # * "frozen" never learns again.
 # * "nightly" is fitted anew to the whole log after each day.
 # * "online" learns each round by ``partial_fit``.
 # * "adaptive" is a blend of two such models, one with larger steps. Its weights learn from the
-#   displayed lists, ``shown=``: which of the two ranked the clicked items higher?
+#   displayed lists, ``shown=``: the model that ranks the clicked items higher gains weight.
 
 model = IncrementalMFRecommender(n_factors=16, reg=0.02, random_state=0)
 faster = clone(model).set_params(learning_rate=0.1)
@@ -102,8 +102,8 @@ for learn, (clicks, best, *_) in results.items():
 # ----------------
 #
 # The refit of every night uses all clicks so far, also those from before the turn, so it recovers
-# slowly. ``partial_fit`` forgets old tastes by its steps. Large steps are
-# worse while tastes stay and better after they turn. The blend is close to the better of the two
+# slowly. With ``partial_fit``, each step replaces a part of the old tastes. Large steps are
+# worse while tastes stay and better after they change. The blend is close to the better of the two
 # in both halves.
 
 _, ax = plt.subplots(figsize=(8, 4), layout="constrained")

@@ -13,7 +13,7 @@ _SECONDS_PER_DAY = 86_400
 
 
 class ClickSimulator(ClickModel):
-    r"""Simulate users who get lists and click by planted tastes, with position bias.
+    r"""Simulate users who click on displayed lists by known tastes, with position bias.
 
     Users and items have planted factors as in :func:`make_interactions`. User :math:`u` examines
     rank :math:`k` with probability :math:`e_k`, and clicks an examined item :math:`i` with

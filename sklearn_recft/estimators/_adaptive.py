@@ -33,7 +33,7 @@ _TEXT = "the estimators of a blend"
 class AdaptiveRecommender(
     ExplainMixin, ObserveMixin, RecommenderMixin, RegressorMixin, _BaseComposition, BaseEstimator
 ):
-    """Blend recommenders by weights that learn from each event.
+    """Blend recommenders by weights that are updated by each event.
 
     Each member m ranks the catalogue for a query. The blend scores item i by
 
@@ -45,11 +45,11 @@ class AdaptiveRecommender(
     sums of four sets: one of all queries, one by the number of events of the user, one by the time
     since the last of them, and one by whether any came since the last `partial_fit`.
 
-    The weights learn from each event of `partial_fit`: first the members are asked for the event's
-    user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of the
-    event's item among the best ``n_candidates`` items of the blend; it is 0 if the item is not one
-    of them. Then the members learn the event. `fit` does this with the last 20 % of the rows, where
-    the weights make three steps for each event.
+    The weights learn from each event of `partial_fit`: first the members rank the items for the
+    event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of
+    the event's item among the best ``n_candidates`` items of the blend; it is 0 if the item is not
+    one of them. Then the members learn the event. `fit` does this with the last 20 % of the rows,
+    where the weights make three steps for each event.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class AdaptiveRecommender(
         Length of the list of each member. The pool of a query is the union of these lists.
     context : bool, default=True
         Whether weights depend on the query, and scores on features of the items. False leaves a and
-        b, the same for all queries and above 0: what all members prefer is listed first.
+        b, the same for all queries and above 0: an item that all members prefer is first.
     final_estimator : classifier, default=None
         Classifier with ``predict_proba`` that scores the pool from the same features, in place of
         the weights. It is fitted in `fit` alone.
@@ -75,16 +75,16 @@ class AdaptiveRecommender(
     Attributes
     ----------
     estimators_ : list of recommenders
-        The fitted members. They share the state of the blend, so let only the blend learn.
+        The fitted members. They share the state of the blend, so do not update them directly.
     named_estimators_ : Bunch
         The fitted members by name.
     weights_ : dict of dict of float
-        Weights by context and feature: whom the blend trusts, for whom. The first context is
-        "all". ``pandas.DataFrame(model.weights_).T`` is a table.
+        Weights by kind of query and feature. The first kind is "all"; the weights of a query are
+        the sum of those of its kinds. ``pandas.DataFrame(model.weights_).T`` is a table.
     weights_log_ : dict of ndarray
         The last 200 chunks of at most 2,000 queries, as columns: "time" of the last event,
         "n_queries", "ndcg@10 of the blend" and of each member, before the chunk was learned, and
-        the mean weights of its queries. Items outside of the list count as 0.
+        the mean weights of its queries. A query has an NDCG of 0 if its item is not in the list.
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
@@ -135,7 +135,7 @@ class AdaptiveRecommender(
         partial_fit="warm start",
         reads=("time",),
         keeps="its members, weights by context, a log of 200 chunks",
-        learns="whom of several recommenders to trust, for whom",
+        learns="the weight of each of several recommenders, by kind of query",
     )
     _parameter_constraints: ClassVar[dict] = {
         "estimators": [list],
@@ -174,8 +174,8 @@ class AdaptiveRecommender(
         """Fit the members, then the weights, to a log of events.
 
         The members learn the first 80 % of the rows in time (in the order of rows without
-        timestamps). They are asked for the users of the other rows, one after the other, and the
-        weights learn from each answer. Then the members learn these rows.
+        timestamps). They rank the items for the users of the other rows, in order, and the weights
+        learn from each row. Then the members learn these rows.
 
         Parameters
         ----------
@@ -203,7 +203,9 @@ class AdaptiveRecommender(
         shown: Any = None,
         batch_id: Any = None,
     ) -> AdaptiveRecommender:
-        """Ask the members, let the weights learn, then let the members learn; all or nothing.
+        """Update the weights, then the members, by new events; a call that fails changes nothing.
+
+        The members rank the items for each event before anything learns from it.
 
         Parameters
         ----------
@@ -214,9 +216,9 @@ class AdaptiveRecommender(
         shown : table, default=None
             Displayed lists, one row per shown item: ``list_id``, ``user_id``, ``item_id``, ``rank``
             (from 1), ``clicked`` (0 or 1) and optionally ``timestamp``. The weights then learn from
-            these lists alone: the softmax is over the items of a list, and each place has a weight
-            that `recommend` does not use. Lists without clicks say nothing. The members learn from
-            ``X``, so the clicks belong there too.
+            these lists alone: the softmax is over the items of a list, and each rank has a weight
+            that `recommend` does not use (position bias). Lists without clicks have no effect on
+            the weights. The members learn from ``X``, so pass the clicks there too.
         batch_id : str or int, default=None
             Rows of a ``batch_id``, such as a file name, are learned once.
 
@@ -316,7 +318,9 @@ class AdaptiveRecommender(
             rows = tuple(m.__recommender_start__(X, y, sample_weight) for m in members.values())
             self._starts = tuple(m.__recommender_model__() for m in members.values())
             self._members = tuple((name, _without_model(m)) for name, m in members.items())
-        elif X is None and lists is not None:
+        elif X is None:
+            if lists is None:
+                raise ValueError("X is None: pass events, or displayed lists as shown.")
             return replace(_no_rows(self._model), shown=lists)
         else:
             members = self._members_of_now()

@@ -37,11 +37,12 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
         lists need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone.
+        Whether users and items have embeddings. False learns from the other columns alone;
+        ``user_id`` and ``item_id`` are required all the same.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
-        users and items. The net gets them as of before each row, and its score is added to the
-        net's. 0, or ``use_ids=False``, switches both off.
+        users and items. The net reads them as they were before each row, and the score of the
+        factorization is added to that of the net. 0, or ``use_ids=False``, switches both off.
     embedding_dim : int, default=8
         Length of the embedding of an id or a category.
     hidden : sequence of int, default=(64, 32)
@@ -53,7 +54,7 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         for each new row.
     drift : {"follow"} or None, default="follow"
         "follow": if the errors of new rows are far above those before, `partial_fit` drops the
-        stored rows, and learns the new ones fast. None always rehearses.
+        stored rows, and learns the new ones with a larger rate. None always rehearses.
     max_epochs : int, default=None
         Number of passes over the rows in `fit`. None is 2, up to 10 for fewer than 50,000 rows,
         and 1 from 500,000 on.
@@ -93,7 +94,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     training starts at the offset.
 
     Numbers are standardized by their mean and deviation so far, and clipped at 5 deviations.
-    Missing numbers of features count as the mean. An unknown id or category has an embedding of its
+    Missing numbers in ``users`` and ``items`` count as the mean; in ``X`` they are an error, except
+    in queries. An unknown id or category has an embedding of its
     own, which `id_dropout` trains. New ids and categories start there. Rows of an embedding that no
     batch reads do not move.
 
@@ -102,8 +104,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     trains for one epoch on new and stored rows, at a third of the rate of `fit`.
 
     With ``drift="follow"``, a fast and a slow mean of the errors of new rows are kept. If the fast
-    one is above 1.5 of the slow one, the new rows contradict the old ones. No setting keeps what
-    was learned before such a turn.
+    one is above 1.5 times the slow one, the new rows are taken to contradict the old ones. What was
+    learned before such a change is lost.
 
     `recommend` runs the net for each pair of a query and an item. Pass ``candidates`` if the
     catalogue is large. Features of items are those remembered; the context is that of the query,

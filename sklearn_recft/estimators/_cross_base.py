@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -166,6 +166,8 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         kinds |= dict.fromkeys(given["lists"] or (), as_lists)
         if not kinds:
             return rows
+        if reset:
+            _refuse_absent(kinds, rows)
 
         def converted(columns: Mapping[str, FeatureColumn]) -> dict[str, FeatureColumn]:
             return {n: kinds[n](c, n) if n in kinds else c for n, c in columns.items()}
@@ -245,4 +247,15 @@ def labels_within(feedback: np.ndarray | None, loss: str) -> None:
         raise ValueError(
             f"y: {int(wrong.sum())} of {len(feedback)} rows lie {limits}, which loss={loss!r} "
             "cannot learn. Use loss='squared_error', or change y."
+        )
+
+
+def _refuse_absent(names: Iterable[str], rows: Interactions) -> None:
+    """Raise for names of categories or lists that are columns of no table."""
+    found = {*rows.features, *(name for table in rows.tables.values() for name in table.columns)}
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise ValueError(
+            f"categorical, lists: no column {absent} in X, users or items. Their categories and "
+            f"lists are {sorted(found)}; add the columns, or leave the names out."
         )

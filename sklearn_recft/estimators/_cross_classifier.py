@@ -33,11 +33,12 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
         lists need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone.
+        Whether users and items have embeddings. False learns from the other columns alone;
+        ``user_id`` and ``item_id`` are required all the same.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
-        users and items. The net gets them as of before each row, and its score is added to the
-        net's. 0, or ``use_ids=False``, switches both off.
+        users and items. The net reads them as they were before each row, and the score of the
+        factorization is added to that of the net. 0, or ``use_ids=False``, switches both off.
     embedding_dim : int, default=8
         Length of the embedding of an id or a category.
     hidden : sequence of int, default=(64, 32)
@@ -49,7 +50,7 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         for each new row.
     drift : {"follow"} or None, default="follow"
         "follow": if the errors of new rows are far above those before, `partial_fit` drops the
-        stored rows, and learns the new ones fast. None always rehearses.
+        stored rows, and learns the new ones with a larger rate. None always rehearses.
     max_epochs : int, default=None
         Number of passes over the rows in `fit`. None is 2, up to 10 for fewer than 50,000 rows,
         and 1 from 500,000 on.

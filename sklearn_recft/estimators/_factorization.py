@@ -90,9 +90,10 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         before every event.
     drift : {"follow"}, default=None
         None: one copy of the tables, whose steps get smaller with the events of an id. "follow": a
-        second copy beside it, whose steps stay large; predictions mix both by how well each has
-        predicted lately. It follows users who change their tastes, at twice the time and memory.
-        For "squared_error" and "log_loss" with "sgd".
+        second, fast copy beside it, whose steps stay large. Predictions are a weighted mean of
+        both; the copy with the smaller recent errors has the larger weight. This follows users
+        whose tastes change, at twice the time and memory. For "squared_error" and "log_loss" with
+        "sgd".
     training : FineTuning, default=None
         How the net of ``solver="adam"`` is trained: schedule, clipping, early stopping and more.
         None is ``FineTuning()``, the defaults of this estimator. With "sgd" it must be None.
@@ -163,7 +164,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     `explain`, `similar_items`, ``intercept_``, factors and biases are those of the mixture:
     factors have ``2 n_factors`` columns, the slow ones times ``sqrt(1 - v)``, then the fast ones
     times ``sqrt(v)``. `adapt` solves for the users in both copies and keeps ``v``. ``module_`` is
-    the slow copy, which is the model without drift to the last bit. It alone rehearses
+    the slow copy, which equals the model with ``drift=None`` exactly. Only it rehearses
     (``replay_size``).
 
     The settings are the best found on MovieLens 100K and 1M, for "bpr" also on The Complete

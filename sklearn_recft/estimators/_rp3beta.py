@@ -15,6 +15,7 @@ from sklearn_recft.edges import check_edges
 from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
 from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import RP3BetaModel, RP3BetaSettings
+from sklearn_recft.vocabulary import warn_of_other_types
 
 
 class RP3BetaRecommender(
@@ -230,4 +231,12 @@ class RP3BetaRecommender(
         )
 
     def _make_model(self, rows: Interactions) -> RP3BetaModel:
-        return RP3BetaModel(rows, self._settings())
+        settings = self._settings()
+        if settings.edges is not None and rows.item_ids is not None:
+            # Items of another type would join the catalogue beside those of the log.
+            known, given = (
+                {"edges, item_id": rows.item_ids},
+                {"edges, item_id": settings.edges.item_ids},
+            )
+            warn_of_other_types(known, given)
+        return RP3BetaModel(rows, settings)

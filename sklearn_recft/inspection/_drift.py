@@ -30,8 +30,8 @@ class DriftMonitor:
     reference : recommender, default=None
         The fast learner to compare with. It learns **in place** the rows that the monitor sees.
         It should have ``partial_fit_predict``, like `IncrementalMFRecommender`; otherwise it
-        predicts each step and calls ``partial_fit``. None: the estimator has two speeds itself
-        (``drift="follow"``).
+        predicts each step and calls ``partial_fit``. None: the estimator itself has a slow and a
+        fast copy (``drift="follow"``).
     delta : float, default=2e-3
         Confidence of ADWIN: the smaller, the fewer alarms.
     max_alarms : int, default=100
@@ -42,7 +42,7 @@ class DriftMonitor:
     alarms_ : list of Bunch
         Newest last. ``event``: how many events the monitor had seen; ``timestamp``: time of the
         last event of the step, NaN if unknown; ``before``, ``after``: mean of the difference,
-        relative to the mean error of the slow learner, before and after the change.
+        relative to the mean error of the slow learner, before and after the alarm.
     n_events_ : int
         Number of events seen.
     drift_detected : bool

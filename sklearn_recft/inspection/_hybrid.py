@@ -52,7 +52,7 @@ class HybridDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, show="rank", ax=None, **line_kw):
-        """Plot what a fitted :class:`~sklearn_recft.AdaptiveRecommender` has logged.
+        """Plot the log of weights of a fitted :class:`~sklearn_recft.AdaptiveRecommender`.
 
         Parameters
         ----------
@@ -62,7 +62,8 @@ class HybridDisplay:
             Mean weights of the members' ranks or standardized scores, weights of the features of
             items, or NDCG@10 of the blend and of each member.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Where to draw; None makes a new figure. The names stand right of the axes: make a figure
+            of your own with ``layout="constrained"``, so that there is room.
         **line_kw : dict
             Passed on to matplotlib's `plot`, for every line.
 

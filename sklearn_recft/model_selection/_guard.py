@@ -34,10 +34,10 @@ _Loss = Callable[[Any, Any, Any], np.ndarray]
 class Guard:
     """Decide whether an update is kept, by comparing the model before and after on new events.
 
-    Copy the model, update it, call `begin` with both, and give the next events to `update` until
-    its verdict is no longer ``"watch"``. The tests are anytime-valid: look after every event if
-    you like, the error rate holds. `Guard` changes no model. To roll back, go on with the copy from
-    before the update.
+    Copy the model, update it, call `begin` with both, and pass the next events to `update` until
+    its verdict is no longer ``"watch"``. The tests are anytime-valid: the error rate holds even if
+    you call `update` after every event. `Guard` changes no model. To roll back, continue with the
+    copy from before the update.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ class Guard:
     Attributes
     ----------
     verdict_ : {"promote", "watch", "roll back"}
-        "watch": the events do not tell yet. The other two are final.
+        "watch": the events do not suffice for a decision yet. The other two are final.
     reason_ : str
-        Why.
+        Explanation of the verdict.
     warnings_ : list of str
         What is unusual in the rows of the update. After a warning, an update is promoted only if
         it is better than the model before.
@@ -79,11 +79,11 @@ class Guard:
        is the product of its prediction and its label, both less the mean of the user so far. That
        of the update is compared with half of that of the next events.
 
-    A model that is worse, or labels that agree too little, are rolled back. A model that is better
-    is promoted, and so is one that is not worse and whose labels agree. The second test finds
-    labels that are shuffled or reversed before they do much harm. If tastes have changed, the next
-    events agree as little, and the update stays. It needs an update of at least 30 rows, and a loss
-    that is no callable.
+    An update is rolled back if the model is worse, or if its labels agree too little. It is
+    promoted if the model is better, or if the model is not worse and the labels agree. The second
+    test finds labels that are shuffled or reversed before they do much harm. If tastes have
+    changed, the next events agree as little, and the update stays. It needs an update of at least
+    30 rows, and a loss that is no callable.
 
     Inputs are compared with those of the last 100 promoted updates, once there are 5.
 
@@ -134,13 +134,19 @@ class Guard:
         before : recommender
             As it was before the update, such as ``copy.deepcopy(model)``.
         after : recommender
-            The same after ``partial_fit(X, y)``.
+            The model after ``partial_fit(X, y)``, another object than ``before``.
         X, y : rows of the update
 
         Returns
         -------
         self : object
         """
+        if before is after:
+            raise ValueError(
+                "Guard.begin: before and after are one object, and partial_fit changes a model in "
+                "place. Copy it before the update: before = copy.deepcopy(model)."
+            )
+        self._check_labels(y)
         inputs = self._inputs_of(before, X, y)
         self._models = before, after
         self.inputs_ = inputs
@@ -167,6 +173,7 @@ class Guard:
             raise ValueError("Guard.update: call begin with both models first.")
         if self.verdict_ != "watch":
             return self.verdict_
+        self._check_labels(y)
         before, after = (self._losses(model, X, y) for model in self._models)
         agreement = np.zeros(len(before))
         if self._compares_labels:
@@ -226,6 +233,13 @@ class Guard:
             raise ValueError(f"loss: {bad} of {len(values)} rows have a loss that is NaN or "
                              "infinite; leave these rows out.")  # fmt: skip
         return values
+
+    def _check_labels(self, y: Any) -> None:
+        if y is None and not callable(self.loss):
+            raise ValueError(
+                f"y is None, and loss={self.loss!r} needs feedback. Pass y, or a function "
+                "loss(estimator, X, y) that needs none, such as one minus the reciprocal rank."
+            )
 
     def _inputs_of(self, before: Any, X: Any, y: Any) -> Bunch:
         """Describe the rows of an update."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -83,7 +83,7 @@ class PrequentialStep:
         Predictions before learning; None without pointwise metrics.
     """
 
-    rows: np.ndarray
+    rows: np.ndarray = field(repr=False)
     first_timestamp: float
     last_timestamp: float
     metrics: dict[str, float]
@@ -92,7 +92,7 @@ class PrequentialStep:
     n_unknown_items: int
     predict_seconds: float
     learn_seconds: float
-    predictions: np.ndarray | None
+    predictions: np.ndarray | None = field(repr=False)
 
     @property
     def n_rows(self) -> int:

@@ -66,7 +66,7 @@ class Rules:
     """Checked rules of `clean_interactions`; see there."""
 
     duplicates: bool
-    valid: Mapping[str, Bounds | Callable[[np.ndarray], Any]]
+    valid: Mapping[str, Bounds | Callable[[Any], Any]]
     max_per_hour: int | None
     max_per_day: int | None
     quantiles: Mapping[str, tuple[float, float]]
@@ -80,7 +80,7 @@ def clean_interactions(
     sample_weight: Any = None,
     *,
     duplicates: bool = True,
-    valid: Mapping[str, Bounds | Callable[[np.ndarray], Any]] | None = None,
+    valid: Mapping[str, Bounds | Callable[[Any], Any]] | None = None,
     max_per_hour: int | None = None,
     max_per_day: int | None = None,
     quantiles: Mapping[str, tuple[float, float]] | None = None,
@@ -103,9 +103,9 @@ def clean_interactions(
         is kept.
     valid : dict, default=None
         Rows to keep, by column: ``{"quantity": (1, None)}`` keeps those of at least 1. None is no
-        bound. A missing value is not valid. A function gets the column as an array and returns a
-        mask. The name "y" is the feedback. Without a rule, no value is invalid, and a
-        cancellation is an event.
+        bound. A missing value is not valid. A function gets the column, a Series if ``X`` is a
+        frame and an array otherwise, and returns a mask. The name "y" is the feedback. Without
+        a rule, no value is invalid, and a cancellation is an event.
     max_per_hour, max_per_day : int, default=None
         Drop all rows of a user with more events than this within some hour, or some 24 hours: a
         bot. They need the column ``timestamp``.
@@ -134,7 +134,8 @@ def clean_interactions(
     --------
     >>> import pandas as pd
     >>> from sklearn_recft.preprocessing import clean_interactions
-    >>> X = pd.DataFrame({"user_id": ["ann", None, "bob", "bob"], "item_id": ["tea"] * 4,
+    >>> X = pd.DataFrame({"user_id": ["ann", None, "bob", "bob"],
+    ...                   "item_id": ["tea", "tea", "tea", "rye"],
     ...                   "timestamp": [1, 2, 3, 3], "quantity": [1, 1, -1, 2]})
     >>> X, y, weight, report = clean_interactions(X, valid={"quantity": (1, None)})
     >>> print(report)
@@ -251,7 +252,10 @@ class _Sieve:
 
     def _inside(self, name: str, bounds: tuple[float, float]) -> np.ndarray:
         values = _numbers(self.columns[name], name)[self.rows]
-        low, high = np.nanquantile(values, bounds)
+        lowest, highest = _pair(bounds, "quantiles", name, "(0, 0.999)")
+        if not 0 <= lowest <= highest <= 1:
+            raise ValueError(f"quantiles: {name} needs two numbers from 0 to 1, got {bounds!r}.")
+        low, high = np.nanquantile(values, (lowest, highest))
         return self.rows[(values >= low) & (values <= high)]
 
     def _core(self, rules: Rules) -> np.ndarray:
@@ -314,14 +318,14 @@ def _hashable(values: np.ndarray) -> np.ndarray:
 def _is_valid(column: Any, rule: Any, name: str) -> Bool:
     values = plain(column)
     if callable(rule):
-        mask = np.asarray(rule(values))
+        mask = np.asarray(rule(column.to_native() if isinstance(column, nw.Series) else values))
         if mask.shape != values.shape or mask.dtype != bool:
             raise ValueError(
                 f"valid: the function of {name} must return True or False for each of the "
                 f"{len(values)} rows."
             )
         return mask
-    low, high = rule
+    low, high = _pair(rule, "valid", name, "(1, None)")
     mask = ~_missing(column)
     known = values[mask]
     inside = np.ones(len(known), bool)
@@ -337,6 +341,15 @@ def _is_valid(column: Any, rule: Any, name: str) -> Bool:
         ) from error
     mask[mask] = inside
     return mask
+
+
+def _pair(rule: Any, owner: str, name: str, example: str) -> Bounds:
+    if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+        raise ValueError(
+            f"{owner}: {name} needs two bounds, such as {example}"
+            f"{', or a function' if owner == 'valid' else ''}; got {rule!r}."
+        )
+    return rule[0], rule[1]
 
 
 def _like(bound: Any, values: np.ndarray) -> Any:

@@ -77,7 +77,7 @@ class InteractionCleaner(BaseEstimator):
         self,
         *,
         duplicates: bool = True,
-        valid: Mapping[str, Bounds | Callable[[np.ndarray], Any]] | None = None,
+        valid: Mapping[str, Bounds | Callable[[Any], Any]] | None = None,
         max_per_hour: int | None = None,
         max_per_day: int | None = None,
         quantiles: Mapping[str, tuple[float, float]] | None = None,

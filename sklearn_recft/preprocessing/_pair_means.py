@@ -27,7 +27,7 @@ class PairMeans(StreamFeatures):
 
     .. math:: m = \frac{\sum_{s < t} (y_s - b_s)}{n_t + \text{damping}}
 
-    and their number :math:`n_t`. So it says how much better this user rates this genre than
+    and their number :math:`n_t`. It measures how much better this user rates this genre than
     expected. A cell may hold several values: then the row gets the average over its pairs of
     values.
 
@@ -42,7 +42,7 @@ class PairMeans(StreamFeatures):
         :meth:`~sklearn_recft.IncrementalMFClassifier.partial_fit_predict_proba`. Several bases
         give several means for each pair.
     separators : dict of str to str, default=None
-        What stands between the values of a cell, by column, as in ``{"genre": "|"}``. A column that
+        Separator of the values in a cell, by column, as in ``{"genre": "|"}``. A column that
         is not named has one value in each cell, whatever it contains.
     damping : float, default=5.0
         Number of pseudo-events with residual 0 in each mean, and with the average feedback in the

@@ -239,6 +239,8 @@ def test_wrong_lists_are_refused(model, change, message):
         model.partial_fit(NEW, shown=shown)
     with pytest.raises(ValueError, match=r"columns \['rank'\] are missing"):
         model.partial_fit(NEW, shown=shown.drop(columns="rank"))
+    with pytest.raises(ValueError, match="X is None: pass events, or displayed lists"):
+        model.partial_fit(None)
     with pytest.raises(ValueError, match="not fitted yet"):
         AdaptiveRecommender(members()).partial_fit(
             NEW, shown=shown.assign(list_id=USERS.repeat(10), rank=1, clicked=1)

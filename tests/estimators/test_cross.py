@@ -189,6 +189,7 @@ def test_frozen_layers_stay():
     [
         ({"categorical": ["user_id"]}, r"categorical: \['user_id'\] are no names of columns"),
         ({"categorical": ["hour"], "lists": ["hour"]}, r"\['hour'\] are in both"),
+        ({"categorical": ["hours"]}, r"no column \['hours'\] in X, users or items"),
         ({"lists": ["hour"]}, "hour: all 60 rows are numbers, and lists names columns of lists"),
         ({"hidden": (0,)}, r"hidden=\(0,\): it must be"),
         ({"training": FineTuning(clip=1.0)}, "no option clip"),

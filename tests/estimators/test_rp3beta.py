@@ -205,3 +205,9 @@ def test_wrong_edges_are_named_and_change_nothing(edges, message):
     assert_array_equal(model.predict(FILMS), before)
     with pytest.raises((ValueError, TypeError), match=message):
         RP3BetaRecommender(edges=edges).fit(FILMS)
+
+
+def test_edges_of_ids_of_another_type_are_warned_of():
+    log = [[1, 10], [1, 11], [2, 10]]
+    with pytest.warns(UserWarning, match="edges, item_id: none of 2 rows is known: .* strings"):
+        RP3BetaRecommender(edges=[["10", "genre", "a"], ["12", "genre", "a"]]).fit(log)

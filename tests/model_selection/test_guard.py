@@ -101,7 +101,7 @@ def test_unusual_inputs_are_named(model, log):
         assert guard.warnings_ == []
     odd = X[rows].copy()
     odd[:, 0] = 10**6
-    guard.begin(model, model, odd, y[rows] + 2)
+    guard.begin(model, copy.deepcopy(model), odd, y[rows] + 2)
     named = [warning.split(" is ")[0] for warning in guard.warnings_]
     assert named == ["label_mean", "user_share", "new_users"]
 
@@ -113,7 +113,11 @@ def test_a_callable_loss_and_its_errors(model, log):
     assert np.isnan(guard.inputs_.agreement)
     bad = Guard(loss=lambda estimator, X, y: np.full(len(X), np.nan))
     with pytest.raises(ValueError, match="loss: 3 of 3 rows"):
-        bad.begin(model, model, X[:3], y[:3])
+        bad.begin(model, copy.deepcopy(model), X[:3], y[:3])
+    with pytest.raises(ValueError, match="before and after are one object"):
+        Guard().begin(model, model, X[:3], y[:3])
+    with pytest.raises(ValueError, match="y is None, and loss='squared_error' needs feedback"):
+        Guard().begin(model, copy.deepcopy(model), X[:3])
     with pytest.raises(ValueError, match="call begin with both models first"):
         Guard().update(X, y)
     for params in ({"loss": "hinge"}, {"alpha": 1}, {"tolerance": -1}):

@@ -72,7 +72,9 @@ def test_what_is_valid():
     assert kept(price=(None, None)) == [0, 2, 3, 4, 5, 6, 7]
     assert kept(y=(3, 5)) == [3, 4, 5]
     assert kept(day=("2024-01-03", "2024-01-04")) == [2, 3]
-    assert kept(kind=lambda kind: kind == "a") == [0, 2, 4, 6]
+    assert kept(kind=lambda kind: kind.str.startswith("a")) == [0, 2, 4, 6]  # a pandas Series
+    rows = clean_interactions(X[["user_id", "item_id"]].to_numpy(), y, valid={"y": np.isfinite})
+    assert rows.report.rows.tolist() == list(range(1, n))
 
 
 def test_bots_are_users_with_too_many_events_in_any_hour_or_day():
@@ -130,6 +132,12 @@ def test_the_core_is_what_dropping_row_by_row_leaves():
         ({"quantiles": {"item_id": (0, 1)}}, "quantiles: item_id is not numeric"),
         ({"valid": {"item_id": (0, None)}}, "valid: item_id cannot be compared"),
         ({"valid": {"quantity": len}}, "the function of quantity must return"),
+        (
+            {"valid": {"quantity": 1}},
+            r"valid: quantity needs two bounds, such as \(1, None\), or a",
+        ),
+        ({"quantiles": {"quantity": 0.999}}, "quantiles: quantity needs two bounds, such as"),
+        ({"quantiles": {"quantity": (0, 99)}}, "quantiles: quantity needs two numbers from 0 to 1"),
         ({"valid": {"quantity": (99, None)}}, "No row of X is left, of 6"),
     ],
 )
