@@ -276,6 +276,8 @@ def learn_blend(features, sizes, targets, contexts, importance, weights, squares
                 mass += share
                 for f in range(n_features):
                     slope[f] += share * features[r, j, f]
+        if not mass > 0.0:  # weights are not finite
+            continue
         for f in range(n_features):
             slope[f] = importance[r] * (slope[f] / mass - features[r, target, f])
         for c in contexts[r]:

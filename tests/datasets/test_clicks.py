@@ -124,5 +124,5 @@ def test_bad_visits_and_parameters_are_refused(simulator):
     with pytest.raises(ValueError, match="exploration"):
         ClickSimulator(exploration=1.5)
     shown = simulator.show([[0, 1577836800]], [[1, 2]])
-    with pytest.raises(ValueError, match="do not divide"):
+    with pytest.raises(ValueError, match="items has 3 lists, shown has 1"):
         simulator.examined_in([[1]] * 3, shown)

@@ -117,7 +117,7 @@ def test_errors(turned):
             BiasRecommender(), X[:900], y[:900], warm_up=500, monitors=[DriftMonitor()]
         )
     monitor = DriftMonitor()
-    with pytest.raises(ValueError, match="errors: 1 of 40 events"):
+    with pytest.raises(ValueError, match="errors_slow: 1 of 40 rows"):
         monitor.update(np.r_[np.nan, np.ones(39)], np.ones(40))
     assert monitor.n_events_ == 0
     for bad in ({"delta": 0}, {"max_alarms": 0}):
