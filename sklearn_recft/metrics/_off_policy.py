@@ -371,7 +371,7 @@ def _weighted(
             "the probability that the target policy takes the logged action."
         )
     if clip is not None and (isinstance(clip, bool) or not (isinstance(clip, Real) and clip > 0)):
-        raise ValueError(f"clip must be a positive number or None, got {clip!r}.")
+        raise ValueError(f"clip must be positive or None, got {clip!r}.")
     with np.errstate(over="ignore"):
         weight = np.minimum(target / logged, np.inf if clip is None else clip)
     bad = weight > np.finfo(np.float32).max
