@@ -23,14 +23,22 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
     """
     n_rows, n_items = tile.shape
     saved = np.empty(places.shape[0], tile.dtype)
+    totals = np.empty((2, 4), np.float64)
     for r in range(n_rows):
         row = tile[r]
         shift = np.float64(row[0])
-        total, squares = 0.0, 0.0
-        for j in range(n_items):
+        # Four sums at once: a processor need not wait for the one before.
+        totals[:] = 0.0
+        for j in range(0, n_items - 3, 4):
+            for lane in range(4):
+                x = np.float64(row[j + lane]) - shift
+                totals[0, lane] += x
+                totals[1, lane] += x * x
+        for j in range(n_items - n_items % 4, n_items):
             x = np.float64(row[j]) - shift
-            total += x
-            squares += x * x
+            totals[0, 0] += x
+            totals[1, 0] += x * x
+        total, squares = totals[0].sum(), totals[1].sum()
         n = n_items
         for p in range(indptr[r], indptr[r + 1]):
             saved[p] = row[places[p]]
@@ -103,26 +111,35 @@ def blend_features(tiles, best_scores, best_items, center, scale, items, out):
     ranks = np.empty(n + 1, out.dtype)
     for k in range(n + 1):
         ranks[k] = -np.log2(k + 2.0)
+    place = np.full(tiles.shape[2], n, np.int64)  # of each item in one list
     for r in range(n_rows):
-        for j in range(width):
-            item = items[r, j]
-            if item < 0:
-                for f in range(2 * n_members):
-                    out[r, j, f] = ranks[n] if f < n_members else 0.0
-                continue
-            for e in range(n_members):
-                score = tiles[e, r, item]
-                # Most items of a pool are in the list of another member.
-                low, high = n if score < best_scores[e, r, n - 1] else 0, n
-                while low < high:  # entries before `low` come before the item
-                    middle = (low + high) // 2
-                    other = best_scores[e, r, middle]
-                    if other > score or (other == score and best_items[e, r, middle] < item):
-                        low = middle + 1
-                    else:
-                        high = middle
-                out[r, j, e] = ranks[low]
-                out[r, j, n_members + e] = (score - center[e, r]) * scale[e, r]
+        for e in range(n_members):
+            best, codes, row = best_scores[e, r], best_items[e, r], tiles[e, r]
+            middle, factor = center[e, r], scale[e, r]
+            for k in range(n):
+                if codes[k] >= 0:
+                    place[codes[k]] = k
+            for j in range(width):
+                item = items[r, j]
+                if item < 0:
+                    out[r, j, e], out[r, j, n_members + e] = ranks[n], 0.0
+                    continue
+                score, rank = row[item], place[item]
+                # Only hidden items can be better than the end of a list and not in it.
+                if rank == n and score >= best[n - 1]:
+                    low, high = 0, n
+                    while low < high:  # entries before `low` come before the item
+                        half = (low + high) // 2
+                        if best[half] > score or (best[half] == score and codes[half] < item):
+                            low = half + 1
+                        else:
+                            high = half
+                    rank = low
+                out[r, j, e] = ranks[rank]
+                out[r, j, n_members + e] = (score - middle) * factor
+            for k in range(n):
+                if codes[k] >= 0:
+                    place[codes[k]] = n
 
 
 @jit

@@ -145,7 +145,9 @@ class Guard:
         self : object
         """
         for name, model in (("before", before), ("after", after)):
-            if isinstance(model, type) or not hasattr(model, "predict"):
+            if not callable(self.loss) and (
+                isinstance(model, type) or not hasattr(model, "predict")
+            ):
                 raise TypeError(f"{name} must be a fitted recommender, got {model!r}.")
         inputs = self._inputs_of(before, X, y)
         self._models = before, after

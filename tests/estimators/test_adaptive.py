@@ -221,7 +221,7 @@ def test_places_explain_clicks_on_the_first_item(model):
     assert places[0] > places[1:10].max() + 0.2
     before = model.weights_
     model.partial_fit(None, shown=shown.assign(clicked=0))  # without a click, nothing is learned
-    model.partial_fit(None, shown=shown.assign(item_id=-5))  # nor from unknown items
+    model.partial_fit(None, shown=shown.assign(item_id=-shown["rank"]))  # nor from unknown items
     assert model.weights_ == before
 
 
