@@ -49,12 +49,8 @@ def check_shown(shown: Any) -> Shown:
     _, first = np.unique(lists, return_index=True)
     _refuse(users != users[first][lists], USER, "of another user than the first of their list")
     place = np.minimum(rank, len(lists) + N_PLACES).astype(np.int64) - 1
-    _refuse(_repeats(lists, rank), "rank", "that an earlier row of the same list has")
-    _refuse(
-        _repeats(lists, Vocabulary().extend(items)),
-        ITEM,
-        "that an earlier row of the same list has",
-    )
+    for name, values in (("rank", rank), (ITEM, Vocabulary().extend(items))):
+        _refuse(_repeats(lists, values), name, "that an earlier row of their list has")
     times = to_seconds(columns[TIME], f"shown: {TIME}") if TIME in columns else None
     if times is not None:  # lists are learned in the order of time
         start = np.full(len(first), np.inf)

@@ -251,7 +251,7 @@ def test_wrong_lists_are_refused(model, change, message):
 def test_lists_are_learned_in_the_order_of_time(model, pickled):
     shown = shown_lists(model, model.named_estimators_.popular)
     shown["timestamp"] = shown["list_id"] + OLD[-1, 2]
-    shown["rank"] = shown["rank"].where(shown["rank"] < 10, 1e300)
+    shown["rank"] = np.where(shown["rank"] < 10, shown["rank"], 1e300)
     mixed = shown.sample(frac=1, random_state=0)
     one, other = (pickle.loads(pickled).partial_fit(None, shown=s) for s in (shown, mixed))
     assert one.weights_ == other.weights_ != model.weights_
