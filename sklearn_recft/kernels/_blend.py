@@ -2,11 +2,73 @@
 
 import numpy as np
 
-from sklearn_recft.kernels._compile import jit
-from sklearn_recft.kernels._topk import update_topk
+from sklearn_recft.kernels._compile import inlined, jit
 
 _SECONDS_PER_DAY = 86400.0
 _TINY = 1e-12
+# Lanes for each place of a list of the best items, and scores that are looked at at once.
+_LANES, _BLOCK = 4, 32
+# Steps of the search for the end of a list.
+_HALVINGS = 12
+
+
+@inlined
+def _insert_best(row, bound, best, codes):
+    """Insert the scores of a row that are at least ``bound``, best first, ties by the lower place.
+
+    ``row`` (n_items,); -inf is in no list. ``best`` and ``codes`` (n,) are -inf and -1 at first.
+    """
+    n_items, n = row.shape[0], best.shape[0]
+    worst = best[n - 1]
+    for left in range(0, n_items, _BLOCK):
+        right = min(left + _BLOCK, n_items)
+        if right - left == _BLOCK:
+            hits = np.int32(0)
+            for j in range(_BLOCK):  # vector code: most blocks have no score for the list
+                hits |= np.int32(row[left + j] >= bound)
+            if hits == 0:
+                continue
+        for j in range(left, right):
+            score = row[j]
+            if score >= bound and score > worst:
+                place = n - 1
+                while place > 0 and best[place - 1] < score:
+                    best[place] = best[place - 1]
+                    codes[place] = codes[place - 1]
+                    place -= 1
+                best[place] = score
+                codes[place] = j
+                worst = best[n - 1]
+
+
+@inlined
+def _best_of_row(row, lanes, best, codes):
+    """Write the best items of a row of scores, as `_insert_best` does.
+
+    The best scores of many lanes of items bound the end of the list from below, so few items are
+    inserted that leave it again. ``lanes`` (m,) is memory of more lanes than the list has places.
+    """
+    n_items, m = row.shape[0], lanes.shape[0]
+    bound = row[0]
+    if n_items > 2 * m:
+        lanes[:] = row[:m]
+        for first in range(m, n_items, m):
+            for lane in range(min(m, n_items - first)):
+                score = row[first + lane]
+                lanes[lane] = score if score > lanes[lane] else lanes[lane]
+        bound, high = lanes.min(), lanes.max()
+        for _ in range(_HALVINGS):
+            middle = np.float32(0.5) * (bound + high)
+            n_above = 0
+            for lane in range(m):
+                n_above += lanes[lane] >= middle
+            if n_above >= best.shape[0]:
+                bound = middle
+            else:
+                high = middle
+    else:
+        bound = row.min()
+    _insert_best(row, bound, best, codes)
 
 
 @jit
@@ -23,25 +85,19 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
     """
     n_rows, n_items = tile.shape
     saved = np.empty(places.shape[0], tile.dtype)
-    totals = np.empty((2, 4), np.float64)
+    lanes = np.empty(_LANES * best_scores.shape[1], tile.dtype)
     for r in range(n_rows):
         row = tile[r]
         shift = np.float64(row[0])
-        # Four sums at once: a processor need not wait for the one before.
-        totals[:] = 0.0
-        for j in range(0, n_items - 3, 4):
-            for lane in range(4):
-                x = np.float64(row[j + lane]) - shift
-                totals[0, lane] += x
-                totals[1, lane] += x * x
-        for j in range(n_items - n_items % 4, n_items):
+        total, squares = 0.0, 0.0
+        for j in range(n_items):
             x = np.float64(row[j]) - shift
-            totals[0, 0] += x
-            totals[1, 0] += x * x
-        total, squares = totals[0].sum(), totals[1].sum()
+            total += x
+            squares += x * x
         n = n_items
         for p in range(indptr[r], indptr[r + 1]):
             saved[p] = row[places[p]]
+            row[places[p]] = -np.inf
             x = np.float64(saved[p]) - shift
             total -= x
             squares -= x * x
@@ -51,10 +107,9 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
         variance = squares / n - mean * mean
         center[r] = shift + mean
         scale[r] = 1.0 / np.sqrt(variance) if variance > _TINY * squares / n else 0.0
-    update_topk(tile, 0, indptr, places, indptr[:-1].copy(), best_scores, best_items)
-    for r in range(n_rows):
+        _best_of_row(row, lanes, best_scores[r], best_items[r])
         for p in range(indptr[r], indptr[r + 1]):
-            tile[r, places[p]] = saved[p]
+            row[places[p]] = saved[p]
 
 
 @jit
