@@ -137,10 +137,10 @@ def test_shown_rows_may_be_in_any_order():
     expected = simulator.examined_in(lists, shown)
     order = np.random.RandomState(0).permutation(len(shown))[:-1]
     np.testing.assert_array_equal(simulator.examined_in(lists, shown.iloc[order]), expected[order])
-    with pytest.raises(ValueError, match="shown: item_id: 18 of 18 rows have an item that is not"):
+    with pytest.raises(ValueError, match="shown: item_id: 18 of 18 rows"):
         simulator.examined_in(lists, shown.assign(item_id=99))
     with pytest.raises(ValueError, match="shown needs the columns list_id and item_id"):
-        simulator.examined_in(lists, shown.drop(columns="item_id"))
+        simulator.examined_in(lists, shown.drop(columns="list_id"))
 
 
 def test_bad_periods_and_lengths_are_refused(simulator):
