@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sized
+from numbers import Real
 from typing import Any
 
 import narwhals as nw
@@ -254,6 +255,11 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) < 9 and value.strip() in _MISSING_CELLS
     return is_absent(value)
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a real number; a text that reads as one is not."""
+    return isinstance(value, Real)
 
 
 def is_number(value: Any) -> bool:

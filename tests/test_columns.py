@@ -363,3 +363,8 @@ def test_whole_columns_are_converted_where_that_is_wanted():
     with pytest.warns(TimeUnitWarning, match="dates such as 20240501123000"):
         found = to_seconds([20240229000000, 20241231013005], "timestamp", convert=True)
     assert (found == days + np.array([0, 5405])).all()
+
+
+def test_real_numbers_are_no_texts():
+    assert all(columns.is_real(value) for value in (1, 0.5, np.float32(0.5), np.int64(3)))
+    assert not any(columns.is_real(value) for value in ("0.5", None, [1], 1j))

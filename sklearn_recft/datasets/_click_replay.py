@@ -1,6 +1,6 @@
 """Clicks on displayed lists from a real log: `ClickReplay`."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
@@ -74,6 +74,14 @@ class ClickReplay(ClickModel):
         self._taken, self._times = self._items.encode(items)[order], times[order]
         self._start = np.append(0, np.cumsum(np.bincount(codes, minlength=len(self._users))))
 
+    @validate_params(
+        {
+            "self": "no_validation",
+            "start": [Interval(Real, None, None, closed="both")],
+            "end": [Interval(Real, None, None, closed="both")],
+        },
+        prefer_skip_nested_validation=True,
+    )
     def visits(self, start, end):
         """Return the users with an event in a period, each at the time of the first one.
 

@@ -121,6 +121,15 @@ class ClickSimulator(ClickModel):
         self.threshold, self.noise = float(threshold), float(noise)
         self.turn_time = None if turn_day is None else _START + turn_day * _SECONDS_PER_DAY
 
+    @validate_params(
+        {
+            "self": "no_validation",
+            "n_visits": [Interval(Integral, 0, None, closed="left")],
+            "day": [Interval(Real, None, None, closed="neither")],
+            "n_days": [Interval(Real, 0, None, closed="left")],
+        },
+        prefer_skip_nested_validation=True,
+    )
     def visits(self, n_visits, day, *, n_days=1.0):
         """Draw who visits when: users and times are uniform, and in order of time.
 

@@ -1,13 +1,13 @@
 """Clicks on displayed lists: position bias, exploration, and the truth about any list."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.columns import to_ids, to_numbers
-from sklearn_recft.names import TIME, USER
+from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.tables import columns_of
 from sklearn_recft.times import to_seconds
 from sklearn_recft.vocabulary import Vocabulary
@@ -79,7 +79,8 @@ class ClickModel:
         bias = self._bias(n_ranks)
         clicked = (examined < bias) & (liked < taste)
         by_chance = self.exploration * bias.sum() / len(self._items)
-        propensity = (1 - self.exploration) * self._ranked(codes, shown) + by_chance
+        ranked = np.take_along_axis(self._examined(codes), shown, axis=1)
+        propensity = (1 - self.exploration) * ranked + by_chance
         lists = self._n_lists + np.arange(n_lists)
         self._n_lists += n_lists
         return pandas.DataFrame(
@@ -140,6 +141,11 @@ class ClickModel:
         """
         users, times = _columns(visits)
         self._check_users(users)
+        if not isinstance(n_ranks, Integral) or not 1 <= n_ranks <= len(self._items):
+            raise ValueError(
+                f"n_ranks must be an integer from 1 to the {len(self._items)} items of the "
+                f"catalogue, got {n_ranks!r}."
+            )
         every = np.broadcast_to(np.arange(len(self._items)), (len(users), len(self._items)))
         taste = self._probability(users, times, every)
         self._bias(n_ranks)
@@ -155,7 +161,8 @@ class ClickModel:
         items : array-like of shape (n_visits, n_ranks)
             Lists of a target policy for the same visits.
         shown : DataFrame
-            What :meth:`show` returned for these visits.
+            What :meth:`show` returned for these visits. Its rows may be in any order, and some of
+            them may be left out, as long as no list is left out as a whole.
 
         Returns
         -------
@@ -163,13 +170,19 @@ class ClickModel:
             ``examination[k]`` if the target policy has the item at rank ``k``, 0 if it has not.
         """
         codes = self._codes(items)
-        if not len(codes) or len(shown) % len(codes):
+        columns = columns_of(shown, ("list_id", USER, ITEM))
+        if not {"list_id", ITEM} <= columns.keys():
+            raise ValueError("shown needs the columns list_id and item_id, as show returns them.")
+        # `show` numbers the lists in the order of the visits.
+        lists, row = np.unique(to_numbers(columns["list_id"], "list_id"), return_inverse=True)
+        if len(lists) != len(codes):
             raise ValueError(
-                f"items has {len(codes)} lists, which do not divide the {len(shown)} rows of "
-                "shown: give one list for each list that was shown, in the same order."
+                f"items has {len(codes)} lists, shown has {len(lists)}: give one list for each "
+                "list that was shown, in the order of the visits."
             )
-        there = self._items.encode(to_ids(shown["item_id"], "item_id"))
-        return self._ranked(codes, there.reshape(len(codes), -1)).ravel()
+        there = self._items.encode(to_ids(columns[ITEM], ITEM))
+        self._refuse_unknown(there < 0, "shown: item_id", "rows")
+        return self._examined(codes)[row, there]
 
     def _probability(self, users, times, codes):
         """Return the probability of a click on examined items, by code (n_visits, n_ranks)."""
@@ -187,11 +200,11 @@ class ClickModel:
             shown[row] = self._display.choice(len(self._items), n_ranks, replace=False)
         return shown
 
-    def _ranked(self, codes, shown):
-        """Return the examination of each shown item in lists `codes`, 0 where it is not there."""
+    def _examined(self, codes):
+        """Return the examination (n_lists, n_items) of each item, 0 if the list has it not."""
         table = np.zeros((len(codes), len(self._items)))
         np.put_along_axis(table, codes, self._bias(codes.shape[1])[None, :], axis=1)
-        return np.take_along_axis(table, shown, axis=1)
+        return table
 
     def _bias(self, n_ranks):
         if self.examination is None:
@@ -213,16 +226,21 @@ class ClickModel:
         return users, times, codes
 
     def _codes(self, items):
+        if isinstance(items, (list, tuple)):
+            lengths = sorted({len(one) for one in items if hasattr(one, "__len__")})
+            if len(lengths) > 1:
+                raise ValueError(
+                    f"items: lists have {lengths[0]} to {lengths[-1]} items; give all of them the "
+                    "same length."
+                )
         items = np.asarray(items)
-        if items.ndim != 2:
-            raise ValueError(f"items must have shape (n_visits, n_ranks), got {items.shape}.")
-        codes = self._items.encode(items.ravel()).reshape(items.shape)
-        unknown = (codes < 0).any(1)
-        if unknown.any():
+        if items.ndim != 2 or not items.shape[1]:
             raise ValueError(
-                f"items: {int(unknown.sum())} of {len(codes)} lists have an item that is not in "
-                "the catalogue (`item_ids`); fill or drop these lists."
+                f"items must have shape (n_visits, n_ranks) with at least one rank, got "
+                f"{items.shape}."
             )
+        codes = self._items.encode(items.ravel()).reshape(items.shape)
+        self._refuse_unknown((codes < 0).any(1), "items", "lists")
         twice = (np.diff(np.sort(codes, axis=1), axis=1) == 0).any(1)
         if twice.any():
             raise ValueError(
@@ -231,6 +249,13 @@ class ClickModel:
             )
         return codes
 
+    def _refuse_unknown(self, unknown, name, what):
+        if unknown.any():
+            raise ValueError(
+                f"{name}: {int(unknown.sum())} of {len(unknown)} {what} have an item that is not "
+                f"in the catalogue (`item_ids`); fill or drop these {what}."
+            )
+
 
 def visits_frame(users, times):
     """Make the table of visits."""
@@ -238,6 +263,8 @@ def visits_frame(users, times):
 
 
 def _columns(visits):
+    if hasattr(visits, "__len__") and not len(visits):
+        raise ValueError("visits is empty: at least one row is required.")
     columns = columns_of(visits, (USER, TIME))
     if not {USER, TIME} <= columns.keys():
         raise ValueError("visits needs the columns user_id and timestamp.")

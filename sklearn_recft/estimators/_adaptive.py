@@ -20,12 +20,15 @@ from sklearn_recft.interactions import Interactions, check_events
 from sklearn_recft.lists import check_shown
 from sklearn_recft.models import (
     ITEM_FEATURES,
+    RESERVED_NAMES,
     AdaptiveModel,
     AdaptiveSettings,
     FittedModel,
     Member,
     MemberRows,
 )
+from sklearn_recft.names import ITEM, USER
+from sklearn_recft.vocabulary import warn_of_other_types
 
 _TEXT = "the estimators of a blend"
 
@@ -66,7 +69,7 @@ class AdaptiveRecommender(
         b, the same for all queries and above 0: an item that all members prefer is first.
     final_estimator : classifier, default=None
         Classifier with ``predict_proba`` that scores the pool from the same features, in place of
-        the weights. It is fitted in `fit` alone.
+        the weights. It is fitted in `fit` alone, so it may not be set later.
     n_jobs : int, default=None
         Number of threads of `recommend`; None is 1, -1 all cores. Members have their own.
     random_state : int, RandomState instance or None, default=None
@@ -215,10 +218,11 @@ class AdaptiveRecommender(
             As in `fit`.
         shown : table, default=None
             Displayed lists, one row per shown item: ``list_id``, ``user_id``, ``item_id``, ``rank``
-            (from 1), ``clicked`` (0 or 1) and optionally ``timestamp``. The weights then learn from
-            these lists alone: the softmax is over the items of a list, and each rank has a weight
-            that `recommend` does not use (position bias). Lists without clicks have no effect on
-            the weights. The members learn from ``X``, so pass the clicks there too.
+            (from 1), ``clicked`` (0 or 1) and optionally ``timestamp``. A list has one user, and
+            each rank and item once. The weights then learn from these lists alone, in the order of
+            time: the softmax is over the items of a list, and each rank has a weight that
+            `recommend` does not use (position bias). Lists without clicks have no effect on the
+            weights. The members learn from ``X``, so pass the clicks there too.
         batch_id : str or int, default=None
             Rows of a ``batch_id``, such as a file name, are learned once.
 
@@ -309,10 +313,13 @@ class AdaptiveRecommender(
     def _check(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, shown: Any = None
     ) -> Interactions:
+        if reset and shown is not None:
+            raise ValueError("shown: the members are not fitted yet; call fit first.")
         lists = None if shown is None else check_shown(shown)
+        if lists is not None:
+            known = {USER: self._model.users.ids, ITEM: self._model.items.ids}
+            warn_of_other_types(known, {USER: lists.user_ids, ITEM: lists.item_ids}, stacklevel=6)
         if reset:
-            if shown is not None:
-                raise ValueError("shown: the members are not fitted yet; call fit first.")
             self._check_estimators()
             members = self._new_members()
             rows = tuple(m.__recommender_start__(X, y, sample_weight) for m in members.values())
@@ -321,6 +328,9 @@ class AdaptiveRecommender(
         elif X is None:
             if lists is None:
                 raise ValueError("X is None: pass events, or displayed lists as shown.")
+            for name, column in (("y", y), ("sample_weight", sample_weight)):
+                if column is not None:
+                    raise ValueError(f"{name} belongs to the rows of X, which is None; omit it.")
             return replace(_no_rows(self._model), shown=lists)
         else:
             members = self._members_of_now()
@@ -377,7 +387,14 @@ class AdaptiveRecommender(
             raise ValueError(
                 "estimators must be a list of pairs (name, recommender) with at least one pair."
             )
-        self._validate_names([name for name, _ in pairs])
+        names = [name for name, _ in pairs]
+        wrong = [n for n in names if not isinstance(n, str) or n == "" or n in RESERVED_NAMES]
+        if wrong:
+            raise ValueError(
+                f"estimators: {wrong[0]!r} cannot be a name. Names are strings, not empty, and not "
+                f"among {sorted(RESERVED_NAMES)}, which name other terms of the blend."
+            )
+        self._validate_names(names)
         if not self._given():
             raise ValueError("estimators: all of them are 'drop'; keep at least one.")
         for name, member in self._given():
@@ -394,10 +411,8 @@ class AdaptiveRecommender(
             members: Any = tuple((n, type(m).__name__) for n, m in self._given())
         except (TypeError, ValueError):
             members = repr(self.estimators)
-        return {"estimators": members, "context": self.context}
-
-    def _fixed_names(self) -> tuple[str, ...]:
-        return ("estimators", "context")
+        final = None if self.final_estimator is None else type(self.final_estimator).__name__
+        return {"estimators": members, "context": self.context, "final_estimator": final}
 
     def _settings(self) -> AdaptiveSettings:
         pairs = zip(self._model.members.models, self._members_of_now().values(), strict=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import Bunch, check_consistent_length, column_or_1d
+from sklearn.utils import Bunch
+
+from sklearn_recft.columns import is_real, plain, refuse_beyond_float32, to_numbers
 
 # Events of a mean.
 _BLOCK = 32
@@ -75,10 +78,16 @@ class DriftMonitor:
     def __init__(
         self, reference: Any = None, *, delta: float = 2e-3, max_alarms: int = 100
     ) -> None:
-        if not 0 < delta < 1:
-            raise ValueError(f"delta must be between 0 and 1, got {delta}.")
-        if max_alarms < 1:
-            raise ValueError(f"max_alarms must be at least 1, got {max_alarms}.")
+        if not (is_real(delta) and 0 < delta < 1):
+            raise ValueError(f"delta must be a number between 0 and 1, got {delta!r}.")
+        if isinstance(max_alarms, bool) or not (
+            isinstance(max_alarms, Integral) and max_alarms > 0
+        ):
+            raise ValueError(f"max_alarms must be an integer of at least 1, got {max_alarms!r}.")
+        if reference is not None and (isinstance(reference, type) or not _learns(reference)):
+            raise TypeError(
+                f"reference must be an estimator with partial_fit and predict, got {reference!r}."
+            )
         self.reference = reference
         self.delta = delta
         self.max_alarms = max_alarms
@@ -109,15 +118,13 @@ class DriftMonitor:
         -------
         self : object
         """
-        slow = column_or_1d(errors_slow, dtype=np.float64)
-        fast = column_or_1d(errors_fast, dtype=np.float64)
-        check_consistent_length(slow, fast)
-        errors = np.column_stack([slow, fast])
-        bad = int((~np.isfinite(errors).all(axis=1)).sum())
-        if bad:
-            raise ValueError(f"errors: {bad} of {len(errors)} events have an error that is NaN or "
-                             "infinite; leave these events out.")  # fmt: skip
-        errors = np.concatenate([self._open, errors])
+        slow, fast = _errors(errors_slow, "errors_slow"), _errors(errors_fast, "errors_fast")
+        if len(slow) != len(fast):
+            raise ValueError(
+                f"errors_slow has {len(slow)} events, errors_fast has {len(fast)}; give both for "
+                "the same events."
+            )
+        errors = np.concatenate([self._open, np.column_stack([slow, fast])])
         n = len(errors) // _BLOCK
         self._open = errors[n * _BLOCK :]
         self._feed(errors[: n * _BLOCK].reshape(n, _BLOCK, 2).mean(axis=1), timestamp)
@@ -189,6 +196,22 @@ class _RunningMean:
         """Add a value."""
         self.n += 1
         self.value += (value - self.value) / self.n
+
+
+def _learns(estimator: Any) -> bool:
+    """Whether an estimator can be a reference."""
+    predicts = hasattr(estimator, "predict") or hasattr(estimator, "partial_fit_predict")
+    return predicts and hasattr(estimator, "partial_fit")
+
+
+def _errors(values: Any, name: str) -> np.ndarray:
+    """Check the errors of a learner; return float64 (n,)."""
+    column = plain(values)
+    if column.ndim != 1:
+        raise ValueError(f"{name} must be one column of shape (n,), got shape {column.shape}.")
+    errors = to_numbers(column, name)
+    refuse_beyond_float32(errors, name)
+    return errors
 
 
 def _adwin(delta: float) -> Any:

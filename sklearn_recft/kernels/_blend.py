@@ -2,11 +2,73 @@
 
 import numpy as np
 
-from sklearn_recft.kernels._compile import jit
-from sklearn_recft.kernels._topk import update_topk
+from sklearn_recft.kernels._compile import inlined, jit
 
 _SECONDS_PER_DAY = 86400.0
 _TINY = 1e-12
+# Lanes for each place of a list of the best items, and scores that are looked at at once.
+_LANES, _BLOCK = 4, 32
+# Steps of the search for the end of a list.
+_HALVINGS = 12
+
+
+@inlined
+def _insert_best(row, bound, best, codes):
+    """Insert the scores of a row that are at least ``bound``, best first, ties by the lower place.
+
+    ``row`` (n_items,); -inf is in no list. ``best`` and ``codes`` (n,) are -inf and -1 at first.
+    """
+    n_items, n = row.shape[0], best.shape[0]
+    worst = best[n - 1]
+    for left in range(0, n_items, _BLOCK):
+        right = min(left + _BLOCK, n_items)
+        if right - left == _BLOCK:
+            hits = np.int32(0)
+            for j in range(_BLOCK):  # vector code: most blocks have no score for the list
+                hits |= np.int32(row[left + j] >= bound)
+            if hits == 0:
+                continue
+        for j in range(left, right):
+            score = row[j]
+            if score >= bound and score > worst:
+                place = n - 1
+                while place > 0 and best[place - 1] < score:
+                    best[place] = best[place - 1]
+                    codes[place] = codes[place - 1]
+                    place -= 1
+                best[place] = score
+                codes[place] = j
+                worst = best[n - 1]
+
+
+@inlined
+def _best_of_row(row, lanes, best, codes):
+    """Write the best items of a row of scores, as `_insert_best` does.
+
+    The best scores of many lanes of items bound the end of the list from below, so few items are
+    inserted that leave it again. ``lanes`` (m,) is memory of more lanes than the list has places.
+    """
+    n_items, m = row.shape[0], lanes.shape[0]
+    bound = row[0]
+    if n_items > 2 * m:
+        lanes[:] = row[:m]
+        for first in range(m, n_items, m):
+            for lane in range(min(m, n_items - first)):
+                score = row[first + lane]
+                lanes[lane] = score if score > lanes[lane] else lanes[lane]
+        bound, high = lanes.min(), lanes.max()
+        for _ in range(_HALVINGS):
+            middle = np.float32(0.5) * (bound + high)
+            n_above = 0
+            for lane in range(m):
+                n_above += lanes[lane] >= middle
+            if n_above >= best.shape[0]:
+                bound = middle
+            else:
+                high = middle
+    else:
+        bound = row.min()
+    _insert_best(row, bound, best, codes)
 
 
 @jit
@@ -23,6 +85,7 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
     """
     n_rows, n_items = tile.shape
     saved = np.empty(places.shape[0], tile.dtype)
+    lanes = np.empty(_LANES * best_scores.shape[1], tile.dtype)
     for r in range(n_rows):
         row = tile[r]
         shift = np.float64(row[0])
@@ -34,6 +97,7 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
         n = n_items
         for p in range(indptr[r], indptr[r + 1]):
             saved[p] = row[places[p]]
+            row[places[p]] = -np.inf
             x = np.float64(saved[p]) - shift
             total -= x
             squares -= x * x
@@ -43,10 +107,9 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
         variance = squares / n - mean * mean
         center[r] = shift + mean
         scale[r] = 1.0 / np.sqrt(variance) if variance > _TINY * squares / n else 0.0
-    update_topk(tile, 0, indptr, places, indptr[:-1].copy(), best_scores, best_items)
-    for r in range(n_rows):
+        _best_of_row(row, lanes, best_scores[r], best_items[r])
         for p in range(indptr[r], indptr[r + 1]):
-            tile[r, places[p]] = saved[p]
+            row[places[p]] = saved[p]
 
 
 @jit
@@ -103,26 +166,35 @@ def blend_features(tiles, best_scores, best_items, center, scale, items, out):
     ranks = np.empty(n + 1, out.dtype)
     for k in range(n + 1):
         ranks[k] = -np.log2(k + 2.0)
+    place = np.full(tiles.shape[2], n, np.int64)  # of each item in one list
     for r in range(n_rows):
-        for j in range(width):
-            item = items[r, j]
-            if item < 0:
-                for f in range(2 * n_members):
-                    out[r, j, f] = ranks[n] if f < n_members else 0.0
-                continue
-            for e in range(n_members):
-                score = tiles[e, r, item]
-                # Most items of a pool are in the list of another member.
-                low, high = n if score < best_scores[e, r, n - 1] else 0, n
-                while low < high:  # entries before `low` come before the item
-                    middle = (low + high) // 2
-                    other = best_scores[e, r, middle]
-                    if other > score or (other == score and best_items[e, r, middle] < item):
-                        low = middle + 1
-                    else:
-                        high = middle
-                out[r, j, e] = ranks[low]
-                out[r, j, n_members + e] = (score - center[e, r]) * scale[e, r]
+        for e in range(n_members):
+            best, codes, row = best_scores[e, r], best_items[e, r], tiles[e, r]
+            middle, factor = center[e, r], scale[e, r]
+            for k in range(n):
+                if codes[k] >= 0:
+                    place[codes[k]] = k
+            for j in range(width):
+                item = items[r, j]
+                if item < 0:
+                    out[r, j, e], out[r, j, n_members + e] = ranks[n], 0.0
+                    continue
+                score, rank = row[item], place[item]
+                # Only hidden items can be better than the end of a list and not in it.
+                if rank == n and score >= best[n - 1]:
+                    low, high = 0, n
+                    while low < high:  # entries before `low` come before the item
+                        half = (low + high) // 2
+                        if best[half] > score or (best[half] == score and codes[half] < item):
+                            low = half + 1
+                        else:
+                            high = half
+                    rank = low
+                out[r, j, e] = ranks[rank]
+                out[r, j, n_members + e] = (score - middle) * factor
+            for k in range(n):
+                if codes[k] >= 0:
+                    place[codes[k]] = n
 
 
 @jit
@@ -276,6 +348,8 @@ def learn_blend(features, sizes, targets, contexts, importance, weights, squares
                 mass += share
                 for f in range(n_features):
                     slope[f] += share * features[r, j, f]
+        if not mass > 0.0:  # weights are not finite
+            continue
         for f in range(n_features):
             slope[f] = importance[r] * (slope[f] / mass - features[r, target, f])
         for c in contexts[r]:

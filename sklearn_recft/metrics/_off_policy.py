@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
-from sklearn.utils import column_or_1d
 
-from sklearn_recft.columns import to_ids, to_numbers
+from sklearn_recft.columns import plain, refuse_beyond_float32, to_ids, to_numbers
 from sklearn_recft.vocabulary import Vocabulary
 
 
@@ -57,7 +57,7 @@ class PolicyValue:
             From Student's t distribution with ``n_units - 1`` degrees of freedom; both are NaN if
             there is one unit only.
         """
-        if not 0 < confidence_level < 1:
+        if not (isinstance(confidence_level, Real) and 0 < confidence_level < 1):
             raise ValueError(f"confidence_level must be between 0 and 1, got {confidence_level}.")
         degrees = max(self.n_units - 1, 1)
         half = float(student_t.ppf((1 + confidence_level) / 2, degrees)) * self.standard_error
@@ -339,6 +339,12 @@ def item_position_value(
     1.333
     """
     reward, weight = _weighted(clicked, propensities, probabilities, clip, "clicked")
+    bad = ~np.isin(reward, (0, 1))
+    if bad.any():
+        raise ValueError(
+            f"clicked: {int(bad.sum())} of {len(bad)} rows are other than 0 and 1; give 1 where "
+            "the item was clicked, else 0."
+        )
     codes, n_lists = _codes(list_ids, "list_ids", len(reward))
     return _mean_of(np.bincount(codes, weight * reward, n_lists), weight, None)
 
@@ -364,13 +370,27 @@ def _weighted(
             f"probabilities: {int(bad.sum())} of {len(bad)} rows are not between 0 and 1; give "
             "the probability that the target policy takes the logged action."
         )
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be positive or None, got {clip}.")
-    return reward, np.minimum(target / logged, np.inf if clip is None else clip)
+    if clip is not None and (isinstance(clip, bool) or not (isinstance(clip, Real) and clip > 0)):
+        raise ValueError(f"clip must be positive or None, got {clip!r}.")
+    with np.errstate(over="ignore"):
+        weight = np.minimum(target / logged, np.inf if clip is None else clip)
+    bad = weight > np.finfo(np.float32).max
+    if bad.any():
+        raise ValueError(
+            f"propensities: {int(bad.sum())} of {len(bad)} rows are so near 0 that their weights "
+            "overflow; set clip, or fix these rows."
+        )
+    return reward, weight
 
 
 def _numbers(values: Any, name: str, n_rows: int | None = None) -> np.ndarray:
-    numbers = to_numbers(column_or_1d(values, input_name=name), name)
+    column = plain(values)
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.ndim != 1:
+        raise ValueError(f"{name} must be one column of shape (n,), got shape {column.shape}.")
+    numbers = to_numbers(column, name)
+    refuse_beyond_float32(numbers, name)
     if n_rows is not None and len(numbers) != n_rows:
         raise ValueError(f"{name} has {len(numbers)} rows where the log has {n_rows}.")
     return numbers

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import Bunch, check_consistent_length, column_or_1d
+from sklearn.utils import Bunch
+from sklearn.utils.validation import _num_samples
 
+from sklearn_recft.columns import is_real, to_feedback
 from sklearn_recft.interactions import items_of, users_of
 from sklearn_recft.model_selection._replay import predict_feedback
 
@@ -114,12 +116,12 @@ class Guard:
         alpha: float = 0.005,
         tolerance: float = 0.03,
     ) -> None:
-        if not callable(loss) and loss not in _LOSSES:
+        if not callable(loss) and (not isinstance(loss, str) or loss not in _LOSSES):
             raise ValueError(f"loss must be a function or among {sorted(_LOSSES)}, got {loss!r}.")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must be between 0 and 1, got {alpha}.")
-        if tolerance < 0:
-            raise ValueError(f"tolerance must be at least 0, got {tolerance}.")
+        if not (is_real(alpha) and 0 < alpha < 1):
+            raise ValueError(f"alpha must be a number between 0 and 1, got {alpha!r}.")
+        if not (is_real(tolerance) and 0 <= tolerance < np.inf):
+            raise ValueError(f"tolerance must be a number of at least 0, got {tolerance!r}.")
         self.loss = loss
         self.alpha = alpha
         self.tolerance = tolerance
@@ -146,7 +148,11 @@ class Guard:
                 "Guard.begin: before and after are one object, and partial_fit changes a model in "
                 "place. Copy it before the update: before = copy.deepcopy(model)."
             )
-        self._check_labels(y)
+        for name, model in (("before", before), ("after", after)):
+            if not callable(self.loss) and (
+                isinstance(model, type) or not hasattr(model, "predict")
+            ):
+                raise TypeError(f"{name} must be a fitted recommender, got {model!r}.")
         inputs = self._inputs_of(before, X, y)
         self._models = before, after
         self.inputs_ = inputs
@@ -173,12 +179,12 @@ class Guard:
             raise ValueError("Guard.update: call begin with both models first.")
         if self.verdict_ != "watch":
             return self.verdict_
-        self._check_labels(y)
-        before, after = (self._losses(model, X, y) for model in self._models)
+        users, labels = users_of(X), self._labels(X, y)
+        before, after = (self._losses(model, X, labels) for model in self._models)
         agreement = np.zeros(len(before))
         if self._compares_labels:
             predictions = predict_feedback(self._models[0], X)
-            agreement = self._agreement.of(users_of(X), predictions, column_or_1d(y))
+            agreement = self._agreement.of(users, predictions, labels)
         self._learn(before, after, agreement)
         return self.verdict_
 
@@ -226,28 +232,42 @@ class Guard:
     def _losses(self, estimator: Any, X: Any, y: Any) -> np.ndarray:
         """Return the loss of each row."""
         loss = self.loss if callable(self.loss) else _LOSSES[self.loss]
-        values = column_or_1d(loss(estimator, X, y), dtype=np.float64)
-        check_consistent_length(values, X)
+        values = np.asarray(loss(estimator, X, y), dtype=np.float64)
+        n_rows = _num_samples(X)
+        if values.shape != (n_rows,):
+            raise ValueError(
+                f"loss must return one number for each of the {n_rows} rows, got the shape "
+                f"{values.shape}."
+            )
         bad = int((~np.isfinite(values)).sum())
         if bad:
             raise ValueError(f"loss: {bad} of {len(values)} rows have a loss that is NaN or "
                              "infinite; leave these rows out.")  # fmt: skip
         return values
 
-    def _check_labels(self, y: Any) -> None:
-        if y is None and not callable(self.loss):
+    def _labels(self, X: Any, y: Any) -> Any:
+        """Check feedback that a loss by name reads; a callable gets what was given."""
+        if callable(self.loss):
+            return y
+        if y is None:
             raise ValueError(
                 f"y is None, and loss={self.loss!r} needs feedback. Pass y, or a function "
                 "loss(estimator, X, y) that needs none, such as one minus the reciprocal rank."
             )
+        labels = to_feedback(y, _num_samples(X))
+        wrong = int(((labels < 0) | (labels > 1)).sum()) if self.loss == "log_loss" else 0
+        if wrong:
+            raise ValueError(
+                f"y: {wrong} of {len(labels)} rows are not between 0 and 1, as loss='log_loss' "
+                "needs; give y > threshold, or use 'squared_error'."
+            )
+        return labels
 
     def _inputs_of(self, before: Any, X: Any, y: Any) -> Bunch:
         """Describe the rows of an update."""
         users, items = users_of(X), items_of(X)
-        labels = np.ones(len(users)) if y is None else column_or_1d(y).astype(np.float64)
-        check_consistent_length(users, labels)
-        if not len(users):
-            raise ValueError("X: the update has 0 rows; there is nothing to guard.")
+        given = self._labels(X, y)
+        labels = np.ones(len(users)) if y is None else to_feedback(y, len(users))
         agreement, error = np.nan, np.nan
         if len(users) >= _FEW_ROWS and not callable(self.loss):
             values = _Agreement().of(users, predict_feedback(before, X), labels)
@@ -260,7 +280,7 @@ class Guard:
             item_share=_largest_share(items),
             new_users=_share_of_new(users, getattr(before, "user_ids_", None)),
             new_items=_share_of_new(items, getattr(before, "item_ids_", None)),
-            loss=float(self._losses(before, X, y).mean()),
+            loss=float(self._losses(before, X, given).mean()),
             agreement=agreement,
             agreement_error=error,
         )
@@ -339,12 +359,11 @@ class _RunningMean:
 
 
 def _squared_error(estimator: Any, X: Any, y: Any) -> np.ndarray:
-    return (predict_feedback(estimator, X) - column_or_1d(y)) ** 2
+    return (predict_feedback(estimator, X) - y) ** 2
 
 
 def _log_loss(estimator: Any, X: Any, y: Any) -> np.ndarray:
     p = np.clip(predict_feedback(estimator, X), 1e-6, 1 - 1e-6)
-    y = column_or_1d(y)
     return -y * np.log(p) - (1 - y) * np.log1p(-p)
 
 

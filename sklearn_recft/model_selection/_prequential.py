@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -146,6 +146,7 @@ def iter_prequential(
     [3] {'rmse': 2.66...} 1 0
     """
     metric_set = MetricSet.of(scoring, y, k, relevance_threshold, exclude_seen)
+    watching = _checked_monitors(monitors)
     if learn not in ("partial_fit", "refit", "never"):
         raise ValueError(f"learn must be 'partial_fit', 'refit' or 'never', got {learn!r}.")
     if label_delay < 0:
@@ -165,7 +166,21 @@ def iter_prequential(
     replay = Replay(estimator, X, y, sample_weight, times, label_delay, how, metric_set, begin)
     bounds = _bounds(replay.times, begin, report_every if compiled else chunk_size, period)
     steps = replay.steps(bounds, compiled)
-    return _watched(replay, steps, monitors) if monitors else steps
+    return _watched(replay, steps, watching) if watching else steps
+
+
+def _checked_monitors(monitors: Any) -> tuple[Monitor, ...]:
+    """Return the monitors; raise if one is none."""
+    given = () if monitors is None else monitors
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    methods = "begin", "after_step"
+    wrong = [m for m in found if isinstance(m, type) or not all(hasattr(m, n) for n in methods)]
+    if wrong or not isinstance(given, Iterable):
+        raise TypeError(
+            "monitors must be a sequence of objects with the methods begin and after_step, such as "
+            f"[DriftMonitor()], got {wrong[0] if wrong else monitors!r}."
+        )
+    return found
 
 
 def _watched(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     )
     from sklearn_recft.models._adaptive_parts import (
         ITEM_FEATURES,
+        N_PLACES,
+        RESERVED_NAMES,
         Member,
     )
     from sklearn_recft.models._adaptive_rows import (
@@ -132,6 +134,8 @@ __all__ = [
     "DECAY_OPTIONS",
     "ITEM_FEATURES",
     "MAX_BATCHES",
+    "N_PLACES",
+    "RESERVED_NAMES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
     "ALSModel",
@@ -193,6 +197,8 @@ __getattr__ = lazy_names(
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
         "ITEM_FEATURES": "_adaptive_parts",
+        "N_PLACES": "_adaptive_parts",
+        "RESERVED_NAMES": "_adaptive_parts",
         "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",

@@ -42,6 +42,8 @@ _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
 # Share of repeated pairs from which on seen items are ranked too.
 _REPEATS = 0.1
 _LIST = 10
+# Weights of this size cannot be trusted, and their scores come near the range of float32.
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,10 @@ class AdaptiveModel(FittedModel):
             if len(after):
                 self._learn_weights(rows.take(after), fitting=True)
                 self.take_in(rows.take(after), undo)
-        if not np.isfinite(self.blend.weights).all():
+        if not (np.abs(self.blend.weights) < _LARGEST).all():
             raise ValueError(
-                "The weights of the blend are not finite any more, so this call has learned "
-                "nothing. Lower learning_rate."
+                "The weights of the blend are too large or not finite any more, so this call has "
+                "learned nothing. Lower learning_rate."
             )
         return [np.empty(0)]
 
@@ -305,8 +307,9 @@ class AdaptiveModel(FittedModel):
             theirs[known] = codes[users[known]]
             scorers.append(model.tile_scorer(theirs, np.arange(model.n_items), queries))
         return Queries(
+            tuple(member.name for member in self.settings.members),
             tuple(scorers),
-            self.item_codes,
+            self.other_codes,
             tuple(model.n_items for model in models),
             times,
             contexts if self.settings.context else contexts[:, :1],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models._adaptive_parts import ITEM_FEATURES, Member
+from sklearn_recft.models._adaptive_parts import BEHIND, FINAL, ITEM_FEATURES, Member
 from sklearn_recft.models._adaptive_tiles import Block, PoolScorer
 from sklearn_recft.models._base import FittedModel
 from sklearn_recft.models._explain import Explanation
@@ -51,9 +51,9 @@ class Sums:
         ) * np.where(there[:, None], block.scale.T, 0.0)
         terms = dict(zip(ITEM_FEATURES, parts[:, 2 * n_members :].T, strict=False))
         rest = score - of_members.sum(axis=1) - sum(terms.values())
-        terms["behind the pool"] = np.where(inside, 0.0, rest)
+        terms[BEHIND] = np.where(inside, 0.0, rest)
         if not weights.any():
-            terms["final estimator"] = np.where(inside, rest, 0.0)
+            terms[FINAL] = np.where(inside, rest, 0.0)
         return cls(of_members.T, rates.T, terms)
 
     @classmethod

@@ -27,6 +27,9 @@ _FIRST = 1.0, 0.1
 _LEAST = 1e-3
 # Features of items, beside those of members.
 ITEM_FEATURES = ("item age", "seen before", "seen just now", "time since seen")
+# Names of the terms of a blend, which no member can have.
+BEHIND, FINAL = "behind the pool", "final estimator"
+RESERVED_NAMES = frozenset({*ITEM_FEATURES, BEHIND, FINAL, "the blend"})
 # New pairs of user and item that are kept unsorted, at least and as a share of all.
 _NEW_PAIRS, _NEW_SHARE = 1024, 0.05
 # Places of a displayed list with a weight each; later places share the last one.
@@ -184,7 +187,7 @@ class PairTimes:
         self.times = [np.empty(0), np.empty(0)]
 
     def append(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
-        """Set the times of pairs (codes); of equal pairs, the last row counts."""
+        """Set the times of pairs (codes); of equal pairs, the latest counts."""
         keys, new = _last_of_each(
             np.concatenate([self.keys[1], _pairs(users, items)]),
             np.concatenate([self.times[1], times]),
@@ -409,8 +412,8 @@ def _pairs(users: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def _last_of_each(keys: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct keys, ascending, and the last time of each."""
-    order = np.argsort(keys, kind="stable")
+    """Return distinct keys, ascending, and the latest time of each."""
+    order = np.lexsort((times, keys))
     keys, times = keys[order], times[order]
     last = np.ones(len(keys), bool)
     last[:-1] = keys[1:] != keys[:-1]

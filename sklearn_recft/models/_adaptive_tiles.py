@@ -25,6 +25,8 @@ class Queries:
 
     Attributes
     ----------
+    names : tuple of str
+        Names of the members.
     scorers : tuple of TileScorer
         One for each member, over the items that it knows.
     codes : tuple of ndarray of shape (n_items,), or None
@@ -48,6 +50,7 @@ class Queries:
         Length of the best list of each member.
     """
 
+    names: tuple[str, ...]
     scorers: tuple[TileScorer, ...]
     codes: tuple[np.ndarray | None, ...]
     n_known: tuple[int, ...]
@@ -143,6 +146,7 @@ class Block:
             kernels.rank_tile(
                 tile, indptr, hidden, best_scores[e], best_items[e], center[e], scale[e]
             )
+            _refuse_infinite(queries.names[e], center[e])
         return cls(queries, first, last, tiles, best_scores, best_items, center, scale)
 
     def pools(self, *, with_hidden: bool = False) -> Pools:
@@ -189,6 +193,16 @@ class Block:
         pools = self.pools(with_hidden=True)
         spread = self.tiles, self.center, self.scale, pools.items, pools.sizes
         return kernels.spread_pool(*spread, score_pools(pools), out)
+
+
+def _refuse_infinite(name: str, center: np.ndarray) -> None:
+    """Raise where the mean score of a member for a query is not finite."""
+    wrong = int((~np.isfinite(center)).sum())
+    if wrong:
+        raise ValueError(
+            f"estimators: {name!r} has scores that are NaN or infinite for {wrong} of "
+            f"{len(center)} queries; fit it to moderate values, or drop it."
+        )
 
 
 def _write_scores(queries: Queries, e: int, first: int, last: int, out: np.ndarray) -> None:

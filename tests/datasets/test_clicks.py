@@ -124,5 +124,37 @@ def test_bad_visits_and_parameters_are_refused(simulator):
     with pytest.raises(ValueError, match="exploration"):
         ClickSimulator(exploration=1.5)
     shown = simulator.show([[0, 1577836800]], [[1, 2]])
-    with pytest.raises(ValueError, match="do not divide"):
+    with pytest.raises(ValueError, match="items has 3 lists, shown has 1"):
         simulator.examined_in([[1]] * 3, shown)
+
+
+def test_shown_rows_may_be_in_any_order():
+    simulator = ClickSimulator(10, 12, exploration=0.5, random_state=0)
+    visits = simulator.visits(6, day=0)
+    lists = simulator.best_lists(visits, 3)
+    simulator.show(visits, lists)  # list ids do not begin at 0
+    shown = simulator.show(visits, lists)
+    expected = simulator.examined_in(lists, shown)
+    order = np.random.RandomState(0).permutation(len(shown))[:-1]
+    np.testing.assert_array_equal(simulator.examined_in(lists, shown.iloc[order]), expected[order])
+    with pytest.raises(ValueError, match="shown: item_id: 18 of 18 rows"):
+        simulator.examined_in(lists, shown.assign(item_id=99))
+    with pytest.raises(ValueError, match="shown needs the columns list_id and item_id"):
+        simulator.examined_in(lists, shown.drop(columns="list_id"))
+
+
+def test_bad_periods_and_lengths_are_refused(simulator):
+    for wrong in ({"n_visits": -1}, {"n_visits": 2.5}, {"day": np.nan}, {"n_days": -1}):
+        with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter"):
+            simulator.visits(**{"n_visits": 3, "day": 0, **wrong})
+    visits = simulator.visits(2, day=0)
+    for n_ranks in (0, -1, 2.5, 10**6):
+        with pytest.raises(ValueError, match="n_ranks must be an integer from 1"):
+            simulator.best_lists(visits, n_ranks)
+    with pytest.raises(ValueError, match="visits is empty"):
+        simulator.show(simulator.visits(0, day=0), np.empty((0, 2), int))
+    with pytest.raises(ValueError, match="lists have 1 to 2 items"):
+        simulator.show(visits, [[1, 2], [1]])
+    replay = ClickReplay([[1, 2, 3]])
+    with pytest.raises(ValueError, match="'start' parameter"):
+        replay.visits("2020-01-01", 5)

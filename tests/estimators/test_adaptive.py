@@ -20,6 +20,7 @@ from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import TemporalSplit, iter_prequential
 from sklearn_recft.models import PopularityModel, _adaptive, _adaptive_parts, _adaptive_rows
 from sklearn_recft.pipeline import make_recommender_pipeline
+from sklearn_recft.vocabulary import IdTypeWarning
 
 DAY = 86400
 X = make_interactions(60, 50, 1200, popularity=0.5, random_state=0).data
@@ -221,7 +222,7 @@ def test_places_explain_clicks_on_the_first_item(model):
     assert places[0] > places[1:10].max() + 0.2
     before = model.weights_
     model.partial_fit(None, shown=shown.assign(clicked=0))  # without a click, nothing is learned
-    model.partial_fit(None, shown=shown.assign(item_id=-5))  # nor from unknown items
+    model.partial_fit(None, shown=shown.assign(item_id=-shown["rank"]))  # nor from unknown items
     assert model.weights_ == before
 
 
@@ -231,6 +232,8 @@ def test_places_explain_clicks_on_the_first_item(model):
         ({"clicked": 2}, "clicked: 600 of 600 rows have values other than 0 and 1"),
         ({"rank": 0}, "rank: 600 of 600 rows .* whole numbers from 1"),
         ({"list_id": 1}, "user_id: 590 of 600 rows have values of another user"),
+        ({"rank": 1}, "rank: 540 of 600 rows have values that an earlier row of their list has"),
+        ({"item_id": 7}, "item_id: 540 of 600 rows have values that an earlier row"),
     ],
 )
 def test_wrong_lists_are_refused(model, change, message):
@@ -245,6 +248,29 @@ def test_wrong_lists_are_refused(model, change, message):
         AdaptiveRecommender(members()).partial_fit(
             NEW, shown=shown.assign(list_id=USERS.repeat(10), rank=1, clicked=1)
         )
+
+
+def test_lists_are_learned_in_the_order_of_time(model, pickled):
+    shown = shown_lists(model, model.named_estimators_.popular)
+    shown["timestamp"] = shown["list_id"] + OLD[-1, 2]
+    shown["rank"] = np.where(shown["rank"] < 10, shown["rank"], 1e300)
+    mixed = shown.sample(frac=1, random_state=0)
+    one, other = (pickle.loads(pickled).partial_fit(None, shown=s) for s in (shown, mixed))
+    assert one.weights_ == other.weights_ != model.weights_
+
+
+def test_wrong_tables_of_lists_are_refused(model):
+    shown = shown_lists(model, model.named_estimators_.popular)
+    before = model.weights_
+    for wrong, message in ((shown[:0], "shown is empty"), ("abc", "shown is no table")):
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(None, shown=wrong)
+    for name in ("y", "sample_weight"):
+        with pytest.raises(ValueError, match=f"{name} belongs to the rows of X"):
+            model.partial_fit(None, shown=shown, **{name: [1.0]})
+    with pytest.warns(IdTypeWarning, match="item_id"):
+        model.partial_fit(None, shown=shown.assign(item_id=shown["item_id"].astype(str)))
+    assert model.weights_ == before
 
 
 # ------------------------------------------------------------------ reasons, final_estimator
@@ -308,6 +334,64 @@ def test_wrong_members_are_refused():
     for wrong in (pipeline, LogisticRegression()):
         with pytest.raises(TypeError, match=r"'a' is a .*Put the transformers"):
             AdaptiveRecommender([("a", wrong)]).fit(OLD)
+
+
+class InfiniteModel(PopularityModel):
+    value = 0.0
+
+    def tile_scorer(self, users, columns, queries):
+        score = super().tile_scorer(users, columns, queries)
+
+        def write(r0, r1, c0, c1, out):
+            score(r0, r1, c0, c1, out)
+            out[:, 0] += InfiniteModel.value
+
+        return write
+
+
+class InfiniteRecommender(PopularityRecommender):
+    def _make_model(self, rows):
+        return InfiniteModel(rows, super()._make_model(rows).settings)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_member_without_finite_scores_is_named(monkeypatch, value):
+    model = AdaptiveRecommender([("bad", InfiniteRecommender()), *members()]).fit(OLD)
+    before = model.weights_, model.named_estimators_.ease.n_users_
+    monkeypatch.setattr(InfiniteModel, "value", value)
+    for call in (lambda: model.partial_fit(NEW), lambda: model.recommend(USERS[:2])):
+        with pytest.raises(ValueError, match="'bad' has scores that are NaN or infinite for"):
+            call()
+    assert (model.weights_, model.named_estimators_.ease.n_users_) == before
+
+
+@pytest.mark.parametrize("name", [1, "", "item age", "behind the pool", "the blend"])
+def test_names_of_members_are_free(name):
+    with pytest.raises(ValueError, match=f"estimators: {name!r} cannot be a name"):
+        AdaptiveRecommender([(name, EASERecommender())]).fit(OLD)
+
+
+def test_weights_that_overflow_are_refused():
+    with pytest.raises(ValueError, match="Lower learning_rate"):
+        AdaptiveRecommender(members(), learning_rate=1e300).fit(OLD)
+
+
+def test_a_final_estimator_cannot_be_set_later(model):
+    model.set_params(final_estimator=LogisticRegression())
+    with pytest.raises(ValueError, match=r"final_estimator=.* was set after fit"):
+        model.partial_fit(NEW)
+
+
+def test_members_with_the_same_items_are_read_without_a_copy(model):
+    core = model._model
+    assert core._queries(np.arange(2), core.known_users().take(np.arange(2))).codes == (None, None)
+
+
+def test_pairs_keep_their_latest_time():
+    times = _adaptive_parts.PairTimes()
+    for time in (5.0, 9.0, 2.0):
+        times.append(np.array([1, 1]), np.array([3, 4]), np.array([time, 1.0]))
+    assert times.of(np.array([1, 1, 2]), np.array([3, 4, 3])).tolist()[:2] == [9.0, 1.0]
 
 
 def test_a_blend_can_be_a_member():

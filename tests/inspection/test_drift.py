@@ -117,9 +117,39 @@ def test_errors(turned):
             BiasRecommender(), X[:900], y[:900], warm_up=500, monitors=[DriftMonitor()]
         )
     monitor = DriftMonitor()
-    with pytest.raises(ValueError, match="errors: 1 of 40 events"):
+    with pytest.raises(ValueError, match="errors_slow: 1 of 40 rows"):
         monitor.update(np.r_[np.nan, np.ones(39)], np.ones(40))
     assert monitor.n_events_ == 0
     for bad in ({"delta": 0}, {"max_alarms": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
             DriftMonitor(**bad)
+
+
+def test_wrong_types_are_named(turned):
+    for bad in ({"delta": "a"}, {"max_alarms": 2.5}, {"max_alarms": True}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+            DriftMonitor(**bad)
+    for reference in (3, BiasRecommender):
+        with pytest.raises(TypeError, match="reference must be an estimator"):
+            DriftMonitor(reference)
+    monitor = DriftMonitor()
+    for slow, message in (
+        ([1e300], "errors_slow: 1 of 1"),
+        ([1, 2], "has 2 events"),
+        (1, "column"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            monitor.update(slow, [1])
+    X, y = turned
+    for wrong in (DriftMonitor(), [3], DriftMonitor):
+        with pytest.raises(TypeError, match="monitors must be a sequence"):
+            prequential_score(BiasRecommender(), X, y, warm_up=500, monitors=wrong)
+
+
+def test_monitors_may_be_a_generator(turned):
+    X, y = turned
+    monitor = DriftMonitor(BiasRecommender())
+    prequential_score(
+        BiasRecommender(), X[:900], y[:900], warm_up=500, monitors=(m for m in [monitor])
+    )
+    assert monitor.n_events_ == 384

@@ -177,3 +177,23 @@ def test_bad_options_are_named():
         doubly_robust_value(*log, ([0.5, 0.5], [0.5] * 3))
     with pytest.raises(ValueError, match="confidence_level must be between 0 and 1"):
         ips_value(*log).interval(95)
+
+
+def test_overflow_and_wrong_types_are_named():
+    half = [0.5, 0.5]
+    with pytest.raises(ValueError, match="propensities: 1 of 2 rows are so near 0"):
+        ips_value([1, 0], [1e-320, 1], half)
+    assert ips_value([1, 0], [1e-320, 1], half, clip=2).value == 1.0
+    with pytest.raises(ValueError, match="rewards: 1 of 2 rows are larger than float32"):
+        snips_value([1e308, 0], half, half)
+    with pytest.raises(ValueError, match=r"rewards must be one column of shape \(n,\)"):
+        ips_value(None, half, half)
+    with pytest.raises(ValueError, match=r"predictions\[0\] must be one column"):
+        doubly_robust_value([1, 0], half, half, half)
+    with pytest.raises(ValueError, match="clicked: 1 of 2 rows are other than 0 and 1"):
+        item_position_value([2, 0], [1, 1], half, half)
+    for clip in ("a", True):
+        with pytest.raises(ValueError, match="clip must be positive"):
+            ips_value([1, 0], half, half, clip=clip)
+    with pytest.raises(ValueError, match="confidence_level must be"):
+        ips_value([1, 0], half, half).interval("a")

@@ -123,3 +123,29 @@ def test_a_callable_loss_and_its_errors(model, log):
     for params in ({"loss": "hinge"}, {"alpha": 1}, {"tolerance": -1}):
         with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
             Guard(**params)
+
+
+def test_wrong_feedback_and_models_are_named(model, log):
+    (X, y), before = log, copy.deepcopy(model)
+    for params in ({"loss": []}, {"alpha": "a"}, {"tolerance": np.nan}):
+        with pytest.raises(ValueError, match=f"{next(iter(params))} must be"):
+            Guard(**params)
+    with pytest.raises(TypeError, match="before must be a fitted recommender"):
+        Guard().begin(3, model, X[:50], y[:50])
+    with pytest.raises(ValueError, match="y is None, and loss='squared_error' needs feedback"):
+        Guard().begin(before, model, X[:50])
+    with pytest.raises(ValueError, match="loss='log_loss' needs"):
+        Guard(loss="log_loss").begin(before, model, X[:50], y[:50])
+    with pytest.raises(ValueError, match="loss must return one number for each of the 50 rows"):
+        Guard(loss=lambda estimator, X, y: 1.0).begin(before, model, X[:50])
+    guard = Guard().begin(before, model, X[:50], y[:50])
+    for wrong in (y[:3], np.full(50, "a"), None):
+        with pytest.raises(ValueError, match=r"\by\b"):
+            guard.update(X[:50], wrong)
+    assert guard.n_events_ == 0
+
+
+def test_labels_may_be_bool(model, log):
+    (X, y), before = log, copy.deepcopy(model)
+    guard = Guard(loss="log_loss").begin(before, model, X[:50], y[:50] > 3)
+    assert guard.update(X[50:60], y[50:60] > 3) == "watch"
