@@ -12,7 +12,7 @@ from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
 from sklearn_recft.preprocessing._past_similarity import NAME, PastSimilarity
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
-from sklearn_recft.preprocessing._stream_features import Stream
+from sklearn_recft.preprocessing._stream_features import Part, Stream
 from sklearn_recft.preprocessing._sums import Codes, Sums
 
 _BY = "by"
@@ -61,6 +61,12 @@ class ActivityState:
             names |= {USER: None, ITEM: None}
         self.codes = {name: Codes() for name in names}
         self.sums = [Sums(self._n_sums, self.half_lives) for _ in self.by]
+
+    def parts(self) -> list[Part]:
+        """Return all that `update` changes."""
+        similar = [] if self.similarity is None else [self.similarity.sums]
+        counted = [] if self.statistics is None else [self.statistics]
+        return [*self.codes.values(), *self.sums, self.totals, *similar, *counted]
 
     @property
     def _n_sums(self) -> int:
