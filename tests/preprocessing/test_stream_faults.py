@@ -128,7 +128,7 @@ def test_an_interrupt_of_the_last_part_changes_nothing(monkeypatch):
 
 
 def test_threads_read_while_a_call_learns():
-    n_rounds, n_users = 30, 40
+    n_rounds, n_users = 12, 40
     rows = X.iloc[np.zeros(n_users, int)].assign(user_id=np.arange(n_users))
     features = activity(by=["user_id"], half_lives=[]).fit(rows)
     wrong = []
