@@ -89,8 +89,7 @@ def _columns(table: Any) -> dict[str, Any]:
     if found.names is None:
         if found.values.shape[1] != len(_COLUMNS):
             raise ValueError(
-                f"edges: the table has {found.values.shape[1]} columns; give "
-                f"{', '.join(_COLUMNS)}."
+                f"edges: the table has {found.values.shape[1]} columns; give {', '.join(_COLUMNS)}."
             )
         return {name: found.values[:, j] for j, name in enumerate(_COLUMNS)}
     absent = [name for name in _COLUMNS if name not in found.names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -150,6 +151,8 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
             named = names_of_categories(X)
             self._categories = tuple(dict.fromkeys((*named, *given)))
         rows = super()._check(X, y, sample_weight, reset=reset, users=users, items=items, **check)
+        if reset:
+            self._refuse_absent(rows)
         return self._with_kinds(rows, reset=reset)
 
     def _check_rows(self, X: Any) -> Interactions:
@@ -189,6 +192,18 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         both = sorted(set(self.categorical or ()) & set(self.lists or ()))
         if both:
             raise ValueError(f"categorical and lists: {both} are in both. Name each column once.")
+
+    def _refuse_absent(self, rows: Interactions) -> None:
+        """Raise for categories and lists that no table of the first call has."""
+        tables = [table.columns for table in rows.tables.values()]
+        found = list(dict.fromkeys(chain(rows.context_names or (), rows.features, *tables)))
+        for parameter in ("categorical", "lists"):
+            absent = [name for name in getattr(self, parameter) or () if name not in found]
+            if absent:
+                raise ValueError(
+                    f"{parameter}: X has no columns {absent}, nor have users and items; found "
+                    f"{found}. Add the columns, or leave them out of {parameter}."
+                )
 
     # ------------------------------------------------------------------ settings
 

@@ -188,7 +188,10 @@ class ActivityState:
             if average is not None:
                 columns.append(self._mean(sums[:, 1], sums[:, 2], average))
             columns += list(sums[:, 1 + 2 * self.rated :].T)
-        return np.column_stack(columns)
+        made = np.empty((len(found), len(columns)), np.float32)
+        for j, column in enumerate(columns):
+            made[:, j] = column
+        return made
 
     def _mean(self, weight: np.ndarray, total: np.ndarray, average: np.ndarray) -> np.ndarray:
         """Return the damped mean; the average where nothing is known."""
@@ -196,7 +199,8 @@ class ActivityState:
         prior = np.where(np.isnan(average), 0.0, average)
         mean = (total + self.damping * prior) / np.where(none, 1.0, weight + self.damping)
         mean = np.where(none | (weight <= 0), average, mean)
-        return np.where(np.isnan(mean), self.fill_value, mean)
+        mean[np.isnan(mean)] = self.fill_value
+        return mean
 
 
 def kinds_in(rows: LogRows, name: str) -> tuple[str, ...]:

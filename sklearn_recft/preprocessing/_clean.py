@@ -173,7 +173,7 @@ def clean_interactions(
     1 invalid quantity
     2 kept, of 2 users and 2 items
     """
-    given = {
+    given: dict[str, Any] = {
         "duplicates": duplicates,
         "valid": valid,
         "max_per_hour": max_per_hour,

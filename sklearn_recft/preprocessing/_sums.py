@@ -143,7 +143,6 @@ class Sums:
         kernels.link_keys(self.n_keys, slots, keys)
         self._keys, self._state, self._slots = keys, state, slots
 
-
     @property
     def _nothing(self) -> np.ndarray:
         """State of a key without events."""

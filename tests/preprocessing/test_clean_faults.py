@@ -35,7 +35,9 @@ X = pd.DataFrame(
 def test_bad_rules_are_named(rules, message):
     with pytest.raises(ValueError, match=message):
         clean_interactions(X, **rules)
-    with pytest.raises(ValueError, match=message.replace("clean_interactions", "InteractionCleaner")):
+    with pytest.raises(
+        ValueError, match=message.replace("clean_interactions", "InteractionCleaner")
+    ):
         InteractionCleaner(**rules).fit_resample(X)
 
 
@@ -82,7 +84,7 @@ def test_y_and_weights_are_one_column():
 def test_infinite_ids_are_missing_and_lists_are_no_ids():
     report = clean_interactions(X.assign(user_id=[1.0, np.inf, np.nan, 2.0])).report
     assert report.rows.tolist() == [0, 3]
-    with pytest.raises(TypeError, match="user_id: .*hashable"):
+    with pytest.raises(TypeError, match=r"user_id: .*hashable"):
         clean_interactions(X.assign(user_id=[["a"]] * 4))
 
 
@@ -95,5 +97,5 @@ def test_quantiles_are_those_of_finite_numbers():
 
 def test_a_bound_that_is_no_date_is_named():
     rows = X.assign(timestamp=pd.to_datetime(X["timestamp"], unit="s"))
-    with pytest.raises(ValueError, match="timestamp cannot be compared with .*noon"):
+    with pytest.raises(ValueError, match=r"timestamp cannot be compared with .*noon"):
         clean_interactions(rows, valid={"timestamp": ("noon", None)})
