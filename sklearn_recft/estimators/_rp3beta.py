@@ -37,8 +37,8 @@ class RP3BetaRecommender(
 
     with ``d_i = sum_u x_ui`` and ``n_u = sum_j x_uj``. So walks end at old events less often. Each
     item keeps its ``n_neighbors`` largest weights, which are scaled to sum to 1. Of the weights
-    that end at an item, the ``n_neighbors`` largest are kept as well. `recommend` ranks by ``sum_j z_uj w_ji`` over the user's items j,
-    where z also decays by ``history_half_life``.
+    that end at an item, the ``n_neighbors`` largest are kept as well. `recommend` ranks by
+    ``sum_j z_uj w_ji`` over the user's items j, where z also decays by ``history_half_life``.
 
     With ``edges``, walks also go from an item to its entities, such as its genres or its director,
     and on to their items. For each relation r,

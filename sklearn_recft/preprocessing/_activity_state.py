@@ -195,11 +195,9 @@ class ActivityState:
 
     def _mean(self, weight: np.ndarray, total: np.ndarray, average: np.ndarray) -> np.ndarray:
         """Return the damped mean; the average where nothing is known."""
-        none = weight + self.damping <= 0
-        prior = np.where(np.isnan(average), 0.0, average)
-        mean = (total + self.damping * prior) / np.where(none, 1.0, weight + self.damping)
-        mean = np.where(none | (weight <= 0), average, mean)
-        mean[np.isnan(mean)] = self.fill_value
+        mean: np.ndarray = np.where(np.isnan(average), self.fill_value, average)
+        known = weight > 0
+        np.divide(total + self.damping * average, weight + self.damping, out=mean, where=known)
         return mean
 
 
