@@ -127,26 +127,19 @@ def test_an_interrupt_of_the_last_part_changes_nothing(monkeypatch):
     assert pickle.dumps(features) == before
 
 
-def test_threads_read_while_a_call_learns():
-    n_rounds, n_users = 12, 40
-    rows = X.iloc[np.zeros(n_users, int)].assign(user_id=np.arange(n_users))
-    features = activity(by=["user_id"], half_lives=[]).fit(rows)
-    wrong = []
+def test_a_thread_never_reads_half_of_a_call(monkeypatch):
+    features = activity().fit(X, Y)
+    update, found = Sums.update, []
+    reader = Thread(target=lambda: found.append(features.transform(LATER)))
 
-    def read():
-        while not done:
-            counts = features.transform(rows.assign(timestamp=10**9))[:, 0]
-            if len(set(counts)) > 1:  # all users have equally many events at any time
-                wrong.append(counts)
+    def slow(self, *rows):
+        answer = update(self, *rows)
+        if reader.ident is None:  # after the first of several tables
+            reader.start()
+            reader.join(0.2)
+        return answer
 
-    done = []
-    threads = [Thread(target=read) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for n in range(n_rounds):
-        new = rows.assign(user_id=n_users * (n + 1) + np.arange(n_users))  # tables grow
-        features.partial_fit(pd.concat([rows, new]).assign(timestamp=n * DAY))
-    done.append(True)
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    monkeypatch.setattr(Sums, "update", slow)
+    features.partial_fit(LATER, Y)
+    reader.join()
+    assert np.array_equal(found[0], features.transform(LATER), equal_nan=True)
