@@ -60,17 +60,15 @@ def check_edges(table: Any) -> Edges:
     >>> check_edges([[7, "genre", "drama"], [8, "genre", "drama"]]).names
     (('genre', 'drama'),)
     """
-    try:
-        columns = _columns(table)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"edges: {error}") from None
-    ids = {name: to_ids(columns[name], f"edges, {name}") for name in _COLUMNS}
+    columns = _columns(table)
+    ids = {name: to_ids(columns[name], f"edges: {name}") for name in _COLUMNS}
+    ids["relation"] = np.array(list(map(str, ids["relation"].tolist())), object)  # 1 is "1"
     relations, entities, items = Vocabulary(), Vocabulary(), Vocabulary()
     relation, entity = relations.extend(ids["relation"]), entities.extend(ids["entity"])
     pairs, codes = np.unique(relation * len(entities) + entity, return_inverse=True)
     relation, entity = np.divmod(pairs, len(entities))
     named = relations.ids[relation].tolist(), entities.ids[entity].tolist()
-    names = tuple((str(r), str(e)) for r, e in zip(*named, strict=True))
+    names = tuple((r, str(e)) for r, e in zip(*named, strict=True))
     item = items.extend(ids[ITEM])
     _, first = np.unique(item * len(pairs) + codes, return_index=True)
     first.sort()
@@ -79,22 +77,25 @@ def check_edges(table: Any) -> Edges:
 
 
 def _columns(table: Any) -> dict[str, Any]:
-    found = Table.of(table)
-    if len(found.values.shape) != 2 or not found.values.shape[0]:
+    try:
+        found = Table.of(table)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the table has shape {tuple(found.values.shape)}; give one row per edge, or "
-            "edges=None."
-        )
+            f"edges: this {type(table).__name__} is no table of the columns {', '.join(_COLUMNS)}. "
+            "Give one row for each edge, or edges=None."
+        ) from error
+    if not found.values.shape[0]:
+        raise ValueError("edges: the table has no rows; give one for each edge, or edges=None.")
     if found.names is None:
         if found.values.shape[1] != len(_COLUMNS):
             raise ValueError(
-                f"the table has {found.values.shape[1]} columns; give {', '.join(_COLUMNS)}."
+                f"edges: the table has {found.values.shape[1]} columns; give {', '.join(_COLUMNS)}."
             )
         return {name: found.values[:, j] for j, name in enumerate(_COLUMNS)}
     absent = [name for name in _COLUMNS if name not in found.names]
     if absent:
         raise ValueError(
-            f"the columns {absent} are missing; the table has {list(found.names)}. Rename or add "
-            "them."
+            f"edges: the columns {absent} are missing; the table has {list(found.names)}. Rename "
+            "or add them."
         )
     return {name: found.values.get_column(name) for name in _COLUMNS}

@@ -271,15 +271,21 @@ class Turns:
 
     A thread that has the turn may take it again. The locks are no part of the objects, and so of
     no copy or pickle of them.
+
+    Parameters
+    ----------
+    make : callable, default=RLock
+        Makes a lock, such as a `SharedLock`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Any] = RLock) -> None:
         self._locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._make = make
 
     def of(self, owner: Any) -> Any:
         """Return the lock of ``owner``, an object that weak references and hashes accept."""
         lock = self._locks.get(owner)
-        return self._locks.setdefault(owner, RLock()) if lock is None else lock
+        return self._locks.setdefault(owner, self._make()) if lock is None else lock
 
 
 def _others(claims: Collection[_Claim], claim: _Claim) -> bool:

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from sklearn_recft.columns import is_real
 from sklearn_recft.interactions import check_interactions, check_queries, timestamps_of, users_of
 from sklearn_recft.times import TimeUnitWarning, to_seconds
 
@@ -366,5 +367,5 @@ def test_whole_columns_are_converted_where_that_is_wanted():
 
 
 def test_real_numbers_are_no_texts():
-    assert all(columns.is_real(value) for value in (1, 0.5, np.float32(0.5), np.int64(3)))
-    assert not any(columns.is_real(value) for value in ("0.5", None, [1], 1j))
+    assert all(is_real(value) for value in (1, 0.5, np.float32(0.5), np.int64(3)))
+    assert not any(is_real(value) for value in ("0.5", None, [1], 1j))

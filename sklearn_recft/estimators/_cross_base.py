@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -150,6 +151,8 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
             named = names_of_categories(X)
             self._categories = tuple(dict.fromkeys((*named, *given)))
         rows = super()._check(X, y, sample_weight, reset=reset, users=users, items=items, **check)
+        if reset:
+            self._refuse_absent(rows)
         return self._with_kinds(rows, reset=reset)
 
     def _check_rows(self, X: Any) -> Interactions:
@@ -166,8 +169,6 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         kinds |= dict.fromkeys(given["lists"] or (), as_lists)
         if not kinds:
             return rows
-        if reset:
-            _refuse_absent(kinds, rows)
 
         def converted(columns: Mapping[str, FeatureColumn]) -> dict[str, FeatureColumn]:
             return {n: kinds[n](c, n) if n in kinds else c for n, c in columns.items()}
@@ -191,6 +192,18 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         both = sorted(set(self.categorical or ()) & set(self.lists or ()))
         if both:
             raise ValueError(f"categorical and lists: {both} are in both. Name each column once.")
+
+    def _refuse_absent(self, rows: Interactions) -> None:
+        """Raise for categories and lists that no table of the first call has."""
+        tables = [table.columns for table in rows.tables.values()]
+        found = list(dict.fromkeys(chain(rows.context_names or (), rows.features, *tables)))
+        for parameter in ("categorical", "lists"):
+            absent = [name for name in getattr(self, parameter) or () if name not in found]
+            if absent:
+                raise ValueError(
+                    f"{parameter}: X has no columns {absent}, nor have users and items; found "
+                    f"{found}. Add the columns, or leave them out of {parameter}."
+                )
 
     # ------------------------------------------------------------------ settings
 
@@ -247,15 +260,4 @@ def labels_within(feedback: np.ndarray | None, loss: str) -> None:
         raise ValueError(
             f"y: {int(wrong.sum())} of {len(feedback)} rows lie {limits}, which loss={loss!r} "
             "cannot learn. Use loss='squared_error', or change y."
-        )
-
-
-def _refuse_absent(names: Iterable[str], rows: Interactions) -> None:
-    """Raise for names of categories or lists that are columns of no table."""
-    found = {*rows.features, *(name for table in rows.tables.values() for name in table.columns)}
-    absent = [name for name in names if name not in found]
-    if absent:
-        raise ValueError(
-            f"categorical, lists: no column {absent} in X, users or items. Their categories and "
-            f"lists are {sorted(found)}; add the columns, or leave the names out."
         )

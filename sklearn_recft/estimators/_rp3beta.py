@@ -37,10 +37,9 @@ class RP3BetaRecommender(
     ``w_ij = sum_u (x_ui / d_i)^alpha (z_uj / n_u)^alpha / d_j^beta``
 
     with ``d_i = sum_u x_ui`` and ``n_u = sum_j x_uj``. So walks end at old events less often. Each
-    item keeps its ``n_neighbors`` largest
-    weights, which are scaled to sum to 1. Of the weights that end at an item, the ``n_neighbors``
-    largest are kept as well. `recommend` ranks by ``sum_j z_uj w_ji`` over the user's items j,
-    where z also decays by ``history_half_life``.
+    item keeps its ``n_neighbors`` largest weights, which are scaled to sum to 1. Of the weights
+    that end at an item, the ``n_neighbors`` largest are kept as well. `recommend` ranks by
+    ``sum_j z_uj w_ji`` over the user's items j, where z also decays by ``history_half_life``.
 
     With ``edges``, walks also go from an item to its entities, such as its genres or its director,
     and on to their items. For each relation r,
@@ -130,14 +129,14 @@ class RP3BetaRecommender(
         learns="items that random walks reach, also over a knowledge graph",
     )
     _parameter_constraints: ClassVar[dict] = {
-        "alpha": [Interval(Real, 0, None, closed="neither")],
-        "beta": [Interval(Real, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, 100, closed="right")],
+        "beta": [Interval(Real, 0, 10, closed="both")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "zero_diagonal": ["boolean"],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "edges": [object],  # `check_edges` checks the table
-        "edge_weight": [Interval(Real, 0, None, closed="left")],
+        "edge_weight": [Interval(Real, 0, 1e6, closed="both")],
         "n_jobs": [Integral, None],
     }
 

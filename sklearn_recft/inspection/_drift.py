@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -80,9 +79,8 @@ class DriftMonitor:
     ) -> None:
         if not (is_real(delta) and 0 < delta < 1):
             raise ValueError(f"delta must be a number between 0 and 1, got {delta!r}.")
-        if isinstance(max_alarms, bool) or not (
-            isinstance(max_alarms, Integral) and max_alarms > 0
-        ):
+        is_integer = isinstance(max_alarms, int | np.integer) and not isinstance(max_alarms, bool)
+        if not is_integer or max_alarms < 1:
             raise ValueError(f"max_alarms must be an integer of at least 1, got {max_alarms!r}.")
         if reference is not None and (isinstance(reference, type) or not _learns(reference)):
             raise TypeError(

@@ -160,9 +160,10 @@ class CrossModel(FittedModel):
     def _set_target(self, events: Events) -> None:
         """Set the mean and the deviation of the feedback."""
         mean = float(np.average(events.feedback, weights=events.weight))
-        spread = float(
-            np.sqrt(np.average(np.square(events.feedback - mean), weights=events.weight))
-        )
+        rest = events.feedback - mean
+        largest = float(np.abs(rest).max()) or 1.0  # so that no square overflows
+        squares = np.average(np.square(rest / largest), weights=events.weight)
+        spread = largest * float(np.sqrt(squares))
         scale = spread if spread > 1e-9 * abs(mean) else 1.0
         self.target = mean, scale, np.inf, -np.inf
 

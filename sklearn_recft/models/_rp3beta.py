@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
@@ -55,6 +56,18 @@ class RP3BetaModel(UserItemModel):
         self.similarity = self.by_edges = csr_array((0, 0), dtype=np.float32)
         self.relation_weights: dict[str, float] = {}
         self.undecayed = FeedbackMatrix()
+
+    def learn(
+        self,
+        rows: Interactions,
+        settings: Any,
+        call: Call | None = None,
+        within: Transaction | None = None,
+    ) -> np.ndarray:
+        """Learn rows; a call that computes no walks keeps the edges of the last one that did."""
+        if call is not None and not call.weights:
+            settings = replace(settings, edges=self.settings.edges)
+        return super().learn(rows, settings, call, within)
 
     def score(self, events: Events) -> np.ndarray:
         """Return the scores of `tile_scorer` for rows."""
@@ -168,6 +181,12 @@ class RP3BetaModel(UserItemModel):
 
     def _positive(self, sums: FeedbackMatrix) -> csr_array:
         """Return sums of feedback, (n_users, n_items), with 0 for negative ones."""
+        wrong = int((np.abs(sums.sums.data.imag) > np.finfo(np.float32).max).sum())
+        if wrong:
+            raise ValueError(
+                f"y: the sums of {wrong} of {sums.sums.nnz} pairs of users and items overflow in "
+                "float32; scale y."
+            )
         matrix = sums.total()
         matrix.data = np.maximum(matrix.data, 0)
         matrix.resize(self.n_users, self.n_items)

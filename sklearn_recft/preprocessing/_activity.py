@@ -160,7 +160,7 @@ class ActivityFeatures(StreamFeatures):
 
 
 def _checked_by(by: Any) -> tuple[tuple[str, ...], ...]:
-    groups = [(name,) if isinstance(name, str) else tuple(name) for name in by]
+    groups = [tuple(name) if isinstance(name, (list, tuple)) else (name,) for name in by]
     wrong = any(
         len(group) not in (1, 2) or not all(isinstance(name, str) for name in group)
         for group in groups
@@ -174,7 +174,10 @@ def _checked_by(by: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _checked_half_lives(half_lives: Any) -> tuple[float, ...]:
-    days = np.asarray(half_lives, np.float64)
+    try:
+        days = np.asarray(half_lives, np.float64)
+    except (TypeError, ValueError):
+        days = np.array([np.nan])
     if days.ndim != 1 or not (np.isfinite(days) & (days > 0)).all() or len(set(days)) < len(days):
         raise ValueError(
             f"half_lives must be a list of different numbers of days above 0; got {half_lives!r}."

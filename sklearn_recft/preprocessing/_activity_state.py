@@ -12,7 +12,7 @@ from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
 from sklearn_recft.preprocessing._past_similarity import NAME, PastSimilarity
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
-from sklearn_recft.preprocessing._stream_features import Stream
+from sklearn_recft.preprocessing._stream_features import Part, Stream
 from sklearn_recft.preprocessing._sums import Codes, Sums
 
 _BY = "by"
@@ -61,6 +61,12 @@ class ActivityState:
             names |= {USER: None, ITEM: None}
         self.codes = {name: Codes() for name in names}
         self.sums = [Sums(self._n_sums, self.half_lives) for _ in self.by]
+
+    def parts(self) -> list[Part]:
+        """Return all that `update` changes."""
+        similar = [] if self.similarity is None else [self.similarity.sums]
+        counted = [] if self.statistics is None else [self.statistics]
+        return [*self.codes.values(), *self.sums, self.totals, *similar, *counted]
 
     @property
     def _n_sums(self) -> int:
@@ -182,15 +188,17 @@ class ActivityState:
             if average is not None:
                 columns.append(self._mean(sums[:, 1], sums[:, 2], average))
             columns += list(sums[:, 1 + 2 * self.rated :].T)
-        return np.column_stack(columns)
+        made = np.empty((len(found), len(columns)), np.float32)
+        for j, column in enumerate(columns):
+            made[:, j] = column
+        return made
 
     def _mean(self, weight: np.ndarray, total: np.ndarray, average: np.ndarray) -> np.ndarray:
         """Return the damped mean; the average where nothing is known."""
-        none = weight + self.damping <= 0
-        prior = np.where(np.isnan(average), 0.0, average)
-        mean = (total + self.damping * prior) / np.where(none, 1.0, weight + self.damping)
-        mean = np.where(none | (weight <= 0), average, mean)
-        return np.where(np.isnan(mean), self.fill_value, mean)
+        mean: np.ndarray = np.where(np.isnan(average), self.fill_value, average)
+        known = weight > 0
+        np.divide(total + self.damping * average, weight + self.damping, out=mean, where=known)
+        return mean
 
 
 def kinds_in(rows: LogRows, name: str) -> tuple[str, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from sklearn_recft.columns import SECONDS_PER_DAY, is_absent, plain, same_length
+from sklearn_recft.columns import SECONDS_PER_DAY, is_absent, plain, same_length, to_ids
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.tables import Table, is_frame
 from sklearn_recft.times import to_seconds
@@ -17,6 +20,17 @@ from sklearn_recft.vocabulary import Vocabulary
 
 _HOUR = 3600.0
 _FEEDBACK = "y"  # the name of the feedback in rules
+_COUNT = Interval(Integral, 1, None, closed="left")
+# Of the parameters, by name.
+CONSTRAINTS: dict[str, Any] = {
+    "duplicates": ["boolean"],
+    "valid": [dict, None],
+    "max_per_hour": [_COUNT, None],
+    "max_per_day": [_COUNT, None],
+    "quantiles": [dict, None],
+    "min_per_user": [_COUNT],
+    "min_per_item": [_COUNT],
+}
 Bounds = tuple[Any, Any]
 Bool = np.ndarray
 
@@ -63,7 +77,7 @@ class Cleaned(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """Checked rules of `clean_interactions`; see there."""
+    """Rules of `clean_interactions`; see there."""
 
     duplicates: bool
     valid: Mapping[str, Bounds | Callable[[Any], Any]]
@@ -72,6 +86,21 @@ class Rules:
     quantiles: Mapping[str, tuple[float, float]]
     min_per_user: int
     min_per_item: int
+
+    def __post_init__(self) -> None:
+        for name, rule in self.valid.items():
+            if not (callable(rule) or _is_pair(rule)):
+                raise ValueError(
+                    f"valid: the rule of {name} must be (lowest, highest), None for no bound, or a "
+                    f"function; got {rule!r}."
+                )
+        for name, bounds in self.quantiles.items():
+            is_pair = _is_pair(bounds) and all(isinstance(bound, Real) for bound in bounds)
+            if not (is_pair and 0 <= bounds[0] < bounds[1] <= 1):
+                raise ValueError(
+                    f"quantiles: the bounds of {name} must be two numbers that ascend from 0 to 1, "
+                    f"such as (0, 0.999); got {bounds!r}."
+                )
 
 
 def clean_interactions(
@@ -145,28 +174,35 @@ def clean_interactions(
     1 invalid quantity
     2 kept, of 2 users and 2 items
     """
-    rules = Rules(
-        duplicates,
-        valid or {},
-        max_per_hour,
-        max_per_day,
-        quantiles or {},
-        min_per_user,
-        min_per_item,
-    )
+    given: dict[str, Any] = {
+        "duplicates": duplicates,
+        "valid": valid,
+        "max_per_hour": max_per_hour,
+        "max_per_day": max_per_day,
+        "quantiles": quantiles,
+        "min_per_user": min_per_user,
+        "min_per_item": min_per_item,
+    }
+    validate_parameter_constraints(CONSTRAINTS, given, caller_name="clean_interactions")
+    rules = Rules(**{**given, "valid": valid or {}, "quantiles": quantiles or {}})
     return clean(X, y, sample_weight, rules)
 
 
 def clean(X: Any, y: Any, sample_weight: Any, rules: Rules) -> Cleaned:
-    """Apply checked rules; see `clean_interactions`."""
+    """Apply rules; see `clean_interactions`."""
     columns = Table.of(X).columns((USER, ITEM, TIME))
     n_rows = len(columns[USER])
     columns = dict(columns)
     for name, extra in ((_FEEDBACK, y), ("sample_weight", sample_weight)):
         if extra is not None:
-            same_length(extra, n_rows, name)
+            same_length(_column_of(extra, name), n_rows, name)
     if y is not None:
-        columns[_FEEDBACK] = nw.from_native(y, series_only=True) if is_frame(y) else np.asarray(y)
+        if _FEEDBACK in columns and (_FEEDBACK in rules.valid or _FEEDBACK in rules.quantiles):
+            raise ValueError(
+                "y: X has a column of this name too, so a rule for y has two meanings. Rename the "
+                "column, or drop it."
+            )
+        columns[_FEEDBACK if _FEEDBACK not in columns else "feedback y"] = _column_of(y, "y")
     sieve = _Sieve(columns, n_rows)
     sieve.apply(rules)
     return Cleaned(
@@ -175,6 +211,23 @@ def clean(X: Any, y: Any, sample_weight: Any, rules: Rules) -> Cleaned:
         None if sample_weight is None else _rows_of(sample_weight, sieve.rows),
         sieve.report(),
     )
+
+
+def _is_pair(rule: Any) -> bool:
+    return isinstance(rule, (tuple, list)) and len(rule) == 2
+
+
+def _column_of(values: Any, name: str) -> Any:
+    """Return ``y`` or the weights as one column."""
+    if is_frame(values):
+        found = nw.from_native(values, eager_only=True, allow_series=True)
+        if isinstance(found, nw.Series):
+            return found
+        values = found.to_numpy()
+    array = plain(values)
+    if array.ndim == 0:
+        raise ValueError(f"{name} should be a 1d array, got {values!r}.")
+    return array if array.ndim == 1 else column_or_1d(array)
 
 
 class _Sieve:
@@ -189,10 +242,10 @@ class _Sieve:
     def apply(self, rules: Rules) -> None:
         """Drop rows by each rule."""
         self._check_names(rules)
-        missing = _missing(self.columns[USER]) | _missing(self.columns[ITEM])
+        missing = _no_ids(self.columns[USER]) | _no_ids(self.columns[ITEM])
         self._keep(f"without {USER} or {ITEM}", ~missing)
-        self.users = _codes(self.columns[USER], self.rows, self.n_rows)
-        self.items = _codes(self.columns[ITEM], self.rows, self.n_rows)
+        self.users = self._codes(USER)
+        self.items = self._codes(ITEM)
         if rules.duplicates:
             self._keep_rows("exact duplicates", _first_of_equal(self.columns, self.rows))
         for name, rule in rules.valid.items():
@@ -209,6 +262,12 @@ class _Sieve:
         if max(rules.min_per_user, rules.min_per_item) > 1:
             what = f"of users with fewer than {rules.min_per_user} events, or of items with fewer "
             self._keep_rows(f"{what}than {rules.min_per_item}", self._core(rules))
+
+    def _codes(self, name: str) -> np.ndarray:
+        """Return a code of the id of each kept row; those of other rows have no meaning."""
+        codes = np.zeros(self.n_rows, np.int64)
+        codes[self.rows] = Vocabulary().extend(to_ids(plain(self.columns[name])[self.rows], name))
+        return codes
 
     def report(self) -> CleaningReport:
         """Return what was dropped."""
@@ -252,11 +311,14 @@ class _Sieve:
 
     def _inside(self, name: str, bounds: tuple[float, float]) -> np.ndarray:
         values = _numbers(self.columns[name], name)[self.rows]
-        lowest, highest = _pair(bounds, "quantiles", name, "(0, 0.999)")
-        if not 0 <= lowest <= highest <= 1:
-            raise ValueError(f"quantiles: {name} needs two numbers from 0 to 1, got {bounds!r}.")
-        low, high = np.nanquantile(values, (lowest, highest))
-        return self.rows[(values >= low) & (values <= high)]
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ValueError(
+                f"quantiles: none of {len(values)} rows of {name} is a finite number; name another "
+                "column."
+            )
+        low, high = np.quantile(values[finite], bounds)
+        return self.rows[finite & (values >= low) & (values <= high)]
 
     def _core(self, rules: Rules) -> np.ndarray:
         """Return the rows of users and items with enough events, counted among themselves."""
@@ -287,11 +349,10 @@ def _missing(column: Any) -> Bool:
     return np.fromiter(map(is_absent, values.tolist()), bool, len(values))
 
 
-def _codes(column: Any, rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return a code for each of the rows; those of other rows have no meaning."""
-    codes = np.zeros(n_rows, np.int64)
-    codes[rows] = Vocabulary().extend(plain(column)[rows])
-    return codes
+def _no_ids(column: Any) -> Bool:
+    """Return where an id is missing; infinity is none, as in recommenders."""
+    missing, values = _missing(column), plain(column)
+    return missing | np.isinf(values) if values.dtype.kind == "f" else missing
 
 
 def _first_of_equal(columns: dict[str, Any], rows: np.ndarray) -> np.ndarray:
@@ -307,12 +368,22 @@ def _first_of_equal(columns: dict[str, Any], rows: np.ndarray) -> np.ndarray:
 
 
 def _hashable(values: np.ndarray) -> np.ndarray:
-    """Return cells that can be compared: lists and arrays as tuples."""
+    """Return cells that can be compared; those of no hash, such as lists, as texts."""
     if values.dtype != object:
         return values
     made = np.empty(len(values), object)
-    made[:] = [tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in values.tolist()]
+    for row, value in enumerate(values.tolist()):
+        listed = value.tolist() if isinstance(value, np.ndarray) else value
+        made[row] = value if _has_hash(value) else ("", type(value), repr(listed))
     return made
+
+
+def _has_hash(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_valid(column: Any, rule: Any, name: str) -> Bool:
@@ -325,7 +396,7 @@ def _is_valid(column: Any, rule: Any, name: str) -> Bool:
                 f"{len(values)} rows."
             )
         return mask
-    low, high = _pair(rule, "valid", name, "(1, None)")
+    low, high = rule
     mask = ~_missing(column)
     known = values[mask]
     inside = np.ones(len(known), bool)
@@ -334,22 +405,13 @@ def _is_valid(column: Any, rule: Any, name: str) -> Bool:
             inside &= np.asarray(known >= _like(low, known), bool)
         if high is not None:
             inside &= np.asarray(known <= _like(high, known), bool)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"valid: {name} cannot be compared with {rule}: {error}. Give bounds of the type of "
             "the column, or a function."
         ) from error
     mask[mask] = inside
     return mask
-
-
-def _pair(rule: Any, owner: str, name: str, example: str) -> Bounds:
-    if not isinstance(rule, (tuple, list)) or len(rule) != 2:
-        raise ValueError(
-            f"{owner}: {name} needs two bounds, such as {example}"
-            f"{', or a function' if owner == 'valid' else ''}; got {rule!r}."
-        )
-    return rule[0], rule[1]
 
 
 def _like(bound: Any, values: np.ndarray) -> Any:

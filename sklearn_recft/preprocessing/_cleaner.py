@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import Interval
 
-from sklearn_recft.preprocessing._clean import Bounds, CleaningReport, Rules, clean
+from sklearn_recft.preprocessing._clean import CONSTRAINTS, Bounds, CleaningReport, Rules, clean
 
 
 class InteractionCleaner(BaseEstimator):
@@ -60,15 +58,7 @@ class InteractionCleaner(BaseEstimator):
     ([['ann', 'tea']], [1], [0])
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "duplicates": ["boolean"],
-        "valid": [dict, None],
-        "max_per_hour": [Interval(Integral, 1, None, closed="left"), None],
-        "max_per_day": [Interval(Integral, 1, None, closed="left"), None],
-        "quantiles": [dict, None],
-        "min_per_user": [Interval(Integral, 1, None, closed="left")],
-        "min_per_item": [Interval(Integral, 1, None, closed="left")],
-    }
+    _parameter_constraints: ClassVar[dict] = CONSTRAINTS
 
     report_: CleaningReport
     sample_indices_: np.ndarray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class OnlineStatistics:
         self.after = [table.copy() for table in self.before]
         self.touched = [*_NONE, _TOTALS]
         self.newest = -np.inf
+        self._undo: _Undo | None = None
 
     def update(
         self,
@@ -53,6 +54,8 @@ class OnlineStatistics:
         columns = users, items, times, label, counted.astype(np.float64)
         self._grow(int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1)
         out = np.empty((len(users), kernels.N_STATISTICS), np.float32)
+        if self._undo is not None:
+            self._undo.save(users, items)
         n_late = int(np.searchsorted(times, self.newest, side="right"))
         top = max(n_late, int(np.searchsorted(times, times[-1])))
         late, middle, last = slice(0, n_late), slice(n_late, top), slice(top, None)
@@ -81,6 +84,22 @@ class OnlineStatistics:
             out[rows] = self._transform(tables, users[rows], items[rows], times[rows])
         return out
 
+    def mark(self) -> _Undo:
+        """Return what `restore` needs; until `release`, rows are saved before they change."""
+        self._undo = _Undo(list(self.before), list(self.after), list(self.touched), self.newest)
+        return self._undo
+
+    def restore(self, mark: _Undo) -> None:
+        """Undo all changes since ``mark``."""
+        self.before, self.after = list(mark.before), list(mark.after)
+        self.touched, self.newest = list(mark.touched), mark.newest
+        for table, rows, values in mark.saved:
+            table[rows] = values
+
+    def release(self) -> None:
+        """Keep all changes since `mark`."""
+        self._undo = None
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "before": [table.copy() for table in self.before],
@@ -91,6 +110,7 @@ class OnlineStatistics:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._undo = None
 
     def _grow(self, n_users: int, n_items: int) -> None:
         for tables in (self.before, self.after):
@@ -137,6 +157,25 @@ class OnlineStatistics:
             out,
         )
         return out
+
+
+@dataclass(eq=False)
+class _Undo:
+    """Tables as they were, and rows of them before they change."""
+
+    before: list[np.ndarray]
+    after: list[np.ndarray]
+    touched: list[np.ndarray]
+    newest: float
+    saved: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def save(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Save the rows of users and items, those of the newest time, and the totals."""
+        changed = [np.union1d(t, c) for t, c in zip(self.touched, (users, items), strict=False)]
+        for tables in (self.before, self.after):
+            for table, rows in zip(tables, [*changed, _TOTALS], strict=True):
+                known = rows[rows < len(table)]
+                self.saved.append((table, known, table[known]))
 
 
 def _copy(source: list[np.ndarray], target: list[np.ndarray], rows: list[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.names import ITEM
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
-from sklearn_recft.preprocessing._stream_features import Stream, StreamFeatures
+from sklearn_recft.preprocessing._stream_features import Part, Stream, StreamFeatures
 from sklearn_recft.preprocessing._sums import Codes, SeparatedCodes, Sums
 
 _ITEM_MEAN = "item_mean"
@@ -120,6 +120,8 @@ class PairMeans(StreamFeatures):
     def _make_state(self, rows: LogRows) -> _State:
         pairs = _checked_pairs(self.pairs)
         bases = (self.base,) if isinstance(self.base, str) else tuple(self.base)
+        if not bases:
+            raise ValueError(f"base must name something to subtract from y; got {self.base!r}.")
         columns = tuple(dict.fromkeys(name for pair in pairs for name in pair))
         separators = dict(self.separators or {})
         unknown = [name for name in separators if name not in columns]
@@ -165,6 +167,10 @@ class _State:
     items: Codes = field(default_factory=Codes)
     item_sums: Sums = field(default_factory=lambda: Sums(2))
     totals: Sums = field(default_factory=lambda: Sums(2))
+
+    def parts(self) -> list[Part]:
+        """Return all that `update` changes."""
+        return [*self.codes.values(), *self.sums, self.items, self.item_sums, self.totals]
 
     def names(self) -> list[str]:
         """Names of the features."""

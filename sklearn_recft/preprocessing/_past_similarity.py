@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_recft.columns import to_ids
 from sklearn_recft.preprocessing._sums import Codes, Sums
 
 _ROWS = 1 << 14  # at once: the vectors of so many rows are in memory
@@ -28,9 +29,9 @@ class PastSimilarity:
         vectors = _checked(item_vectors)
         ids = np.fromiter(item_vectors, object, len(item_vectors))
         self.codes = Codes()
-        self.codes.extend(ids, None)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit = vectors / np.where(norms > 0, norms, 1.0)
+        self.codes.extend(to_ids(ids, "item_vectors"), None)
+        vectors = _over(vectors, np.abs(vectors).max(axis=1))  # so that no square overflows
+        unit = _over(vectors, np.linalg.norm(vectors, axis=1))
         self.vectors = np.vstack([unit, np.zeros((1, unit.shape[1]))])  # the last: unknown items
         self.sums = Sums(unit.shape[1])
 
@@ -74,6 +75,11 @@ def _checked(item_vectors: Mapping[Any, Any]) -> np.ndarray:
             "dict(zip(model.item_ids_, model.item_factors_))."
         )
     return vectors
+
+
+def _over(vectors: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Divide each vector by its size; a vector of size 0 stays."""
+    return vectors / np.where(sizes > 0, sizes, 1.0)[:, None]
 
 
 def _cosine(past: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,10 +14,11 @@ from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_recft.columns import plain
+from sklearn_recft.parallel import SharedLock, Turns
 from sklearn_recft.preprocessing._rows import LogRows, read_rows, set_names
 
-# Columns, by name, and the parameters that name them.
-Needed = list[tuple[str, str]]
+# Calls that learn take turns, and wait for those that read the state.
+_TURNS, _LOCKS = Turns(), Turns(SharedLock)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,24 @@ class Stream:
     counted: np.ndarray
 
 
+class Part(Protocol):
+    """A part of a state, whose changes since `mark` can be undone until `release`."""
+
+    def mark(self) -> Any:
+        """Return what `restore` needs."""
+
+    def restore(self, mark: Any) -> None:
+        """Undo all changes since ``mark``."""
+
+    def release(self) -> None:
+        """Keep all changes."""
+
+
 class StreamState(Protocol):
     """State of a fitted transformer."""
+
+    def parts(self) -> list[Part]:
+        """Return all that `update` changes."""
 
     def read(self, rows: LogRows, *, learning: bool) -> Any:
         """Check and return the columns that are read; nothing changes."""
@@ -158,10 +177,12 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         rows, _ = read_rows(self, X, reset=False)
-        times = rows.times if self._timed else None
-        if times is None:
-            times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
-        found = self._state.transform(self._state.read(rows, learning=False), times)
+        state = self._state
+        with _LOCKS.of(state).reading():
+            times = rows.times if self._timed else None
+            if times is None:
+                times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
+            found = state.transform(state.read(rows, learning=False), times)
         return found.astype(np.float32)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -187,7 +208,12 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         """Return the state without events; check parameters."""
 
     def _learn(self, X: Any, y: Any, counted: Any = None, *, reset: bool) -> np.ndarray:
-        """Process the events in time order; the only place that changes state."""
+        """Process the events in time order; a call that fails changes nothing."""
+        with _TURNS.of(self):
+            return self._learn_in_turn(X, y, counted, reset=reset)
+
+    def _learn_in_turn(self, X: Any, y: Any, counted: Any, *, reset: bool) -> np.ndarray:
+        """Check the events, and learn them; the only place that changes state."""
         if y is None and self._needs_y:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -201,20 +227,41 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
                 f"{'it' if timed else 'none'}; give the column on both sides or on neither."
             )
         state = self._make_state(rows) if reset else self._state
+        n_features = len(_distinct(state.names()))
         read = state.read(rows, learning=True)
         mask = _mask(counted, rows.n_rows)
         n_before = 0 if reset else self._n_events
         times = rows.times
         if times is None:
             times = n_before + np.arange(float(rows.n_rows))
-        if reset:
-            set_names(self, table)
         order = np.argsort(times, kind="stable")
-        found = np.empty((rows.n_rows, len(state.names())), np.float32)
-        found[order] = state.update(read, Stream(order, times[order], mask[order]))
-        self._newest = max(-np.inf if reset else self._newest, float(times[order[-1]]))
-        self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
+        found = np.empty((rows.n_rows, n_features), np.float32)
+        stream = Stream(order, times[order], mask[order])
+        with self._transaction(state, reset=reset):
+            found[order] = state.update(read, stream)
+            if reset:
+                set_names(self, table)
+            now = float(stream.times[-1])
+            self._newest = now if reset else max(self._newest, now)
+            self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
         return found
+
+    @contextmanager
+    def _transaction(self, state: StreamState, *, reset: bool) -> Iterator[None]:
+        """Lock the state; undo all changes within the block if it fails, or is interrupted."""
+        parts = [] if reset else state.parts()
+        with _LOCKS.of(state).writing():
+            before, marks = dict(vars(self)), [(part, part.mark()) for part in parts]
+            try:
+                yield
+            except BaseException:
+                for part, mark in marks:
+                    part.restore(mark)
+                self.__dict__ = before
+                raise
+            finally:
+                for part in parts:
+                    part.release()
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_state" in vars(self)
@@ -224,6 +271,17 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         tags.target_tags.required = self._needs_y
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of features; raise where two are equal."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"The features {twice} would have two columns each. Name each column once, rename a "
+            "column of X, or give half_lives that differ more."
+        )
+    return names
 
 
 def _mask(counted: Any, n_rows: int) -> np.ndarray:

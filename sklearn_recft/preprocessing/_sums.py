@@ -38,6 +38,7 @@ class Sums:
         self.half_lives = half_lives
         self.n_keys = 0
         self._slots = np.empty(0, np.int64)
+        self._undo: _Undo | None = None
         self._load(np.empty(0, np.int64), np.empty((0, self._width)))
 
     @property
@@ -70,6 +71,8 @@ class Sums:
         out = np.empty((len(keys), kernels.GAPS + self.n_sums * (1 + len(self.half_lives))))
         # One layout of arrays: each other one would be compiled.
         times, values = np.array(times, np.float64), np.array(values, np.float64, order="C")
+        if self._undo is not None:
+            self._undo.save(self._state, places)
         kernels.update_sums(places, times, values, counted, self._seconds, self._state, out)
         return out
 
@@ -96,6 +99,25 @@ class Sums:
         kept = np.sort(np.argsort(-newest, kind="stable")[: max(int(_KEPT * max_keys), 1)])
         self._load(self._keys[kept], self._state[kept])
 
+    def mark(self) -> _Undo:
+        """Return what `restore` needs; until `release`, rows are saved before they change."""
+        self._undo = _Undo(self._keys, self._state, self._slots, self.n_keys)
+        return self._undo
+
+    def restore(self, mark: _Undo) -> None:
+        """Undo all changes since ``mark``."""
+        self._keys, self._state, self.n_keys = mark.keys, mark.state, mark.n_keys
+        for places, rows in reversed(mark.saved):
+            mark.state[places] = rows
+        mark.state[mark.n_keys :] = self._nothing
+        self._slots = mark.slots
+        self._slots[:] = -1
+        kernels.link_keys(self.n_keys, self._slots, self._keys)
+
+    def release(self) -> None:
+        """Keep all changes since `mark`."""
+        self._undo = None
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "n_sums": self.n_sums,
@@ -106,6 +128,7 @@ class Sums:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.n_sums, self.half_lives = state["n_sums"], tuple(state["half_lives"])
+        self._undo = None
         self._load(state["keys"].copy(), state["state"].copy())
 
     def _load(self, keys: np.ndarray, state: np.ndarray) -> None:
@@ -115,13 +138,37 @@ class Sums:
 
     def _reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` keys."""
-        keys, state = np.empty(capacity, np.int64), np.zeros((capacity, self._width))
-        state[:, 0], state[:, 1:3] = np.inf, -np.inf
+        keys, state = np.empty(capacity, np.int64), np.empty((capacity, self._width))
+        state[len(self._state) :] = self._nothing
         keys[: self.n_keys] = self._keys[: self.n_keys]
         state[: len(self._state)] = self._state
         slots = np.full(1 << (2 * capacity - 1).bit_length(), -1, np.int64)
         kernels.link_keys(self.n_keys, slots, keys)
         self._keys, self._state, self._slots = keys, state, slots
+
+    @property
+    def _nothing(self) -> np.ndarray:
+        """State of a key without events."""
+        return np.r_[np.inf, -np.inf, -np.inf, np.zeros(self._width - kernels.TIMES)]
+
+
+@dataclass(eq=False)
+class _Undo:
+    """Tables of `Sums` as they were, and rows of them before they changed."""
+
+    keys: np.ndarray
+    state: np.ndarray
+    slots: np.ndarray
+    n_keys: int
+    saved: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def save(self, state: np.ndarray, places: np.ndarray) -> None:
+        """Save rows of a table, if it is still the one of the mark."""
+        if state is not self.state:
+            return
+        rows = np.unique(places)
+        rows = rows[(rows >= 0) & (rows < self.n_keys)]
+        self.saved.append((rows, state[rows]))
 
 
 @dataclass(frozen=True)
@@ -168,6 +215,17 @@ class Codes:
     def extend(self, cells: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
         """Return the code (n,) of each cell, and add values that are new; -1 where missing."""
         return _by_distinct(self.values.extend, cells, missing)
+
+    def mark(self) -> int:
+        """Return what `restore` needs."""
+        return self.values.mark()
+
+    def restore(self, mark: int) -> None:
+        """Remove the values that were added since ``mark``."""
+        self.values.restore(mark)
+
+    def release(self) -> None:
+        """Keep the values that were added; there is nothing to do."""
 
     def encode(self, cells: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
         """Return the code (n,) of each cell; -1 where it is missing or unknown."""

@@ -189,7 +189,7 @@ def test_frozen_layers_stay():
     [
         ({"categorical": ["user_id"]}, r"categorical: \['user_id'\] are no names of columns"),
         ({"categorical": ["hour"], "lists": ["hour"]}, r"\['hour'\] are in both"),
-        ({"categorical": ["hours"]}, r"no column \['hours'\] in X, users or items"),
+        ({"categorical": ["hours"]}, r"categorical: X has no columns \['hours'\]"),
         ({"lists": ["hour"]}, "hour: all 60 rows are numbers, and lists names columns of lists"),
         ({"hidden": (0,)}, r"hidden=\(0,\): it must be"),
         ({"training": FineTuning(clip=1.0)}, "no option clip"),
@@ -234,3 +234,25 @@ def test_layers_start_from_a_pretrained_module(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             IncrementalDCNClassifier(**PLAIN, module=wrong).fit(X, y)
+
+
+def test_categories_and_lists_that_no_table_has_are_named():
+    X = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "n": [0.5, 1.0], "c": ["a", "b"]})
+    for parameter in ("categorical", "lists"):
+        model = IncrementalDCNRecommender(**{parameter: ["typo"]})
+        with pytest.raises(
+            ValueError, match=rf"{parameter}: X has no columns \['typo'\].*'n', 'c'"
+        ):
+            model.fit(X, [1.0, 2.0])
+    items = pd.DataFrame({"item_id": [1, 2], "typo": [1, 2]})
+    model = IncrementalDCNRecommender(categorical=["typo"], max_epochs=1, n_factors=0)
+    assert model.fit(X, [1.0, 2.0], items=items).feature_columns_ == ["c", "typo"]
+
+
+def test_feedback_whose_squares_overflow_is_scaled():
+    X, y = [[1, 1], [2, 2], [3, 1]], np.array([1.0, 2.0, 4.0])
+    models = [
+        IncrementalDCNRecommender(max_epochs=1, n_factors=0, random_state=0).fit(X, unit * y)
+        for unit in (1.0, 2.0**900)
+    ]
+    assert_array_equal(models[1].predict(X), 2.0**900 * models[0].predict(X))

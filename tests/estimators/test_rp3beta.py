@@ -190,10 +190,10 @@ def test_edges_may_be_replaced():
     ("edges", "message"),
     [
         (EDGES[["item_id", "entity"]], r"edges: the columns \['relation'\] are missing"),
-        (EDGES[:0], r"edges: the table has shape \(0, 3\)"),
+        (EDGES[:0], "edges: the table has no rows"),
         ([["Ran", "director"]], "edges: the table has 2 columns; give item_id, relation, entity"),
-        ([["Ran", "director", None]], "edges, entity"),
-        ("Kurosawa", "edges: "),
+        ([["Ran", "director", None]], "edges: entity: 1 of 1 rows are missing"),
+        ("Kurosawa", "edges: this str is no table of the columns item_id, relation, entity"),
     ],
     ids=str,
 )
@@ -211,3 +211,38 @@ def test_edges_of_ids_of_another_type_are_warned_of():
     log = [[1, 10], [1, 11], [2, 10]]
     with pytest.warns(UserWarning, match="edges, item_id: none of 2 rows is known: .* strings"):
         RP3BetaRecommender(edges=[["10", "genre", "a"], ["12", "genre", "a"]]).fit(log)
+
+
+def test_observe_keeps_the_edges_of_the_walks():
+    model = RP3BetaRecommender(edges=EDGES).fit(FILMS)
+    rows = [["cem", "Kagemusha"]]
+    for edges in (None, EDGES.assign(item_id="new", relation="year")):
+        model.set_params(edges=edges).observe([["dan", "Ran"]])
+        assert model.n_items_ == 5
+        assert model.explain(rows).path.tolist() == [["same director: Kurosawa"]]
+    model.partial_fit([["dan", "Ran"]])  # uses the new ones
+    assert model.n_items_ == 6
+    assert list(model.relation_weights_) == ["year"]
+
+
+def test_relations_of_one_name_are_one_relation():
+    edges = [["Ran", 1, "a"], ["Ikiru", "1", "a"], ["Ohayo", 2, "a"]]
+    model = RP3BetaRecommender(edges=edges).fit(FILMS)
+    assert list(model.relation_weights_) == ["1", "2"]
+    same = RP3BetaRecommender(edges=[[i, str(r), e] for i, r, e in edges]).fit(FILMS)
+    assert_array_equal(model.similarity_.toarray(), same.similarity_.toarray())
+
+
+def test_feedback_whose_sums_overflow_is_refused():
+    model = RP3BetaRecommender(edges=EDGES).fit(FILMS, np.ones(5))
+    before = model.predict(FILMS)
+    for verb in ("partial_fit", "fit"):
+        with pytest.raises(ValueError, match=r"y: the sums of 1 of 5 pairs .* overflow in float32"):
+            getattr(model, verb)(FILMS, [1.0, 1e300, 1.0, 1.0, 1.0])
+        assert_array_equal(model.predict(FILMS), before)
+
+
+@pytest.mark.parametrize("wrong", [{"edge_weight": 1e300}, {"beta": 1e3}, {"alpha": 1e3}], ids=str)
+def test_powers_and_factors_that_overflow_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter"):
+        RP3BetaRecommender(**wrong).fit(FILMS)
