@@ -186,8 +186,10 @@ class CrossNetwork:
         assert self.shape is not None
         own = {"optimizer": training.RowAdamW, **settings.net_params}
         sparse = own["optimizer"] is training.RowAdamW and own.get("device", "cpu") == "cpu"
-        if not sparse and own["optimizer"] is training.RowAdamW:
-            del own["optimizer"]
+        if own["optimizer"] is training.RowAdamW:
+            own.setdefault("optimizer__fused", True)
+            if not sparse:
+                del own["optimizer"]
         # Small logs use small batches, to get enough steps.
         size = int(np.clip(2 ** int(np.log2(self.n_rows / 100 + 1)), 16, 512))
         return training.make_net(
