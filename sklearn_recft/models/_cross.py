@@ -16,7 +16,7 @@ from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.kernels import N_STATISTICS
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._cross_columns import ROW, CrossColumns
-from sklearn_recft.models._cross_network import CrossNetwork, CrossSettings
+from sklearn_recft.models._cross_network import RATE_OF_LARGE, CrossNetwork, CrossSettings
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._surprise import BATCH, RATE, Surprise, mean_error
@@ -216,7 +216,8 @@ class CrossModel(FittedModel):
             surprise = Surprise(*self.errors).after(error, len(target))
             self.errors = surprise.fast, surprise.slow
             if surprise.epochs and settings.policy.update_rate:
-                policy = replace(settings.policy, update_rate=RATE)
+                large = RATE_OF_LARGE if self.network.has_large_batches else 1.0
+                policy = replace(settings.policy, update_rate=RATE / large)
                 epochs, options = surprise.epochs, {"policy": policy, "batch_size": BATCH}
                 undo.keep(self.reservoir, np.arange(len(self.reservoir)))
                 self.reservoir.n_offered = 0  # what was learned before contradicts these rows
