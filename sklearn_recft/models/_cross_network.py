@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sklearn_recft import training
+from sklearn_recft.models._lookup import look_up
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import CrossNet, CrossShape, make_cross_net
@@ -209,7 +210,7 @@ class CrossNetwork:
                 rates={name: rate * share for name, rate in policy.rates.items()},
             )
         return training.make_net(
-            make_cross_net(seed, self.shape, settings.id_dropout, sparse),
+            make_cross_net(seed, self.shape, settings.id_dropout, look_up if sparse else None),
             training.PointLoss(settings.loss),
             policy,
             max_epochs=settings.epochs(self.n_rows),

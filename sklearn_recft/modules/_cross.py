@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sklearn_recft.modules._layers import grow_rows, keep_rows
-from sklearn_recft.modules._lookup import LookUp, look_up_in_torch
+
+# Embeddings (B, F, d) from tables, unknown embeddings, codes, kept ones and the layout.
+LookUp = Callable[[tuple[Tensor, ...], Tensor, Tensor, Tensor, np.ndarray], Tensor]
 
 # Standard deviation of the initial embeddings.
 _NOISE = 0.05
@@ -82,8 +86,8 @@ class CrossNet(nn.Module):
     shape : CrossShape
     id_dropout : float
         Share of codes that training replaces by the unknown one.
-    sparse : bool
-        Whether embeddings get sparse gradients, by compiled code on the CPU. They need `RowAdamW`.
+    look_up : callable, default=None
+        Takes the place of `look_up_in_torch`.
 
     Notes
     -----
@@ -93,9 +97,12 @@ class CrossNet(nn.Module):
 
     TABLES = ("users", "items", "values")
 
-    def __init__(self, shape: CrossShape, id_dropout: float = 0.0, sparse: bool = True) -> None:
+    def __init__(
+        self, shape: CrossShape, id_dropout: float = 0.0, look_up: LookUp | None = None
+    ) -> None:
         super().__init__()
-        self.shape, self.id_dropout, self.sparse = shape, id_dropout, sparse
+        self.shape, self.id_dropout = shape, id_dropout
+        self.look_up = look_up_in_torch if look_up is None else look_up
         for name in self.TABLES:
             table = torch.zeros(0, shape.dim, dtype=torch.float32)
             self.register_parameter(name, nn.Parameter(table))
@@ -185,15 +192,37 @@ class CrossNet(nn.Module):
             drawn = torch.rand(codes.shape, dtype=torch.float32, device=codes.device)
             kept = drawn >= self.id_dropout
         tables: tuple[Tensor, ...] = tuple(getattr(self, name) for name in self.TABLES)
-        if self.sparse:
-            found = LookUp.apply(*tables, self.unknown, (codes, kept, layout))
-        else:
-            found = look_up_in_torch(tables, self.unknown, codes, kept, layout)
+        found: Tensor = self.look_up(tables, self.unknown, codes, kept, layout)
         return found.flatten(1)
 
 
-def make_cross_net(seed: int, shape: CrossShape, id_dropout: float, sparse: bool) -> CrossNet:
+def make_cross_net(
+    seed: int, shape: CrossShape, id_dropout: float, look_up: LookUp | None = None
+) -> CrossNet:
     """Return a net whose initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return CrossNet(shape, id_dropout, sparse)
+        return CrossNet(shape, id_dropout, look_up)
+
+
+def look_up_in_torch(
+    tables: tuple[Tensor, ...], unknown: Tensor, codes: Tensor, kept: Tensor, layout: np.ndarray
+) -> Tensor:
+    """Return embeddings (B, F, d) of fields, on any device; codes not kept are unknown."""
+    found = []
+    for table, kind, start, width in layout.tolist():
+        own, rows = codes[:, start : start + width], tables[table]
+        known = kept[:, start : start + width] & (own >= 0) & (own < len(rows))
+        each = unknown[kind].expand(*own.shape, -1)  # (B, L, d)
+        if len(rows):
+            each = torch.where(
+                known[..., None], functional.embedding(torch.where(known, own, 0), rows), each
+            )
+        if width > 1:
+            there = (own >= 0).float()[..., None]  # (B, L, 1)
+            count = there.sum(1)  # (B, 1)
+            mean = (each * there).sum(1) / count.clamp(min=1)  # (B, d)
+            found.append(torch.where(count > 0, mean, unknown[kind]))
+        else:
+            found.append(each[:, 0])
+    return torch.stack(found, 1)

@@ -1,4 +1,4 @@
-"""Embeddings of the fields of rows as one operation, compiled or of torch."""
+"""Embeddings of the fields of rows by compiled code, as one operation of torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sklearn_recft import kernels
 
 
-class LookUp(torch.autograd.Function):
+def look_up(
+    tables: tuple[Tensor, ...], unknown: Tensor, codes: Tensor, kept: Tensor, layout: np.ndarray
+) -> Tensor:
+    """Return embeddings (B, F, d) on the CPU; the tables get sparse gradients."""
+    found: Tensor = _LookUp.apply(*tables, unknown, (codes, kept, layout))
+    return found
+
+
+class _LookUp(torch.autograd.Function):
     """Embeddings (B, F, d) of fields, by compiled code; gradients of tables are sparse.
 
     It equals `look_up_in_torch`, and takes a tenth of its time. The cost of a gradient grows with
@@ -57,26 +64,3 @@ class LookUp(torch.autograd.Function):
                 )
             )  # fmt: skip
         return (*found, torch.from_numpy(to_unknown), None)
-
-
-def look_up_in_torch(
-    tables: tuple[Tensor, ...], unknown: Tensor, codes: Tensor, kept: Tensor, layout: np.ndarray
-) -> Tensor:
-    """Return embeddings (B, F, d) of fields, on any device; see `kernels.look_up`."""
-    found = []
-    for table, kind, start, width in layout.tolist():
-        own, rows = codes[:, start : start + width], tables[table]
-        known = kept[:, start : start + width] & (own >= 0) & (own < len(rows))
-        each = unknown[kind].expand(*own.shape, -1)  # (B, L, d)
-        if len(rows):
-            each = torch.where(
-                known[..., None], functional.embedding(torch.where(known, own, 0), rows), each
-            )
-        if width > 1:
-            there = (own >= 0).float()[..., None]  # (B, L, 1)
-            count = there.sum(1)  # (B, 1)
-            mean = (each * there).sum(1) / count.clamp(min=1)  # (B, d)
-            found.append(torch.where(count > 0, mean, unknown[kind]))
-        else:
-            found.append(each[:, 0])
-    return torch.stack(found, 1)
