@@ -101,7 +101,9 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
 
     The factorization and the statistics of a row use rows with a strictly earlier timestamp.
     Without timestamps, the order of the rows is that of time. `partial_fit` is a warm start: it
-    trains for one epoch on new and stored rows, at a third of the rate of `fit`.
+    trains for one epoch on new and stored rows, at a third of the rate of `fit`. A fit of 50,000
+    rows or more uses batches of 2,048, and multiplies the learning rate by 3 (by 1.5 for
+    embeddings), unless ``net_params`` has a ``batch_size``.
 
     With ``drift="follow"``, a fast and a slow mean of the errors of new rows are kept. If the fast
     one is above 1.5 times the slow one, the new rows are taken to contradict the old ones. What was

@@ -35,6 +35,7 @@ from sklearn_recft.kernels._habits import (
     pairs_of_users,
 )
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
+from sklearn_recft.kernels._lookup import look_up, look_up_gradients
 from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
 from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
 from sklearn_recft.kernels._softmax import (
@@ -102,6 +103,8 @@ __all__ = [
     "learn_blend",
     "link_keys",
     "link_pairs",
+    "look_up",
+    "look_up_gradients",
     "mark_largest",
     "mix_pass",
     "nearest_items",

@@ -16,7 +16,7 @@ from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.kernels import N_STATISTICS
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._cross_columns import ROW, CrossColumns
-from sklearn_recft.models._cross_network import CrossNetwork, CrossSettings
+from sklearn_recft.models._cross_network import RATE_OF_LARGE, CrossNetwork, CrossSettings
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._surprise import BATCH, RATE, Surprise, mean_error
@@ -186,8 +186,9 @@ class CrossModel(FittedModel):
         )
         self.network.make(shape, len(rows.user), self.rng.seed(), self._first_score())
         self._grow(first=True)
-        order = np.argsort(events.time, kind="stable")
-        rows, target = rows.take(order), target[order]
+        if (np.diff(events.time) < 0).any():
+            order = np.argsort(events.time, kind="stable")
+            rows, target = rows.take(order), target[order]
         epochs = settings.epochs(len(target))
         self.network.train(self._inputs(rows), target, self.rng, epochs=epochs)
         slots = self.reservoir.slots(len(target), self.rng.generator)
@@ -216,7 +217,8 @@ class CrossModel(FittedModel):
             surprise = Surprise(*self.errors).after(error, len(target))
             self.errors = surprise.fast, surprise.slow
             if surprise.epochs and settings.policy.update_rate:
-                policy = replace(settings.policy, update_rate=RATE)
+                large = RATE_OF_LARGE if self.network.has_large_batches else 1.0
+                policy = replace(settings.policy, update_rate=RATE / large)
                 epochs, options = surprise.epochs, {"policy": policy, "batch_size": BATCH}
                 undo.keep(self.reservoir, np.arange(len(self.reservoir)))
                 self.reservoir.n_offered = 0  # what was learned before contradicts these rows
@@ -306,8 +308,13 @@ class CrossModel(FittedModel):
         online: np.ndarray,
     ) -> CrossRows:
         codes, numbers = self.columns.split(cells)
-        numbers = np.concatenate([context[:, self.context_places], numbers, online], 1)
-        return CrossRows(user, item, codes, numbers, self._offset(context, online))
+        n_context, n_own = len(self.context_places), numbers.shape[1]
+        every = np.empty((len(user), n_context + n_own + online.shape[1]))
+        for place, column in enumerate(self.context_places):  # faster than an index of columns
+            every[:, place] = context[:, column]
+        every[:, n_context : n_context + n_own] = numbers
+        every[:, n_context + n_own :] = online
+        return CrossRows(user, item, codes, every, self._offset(context, online))
 
     def _offset(self, context: np.ndarray, online: np.ndarray) -> np.ndarray:
         """Return the offset (n,): the column of this name, or the score of the factorization."""

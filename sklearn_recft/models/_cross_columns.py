@@ -17,6 +17,8 @@ ROW = "row"
 _LONGEST = 32
 # Standardized numbers beyond this are as large as this.
 CLIP = 5.0
+# Rows that are computed at once: the numbers of so many stay in the cache.
+_BLOCK = 2048
 _IS_CODED = ("category", "set")
 
 
@@ -195,15 +197,20 @@ class CrossColumns:
 
     def learn_numbers(self, numbers: np.ndarray, weight: np.ndarray) -> None:
         """Add rows (n, N) to the moments; known numbers are limited to where they are clipped."""
-        known = ~np.isnan(numbers)
+        limits = None
         if self.moments[0].any():
             mean, scale = self._scale()
-            numbers = np.clip(numbers, mean - 2 * CLIP * scale, mean + 2 * CLIP * scale)
+            limits = mean - 2 * CLIP * scale, mean + 2 * CLIP * scale
+        for start in range(0, len(numbers), _BLOCK):
+            part, w = numbers[start : start + _BLOCK], weight[start : start + _BLOCK]
+            self._add_moments(part if limits is None else np.clip(part, *limits), w)
+
+    def _add_moments(self, numbers: np.ndarray, weight: np.ndarray) -> None:
+        known = ~np.isnan(numbers)
         values = np.where(known, numbers, 0.0)
-        w = known * weight[:, None]
-        total = w.sum(0)
-        mean = (w * values).sum(0) / np.maximum(total, 1e-300)
-        squares = (w * np.square(values - mean)).sum(0)
+        total = weight @ known
+        mean = weight @ values / np.maximum(total, 1e-300)
+        squares = weight @ (known * np.square(values - mean))
         old, old_mean, old_squares = self.moments
         both = np.maximum(old + total, 1e-300)
         step = mean - old_mean
@@ -218,8 +225,12 @@ class CrossColumns:
     def standardize(self, numbers: np.ndarray) -> np.ndarray:
         """Return numbers (n, N) as float32: mean 0, deviation 1, clipped; missing ones are 0."""
         mean, scale = self._scale()
-        values = (numbers - mean) / scale
-        return np.nan_to_num(np.clip(values, -CLIP, CLIP)).astype(np.float32)
+        out = np.empty(numbers.shape, np.float32)
+        for start in range(0, len(numbers), _BLOCK):
+            values = (numbers[start : start + _BLOCK] - mean) / scale
+            out[start : start + _BLOCK] = np.clip(values, -CLIP, CLIP)
+        out[np.isnan(out)] = 0.0
+        return out
 
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
         total, mean, squares = self.moments

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from sklearn_recft import training
+from sklearn_recft.models._lookup import look_up
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import CrossNet, CrossShape, make_cross_net
@@ -40,6 +41,8 @@ CROSS_OPTIONS = (
 _SCORED_AT_ONCE = 256
 # Epochs of a fit are as many as make so many rows, within bounds; from so many rows on, one.
 _ROWS, _LEAST, _MOST, _ONE = 100_000, 2, 10, 500_000
+# Fits of so many rows use large batches, with rates times these factors.
+_MANY, _LARGE, RATE_OF_LARGE, _EMBEDDING_RATE_OF_LARGE = 50_000, 2048, 3.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ class CrossNetwork:
     def is_built(self) -> bool:
         """Whether the net is built."""
         return self.net is not None
+
+    @property
+    def has_large_batches(self) -> bool:
+        """Whether the fit was so large that batches, and the rate with them, are larger."""
+        given = {"batch_size", "iterator_train__batch_size"} & set(self.settings.net_params)
+        return self.n_rows >= _MANY and not given
 
     @property
     def weights(self) -> Net:
@@ -186,14 +195,24 @@ class CrossNetwork:
         assert self.shape is not None
         own = {"optimizer": training.RowAdamW, **settings.net_params}
         sparse = own["optimizer"] is training.RowAdamW and own.get("device", "cpu") == "cpu"
-        if not sparse and own["optimizer"] is training.RowAdamW:
-            del own["optimizer"]
+        if own["optimizer"] is training.RowAdamW:
+            own.setdefault("optimizer__fused", True)
+            if not sparse:
+                del own["optimizer"]
         # Small logs use small batches, to get enough steps.
         size = int(np.clip(2 ** int(np.log2(self.n_rows / 100 + 1)), 16, 512))
+        policy = settings.policy
+        if self.has_large_batches:
+            size, share = _LARGE, _EMBEDDING_RATE_OF_LARGE / RATE_OF_LARGE
+            policy = replace(
+                policy,
+                learning_rate=policy.learning_rate * RATE_OF_LARGE,
+                rates={name: rate * share for name, rate in policy.rates.items()},
+            )
         return training.make_net(
-            make_cross_net(seed, self.shape, settings.id_dropout, sparse),
+            make_cross_net(seed, self.shape, settings.id_dropout, look_up if sparse else None),
             training.PointLoss(settings.loss),
-            settings.policy,
+            policy,
             max_epochs=settings.epochs(self.n_rows),
             verbose=settings.verbose,
             net_params={"batch_size": size, **own},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._layers import grow_rows, keep_rows
+
+# Embeddings (B, F, d) from tables, unknown embeddings, codes, kept ones and the layout.
+LookUp = Callable[[tuple[Tensor, ...], Tensor, Tensor, Tensor, np.ndarray], Tensor]
 
 # Standard deviation of the initial embeddings.
 _NOISE = 0.05
@@ -49,6 +53,16 @@ class CrossShape:
         """Length of the input of the layers."""
         return self.n_numbers + self.dim * (len(self.fields) + 2 * self.has_ids)
 
+    @property
+    def layout(self) -> np.ndarray:
+        """Table, kind, first column and number of columns of each field: see `look_up`."""
+        ids = [(0, 0, 0, 1), (1, 1, 1, 1)] if self.has_ids else []
+        start, fields = len(ids), []
+        for place, width in enumerate(self.fields):
+            fields.append((2, place + 2, start, width))
+            start += width
+        return np.array([*ids, *fields], np.int64).reshape(-1, 4)
+
 
 class CrossLayer(nn.Module):
     """A cross layer of low rank: ``x0 * (U V^T x + b) + x``."""
@@ -72,8 +86,8 @@ class CrossNet(nn.Module):
     shape : CrossShape
     id_dropout : float
         Share of codes that training replaces by the unknown one.
-    sparse : bool
-        Whether embeddings get sparse gradients, which need `RowAdamW`.
+    look_up : callable, default=None
+        Takes the place of `look_up_in_torch`.
 
     Notes
     -----
@@ -83,9 +97,12 @@ class CrossNet(nn.Module):
 
     TABLES = ("users", "items", "values")
 
-    def __init__(self, shape: CrossShape, id_dropout: float = 0.0, sparse: bool = True) -> None:
+    def __init__(
+        self, shape: CrossShape, id_dropout: float = 0.0, look_up: LookUp | None = None
+    ) -> None:
         super().__init__()
-        self.shape, self.id_dropout, self.sparse = shape, id_dropout, sparse
+        self.shape, self.id_dropout = shape, id_dropout
+        self.look_up = look_up_in_torch if look_up is None else look_up
         for name in self.TABLES:
             table = torch.zeros(0, shape.dim, dtype=torch.float32)
             self.register_parameter(name, nn.Parameter(table))
@@ -120,19 +137,7 @@ class CrossNet(nn.Module):
         -------
         score : Tensor of shape (B,)
         """
-        parts = [numbers]
-        if self.shape.has_ids:
-            parts.append(self._embed("users", user, self.unknown[0]))  # (B, d)
-            parts.append(self._embed("items", item, self.unknown[1]))  # (B, d)
-        start = 0
-        for place, width in enumerate(self.shape.fields):
-            own, unknown = codes[:, start : start + width], self.unknown[place + 2]
-            start += width
-            if width == 1:
-                parts.append(self._embed("values", own[:, 0], unknown))  # (B, d)
-            else:
-                parts.append(self._mean(own, unknown))  # (B, d)
-        first = torch.cat(parts, 1)  # (B, D)
+        first = torch.cat([numbers, self._embed(user, item, codes)], 1)  # (B, D)
         x = deep = first
         for layer in self.cross:
             x = layer(first, x)  # (B, D)
@@ -175,33 +180,49 @@ class CrossNet(nn.Module):
 
     # ------------------------------------------------------------------ private
 
-    def _embed(self, name: str, codes: Tensor, unknown: Tensor) -> Tensor:
-        """Look up codes (B,) or (B, L); those that are unknown, or dropped, get ``unknown``."""
-        table: Tensor = getattr(self, name)
-        known = self._known(codes, len(table))
-        if not len(table):
-            return unknown.expand(*codes.shape, -1)
-        codes = torch.where(known, codes, 0)
-        rows = functional.embedding(codes, table, sparse=self.sparse)
-        return torch.where(known[..., None], rows, unknown)
-
-    def _known(self, codes: Tensor, n_rows: int) -> Tensor:
-        known = (codes >= 0) & (codes < n_rows)
+    def _embed(self, user: Tensor, item: Tensor, codes: Tensor) -> Tensor:
+        """Return the embeddings of all fields (B, F * d); those of codes to drop are unknown."""
+        layout = self.shape.layout
+        if not len(layout):
+            return self.unknown.new_zeros((len(codes), 0))
+        if self.shape.has_ids:
+            codes = torch.cat([user[:, None], item[:, None], codes], 1)  # (B, K)
+        kept = torch.ones_like(codes, dtype=torch.bool)
         if self.training and self.id_dropout:
             drawn = torch.rand(codes.shape, dtype=torch.float32, device=codes.device)
-            known &= drawn >= self.id_dropout
-        return known
-
-    def _mean(self, codes: Tensor, unknown: Tensor) -> Tensor:
-        """Return the mean embedding (B, d) of the members of lists; ``unknown`` of empty ones."""
-        there = (codes >= 0).float()[..., None]  # (B, L, 1)
-        total = (self._embed("values", codes, unknown) * there).sum(1)  # (B, d)
-        count = there.sum(1)  # (B, 1)
-        return torch.where(count > 0, total / count.clamp(min=1), unknown)
+            kept = drawn >= self.id_dropout
+        tables: tuple[Tensor, ...] = tuple(getattr(self, name) for name in self.TABLES)
+        found: Tensor = self.look_up(tables, self.unknown, codes, kept, layout)
+        return found.flatten(1)
 
 
-def make_cross_net(seed: int, shape: CrossShape, id_dropout: float, sparse: bool) -> CrossNet:
+def make_cross_net(
+    seed: int, shape: CrossShape, id_dropout: float, look_up: LookUp | None = None
+) -> CrossNet:
     """Return a net whose initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return CrossNet(shape, id_dropout, sparse)
+        return CrossNet(shape, id_dropout, look_up)
+
+
+def look_up_in_torch(
+    tables: tuple[Tensor, ...], unknown: Tensor, codes: Tensor, kept: Tensor, layout: np.ndarray
+) -> Tensor:
+    """Return embeddings (B, F, d) of fields, on any device; codes not kept are unknown."""
+    found = []
+    for table, kind, start, width in layout.tolist():
+        own, rows = codes[:, start : start + width], tables[table]
+        known = kept[:, start : start + width] & (own >= 0) & (own < len(rows))
+        each = unknown[kind].expand(*own.shape, -1)  # (B, L, d)
+        if len(rows):
+            each = torch.where(
+                known[..., None], functional.embedding(torch.where(known, own, 0), rows), each
+            )
+        if width > 1:
+            there = (own >= 0).float()[..., None]  # (B, L, 1)
+            count = there.sum(1)  # (B, 1)
+            mean = (each * there).sum(1) / count.clamp(min=1)  # (B, d)
+            found.append(torch.where(count > 0, mean, unknown[kind]))
+        else:
+            found.append(each[:, 0])
+    return torch.stack(found, 1)

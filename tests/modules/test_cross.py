@@ -1,10 +1,13 @@
 """The deep & cross network, against a slow reference in numpy."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sklearn_recft.models._lookup import look_up
 from sklearn_recft.modules import CrossShape, make_cross_net
 
 SHAPE = CrossShape(n_numbers=2, fields=(1, 3), dim=2, hidden=(5, 4), n_layers=2, rank=3)
@@ -12,7 +15,7 @@ SHAPE = CrossShape(n_numbers=2, fields=(1, 3), dim=2, hidden=(5, 4), n_layers=2,
 
 def net_of(shape=SHAPE, id_dropout=0.0):
     """Return a net of random weights, its heads included, with 3 users, 4 items and 6 values."""
-    net = make_cross_net(0, shape, id_dropout, sparse=True)
+    net = make_cross_net(0, shape, id_dropout)
     net.grow((3, 4, 6), np.random.default_rng(0))
     with torch.no_grad():
         net.head.weight.normal_(generator=torch.Generator().manual_seed(0))
@@ -77,7 +80,7 @@ def test_scores_are_those_of_the_equations():
 
 
 def test_the_first_score_is_the_offset():
-    net, rows = make_cross_net(0, SHAPE, 0.0, sparse=True).eval(), rows_of()
+    net, rows = make_cross_net(0, SHAPE, 0.0).eval(), rows_of()
     assert_array_equal(output(net, rows), rows["offset"])
 
 
@@ -110,6 +113,20 @@ def test_dropped_ids_are_unknown_ones():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_seed_decides_the_weights_and_leaves_torch_alone(seed):
     state = torch.get_rng_state()
-    nets = [make_cross_net(seed, SHAPE, 0.0, sparse=True) for _ in range(2)]
+    nets = [make_cross_net(seed, SHAPE, 0.0) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(nets[0].unknown, nets[1].unknown)
+
+
+def test_compiled_embeddings_equal_those_of_torch_and_have_their_gradients():
+    theirs, rows = net_of(), rows_of()
+    ours = copy.deepcopy(theirs)
+    ours.look_up = look_up
+    for net in (ours, theirs):
+        net(**{name: torch.as_tensor(column) for name, column in rows.items()}).sum().backward()
+    assert_allclose(output(ours, rows), output(theirs, rows), rtol=1e-5, atol=1e-6)
+    assert ours.users.grad.is_sparse
+    for name in ("users", "items", "values", "unknown"):
+        mine, other = getattr(ours, name).grad, getattr(theirs, name).grad
+        assert other.abs().max() > 0
+        torch.testing.assert_close(mine.to_dense(), other, rtol=1e-4, atol=1e-6)
