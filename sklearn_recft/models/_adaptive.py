@@ -224,10 +224,11 @@ class AdaptiveModel(FittedModel):
         settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance, options, n_passes)
+        ranks = self.blend.learn(pools, importance, options, n_passes=n_passes)
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
-            self.blend.learn(*whole, options, n_passes)
+            pooled, importance, lists = whole
+            self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         self._log(rows, pools, ranks)
         self._count_repeats(rows)
 

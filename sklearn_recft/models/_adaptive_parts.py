@@ -293,27 +293,37 @@ class Blend:
         pools: Pools,
         importance: np.ndarray,
         options: tuple[float, float, int],
+        *,
+        lists: np.ndarray | None = None,
         n_passes: int = 1,
     ) -> np.ndarray:
         """Rank the target of each query, then learn from it; return the ranks (n,).
 
-        The ranks are those of the first of ``n_passes`` over all queries.
+        Queries of the same list (its number, in ``lists``) share a step; by default each has its
+        own. The ranks are those of the first of ``n_passes`` over all queries.
         """
-        ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        if lists is None:
+            lists = np.arange(len(importance))
+        tables = self.weights, self.squares
+        ranks = _learned(pools, importance, lists, tables, options)
         for _ in range(1, n_passes):
-            _learned(pools, importance, (self.weights, self.squares), options)
+            _learned(pools, importance, lists, tables, options)
         self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
 
     def learn_places(
-        self, pools: Pools, importance: np.ndarray, options: tuple[float, float, int]
+        self,
+        pools: Pools,
+        importance: np.ndarray,
+        lists: np.ndarray,
+        options: tuple[float, float, int],
     ) -> None:
         """Learn from pools whose last features are the places of a displayed list."""
         n = self.weights.shape[1]
         tables = [
             np.hstack(pair) for pair in zip((self.weights, self.squares), self.places, strict=True)
         ]
-        _learned(pools, importance, (tables[0], tables[1]), options)
+        _learned(pools, importance, lists, (tables[0], tables[1]), options)
         self.weights, self.squares = (np.ascontiguousarray(table[:, :n]) for table in tables)
         self.places = np.stack([table[:, n:] for table in tables])
         self._keep_order()
@@ -385,6 +395,7 @@ class Pools:
 def _learned(
     pools: Pools,
     importance: np.ndarray,
+    lists: np.ndarray,
     tables: tuple[np.ndarray, np.ndarray],
     options: tuple[float, float, int],
 ) -> np.ndarray:
@@ -396,6 +407,7 @@ def _learned(
         pools.targets,
         pools.contexts,
         np.ascontiguousarray(importance, np.float64),
+        np.ascontiguousarray(lists, np.int64),
         *tables,
         np.array(options, np.float64),
         ranks,

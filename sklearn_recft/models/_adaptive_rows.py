@@ -112,7 +112,7 @@ def joined(parts: list[Pools], order: np.ndarray | None = None) -> Pools:
 
 def whole_lists(
     pools: Pools, users: np.ndarray, items: np.ndarray
-) -> tuple[Pools, np.ndarray] | None:
+) -> tuple[Pools, np.ndarray, np.ndarray] | None:
     """Return the lists of users without news, with all items that each takes from then on.
 
     Parameters
@@ -127,6 +127,8 @@ def whole_lists(
         One for each of these items, in the order of queries and items.
     importance : ndarray
         The items of a list share a weight of 1.
+    lists : ndarray
+        Number of the list.
     """
     _, first = np.unique(users, return_index=True)
     if pools.contexts.shape[1] == 1 or len(first) == len(users):
@@ -145,4 +147,4 @@ def whole_lists(
     found = Pools(
         pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows], place
     )
-    return found, 1.0 / hits.sum(axis=1)[query]
+    return found, 1.0 / hits.sum(axis=1)[query], query
