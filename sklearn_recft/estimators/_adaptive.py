@@ -42,8 +42,9 @@ class AdaptiveRecommender(
     ``r_mi`` counts from 0 the items that the member ranks before i, at most ``n_candidates``.
     ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
     the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
-    sums of four sets: one of all queries, one by the number of events of the user, one by the time
-    since the last of them, and one by whether any came since the last `partial_fit`.
+    sums of three sets: one of all queries, one by the number of events of the user, and one by the
+    time since the last of them. Users without an event since the last `partial_fit` have sets of
+    their own ("ahead"): such a list is for all that they take until the next call.
 
     The weights learn from each event of `partial_fit`: first the members are asked for the event's
     user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of the
@@ -55,7 +56,7 @@ class AdaptiveRecommender(
     ----------
     estimators : list of (str, recommender)
         Members by name. They are cloned. "drop" leaves a member out.
-    learning_rate : float, default=0.03
+    learning_rate : float, default=0.01
         Learning rate of the weights.
     forgetting : float, default=0.999
         Factor of the sums of squared gradients for each query. Below 1, the weights keep moving.
@@ -152,7 +153,7 @@ class AdaptiveRecommender(
         self,
         estimators: list[tuple[str, Any]],
         *,
-        learning_rate: float = 0.03,
+        learning_rate: float = 0.01,
         forgetting: float = 0.999,
         n_candidates: int = 40,
         context: bool = True,
@@ -278,7 +279,7 @@ class AdaptiveRecommender(
 
     @property
     def weights_(self) -> dict[str, dict[str, float]]:
-        """Weights of the features by context; the weights of a query are a sum of four rows."""
+        """Weights of the features by context; the weights of a query are a sum of three rows."""
         blend = self._fitted("weights_").blend
         names = self._feature_names()
         rows = (dict(zip(names, row, strict=True)) for row in blend.weights.tolist())

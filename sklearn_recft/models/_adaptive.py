@@ -12,7 +12,15 @@ from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
-from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, Members, PairTimes, Pools
+from sklearn_recft.models._adaptive_parts import (
+    N_SETS,
+    Activity,
+    Blend,
+    Member,
+    Members,
+    PairTimes,
+    Pools,
+)
 from sklearn_recft.models._adaptive_rows import (
     MemberRows,
     as_queries,
@@ -59,7 +67,7 @@ class AdaptiveSettings:
     """
 
     members: tuple[Member, ...]
-    learning_rate: float = 0.03
+    learning_rate: float = 0.01
     forgetting: float = 0.999
     n_candidates: int = 40
     context: bool = True
@@ -224,12 +232,13 @@ class AdaptiveModel(FittedModel):
         settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance, options, n_passes=n_passes)
+        events = replace(pools, contexts=pools.contexts % N_SETS)
+        ranks = self.blend.learn(events, importance, options, n_passes=n_passes)
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
             pooled, importance, lists = whole
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
-        self._log(rows, pools, ranks)
+        self._log(rows, events, ranks)
         self._count_repeats(rows)
 
     def _learn_shown(self, shown: Shown) -> None:
@@ -310,7 +319,7 @@ class AdaptiveModel(FittedModel):
             self.item_codes,
             tuple(model.n_items for model in models),
             times,
-            contexts if self.settings.context else contexts[:, :1],
+            contexts if self.settings.context else np.zeros_like(contexts[:, :1]),
             seen,
             seen_times,
             repeats,

@@ -17,10 +17,9 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-_NEWS_NAMES = ("none since partial_fit", "some since partial_fit")
-# Set of weights of users without an event since `partial_fit`: their lists are for what comes until
-# the next call.
-NO_NEWS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
+# Users without an event since `partial_fit` have sets of weights of their own, behind the others:
+# their lists are for all that comes until the next call.
+N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
 # Least weights without context.
@@ -126,8 +125,8 @@ class Activity:
         self.news = np.zeros_like(self.news)
 
     def contexts(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return the sets of weights of each query, (n, 4): all, by length, by gap, by news."""
-        found = np.zeros((len(users), 4), np.int64)
+        """Return the sets of weights of each query, (n, 3): all, by length, by gap."""
+        found = np.zeros((len(users), 3), np.int64)
         known = (users >= 0) & (users < len(self.counts))
         counts, gaps = np.zeros(len(users)), np.full(len(users), np.nan)
         counts[known] = self.counts[users[known]]
@@ -136,8 +135,9 @@ class Activity:
         found[:, 1] = 1 + lengths
         bucket = np.where(np.isnan(gaps), 0, 1 + np.searchsorted(_GAPS, gaps, side="right"))
         found[:, 2] = 1 + len(_LENGTH_NAMES) + bucket
-        found[:, 3] = NO_NEWS
-        found[known, 3] += self.news[users[known]] > 0
+        ahead = np.ones(len(users), bool)
+        ahead[known] = self.news[users[known]] == 0
+        found[ahead] += N_SETS
         return found
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
@@ -255,10 +255,10 @@ class Blend:
 
     def __init__(self, n_members: int, context: bool) -> None:
         n_features = 2 * n_members + len(ITEM_FEATURES) * context
-        n_contexts = NO_NEWS + len(_NEWS_NAMES) if context else 1
+        n_contexts = 2 * N_SETS if context else 1
         self.weights = np.zeros((n_contexts, n_features))
-        self.weights[0, :n_members] = _FIRST[0] / n_members
-        self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
+        self.weights[::N_SETS, :n_members] = _FIRST[0] / n_members
+        self.weights[::N_SETS, n_members : 2 * n_members] = _FIRST[1] / n_members
         self.squares = np.zeros((n_contexts, n_features))
         self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
@@ -271,7 +271,7 @@ class Blend:
         if len(self.weights) > 1:
             names += [f"events: {name}" for name in _LENGTH_NAMES]
             names += [f"last event: {name}" for name in _GAP_NAMES]
-            names += [f"events: {name}" for name in _NEWS_NAMES]
+            names += [f"ahead: {name}" for name in names]
         return tuple(names)
 
     def chunks(self) -> np.ndarray:

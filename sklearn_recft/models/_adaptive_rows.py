@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models._adaptive_parts import NO_NEWS, Pools
+from sklearn_recft.models._adaptive_parts import N_SETS, Pools
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -131,9 +131,9 @@ def whole_lists(
         Number of the list.
     """
     _, first = np.unique(users, return_index=True)
-    if pools.contexts.shape[1] == 1 or len(first) == len(users):
+    if pools.contexts.shape[1] == 1:
         return None
-    first = first[pools.contexts[first, -1] == NO_NEWS]
+    first = first[pools.contexts[first, 0] == N_SETS]
     width = int(max(pools.items.max(initial=0), items.max(initial=0))) + 1
     taken = (users * width + items)[items >= 0]
     hits = np.isin(users[first, None] * width + pools.items[first], taken)
