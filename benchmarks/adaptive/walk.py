@@ -102,7 +102,7 @@ def _kernel(n_members: int, n: int = 2000, width: int = 130) -> float:
     contexts = np.column_stack([np.zeros(n, np.int64), rng.integers(1, n_sets, (n, 2))])
     sizes, targets = np.full(n, width), rng.integers(0, width, n)
     weights, ranks = np.zeros((n_sets, n_features)), np.empty(n, np.int64)
-    options = np.array([0.01, 0.999, 40.0])
+    options = np.array([0.03, 0.999, 40.0])
     spent = []
     for _ in range(ROUNDS + 1):
         start = time.process_time()

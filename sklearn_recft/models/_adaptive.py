@@ -67,7 +67,7 @@ class AdaptiveSettings:
     """
 
     members: tuple[Member, ...]
-    learning_rate: float = 0.01
+    learning_rate: float = 0.03
     forgetting: float = 0.999
     n_candidates: int = 40
     context: bool = True

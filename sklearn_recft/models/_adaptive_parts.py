@@ -17,8 +17,9 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-# Users without an event since `partial_fit` have sets of weights of their own, behind the others:
-# their lists are for all that comes until the next call.
+# Users without an event since `partial_fit` have a set of weights of their own, behind the others:
+# their lists are for all that comes until the next call. Such lists are few, so there is one set;
+# the sets by context behind it stay zero.
 N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
@@ -271,7 +272,7 @@ class Blend:
         if len(self.weights) > 1:
             names += [f"events: {name}" for name in _LENGTH_NAMES]
             names += [f"last event: {name}" for name in _GAP_NAMES]
-            names += [f"ahead: {name}" for name in names]
+            names.append("ahead")
         return tuple(names)
 
     def chunks(self) -> np.ndarray:

@@ -145,6 +145,6 @@ def whole_lists(
     query, place = query[order], place[order]
     rows = first[query]
     found = Pools(
-        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows], place
+        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows, :1], place
     )
     return found, 1.0 / hits.sum(axis=1)[query], query

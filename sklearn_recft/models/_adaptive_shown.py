@@ -72,7 +72,7 @@ class Shown:
             table[rows],
             (table >= 0).sum(axis=1)[rows],
             np.concatenate([features, at_place], axis=2)[rows],
-            queries.contexts[rows],
+            queries.contexts[rows, :1],
             nth[clicks],
         )
 

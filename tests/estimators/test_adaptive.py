@@ -198,10 +198,10 @@ def shown_lists(model, clicked_by):
 def test_clicks_on_shown_lists_move_the_weights(model):
     shown = shown_lists(model, model.named_estimators_.popular)
     state = pickle.dumps(model._model.members.state())
-    before = model.weights_["ahead: all"]
+    before = model.weights_["ahead"]
     for _ in range(3):
         model.partial_fit(None, shown=shown)
-    after = model.weights_["ahead: all"]
+    after = model.weights_["ahead"]
     gains = {name: after[name] - before[name] for name in after}
     assert gains["score of popular"] > max(gains["score of ease"], 0)
     assert pickle.dumps(model._model.members.state()) == state
