@@ -55,6 +55,7 @@ OPTIONS = mix.Options(epochs=3, features=("rank", "z", "age", "met", "since"))
 VARIED = {
     "one pass over the first rows": {"epochs": 1},
     "learning rate .01": {"learning_rate": 0.01},
+    "context": {"context": ("n_past", "idle")},
     "learning rate .1": {"learning_rate": 0.1},
     "forgetting .99": {"forgetting": 0.99},
     "no forgetting": {"forgetting": 1.0},
@@ -115,9 +116,15 @@ def n_warm_chunks(data: str) -> int:
     return int((1.0 - replay.MEMBERS_SHARE) * share * n / chunk)
 
 
+def options_of(data: str, task: str) -> mix.Options:
+    """Return the options of the class; lists that are asked for once have one set of weights."""
+    context = OPTIONS.context if task == "next" else ()
+    return mix.changed(OPTIONS, context=context, warm_chunks=n_warm_chunks(data))
+
+
 def blend(data: str, task: str, folder: Path, wanted: str) -> None:
     """Print the figures of members and blends on the test part."""
-    options = mix.changed(OPTIONS, warm_chunks=n_warm_chunks(data))
+    options = options_of(data, task)
     for label, names in sets_of_members(data).items():
         if wanted not in label:
             continue
@@ -174,7 +181,7 @@ def _report(
 
 def tune(data: str, task: str, folder: Path, wanted: str, seed: int = 0) -> None:
     """Print the gains of other options on the validation part; test figures are not looked at."""
-    base = mix.changed(OPTIONS, warm_chunks=n_warm_chunks(data))
+    base = options_of(data, task)
     for label, names in sets_of_members(data).items():
         if wanted not in label:
             continue

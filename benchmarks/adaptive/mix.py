@@ -92,8 +92,8 @@ class Options:
     user_rate: float = 0.0
 
 
-HISTORY_EDGES = (1, 5, 20, 50, 150)
-IDLE_EDGES = (1e-9, 1e-3, 0.02, 1.0, 30.0)  # days
+HISTORY_EDGES = (1, 3, 7, 15, 31, 63, 127)
+IDLE_EDGES = (1 / 1440, 1 / 24, 1.0, 7.0, 30.0)  # days
 
 
 def contexts(kept: Kept, names: tuple[str, ...]) -> tuple[np.ndarray, int]:
@@ -179,10 +179,11 @@ def _total(w, sets, own, out):
 
 
 @numba.njit(cache=True)
-def _step(w, g, slope, rate, forget, floor):
+def _step(w, g, slope, rate, forget, more):
+    """Step as AdaGrad; ``more`` is added to the sums of squares."""
     for f in range(len(slope)):
         g[f] = forget * g[f] + slope[f] * slope[f]
-        w[f] -= rate * slope[f] / np.sqrt(g[f] + floor)
+        w[f] -= rate * slope[f] / np.sqrt(g[f] + more[f])
 
 
 @numba.njit(cache=True)
@@ -193,7 +194,7 @@ def _walk(lists, x, hit, weights, tuned, out):
     rate, forget, n_best, user_rate, by_chunk = tuned
     shown, now = w.copy(), -1
     total, slope = np.empty(x.shape[1]), np.empty(x.shape[1])
-    score = np.empty(4096)
+    score, floor = np.empty(4096), np.full(x.shape[1], 1e-8)
     for q in range(len(indptr) - 1):
         if by_chunk < 0.5 or chunk[q] != now:
             now = chunk[q]
@@ -214,9 +215,9 @@ def _walk(lists, x, hit, weights, tuned, out):
         if _slope(mine, hits, score, order[: int(n_best)], slope) == 0:
             continue
         for s in sets[q]:
-            _step(w[s], g[s], slope, rate, forget, 1e-8)
+            _step(w[s], g[s], slope, rate, forget, floor if s == 0 else g[0] + 1e-8)
         if user_rate > 0:
-            _step(own, user_g[user[q]], slope, user_rate, 1.0, 1.0)
+            _step(own, user_g[user[q]], slope, user_rate, 1.0, floor + 1.0)
 
 
 def learned(kept: Kept, options: Options, *, by_chunk: bool = True) -> np.ndarray:

@@ -107,8 +107,8 @@ def _kernel(n_members: int, n: int = 2000, width: int = 130) -> float:
     for _ in range(ROUNDS + 1):
         start = time.process_time()
         kernels.learn_blend(
-            values, sizes, targets, contexts, np.ones(n), weights, np.zeros_like(weights), options,
-            ranks,
+            values, sizes, targets, contexts, np.ones(n), np.arange(n), weights,
+            np.zeros_like(weights), options, ranks,
         )  # fmt: skip
         spent.append(time.process_time() - start)
     return 1e6 * float(np.median(spent[1:])) / n

@@ -45,8 +45,9 @@ class AdaptiveRecommender(
     ``r_mi`` counts from 0 the items that the member ranks before i, at most ``n_candidates``.
     ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
     the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
-    sums of four sets: one of all queries, one by the number of events of the user, one by the time
-    since the last of them, and one by whether any came since the last `partial_fit`.
+    sums of three sets: one of all queries, one by the number of events of the user, and one by the
+    time since the last of them. Users without an event since the last `partial_fit` have one
+    set of their own ("ahead"): such a list is for all that they take until the next call.
 
     The weights learn from each event of `partial_fit`: first the members rank the items for the
     event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of
@@ -284,11 +285,13 @@ class AdaptiveRecommender(
 
     @property
     def weights_(self) -> dict[str, dict[str, float]]:
-        """Weights of the features by context; the weights of a query are a sum of four rows."""
+        """Weights by context and feature; a query has the sum of three rows, or the row "ahead"."""
         blend = self._fitted("weights_").blend
         names = self._feature_names()
-        rows = (dict(zip(names, row, strict=True)) for row in blend.weights.tolist())
-        return dict(zip(blend.context_names, rows, strict=True))
+        contexts = blend.context_names
+        table = blend.weights[: len(contexts)].tolist()
+        rows = (dict(zip(names, row, strict=True)) for row in table)
+        return dict(zip(contexts, rows, strict=True))
 
     @property
     def weights_log_(self) -> dict[str, np.ndarray]:

@@ -296,12 +296,15 @@ def spread_pool(tiles, center, scale, pool, sizes, pool_scores, out):
 
 
 @jit
-def learn_blend(features, sizes, targets, contexts, importance, weights, squares, options, ranks):
+def learn_blend(
+    features, sizes, targets, contexts, importance, lists, weights, squares, options, ranks
+):
     """Rank the target of each query by the weights as they are, then learn from it.
 
     The loss is the softmax cross-entropy of the target among the ``n_best`` items of highest score,
-    learned only if the target is one of them. Each step is AdaGrad's, and its sums of squared
-    gradients decay by ``forgetting`` a query.
+    learned only if the target is one of them. The targets of a list share one step of AdaGrad,
+    whose sums of squared gradients decay by ``forgetting``. Sets of weights beside the first one
+    divide by its sums and their own: a set that few lists reach learns no faster than the first.
 
     Parameters
     ----------
@@ -310,50 +313,56 @@ def learn_blend(features, sizes, targets, contexts, importance, weights, squares
     targets : (rows,) place of the target in its pool, -1 for none.
     contexts : (rows, n_sets) rows of ``weights`` that are added up for each query.
     importance : (rows,) weight of each query; 0 ranks without learning.
+    lists : (rows,) number of each query's list; equal numbers follow each other.
     weights, squares : (n_contexts, n_features), updated in place.
     options : (learning_rate, forgetting, n_best)
     ranks : (rows,) rank of the target from 0; the size of the pool without a target.
     """
     n_rows, width, n_features = features.shape
     learning_rate, forgetting, n_best = options[0], options[1], int(options[2])
-    scores, total, slope = np.empty(width), np.empty(n_features), np.empty(n_features)
+    scores, total, slope = np.empty(width), np.empty(n_features), np.zeros(n_features)
+    drawn, learns = np.empty(n_features), False
     for r in range(n_rows):
         size, target = sizes[r], targets[r]
         ranks[r] = size
-        if target < 0:
-            continue
-        total[:] = 0.0
-        for c in contexts[r]:
-            total += weights[c]
-        for j in range(size):
-            score = 0.0
-            for f in range(n_features):
-                score += total[f] * features[r, j, f]
-            scores[j] = score
-        own, rank = scores[target], 0
-        for j in range(size):
-            rank += scores[j] > own or (scores[j] == own and j < target)
-        ranks[r] = rank
-        if rank >= n_best or importance[r] == 0:
-            continue
-        least = -np.inf
-        if size > n_best:
-            least = np.partition(scores[:size], size - n_best)[size - n_best]
-        highest = scores[:size].max()
-        mass = 0.0
-        slope[:] = 0.0
-        for j in range(size):
-            if scores[j] >= least:
-                share = np.exp(scores[j] - highest)
-                mass += share
+        if target >= 0:
+            total[:] = 0.0
+            for c in contexts[r]:
+                total += weights[c]
+            for j in range(size):
+                score = 0.0
                 for f in range(n_features):
-                    slope[f] += share * features[r, j, f]
-        if not mass > 0.0:  # weights are not finite
+                    score += total[f] * features[r, j, f]
+                scores[j] = score
+            own, rank = scores[target], 0
+            for j in range(size):
+                rank += scores[j] > own or (scores[j] == own and j < target)
+            ranks[r] = rank
+            if rank < n_best and importance[r] > 0:
+                learns = True
+                least = -np.inf
+                if size > n_best:
+                    least = np.partition(scores[:size], size - n_best)[size - n_best]
+                highest = scores[:size].max()
+                mass = 0.0
+                drawn[:] = 0.0
+                for j in range(size):
+                    if scores[j] >= least:
+                        share = np.exp(scores[j] - highest)
+                        mass += share
+                        for f in range(n_features):
+                            drawn[f] += share * features[r, j, f]
+                if mass > 0.0:  # it is not if weights are not finite
+                    for f in range(n_features):
+                        slope[f] += importance[r] * (drawn[f] / mass - features[r, target, f])
+        if not learns or (r + 1 < n_rows and lists[r + 1] == lists[r]):
             continue
-        for f in range(n_features):
-            slope[f] = importance[r] * (slope[f] / mass - features[r, target, f])
+        first = contexts[r, 0]
         for c in contexts[r]:
             for f in range(n_features):
                 squares[c, f] = forgetting * squares[c, f] + slope[f] * slope[f]
-                if squares[c, f] > 0:
-                    weights[c, f] -= learning_rate * slope[f] / np.sqrt(squares[c, f])
+                scale = squares[c, f] + (squares[first, f] if c != first else 0.0)
+                if scale > 0:
+                    weights[c, f] -= learning_rate * slope[f] / np.sqrt(scale)
+        slope[:] = 0.0
+        learns = False

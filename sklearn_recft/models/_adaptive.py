@@ -12,7 +12,15 @@ from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
-from sklearn_recft.models._adaptive_parts import Activity, Blend, Member, Members, PairTimes, Pools
+from sklearn_recft.models._adaptive_parts import (
+    N_SETS,
+    Activity,
+    Blend,
+    Member,
+    Members,
+    PairTimes,
+    Pools,
+)
 from sklearn_recft.models._adaptive_rows import (
     MemberRows,
     as_queries,
@@ -21,6 +29,7 @@ from sklearn_recft.models._adaptive_rows import (
     in_time_order,
     joined,
     looked_up,
+    queries_of,
     steps,
     whole_lists,
 )
@@ -41,7 +50,6 @@ _PASSES = 3
 _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
 # Share of repeated pairs from which on seen items are ranked too.
 _REPEATS = 0.1
-_LIST = 10
 # Weights of this size cannot be trusted, and their scores come near the range of float32.
 _LARGEST = 1e30
 
@@ -226,11 +234,14 @@ class AdaptiveModel(FittedModel):
         settings, weight = self.settings, rows.sample_weight
         importance = np.ones(len(rows)) if weight is None else weight
         options = settings.learning_rate, settings.forgetting, settings.n_candidates
-        ranks = self.blend.learn(pools, importance, options, n_passes)
+        events = replace(pools, contexts=pools.contexts % N_SETS)
+        ranks = self.blend.learn(events, importance, options, n_passes=n_passes)
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
-            self.blend.learn(*whole, options, n_passes)
-        self._log(rows, pools, ranks)
+            pooled, importance, lists = whole
+            self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
+        time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
+        self.blend.log_chunk(time, events, ranks)
         self._count_repeats(rows)
 
     def _learn_shown(self, shown: Shown) -> None:
@@ -254,17 +265,6 @@ class AdaptiveModel(FittedModel):
         hits = (pools.items == items[:, None]) & (items >= 0)[:, None]
         pools.targets[:] = np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
         return pools
-
-    def _log(self, rows: Interactions, pools: Pools, ranks: np.ndarray) -> None:
-        """Write the quality of a chunk of queries, and its weights, to the log."""
-        n = len(self.members)
-        there = pools.targets >= 0
-        theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
-        gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
-        own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
-        time = np.nan if rows.timestamps is None else rows.timestamps.max()
-        gains = np.r_[own, gains] / len(ranks)
-        self.blend.write(np.r_[time, len(ranks), gains, self.blend.mean_weights(pools.contexts)])
 
     def _count_repeats(self, rows: Interactions) -> None:
         """Update the decayed share of events of pairs that were seen before."""
@@ -312,7 +312,7 @@ class AdaptiveModel(FittedModel):
             self.other_codes,
             tuple(model.n_items for model in models),
             times,
-            contexts if self.settings.context else contexts[:, :1],
+            contexts if self.settings.context else np.zeros_like(contexts[:, :1]),
             seen,
             seen_times,
             repeats,
@@ -349,7 +349,8 @@ class AdaptiveModel(FittedModel):
         bounds = np.searchsorted(query[order], np.arange(len(rows) + 1))
         found = np.empty(len(events))
         with torch_threads(1):
-            for block in self._queries(events.user[rows], self._queries_of(events, rows)).blocks():
+            queries = queries_of(events, rows, self.users, self.context_names)
+            for block in self._queries(events.user[rows], queries).blocks():
                 out = np.empty((block.last - block.first, self.n_items), np.float32)
                 unknown = block.write(self._score_pools, out)
                 mine = order[bounds[block.first] : bounds[block.last]]
@@ -359,7 +360,7 @@ class AdaptiveModel(FittedModel):
 
     def explain(self, events: Events) -> Explanation:
         """Return the scores of rows as sums over members and their reasons."""
-        queries = self._queries_of(events, np.arange(len(events)))
+        queries = queries_of(events, np.arange(len(events)), self.users, self.context_names)
         weights = self.blend.weights * (not self.final_is_fitted)
         with torch_threads(1):
             blocks = self._queries(events.user, queries).blocks()
@@ -373,20 +374,6 @@ class AdaptiveModel(FittedModel):
         rows, settings = replace(queries, item_ids=ids), self.settings
         found = own_reasons(settings.members, self.members.models, self.item_codes, rows)
         return sums.explanation([member.name for member in settings.members], found)
-
-    def _queries_of(self, events: Events, rows: np.ndarray) -> Interactions:
-        """Return the queries of some events."""
-        users, times = events.user[rows], events.time[rows]
-        return Interactions(
-            ids_of(self.users, users),
-            None,
-            None,
-            None if np.isnan(times).any() else times,
-            None,
-            events.context[rows],
-            self.context_names,
-            features={name: column.take(rows) for name, column in events.features.items()},
-        )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
         """Return the times of rows; NaN without timestamps."""

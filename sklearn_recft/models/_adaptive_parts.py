@@ -17,10 +17,10 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-_NEWS_NAMES = ("none since partial_fit", "some since partial_fit")
-# Set of weights of users without an event since `partial_fit`: their lists are for what comes until
-# the next call.
-NO_NEWS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
+# Users without an event since `partial_fit` have a set of weights of their own, behind the others:
+# their lists are for all that comes until the next call. Such lists are few, so there is one set;
+# the sets by context behind it stay zero.
+N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
 # Least weights without context.
@@ -34,6 +34,8 @@ RESERVED_NAMES = frozenset({*ITEM_FEATURES, BEHIND, FINAL, "the blend"})
 _NEW_PAIRS, _NEW_SHARE = 1024, 0.05
 # Places of a displayed list with a weight each; later places share the last one.
 N_PLACES = 20
+# Length of the lists whose NDCG is logged.
+_LIST = 10
 # Chunks of queries that the log keeps.
 _LOGGED = 200
 
@@ -129,8 +131,8 @@ class Activity:
         self.news = np.zeros_like(self.news)
 
     def contexts(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return the sets of weights of each query, (n, 4): all, by length, by gap, by news."""
-        found = np.zeros((len(users), 4), np.int64)
+        """Return the sets of weights of each query, (n, 3): all, by length, by gap."""
+        found = np.zeros((len(users), 3), np.int64)
         known = (users >= 0) & (users < len(self.counts))
         counts, gaps = np.zeros(len(users)), np.full(len(users), np.nan)
         counts[known] = self.counts[users[known]]
@@ -139,8 +141,9 @@ class Activity:
         found[:, 1] = 1 + lengths
         bucket = np.where(np.isnan(gaps), 0, 1 + np.searchsorted(_GAPS, gaps, side="right"))
         found[:, 2] = 1 + len(_LENGTH_NAMES) + bucket
-        found[:, 3] = NO_NEWS
-        found[known, 3] += self.news[users[known]] > 0
+        ahead = np.ones(len(users), bool)
+        ahead[known] = self.news[users[known]] == 0
+        found[ahead] += N_SETS
         return found
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
@@ -258,10 +261,10 @@ class Blend:
 
     def __init__(self, n_members: int, context: bool) -> None:
         n_features = 2 * n_members + len(ITEM_FEATURES) * context
-        n_contexts = NO_NEWS + len(_NEWS_NAMES) if context else 1
+        n_contexts = 2 * N_SETS if context else 1
         self.weights = np.zeros((n_contexts, n_features))
-        self.weights[0, :n_members] = _FIRST[0] / n_members
-        self.weights[0, n_members : 2 * n_members] = _FIRST[1] / n_members
+        self.weights[::N_SETS, :n_members] = _FIRST[0] / n_members
+        self.weights[::N_SETS, n_members : 2 * n_members] = _FIRST[1] / n_members
         self.squares = np.zeros((n_contexts, n_features))
         self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
@@ -274,7 +277,7 @@ class Blend:
         if len(self.weights) > 1:
             names += [f"events: {name}" for name in _LENGTH_NAMES]
             names += [f"last event: {name}" for name in _GAP_NAMES]
-            names += [f"events: {name}" for name in _NEWS_NAMES]
+            names.append("ahead")
         return tuple(names)
 
     def chunks(self) -> np.ndarray:
@@ -287,6 +290,16 @@ class Blend:
         self.log[self.n_logged % _LOGGED] = row
         self.n_logged += 1
 
+    def log_chunk(self, time: float, pools: Pools, ranks: np.ndarray) -> None:
+        """Write the quality of a chunk of queries, and its mean weights, to the log."""
+        n = (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+        there = pools.targets >= 0
+        theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
+        gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
+        own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
+        gains = np.r_[own, gains] / len(ranks)
+        self.write(np.r_[time, len(ranks), gains, self.mean_weights(pools.contexts)])
+
     def mean_weights(self, contexts: np.ndarray) -> np.ndarray:
         """Return the mean over queries of the sums of their sets of weights."""
         return self.weights[contexts].sum(axis=1).mean(axis=0)
@@ -296,27 +309,37 @@ class Blend:
         pools: Pools,
         importance: np.ndarray,
         options: tuple[float, float, int],
+        *,
+        lists: np.ndarray | None = None,
         n_passes: int = 1,
     ) -> np.ndarray:
         """Rank the target of each query, then learn from it; return the ranks (n,).
 
-        The ranks are those of the first of ``n_passes`` over all queries.
+        Queries of the same list (its number, in ``lists``) share a step; by default each has its
+        own. The ranks are those of the first of ``n_passes`` over all queries.
         """
-        ranks = _learned(pools, importance, (self.weights, self.squares), options)
+        if lists is None:
+            lists = np.arange(len(importance))
+        tables = self.weights, self.squares
+        ranks = _learned(pools, importance, lists, tables, options)
         for _ in range(1, n_passes):
-            _learned(pools, importance, (self.weights, self.squares), options)
+            _learned(pools, importance, lists, tables, options)
         self._keep_order()
         return np.where(pools.targets >= 0, ranks, np.iinfo(np.int64).max)
 
     def learn_places(
-        self, pools: Pools, importance: np.ndarray, options: tuple[float, float, int]
+        self,
+        pools: Pools,
+        importance: np.ndarray,
+        lists: np.ndarray,
+        options: tuple[float, float, int],
     ) -> None:
         """Learn from pools whose last features are the places of a displayed list."""
         n = self.weights.shape[1]
         tables = [
             np.hstack(pair) for pair in zip((self.weights, self.squares), self.places, strict=True)
         ]
-        _learned(pools, importance, (tables[0], tables[1]), options)
+        _learned(pools, importance, lists, (tables[0], tables[1]), options)
         self.weights, self.squares = (np.ascontiguousarray(table[:, :n]) for table in tables)
         self.places = np.stack([table[:, n:] for table in tables])
         self._keep_order()
@@ -388,6 +411,7 @@ class Pools:
 def _learned(
     pools: Pools,
     importance: np.ndarray,
+    lists: np.ndarray,
     tables: tuple[np.ndarray, np.ndarray],
     options: tuple[float, float, int],
 ) -> np.ndarray:
@@ -399,6 +423,7 @@ def _learned(
         pools.targets,
         pools.contexts,
         np.ascontiguousarray(importance, np.float64),
+        np.ascontiguousarray(lists, np.int64),
         *tables,
         np.array(options, np.float64),
         ranks,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_recft.interactions import Interactions
-from sklearn_recft.models._adaptive_parts import NO_NEWS, Pools
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._adaptive_parts import N_SETS, Pools
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -112,7 +112,7 @@ def joined(parts: list[Pools], order: np.ndarray | None = None) -> Pools:
 
 def whole_lists(
     pools: Pools, users: np.ndarray, items: np.ndarray
-) -> tuple[Pools, np.ndarray] | None:
+) -> tuple[Pools, np.ndarray, np.ndarray] | None:
     """Return the lists of users without news, with all items that each takes from then on.
 
     Parameters
@@ -127,11 +127,13 @@ def whole_lists(
         One for each of these items, in the order of queries and items.
     importance : ndarray
         The items of a list share a weight of 1.
+    lists : ndarray
+        Number of the list.
     """
     _, first = np.unique(users, return_index=True)
-    if pools.contexts.shape[1] == 1 or len(first) == len(users):
+    if pools.contexts.shape[1] == 1:
         return None
-    first = first[pools.contexts[first, -1] == NO_NEWS]
+    first = first[pools.contexts[first, 0] == N_SETS]
     width = int(max(pools.items.max(initial=0), items.max(initial=0))) + 1
     taken = (users * width + items)[items >= 0]
     hits = np.isin(users[first, None] * width + pools.items[first], taken)
@@ -143,6 +145,23 @@ def whole_lists(
     query, place = query[order], place[order]
     rows = first[query]
     found = Pools(
-        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows], place
+        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows, :1], place
     )
-    return found, 1.0 / hits.sum(axis=1)[query]
+    return found, 1.0 / hits.sum(axis=1)[query], query
+
+
+def queries_of(
+    events: Events, rows: np.ndarray, users: Vocabulary, context_names: tuple[str, ...]
+) -> Interactions:
+    """Return the queries of some events."""
+    times = events.time[rows]
+    return Interactions(
+        ids_of(users, events.user[rows]),
+        None,
+        None,
+        None if np.isnan(times).any() else times,
+        None,
+        events.context[rows],
+        context_names,
+        features={name: column.take(rows) for name, column in events.features.items()},
+    )

@@ -72,12 +72,11 @@ class Shown:
             table[rows],
             (table >= 0).sum(axis=1)[rows],
             np.concatenate([features, at_place], axis=2)[rows],
-            queries.contexts[rows],
+            queries.contexts[rows, :1],
             nth[clicks],
         )
 
     def learn(self, blend: Blend, pools: Pools, options: tuple[float, float]) -> None:
-        """Learn the weights of a blend and of the places from each click."""
-        clicks = np.bincount(self.lists, self.clicked)
-        weight = 1.0 / clicks[self.lists[self.clicked]]
-        blend.learn_places(pools, weight, (*options, pools.items.shape[1]))
+        """Learn the weights of a blend and of the places, one step for the clicks of a list."""
+        clicks, lists = np.bincount(self.lists, self.clicked), self.lists[self.clicked]
+        blend.learn_places(pools, 1.0 / clicks[lists], lists, (*options, pools.items.shape[1]))

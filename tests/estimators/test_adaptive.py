@@ -199,10 +199,10 @@ def shown_lists(model, clicked_by):
 def test_clicks_on_shown_lists_move_the_weights(model):
     shown = shown_lists(model, model.named_estimators_.popular)
     state = pickle.dumps(model._model.members.state())
-    before = model.weights_["all"]
+    before = model.weights_["ahead"]
     for _ in range(3):
         model.partial_fit(None, shown=shown)
-    after = model.weights_["all"]
+    after = model.weights_["ahead"]
     gains = {name: after[name] - before[name] for name in after}
     assert gains["score of popular"] > max(gains["score of ease"], 0)
     assert pickle.dumps(model._model.members.state()) == state
@@ -218,7 +218,7 @@ def test_places_explain_clicks_on_the_first_item(model):
     shown["clicked"] = (shown["rank"] == 1).astype(int)
     for _ in range(5):
         model.partial_fit(None, shown=shown)
-    places = model._model.blend.places[0, 0]
+    places = model._model.blend.places[0, _adaptive_parts.N_SETS]
     assert places[0] > places[1:10].max() + 0.2
     before = model.weights_
     model.partial_fit(None, shown=shown.assign(clicked=0))  # without a click, nothing is learned
@@ -459,13 +459,15 @@ def test_a_long_fit_asks_for_its_last_rows(monkeypatch):
 
 def test_first_lists_of_users_learn_from_all_that_comes():
     users, items = np.array([5, 6, 5, 5, 6]), np.array([1, 2, 3, -1, 4])
-    contexts = np.zeros((5, 4), np.int64)
-    contexts[:, 3] = _adaptive_parts.NO_NEWS + np.array([0, 1, 1, 1, 1])
+    contexts = np.zeros((5, 3), np.int64)
+    contexts[0] = _adaptive_parts.N_SETS
     pool = np.array([[9, 3, 1, -1]] * 5)
     pools = _adaptive_parts.Pools(
         pool, np.full(5, 3), np.zeros((5, 4, 6), np.float32), contexts, np.full(5, -1)
     )
-    found, weight = _adaptive_rows.whole_lists(pools, users, items)
+    found, weight, lists = _adaptive_rows.whole_lists(pools, users, items)
     assert found.targets.tolist() == [2, 1]  # items 1 and 3 of user 5; user 6 had news
     assert weight.tolist() == [0.5, 0.5]
-    assert _adaptive_rows.whole_lists(pools, np.arange(5), items) is None
+    assert lists.tolist() == [0, 0]
+    contexts[:] = 0
+    assert _adaptive_rows.whole_lists(pools, users, items) is None

@@ -98,25 +98,31 @@ def test_features_of_items_need_the_time_of_the_query():
     assert (out[0, :, :2] == 7).all()
 
 
-def reference(features, sizes, targets, contexts, importance, weights, squares, options):
+def reference(features, sizes, targets, contexts, importance, lists, weights, squares, options):
     """Learn as `learn_blend`, in plain NumPy; return the ranks."""
     rate, forgetting, n_best = options
     ranks = []
-    for x, size, target, sets, c in zip(
-        features.astype(float), sizes, targets, contexts, importance, strict=True
-    ):
-        scores = x[:size] @ weights[sets].sum(axis=0)
-        order = np.argsort(-scores, kind="stable")
-        rank = size if target < 0 else int(np.flatnonzero(order == target)[0])
-        ranks.append(rank)
-        if target < 0 or rank >= n_best:
+    for number in np.unique(lists):
+        slopes = []
+        rows = np.flatnonzero(lists == number)
+        for r in rows:
+            x, size, target = features[r].astype(float), sizes[r], targets[r]
+            scores = x[:size] @ weights[contexts[r]].sum(axis=0)
+            order = np.argsort(-scores, kind="stable")
+            rank = size if target < 0 else int(np.flatnonzero(order == target)[0])
+            ranks.append(rank)
+            if target < 0 or rank >= n_best:
+                continue
+            best = order[: int(n_best)]
+            share = np.exp(scores[best] - scores.max())
+            slopes.append(importance[r] * (share @ x[best] / share.sum() - x[target]))
+        if not slopes:
             continue
-        best = order[: int(n_best)]
-        share = np.exp(scores[best] - scores.max())
-        slope = c * (share @ x[best] / share.sum() - x[target])
-        for k in sets:
+        slope, first = np.sum(slopes, axis=0), contexts[rows[0], 0]
+        for k in contexts[rows[0]]:
             squares[k] = forgetting * squares[k] + slope**2
-            weights[k] -= rate * slope / np.sqrt(np.maximum(squares[k], 1e-300))
+            scale = squares[k] + (squares[first] if k != first else 0.0)
+            weights[k] -= rate * slope / np.sqrt(np.maximum(scale, 1e-300))
     return np.array(ranks)
 
 
@@ -127,11 +133,12 @@ def test_weights_learn_as_the_reference(n_best):
     features = rng.normal(size=(n, width, n_features)).astype(np.float32)
     sizes = rng.integers(1, width + 1, n)
     targets = np.where(rng.random(n) < 0.2, -1, rng.integers(0, sizes))
-    contexts = np.column_stack([np.zeros(n, np.int64), rng.integers(1, 3, n)])
+    lists = np.sort(rng.integers(0, 40, n))  # some of several queries
+    contexts = np.column_stack([np.zeros(n, np.int64), 1 + lists % 2])
     importance, options = rng.uniform(0.5, 2, n), np.array([0.03, 0.99, n_best])
     weights, squares = rng.normal(size=(3, n_features)), np.zeros((3, n_features))
     own, ranks = (weights.copy(), squares.copy()), np.empty(n, np.int64)
-    given = features, sizes, targets, contexts, importance
+    given = features, sizes, targets, contexts, importance, lists
     kernels.learn_blend(*given, *own, options, ranks)
     assert_array_equal(ranks, reference(*given, weights, squares, options))
     assert_allclose(own[0], weights, rtol=1e-8)
