@@ -67,7 +67,7 @@ FACTORIZATION = {
     "n_factors": 16, "loss": "squared_error", "solver": "sgd", "learning_rate": 0.045,
     "reg": 0.045, "max_epochs": 6, "half_life": None, "replay_size": 0,
     "habit_half_life": None, "history_half_life": None, "popularity_weight": None,
-    "n_jobs": None, "random_state": 0, "verbose": 0,
+    "drift": None, "n_jobs": None, "random_state": 0, "verbose": 0,
 }  # fmt: skip
 RATES = {  # learning_rate and reg
     ("squared_error", "sgd"): (0.045, 0.045), ("log_loss", "sgd"): (0.07, 0.02),
@@ -181,6 +181,10 @@ EASE = {
     "reg": 100.0, "zero_diagonal": True, "half_life": None, "history_half_life": None,
     "n_jobs": None,
 }  # fmt: skip
+WALKS = {
+    "alpha": 1.0, "beta": 0.3, "n_neighbors": 200, "zero_diagonal": True, "half_life": None,
+    "history_half_life": None, "edges": None, "edge_weight": 1.0, "n_jobs": None,
+}  # fmt: skip
 ALS = {
     "n_factors": 16, "reg": 30.0, "alpha": 3.0, "max_epochs": 5, "half_life": None,
     "random_state": 0, "n_jobs": None, "verbose": 0,
@@ -202,6 +206,7 @@ def matrix(name: str, **changes: Any) -> Case:
     estimator, base = {
         "knn": ("ItemKNNRecommender", NEIGHBORS),
         "ease": ("EASERecommender", EASE),
+        "walks": ("RP3BetaRecommender", WALKS),
         "als": ("ALSRecommender", ALS),
     }[name.partition("_")[0]]
     params = {key: value for key, value in changes.items() if key in base}
@@ -210,7 +215,7 @@ def matrix(name: str, **changes: Any) -> Case:
 
 
 def matrices() -> Iterator[Case]:
-    """Yield neighbours, EASE and ALS with every decay, of ratings and of positives."""
+    """Yield neighbours, EASE, walks and ALS with every decay, of ratings and of positives."""
     for ending, (decay, log) in DECAYS.items():
         small = {"n_fit": 3000} if log == "synthetic" else {}
         for y in ("rating", "none"):
@@ -220,6 +225,7 @@ def matrices() -> Iterator[Case]:
                 yield matrix(name, similarity=similarity, **plan, **small)
             if y == "none" or ending in ("", "_both"):
                 yield matrix(f"ease{ending}_{y}", n_fit=3000, **plan)
+                yield matrix(f"walks{ending}_{y}", n_fit=3000, **plan)
     for y in ("rating", "none", "signed"):
         yield matrix(f"als_{y}", log="movielens", y=y)
         yield matrix(

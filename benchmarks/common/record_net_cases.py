@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.common.params import merged
 from benchmarks.common.record_cases import Case
+from sklearn_recft import EASERecommender, IncrementalMFRecommender, PopularityRecommender
 
 PRETRAINED = "all-MiniLM-L6-v2"  # stands for the folder of the installed package
 POLICY = {
@@ -196,3 +197,39 @@ def transformers_of_texts() -> Iterator[Case]:
     change = {"trend_half_lives": (), "training": {"freeze_blocks": "all"}}
     yield realtime("scratch_baskets", scratch, change, log="baskets", **few)
     yield realtime("minilm", {"backbone": PRETRAINED}, items=True, **text)
+
+
+# ------------------------------------------------------------- cross networks and blends
+
+
+def crosses() -> Iterator[Case]:
+    """Yield the deep & cross network of ratings, counts and context."""
+    base: dict[str, Any] = {
+        "user_features": None, "item_features": None, "categorical": None, "lists": None,
+        "use_ids": True, "n_factors": 8, "embedding_dim": 4, "hidden": (16, 8), "id_dropout": 0.1,
+        "replay_size": 500, "drift": "follow", "max_epochs": 2, "loss": "squared_error",
+        "module": None, "random_state": 0, "verbose": 0, "training": {"learning_rate": 1e-3},
+        "net_params": {"batch_size": 128, "device": "cpu"},
+    }  # fmt: skip
+    estimator, plan = "IncrementalDCNRecommender", {"n_fit": 1500, "n_stream": 300, "n_users": 6}
+    yield Case("cross_rating", estimator, base, **plan)
+    counted = base | {"loss": "poisson", "drift": None}
+    yield Case("cross_counts", estimator, counted, log="synthetic_context", y="like", **plan)
+    yield Case("cross_columns", estimator, base | {"n_factors": 0}, log="synthetic_str", **plan)
+
+
+def blends() -> Iterator[Case]:
+    """Yield blends of counts, items and factors."""
+    members = [
+        ("popularity", PopularityRecommender(half_life=5.0)),
+        ("ease", EASERecommender(reg=50.0)),
+        ("factors", IncrementalMFRecommender(n_factors=8, loss="bpr", max_epochs=5)),
+    ]
+    base: dict[str, Any] = {
+        "estimators": members, "learning_rate": 0.03, "forgetting": 0.999, "n_candidates": 40,
+        "context": True, "final_estimator": None, "n_jobs": None, "random_state": 0,
+    }  # fmt: skip
+    yield Case("blend_none", "AdaptiveRecommender", base, log="movielens", y="none")
+    plain = base | {"context": False}
+    yield Case("blend_plain", "AdaptiveRecommender", plain, log="synthetic_str", y="none")
+    yield Case("blend_baskets", "AdaptiveRecommender", base, log="baskets", y="none")

@@ -50,13 +50,14 @@ from benchmarks.common.record_cases import (
     matrices,
     posteriors,
 )
-from benchmarks.common.record_net_cases import decays, transformers
+from benchmarks.common.record_net_cases import blends, crosses, decays, transformers
 from benchmarks.common.record_stages import is_pretrained, record_case
 
 
 def cases() -> list[Case]:
     """List the cases of every estimator."""
     groups = (factorizations, decays, transformers, matrices, counts, posteriors)
+    groups += (crosses, blends)
     return [case for group in groups for case in group()]
 
 

@@ -137,7 +137,7 @@ class AdaptiveRecommender(
     _TAGS = RecommenderTags(
         predicts="order",
         partial_fit="warm start",
-        reads=("time",),
+        reads=("time", "order"),
         keeps="its members, weights by context, a log of 200 chunks",
         learns="the weight of each of several recommenders, by kind of query",
     )
@@ -451,7 +451,9 @@ class AdaptiveRecommender(
             return self._TAGS
         return replace(
             self._TAGS,
-            reads=tuple(dict.fromkeys(["time", *(name for tag in tags for name in tag.reads)])),
+            reads=tuple(
+                dict.fromkeys([*self._TAGS.reads, *(name for tag in tags for name in tag.reads)])
+            ),
             personal=any(tag.personal for tag in tags),
             finds_new=any(tag.finds_new for tag in tags),
         )

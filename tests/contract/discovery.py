@@ -52,9 +52,14 @@ def all_estimators():
     return found
 
 
+def default(cls):
+    """Return an instance of a class; parameters without a default are those of `_REQUIRED`."""
+    parameters = inspect.signature(cls).parameters
+    return cls(**{name: make() for name, make in _REQUIRED.items() if name in parameters})
+
+
 def small(cls, **options):
     """Return an instance that is fast: of its parameters, those in `_SMALL` are set."""
-    parameters = inspect.signature(cls).parameters
-    estimator = cls(**{name: make() for name, make in _REQUIRED.items() if name in parameters})
+    estimator = default(cls)
     known = estimator.get_params()
     return estimator.set_params(**{n: v for n, v in _SMALL.items() if n in known} | options)

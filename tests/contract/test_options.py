@@ -18,6 +18,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     RealtimeTransformerRecommender,
 )
+from tests.contract.discovery import default
 
 ESTIMATORS = {
     name: cls
@@ -98,7 +99,7 @@ def test_a_wrong_kind_is_named_and_leaves_the_estimator_unfitted(name, option):
             continue  # numbers are of the right kind; their bounds are tested below
         if option == "random_state" and isinstance(value, int):
             value = 1.5
-        assert_refused(cls().set_params(**{option: value}), option)
+        assert_refused(default(cls).set_params(**{option: value}), option)
         n_refused += 1
     assert n_refused
 
@@ -118,7 +119,7 @@ def test_a_wrong_kind_is_named_and_leaves_the_estimator_unfitted(name, option):
     ],
 )
 def test_a_value_out_of_bounds_is_named(name, option, value):
-    assert_refused(ESTIMATORS[name]().set_params(**{option: value}), option)
+    assert_refused(default(ESTIMATORS[name]).set_params(**{option: value}), option)
 
 
 @pytest.mark.parametrize("option", options_of(FineTuning))
