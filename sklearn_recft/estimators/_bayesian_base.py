@@ -274,9 +274,6 @@ class BayesianMixin(FeaturesMixin, SimilarItemsMixin, RecommenderMixin):
 
     # ------------------------------------------------------------------ private
 
-    def _settings(self) -> BayesianMFSettings:
-        raise NotImplementedError
-
     def _settings_of(self, loss: str) -> BayesianMFSettings:
         return BayesianMFSettings(
             n_factors=int(self.n_factors),

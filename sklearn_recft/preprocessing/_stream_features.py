@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -250,18 +250,13 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
     def _transaction(self, state: StreamState, *, reset: bool) -> Iterator[None]:
         """Lock the state; undo all changes within the block if it fails, or is interrupted."""
         parts = [] if reset else state.parts()
-        with _LOCKS.of(state).writing():
-            before, marks = dict(vars(self)), [(part, part.mark()) for part in parts]
-            try:
-                yield
-            except BaseException:
-                for part, mark in marks:
-                    part.restore(mark)
-                self.__dict__ = before
-                raise
-            finally:
-                for part in parts:
-                    part.release()
+        with _LOCKS.of(state).writing(), ExitStack() as end, ExitStack() as stack:
+            stack.callback(setattr, self, "__dict__", dict(vars(self)))
+            for part in parts:
+                end.callback(part.release)
+                stack.callback(part.restore, part.mark())
+            yield
+            stack.pop_all()  # as in `FittedModel.transaction`; importing it would load torch
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_state" in vars(self)
