@@ -162,9 +162,8 @@ def test_the_options_of_training_are_documented_and_checked():
 def test_true_is_no_number(name):
     for option, constraints in ESTIMATORS[name]._parameter_constraints.items():
         if any(hasattr(c, "closed") for c in constraints):
-            assert_refused(
-                ESTIMATORS[name]().set_params(**{option: True}), f"{option}=True|{option}"
-            )
+            model = default(ESTIMATORS[name]).set_params(**{option: True})
+            assert_refused(model, f"{option}=True|{option}")
 
 
 @pytest.mark.parametrize("name", NEURAL)
