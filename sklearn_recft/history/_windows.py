@@ -169,6 +169,7 @@ def past_at(history: EventHistory, users: np.ndarray, times: np.ndarray) -> Past
     shape = len(users), history.max_history
     item, feedback = np.empty(shape, np.int32), np.empty(shape, np.float32)
     age = np.empty(shape, np.float32)
+    times = np.array(times, np.float64)  # one layout: each other one would be compiled
     kernels.gather_past(users, times, *history.log, history.max_history, item, feedback, age)
     return Past(item.astype(np.int64), feedback, age)
 

@@ -51,7 +51,8 @@ def _best_of_row(row, lanes, best, codes):
     n_items, m = row.shape[0], lanes.shape[0]
     bound = row[0]
     if n_items > 2 * m:
-        lanes[:] = row[:m]
+        for lane in range(m):
+            lanes[lane] = row[lane]
         for first in range(m, n_items, m):
             for lane in range(min(m, n_items - first)):
                 score = row[first + lane]
@@ -295,6 +296,36 @@ def spread_pool(tiles, center, scale, pool, sizes, pool_scores, out):
     return floors
 
 
+@inlined
+def _nth_smallest(values, size, n, work):
+    """Return the n-th of the first ``size`` values in ascending order, counted from 0.
+
+    Quickselect on a copy in ``work``. `numpy.partition` takes longer to compile than `learn_blend`.
+    """
+    for j in range(size):
+        work[j] = values[j]
+    low, high = 0, size - 1
+    while low < high:
+        pivot = work[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while work[i] < pivot:
+                i += 1
+            while pivot < work[j]:
+                j -= 1
+            if i <= j:
+                work[i], work[j] = work[j], work[i]
+                i += 1
+                j -= 1
+        if n <= j:
+            high = j
+        elif n >= i:
+            low = i
+        else:
+            break
+    return work[n]
+
+
 @jit
 def learn_blend(
     features, sizes, targets, contexts, importance, lists, weights, squares, options, ranks
@@ -321,7 +352,7 @@ def learn_blend(
     n_rows, width, n_features = features.shape
     learning_rate, forgetting, n_best = options[0], options[1], int(options[2])
     scores, total, slope = np.empty(width), np.empty(n_features), np.zeros(n_features)
-    drawn, learns = np.empty(n_features), False
+    drawn, work, learns = np.empty(n_features), np.empty(width), False
     for r in range(n_rows):
         size, target = sizes[r], targets[r]
         ranks[r] = size
@@ -342,7 +373,7 @@ def learn_blend(
                 learns = True
                 least = -np.inf
                 if size > n_best:
-                    least = np.partition(scores[:size], size - n_best)[size - n_best]
+                    least = _nth_smallest(scores, size, size - n_best, work)
                 highest = scores[:size].max()
                 mass = 0.0
                 drawn[:] = 0.0

@@ -319,8 +319,7 @@ def fold_in(
     forming the matrix. They need few steps, because the penalty is strong.
     """
     n_factors = factors.shape[1]
-    solution, direction = np.empty(n_factors + 1), np.empty(n_factors + 1)
-    gradient, image = np.empty(n_factors + 1), np.empty(n_factors + 1)
+    solution, gradient = np.empty(n_factors + 1), np.empty(n_factors + 1)
     ridge = np.empty(n_factors + 1)
     for j in range(codes.shape[0]):
         code = codes[j]
@@ -343,13 +342,13 @@ def fold_in(
             total += w
         ridge[:] = reg_n * (total + earlier[j]) + reg_0
         ridge[n_factors] = bias_reg_n * total + bias_reg_0 + earlier[j]
-        direction[:] = gradient
+        direction = gradient.copy()
         size = _dot(gradient, gradient)
         goal = 1e-12 * size
         for _ in range(n_factors + 1):
             if size <= goal:
                 break
-            image[:] = ridge * direction
+            image = ridge * direction
             for s in range(starts[j], starts[j + 1]):
                 q, w = other_factors[others[rows[s]]], weight[rows[s]]
                 product = direction[n_factors]
@@ -364,7 +363,7 @@ def fold_in(
             gradient -= step * image
             before = size
             size = _dot(gradient, gradient)
-            direction[:] = gradient + size / before * direction
+            direction = gradient + size / before * direction
         for k in range(n_factors):
             factors[code, k] += solution[k]
         bias[code] += solution[n_factors]

@@ -140,6 +140,7 @@ class OnlineFeatures:
         Rows at or before the newest event time use the state just before that time.
         """
         users, items = users.astype(np.int32), items.astype(np.int32)
+        times = np.array(times, np.float64)  # one layout: each other one would be compiled
         out = np.empty((len(users), self.n_features), np.float32)
         _transform(self.tables, users, items, times, out)
         tied = np.flatnonzero(times <= self.newest)

@@ -123,9 +123,11 @@ class RP3BetaModel(UserItemModel):
 
     def _graphs(self, edges: Edges) -> list[csr_array]:
         """Return the edges of each relation, (n_items, n_entities of the relation), float32."""
-        item = self.items.encode(edges.item_ids)
+        item, entity = self.items.encode(edges.item_ids), edges.entity
         shape = self.n_items, len(edges.names)
-        whole = csr_array((np.ones(len(item), np.float32), (item, edges.entity)), shape)
+        if max(*shape, len(item)) < np.iinfo(np.int32).max:  # as sums of feedback are stored
+            item, entity = item.astype(np.int32), entity.astype(np.int32)
+        whole = csr_array((np.ones(len(item), np.float32), (item, entity)), shape)
         return [whole[:, first:last] for first, last in pairwise(edges.starts)]
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:

@@ -107,7 +107,7 @@ def test_ties_prefer_lower_codes():
 def test_items_of_size_zero_have_zero_similarity():
     matrix = csr_array(np.array([[1, 0, 2], [1, 1, 0]], np.float32))
     matrix.data[matrix.indices == 2] = 0.0  # seen, with feedback 0
-    size = np.sqrt((matrix.toarray() ** 2).sum(axis=0))
+    size = np.sqrt((matrix.toarray().astype(float) ** 2).sum(axis=0))
     found = nearest(matrix, size, 0, 3)
     assert found[2] == ([0, 2], [0.0, 0.0])
     assert found[0][0] == [0, 1, 2]
@@ -143,7 +143,7 @@ def test_spread_of_empty_rows_adds_nothing():
 @pytest.mark.parametrize("k", [1, 3, 8, 50])
 def test_mark_largest_keeps_the_first_of_equal_values(k):
     rng = np.random.default_rng(k)
-    starts = np.concatenate([[0], np.cumsum([0, 3, 8, 40, 1, 0])])
+    starts = np.concatenate([[0], np.cumsum([0, 3, 8, 40, 1, 0])]).astype(np.int32)
     values = rng.integers(0, 6, starts[-1]).astype(np.float32)
     kept = np.zeros(len(values), np.bool_)
     kernels.mark_largest(starts, values, k, kept)

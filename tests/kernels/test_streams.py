@@ -27,12 +27,14 @@ def columns_of(log):
     """Make the columns of a log with times from steps; the last user and item have no events."""
     users, items, gaps, label, weight = np.array(log, float).reshape(-1, 5).T
     times = START + np.cumsum(gaps)
+    # Contiguous, as in the model: kernels are compiled for each layout.
+    weight = weight.copy()
     return users.astype(np.int32), items.astype(np.int32), times, label.astype(np.float32), weight
 
 
-def spaced(n, n_columns):
-    """Allocate an output array that is a slice of a wider table, as in the model."""
-    return np.full((n, n_columns + 2), np.nan, np.float32)[:, :n_columns]
+def unwritten(n, n_columns):
+    """Allocate a whole output array, as the model does."""
+    return np.full((n, n_columns), np.nan, np.float32)
 
 
 # ----------------------------------------------------------------------------- statistics
@@ -105,13 +107,13 @@ def empty_statistics():
 
 
 def update_statistics(tables, columns):
-    out = spaced(len(columns[0]), kernels.N_STATISTICS)
+    out = unwritten(len(columns[0]), kernels.N_STATISTICS)
     kernels.update_statistics(*columns, *tables, HALF_LIFE, out)
     return out
 
 
 def transform_statistics(tables, users, items, times):
-    out = spaced(len(users), kernels.N_STATISTICS)
+    out = unwritten(len(users), kernels.N_STATISTICS)
     kernels.transform_statistics(users, items, times, *tables, HALF_LIFE, out)
     return out
 
@@ -246,7 +248,7 @@ def same(state, other):
 
 def update_factorization(state, columns, loss, *, unit=False, items_learn=True):
     users, items, times, target, weight = columns
-    out = spaced(len(users), kernels.N_SCORES)
+    out = unwritten(len(users), kernels.N_SCORES)
     kernels.update_factorization(
         users, items, times, target, weight.astype(np.float32), state[1], RATES, loss, NEWEST, unit,
         items_learn, tuple(state[0]), out,
@@ -255,7 +257,7 @@ def update_factorization(state, columns, loss, *, unit=False, items_learn=True):
 
 
 def transform_factorization(state, users, items, *, unit=False):
-    out = spaced(len(users), kernels.N_SCORES)
+    out = unwritten(len(users), kernels.N_SCORES)
     kernels.transform_factorization(users, items, state[1], unit, tuple(state[0]), out)
     return out
 
