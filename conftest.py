@@ -13,6 +13,36 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 collect_ignore = ["docs/guide/other_tools.rst"]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import and collect without garbage collections: they find little among many objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.set_threshold(10_000, 20, 20)  # the usual ones take 3 % of the time of the tests
+
+
+def pytest_collection_modifyitems(items):
+    """Start each worker with its part of the tests of kernels.
+
+    What it compiles there, the other workers load from the cache. Each worker gets one piece of
+    the list at first.
+    """
+    n = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if n == 1:
+        return
+    kernels = [item for item in items if item.nodeid.startswith("tests/kernels/")]
+    others = [item for item in items if not item.nodeid.startswith("tests/kernels/")]
+    items[:] = [
+        item
+        for k in range(n)
+        for part in (kernels, others)
+        for item in part[len(part) * k // n : len(part) * (k + 1) // n]
+    ]
+
+
 def pytest_collection_finish():
     """Leave what is imported by now to no later garbage collection: none of it is garbage."""
     gc.collect()

@@ -268,9 +268,7 @@ def read_queries(
         time = trend_time = times
         none = np.full(len(users), -1) if items is None else items
         own = np.array(times, np.float64)  # one layout: each other one would be compiled
-        kernels.count_past(
-            owner, own, none, spans.start, spans.stop, log.item, log.time, n_before
-        )
+        kernels.count_past(owner, own, none, spans.start, spans.stop, log.item, log.time, n_before)
     start = spans.start[owner]
     return log, Queries(start, n_before, time, trend_time, context.astype(np.float32))
 

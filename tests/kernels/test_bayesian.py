@@ -82,7 +82,8 @@ def test_score_moments_are_those_of_drawn_vectors():
     moments = np.concatenate([square[:, ROW, COLUMN], product], axis=1)
     pairs = np.array([1, 0, 1]), np.array([2, 0, 1])
     found = np.full((3, 2), np.nan)
-    triangles = [covariances[:, ROW, COLUMN] for _, covariances in (users, items)]
+    # Contiguous, as in the model: kernels are compiled for each layout.
+    triangles = [covariances[:, ROW, COLUMN].copy() for _, covariances in (users, items)]
     given = users[0], triangles[0], items[0], triangles[1], moments
     kernels.score_moments(0, 2, *pairs, *given, found)
     for n in range(2):

@@ -297,7 +297,7 @@ def test_pass_lists_the_best_unseen_items_before_each_event(half_life):
             np.float32(RATE), np.float32(REG), clock, recent, weights, *tables.values(), counts,
             popularity, *no_lists(1),
         )  # fmt: skip
-        known = max(known, items[t] + 1)
+        known = max(known, int(items[t]) + 1)
     lists = np.empty((n, k), np.int32)
     kernels.softmax_pass(
         users, items, times, weight, negatives, np.empty(n, np.float32), n_known, 0, half_life,
@@ -344,7 +344,7 @@ def test_negatives_do_not_depend_on_later_events():
             kernels.draw_negatives(
                 items[rows], weight[rows], draws[rows], n_items, sample, rows.start, out[rows]
             )
-            n_items = max(n_items, items[rows].max() + 1)
+            n_items = max(n_items, int(items[rows].max()) + 1)
         return out, sample
 
     whole = draw([slice(0, 60)])
