@@ -8,7 +8,8 @@ A cell is a model on a data set under a protocol. At most 8 settings are fitted 
 NDCG@10 on the validation part chooses one of them. It is fitted on both parts and evaluated on the
 test part, with three seeds where the model is random. Each cell appends one JSON line to
 `<data>_<protocol>.jsonl` beside this file. A cell that has a line is skipped, so a stopped run can
-be resumed (`--again` measures once more; the last line counts).
+be resumed (`--again` measures once more; the last line counts). A blend has the settings that were
+chosen for its members, so their lines must be there.
 
 A process of its own fits each library. It gets the training events and the users to query, and
 nothing of the test part. Its lists come back as raw ids and are evaluated here by
@@ -49,8 +50,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, evaluate, load, tasks
-from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings
-from benchmarks.leaderboard.table import key, page
+from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings, with_members
+from benchmarks.leaderboard.table import key, latest, page
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
@@ -75,6 +76,7 @@ def work(
         job = {
             "fit": model.fit, "library": model.library, "runs": runs, "k": K,
             "exclude_seen": task.exclude_seen, "threads": options.threads, "warm_up": warm_up,
+            "given": model.given,
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         python = options.python.get(model.library, sys.executable)
@@ -130,6 +132,7 @@ def measure(
     head = {
         "n_train": len(test.train), "n_items": int(test.train["item_id"].nunique()),
         "n_queries": len(test.queries), "threads": options.threads, "limit_s": options.limit,
+        **model.given,
     }  # fmt: skip
     tried: list[dict[str, Any]] = []
     timed_out = False
@@ -185,6 +188,11 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in texts]
 
 
+def done_before(folder: Path, data: str, protocol: str) -> list[dict[str, Any]]:
+    """Read the last lines of the cells of one table."""
+    return [line for line in latest(read(folder)) if key(line)[:2] == (data, protocol)]
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -233,6 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
             pair = tasks(load(data), protocol, data not in REPEATING) if missing else None
             for name, model in missing.items():
                 head = dict(zip(("data", "protocol", "library", "model"), name, strict=True))
+                if model.members:
+                    model = with_members(model, done_before(options.output, data, protocol))
+                if model is None:
+                    print(json.dumps(head | {"skipped": "members without a line"}), flush=True)
+                    continue
                 line = measure(model, pair, options)
                 if line is None:
                     print(json.dumps(head | {"skipped": "not installed"}), flush=True)
