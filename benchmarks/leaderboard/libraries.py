@@ -30,7 +30,7 @@ ESTIMATORS = {
 }
 
 
-def _estimator(name: str, log: Log, seed: int, setting: dict):
+def estimator(name: str, log: Log, seed: int, setting: dict):
     """Make one of our estimators, unfitted."""
     import sklearn_recft
 
@@ -48,42 +48,42 @@ def _ours(model, log: Log) -> Lists:
 
 
 def ours_popularity(log, seed, **setting):
-    return _ours(_estimator("Popularity, recent", log, seed, setting), log)
+    return _ours(estimator("Popularity, recent", log, seed, setting), log)
 
 
 def ours_mf(log, seed, **setting):
-    return _ours(_estimator("IncrementalMF, bpr", log, seed, setting), log)
+    return _ours(estimator("IncrementalMF, bpr", log, seed, setting), log)
 
 
 def ours_softmax(log, seed, **setting):
-    return _ours(_estimator("IncrementalMF, softmax", log, seed, setting), log)
+    return _ours(estimator("IncrementalMF, softmax", log, seed, setting), log)
 
 
 def ours_cosine(log, seed, **setting):
-    return _ours(_estimator("ItemKNN, cosine", log, seed, setting), log)
+    return _ours(estimator("ItemKNN, cosine", log, seed, setting), log)
 
 
 def ours_bm25(log, seed, **setting):
-    return _ours(_estimator("ItemKNN, BM25", log, seed, setting), log)
+    return _ours(estimator("ItemKNN, BM25", log, seed, setting), log)
 
 
 def ours_ease(log, seed, **setting):
-    return _ours(_estimator("EASE", log, seed, setting), log)
+    return _ours(estimator("EASE", log, seed, setting), log)
 
 
 def ours_rp3beta(log, seed, **setting):
-    return _ours(_estimator("RP3beta", log, seed, setting), log)
+    return _ours(estimator("RP3beta", log, seed, setting), log)
 
 
 def ours_als(log, seed, **setting):
-    return _ours(_estimator("ALS", log, seed, setting), log)
+    return _ours(estimator("ALS", log, seed, setting), log)
 
 
 def ours_adaptive(log, seed, members, **setting):
     """Blend members, a dict of settings by the name in `ESTIMATORS`."""
     from sklearn_recft import AdaptiveRecommender
 
-    made = [(name, _estimator(name, log, seed, given)) for name, given in members.items()]
+    made = [(name, estimator(name, log, seed, given)) for name, given in members.items()]
     return _ours(AdaptiveRecommender(made, random_state=seed, n_jobs=log.threads, **setting), log)
 
 
