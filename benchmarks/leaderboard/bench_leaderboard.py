@@ -156,9 +156,7 @@ def finishes(command: list[str], options: argparse.Namespace) -> bool:
     return True
 
 
-def measure(
-    model: Model, parts: list[Task], options: argparse.Namespace
-) -> dict[str, Any] | None:
+def measure(model: Model, parts: list[Task], options: argparse.Namespace) -> dict[str, Any] | None:
     """Choose on all parts but the last, report on it; None if the library is not installed."""
     *validation, test = parts
     tried_settings = settings(model, not test.exclude_seen)
@@ -278,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(page(read(options.output)), end="")
         return 0
     if options.windows > 1 and options.output == HERE:
-        raise SystemExit("--windows changes the rule of the choice: give it an --output of its own.")
+        raise SystemExit("--windows changes the rule of the choice: give it its own --output.")
     options.output.mkdir(parents=True, exist_ok=True)
     there = set() if options.again else {key(line) for line in read(options.output)}
     bad = 0

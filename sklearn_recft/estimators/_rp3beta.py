@@ -31,8 +31,8 @@ class RP3BetaRecommender(
 
     Let ``x_ui`` be the sum of the feedback of user u on item i; without feedback every event counts
     1, and negative feedback counts 0. Let ``z_ui`` be the same sum with events weighted by
-    ``f + (1 - f) 2^(-age / half_life)``, where f is ``decay_floor``. A walk goes from item i to one of its users, and on to one of that
-    user's items:
+    ``f + (1 - f) 2^(-age / half_life)``, where f is ``decay_floor``. A walk goes from item i to one
+    of its users, and on to one of that user's items:
 
     ``w_ij = sum_u (x_ui / d_i)^alpha (z_uj / n_u)^alpha / d_j^beta``
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-
 from sklearn.base import clone
 
 from sklearn_recft import RP3BetaRecommender
@@ -169,8 +168,10 @@ def test_a_floor_keeps_old_events():
     rows = [[f"old{n}", item, 0] for n in range(3) for item in "xy"]
     rows += [[f"new{n}", item, 86_400 * 300] for n in range(2) for item in "xz"]
     asked = [["new0", item, 86_400 * 300] for item in "yz"]
-    models = {floor: RP3BetaRecommender(half_life=7, decay_floor=floor) for floor in (0.0, 0.1, 1.0)}
-    weights = {floor: model.fit(rows).predict(asked) for floor, model in models.items()}
+    weights = {}
+    for floor in (0.0, 0.1, 1.0):
+        model = RP3BetaRecommender(half_life=7, decay_floor=floor).fit(rows)
+        weights[floor] = model.predict(asked)
     undecayed = RP3BetaRecommender().fit(rows).predict(asked)
     assert_allclose(weights[1.0], undecayed, rtol=1e-6)
     assert weights[0.0][0] < 1e-9 < weights[0.1][0] < weights[0.1][1]

@@ -281,7 +281,9 @@ def test_a_blend_has_the_settings_of_its_members(checkerboard, tmp_path, monkeyp
     names = ("Popularity, recent", "ItemKNN, BM25")
     members = (
         grid.Model(grid.OURS, names[0], "ours_popularity", listed=({"half_life": 7},)),
-        grid.Model(grid.OURS, names[1], "ours_bm25", listed=({"n_neighbors": 5}, {"n_neighbors": 9})),
+        grid.Model(
+            grid.OURS, names[1], "ours_bm25", listed=({"n_neighbors": 5}, {"n_neighbors": 9})
+        ),
     )
     blend = grid.Model(
         grid.OURS, "Adaptive", "ours_adaptive", members=names, listed=({"learning_rate": 0.01},)
