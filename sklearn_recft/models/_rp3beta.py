@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
@@ -177,11 +177,10 @@ class RP3BetaModel(UserItemModel):
             )
         return users, items
 
-    def with_history(self, rows: Interactions) -> UserItemModel:
+    def with_history(self, rows: Interactions) -> RP3BetaModel:
         """Return a view with the sums of these events alone; items keep what they learned."""
-        view = super().with_history(rows)
-        if isinstance(view, RP3BetaModel):
-            view.mixed = view.profiles.sums  # events have their floor already
+        view = cast(RP3BetaModel, super().with_history(rows))
+        view.mixed = view.profiles.sums  # events have their floor already
         return view
 
     def _weight_by_age(self, seconds: np.ndarray) -> np.ndarray:
