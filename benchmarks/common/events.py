@@ -75,6 +75,16 @@ def tasks(events: pd.DataFrame, protocol: str, exclude_seen: bool) -> tuple[Task
     return _task(train, validation, exclude_seen), _task(past, test, exclude_seen)
 
 
+def windows(events: pd.DataFrame, n: int, exclude_seen: bool) -> list[Task]:
+    """Choose on the last n tenths of what the timeline leaves for training, each after its past.
+
+    The last of them is the validation task of `tasks`.
+    """
+    past, _ = _split(events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
+    splits = TemporalSplit(n_splits=n, test_size=TEST_SHARE).split(past)
+    return [_task(past.iloc[before], past.iloc[tenth], exclude_seen) for before, tenth in splits]
+
+
 def evaluate(task: Task, lists: list[np.ndarray]) -> dict[str, float]:
     """Score lists of raw ids; a relevant item without training events counts as a miss.
 

@@ -6,8 +6,9 @@
 Tasks. shift: planted shifts. The area is the excess squared error after an abrupt turn over a
 refit that knows of it, as a share of that of the model that is never updated. Recovery is the
 number of events until the error of a block of 1,000 is half of the way back. steady: RMSE on logs
-without a planted shift. monitor: false alarms and delays of DriftMonitor. guard: verdicts of Guard
-on clean and damaged updates. wave: users of MovieLens 1M that are new in its second half. retail:
+without a planted shift. monitor: false alarms and delays of DriftMonitor. delta: the same with
+other values of its parameter, from the losses that one pass keeps. guard: verdicts of Guard on
+clean and damaged updates. wave: users of MovieLens 1M that are new in its second half. retail:
 log loss of Online Retail by month.
 """
 
@@ -29,6 +30,9 @@ from sklearn_recft import IncrementalMFRecommender
 from sklearn_recft.inspection import DriftMonitor
 from sklearn_recft.model_selection import prequential_score
 
+DELTAS = (1e-4, 2e-3, 1e-2, 5e-2)
+N_OF_MEAN = 32  # events of a mean loss
+WATCHED = dict(STEADY) | {name: SHIFTS[name] for name in SHIFTS if name != "gradual"}
 ORACLE = "refit since the shift, chunks"
 
 
@@ -74,8 +78,7 @@ def steady(seed):
 
 
 def monitor(seed):
-    streams = dict(STEADY) | {name: SHIFTS[name] for name in SHIFTS if name != "gradual"}
-    for name, make in streams.items():
+    for name, make in WATCHED.items():
         stream = make(seed)
         watch = DriftMonitor()
         model = IncrementalMFRecommender(random_state=seed, drift="follow")
@@ -83,13 +86,44 @@ def monitor(seed):
         prequential_score(model, stream.X, stream.y, warm_up=stream.warm_up, chunk_size=1,
                           monitors=[watch])  # fmt: skip
         seconds = time.process_time() - clock
-        places = [stream.warm_up + alarm.event for alarm in watch.alarms_]
-        turn = stream.turn if stream.turn is not None else len(stream.y)
-        before = [place for place in places if place < turn]
-        delays = [place - turn for place in places if place >= turn]
-        row("monitor", name, "DriftMonitor", seed=seed, false_alarms=len(before),
-            events=turn - stream.warm_up, delay=delays[0] if delays else None,
-            later_alarms=max(0, len(delays) - 1), cpu_seconds=seconds)  # fmt: skip
+        row("monitor", name, "DriftMonitor", seed=seed, **counted(watch, stream),
+            cpu_seconds=seconds)  # fmt: skip
+
+
+def counted(watch, stream):
+    """Return the number of alarms before the shift and after it, and the delay of the first."""
+    places = [stream.warm_up + alarm.event for alarm in watch.alarms_]
+    turn = stream.turn if stream.turn is not None else len(stream.y)
+    before = [place for place in places if place < turn]
+    delays = [place - turn for place in places if place >= turn]
+    return {
+        "false_alarms": len(before), "events": turn - stream.warm_up,
+        "delay": delays[0] if delays else None, "later_alarms": max(0, len(delays) - 1),
+    }  # fmt: skip
+
+
+def delta(seed):
+    for name, make in WATCHED.items():
+        stream = make(seed)
+        means = mean_losses(stream, seed)
+        for value in DELTAS:
+            watch = DriftMonitor(delta=value)
+            watch.update(*np.repeat(means, N_OF_MEAN, axis=0).T)
+            row("delta", name, f"delta={value:g}", seed=seed, **counted(watch, stream))
+
+
+def mean_losses(stream, seed):
+    """Return the mean losses (n, 2) of the slow and the fast copy, event by event."""
+    model = IncrementalMFRecommender(random_state=seed, drift="follow")
+    model.fit(stream.X[: stream.warm_up], stream.y[: stream.warm_up])
+    found, n_read = [], model.drift_.n_blocks
+    for start in range(stream.warm_up, len(stream.y), 1000):
+        rows = slice(start, start + 1000)
+        model.partial_fit_predict(stream.X[rows], stream.y[rows])
+        losses, n_blocks = model.drift_.losses, model.drift_.n_blocks
+        found.append(losses[len(losses) - (n_blocks - n_read) :])
+        n_read = n_blocks
+    return np.concatenate(found)
 
 
 def guard(seed, n_updates=100):
@@ -134,6 +168,7 @@ TASKS = {
     "shift": shift,
     "steady": steady,
     "monitor": monitor,
+    "delta": delta,
     "guard": guard,
     "wave": wave,
     "retail": retail_months,

@@ -8,7 +8,10 @@ A cell is a model on a data set under a protocol. At most 8 settings are fitted 
 NDCG@10 on the validation part chooses one of them. It is fitted on both parts and evaluated on the
 test part, with three seeds where the model is random. Each cell appends one JSON line to
 `<data>_<protocol>.jsonl` beside this file. A cell that has a line is skipped, so a stopped run can
-be resumed (`--again` measures once more; the last line counts).
+be resumed (`--again` measures once more; the last line counts). A blend has the settings that were
+chosen for its members, so their lines must be there. `--windows 3 --output
+benchmarks/leaderboard/windows` chooses by the mean NDCG@10 of three parts on the timeline: the last
+three tenths of the training events, each after the events before it.
 
 A process of its own fits each library. It gets the training events and the users to query, and
 nothing of the test part. Its lists come back as raw ids and are evaluated here by
@@ -48,9 +51,19 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, evaluate, load, tasks
-from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings
-from benchmarks.leaderboard.table import key, page
+from benchmarks.common.events import (
+    DATA,
+    PROTOCOLS,
+    REPEATING,
+    K,
+    Task,
+    evaluate,
+    load,
+    tasks,
+    windows,
+)
+from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings, with_members
+from benchmarks.leaderboard.table import key, latest, page
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
@@ -75,6 +88,7 @@ def work(
         job = {
             "fit": model.fit, "library": model.library, "runs": runs, "k": K,
             "exclude_seen": task.exclude_seen, "threads": options.threads, "warm_up": warm_up,
+            "given": model.given,
         }  # fmt: skip
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         python = options.python.get(model.library, sys.executable)
@@ -91,6 +105,27 @@ def work(
                     scores = evaluate(task, [items[valid] for items, valid in rows])
                 found[-1] |= {metric: round(value, 5) for metric, value in scores.items()}
         return found, not in_time
+
+
+def work_through(
+    model: Model, parts: list[Task], runs: list[dict[str, Any]], options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], bool]:
+    """Do ``runs`` on each part; figures are of the last one, but NDCG@10 is the mean of all."""
+    found = [work(model, part, runs, options) for part in parts]
+    timed_out = any(out for _, out in found)
+    *others, last = (tried for tried, _ in found)
+    if not others:
+        return last, timed_out
+    tried = []
+    for same in zip(*others, last, strict=False):  # what all parts have reached
+        run = dict(same[-1])
+        scores = [each.get("ndcg") for each in same]
+        if "ndcg" in run and None not in scores:
+            run |= {"ndcg": round(float(np.mean(scores)), 5), "ndcg_by_window": scores}
+        else:
+            run.pop("ndcg", None)
+        tried.append(run)
+    return tried, timed_out
 
 
 def as_ids(column: Any) -> np.ndarray:
@@ -121,21 +156,20 @@ def finishes(command: list[str], options: argparse.Namespace) -> bool:
     return True
 
 
-def measure(
-    model: Model, pair: tuple[Task, Task], options: argparse.Namespace
-) -> dict[str, Any] | None:
-    """Choose on validation, report on test; None if the library is not installed."""
-    validation, test = pair
+def measure(model: Model, parts: list[Task], options: argparse.Namespace) -> dict[str, Any] | None:
+    """Choose on all parts but the last, report on it; None if the library is not installed."""
+    *validation, test = parts
     tried_settings = settings(model, not test.exclude_seen)
     head = {
         "n_train": len(test.train), "n_items": int(test.train["item_id"].nunique()),
         "n_queries": len(test.queries), "threads": options.threads, "limit_s": options.limit,
+        **model.given,
     }  # fmt: skip
     tried: list[dict[str, Any]] = []
     timed_out = False
     if len(tried_settings) > 1:
         runs = [{"setting": setting, "seed": 0} for setting in tried_settings]
-        tried, timed_out = work(model, validation, runs, options)
+        tried, timed_out = work_through(model, validation, runs, options)
         if any("absent" in run for run in tried):
             return None
         scored = [run for run in tried if "ndcg" in run]
@@ -185,6 +219,20 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in texts]
 
 
+def parts_of(data: str, protocol: str, options: argparse.Namespace) -> list[Task]:
+    """Return the parts to choose on, and the part to report on."""
+    events, exclude_seen = load(data), data not in REPEATING
+    *validation, test = tasks(events, protocol, exclude_seen)
+    if options.windows > 1 and protocol == "timeline":
+        validation = windows(events, options.windows, exclude_seen)
+    return [*validation, test]
+
+
+def done_before(folder: Path, data: str, protocol: str) -> list[dict[str, Any]]:
+    """Read the last lines of the cells of one table."""
+    return [line for line in latest(read(folder)) if key(line)[:2] == (data, protocol)]
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -199,6 +247,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--limit", type=float, default=600.0, help="seconds of a worker")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--windows", type=int, default=1,
+        help="timeline: choose by the mean of so many tenths; needs an --output of its own",
+    )  # fmt: skip
     parser.add_argument("--again", action="store_true", help="measure cells that have a line too")
     parser.add_argument("--table", action="store_true", help="only print the page of tables")
     parser.add_argument("--verbose", action="store_true", help="show what the libraries print")
@@ -223,6 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.table:
         print(page(read(options.output)), end="")
         return 0
+    if options.windows > 1 and options.output == HERE:
+        raise SystemExit("--windows changes the rule of the choice: give it its own --output.")
     options.output.mkdir(parents=True, exist_ok=True)
     there = set() if options.again else {key(line) for line in read(options.output)}
     bad = 0
@@ -230,10 +284,15 @@ def main(arguments: list[str] | None = None) -> int:
         for protocol in PROTOCOLS if options.protocol == "all" else [options.protocol]:
             names = {(data, protocol, m.library, m.name): m for m in wanted(options)}
             missing = {name: model for name, model in names.items() if name not in there}
-            pair = tasks(load(data), protocol, data not in REPEATING) if missing else None
+            parts = parts_of(data, protocol, options) if missing else []
             for name, model in missing.items():
                 head = dict(zip(("data", "protocol", "library", "model"), name, strict=True))
-                line = measure(model, pair, options)
+                if model.members:
+                    model = with_members(model, done_before(options.output, data, protocol))
+                if model is None:
+                    print(json.dumps(head | {"skipped": "members without a line"}), flush=True)
+                    continue
+                line = measure(model, parts, options)
                 if line is None:
                     print(json.dumps(head | {"skipped": "not installed"}), flush=True)
                     continue

@@ -2,10 +2,11 @@
 
 A grid with no more combinations than the budget is tried whole. From a larger one a seeded random
 design is drawn that tries every value of every parameter about equally often. A few models have as
-many settings written out, drawn up after trials on MovieLens 1M and Online Retail.
+many settings written out, drawn up after trials on MovieLens 1M and Online Retail. A blend has
+members: other models of the table, each with the setting that was chosen for it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -30,6 +31,8 @@ class Model:
     stochastic: bool = False
     listed: tuple[dict[str, Any], ...] = ()  # settings written out, where a grid will not do
     repeating: tuple[dict[str, Any], ...] = ()  # those in their place where pairs repeat
+    members: tuple[str, ...] = ()  # models of this package that a blend combines
+    given: dict[str, Any] = field(default_factory=dict)  # parameters that are not searched
 
 
 def _listed(names: tuple[str, ...], *settings: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
@@ -48,6 +51,21 @@ MODELS = (
     Model(
         OURS, "IncrementalMF, bpr", "ours_mf",
         {"n_factors": FACTORS, "max_epochs": [5, 10, 20, 40], "half_life": HALF_LIVES},
+        stochastic=True,
+    ),
+    Model(
+        OURS, "IncrementalMF, softmax", "ours_softmax",
+        listed=_listed(
+            ("half_life", "reg", "history_half_life", "popularity_weight"),
+            (None, None, None, None), (7, None, None, None), (30, None, None, 0.5),
+            (7, None, None, 0.5), (7, 0.05, None, None), (30, 0.05, None, None),
+            (None, None, 3, None), (30, None, 3, 1),
+        ),
+        repeating=_listed(
+            ("half_life", "reg", "habit_half_life", "popularity_weight"),
+            *((7, reg, days, weight) for days in (90, 365) for reg in (0.05, 0.1)
+              for weight in (2, 4)),
+        ),
         stochastic=True,
     ),
     Model(
@@ -89,17 +107,21 @@ MODELS = (
     Model(
         OURS, "RP3beta", "ours_rp3beta",
         listed=_listed(
-            ("alpha", "beta", "n_neighbors", "half_life", "history_half_life"),
-            (1, 0.1, 1000, None, None), (1, 0.3, 1000, None, None), (1, 0.3, 1000, 30, None),
-            (1.4, 0.3, 1000, 15, None), (1.4, 0.3, 1000, 7, None), (1, 0.3, 1000, 7, None),
-            (0.6, 0.4, 100, None, 3), (1, 0, 20, None, 3),
+            ("alpha", "beta", "n_neighbors", "half_life", "decay_floor", "history_half_life"),
+            (1, 0.1, 1000, None, 0, None), (1, 0.3, 1000, 30, 0, None),
+            (1.4, 0.3, 1000, 15, 0, None), (1.4, 0.3, 1000, 7, 0, None),
+            (1, 0.3, 1000, 7, 0.03, None), (1, 0.3, 1000, 7, 0.1, None),
+            (0.6, 0.4, 100, None, 0, 3), (1, 0, 20, None, 0, 3),
         ),
         repeating=_listed(
-            ("zero_diagonal", "alpha", "beta", "n_neighbors", "half_life", "history_half_life"),
-            (True, 1, 0.1, 200, 60, None), (False, 1, 0.3, 200, None, None),
-            (False, 1, 0.1, 200, 60, 100), (False, 1, 0.3, 200, 60, None),
-            (False, 1, 0.3, 200, 60, 100), (False, 1.4, 0.3, 200, 60, 100),
-            (False, 1, 0.3, 1000, 90, 100), (False, 1, 0.3, 200, 30, 100),
+            (
+                "zero_diagonal", "alpha", "beta", "n_neighbors", "half_life", "decay_floor",
+                "history_half_life",
+            ),
+            (False, 1, 0.3, 200, None, 0, None), (False, 1, 0.1, 200, 60, 0, 100),
+            (False, 1, 0.3, 200, 60, 0, 100), (False, 1, 0.3, 1000, 90, 0, 100),
+            (False, 1, 0.1, 200, 15, 0.1, 100), (False, 1, 0.1, 200, 30, 0.1, 100),
+            (False, 1, 0.1, 200, 30, 0.3, 100), (False, 1, 0.1, 200, 7, 0.03, 100),
         ),
     ),
     Model(
@@ -108,6 +130,15 @@ MODELS = (
             "n_factors": FACTORS, "reg": [1, 10, 30, 100, 300], "alpha": [0.3, 1, 3, 10],
             "half_life": HALF_LIVES,
         },
+        stochastic=True,
+    ),
+    Model(
+        OURS, "Adaptive", "ours_adaptive",
+        listed=_listed(
+            ("learning_rate", "context"),
+            (0.03, True), (0.01, True), (0.03, False), (0.01, False),
+        ),
+        members=("Popularity, recent", "EASE", "ItemKNN, BM25", "IncrementalMF, softmax"),
         stochastic=True,
     ),
     Model(
@@ -236,3 +267,22 @@ def at_edge(chosen: dict[str, Any], tried: list[dict[str, Any]]) -> list[str]:
         if value and len(numbers) > 2 and value in (numbers[0], numbers[-1]):
             names.append(name)
     return names
+
+
+def with_members(model: Model, lines: list[dict[str, Any]]) -> Model | None:
+    """Give a blend the settings that were chosen for its members; None if one has none.
+
+    Parameters
+    ----------
+    model : Model
+    lines : list of dict
+        Lines of one data set and protocol.
+    """
+    chosen = {
+        line["model"]: line["chosen"]
+        for line in lines
+        if line["library"] == OURS and line["status"] == "done"
+    }
+    if not chosen.keys() >= set(model.members):
+        return None
+    return replace(model, given={"members": {name: chosen[name] for name in model.members}})

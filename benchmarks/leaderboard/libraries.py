@@ -16,6 +16,29 @@ Lists = Callable[[np.ndarray, int], np.ndarray]
 # ------------------------------------------------------------------------------ this package
 
 
+# Class, parameters that are the same in all settings, and what else it is given. Losses of the
+# factorization run in one thread: reproducible to the bit.
+ESTIMATORS = {
+    "Popularity, recent": ("PopularityRecommender", {}, ()),
+    "IncrementalMF, bpr": ("IncrementalMFRecommender", {"loss": "bpr"}, ("random_state",)),
+    "IncrementalMF, softmax": ("IncrementalMFRecommender", {"loss": "softmax"}, ("random_state",)),
+    "ItemKNN, cosine": ("ItemKNNRecommender", {"similarity": "cosine"}, ("n_jobs",)),
+    "ItemKNN, BM25": ("ItemKNNRecommender", {"similarity": "bm25"}, ("n_jobs",)),
+    "EASE": ("EASERecommender", {}, ("n_jobs",)),
+    "RP3beta": ("RP3BetaRecommender", {}, ("n_jobs",)),
+    "ALS": ("ALSRecommender", {}, ("n_jobs", "random_state")),
+}
+
+
+def estimator(name: str, log: Log, seed: int, setting: dict):
+    """Make one of our estimators, unfitted."""
+    import sklearn_recft
+
+    kind, fixed, given = ESTIMATORS[name]
+    options = {"random_state": seed, "n_jobs": log.threads}
+    return getattr(sklearn_recft, kind)(**fixed, **{key: options[key] for key in given}, **setting)
+
+
 def _ours(model, log: Log) -> Lists:
     model.fit(log.events)
     # No timestamp in the query: decay counts from the newest training event.
@@ -25,44 +48,43 @@ def _ours(model, log: Log) -> Lists:
 
 
 def ours_popularity(log, seed, **setting):
-    from sklearn_recft import PopularityRecommender
-
-    return _ours(PopularityRecommender(**setting), log)
+    return _ours(estimator("Popularity, recent", log, seed, setting), log)
 
 
 def ours_mf(log, seed, **setting):
-    from sklearn_recft import IncrementalMFRecommender
+    return _ours(estimator("IncrementalMF, bpr", log, seed, setting), log)
 
-    # One thread: reproducible to the bit.
-    return _ours(IncrementalMFRecommender(loss="bpr", random_state=seed, **setting), log)
+
+def ours_softmax(log, seed, **setting):
+    return _ours(estimator("IncrementalMF, softmax", log, seed, setting), log)
 
 
 def ours_cosine(log, seed, **setting):
-    from sklearn_recft import ItemKNNRecommender
-
-    return _ours(ItemKNNRecommender(n_jobs=log.threads, **setting), log)
+    return _ours(estimator("ItemKNN, cosine", log, seed, setting), log)
 
 
 def ours_bm25(log, seed, **setting):
-    return ours_cosine(log, seed, similarity="bm25", **setting)
+    return _ours(estimator("ItemKNN, BM25", log, seed, setting), log)
 
 
 def ours_ease(log, seed, **setting):
-    from sklearn_recft import EASERecommender
-
-    return _ours(EASERecommender(n_jobs=log.threads, **setting), log)
+    return _ours(estimator("EASE", log, seed, setting), log)
 
 
 def ours_rp3beta(log, seed, **setting):
-    from sklearn_recft import RP3BetaRecommender
-
-    return _ours(RP3BetaRecommender(n_jobs=log.threads, **setting), log)
+    return _ours(estimator("RP3beta", log, seed, setting), log)
 
 
 def ours_als(log, seed, **setting):
-    from sklearn_recft import ALSRecommender
+    return _ours(estimator("ALS", log, seed, setting), log)
 
-    return _ours(ALSRecommender(n_jobs=log.threads, random_state=seed, **setting), log)
+
+def ours_adaptive(log, seed, members, **setting):
+    """Blend members, a dict of settings by the name in `ESTIMATORS`."""
+    from sklearn_recft import AdaptiveRecommender
+
+    made = [(name, estimator(name, log, seed, given)) for name, given in members.items()]
+    return _ours(AdaptiveRecommender(made, random_state=seed, n_jobs=log.threads, **setting), log)
 
 
 # ------------------------------------------------------------------------------ implicit

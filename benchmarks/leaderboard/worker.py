@@ -24,7 +24,7 @@ WARM_UP = 5000  # events
 
 def run(job: dict[str, Any], log: Log, users: np.ndarray, setting: dict, seed: int):
     """Fit a setting, list for ``users``; return raw ids, which of them count, and the cost."""
-    setting = dict(setting)
+    setting = dict(setting) | job["given"]
     before = memory("VmRSS", forget=True)
     start = time.perf_counter()
     if setting.pop("once", False):

@@ -34,8 +34,8 @@ class DriftMonitor:
         It should have ``partial_fit_predict``, like `IncrementalMFRecommender`; otherwise it
         predicts each step and calls ``partial_fit``. None: the estimator itself has a slow and a
         fast copy (``drift="follow"``).
-    delta : float, default=2e-3
-        Confidence of ADWIN: the smaller, the fewer alarms.
+    delta : float, default=1e-2
+        Confidence of ADWIN: the smaller, the fewer and the later alarms.
     max_alarms : int, default=100
         Number of latest alarms that are kept.
 
@@ -75,7 +75,7 @@ class DriftMonitor:
     """
 
     def __init__(
-        self, reference: Any = None, *, delta: float = 2e-3, max_alarms: int = 100
+        self, reference: Any = None, *, delta: float = 1e-2, max_alarms: int = 100
     ) -> None:
         if not (is_real(delta) and 0 < delta < 1):
             raise ValueError(f"delta must be a number between 0 and 1, got {delta!r}.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from sklearn_recft import kernels
 from sklearn_recft.edges import Edges
-from sklearn_recft.history import FeedbackMatrix
+from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._edge_weights import is_first_half, learned_weights
@@ -29,8 +29,14 @@ class RP3BetaSettings(UserItemSettings):
     beta: float = 0.1
     n_neighbors: int = 1000
     zero_diagonal: bool = True
+    decay_floor: float = 0.0
     edges: Edges | None = None
     edge_weight: float = 1.0
+
+    @property
+    def floored(self) -> bool:
+        """Whether old events keep a weight."""
+        return self.half_life is not None and self.decay_floor > 0
 
 
 class RP3BetaModel(UserItemModel):
@@ -43,19 +49,27 @@ class RP3BetaModel(UserItemModel):
     by_edges : csr_array of shape (n_items, n_items), float32
         The part of the walks over entities.
     undecayed : FeedbackMatrix
-        Sums of all users' events without decay; empty without ``half_life``.
+        Sums of all users' events without decay by age; empty without ``half_life``.
+    undecayed_profiles : FeedbackMatrix
+        The same matrix or, with ``history_half_life`` and a floor, one decayed by order.
+    mixed : FeedbackMatrix as csr_array
+        The sums of profiles that lists are computed from, if there is a floor.
     relation_weights : dict of str to float
         Weights of the walks over the entities of each relation.
     """
 
     kind = "RP3BetaRecommender"
     settings: RP3BetaSettings
+    _DERIVED: ClassVar[tuple[str, ...]] = (*UserItemModel._DERIVED, "mixed")
 
     def __init__(self, rows: Interactions, settings: RP3BetaSettings) -> None:
         super().__init__(rows, settings)
         self.similarity = self.by_edges = csr_array((0, 0), dtype=np.float32)
         self.relation_weights: dict[str, float] = {}
-        self.undecayed = FeedbackMatrix()
+        self.undecayed = self.undecayed_profiles = FeedbackMatrix()
+        if settings.floored and settings.history_half_life is not None:
+            self.undecayed_profiles = FeedbackMatrix()
+        self.mixed = csr_array((0, 0), dtype=np.complex128)
 
     def learn(
         self,
@@ -135,19 +149,63 @@ class RP3BetaModel(UserItemModel):
         if self.settings.edges is not None:
             self.items.extend(self.settings.edges.item_ids)
         if self.settings.half_life is not None:
-            self.undecayed = self.undecayed.added(
-                events.user, events.item, weight=events.weight, feedback=events.feedback
-            )
+            self._add_undecayed(events)
         return super()._learn(events, undo, call)
+
+    def _add_undecayed(self, events: Events) -> None:
+        """Add events to the sums without decay by age."""
+        user, given = events.user, {"feedback": events.feedback}
+        self.undecayed = matrix = self.undecayed.added(
+            user, events.item, weight=events.weight, **given
+        )
+        by_order = self.settings.history_half_life
+        if by_order is None or not self.settings.floored:  # nothing reads it
+            self.undecayed_profiles = matrix
+            return
+        share, rest = decay_by_order(user, events.time, by_order, self.n_users)
+        self.undecayed_profiles = self.undecayed_profiles.added(
+            user, events.item, weight=events.weight * share, left=rest, **given
+        )
 
     def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
         users, items = super()._merge_ids(other)
         if isinstance(other, RP3BetaModel):
+            own = self.undecayed_profiles is not self.undecayed
             self.undecayed = self.undecayed.merged(other.undecayed, users, items)
+            self.undecayed_profiles = (
+                self.undecayed_profiles.merged(other.undecayed_profiles, users, items)
+                if own
+                else self.undecayed
+            )
         return users, items
+
+    def with_history(self, rows: Interactions) -> RP3BetaModel:
+        """Return a view with the sums of these events alone; items keep what they learned."""
+        view = cast(RP3BetaModel, super().with_history(rows))
+        view.mixed = view.profiles.sums  # events have their floor already
+        return view
+
+    def _weight_by_age(self, seconds: np.ndarray) -> np.ndarray:
+        floor, weight = self.settings.decay_floor, super()._weight_by_age(seconds)
+        return floor + (1 - floor) * weight if self.settings.floored else weight
+
+    def _weighted(self) -> FeedbackMatrix:
+        return self._mixture(self.undecayed, self.feedback)
+
+    def _weighted_profiles(self) -> FeedbackMatrix:
+        return FeedbackMatrix(self.mixed) if self.settings.floored else self.profiles
+
+    def _mixture(self, undecayed: FeedbackMatrix, decayed: FeedbackMatrix) -> FeedbackMatrix:
+        """Return sums whose events have the floor as their least weight."""
+        if not self.settings.floored:
+            return decayed
+        floor = self.settings.decay_floor
+        return FeedbackMatrix(floor * undecayed.sums + (1 - floor) * decayed.sums)
 
     def _derive(self) -> None:
         super()._derive()
+        if self.settings.floored:
+            self.mixed = self._mixture(self.undecayed_profiles, self.profiles).sums
         n_new = self.n_items - len(self.popularity)  # items of edges, without events
         self.popularity = np.pad(self.popularity, (0, n_new))
 
@@ -160,7 +218,7 @@ class RP3BetaModel(UserItemModel):
         """Compute the weights of all walks."""
         settings = self.settings
         sums = self.feedback if settings.half_life is None else self.undecayed
-        matrix, decayed = (self._positive(each) for each in (sums, self.feedback))
+        matrix, decayed = (self._positive(each) for each in (sums, self._weighted()))
         self.similarity = self._over_users(matrix, decayed)
         self.by_edges = csr_array(self.similarity.shape, dtype=np.float32)
         self.relation_weights = {}

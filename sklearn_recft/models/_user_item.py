@@ -117,7 +117,7 @@ class UserItemModel(FittedModel):
         if settings.half_life is not None:
             latest = np.full(view.n_users, self.latest)
             np.maximum.at(latest, users, events.time)
-            weight = weight * fade(latest[users] - events.time, settings.half_life)
+            weight = weight * self._weight_by_age(latest[users] - events.time)
         given: dict[str, Any] = {"feedback": events.feedback, "shape": shape}
         view.feedback = FeedbackMatrix.of_events(users, events.item, weight=weight, **given)
         view.profiles = view.feedback
@@ -128,8 +128,21 @@ class UserItemModel(FittedModel):
             view.profiles = FeedbackMatrix.of_events(users, events.item, weight=weight, **given)
         return view
 
+    def _weight_by_age(self, seconds: np.ndarray) -> np.ndarray:
+        """Return the weight of events of these ages in the lists of their users."""
+        half_life = self.settings.half_life
+        return np.ones(len(seconds)) if half_life is None else fade(seconds, half_life)
+
+    def _weighted(self) -> FeedbackMatrix:
+        """Return the sums of all users' events that the model is computed from."""
+        return self.feedback
+
+    def _weighted_profiles(self) -> FeedbackMatrix:
+        """Return the sums that lists are computed from."""
+        return self.profiles
+
     def _derive(self) -> None:
-        total = self.feedback.sums.imag
+        total = self._weighted().sums.imag
         self.popularity = np.asarray(total.sum(axis=0)).ravel() / max(total.shape[0], 1)
 
     def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
@@ -195,7 +208,7 @@ class UserItemModel(FittedModel):
 
         ``similarity`` (n_items, n_items) is a dense array or CSR with ascending columns.
         """
-        own = self.profiles.of_users(users)
+        own = self._weighted_profiles().of_users(users)
         profiles, share = own.total(), self._popularity_share(own)
         popular = self.popularity[columns]
         whole = len(columns) == similarity.shape[1]
@@ -217,21 +230,21 @@ class UserItemModel(FittedModel):
 
         An item without events is as popular as the mean of the others.
         """
-        sums = pair_sums(self.profiles.total, similarity, users, items)
+        sums = pair_sums(self._weighted_profiles().total, similarity, users, items)
         return self._popularity_scores(users, items) + sums
 
     def _popularity_scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return the part of the scores of pairs that is popularity, (n,)."""
         popular = self.popularity
         base = np.where(items >= 0, popular[items], popular.mean())
-        scores = self._popularity_share(self.profiles.of_users(users)) * base
+        scores = self._popularity_share(self._weighted_profiles().of_users(users)) * base
         scores[(items < 0) & (users >= 0)] = popular.mean()
         return scores
 
     def _item_explanation(self, similarity: Any, events: Events) -> Explanation:
         """Return the scores of `_item_scores` as sums over the user's items."""
         users, items = events.user, events.item
-        rows = self.profiles.total(np.where(items >= 0, users, -1))
+        rows = self._weighted_profiles().total(np.where(items >= 0, users, -1))
         row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
         shared = _values_at(similarity, rows.indices, items[row])
         parts = row, rows.indices.astype(np.int64), rows.data * shared.astype(np.float64)

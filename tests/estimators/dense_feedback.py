@@ -5,7 +5,7 @@ import numpy as np
 DAY = 86_400
 
 
-def dense_sums(X, y=None, weight=None, half_life=None, history_half_life=None):
+def dense_sums(X, y=None, weight=None, half_life=None, history_half_life=None, floor=0.0):
     """Sum weights, and weighted feedback, by user and item in order of appearance."""
     rows = np.asarray(X).tolist()
     users = {user: code for code, user in enumerate(dict.fromkeys(row[0] for row in rows))}
@@ -16,7 +16,7 @@ def dense_sums(X, y=None, weight=None, half_life=None, history_half_life=None):
         user, item, time = rows[place]
         left = 1.0 if weight is None else weight[place]
         if half_life is not None:
-            left *= 2 ** (-(newest - time) / DAY / half_life)
+            left *= floor + (1 - floor) * 2 ** (-(newest - time) / DAY / half_life)
         if history_half_life is not None:
             left *= 2 ** (-n_after[user] / history_half_life)
         n_after[user] += 1

@@ -1,9 +1,12 @@
 """Random walks against their equations in dense form, and against published results."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 
 from sklearn_recft import RP3BetaRecommender
 from sklearn_recft.datasets import make_interactions
@@ -14,6 +17,8 @@ OPTIONS = [
     {"alpha": 0.6, "beta": 0.6, "n_neighbors": 5},
     {"alpha": 1.4, "beta": 0.0, "n_neighbors": 9, "zero_diagonal": False},
     {"half_life": 40.0, "history_half_life": 3.0, "n_neighbors": 12},
+    {"half_life": 20.0, "decay_floor": 0.1, "n_neighbors": 12},
+    {"half_life": 20.0, "decay_floor": 0.3, "history_half_life": 3.0, "n_neighbors": 12},
 ]
 options = pytest.mark.parametrize("options", OPTIONS, ids=str)
 # Weights of skrecsys 0.9.0 of the matrix in `test_weights_equal_those_of_skrecsys`.
@@ -73,12 +78,15 @@ def walks_by_hand(model, x, degree, decayed=None):
 def test_weights_equal_their_equation(options, kind):
     log = log_of(kind)
     model = RP3BetaRecommender(**options).fit(*log)
-    x, decayed = (np.maximum(dense_sums(*log, h)[1], 0) for h in (None, model.half_life))
+    floor = model.decay_floor
+    x, decayed = (
+        np.maximum(dense_sums(*log, h, floor=floor)[1], 0) for h in (None, model.half_life)
+    )
     expected = walks_by_hand(model, x, x.sum(axis=0), decayed)
     assert_allclose(model.similarity_.toarray(), expected, rtol=1e-5, atol=1e-7)
     assert model.similarity_.dtype == np.float32
     assert model.similarity_.has_sorted_indices
-    profile = dense_sums(*log, model.half_life, model.history_half_life)[1]
+    profile = dense_sums(*log, model.half_life, model.history_half_life, floor)[1]
     scores = model.predict(known_pairs(model)).reshape(profile.shape)
     assert_allclose(scores, profile @ expected, rtol=1e-4, atol=1e-6)
 
@@ -93,12 +101,21 @@ def test_weights_equal_those_of_skrecsys():
     assert_allclose(model.similarity_.toarray(), SKRECSYS, atol=1e-6)
 
 
-@pytest.mark.parametrize("half_life", [None, 30.0])
-def test_partial_fit_equals_fit(half_life):
+@pytest.mark.parametrize(
+    "decay",
+    [
+        {},
+        {"half_life": 30.0},
+        {"half_life": 30.0, "decay_floor": 0.1},
+        {"half_life": 30.0, "decay_floor": 0.1, "history_half_life": 4.0},
+    ],
+    ids=str,
+)
+def test_partial_fit_equals_fit(decay):
     X, *_ = log_of("positives")
     X = X[np.argsort(X[:, 2], kind="stable")]
     edges = [[item, "parity", item % 2] for item in range(40)]  # of which 10 have no events
-    given = {"half_life": half_life, "n_neighbors": 8, "edges": edges}
+    given = {**decay, "n_neighbors": 8, "edges": edges}
     whole = RP3BetaRecommender(**given).fit(X)
     parts = RP3BetaRecommender(**given).fit(X[:90]).partial_fit(X[90:200]).observe(X[200:240])
     parts.partial_fit(X[240:])
@@ -117,6 +134,47 @@ def test_forget_leaves_nothing_of_a_user():
     other = RP3BetaRecommender(edges=edges, n_neighbors=8).fit(X[~gone])
     rows = known_pairs(other)
     assert_allclose(model.predict(rows), other.predict(rows), rtol=1e-5, atol=1e-8)
+
+
+FLOORS = [{"decay_floor": 0.2}, {"decay_floor": 0.2, "history_half_life": 3.0}]
+floors = pytest.mark.parametrize("given", FLOORS, ids=str)
+
+
+@floors
+def test_parts_of_a_log_with_a_floor_add_up(given):
+    """Merge, history, copies and removal of users equal a fit."""
+    X, *_ = log_of("positives")
+    X = X[np.argsort(X[:, 2], kind="stable")]
+    model = RP3BetaRecommender(half_life=20, n_neighbors=8, **given)
+    whole, odd = clone(model).fit(X), X[:, 0] % 2 != X[-1, 0] % 2  # the newest event is kept
+    rows = known_pairs(whole)
+    merged, other = clone(model).fit(X[odd]), clone(model).fit(X[~odd])
+    merged._model.merge(other._model)
+    assert_allclose(merged.predict(rows), whole.predict(rows), rtol=1e-4, atol=1e-7)
+    assert_array_equal(copy.deepcopy(whole).predict(rows), whole.predict(rows))
+    users = np.unique(X[:, 0])
+    lists, scores = whole.recommend(users)
+    again, same = whole.recommend(users, history=X)
+    assert_array_equal(again, lists)
+    assert_allclose(same, scores, rtol=1e-5)
+    left = clone(model).fit(X[~odd])
+    gone = whole.forget(np.unique(X[odd, 0]))
+    rows = known_pairs(left)
+    assert_allclose(gone.predict(rows), left.predict(rows), rtol=1e-4, atol=1e-7)
+
+
+def test_a_floor_keeps_old_events():
+    """Old events say: x with y. Newer ones say: x with z."""
+    rows = [[f"old{n}", item, 0] for n in range(3) for item in "xy"]
+    rows += [[f"new{n}", item, 86_400 * 300] for n in range(2) for item in "xz"]
+    asked = [["new0", item, 86_400 * 300] for item in "yz"]
+    weights = {}
+    for floor in (0.0, 0.1, 1.0):
+        model = RP3BetaRecommender(half_life=7, decay_floor=floor).fit(rows)
+        weights[floor] = model.predict(asked)
+    undecayed = RP3BetaRecommender().fit(rows).predict(asked)
+    assert_allclose(weights[1.0], undecayed, rtol=1e-6)
+    assert weights[0.0][0] < 1e-9 < weights[0.1][0] < weights[0.1][1]
 
 
 # ------------------------------------------------------------------------------------ edges

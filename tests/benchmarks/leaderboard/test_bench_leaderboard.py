@@ -55,6 +55,16 @@ def test_timeline_learns_the_past_only(events):
     assert not relevant_pairs(test) & pairs_of(test.train)
 
 
+def test_windows_are_tenths_before_the_test_part(events):
+    ordered = events.sort_values("timestamp", kind="stable")
+    first, second, last = data.windows(events, 3, exclude_seen=True)
+    for part, n in ((first, 378), (second, 432), (last, 486)):
+        assert pairs_of(part.train) == pairs_of(ordered[:n])
+        assert relevant_pairs(part) <= pairs_of(ordered[n : n + 54])
+    validation, _ = data.tasks(events, "timeline", exclude_seen=True)
+    assert relevant_pairs(last) == relevant_pairs(validation)
+
+
 def test_timeline_never_parts_what_happened_at_once(events):
     events["timestamp"] = events["timestamp"] // DAY * DAY + np.arange(600) // 100 * DAY
     _, test = data.tasks(events, "timeline", exclude_seen=True)
@@ -259,3 +269,49 @@ def test_the_page_shows_the_tables_of_the_lines():
     page = (leaderboard.HERE / "TABLES.md").read_text(encoding="utf-8")
     assert lines
     assert page == table.page(lines)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_blend_has_the_settings_of_its_members(checkerboard, tmp_path, monkeypatch, capsys):
+    names = ("Popularity, recent", "ItemKNN, BM25")
+    members = (
+        grid.Model(grid.OURS, names[0], "ours_popularity", listed=({"half_life": 7},)),
+        grid.Model(
+            grid.OURS, names[1], "ours_bm25", listed=({"n_neighbors": 5}, {"n_neighbors": 9})
+        ),
+    )
+    blend = grid.Model(
+        grid.OURS, "Adaptive", "ours_adaptive", members=names, listed=({"learning_rate": 0.01},)
+    )
+    command = [*checkerboard, "--output", str(tmp_path)]
+    monkeypatch.setattr(leaderboard, "MODELS", (blend,))
+    assert leaderboard.main(command) == 0
+    assert "members without a line" in capsys.readouterr().out
+    monkeypatch.setattr(leaderboard, "MODELS", (*members, blend))
+    assert leaderboard.main(command) == 0
+    *singles, line = leaderboard.read(tmp_path)
+    assert line["status"] == "done"
+    assert line["members"] == {single["model"]: single["chosen"] for single in singles}
+    assert line["chosen"] == {"learning_rate": 0.01}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_mean_of_windows_chooses(checkerboard, tmp_path, monkeypatch):
+    listed = ({"window": 1}, {"half_life": 1})
+    model = grid.Model(grid.OURS, "popular", "ours_popularity", listed=listed)
+    monkeypatch.setattr(leaderboard, "MODELS", (model,))
+    command = [*checkerboard, "--windows", "3"]
+    with pytest.raises(SystemExit, match="--output"):
+        leaderboard.main(command)
+    assert leaderboard.main([*command, "--output", str(tmp_path)]) == 0
+    [line] = leaderboard.read(tmp_path)
+    for run in line["tried"]:
+        assert len(run["ndcg_by_window"]) == 3
+        assert run["ndcg"] == pytest.approx(np.mean(run["ndcg_by_window"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ItemKNN, cosine", "ItemKNN, BM25"])
+def test_neighbours_have_the_similarity_of_their_name(name):
+    setting = {"n_neighbors": 5}
+    made = peers.estimator(name, log_of(exclude_seen=True), 0, setting)
+    assert made.similarity == name.split(", ")[1].lower()
