@@ -13,7 +13,7 @@ import numpy as np
 
 from sklearn_recft.columns import is_absent, plain, refuse_beyond_float32, to_ids, to_texts
 from sklearn_recft.names import ITEM, ROLES, TEXT, TIME, USER, are_numbered, as_roles
-from sklearn_recft.tables import columns_of, is_frame, is_named, names_of
+from sklearn_recft.tables import Table, columns_of, is_frame, names_of
 from sklearn_recft.vectors import to_vectors
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -183,6 +183,8 @@ def feature_columns(estimator: Any) -> tuple[str, ...]:
 def names_of_categories(X: Any) -> tuple[str, ...]:
     """Return the columns of a table of events that are neither ids, times nor plain numbers.
 
+    A frame may lack ids.
+
     Examples
     --------
     >>> import pandas as pd
@@ -191,13 +193,12 @@ def names_of_categories(X: Any) -> tuple[str, ...]:
     >>> names_of_categories(X)
     ('device',)
     """
-    if not is_named(X):
+    table = Table.of(X)
+    absent = table.absent((USER, ITEM))
+    if not absent and not table.is_named():
         return ()
-    return tuple(
-        name
-        for name, column in columns_of(X, (USER, ITEM, TIME)).items()
-        if name not in ROLES and (_is_categorical(column) or plain(column).dtype.kind not in "iufb")
-    )
+    columns = table.columns(tuple(role for role in (USER, ITEM, TIME) if role not in absent))
+    return tuple(n for n, c in columns.items() if n not in ROLES and not _is_plainly_numeric(c))
 
 
 def as_categories(column: FeatureColumn, name: str) -> FeatureColumn:
@@ -426,6 +427,11 @@ def _objects(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     for row, cell in enumerate(cells):  # a slice would look into tuples and lists
         values[row] = cell
     return values
+
+
+def _is_plainly_numeric(column: Any) -> bool:
+    values = plain(column)
+    return not _is_categorical(column) and values.ndim == 1 and values.dtype.kind in "iufb"
 
 
 def _is_categorical(column: Any) -> bool:

@@ -37,8 +37,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
         lists of strings need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone;
-        ``user_id`` and ``item_id`` are required all the same.
+        Whether users and items have embeddings. False learns from the other columns alone, and a
+        frame may lack ``user_id`` and ``item_id``.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
         users and items. The net reads them as they were before each row, and the score of the
@@ -116,8 +116,9 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     learned before such a change is lost.
 
     `recommend` runs the net for each pair of a query and an item. Pass ``candidates`` if the
-    catalogue is large. Features of items are those remembered; the context is that of the query,
-    and the mean if it has none. Without ``y``, every row is a 1, and all predictions are nearly
+    catalogue is large. It needs a fit on rows with ids. Features of items are those remembered; the
+    context is that of the query, and the mean if it has none. Without ``y``, every row is a 1, and
+    all predictions are nearly
     equal: add rows of negatives.
 
     References
@@ -212,7 +213,7 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         X : table of events of shape (n, n_columns)
             Columns ``user_id``, ``item_id``, optionally ``timestamp``, and any others: numbers,
             categories (strings), lists and vectors; by name in a frame. In an array by position:
-            user, item, timestamp, numbers.
+            user, item, timestamp, numbers. With ``use_ids=False``, a frame may lack the ids.
         y : array-like of shape (n,), default=None
             Feedback. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None

@@ -33,8 +33,8 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
         lists of strings need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone;
-        ``user_id`` and ``item_id`` are required all the same.
+        Whether users and items have embeddings. False learns from the other columns alone, and a
+        frame may lack ``user_id`` and ``item_id``.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
         users and items. The net reads them as they were before each row, and the score of the
@@ -164,7 +164,7 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         X : table of events of shape (n, n_columns)
             Columns ``user_id``, ``item_id``, optionally ``timestamp``, and any others: numbers,
             categories (strings), lists and vectors; by name in a frame. In an array by position:
-            user, item, timestamp, numbers.
+            user, item, timestamp, numbers. With ``use_ids=False``, a frame may lack the ids.
         y : array-like of shape (n,), default=None
             Labels of two classes. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None

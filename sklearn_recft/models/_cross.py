@@ -93,17 +93,31 @@ class CrossModel(FittedModel):
     def _register(self, rows: Interactions) -> Events:
         """Assign codes, and remember the features of users and items."""
         if not self.network.is_built:
-            features = {n: c for n, c in rows.features.items() if not _is_of(rows, n)}
+            stored = {name for table in rows.tables.values() for name in table.columns}
+            features = {n: c for n, c in rows.features.items() if n not in stored}
             found = {role: table.columns for role, table in rows.tables.items()}
             n_online = 0 if self.online is None else self.online.n_features
             self.columns.start({ROW: features, **found}, n_online)
-        events = super()._register(rows)
+        events = self._without_ids(rows, learn=True) if rows.absent else super()._register(rows)
         for role, table in rows.tables.items():
             ids = self.users if role == USER else self.items
             self.columns.learn_features(role, ids.extend(table.ids), table.columns)
         if self.timed:
             return events
         return replace(events, time=events.time + np.arange(len(events)))
+
+    def encode(self, rows: Interactions) -> Events:
+        """Return rows by code, -1 for unknown and for absent ids; nothing changes."""
+        return self._without_ids(rows) if rows.absent else super().encode(rows)
+
+    def _without_ids(self, rows: Interactions, *, learn: bool = False) -> Events:
+        """Return rows without ids of users, of items or of both, whose codes are -1."""
+        codes = [np.full(len(rows), -1)] * 2
+        for j, (role, known) in enumerate(((USER, self.users), (ITEM, self.items))):
+            if role not in rows.absent:
+                ids = rows.user_ids if role == USER else rows.item_ids
+                codes[j] = known.extend(ids) if learn else known.encode(ids)
+        return self._as_events(rows, *codes)
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
         if self.network.is_built:
@@ -369,8 +383,3 @@ class CrossModel(FittedModel):
                 out[place - r0] = self._scores(rows)
 
         return score_tile
-
-
-def _is_of(rows: Interactions, name: str) -> bool:
-    """Whether a column is a feature of users or of items."""
-    return any(name in table.columns for table in rows.tables.values())

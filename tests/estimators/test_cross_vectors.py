@@ -124,6 +124,8 @@ def test_vectors_of_rows_are_context():
     assert model.partial_fit(X[1500:1700], y[1500:1700]).score(X[1700:], y[1700:]) > 0.7
     assert model._model.reservoir.rows["row_vectors"].shape[1] == 5
     frame = pl.DataFrame({"user_id": X["user_id"], "item_id": X["item_id"], "query": query})
+    other = IncrementalDCNRecommender(**PLAIN, max_epochs=1).fit(frame, y)
+    assert other._model.columns.vector_widths == (5,)  # of polars, an array of two dimensions
     assert_allclose(model.predict(frame[1700:]), model.predict(X[1700:]), rtol=1e-6)
     assert np.isfinite(model.predict(X[["user_id", "item_id"]])).all()
     listed, scores = model.recommend(X[["user_id", "query"]][10:12], n_recommendations=2)
