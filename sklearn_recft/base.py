@@ -343,6 +343,7 @@ class RecommenderMixin:
             timed=next(decaying, None),
             outcome=getattr(self, "outcome", None),
             features=self._features_of_fit() if reset else self._features(),
+            optional=getattr(self, "_optional_ids", ()),
         )
         if not reset and (y is None) != self._model.positives_only:
             without = self._model.positives_only
@@ -356,13 +357,9 @@ class RecommenderMixin:
         """Check rows to predict."""
         self._check_is_fitted()
         return check_events(
-            self,
-            X,
-            reset=False,
-            outcome=self._outcome(),
-            predicting=True,
-            features=self._features(),
-        )
+            self, X, reset=False, outcome=self._outcome(), predicting=True,
+            features=self._features(), optional=getattr(self, "_optional_ids", ()),
+        )  # fmt: skip
 
     def _check_queries(self, X: Any) -> Interactions:
         """Check queries of lists."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from sklearn_recft.columns import is_absent, plain, refuse_beyond_float32, to_ids, to_texts
 from sklearn_recft.names import ITEM, ROLES, TEXT, TIME, USER, are_numbered, as_roles
-from sklearn_recft.tables import columns_of, is_frame, is_named, names_of
+from sklearn_recft.tables import Table, columns_of, is_frame, names_of
+from sklearn_recft.vectors import to_vectors
 from sklearn_recft.vocabulary import Vocabulary
 
 # Names of the parameters that hold tables of features, by the column of ids.
@@ -23,7 +24,13 @@ TABLES = {USER: "users", ITEM: "items"}
 PARAMETERS = {USER: "user_features", ITEM: "item_features"}
 
 # What the cells of a column are, by kind.
-_SPELLED = {"number": "numbers", "category": "categories", "set": "lists", "text": "texts"}
+_SPELLED = {
+    "number": "numbers",
+    "category": "categories",
+    "set": "lists of categories",
+    "text": "texts",
+    "vector": "vectors",
+}
 _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("category", (str, bool, np.bool_)),
     ("number", (int, float, np.integer, np.floating, decimal.Decimal)),
@@ -40,18 +47,18 @@ class FeatureColumn:
 
     Attributes
     ----------
-    kind : {"number", "category", "set", "text", "missing"}
+    kind : {"number", "category", "set", "text", "vector", "missing"}
         A column without any value is "missing".
     data : ndarray of shape (n,)
         Numbers, float64 with NaN for a missing one; of other kinds, places in ``levels``, int64
         with -1 for a missing value.
-    levels : tuple
-        Distinct values: strings, or sorted tuples of distinct strings for a set.
+    levels : tuple, or ndarray of shape (k, width), float32
+        Distinct values: strings, sorted tuples of distinct strings for a set, or vectors.
     """
 
     kind: str
     data: np.ndarray
-    levels: tuple[Any, ...] = ()
+    levels: Any = ()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -64,7 +71,7 @@ class FeatureColumn:
     @property
     def values(self) -> list[Any]:
         """The values of all rows: None, or NaN among numbers, for a missing one."""
-        cells = self.data.tolist()
+        cells: list[Any] = self.data.tolist()
         if self.kind == "number":
             return cells
         return [None if cell < 0 else self.levels[cell] for cell in cells]
@@ -176,6 +183,8 @@ def feature_columns(estimator: Any) -> tuple[str, ...]:
 def names_of_categories(X: Any) -> tuple[str, ...]:
     """Return the columns of a table of events that are neither ids, times nor plain numbers.
 
+    A frame may lack ids.
+
     Examples
     --------
     >>> import pandas as pd
@@ -184,13 +193,12 @@ def names_of_categories(X: Any) -> tuple[str, ...]:
     >>> names_of_categories(X)
     ('device',)
     """
-    if not is_named(X):
+    table = Table.of(X)
+    absent = table.absent((USER, ITEM))
+    if not absent and not table.is_named():
         return ()
-    return tuple(
-        name
-        for name, column in columns_of(X, (USER, ITEM, TIME)).items()
-        if name not in ROLES and (_is_categorical(column) or plain(column).dtype.kind not in "iufb")
-    )
+    columns = table.columns(tuple(role for role in (USER, ITEM, TIME) if role not in absent))
+    return tuple(n for n, c in columns.items() if n not in ROLES and not _is_plainly_numeric(c))
 
 
 def as_categories(column: FeatureColumn, name: str) -> FeatureColumn:
@@ -218,7 +226,7 @@ def as_lists(column: FeatureColumn, name: str) -> FeatureColumn:
     >>> as_lists(to_feature(["war|drama", None, "war"], "genres"), "genres").values
     [('drama', 'war'), None, ('war',)]
     """
-    if column.kind in ("number", "text"):
+    if column.kind in ("number", "text", "vector"):
         raise TypeError(
             f"{name}: all {len(column)} rows are {spelled(column.kind)}, and lists names columns "
             'of lists, or of strings such as "Comedy|Drama". Leave it out of lists.'
@@ -235,12 +243,53 @@ def spelled(kind: str) -> str:
     return _SPELLED.get(kind, "missing values")
 
 
+def refuse_other_kind(column: FeatureColumn, name: str, kind: str, width: int = 0) -> None:
+    """Raise if a column is of another kind than in `fit`, or its vectors of another width.
+
+    Parameters
+    ----------
+    column : FeatureColumn
+    name : str
+    kind : str
+        Kind in `fit`.
+    width : int, default=0
+        Width of the vectors in `fit`.
+
+    Raises
+    ------
+    TypeError
+        If the kind differs.
+    ValueError
+        If the width differs.
+
+    Examples
+    --------
+    >>> from sklearn_recft.features import refuse_other_kind, to_feature
+    >>> refuse_other_kind(to_feature(["f", "m"], "sex"), "sex", "category")
+    """
+    if "missing" in (kind, column.kind):
+        return
+    given, fitted = spelled(column.kind), spelled(kind)
+    if kind != column.kind:
+        fix = "Give the type of fit."
+    elif kind == "vector" and column.levels.shape[1] != width:
+        given, fitted = f"{given} of width {column.levels.shape[1]}", f"{fitted} of width {width}"
+        fix = "Give vectors of this width, or call fit with the new ones."
+    else:
+        return
+    error = TypeError if kind != column.kind else ValueError
+    n_given = int((~column.is_missing).sum())
+    rows = f"all {len(column)}" if n_given == len(column) else f"{n_given} of {len(column)}"
+    raise error(f"{name}: {rows} rows are {given}, and fit had {fitted}. {fix}")
+
+
 def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
     """Check a column of features, whose type alone decides its kind.
 
     Numbers are a number; strings, bools and types of categories are a category; lists, tuples,
-    sets and arrays are a set of categories. None, NaN, empty strings and empty lists are missing. A
-    string is one category: split "Comedy|Drama" for two.
+    sets and arrays are a set of categories, or a vector if they hold floats of one width
+    (`to_vectors`). None, NaN, empty strings and empty lists are missing. A string is one category:
+    split "Comedy|Drama" for two.
 
     Parameters
     ----------
@@ -255,15 +304,22 @@ def to_feature(column: Any, name: str, *, text: bool = False) -> FeatureColumn:
     TypeError
         If values are of other types, or of several kinds.
     ValueError
-        If numbers are infinite.
+        If numbers are infinite, or vectors have several widths.
 
     Examples
     --------
     >>> from sklearn_recft.features import to_feature
     >>> to_feature([["drama", "war"], None, ["war"]], "genres").kind
     'set'
+    >>> to_feature([[0.5, -0.1], None, [0.2, 0.3]], "image").kind
+    'vector'
     """
     values = _cells(column)
+    if values.ndim > 1:
+        found = to_vectors(values, np.arange(len(values)), name)
+        if found is not None:
+            return _of_vectors(*found)
+        values = _objects(values)
     if text:
         distinct, places = _distinct(values)
         texts = map(str, to_texts(_objects(distinct), name).tolist())
@@ -363,8 +419,7 @@ def _cells(column: Any) -> np.ndarray:
         column = column.to_list()  # dicts, where an array has tuples
     if isinstance(column, (list, tuple)):
         return _objects(column)
-    values = plain(column)
-    return _objects(values) if values.ndim > 1 else values  # lists of one length
+    return plain(column)  # of shape (n, w) if it has lists of one length
 
 
 def _objects(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
@@ -372,6 +427,11 @@ def _objects(cells: Sequence[Any] | np.ndarray) -> np.ndarray:
     for row, cell in enumerate(cells):  # a slice would look into tuples and lists
         values[row] = cell
     return values
+
+
+def _is_plainly_numeric(column: Any) -> bool:
+    values = plain(column)
+    return not _is_categorical(column) and values.ndim == 1 and values.dtype.kind in "iufb"
 
 
 def _is_categorical(column: Any) -> bool:
@@ -389,6 +449,9 @@ def _category(value: Any) -> str | None:
 def _by_cells(values: np.ndarray, name: str) -> FeatureColumn:
     """Decide the kind of a column of objects by the types of its cells."""
     distinct, places = _distinct(values)
+    found = to_vectors(distinct, places, name)
+    if found is not None:
+        return _of_vectors(*found)
     cells = [None if _is_absent(value) else value for value in distinct]
     types = {type(value) for value in cells if value is not None}
     kinds = {_kind(one) for one in types}
@@ -422,6 +485,10 @@ def _distinct(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
         by_id = dict(zip(keys, cells, strict=True))
         places = {key: place for place, key in enumerate(by_id)}
         return list(by_id.values()), np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
+
+
+def _of_vectors(vectors: np.ndarray, places: np.ndarray) -> FeatureColumn:
+    return FeatureColumn("vector" if len(vectors) else "missing", places, vectors)
 
 
 def _of_levels(kind: str, cells: list[Any], places: np.ndarray) -> FeatureColumn:

@@ -21,7 +21,7 @@ from sklearn_recft.columns import (
     warn_of_missing_texts,
 )
 from sklearn_recft.features import FeatureColumn, FeatureTable, to_feature
-from sklearn_recft.names import ITEM, TEXT, TIME, USER, as_roles
+from sklearn_recft.names import ITEM, TEXT, TIME, USER, are_numbered, as_roles
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
 from sklearn_recft.times import to_seconds
@@ -52,6 +52,8 @@ class Interactions:
         Columns that are features of the user or the item of each row: never context.
     tables : dict of str to FeatureTable
         Features by id of users (``"user_id"``) and items (``"item_id"``), to be remembered.
+    absent : tuple of str
+        Columns of ids that the table lacks, where an estimator allows it; these ids are all 0.
     """
 
     user_ids: np.ndarray
@@ -66,6 +68,7 @@ class Interactions:
     by_position: bool = False
     features: dict[str, FeatureColumn] = field(default_factory=dict)
     tables: dict[str, FeatureTable] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -81,6 +84,7 @@ class Interactions:
             at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
             at(self.outcome), self.by_position,
             {name: column.take(rows) for name, column in self.features.items()}, self.tables,
+            self.absent,
         )  # fmt: skip
 
     def learned(self) -> Interactions:
@@ -202,11 +206,13 @@ def check_interactions(
 
 
 def _check_table(
-    table: Table, y: Any, sample_weight: Any, ignored: str | None, features: Sequence[str]
-) -> Interactions:
-    columns = table.columns((USER, ITEM, TIME))
+    table: Table, y: Any, sample_weight: Any, ignored: str | None, features: Sequence[str],
+    absent: tuple[str, ...] = (),
+) -> Interactions:  # fmt: skip
+    columns = table.columns(tuple(role for role in (USER, ITEM, TIME) if role not in absent))
+    columns |= dict.fromkeys(absent, np.zeros(table.values.shape[0], np.int64))
     columns.pop(ignored or "", None)
-    events = _checked(columns, y, features=features)
+    events = replace(_checked(columns, y, features=features), absent=absent)
     if sample_weight is None:
         return events
     object.__setattr__(events, "sample_weight", to_weights(sample_weight, len(events)))
@@ -278,6 +284,8 @@ def check_ids(ids: Any, name: str, needs: str = "a list of ids is needed") -> np
 def _warn_of_types(estimator: Any, events: Interactions) -> None:
     known = {USER: getattr(estimator, "user_ids_", None)}
     given = {USER: events.user_ids}
+    if events.absent:
+        return
     if events.item_ids is not None:
         known[ITEM], given[ITEM] = getattr(estimator, "item_ids_", None), events.item_ids
     warn_of_other_types(known, given, stacklevel=4)
@@ -286,7 +294,7 @@ def _warn_of_types(estimator: Any, events: Interactions) -> None:
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
     timed: str | None = None, outcome: str | None = None, predicting: bool = False,
-    features: Sequence[str] = (),
+    features: Sequence[str] = (), optional: Sequence[str] = (),
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
@@ -295,15 +303,17 @@ def check_events(
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
     without timestamps, ``outcome`` a column that is no context and may be left out as well; it is
     not read at all where ``predicting``. ``features`` are columns that are no context either; they
-    may be left out, or have other values, later on.
+    may be left out, or have other values, later on. ``optional`` are columns of ids that a frame
+    may lack.
     Ids of another type than all known ones are warned of, and at ``reset`` ids that are texts
     such as 'nan'.
     """
     table = Table.of(X)
-    named = table.is_named()
+    absent = table.absent(optional)
+    named = bool(absent) or table.is_named()
     names = () if reset or named else _check_unnamed(estimator, table, features)
     ignored = outcome if predicting and named else None
-    events = _check_table(table, y, sample_weight, ignored, features)
+    events = _check_table(table, y, sample_weight, ignored, features, absent)
     if names:
         events = replace(events, context_names=names)
     events = _set_aside(events, outcome)
@@ -412,7 +422,7 @@ def _in_order_of_fit(
 ) -> Interactions:
     names = events.context_names
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
-    if USER not in fitted:
+    if not fitted or are_numbered(fitted):
         given = [USER, ITEM, *([] if events.timestamps is None else [TIME]), *names]
         places = ", ".join(("user", "item", "timestamp", "context")[: estimator.n_features_in_])
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import chain
 from typing import Any
@@ -82,6 +82,13 @@ class Table:
         if are_numbered(self.names):
             return False
         raise no_such_columns(nw.to_native(self.given, pass_through=True), self.names, needed)
+
+    def absent(self, roles: Iterable[str]) -> tuple[str, ...]:
+        """Return the roles that the names of a frame lack; none of a table read by position."""
+        if self.names is None or are_numbered(self.names):
+            return ()
+        own = as_roles(self.names)
+        return tuple(role for role in roles if role not in own)
 
     def columns(self, positions: tuple[str, ...]) -> dict[str, Any]:
         """Columns by role: by name in a frame, by position in a table without names."""

@@ -23,6 +23,7 @@ ROOMS = (
     "parallel",
     "suspects",
     "tables",
+    "vectors",
     "features",
     "edges",
     "interactions",

@@ -47,7 +47,8 @@ class BayesianMFRecommender(BayesianMixin, RegressorMixin, BaseEstimator):
     user_features, item_features : list of str, default=None
         Features of users and of items: columns of ``X``, or of the tables ``users`` and ``items``
         of `fit`. None reads all columns of these tables, and none of ``X``. A feature is a column
-        of numbers, of categories (strings or bools) or of lists of categories; see the notes.
+        of numbers, of categories (strings or bools), of lists of categories or of vectors (lists
+        of floats); see the notes.
     backbone : str, default=None
         Text encoder of items: a folder, a name on the Hugging Face hub, or "auto" for a small one.
         It reads the column ``text`` of ``X`` or ``items``. None reads no texts.
@@ -94,9 +95,9 @@ class BayesianMFRecommender(BayesianMixin, RegressorMixin, BaseEstimator):
     With features ``f_u`` of users and ``g_i`` of items, the prior means are ``m = M f_u`` and
     ``g = G g_i``, and `fit` learns M and G by ridge regression in each sweep. So a user without
     events gets a list that suits the profile. Numbers are standardized. Each of the 100 most common
-    categories of a feature has a column of 0 and 1, if at least two ids have it. Texts have
-    principal components. Missing values and unknown categories count as the mean: they never raise
-    an error. Categories are those of `fit`.
+    categories of a feature has a column of 0 and 1, if at least two ids have it. Texts and
+    vectors have principal components. Missing values and unknown categories count as the mean: they
+    never raise an error. Categories are those of `fit`.
 
     An id keeps the features that were learned first, so later rows of known ids may lack them.
     Features in a call of `adapt` move their users, but no item with events. Each encoded column

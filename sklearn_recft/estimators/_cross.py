@@ -29,16 +29,16 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     user_features, item_features : list of str, default=None
         Features of users and of items, which are remembered by id: columns of ``X``, or of the
         tables ``users`` and ``items`` of `fit`. None reads all columns of these tables, and none
-        of ``X``.
+        of ``X``. Cells that are lists of floats are vectors, such as embeddings of images.
     categorical : list of str, default=None
         Columns of numbers that are categories, such as a zip code. Columns of strings are
         categories without being named.
     lists : list of str, default=None
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
-        lists need no name here. The first 32 members count.
+        lists of strings need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone;
-        ``user_id`` and ``item_id`` are required all the same.
+        Whether users and items have embeddings. False learns from the other columns alone, and a
+        frame may lack ``user_id`` and ``item_id``.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
         users and items. The net reads them as they were before each row, and the score of the
@@ -99,6 +99,12 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     own, which `id_dropout` trains. New ids and categories start there. Rows of an embedding that no
     batch reads do not move.
 
+    A vector is a cell with floats; all vectors of a column have one width. They are centered and
+    scaled by one number, as in `fit`, and a linear layer maps them to ``4 * embedding_dim``
+    numbers or fewer. A missing vector, or one with a missing number, is one that is learned.
+    Vectors of users and items take 4 bytes a number for each id, those of ``X`` for each row of a
+    call and each stored row.
+
     The factorization and the statistics of a row use rows with a strictly earlier timestamp.
     Without timestamps, the order of the rows is that of time. `partial_fit` is a warm start: it
     trains for one epoch on new and stored rows, at a third of the rate of `fit`. A fit of 50,000
@@ -110,8 +116,9 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
     learned before such a change is lost.
 
     `recommend` runs the net for each pair of a query and an item. Pass ``candidates`` if the
-    catalogue is large. Features of items are those remembered; the context is that of the query,
-    and the mean if it has none. Without ``y``, every row is a 1, and all predictions are nearly
+    catalogue is large. It needs a fit on rows with ids. Features of items are those remembered; the
+    context is that of the query, and the mean if it has none. Without ``y``, every row is a 1, and
+    all predictions are nearly
     equal: add rows of negatives.
 
     References
@@ -205,8 +212,8 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         ----------
         X : table of events of shape (n, n_columns)
             Columns ``user_id``, ``item_id``, optionally ``timestamp``, and any others: numbers,
-            categories (strings) and lists; by name in a frame. In an array by position: user,
-            item, timestamp, numbers.
+            categories (strings), lists and vectors; by name in a frame. In an array by position:
+            user, item, timestamp, numbers. With ``use_ids=False``, a frame may lack the ids.
         y : array-like of shape (n,), default=None
             Feedback. None counts every row as 1.
         sample_weight : array-like of shape (n,), default=None

@@ -16,6 +16,8 @@ from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.estimators._features import FeaturesMixin
 from sklearn_recft.estimators._verbs import AdaptMixin
 from sklearn_recft.features import (
+    PARAMETERS,
+    TABLES,
     FeatureColumn,
     FeatureTable,
     as_categories,
@@ -27,10 +29,12 @@ from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     CROSS_DEFAULTS,
     CROSS_OPTIONS,
+    OFFSET,
     CrossModel,
     CrossSettings,
 )
-from sklearn_recft.names import ROLES
+from sklearn_recft.names import ITEM, ROLES, USER, are_numbered, as_roles, no_such_columns
+from sklearn_recft.tables import Table
 from sklearn_recft.training import FineTuning, resolve_training
 
 
@@ -131,6 +135,12 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
 
     # ------------------------------------------------------------------ columns
 
+    @property
+    def _optional_ids(self) -> tuple[str, ...]:
+        """Columns of ids that a frame may lack."""
+        use_ids = getattr(self, "_fixed", {}).get("use_ids", self.use_ids)
+        return () if use_ids else (USER, ITEM)
+
     def _features_of_fit(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*feature_names(self), *self._categories)))
 
@@ -145,6 +155,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         items: Any = None,
         **check: Any,
     ) -> Interactions:
+        self._refuse_no_ids(X, {USER: users, ITEM: items}, reset=reset)
         if reset:
             self._refuse_columns()
             given = (*(self.categorical or ()), *(self.lists or ()))
@@ -153,12 +164,21 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         rows = super()._check(X, y, sample_weight, reset=reset, users=users, items=items, **check)
         if reset:
             self._refuse_absent(rows)
+            self._refuse_nothing(rows)
         return self._with_kinds(rows, reset=reset)
 
     def _check_rows(self, X: Any) -> Interactions:
+        self._check_is_fitted()
+        self._refuse_positions(Table.of(X))
         return self._with_kinds(super()._check_rows(X))
 
     def _check_queries(self, X: Any) -> Interactions:
+        self._check_is_fitted()
+        if not self.n_items_:
+            raise ValueError(
+                f"recommend: the model was fitted on rows without {ITEM}, so it knows no items. "
+                f"Add the columns {USER} and {ITEM} to X of fit, or rank rows by their prediction."
+            )
         return self._with_kinds(super()._check_queries(X))
 
     def _with_kinds(self, rows: Interactions, *, reset: bool = False) -> Interactions:
@@ -192,6 +212,45 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
         both = sorted(set(self.categorical or ()) & set(self.lists or ()))
         if both:
             raise ValueError(f"categorical and lists: {both} are in both. Name each column once.")
+
+    def _refuse_no_ids(self, X: Any, tables: Mapping[str, Any], *, reset: bool) -> None:
+        """Raise if a frame lacks ids that are needed, or an array is read where fit had no ids."""
+        table = Table.of(X)
+        absent = table.absent((USER, ITEM))
+        if absent and not self._optional_ids:
+            error = no_such_columns(X, table.names or (), absent)
+            raise ValueError(
+                f"{error} Or set use_ids=False, to learn from the other columns alone."
+            )
+        for role in absent:
+            stored = getattr(self, PARAMETERS[role]) if reset else self._model.columns.names(role)
+            if stored or tables[role] is not None:
+                raise ValueError(
+                    f"{TABLES[role]}: X has no column {role}, by which features are stored and "
+                    f"found. Add the column, or fit without {TABLES[role]} and {PARAMETERS[role]}: "
+                    "the other columns of X are read in any case."
+                )
+        if not reset:
+            self._refuse_positions(table)
+
+    def _refuse_positions(self, table: Table) -> None:
+        """Raise for an array, whose first columns would be ids, if fit had names and no ids."""
+        fitted = as_roles(getattr(self, "feature_names_in_", ()))
+        named = bool(fitted) and not are_numbered(fitted)
+        if table.names is None and named and not {USER, ITEM} <= set(fitted):
+            raise ValueError(
+                f"X has no column names, and fit had a frame without ids: {fitted}. Pass a frame "
+                "with these names."
+            )
+
+    def _refuse_nothing(self, rows: Interactions) -> None:
+        """Raise if there is nothing to learn from."""
+        tables = [name for table in rows.tables.values() for name in table.columns]
+        if not (self.use_ids or {*rows.context_names, *rows.features} - {OFFSET} or tables):
+            raise ValueError(
+                f"use_ids=False: X has no columns to learn from beside ids and times (all "
+                f"{len(rows)} rows). Add columns, or set use_ids=True."
+            )
 
     def _refuse_absent(self, rows: Interactions) -> None:
         """Raise for categories and lists that no table of the first call has."""

@@ -25,16 +25,16 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
     user_features, item_features : list of str, default=None
         Features of users and of items, which are remembered by id: columns of ``X``, or of the
         tables ``users`` and ``items`` of `fit`. None reads all columns of these tables, and none
-        of ``X``.
+        of ``X``. Cells that are lists of floats are vectors, such as embeddings of images.
     categorical : list of str, default=None
         Columns of numbers that are categories, such as a zip code. Columns of strings are
         categories without being named.
     lists : list of str, default=None
         Columns of strings that are lists, separated by "|", such as "Comedy|Drama". Cells that are
-        lists need no name here. The first 32 members count.
+        lists of strings need no name here. The first 32 members count.
     use_ids : bool, default=True
-        Whether users and items have embeddings. False learns from the other columns alone;
-        ``user_id`` and ``item_id`` are required all the same.
+        Whether users and items have embeddings. False learns from the other columns alone, and a
+        frame may lack ``user_id`` and ``item_id``.
     n_factors : int, default=16
         Length of the vectors of a factorization that is updated row by row, beside statistics of
         users and items. The net reads them as they were before each row, and the score of the
@@ -163,8 +163,8 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         ----------
         X : table of events of shape (n, n_columns)
             Columns ``user_id``, ``item_id``, optionally ``timestamp``, and any others: numbers,
-            categories (strings) and lists; by name in a frame. In an array by position: user,
-            item, timestamp, numbers.
+            categories (strings), lists and vectors; by name in a frame. In an array by position:
+            user, item, timestamp, numbers. With ``use_ids=False``, a frame may lack the ids.
         y : array-like of shape (n,), default=None
             Labels of two classes. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         BayesianMFSettings,
     )
     from sklearn_recft.models._cross import (
+        OFFSET,
         CrossModel,
     )
     from sklearn_recft.models._cross_network import (
@@ -135,6 +136,7 @@ __all__ = [
     "ITEM_FEATURES",
     "MAX_BATCHES",
     "N_PLACES",
+    "OFFSET",
     "RESERVED_NAMES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
@@ -214,6 +216,7 @@ __getattr__ = lazy_names(
         "BiasSettings": "_baselines",
         "Call": "_base",
         "CrossModel": "_cross",
+        "OFFSET": "_cross",
         "CrossSettings": "_cross_network",
         "DecayModel": "_decay",
         "DecaySettings": "_decay_network",

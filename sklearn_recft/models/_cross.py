@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from sklearn_recft.kernels import N_STATISTICS
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._cross_columns import ROW, CrossColumns
 from sklearn_recft.models._cross_network import RATE_OF_LARGE, CrossNetwork, CrossSettings
+from sklearn_recft.models._cross_rows import CrossRows
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._surprise import BATCH, RATE, Surprise, mean_error
@@ -27,25 +28,6 @@ from sklearn_recft.ranking import TileScorer
 # A context column of this name is added to the score as it is.
 OFFSET = "offset"
 _LEAST_RATE = 1e-6
-
-
-@dataclass(frozen=True)
-class CrossRows:
-    """Rows as the net reads them, but for the standardization of their numbers."""
-
-    user: np.ndarray
-    item: np.ndarray
-    codes: np.ndarray
-    numbers: np.ndarray
-    offset: np.ndarray
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """Return the columns by name."""
-        return dict(vars(self))
-
-    def take(self, rows: Any) -> CrossRows:
-        """Return these rows."""
-        return CrossRows(**{name: column[rows] for name, column in vars(self).items()})
 
 
 class CrossModel(FittedModel):
@@ -111,17 +93,31 @@ class CrossModel(FittedModel):
     def _register(self, rows: Interactions) -> Events:
         """Assign codes, and remember the features of users and items."""
         if not self.network.is_built:
-            features = {n: c for n, c in rows.features.items() if not _is_of(rows, n)}
+            stored = {name for table in rows.tables.values() for name in table.columns}
+            features = {n: c for n, c in rows.features.items() if n not in stored}
             found = {role: table.columns for role, table in rows.tables.items()}
             n_online = 0 if self.online is None else self.online.n_features
             self.columns.start({ROW: features, **found}, n_online)
-        events = super()._register(rows)
+        events = self._without_ids(rows, learn=True) if rows.absent else super()._register(rows)
         for role, table in rows.tables.items():
             ids = self.users if role == USER else self.items
             self.columns.learn_features(role, ids.extend(table.ids), table.columns)
         if self.timed:
             return events
         return replace(events, time=events.time + np.arange(len(events)))
+
+    def encode(self, rows: Interactions) -> Events:
+        """Return rows by code, -1 for unknown and for absent ids; nothing changes."""
+        return self._without_ids(rows) if rows.absent else super().encode(rows)
+
+    def _without_ids(self, rows: Interactions, *, learn: bool = False) -> Events:
+        """Return rows without ids of users, of items or of both, whose codes are -1."""
+        codes = [np.full(len(rows), -1)] * 2
+        for j, (role, known) in enumerate(((USER, self.users), (ITEM, self.items))):
+            if role not in rows.absent:
+                ids = rows.user_ids if role == USER else rows.item_ids
+                codes[j] = known.extend(ids) if learn else known.encode(ids)
+        return self._as_events(rows, *codes)
 
     def _prepare(self, rows: Interactions, undo: Transaction, call: Call) -> None:
         if self.network.is_built:
@@ -183,6 +179,7 @@ class CrossModel(FittedModel):
             settings.embedding_dim,
             settings.hidden,
             settings.use_ids,
+            vectors=columns.vector_widths,
         )
         self.network.make(shape, len(rows.user), self.rng.seed(), self._first_score())
         self._grow(first=True)
@@ -190,7 +187,8 @@ class CrossModel(FittedModel):
             order = np.argsort(events.time, kind="stable")
             rows, target = rows.take(order), target[order]
         epochs = settings.epochs(len(target))
-        self.network.train(self._inputs(rows), target, self.rng, epochs=epochs)
+        gather = columns.gather()
+        self.network.train(self._inputs(rows), target, self.rng, epochs=epochs, collate=gather)
         slots = self.reservoir.slots(len(target), self.rng.generator)
         self.reservoir.put(slots, self._stored(rows, target))
         last = slice(-max(1, len(target) // 10), None)
@@ -209,8 +207,8 @@ class CrossModel(FittedModel):
         """Train the net on new rows, with one rehearsed row for each."""
         self._grow(first=False)
         new = self._stored(rows, target)
-        both = new
-        settings, options = self.settings, {}
+        both = dict(new)
+        settings, options = self.settings, dict[str, Any]()
         epochs = settings.policy.update_epochs
         if settings.drift == "follow":
             error = mean_error(self._scores(rows), target, settings.loss)
@@ -225,10 +223,10 @@ class CrossModel(FittedModel):
         if len(self.reservoir):
             old = self.reservoir.draw(len(target), self.rng.generator)
             both = {name: np.concatenate([new[name], old[name]]) for name in new}
-        fields = {name: column for name, column in both.items() if name != "target"}
-        inputs = self._inputs(CrossRows(**fields))
-        self.network.train(inputs, both["target"], self.rng, epochs=epochs, update=True, **options)
-        slots = self.reservoir.slots(len(target), self.rng.generator)
+        target = both.pop("target")
+        inputs, options["collate"] = self._inputs(CrossRows.of_columns(both)), self.columns.gather()
+        self.network.train(inputs, target, self.rng, epochs=epochs, update=True, **options)
+        slots = self.reservoir.slots(len(rows.user), self.rng.generator)
         undo.keep(self.reservoir, slots)
         self.reservoir.put(slots, new)
 
@@ -297,7 +295,13 @@ class CrossModel(FittedModel):
             USER: self.columns.of_ids(USER, events.user, events.features),
             ITEM: self.columns.of_ids(ITEM, events.item, events.features),
         }
-        return self._joined(events.user, events.item, cells, events.context, online)
+        vectors = {
+            **self.columns.vectors_of_rows(self._row_features(events), len(events)),
+            **self.columns.vectors_of_ids(USER, events.user, events.features),
+            **self.columns.vectors_of_ids(ITEM, events.item, events.features),
+        }
+        rows = self._joined(events.user, events.item, cells, events.context, online)
+        return replace(rows, vectors=vectors)
 
     def _joined(
         self,
@@ -336,7 +340,7 @@ class CrossModel(FittedModel):
         return self.inverse_link(self._scores(self._rows(events, row, online)))
 
     def _scores(self, rows: CrossRows) -> np.ndarray:
-        return self.network.score(self._inputs(rows))
+        return self.network.score(self._inputs(rows), self.columns.gather())
 
     def _transform(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
         if self.online is None:
@@ -366,6 +370,7 @@ class CrossModel(FittedModel):
         row = own.of_rows(given, n)
         user = own.of_ids(USER, users, queries.features)
         item = own.of_ids(ITEM, columns, {})
+        vectors = own.vectors_of_rows(given, n) | own.vectors_of_ids(USER, users, queries.features)
 
         def score_tile(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             items, m = columns[c0:c1], c1 - c0
@@ -374,11 +379,7 @@ class CrossModel(FittedModel):
                 cells = {ROW: row[same], USER: user[same], ITEM: item[c0:c1]}
                 online = self._transform(users[same], items, times[same])
                 rows = self._joined(users[same], items, cells, context[same], online)
+                rows = replace(rows, vectors={name: v[same] for name, v in vectors.items()})
                 out[place - r0] = self._scores(rows)
 
         return score_tile
-
-
-def _is_of(rows: Interactions, name: str) -> bool:
-    """Whether a column is a feature of users or of items."""
-    return any(name in table.columns for table in rows.tables.values())

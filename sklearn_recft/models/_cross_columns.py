@@ -1,4 +1,4 @@
-"""Columns of a cross network: codes of categories and lists, and standardized numbers."""
+"""Columns of a cross network: codes of categories and lists, standardized numbers, vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft.features import FeatureColumn, spelled
+from sklearn_recft.features import FeatureColumn, refuse_other_kind
+from sklearn_recft.models._cross_vectors import GatherVectors, VectorScales, name_of
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -36,20 +37,36 @@ class Field:
         """Whether its cells are codes."""
         return self.kind in _IS_CODED
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether it has vectors, which are no cells."""
+        return self.kind == "vector"
+
 
 class Cells:
-    """Cells of the fields of users, or of items, by code: codes of values, and numbers.
+    """Cells of the fields of users, or of items, by code: codes of values, numbers, and vectors.
 
     An id keeps the first features that were learned of it.
     """
 
     def __init__(self) -> None:
         self.rows = np.zeros((0, 0))
+        self.vectors = np.zeros((0, 0), np.float32)
         self.known = np.zeros(0, bool)
         self.columns: list[str] = []  # names of the fields
 
-    def learn(self, codes: np.ndarray, cells: np.ndarray, given: np.ndarray) -> None:
-        """Store the cells (n, w) of distinct codes that are ``given`` (n,) and not known yet."""
+    def learn(
+        self, codes: np.ndarray, cells: np.ndarray, vectors: np.ndarray, given: np.ndarray
+    ) -> None:
+        """Store the cells and vectors of distinct codes that are ``given`` and not known yet.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,)
+        cells : ndarray of shape (n, w)
+        vectors : ndarray of shape (n, v)
+        given : ndarray of shape (n,), bool
+        """
         _, known_now = self.find(codes)
         new = given & ~known_now
         if not new.any():
@@ -60,6 +77,16 @@ class Cells:
         rows[: len(self.rows)], known[: len(self.known)] = self.rows, self.known
         rows[codes[new]], known[codes[new]] = cells[new], True
         self.rows, self.known = rows, known
+        if vectors.shape[1]:
+            self._put(codes[new], vectors[new], size)
+
+    def _put(self, codes: np.ndarray, vectors: np.ndarray, size: int) -> None:
+        """Store vectors of new codes in place: what `known` does not name is never read."""
+        if size > len(self.vectors):
+            wider = np.zeros((max(size, len(self.vectors) * 3 // 2), vectors.shape[1]), np.float32)
+            wider[: len(self.vectors)] = self.vectors
+            self.vectors = wider
+        self.vectors[codes] = vectors
 
     def find(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cells of codes, and whether they are known."""
@@ -73,7 +100,22 @@ class Cells:
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); the rows behind them move up."""
         users = users[users < len(self.known)]
+        self.vectors = np.delete(self.vectors[: len(self.known)], users, axis=0)
         self.rows, self.known = np.delete(self.rows, users, axis=0), np.delete(self.known, users)
+
+    def state(self) -> dict[str, Any]:
+        """Return the cells."""
+        return {
+            "rows": self.rows.copy(),
+            "vectors": self.vectors[: len(self.known)].copy(),
+            "known": self.known.copy(),
+            "columns": list(self.columns),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load what `state` returned."""
+        self.rows, self.known = state["rows"].copy(), state["known"].copy()
+        self.vectors, self.columns = state["vectors"].copy(), list(state["columns"])
 
 
 class CrossColumns:
@@ -95,6 +137,7 @@ class CrossColumns:
         self.vocabulary = Vocabulary()
         self.moments = np.zeros((3, n_context))
         self.cells = {USER: Cells(), ITEM: Cells()}
+        self.scales = VectorScales()
 
     def start(self, found: Mapping[str, Mapping[str, FeatureColumn]], n_more: int) -> None:
         """Decide the fields by the columns of the first rows, by source.
@@ -113,10 +156,14 @@ class CrossColumns:
             if column.kind != "missing"
         )
         for role, cells in self.cells.items():
-            own = self._of(role)
-            cells.columns = [field.name for field in own]
-            cells.rows = np.zeros((0, sum(field.width for field in own)))
-        n_numbers = sum(not field.is_coded for field in self.fields)
+            cells.columns = self.names(role)
+            cells.rows = np.zeros((0, sum(field.width for field in self._of(role))))
+            width = sum(field.width for field in self._vectors_of(role))
+            cells.vectors = np.zeros((0, width), np.float32)
+        for field in self.fields:
+            if field.is_vector:
+                self.scales.fit(field.source, field.name, found[field.source][field.name])
+        n_numbers = sum(not (field.is_coded or field.is_vector) for field in self.fields)
         self.moments = np.zeros((3, self.n_context + n_numbers + n_more))
 
     @property
@@ -124,27 +171,31 @@ class CrossColumns:
         """Number of cells of each field of codes."""
         return tuple(field.width for field in self.fields if field.is_coded)
 
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        """Width of each field of vectors."""
+        return tuple(field.width for field in self.fields if field.is_vector)
+
     def names(self, source: str) -> list[str]:
         """Return the names of the fields of rows, users or items."""
-        return [field.name for field in self._of(source)]
+        return [field.name for field in self.fields if field.source == source]
 
     def check(self, source: str, columns: Mapping[str, FeatureColumn]) -> None:
-        """Raise TypeError if a column is of another kind than in `fit`, ValueError if unknown."""
-        kinds = {field.name: field.kind for field in self._of(source)}
-        unknown = [n for n, c in columns.items() if n not in kinds and c.kind != "missing"]
+        """Raise TypeError if a column is of another kind than in `fit`.
+
+        Raise ValueError if it is unknown, or if its vectors are of another width.
+        """
+        own = {field.name: field for field in self.fields if field.source == source}
+        unknown = [n for n, c in columns.items() if n not in own and c.kind != "missing"]
         if source != ROW and unknown:
             table = f"{source.removesuffix('_id')}s"
             raise ValueError(
-                f"{table}: {unknown} are no features of fit, which were {list(kinds)}. Drop these "
+                f"{table}: {unknown} are no features of fit, which were {list(own)}. Drop these "
                 "columns, or call fit with them."
             )
         for name, column in columns.items():
-            kind = kinds.get(name, "missing")
-            if "missing" not in (kind, column.kind) and kind != column.kind:
-                raise TypeError(
-                    f"{name}: all {len(column)} rows are {spelled(column.kind)}, and fit had "
-                    f"{spelled(kind)}. Give the type of fit."
-                )
+            if name in own:
+                refuse_other_kind(column, name, own[name].kind, own[name].width)
 
     def learn_features(
         self, role: str, codes: np.ndarray, columns: Mapping[str, FeatureColumn]
@@ -155,7 +206,7 @@ class CrossColumns:
         for name in self.names(role):
             if name in columns:
                 given |= ~columns[name].is_missing
-        self.cells[role].learn(codes, cells, given)
+        self.cells[role].learn(codes, cells, self._scaled(role, columns, len(codes)), given)
 
     def of_ids(
         self, role: str, codes: np.ndarray, columns: Mapping[str, FeatureColumn]
@@ -176,6 +227,36 @@ class CrossColumns:
         """Return the cells of the fields of rows; with ``grow``, new values get codes."""
         self.check(ROW, columns)
         return self._encode(ROW, columns, n_rows, grow=grow)
+
+    def vectors_of_ids(
+        self, role: str, codes: np.ndarray, columns: Mapping[str, FeatureColumn]
+    ) -> dict[str, np.ndarray]:
+        """Return the vectors in ``columns`` of users or items that are not remembered, if any."""
+        names = [field.name for field in self._vectors_of(role) if field.name in columns]
+        unknown = np.flatnonzero(~self.cells[role].find(codes)[1]) if names else np.zeros(0, int)
+        given = {name: columns[name].take(unknown) for name in names}
+        if all(column.is_missing.all() for column in given.values()):
+            return {}
+        self.check(role, given)
+        width = self.cells[role].vectors.shape[1]
+        vectors = np.full((len(codes), width), np.nan, np.float32)
+        vectors[unknown] = self._scaled(role, given, len(unknown))
+        return {name_of(role): vectors}
+
+    def vectors_of_rows(
+        self, columns: Mapping[str, FeatureColumn], n_rows: int
+    ) -> dict[str, np.ndarray]:
+        """Return the vectors of the fields of rows, if there are any."""
+        if not self._vectors_of(ROW):
+            return {}
+        return {name_of(ROW): self._scaled(ROW, columns, n_rows)}
+
+    def gather(self) -> GatherVectors | None:
+        """Return what makes a column ``vectors`` of the rows of a batch; None without vectors."""
+        if not self.vector_widths:
+            return None
+        tables = {role: (own.vectors, own.known) for role, own in self.cells.items()}
+        return GatherVectors(ROW, tables)
 
     def split(self, cells: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return codes (n, K) and numbers (n, N) of the cells of rows, users and items."""
@@ -241,15 +322,15 @@ class CrossColumns:
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return what `restore` needs."""
-        cells = {role: (c.rows, c.known, c.columns) for role, c in self.cells.items()}
+        cells = {role: (c.rows, c.vectors, c.known, c.columns) for role, c in self.cells.items()}
         return self.fields, self.moments, cells, self.vocabulary.mark()
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo all changes since ``mark``."""
         self.fields, self.moments, cells, values = mark
-        for role, (rows, known, columns) in cells.items():
+        for role, kept in cells.items():
             own = self.cells[role]
-            own.rows, own.known, own.columns = rows, known, columns
+            own.rows, own.vectors, own.known, own.columns = kept
         self.vocabulary.restore(values)
 
     def state(self) -> dict[str, Any]:
@@ -259,10 +340,8 @@ class CrossColumns:
             "fields": [[f.name, f.source, f.kind, f.width] for f in self.fields],
             "vocabulary": self.vocabulary.state(),
             "moments": self.moments.copy(),
-            "cells": {
-                role: {"rows": c.rows.copy(), "known": c.known.copy(), "columns": list(c.columns)}
-                for role, c in self.cells.items()
-            },
+            "cells": {role: cells.state() for role, cells in self.cells.items()},
+            "scales": self.scales.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -272,10 +351,9 @@ class CrossColumns:
         self.vocabulary = Vocabulary()
         self.vocabulary.load_state(state["vocabulary"])
         self.moments = state["moments"].copy()
+        self.scales.load_state(state["scales"])
         for role, plain in state["cells"].items():
-            own = self.cells[role]
-            own.rows, own.known = plain["rows"].copy(), plain["known"].copy()
-            own.columns = list(plain["columns"])
+            self.cells[role].load_state(plain)
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the features of ``users`` (codes)."""
@@ -284,7 +362,15 @@ class CrossColumns:
     # ------------------------------------------------------------------ private
 
     def _of(self, source: str) -> list[Field]:
-        return [field for field in self.fields if field.source == source]
+        """Return the fields with cells."""
+        return [field for field in self.fields if field.source == source and not field.is_vector]
+
+    def _vectors_of(self, source: str) -> list[Field]:
+        return [field for field in self.fields if field.source == source and field.is_vector]
+
+    def _scaled(self, source: str, columns: Mapping[str, FeatureColumn], n_rows: int) -> np.ndarray:
+        names = [field.name for field in self._vectors_of(source)]
+        return self.scales.transform(source, names, columns, n_rows)
 
     def _encode(
         self, source: str, columns: Mapping[str, FeatureColumn], n_rows: int, *, grow: bool
@@ -324,6 +410,8 @@ def _col(column: FeatureColumn) -> np.ndarray:
 
 
 def _width_of(column: FeatureColumn) -> int:
+    if column.kind == "vector":
+        return int(column.levels.shape[1])
     if column.kind != "set":
         return 1
     longest = max(map(len, column.levels), default=1)

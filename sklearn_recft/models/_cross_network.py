@@ -140,10 +140,13 @@ class CrossNetwork:
             for parameter in frozen:
                 parameter.requires_grad_(True)
 
-    def score(self, columns: training.Columns) -> np.ndarray:
+    def score(
+        self, columns: training.Columns, collate: training.Collate | None = None
+    ) -> np.ndarray:
         """Return scores (n,), float64, that do not depend on the other rows, bit by bit.
 
         Matrix products are bitwise equal for one shape only, so the last batch is padded.
+        ``collate`` is that of `predict_net`.
         """
         n = len(columns["user"])
         if not n:
@@ -155,6 +158,7 @@ class CrossNetwork:
             filled,
             batch_size=_SCORED_AT_ONCE,
             n_threads=self.settings.n_threads,
+            collate=collate,
         )
         return scores[:n].astype(np.float64)
 

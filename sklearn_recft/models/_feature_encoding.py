@@ -32,7 +32,7 @@ class FeatureEncoding:
     categories : tuple of str of length k
         Of a category or a set.
     components : ndarray of shape (width, k), or None
-        Principal axes of the vectors of a text.
+        Principal axes of vectors, or of the vectors of a text.
     """
 
     name: str
@@ -66,8 +66,10 @@ class FeatureEncoding:
         return cls(name, column.kind, counts[varies] / max(n_rows, 1), 1.0, kept)
 
     @classmethod
-    def of_texts(cls, name: str, vectors: np.ndarray, n_components: int) -> FeatureEncoding:
-        """Fit principal axes to the vectors (n, width) of the training texts.
+    def of_vectors(
+        cls, name: str, kind: str, vectors: np.ndarray, n_components: int
+    ) -> FeatureEncoding:
+        """Fit principal axes to vectors (n, width), or to those of the training texts.
 
         They are divided by the deviation along the first axis, so the others stay smaller.
         """
@@ -81,7 +83,7 @@ class FeatureEncoding:
         # The sign of an axis is free: its largest weight is positive.
         signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(kept)])
         scale = float(np.sqrt(variances[0])) if kept else 1.0
-        return cls(name, "text", mean, scale, components=np.ascontiguousarray(axes * signs))
+        return cls(name, kind, mean, scale, components=np.ascontiguousarray(axes * signs))
 
     @property
     def names(self) -> list[str]:
@@ -93,13 +95,16 @@ class FeatureEncoding:
         return [f"{self.name}={category}" for category in self.categories]
 
     def transform(self, column: FeatureColumn) -> np.ndarray:
-        """Encode a number, a category or a set as numbers (n, k)."""
+        """Encode a number, a category, a set or a vector as numbers (n, k)."""
         width = len(self.names)
         if column.kind == "missing" or not width:
             return np.zeros((len(column), width))
         if self.kind == "number":
             numbers = (column.data - self.mean) / self.scale
             return np.where(column.is_missing, 0.0, numbers)[:, None]
+        if self.kind == "vector":
+            encoded = self.transform_vectors(column.levels)
+            return np.where(column.is_missing[:, None], 0.0, encoded[column.data])
         levels, places = column.used()
         index = {category: place for place, category in enumerate(self.categories)}
         hot = np.zeros((len(levels) + 1, width))  # the last row is that of missing values
@@ -111,7 +116,7 @@ class FeatureEncoding:
         return hot[places]
 
     def transform_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Encode vectors (n, width) of texts as numbers (n, k), each row on its own, bit by bit."""
+        """Encode vectors (n, width) as numbers (n, k), each row on its own, bit by bit."""
         assert self.components is not None
         centred = vectors.astype(np.float64) - self.mean
         return np.einsum("nw,wk->nk", centred, self.components) / self.scale

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_recft.features import FeatureColumn, spelled
+from sklearn_recft.features import FeatureColumn, refuse_other_kind
 from sklearn_recft.models._feature_encoding import FeatureEncoding
 from sklearn_recft.names import TEXT
 
@@ -29,8 +29,8 @@ class SideFeatures:
     * A category, or a list of categories, is 1 in the column of each of its categories and 0 in the
       others, minus the mean of the column. The 100 most common categories of at least two rows
       have columns.
-    * A text is a vector of the text encoder, reduced to principal components. They are divided by
-      the deviation of the first one.
+    * A vector is reduced to principal components, which are divided by the deviation of the first
+      one. A text is a vector of the text encoder.
 
     So 0 is the mean. A missing value, an unknown category and an unknown code are 0 in all columns:
     they never raise an error. A feature that is constant or always missing in `fit` is not encoded.
@@ -115,12 +115,19 @@ class SideFeatures:
         fitted = []
         for name, column in columns.items():
             texts = column.used()[0] if column.kind == "text" else []
-            if column.kind != "text":
+            if column.kind == "vector":
+                vectors = column.levels[column.data[~column.is_missing]]
+                fitted.append(
+                    FeatureEncoding.of_vectors(name, "vector", vectors, self.text_components)
+                )
+            elif column.kind != "text":
                 fitted.append(FeatureEncoding.of_column(name, column))
             elif self.make_encoder is not None and texts:
                 self.encoder = self.make_encoder(texts)
                 vectors = self.encoder.encode(texts, n_threads=n_threads)
-                fitted.append(FeatureEncoding.of_texts(name, vectors, self.text_components))
+                fitted.append(
+                    FeatureEncoding.of_vectors(name, "text", vectors, self.text_components)
+                )
         self.encodings = tuple(fitted)
         n_columns = sum(len(encoding.names) for encoding in fitted)
         self._size, self._rows, self._known = 0, np.zeros((0, n_columns)), np.zeros(0, bool)
@@ -152,7 +159,7 @@ class SideFeatures:
         Raises
         ------
         ValueError
-            If `fit` had no such column.
+            If `fit` had no such column, or vectors of another width.
         TypeError
             If a column is of another kind than in `fit`.
         """
@@ -181,13 +188,8 @@ class SideFeatures:
             )
         for name, column in columns.items():
             fitted = kinds.get(name)
-            if fitted is None or "missing" in (column.kind, fitted.kind):
-                continue
-            if column.kind != fitted.kind:
-                raise TypeError(
-                    f"{name}: all {len(column)} rows are {spelled(column.kind)}, and fit had "
-                    f"{spelled(fitted.kind)}. Give the type of fit."
-                )
+            if fitted is not None:
+                refuse_other_kind(column, name, fitted.kind, len(fitted.mean))
 
     def transform(
         self, columns: Mapping[str, FeatureColumn], n_rows: int, n_threads: int = 1

@@ -18,6 +18,8 @@ LookUp = Callable[[tuple[Tensor, ...], Tensor, Tensor, Tensor, np.ndarray], Tens
 
 # Standard deviation of the initial embeddings.
 _NOISE = 0.05
+# A vector is projected to so many times the length of an embedding.
+_WIDER = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class CrossShape:
         Whether users and items have embeddings.
     n_layers, rank : int
         Number of cross layers, and their rank.
+    vectors : tuple of int
+        Width of each vector of a row.
     """
 
     n_numbers: int
@@ -47,11 +51,18 @@ class CrossShape:
     has_ids: bool = True
     n_layers: int = 2
     rank: int = 32
+    vectors: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
         """Length of the input of the layers."""
-        return self.n_numbers + self.dim * (len(self.fields) + 2 * self.has_ids)
+        n_embeddings = len(self.fields) + 2 * self.has_ids
+        return self.n_numbers + self.dim * n_embeddings + sum(self.projected)
+
+    @property
+    def projected(self) -> tuple[int, ...]:
+        """Length of each vector after its projection."""
+        return tuple(min(width, _WIDER * self.dim) for width in self.vectors)
 
     @property
     def layout(self) -> np.ndarray:
@@ -78,14 +89,28 @@ class CrossLayer(nn.Module):
         return first * self.up(self.down(x)) + x  # (B, D)
 
 
+class Projection(nn.Module):
+    """A linear map of vectors; missing ones have a vector of their own, which is learned."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, size, dtype=torch.float32)
+        self.unknown = nn.Parameter(_NOISE * torch.randn(size, dtype=torch.float32))
+
+    def forward(self, vectors: Tensor, kept: Tensor) -> Tensor:
+        """Map vectors (B, w) to (B, p); rows of NaN, and those not ``kept`` (B, 1), are unknown."""
+        known = kept & ~vectors[:, :1].isnan()  # (B, 1)
+        return torch.where(known, self.linear(vectors.nan_to_num()), self.unknown)  # (B, p)
+
+
 class CrossNet(nn.Module):
-    """Score rows of ids, categories, lists and numbers.
+    """Score rows of ids, categories, lists, numbers and vectors.
 
     Parameters
     ----------
     shape : CrossShape
     id_dropout : float
-        Share of codes that training replaces by the unknown one.
+        Share of codes and vectors that training replaces by the unknown one.
     look_up : callable, default=None
         Takes the place of `look_up_in_torch`.
 
@@ -118,9 +143,18 @@ class CrossNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.offset_weight = nn.Parameter(torch.ones(1, dtype=torch.float32))
+        self.projections = nn.ModuleList(
+            [Projection(own, to) for own, to in zip(shape.vectors, shape.projected, strict=True)]
+        )
 
     def forward(
-        self, user: Tensor, item: Tensor, codes: Tensor, numbers: Tensor, offset: Tensor
+        self,
+        user: Tensor,
+        item: Tensor,
+        codes: Tensor,
+        numbers: Tensor,
+        offset: Tensor,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """Score rows.
 
@@ -132,12 +166,17 @@ class CrossNet(nn.Module):
             Codes of categories; in a list, -1 fills the places after its members.
         numbers : Tensor of shape (B, n_numbers)
         offset : Tensor of shape (B,)
+        vectors : Tensor of shape (B, sum(shape.vectors)), default=None
+            Side by side; NaN is missing.
 
         Returns
         -------
         score : Tensor of shape (B,)
         """
-        first = torch.cat([numbers, self._embed(user, item, codes)], 1)  # (B, D)
+        parts = [numbers, self._embed(user, item, codes)]
+        if vectors is not None:
+            parts += self._project(vectors)
+        first = torch.cat(parts, 1)  # (B, D)
         x = deep = first
         for layer in self.cross:
             x = layer(first, x)  # (B, D)
@@ -194,6 +233,18 @@ class CrossNet(nn.Module):
         tables: tuple[Tensor, ...] = tuple(getattr(self, name) for name in self.TABLES)
         found: Tensor = self.look_up(tables, self.unknown, codes, kept, layout)
         return found.flatten(1)
+
+    def _project(self, vectors: Tensor) -> list[Tensor]:
+        """Return the projection (B, p) of each vector; those to drop are unknown."""
+        found = []
+        for own, projection in zip(
+            vectors.split(list(self.shape.vectors), 1), self.projections, strict=True
+        ):
+            kept = torch.ones_like(own[:, :1], dtype=torch.bool)  # (B, 1)
+            if self.training and self.id_dropout:
+                kept = torch.rand_like(own[:, :1]) >= self.id_dropout
+            found.append(projection(own, kept))
+        return found
 
 
 def make_cross_net(

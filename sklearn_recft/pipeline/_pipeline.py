@@ -83,10 +83,10 @@ class RecommenderPipeline(Pipeline):
     In `partial_fit`, transformers that have `partial_fit` learn the rows before they transform
     them. Others stay as they were fitted. To keep a transformer as it was fitted, wrap it in
     `sklearn.frozen.FrozenEstimator`. One with `partial_fit_transform`, such as
-    :class:`~sklearn_recft.preprocessing.ActivityFeatures`, describes each row as of its own time,
-    and then learns it. In `partial_fit_predict` and `partial_fit_predict_proba`,
-    transformers learn after the predictions, which must not depend on later rows. A call that fails
-    changes no step.
+    :class:`~sklearn_recft.preprocessing.ActivityFeatures` with ``passthrough=True``, describes each
+    row as of its own time, and then learns it. In `partial_fit_predict` and
+    `partial_fit_predict_proba`, transformers learn after the predictions, which must not depend on
+    later rows. A call that fails changes no step.
 
     The first step may be an :class:`~sklearn_recft.preprocessing.InteractionCleaner`, or another
     object with `fit_resample`. It drops rows in `fit` and `partial_fit`. Rows that are predicted

@@ -55,6 +55,9 @@ class ActivityFeatures(StreamFeatures):
         event is oldest are dropped. None for no bound.
     fill_value : float, default=nan
         Days since an event that never happened, and the mean before any feedback.
+    passthrough : bool, default=False
+        Whether the columns of ``X`` come first in the output, of the type of ``X``. So the step
+        can stand before a recommender in a :class:`~sklearn_recft.pipeline.RecommenderPipeline`.
 
     Attributes
     ----------
@@ -113,6 +116,7 @@ class ActivityFeatures(StreamFeatures):
         "item_vectors": [dict, None],
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
         "fill_value": [Real, "nan"],
+        "passthrough": ["boolean"],
     }
     _state: ActivityState
 
@@ -128,6 +132,7 @@ class ActivityFeatures(StreamFeatures):
         item_vectors: dict[Any, Any] | None = None,
         max_keys: int | None = None,
         fill_value: float = np.nan,
+        passthrough: bool = False,
     ) -> None:
         self.by = by
         self.half_lives = half_lives
@@ -138,6 +143,7 @@ class ActivityFeatures(StreamFeatures):
         self.item_vectors = item_vectors
         self.max_keys = max_keys
         self.fill_value = fill_value
+        self.passthrough = passthrough
 
     def _make_state(self, rows: LogRows) -> ActivityState:
         kinds: tuple[str, ...] = ()

@@ -52,6 +52,9 @@ class PairMeans(StreamFeatures):
     max_keys : int, default=None
         Largest number of pairs of values that are remembered for each pair of columns; those whose
         newest event is oldest are dropped. None for no bound.
+    passthrough : bool, default=False
+        Whether the columns of ``X`` come first in the output, of the type of ``X``. So the step
+        can stand before a recommender in a :class:`~sklearn_recft.pipeline.RecommenderPipeline`.
 
     Attributes
     ----------
@@ -96,6 +99,7 @@ class PairMeans(StreamFeatures):
         "damping": [Interval(Real, 0, None, closed="left")],
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
+        "passthrough": ["boolean"],
     }
     _needs_y = True
     _state: _State
@@ -109,6 +113,7 @@ class PairMeans(StreamFeatures):
         damping: float = 5.0,
         half_life: float | None = None,
         max_keys: int | None = None,
+        passthrough: bool = False,
     ) -> None:
         self.pairs = pairs
         self.base = base
@@ -116,6 +121,7 @@ class PairMeans(StreamFeatures):
         self.damping = damping
         self.half_life = half_life
         self.max_keys = max_keys
+        self.passthrough = passthrough
 
     def _make_state(self, rows: LogRows) -> _State:
         pairs = _checked_pairs(self.pairs)

@@ -111,6 +111,31 @@ def set_names(estimator: Any, table: Table) -> None:
         estimator.n_features_in_ = len(estimator.feature_names_in_)
 
 
+def refuse_same_names(table: Table, names: list[str]) -> None:
+    """Raise if features have the names of columns of the table that they are appended to."""
+    same = sorted(set(map(str, table.names or ())) & set(names))
+    if same:
+        raise ValueError(
+            f"passthrough: X has the columns {same}, which are names of features too. Rename them, "
+            "or set passthrough=False."
+        )
+
+
+def beside(X: Any, features: np.ndarray, names: list[str]) -> Any:
+    """Return the columns of a table and features (n, k) side by side, in a table of its type."""
+    table = Table.of(X)
+    if table.names is None:
+        if table.values.dtype.kind in "iuf":
+            return np.column_stack([table.values, features])
+        return np.column_stack([table.values.astype(object), features.astype(object)])
+    library = table.values.implementation
+    added = [
+        nw.new_series(name, np.ascontiguousarray(column), backend=library)
+        for name, column in zip(names, features.T, strict=True)
+    ]
+    return table.values.with_columns(*added).to_native()
+
+
 def _bounded(numbers: np.ndarray, name: str) -> np.ndarray:
     """Raise where the sums of numbers would overflow."""
     wrong = int((np.abs(numbers) > _LARGEST).sum())

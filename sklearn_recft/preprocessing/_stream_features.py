@@ -15,7 +15,13 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_recft.columns import plain
 from sklearn_recft.parallel import SharedLock, Turns
-from sklearn_recft.preprocessing._rows import LogRows, read_rows, set_names
+from sklearn_recft.preprocessing._rows import (
+    LogRows,
+    beside,
+    read_rows,
+    refuse_same_names,
+    set_names,
+)
 
 # Calls that learn take turns, and wait for those that read the state.
 _TURNS, _LOCKS = Turns(), Turns(SharedLock)
@@ -78,6 +84,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
     A subclass makes its state in `_make_state`.
     """
 
+    passthrough: bool
     _state: StreamState
     _timed: bool
     _n_events: int
@@ -136,9 +143,9 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         Returns
         -------
         features : ndarray or frame of shape (n, n_features_out), float32
-            In the order of the rows.
+            In the order of the rows. With ``passthrough``, the columns of ``X`` come first.
         """
-        return self._learn(X, y, counted, reset=True)
+        return self._output(X, self._learn(X, y, counted, reset=True))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit_transform(self, X: Any, y: Any = None, counted: Any = None) -> Any:
@@ -160,7 +167,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         features : ndarray or frame of shape (n, n_features_out), float32
         """
         found = self._learn(X, y, counted, reset=not self.__sklearn_is_fitted__())
-        return _wrap_data_with_container("transform", found, X, self)
+        return _wrap_data_with_container("transform", self._output(X, found), X, self)
 
     def transform(self, X: Any) -> Any:
         """Return the features of rows that are not learned; nothing changes.
@@ -183,7 +190,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             if times is None:
                 times = np.full(rows.n_rows, np.nextafter(self._newest, np.inf))
             found = state.transform(state.read(rows, learning=False), times)
-        return found.astype(np.float32)
+        return self._output(X, found.astype(np.float32))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features.
@@ -198,14 +205,18 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         names : ndarray of shape (n_features_out,), object
         """
         check_is_fitted(self)
-        _check_feature_names_in(self, input_features)
-        return np.array(self._state.names(), dtype=object)
+        given = _check_feature_names_in(self, input_features)
+        names = self._state.names()
+        return np.array([*given, *names] if self.passthrough else names, dtype=object)
 
     # ------------------------------------------------------------------ private
 
     @abstractmethod
     def _make_state(self, rows: LogRows) -> StreamState:
         """Return the state without events; check parameters."""
+
+    def _output(self, X: Any, features: np.ndarray) -> Any:
+        return beside(X, features, self._state.names()) if self.passthrough else features
 
     def _learn(self, X: Any, y: Any, counted: Any = None, *, reset: bool) -> np.ndarray:
         """Process the events in time order; a call that fails changes nothing."""
@@ -228,6 +239,8 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             )
         state = self._make_state(rows) if reset else self._state
         n_features = len(_distinct(state.names()))
+        if self.passthrough:
+            refuse_same_names(table, state.names())
         read = state.read(rows, learning=True)
         mask = _mask(counted, rows.n_rows)
         n_before = 0 if reset else self._n_events

@@ -441,3 +441,19 @@ def test_a_pipeline_asks(log):
     pipeline.fit(X, y, model__users=users)
     expected = pipeline[-1].ask([0, 1], 3)
     assert_array_equal(pipeline.ask([0, 1], 3), expected)
+
+
+def test_vectors_of_items_stand_for_their_genres():
+    X, y, users, items = make_log()
+    rng = np.random.default_rng(1)
+    kinds = (items["item_id"].to_numpy() % 2)[:, None] * np.ones(5)
+    items = items[["item_id"]].assign(image=list(kinds + rng.normal(0, 0.1, (N_ITEMS, 5))))
+    new = items[-10:]["item_id"]
+    known = ~X["item_id"].isin(new)
+    model = small().fit(X[known], y[known], users=users, items=items)
+    rows = pairs(0, new)
+    found = model.predict(rows)
+    assert (found[::2] > found[1::2] + 1).all()  # user 0 likes the even ones
+    items["image"] = [[0.5, 1.0]] * N_ITEMS
+    with pytest.raises(ValueError, match="image: all 30 rows are vectors of width 2, and fit had"):
+        model.partial_fit(X, y, items=items)
