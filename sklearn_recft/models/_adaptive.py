@@ -10,6 +10,7 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._adaptive_drift import alarms
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
 from sklearn_recft.models._adaptive_parts import (
@@ -46,6 +47,8 @@ _WARM_UP = 0.8
 _MAX_QUERIES = 20_000
 # Times that the weights learn from the rows of `fit`.
 _PASSES = 3
+# Factor of the learning rate for lists ahead of time: they are few.
+_AHEAD_RATE = 2.0
 # Queries of a chunk, and numbers that its features may take.
 _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
 # Share of repeated pairs from which on seen items are ranked too.
@@ -239,6 +242,7 @@ class AdaptiveModel(FittedModel):
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
             pooled, importance, lists = whole
+            options = _AHEAD_RATE * settings.learning_rate, *options[1:]
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
         self.blend.log_chunk(time, events, ranks)
@@ -283,6 +287,16 @@ class AdaptiveModel(FittedModel):
         pairs = zip(self.settings.members, self.members.models, strict=True)
         view.members = Members(tuple(copy.deepcopy(x) if m.observes else x for m, x in pairs))
         return view
+
+    def alarms(self) -> list[tuple[float, int, float, float]]:
+        """Return changes of what each member is worth beside the blend, from the log of chunks.
+
+        Each has the time, the member, and the means of its NDCG less the blend's before and after.
+        """
+        log = self.blend.chunks()
+        log = log[~np.isnan(log[:, 2])]
+        gaps = log[:, 3 : 3 + len(self.members)] - log[:, 2:3]
+        return alarms(log[:, 0], log[:, 1], gaps)
 
     # ------------------------------------------------------------------ scoring
 
@@ -329,7 +343,7 @@ class AdaptiveModel(FittedModel):
     def _weigh_pools(self, pools: Pools) -> np.ndarray:
         """Return the weighted sums (n, width) of the features of pools."""
         out = np.empty(pools.items.shape)
-        kernels.weigh_pool(pools.features, pools.sizes, pools.contexts, self.blend.weights, out)
+        kernels.weigh_pool(pools.features, pools.sizes, pools.rows, self.blend.weights, out)
         return out
 
     def tile_scorer(
