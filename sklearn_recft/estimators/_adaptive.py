@@ -311,7 +311,7 @@ class AdaptiveRecommender(
     @property
     def drift_(self) -> list[Bunch]:
         """Alarms of drift in the last 200 chunks of queries, oldest first."""
-        found = self._fitted("drift_").alarms()
+        found = self._fitted("drift_").blend.alarms()
         return [
             Bunch(timestamp=time, member=self._members[e][0], before=before, after=after)
             for time, e, before, after in found

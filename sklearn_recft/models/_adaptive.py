@@ -10,7 +10,6 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
-from sklearn_recft.models._adaptive_drift import alarms
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
 from sklearn_recft.models._adaptive_parts import (
@@ -287,16 +286,6 @@ class AdaptiveModel(FittedModel):
         pairs = zip(self.settings.members, self.members.models, strict=True)
         view.members = Members(tuple(copy.deepcopy(x) if m.observes else x for m, x in pairs))
         return view
-
-    def alarms(self) -> list[tuple[float, int, float, float]]:
-        """Return changes of what each member is worth beside the blend, from the log of chunks.
-
-        Each has the time, the member, and the means of its NDCG less the blend's before and after.
-        """
-        log = self.blend.chunks()
-        log = log[~np.isnan(log[:, 2])]
-        gaps = log[:, 3 : 3 + len(self.members)] - log[:, 2:3]
-        return alarms(log[:, 0], log[:, 1], gaps)
 
     # ------------------------------------------------------------------ scoring
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
+from sklearn_recft.models._adaptive_drift import alarms
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -17,9 +18,9 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-# Users without an event since `partial_fit` have codes of contexts behind those of the others: their
-# lists are for all that comes until the next call. Such lists are few, so there are three sets: one
-# for all of them, one for new users, and one for the others.
+# Users without an event since `partial_fit` have codes of contexts behind those of the others, since
+# their lists are for all that comes until the next call. Such lists are few, so there are three sets:
+# one for all of them, one for new users, and one for the others.
 N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 _AHEAD_NAMES = ("ahead", "ahead, new user", "ahead, known user")
 # Row of the table of weights of each code; the last row stays zero.
@@ -289,6 +290,20 @@ class Blend:
             names += _AHEAD_NAMES
         return tuple(names)
 
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+
+    def alarms(self) -> list[tuple[float, int, float, float]]:
+        """Return changes of what each member is worth beside the blend, from the log.
+
+        Each has the time, the member, and the means of its NDCG less the blend's before and after.
+        """
+        log = self.chunks()
+        log = log[~np.isnan(log[:, 2])]
+        return alarms(log[:, 0], log[:, 1], log[:, 3 : 3 + self.n_members] - log[:, 2:3])
+
     def chunks(self) -> np.ndarray:
         """Return the log of the last chunks, oldest first."""
         order = np.arange(max(self.n_logged - _LOGGED, 0), self.n_logged) % _LOGGED
@@ -301,7 +316,7 @@ class Blend:
 
     def log_chunk(self, time: float, pools: Pools, ranks: np.ndarray) -> None:
         """Write the quality of a chunk of queries, and its mean weights, to the log."""
-        n = (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+        n = self.n_members
         there = pools.targets >= 0
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
         gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)

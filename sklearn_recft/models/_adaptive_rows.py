@@ -145,9 +145,7 @@ def whole_lists(
     query, place = query[order], place[order]
     rows = first[query]
     contexts = pools.contexts[rows, :N_AHEAD]
-    found = Pools(
-        pools.items[rows], pools.sizes[rows], pools.features[rows], contexts, place
-    )
+    found = Pools(pools.items[rows], pools.sizes[rows], pools.features[rows], contexts, place)
     return found, 1.0 / hits.sum(axis=1)[query], query
 
 
