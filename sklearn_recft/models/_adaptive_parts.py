@@ -18,9 +18,9 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-# Users without an event since `partial_fit` have codes of contexts behind those of the others, since
-# their lists are for all that comes until the next call. Such lists are few, so there are three sets:
-# one for all of them, one for new users, and one for the others.
+# Users without an event since `partial_fit` have other codes of contexts, behind these: their lists
+# are for all that comes until the next call. Such lists are few, so there are three sets: one for
+# all of them, one for new users, and one for the others.
 N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
 _AHEAD_NAMES = ("ahead", "ahead, new user", "ahead, known user")
 # Row of the table of weights of each code; the last row stays zero.
