@@ -117,8 +117,8 @@ def n_warm_chunks(data: str) -> int:
 
 
 def options_of(data: str, task: str) -> mix.Options:
-    """Return the options of the class; lists that are asked for once learn apart, and faster."""
-    own = {} if task == "next" else {"context": ("new",), "learning_rate": 0.06}
+    """Return the options of the class; lists asked for once learn apart, and forget nothing."""
+    own = {} if task == "next" else {"context": ("new",), "forgetting": 1.0}
     return mix.changed(OPTIONS, **own, warm_chunks=n_warm_chunks(data))
 
 

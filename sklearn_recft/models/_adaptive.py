@@ -46,8 +46,6 @@ _WARM_UP = 0.8
 _MAX_QUERIES = 20_000
 # Times that the weights learn from the rows of `fit`.
 _PASSES = 3
-# Factor of the learning rate for lists ahead of time: they are few.
-_AHEAD_RATE = 2.0
 # Queries of a chunk, and numbers that its features may take.
 _CHUNK, _CHUNK_FEATURES = 2000, 8_000_000
 # Share of repeated pairs from which on seen items are ranked too.
@@ -241,7 +239,7 @@ class AdaptiveModel(FittedModel):
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
             pooled, importance, lists = whole
-            options = _AHEAD_RATE * settings.learning_rate, *options[1:]
+            options = settings.learning_rate, 1.0, settings.n_candidates  # few lists: keep all
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
         self.blend.log_chunk(time, events, ranks)
