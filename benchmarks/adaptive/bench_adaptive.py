@@ -117,9 +117,9 @@ def n_warm_chunks(data: str) -> int:
 
 
 def options_of(data: str, task: str) -> mix.Options:
-    """Return the options of the class; lists that are asked for once have one set of weights."""
-    context = OPTIONS.context if task == "next" else ()
-    return mix.changed(OPTIONS, context=context, warm_chunks=n_warm_chunks(data))
+    """Return the options of the class; lists asked for once learn apart, and forget nothing."""
+    own = {} if task == "next" else {"context": ("new",), "forgetting": 1.0}
+    return mix.changed(OPTIONS, **own, warm_chunks=n_warm_chunks(data))
 
 
 def blend(data: str, task: str, folder: Path, wanted: str) -> None:
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--protocol", action="append", choices=TASKS, help="may be repeated")
     parser.add_argument("--keep", type=Path, default=Path("adaptive_keep"), help="folder of lists")
     parser.add_argument("--members", default="", help="words in the name of the set of members")
+    parser.add_argument("--seed", type=int, default=0, help="of `stream`")
     parser.add_argument("--chunks", type=int, default=None, help="of `stream`; default: all")
     options = parser.parse_args()
     protocols = options.protocol or TASKS
@@ -212,7 +213,7 @@ def main() -> None:
             folders = {task: options.keep / f"{data}_{task}" for task in protocols}
             replay.replay(data, folders, settings(data))
         elif options.task == "stream":
-            walk.stream(data, settings(data), options.chunks)
+            walk.stream(data, settings(data), options.chunks, options.seed)
         elif options.task == "cost":
             walk.cost(data, settings(data))
         else:

@@ -70,8 +70,9 @@ class Options:
         Of AdaGrad; its sums of squares decay by ``forgetting`` a list.
     n_candidates : int
         Candidates of the softmax: the blend's own best.
-    context : tuple of {"n_past", "idle", "both"}
-        Buckets that have weights of their own, added to the common ones.
+    context : tuple of {"n_past", "idle", "both", "new"}
+        Buckets that have weights of their own, added to the common ones; "new" is whether the user
+        is new.
     features : tuple of {"rank", "z", "age", "met", "since"}
         "since" is two numbers of the days since the user met the item.
     rank_cap : int
@@ -102,8 +103,9 @@ def contexts(kept: Kept, names: tuple[str, ...]) -> tuple[np.ndarray, int]:
     idle = 1 + np.digitize(np.nan_to_num(kept.idle, nan=-1.0), IDLE_EDGES)
     idle[np.isnan(kept.idle)] = 0
     sizes = {"n_past": len(HISTORY_EDGES) + 1, "idle": len(IDLE_EDGES) + 2}
-    sizes["both"] = sizes["n_past"] * sizes["idle"]
+    sizes |= {"both": sizes["n_past"] * sizes["idle"], "new": 2}
     buckets = {"n_past": n_past, "idle": idle, "both": n_past * sizes["idle"] + idle}
+    buckets["new"] = (kept.n_past == 0).astype(np.int64)
     columns, n = [np.zeros(len(kept), np.int64)], 1
     for name in names:
         columns.append(n + buckets[name])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.adaptive import mix
 from benchmarks.adaptive.members import make
 from benchmarks.adaptive.replay import PLANS, Stream, ask_once, ndcg
 from benchmarks.common.report import row
@@ -18,17 +19,26 @@ def new_blend(settings: dict[str, dict], seed: int = 0) -> AdaptiveRecommender:
     return AdaptiveRecommender([(name, make(name, s, seed)) for name, s in settings.items()])
 
 
-def stream(data: str, settings: dict[str, dict], n_chunks: int | None = None) -> None:
-    """Print the figures of each chunk, of both protocols, and of all chunks so far."""
+def stream(
+    data: str, settings: dict[str, dict], n_chunks: int | None = None, seed: int = 0
+) -> None:
+    """Print the figures of each chunk, of both protocols, and of all chunks so far.
+
+    The last row has the gain over the best member of the lists that are asked for once.
+    """
     log = Stream.of(data)
     share, chunk, _ = PLANS[data]
     first = int(share * len(log.user))
-    model = new_blend(settings).fit(log.rows(0, first))
+    model = new_blend(settings, seed).fit(log.rows(0, first))
     starts = range(first, len(log.user), chunk)[:n_chunks]
     sums: dict[str, np.ndarray] = {}
+    users, lists = [], []
     for start in starts:
         stop = min(start + chunk, len(log.user))
-        figures = {"once": _asked_once(log, model, start, stop)}
+        asked, values = _asked_once(log, model, start, stop)
+        users.append(asked)
+        lists.append(values)
+        figures = {"once": {n: (float(v.sum()), len(v)) for n, v in values.items()}}
         spent = time.process_time()
         model.partial_fit(log.rows(start, stop))
         spent = time.process_time() - spent
@@ -38,12 +48,19 @@ def stream(data: str, settings: dict[str, dict], n_chunks: int | None = None) ->
                 sums.setdefault(f"{task} {name}", np.zeros(2))
                 sums[f"{task} {name}"] += total, n
         means = {name: total / max(n, 1) for name, (total, n) in sums.items()}
-        row("stream", data, "AdaptiveRecommender", at=stop, update_s=spent, **means)
+        label = {"at": stop, "seed": seed, "update_s": spent}
+        row("stream", data, "AdaptiveRecommender", **label, **means)
+    whole = {name: np.concatenate([values[name] for values in lists]) for name in lists[0]}
+    best = max(model.named_estimators_, key=lambda name: whole[name].mean())
+    gain, low, high = mix.interval(whole["blend"], whole[best], np.concatenate(users))
+    figures = {"n_lists": len(whole[best]), "gain": gain, "low": low, "high": high}
+    row("stream, once", data, "AdaptiveRecommender", seed=seed, best=best, **figures)
 
 
 def _asked_once(
     log: Stream, model: AdaptiveRecommender, start: int, stop: int
-) -> dict[str, tuple[float, int]]:
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the users of a chunk, and NDCG@10 of their lists of the blend and each member."""
     queries, targets = ask_once(log, start, stop, 1)
     table = log.rows(start, start + 1).iloc[[0] * len(queries.user), [0, 2]]
     table = table.assign(user_id=queries.user)
@@ -53,8 +70,8 @@ def _asked_once(
             table, n_recommendations=10, exclude_seen=not log.repeats, on_missing="pad"
         )
         values = [ndcg(some, target) for some, target in zip(listed, targets, strict=True)]
-        found[name] = float(np.sum(values)), len(values)
-    return found
+        found[name] = np.array(values)
+    return queries.user, found
 
 
 def _logged(log: dict[str, np.ndarray], n_asked: int) -> dict[str, tuple[float, int]]:

@@ -46,8 +46,9 @@ class AdaptiveRecommender(
     ``z_mi`` is the member's score, standardized over the items of the query. ``x_i`` has the age of
     the item, whether the user interacted with it before, and how long ago. The weights a, b, c are
     sums of three sets: one of all queries, one by the number of events of the user, and one by the
-    time since the last of them. Users without an event since the last `partial_fit` have one
-    set of their own ("ahead"): such a list is for all that they take until the next call.
+    time since the last of them. Users without an event since the last `partial_fit` have sets of
+    their own ("ahead"), one of all and one of new or of known users: such a list is for all that
+    they take until the next call. These lists are few, so their squares are never forgotten.
 
     The weights learn from each event of `partial_fit`: first the members rank the items for the
     event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of
@@ -89,6 +90,9 @@ class AdaptiveRecommender(
         The last 200 chunks of at most 2,000 queries, as columns: "time" of the last event,
         "n_queries", "ndcg@10 of the blend" and of each member, before the chunk was learned, and
         the mean weights of its queries. A query has an NDCG of 0 if its item is not in the list.
+    drift_ : list of Bunch
+        Alarms in the log: after "timestamp", the NDCG@10 of "member" less that of the blend had
+        gone from "before" to "after". The longer a change lasts, the smaller it may be.
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     n_features_in_ : int
@@ -118,6 +122,8 @@ class AdaptiveRecommender(
 
     References
     ----------
+    Bifet, A. & Gavaldà, R. (2007). Learning from time-changing data with adaptive windowing. SDM.
+
     Duchi, J., Hazan, E. & Singer, Y. (2011). Adaptive subgradient methods. JMLR.
 
     Examples
@@ -285,7 +291,7 @@ class AdaptiveRecommender(
 
     @property
     def weights_(self) -> dict[str, dict[str, float]]:
-        """Weights by context and feature; a query has the sum of three rows, or the row "ahead"."""
+        """Weights by context and feature; a query has the sum of three rows, or of two "ahead"."""
         blend = self._fitted("weights_").blend
         names = self._feature_names()
         contexts = blend.context_names
@@ -301,6 +307,15 @@ class AdaptiveRecommender(
         names += [f"ndcg@10 of {name}" for name, _ in self._members]
         names += self._feature_names()
         return dict(zip(names, chunks.T, strict=True))
+
+    @property
+    def drift_(self) -> list[Bunch]:
+        """Alarms of drift in the last 200 chunks of queries, oldest first."""
+        found = self._fitted("drift_").blend.alarms()
+        return [
+            Bunch(timestamp=time, member=self._members[e][0], before=before, after=after)
+            for time, e, before, after in found
+        ]
 
     def _feature_names(self) -> list[str]:
         members = [name for name, _ in self._members]

@@ -239,6 +239,7 @@ class AdaptiveModel(FittedModel):
         whole = whole_lists(pools, codes_of(rows.user_ids), self.items.encode(rows.item_ids))
         if whole is not None:
             pooled, importance, lists = whole
+            options = settings.learning_rate, 1.0, settings.n_candidates  # few lists: keep all
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
         self.blend.log_chunk(time, events, ranks)
@@ -329,7 +330,7 @@ class AdaptiveModel(FittedModel):
     def _weigh_pools(self, pools: Pools) -> np.ndarray:
         """Return the weighted sums (n, width) of the features of pools."""
         out = np.empty(pools.items.shape)
-        kernels.weigh_pool(pools.features, pools.sizes, pools.contexts, self.blend.weights, out)
+        kernels.weigh_pool(pools.features, pools.sizes, pools.rows, self.blend.weights, out)
         return out
 
     def tile_scorer(

@@ -41,7 +41,7 @@ class Sums:
         score = np.where(there, out[rows, items], unknown)
         inside = (pools.items == items[:, None]).any(axis=1) & there
         features = block.features(items[:, None])[:, 0]
-        total = weights[pools.contexts].sum(axis=1)
+        total = weights[pools.rows].sum(axis=1)
         parts = np.where(inside[:, None], total * features, 0.0)
         of_members = parts[:, :n_members] + parts[:, n_members : 2 * n_members]
         outside = features[:, n_members : 2 * n_members] / n_members

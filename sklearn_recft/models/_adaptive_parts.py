@@ -10,6 +10,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
+from sklearn_recft.models._adaptive_drift import alarms
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -17,10 +18,19 @@ _GAPS = np.array([60.0, 3600.0, SECONDS_PER_DAY, 7 * SECONDS_PER_DAY, 30 * SECON
 _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 days", "longer")
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
-# Users without an event since `partial_fit` have a set of weights of their own, behind the others:
-# their lists are for all that comes until the next call. Such lists are few, so there is one set;
-# the sets by context behind it stay zero.
+# Users without an event since `partial_fit` have other codes of contexts, behind these: their lists
+# are for all that comes until the next call. Such lists are few, so there are three sets: one for
+# all of them, one for new users, and one for the others.
 N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
+_AHEAD_NAMES = ("ahead", "ahead, new user", "ahead, known user")
+# Row of the table of weights of each code; the last row stays zero.
+_ROWS = np.r_[
+    np.arange(N_SETS + 2),
+    np.full(len(_LENGTH_NAMES) - 1, N_SETS + 2),
+    np.full(len(_GAP_NAMES), 2 * N_SETS - 1),
+]
+# Codes of a list ahead of time that its sets learn by.
+N_AHEAD = 2
 # Weights of ranks and of scores at the start, divided by the number of members.
 _FIRST = 1.0, 0.1
 # Least weights without context.
@@ -131,7 +141,7 @@ class Activity:
         self.news = np.zeros_like(self.news)
 
     def contexts(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return the sets of weights of each query, (n, 3): all, by length, by gap."""
+        """Return codes of the sets of weights of each query, (n, 3): all, by length, by gap."""
         found = np.zeros((len(users), 3), np.int64)
         known = (users >= 0) & (users < len(self.counts))
         counts, gaps = np.zeros(len(users)), np.full(len(users), np.nan)
@@ -277,8 +287,22 @@ class Blend:
         if len(self.weights) > 1:
             names += [f"events: {name}" for name in _LENGTH_NAMES]
             names += [f"last event: {name}" for name in _GAP_NAMES]
-            names.append("ahead")
+            names += _AHEAD_NAMES
         return tuple(names)
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+
+    def alarms(self) -> list[tuple[float, int, float, float]]:
+        """Return changes of what each member is worth beside the blend, from the log.
+
+        Each has the time, the member, and the means of its NDCG less the blend's before and after.
+        """
+        log = self.chunks()
+        log = log[~np.isnan(log[:, 2])]
+        return alarms(log[:, 0], log[:, 1], log[:, 3 : 3 + self.n_members] - log[:, 2:3])
 
     def chunks(self) -> np.ndarray:
         """Return the log of the last chunks, oldest first."""
@@ -292,17 +316,17 @@ class Blend:
 
     def log_chunk(self, time: float, pools: Pools, ranks: np.ndarray) -> None:
         """Write the quality of a chunk of queries, and its mean weights, to the log."""
-        n = (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+        n = self.n_members
         there = pools.targets >= 0
         theirs = pools.features[np.flatnonzero(there), pools.targets[there], :n]
         gains = np.where(-theirs < np.log2(_LIST + 1.5), -1.0 / theirs, 0.0).sum(axis=0)
         own = (1.0 / np.log2(ranks[ranks < _LIST] + 2.0)).sum()
         gains = np.r_[own, gains] / len(ranks)
-        self.write(np.r_[time, len(ranks), gains, self.mean_weights(pools.contexts)])
+        self.write(np.r_[time, len(ranks), gains, self.mean_weights(pools.rows)])
 
-    def mean_weights(self, contexts: np.ndarray) -> np.ndarray:
+    def mean_weights(self, rows: np.ndarray) -> np.ndarray:
         """Return the mean over queries of the sums of their sets of weights."""
-        return self.weights[contexts].sum(axis=1).mean(axis=0)
+        return self.weights[rows].sum(axis=1).mean(axis=0)
 
     def learn(
         self,
@@ -344,7 +368,7 @@ class Blend:
         self.places = np.stack([table[:, n:] for table in tables])
         self._keep_order()
         row = np.full(self.log.shape[1], np.nan)
-        row[1], row[-n:] = len(pools.sizes), self.mean_weights(pools.contexts)
+        row[1], row[-n:] = len(pools.sizes), self.mean_weights(pools.rows)
         self.write(row)
 
     def _keep_order(self) -> None:
@@ -386,6 +410,7 @@ class Pools:
     sizes : ndarray of shape (n,), int64
     features : ndarray of shape (n, width, n_features), float32
     contexts : ndarray of shape (n, n_sets), int64
+        Codes of the sets of weights of each query.
     targets : ndarray of shape (n,), int64
         Place of the item of the query's row in its pool, -1 for none.
     """
@@ -395,6 +420,11 @@ class Pools:
     features: np.ndarray
     contexts: np.ndarray
     targets: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows (n, n_sets) of the table of weights, whose sum is the weights of a query."""
+        return _ROWS[self.contexts]
 
     @classmethod
     def empty(cls, n: int, width: int, shape: tuple[int, int]) -> Pools:
@@ -421,7 +451,7 @@ def _learned(
         pools.features,
         pools.sizes,
         pools.targets,
-        pools.contexts,
+        pools.rows,
         np.ascontiguousarray(importance, np.float64),
         np.ascontiguousarray(lists, np.int64),
         *tables,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.interactions import Events, Interactions
-from sklearn_recft.models._adaptive_parts import N_SETS, Pools
+from sklearn_recft.models._adaptive_parts import N_AHEAD, N_SETS, Pools
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -144,9 +144,8 @@ def whole_lists(
     order = np.lexsort((pools.items[first[query], place], query))
     query, place = query[order], place[order]
     rows = first[query]
-    found = Pools(
-        pools.items[rows], pools.sizes[rows], pools.features[rows], pools.contexts[rows, :1], place
-    )
+    contexts = pools.contexts[rows, :N_AHEAD]
+    found = Pools(pools.items[rows], pools.sizes[rows], pools.features[rows], contexts, place)
     return found, 1.0 / hits.sum(axis=1)[query], query
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.interactions import Interactions
-from sklearn_recft.models._adaptive_parts import N_PLACES, Blend, Pools
+from sklearn_recft.models._adaptive_parts import N_AHEAD, N_PLACES, Blend, Pools
 from sklearn_recft.models._adaptive_tiles import Queries
 
 
@@ -72,7 +72,7 @@ class Shown:
             table[rows],
             (table >= 0).sum(axis=1)[rows],
             np.concatenate([features, at_place], axis=2)[rows],
-            queries.contexts[rows, :1],
+            queries.contexts[rows, :N_AHEAD],
             nth[clicks],
         )
 

@@ -213,6 +213,38 @@ def test_clicks_on_shown_lists_move_the_weights(model):
     assert model.weights_log_["n_queries"][-1] == 60 != n_events
 
 
+def test_lists_of_new_users_have_weights_of_their_own(model):
+    contexts, rows = list(model.weights_), model._model.blend.weights
+    ahead = _adaptive_parts.N_SETS
+    assert contexts[ahead:] == ["ahead", "ahead, new user", "ahead, known user"]
+    news = np.column_stack([[900, 900, 3], [1, 2, 3], OLD[-1, 2] + np.arange(3)])
+    before = rows.copy()
+    model.partial_fit(news[:2])
+    after = model._model.blend.weights
+    assert (after[ahead + 1] != before[ahead + 1]).any()
+    assert_array_equal(after[ahead + 2 :], before[ahead + 2 :])
+    model.partial_fit(news[2:])
+    assert (model._model.blend.weights[ahead + 2] != before[ahead + 2]).any()
+    assert_array_equal(model._model.blend.weights[ahead + 1], after[ahead + 1])
+    assert not rows[ahead + 3 :].any()
+
+
+def test_drift_is_an_alarm_of_a_member_that_breaks(model):
+    rng, blend = np.random.default_rng(0), model._model.blend
+    for chunk in range(120):
+        row = np.full(blend.log.shape[1], 0.0)
+        row[:2] = chunk, 500
+        row[2:5] = np.array([0.12, 0.03, 0.11 - 0.04 * (chunk >= 80)]) + rng.normal(0, 0.01, 3)
+        blend.write(row)
+        if chunk == 79:
+            assert model.drift_ == []
+    blend.write(np.full(blend.log.shape[1], np.nan))  # displayed lists have no NDCG
+    [alarm] = model.drift_
+    assert alarm.member == "ease"
+    assert 80 < alarm.timestamp < 90
+    assert alarm.before - alarm.after == pytest.approx(0.04, abs=0.01)
+
+
 def test_places_explain_clicks_on_the_first_item(model):
     shown = shown_lists(model, model.named_estimators_.popular)
     shown["clicked"] = (shown["rank"] == 1).astype(int)
