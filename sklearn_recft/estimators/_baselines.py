@@ -58,6 +58,7 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         partial_fit="exact",
         reads=("time",),
         personal=False,
+        forget="exact",
         keeps="two sums an item, seen items",
         learns="counts that decay by `half_life` or end by `window`",
     )
@@ -166,6 +167,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         predicts="feedback",
         partial_fit="exact for items",
         personal=False,
+        forget="exact",
         keeps="two sums an id, seen items",
         learns="damped user and item means",
     )

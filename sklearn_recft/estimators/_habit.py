@@ -86,6 +86,7 @@ class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstim
         partial_fit="exact",
         reads=("time",),
         finds_new=False,
+        forget="exact",
         keeps="a count and a time of each pair, two sums an item",
         learns="what each user takes again, by decayed counts; needs `exclude_seen=False`",
     )

@@ -144,6 +144,15 @@ class RP3BetaModel(UserItemModel):
             self.undecayed = self.undecayed.merged(other.undecayed, users, items)
         return users, items
 
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes), unless edges would bring them back."""
+        if self.settings.edges is not None:
+            raise ValueError(
+                "forget_items: edges name items, and would bring them back. Remove the items from "
+                "edges and from the log, and call fit."
+            )
+        super().forget_items(items)
+
     def _derive(self) -> None:
         super()._derive()
         n_new = self.n_items - len(self.popularity)  # items of edges, without events
