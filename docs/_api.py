@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import sklearn_recft
-from sklearn_recft.base import recommender_tags, verbs_of
+from sklearn_recft.tags import recommender_tags, verbs_of
 
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {

@@ -25,17 +25,7 @@ from sklearn_recft.models import (
     warn_of_known_batch,
 )
 from sklearn_recft.parallel import Turns, n_threads
-from sklearn_recft.tags import VERBS, RecommenderTags, recommender_tags, verbs_of
-
-__all__ = [
-    "VERBS",
-    "ObserveMixin",
-    "RecommenderMixin",
-    "RecommenderTags",
-    "recommender_tags",
-    "unboxed",
-    "verbs_of",
-]
+from sklearn_recft.tags import RecommenderTags, recommender_tags
 
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
