@@ -161,8 +161,9 @@ class UserItemModel(FittedModel):
 
     def _set_clock(self, latest: float) -> None:
         """Undo the decay between ``latest`` and the newest event that was removed."""
-        if np.isfinite(latest) and latest < self.latest:
-            left = fade(self.latest - latest, self.settings.half_life)
+        half_life = self.settings.half_life
+        if half_life is not None and np.isfinite(latest) and latest < self.latest:
+            left = fade(self.latest - latest, half_life)
             if left < np.finfo(np.float64).tiny:
                 self.is_whole = False  # sums that have decayed to nothing do not come back
                 return
