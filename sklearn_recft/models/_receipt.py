@@ -77,8 +77,9 @@ def copy_without(
     counts : tuple of int
         Numbers of users and of items to remove.
     """
-    start, before = time.perf_counter(), _sizes(model.state())
+    start = time.perf_counter()
     twin = copy.deepcopy(model)
+    before = _sizes(twin.state())
     remove(twin)
     removed = _removed_rows(before, _sizes(twin.state()))
     level = level if twin.is_whole else ERASED
