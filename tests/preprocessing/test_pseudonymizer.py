@@ -96,7 +96,8 @@ def test_a_pipeline_learns_the_same_and_forgets_by_the_real_id():
     pipe.forget(["subscriber 3"])
     assert gone.encode() not in pickle.dumps(pipe)
     assert pipe.n_users_ == 6
-    assert pipe.steps[-1][1].forget_receipt_.level == "exact"
+    assert pipe.forget_receipt_.level == "exact"
+    assert pipe.forget_items(["item 4"]).forget_receipt_.n_items == 1
 
 
 def test_rotation_maps_old_pseudonyms_to_new_ones(monkeypatch):
