@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import sklearn_recft
-from sklearn_recft.base import recommender_tags, verbs_of
+from sklearn_recft.tags import recommender_tags, verbs_of
 
 # Public rooms in the order of the reference, and what their section is called.
 ROOMS = {
@@ -60,12 +60,13 @@ def estimator_rows():
 def tags_table():
     """Return the reference's table of estimators, from their tags."""
     heads = ["estimator", "``predict`` returns", "``recommend`` ranks by", "``partial_fit``"]
-    heads += ["``adapt`` changes", "reads beside ids and feedback", "keeps"]
+    heads += ["``adapt`` changes", "reads beside ids and feedback", "keeps", "``forget``"]
     rows = [heads]
     for estimator in recommenders():
         tags = recommender_tags(estimator)
         cells = [PREDICTS[tags.predicts], LISTS_BY[tags.lists_by], tags.partial_fit]
         cells += [tags.adapts or "–", ", ".join(tags.reads) or "nothing", tags.keeps]
+        cells.append(tags.forget)
         name = f":obj:`{type(estimator).__name__}`"
         rows.append([name, *(re.sub("`", "``", cell) for cell in cells)])
     lines = [".. list-table::", "   :header-rows: 1", ""]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RealtimeTransformerRecommender,
         RP3BetaRecommender,
     )
+    from sklearn_recft.models import ForgetReceipt
     from sklearn_recft.persistence import trusted_types
     from sklearn_recft.training import FineTuning
 
@@ -37,6 +38,7 @@ __all__ = [
     "DecayBertRecommender",
     "EASERecommender",
     "FineTuning",
+    "ForgetReceipt",
     "HabitRecommender",
     "IncrementalDCNClassifier",
     "IncrementalDCNRecommender",
@@ -61,6 +63,7 @@ __getattr__ = lazy_names(
         "DecayBertRecommender": "estimators",
         "EASERecommender": "estimators",
         "FineTuning": "training",
+        "ForgetReceipt": "models",
         "HabitRecommender": "estimators",
         "IncrementalDCNClassifier": "estimators",
         "IncrementalDCNRecommender": "estimators",

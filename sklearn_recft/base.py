@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -16,8 +17,15 @@ from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
-from sklearn_recft.models import Call, FittedModel, batch_code, warn_of_known_batch
+from sklearn_recft.models import (
+    Call,
+    FittedModel,
+    batch_code,
+    copy_without,
+    warn_of_known_batch,
+)
 from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.tags import RecommenderTags, recommender_tags
 
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
@@ -29,68 +37,6 @@ _FLAGS = {"boolean", "verbose", "random_state"}
 _TURNS = Turns()
 
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
-
-
-@dataclass(frozen=True)
-class RecommenderTags:
-    """What a recommender is; README, documentation and contract tests read it.
-
-    Attributes
-    ----------
-    predicts : {"feedback", "probability", "order"}
-        What `predict` (a classifier's `predict_proba`) returns: the expected feedback, the
-        probability of the second class, or a score that only orders items.
-    lists_by : {"predictions", "own score"}
-        What `recommend` ranks by, and returns as scores.
-    partial_fit : {"exact", "exact for items", "warm start", "fold-in"}
-        How `partial_fit` learns. "exact": it equals one `fit` on all rows; "exact for items": its
-        item part does. "warm start": it goes on from the fitted model. "fold-in": it solves for the
-        users and items of the new rows, known or not.
-    reads : tuple of {"time", "order", "text", "context"}
-        Optional columns that the answers depend on.
-    personal : bool
-        Whether users get different lists.
-    finds_new : bool
-        Whether a user's list has items that suit the user's taste and are new to the user.
-    adapts : str
-        What `adapt` changes: "the user's factors", "the history". Empty without `adapt`.
-    keeps : str
-        What memory `partial_fit` keeps.
-    learns : str
-        One line: what the model learns.
-    """
-
-    predicts: str = "feedback"
-    lists_by: str = "predictions"
-    partial_fit: str = "exact"
-    reads: tuple[str, ...] = ()
-    personal: bool = True
-    finds_new: bool = True
-    adapts: str = ""
-    keeps: str = ""
-    learns: str = ""
-
-
-# Methods beyond `fit` and `predict`, in the order in which tables list them.
-VERBS = (
-    "partial_fit",
-    "adapt",
-    "observe",
-    "recommend",
-    "ask",
-    "partial_fit_predict",
-    "partial_fit_predict_proba",
-    "partial_fit_recommend",
-    "observe_predict_proba",
-    "similar_items",
-    "explain",
-    "attend",
-)
-
-
-def verbs_of(estimator: Any) -> tuple[str, ...]:
-    """Return which of these methods an estimator, or a class of estimators, has."""
-    return tuple(verb for verb in VERBS if hasattr(estimator, verb))
 
 
 class RecommenderMixin:
@@ -271,10 +217,12 @@ class RecommenderMixin:
     def forget(self: Recommender, user_ids: Any) -> Recommender:
         """Erase the ids, histories, seen items, stored rows and own parameters of users.
 
-        What items learned from these users stays: factors, weights of nets, and counts over all
-        users. `EASERecommender`, `ItemKNNRecommender` and `RP3BetaRecommender` are the exception.
-        They solve again from the sums of the remaining users. `ALSRecommender` solves once more for
-        all factors, starting from the old ones. All items stay in the catalogue.
+        The tag ``forget`` of the estimator, and ``forget_receipt_.level`` after the call, say what
+        is left of their influence. "exact": nothing. The model equals one that was fitted without
+        these users, up to rounding; models of sums compute their parameters again. "erased": what
+        items and shared weights learned from them stays, until
+        :func:`~sklearn_recft.model_selection.unlearn` or `fit` on the log without these users.
+        All items stay in the catalogue; `forget_items` removes them.
 
         Parameters
         ----------
@@ -284,14 +232,80 @@ class RecommenderMixin:
         Returns
         -------
         self : object
+            With the attribute ``forget_receipt_``: what this call removed
+            (`sklearn_recft.ForgetReceipt`).
+
+        Examples
+        --------
+        >>> from sklearn_recft import EASERecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "rice"]]
+        >>> model = EASERecommender(reg=1.0).fit(X).forget(["bob"])
+        >>> model.user_ids_.tolist(), model.forget_receipt_.level
+        (['ann'], 'exact')
+        >>> model.forget_receipt_.removed
+        {'users': 1, 'seen': 2, 'feedback': 2}
         """
         with _TURNS.of(self):
             self._check_is_fitted()
             codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
-            model = copy.deepcopy(self._model)
-            model.forget(np.unique(codes[codes >= 0]))
-            self._model = model
+            users = np.unique(codes[codes >= 0])
+            level = recommender_tags(self).forget
+            self._remove(level, (len(users), 0), lambda model: model.forget(users))
         return self
+
+    def forget_items(self: Recommender, item_ids: Any) -> Recommender:
+        """Remove items from the catalogue, with all their rows and parameters.
+
+        Models of sums without decay equal a fit without the rows of these items afterwards, up to
+        rounding ("exact"): `PopularityRecommender`, `BiasRecommender`, `ItemKNNRecommender`,
+        `EASERecommender`, `ALSRecommender`, and `RP3BetaRecommender` without ``edges``. With decay,
+        the times of the removed events still count. So the level is "erased", as it is for
+        `HabitRecommender`, and for the factorizations `IncrementalMFRecommender` and
+        `IncrementalMFClassifier` with the solver "sgd", without ``drift`` and "softmax". Other
+        models raise an error: what they learned from an item is spread over weights that items
+        share. Users stay, also those without any other item.
+
+        Parameters
+        ----------
+        item_ids : array-like of item ids of shape (n,)
+            Unknown ids are ignored.
+
+        Returns
+        -------
+        self : object
+            With the attribute ``forget_receipt_``.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot remove items, or if no item would be left. Nothing changes.
+
+        Examples
+        --------
+        >>> from sklearn_recft import EASERecommender
+        >>> X = [["ann", "tea"], ["ann", "milk"], ["bob", "tea"], ["bob", "rice"]]
+        >>> EASERecommender(reg=1.0).fit(X).forget_items(["rice"]).item_ids_.tolist()
+        ['tea', 'milk']
+        """
+        with _TURNS.of(self):
+            self._check_is_fitted()
+            codes = self._model.items.encode(check_ids(item_ids, "item_ids"))
+            items = np.unique(codes[codes >= 0])
+            if len(items) == self.n_items_:
+                raise ValueError(
+                    f"item_ids: these are all {len(items)} items of the catalogue, and a model "
+                    "needs one. Keep an item, or fit a new model."
+                )
+            level = self._model.forget_items_level
+            self._remove(level, (0, len(items)), lambda model: model.forget_items(items))
+        return self
+
+    def _remove(
+        self, level: str, counts: tuple[int, int], remove: Callable[[FittedModel], None]
+    ) -> None:
+        """Change a copy of the model, and replace the model and the receipt at once."""
+        model, receipt = copy_without(self._model, remove, level, counts)
+        vars(self).update(_model=model, forget_receipt_=receipt)
 
     def set_params(self: Recommender, **params: Any) -> Recommender:
         """Set parameters, also nested ones: ``training__learning_rate`` of ``training=None``.
@@ -387,6 +401,7 @@ class RecommenderMixin:
         ``check`` is passed on to `_check`, for estimators that override it.
         """
         fresh = copy.copy(self)
+        vars(fresh).pop("forget_receipt_", None)
         rows = fresh.__recommender_start__(X, y, sample_weight, **check)
         answer = fresh._model.learn(_for_call(rows, call), fresh._model.settings, call)
         with _TURNS.of(self):  # not while `forget` or `partial_fit` is at the old model
@@ -558,11 +573,6 @@ class ObserveMixin:
         self._check_is_fitted()  # type: ignore[attr-defined]
         self._update(X, y, None, Call(weights=False))  # type: ignore[attr-defined]
         return self
-
-
-def recommender_tags(estimator: Any) -> RecommenderTags:
-    """Return the `RecommenderTags` of an estimator."""
-    return estimator.__recommender_tags__()
 
 
 def unboxed(values: Any) -> Any:

@@ -288,6 +288,13 @@ def test_forgotten_users_are_unknown_and_others_keep_what_is_theirs():
     assert seen_by(model, "a").tolist() == [2]
 
 
+def test_a_fit_drops_the_receipt_of_the_old_model():
+    model = TableRecommender(np.zeros((3, 2))).fit([["b", 3], ["a", 1]]).forget(["a"])
+    assert model.forget_receipt_.removed == {"users": 1, "seen": 1}
+    assert str(model.forget_receipt_).startswith("erased: 1 users, 0 items, at 2")
+    assert not hasattr(model.fit([["b", 3]]), "forget_receipt_")
+
+
 def test_a_forget_that_fails_changes_nothing(monkeypatch):
     model = TableRecommender(np.zeros((3, 2))).fit([["b", 3], ["a", 1]])
     before = pickle.dumps(model)

@@ -22,6 +22,7 @@ ROOMS = (
     "vocabulary",
     "parallel",
     "suspects",
+    "tags",
     "tables",
     "vectors",
     "features",

@@ -106,6 +106,7 @@ class ALSRecommender(
         partial_fit="fold-in",
         reads=("time",),
         adapts="the user's sums and factors",
+        forget="exact",
         keeps="sums of distinct pairs, factors",
         learns="factors of all pairs, events counting more",
     )

@@ -41,7 +41,8 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Notes
     -----
     `partial_fit` is exact: the result equals `fit` on all rows. The model keeps two numbers per
-    item, the events inside ``window`` if that is set, and each user's distinct items.
+    item, each user's distinct items, and the events inside ``window``. Without ``window``, it keeps
+    32 bytes for each distinct pair of user and item, which `forget` subtracts.
 
     Examples
     --------
@@ -58,7 +59,8 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         partial_fit="exact",
         reads=("time",),
         personal=False,
-        keeps="two sums an item, seen items",
+        forget="exact",
+        keeps="two sums an item, sums of distinct pairs, seen items",
         learns="counts that decay by `half_life` or end by `window`",
     )
     _parameter_constraints: ClassVar[dict] = {
@@ -148,7 +150,8 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     Notes
     -----
     `partial_fit` is exact for ``mu`` and ``b_i``. In ``b_u``, old events of a user keep the ``b_i``
-    at their arrival. The model keeps two numbers per id, and each user's distinct items.
+    at their arrival. The model keeps two numbers per id, and each user's distinct items with
+    32 bytes for each, which `forget` subtracts.
 
     References
     ----------
@@ -166,7 +169,8 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         predicts="feedback",
         partial_fit="exact for items",
         personal=False,
-        keeps="two sums an id, seen items",
+        forget="exact",
+        keeps="two sums an id, sums of distinct pairs, seen items",
         learns="damped user and item means",
     )
     _parameter_constraints: ClassVar[dict] = {"damping": [Interval(Real, 0, None, closed="left")]}

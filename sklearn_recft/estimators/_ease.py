@@ -92,6 +92,7 @@ class EASERecommender(
         predicts="order",
         partial_fit="exact",
         reads=("time",),
+        forget="exact",
         keeps="sums of distinct pairs, items × items weights",
         learns="each item from all others, in closed form",
     )

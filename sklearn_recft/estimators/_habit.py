@@ -53,7 +53,7 @@ class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstim
     exposures, and m = 30.
 
     `partial_fit` is exact if a user's events come in the order of their time: counting on gives the
-    lists of one `fit` on all rows. It keeps about 40 bytes per distinct (user, item) pair and
+    lists of one `fit` on all rows. It keeps about 90 bytes per distinct (user, item) pair and
     learns an event in one look-up and one step for each known pair of its user.
 
     Repeat purchases are listed only with ``recommend(..., exclude_seen=False)``. With the default,
@@ -86,6 +86,7 @@ class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstim
         partial_fit="exact",
         reads=("time",),
         finds_new=False,
+        forget="exact",
         keeps="a count and a time of each pair, two sums an item",
         learns="what each user takes again, by decayed counts; needs `exclude_seen=False`",
     )

@@ -103,6 +103,7 @@ class ItemKNNRecommender(
         lists_by="own score",
         partial_fit="exact",
         reads=("time",),
+        forget="exact",
         keeps="sums of distinct pairs, neighbours",
         learns="items that occur together: cosine or BM25, shrinkage",
     )

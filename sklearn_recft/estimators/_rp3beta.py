@@ -130,6 +130,7 @@ class RP3BetaRecommender(
         predicts="order",
         partial_fit="exact",
         reads=("time",),
+        forget="exact",
         keeps="sums of distinct pairs, weights of walks",
         learns="items that random walks reach, also over a knowledge graph",
     )

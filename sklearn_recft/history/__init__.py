@@ -4,6 +4,7 @@ from sklearn_recft.history._events import EventHistory
 from sklearn_recft.history._feedback import FeedbackMatrix, decay_by_order
 from sklearn_recft.history._habits import Habits
 from sklearn_recft.history._log import link, without
+from sklearn_recft.history._pair_sums import PairSums
 from sklearn_recft.history._reservoir import Reservoir
 from sklearn_recft.history._seen import SeenItems
 from sklearn_recft.history._trends import Trends
@@ -24,6 +25,7 @@ __all__ = [
     "EventHistory",
     "FeedbackMatrix",
     "Habits",
+    "PairSums",
     "Past",
     "Reservoir",
     "SeenItems",

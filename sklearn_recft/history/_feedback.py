@@ -115,6 +115,10 @@ class FeedbackMatrix:
         """Remove the rows of ``users`` (codes), and renumber the others to close the gaps."""
         self.sums = self.sums[np.setdiff1d(np.arange(self.sums.shape[0]), users)]
 
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the columns of ``items`` (codes), and renumber the others to close the gaps."""
+        self.sums = self.sums[:, np.setdiff1d(np.arange(self.sums.shape[1]), items)]
+
     def total(self, users: np.ndarray | None = None) -> csr_array:
         """Return sums of weighted feedback of ``users`` (None: all), float32; -1: empty rows."""
         return self._part(users, 1)

@@ -13,8 +13,11 @@ from sklearn_recft.history._log import grown, without
 # Expected repeats of an item are drawn to the mean of all as if it had so many exposures more.
 _PRIOR = 30.0
 _PAIR_TYPES = {
-    "user": np.int32, "item": np.int32, "strength": np.float32, "time": np.float64
+    "user": np.int32, "item": np.int32, "strength": np.float32, "time": np.float64,
+    "again": np.int32, "exposure": np.int64,
 }  # fmt: skip
+# What changes of a known pair.
+_COUNTED = ("_strength", "_time", "_again", "_exposure")
 
 
 class Habits:
@@ -22,8 +25,9 @@ class Habits:
 
     A basket is all that a user takes at one time; it counts an item once. Before a pair's newest
     basket its count is not known, and taken to be 0: nothing later is ever used. An event costs one
-    look-up, and one step for each known pair of its user. 28 bytes are kept of a pair, and 8 to
-    16 in the hash table.
+    look-up, and one step for each known pair of its user. 40 bytes are kept of a pair, and 8 to
+    16 in the hash table. Among them is what the pair added to ``repeats`` and ``exposures``, so
+    that these are exact after `forget`.
 
     Parameters
     ----------
@@ -59,6 +63,7 @@ class Habits:
         self._last, self._basket = np.empty(0, np.int32), np.empty(0)
         self._user = self._item = self._previous = self._slots = np.empty(0, np.int32)
         self._strength, self._time = np.empty(0, np.float32), np.empty(0)
+        self._again, self._exposure = np.empty(0, np.int32), np.empty(0, np.int64)
         self._allocate(0)
 
     @property
@@ -114,6 +119,8 @@ class Habits:
             self._basket,
             self.repeats,
             self._exposed,
+            self._again,
+            self._exposure,
             found,
         )
         self.latest = max(self.latest, float(times.max(initial=-np.inf)))
@@ -210,18 +217,19 @@ class Habits:
         return (
             vars(self).copy(),
             (known, self._last[known], self._basket[known]),
-            (places, self._strength[places], self._time[places]),
+            (places, {name: getattr(self, name)[places] for name in _COUNTED}),
             (self.repeats.copy(), self._exposed.copy()),
         )
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo every event since ``mark``."""
-        attributes, (users, last, basket), (places, strength, time), sums = mark
+        attributes, (users, last, basket), (places, counted), sums = mark
         vars(self).update(attributes)
         self._slots[self._slots >= self.size] = -1
         self._last[self._last >= self.size] = -1
         self._last[users], self._basket[users] = last, basket
-        self._strength[places], self._time[places] = strength, time
+        for name, values in counted.items():
+            getattr(self, name)[places] = values
         self.repeats, self._exposed = sums
 
     def state(self) -> dict[str, Any]:
@@ -245,13 +253,39 @@ class Habits:
         self._take({name: state[name] for name in _PAIR_TYPES}, self.size)
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the pairs of ``users`` (codes), and renumber the others to close the gaps."""
+        """Remove the pairs of ``users`` (codes), and renumber the others to close the gaps.
+
+        What these pairs added to the sums of items is subtracted, to the last bit.
+        """
         state = self.state()
         kept, moved = without(state["user"], users)
+        basket = np.delete(state["basket"], users)
+        self._keep_pairs(state, kept, {"user": moved, "basket": basket})
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the pairs and sums of ``items`` (codes), and renumber the others.
+
+        A basket that had only such items still counts as one in which other items were not taken.
+        """
+        state = self.state()
+        kept, moved = without(state["item"], items)
+        known = items[items < len(state["repeats"])]
+        self._keep_pairs(state, kept, {"item": moved})
+        self.repeats = np.delete(self.repeats, known)
+        self._exposed = np.delete(self._exposed, known)
+
+    def _keep_pairs(
+        self, state: dict[str, Any], kept: np.ndarray, changed: dict[str, np.ndarray]
+    ) -> None:
+        """Load the ``kept`` pairs of a state, and subtract the others from the sums."""
+        gone, items = ~kept, state["item"]
+        repeats, exposed = state["repeats"].copy(), state["exposed"].copy()
+        np.subtract.at(repeats, items[gone], state["again"][gone])
+        np.subtract.at(exposed, items[gone], state["exposure"][gone])
         pairs = {name: state[name][kept] for name in _PAIR_TYPES}
-        self.load_state(
-            {**state, **pairs, "user": moved, "basket": np.delete(state["basket"], users)}
-        )
+        latest = float(pairs["time"].max(initial=-np.inf))
+        sums = {"repeats": repeats, "exposed": exposed, "latest": latest}
+        self.load_state({**state, **pairs, **sums, **changed})
 
     def _make_room(self, n_events: int, n_users: int, n_items: int) -> None:
         """Grow tables for events that may all be of new pairs."""

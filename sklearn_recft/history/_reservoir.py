@@ -99,11 +99,18 @@ class Reservoir:
         The remaining codes are renumbered to close the gaps. The next rows offered fill the free
         slots.
         """
+        self._remove("user", users)
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the stored rows of ``items`` (codes in the column ``item``), as `forget` does."""
+        self._remove("item", items)
+
+    def _remove(self, name: str, codes: np.ndarray) -> None:
         rows = self.take(np.arange(len(self)))
-        if "user" not in rows:
+        if name not in rows:
             return
-        kept, moved = without(rows["user"], users)
-        self.rows = {name: column[kept] for name, column in rows.items()}
-        self.rows["user"] = moved.astype(rows["user"].dtype)
+        kept, moved = without(rows[name], codes)
+        self.rows = {column: values[kept] for column, values in rows.items()}
+        self.rows[name] = moved.astype(rows[name].dtype)
         if not kept.all():
             self.n_offered = int(kept.sum())

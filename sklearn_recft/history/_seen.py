@@ -116,6 +116,12 @@ class SeenItems:
         kept, moved = without(state["user"], users)
         self.load_state({"user": moved, "item": state["item"][kept]})
 
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove all pairs of ``items`` (codes), and renumber the others to close the gaps."""
+        state = self.state()
+        kept, moved = without(state["item"], items)
+        self.load_state({"user": state["user"][kept], "item": moved})
+
 
 def _keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Encode distinct pairs as sorted 64-bit integers."""

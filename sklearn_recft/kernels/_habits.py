@@ -50,6 +50,8 @@ def count_habits(
     basket,
     repeats,
     exposures,
+    again,
+    exposure,
     before,
 ):
     """Count events, in the order of user, time and item; return how many pairs there are.
@@ -66,6 +68,7 @@ def count_habits(
     basket : (n_users,) seconds of each user's newest basket.
     repeats, exposures : (n_items,) int64, added to: how often an item was taken again, and the
         decayed counts of those who might have, in units of ``EXPOSURE_UNIT``.
+    again, exposure : (capacity,) what each pair has added to ``repeats`` and ``exposures``.
     before : (n,) float32, overwritten: decayed count of each row's pair in earlier baskets.
 
     A basket is all a user takes at one time. It counts an item once.
@@ -80,7 +83,9 @@ def count_habits(
             place = last[user]
             while place >= 0:
                 left = strength[place] * 2.0 ** ((time[place] - now) / half_life)
-                exposures[pair_item[place]] += np.int64(np.rint(left / EXPOSURE_UNIT))
+                units = np.int64(np.rint(left / EXPOSURE_UNIT))
+                exposures[pair_item[place]] += units
+                exposure[place] += units
                 place = previous[place]
             basket[user] = now
         for row in range(start, stop):
@@ -91,6 +96,7 @@ def count_habits(
                 slots[slot], pair_user[size], pair_item[size] = size, user, item
                 previous[size], last[user] = last[user], size
                 strength[size], time[size], before[row] = 1.0, now, 0.0
+                again[size], exposure[size] = 0, 0
                 size += 1
                 continue
             then = time[place]
@@ -99,6 +105,7 @@ def count_habits(
                 before[row] = left
                 strength[place], time[place] = left + np.float32(1), now
                 repeats[item] += 1
+                again[place] += 1
             elif then == now:
                 before[row] = strength[place] - np.float32(1)
             else:  # a late event: what came before it is no longer known

@@ -9,6 +9,7 @@ from sklearn_recft.model_selection._prequential import iter_prequential, prequen
 from sklearn_recft.model_selection._replay import PrequentialStep
 from sklearn_recft.model_selection._split import ColdUserSplit, LeaveLastOut, TemporalSplit
 from sklearn_recft.model_selection._time_order import RandomSplitWarning, check_time_order
+from sklearn_recft.model_selection._unlearn import unlearn
 
 __all__ = [
     "ColdUserSplit",
@@ -25,4 +26,5 @@ __all__ = [
     "iter_prequential",
     "learning_curve_by_events",
     "prequential_score",
+    "unlearn",
 ]

@@ -107,6 +107,14 @@ if TYPE_CHECKING:
     from sklearn_recft.models._random import (
         RandomStream,
     )
+    from sklearn_recft.models._receipt import (
+        ERASED,
+        EXACT,
+        UNLEARNED,
+        ForgetReceipt,
+        copy_without,
+        utc_now,
+    )
     from sklearn_recft.models._rp3beta import (
         RP3BetaModel,
         RP3BetaSettings,
@@ -133,6 +141,8 @@ __all__ = [
     "CROSS_OPTIONS",
     "DECAY_DEFAULTS",
     "DECAY_OPTIONS",
+    "ERASED",
+    "EXACT",
     "ITEM_FEATURES",
     "MAX_BATCHES",
     "N_PLACES",
@@ -140,6 +150,7 @@ __all__ = [
     "RESERVED_NAMES",
     "SEQUENCE_DEFAULTS",
     "SEQUENCE_OPTIONS",
+    "UNLEARNED",
     "ALSModel",
     "ALSSettings",
     "AdamFactorizationModel",
@@ -162,6 +173,7 @@ __all__ = [
     "FactorizationSettings",
     "FittedModel",
     "FollowingFactorizationModel",
+    "ForgetReceipt",
     "HabitModel",
     "HabitSettings",
     "ItemKNNModel",
@@ -186,6 +198,8 @@ __all__ = [
     "SoftmaxFactorizationSettings",
     "Transaction",
     "batch_code",
+    "copy_without",
+    "utc_now",
     "warn_of_known_batch",
 ]
 
@@ -198,12 +212,15 @@ __getattr__ = lazy_names(
         "CROSS_OPTIONS": "_cross_network",
         "DECAY_DEFAULTS": "_decay_network",
         "DECAY_OPTIONS": "_decay_network",
+        "ERASED": "_receipt",
+        "EXACT": "_receipt",
         "ITEM_FEATURES": "_adaptive_parts",
         "N_PLACES": "_adaptive_parts",
         "RESERVED_NAMES": "_adaptive_parts",
         "MAX_BATCHES": "_batches",
         "SEQUENCE_DEFAULTS": "_sequence_network",
         "SEQUENCE_OPTIONS": "_sequence_network",
+        "UNLEARNED": "_receipt",
         "ALSModel": "_als",
         "ALSSettings": "_als",
         "AdamFactorizationModel": "_factorization_adam",
@@ -227,6 +244,7 @@ __getattr__ = lazy_names(
         "FactorizationSettings": "_factorization_base",
         "FollowingFactorizationModel": "_factorization_drift",
         "FittedModel": "_base",
+        "ForgetReceipt": "_receipt",
         "HabitModel": "_habit",
         "HabitSettings": "_habit",
         "ItemKNNModel": "_item_knn",
@@ -251,6 +269,8 @@ __getattr__ = lazy_names(
         "SoftmaxFactorizationSettings": "_factorization_softmax",
         "Transaction": "_base",
         "batch_code": "_batches",
+        "copy_without": "_receipt",
+        "utc_now": "_receipt",
         "warn_of_known_batch": "_batches",
     },
 )

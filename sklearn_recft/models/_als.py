@@ -113,9 +113,15 @@ class ALSModel(UserItemModel):
         return np.concatenate([self.user_factors, self.unknown_user])[codes]
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the sums and factors of ``users`` (codes), and run one sweep for the others."""
-        self.user_factors = np.delete(self.user_factors, users, axis=0)
+        """Remove the sums of ``users`` (codes), and fit all factors to the rest, as `fit` does."""
+        self.user_factors = self.user_factors[:0]
         super().forget(users)
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the sums of ``items`` (codes), and fit all factors to the rest, as `fit` does."""
+        self.user_factors = self.user_factors[:0]
+        self.item_factors = np.delete(self.item_factors, items, axis=0)
+        super().forget_items(items)
 
     def merge(self, other: UserItemModel) -> None:
         """Add the sums of another model, and refit all factors, as a fit on both logs."""

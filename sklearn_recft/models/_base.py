@@ -161,6 +161,9 @@ class FittedModel:
     kind: ClassVar[str]
     # Whether `learn` without ``call.weights`` adds to histories, with or without a verb for it.
     adds_to_histories: ClassVar[bool] = False
+    # Whether all is kept that a fit without forgotten users would need. `forget` sets it to False
+    # if they had the newest events, and older ones, which a window dropped, would now be inside.
+    is_whole: bool = True
     # Attributes that are computed from others: not part of the state.
     _DERIVED: ClassVar[tuple[str, ...]] = ()
     # Whether a learning rate decides if parameters stay finite.
@@ -440,6 +443,32 @@ class FittedModel:
             for part in self.parts().values():
                 if part is not self.items:  # its codes are not those of users
                     part.forget(users)
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does: "exact", "erased", or "" if it raises an error."""
+        return ""
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes) and all their rows, and renumber the others to close the gaps.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot; the message gives the reason.
+        """
+        if not self.forget_items_level:
+            raise ValueError(
+                f"forget_items: a {self.kind} cannot, since what it learned from these items is "
+                "spread over weights that all items share. Remove the items from the log, and "
+                "refit with sklearn_recft.model_selection.unlearn."
+            )
+        with self._lock.writing():
+            for part in self.parts().values():
+                if part is self.items:
+                    part.forget(items)
+                elif part is not self.users:
+                    part.forget_items(items)  # type: ignore[attr-defined]
 
     def merge(self: Model, other: Model) -> None:
         """Merge another model of the same kind, if the sums add up exactly.

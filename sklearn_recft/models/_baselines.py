@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY, fade
+from sklearn_recft.history import PairSums, without
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._receipt import ERASED, EXACT
 from sklearn_recft.ranking import TileScorer
 
 
@@ -29,8 +31,10 @@ class PopularityModel(FittedModel):
         Sums of weights, and of weights times feedback.
     latest : float
         Time of the newest event.
-    recent : ndarray of shape (n, 4)
-        Item, time, weight and feedback of the events inside the window.
+    recent : ndarray of shape (n, 5)
+        Item, time, weight, feedback and user of the events inside the window.
+    pairs : PairSums
+        Without ``window``: sums by user and item, which `forget` subtracts.
     """
 
     kind = "PopularityRecommender"
@@ -39,12 +43,18 @@ class PopularityModel(FittedModel):
     def __init__(self, rows: Interactions, settings: PopularitySettings) -> None:
         super().__init__(rows, settings)
         self.weight, self.popularity = np.empty(0), np.empty(0)
-        self.latest, self.recent = -np.inf, np.empty((0, 4))
+        self.latest, self.recent = -np.inf, np.empty((0, 5))
+        self.pairs = PairSums(settings.half_life)
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Add events and decay everything to the newest time."""
-        rows = np.column_stack([events.item, events.time, events.weight, events.feedback])
+        columns = events.item, events.time, events.weight, events.feedback, events.user
+        rows = np.column_stack(columns)
         half_life, window = self.settings.half_life, self.settings.window
+        if window is None:
+            undo.keep(self.pairs)
+            total = events.weight * events.feedback
+            self.pairs.append(events.user, events.item, events.time, events.weight, total)
         latest = max(self.latest, rows[:, 1].max())
         if window is not None:
             # Recount: subtracting expired events would accumulate rounding errors.
@@ -73,7 +83,8 @@ class PopularityModel(FittedModel):
         known = (items >= 0) & (weight > 0)
         mean = np.divide(self.popularity[items], weight, out=np.zeros(len(items)), where=known)
         if not known.all():
-            mean[~known] = self.popularity.sum() / self.weight.sum()
+            n_events = self.weight.sum()  # 0 if all users were removed
+            mean[~known] = self.popularity.sum() / n_events if n_events else 0.0
         return mean
 
     def tile_scorer(
@@ -87,12 +98,44 @@ class PopularityModel(FittedModel):
 
         return score
 
+    def forget(self, users: np.ndarray) -> None:
+        """Remove ``users`` (codes), and count the events of the others again."""
+        super().forget(users)
+        kept, moved = without(self.recent[:, 4].astype(np.int64), users)
+        self._count_again(np.column_stack([self.recent[kept, :4], moved]))
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does."""
+        return EXACT if self.settings.half_life is self.settings.window is None else ERASED
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes), and count the events of the others again."""
+        super().forget_items(items)
+        kept, moved = without(self.recent[:, 0].astype(np.int64), items)
+        self._count_again(np.column_stack([moved, self.recent[kept, 1:]]))
+
+    def _count_again(self, recent: np.ndarray) -> None:
+        """Count the events that are kept: those inside the window, or the sums by pair."""
+        if self.settings.window is not None:
+            latest = float(recent[:, 1].max(initial=-np.inf))
+            if np.isfinite(latest) and latest < self.latest:
+                self.is_whole = False  # older events would be inside the window again
+            self.latest = latest
+            self._recount(recent, latest)
+            return
+        self.latest = self.pairs.latest
+        self.weight, self.popularity = self.pairs.by_item(self.n_items, self.latest)
+
     def merge(self, other: PopularityModel) -> None:
         """Add the counts of another model."""
         half_life = self.settings.half_life
-        rows = other.recent.copy()
-        with self.transaction(other.known_users()):
-            _, items = self._merge_ids(other)
+        rows, pairs = other.recent.copy(), other.pairs.state()
+        with self.transaction(other.known_users()) as undo:
+            undo.keep(self.pairs)
+            users, items = self._merge_ids(other)
+            sums_of_pairs = (pairs[name] for name in ("time", "weight", "total"))
+            self.pairs.append(users[pairs["user"]], items[pairs["item"]], *sums_of_pairs)
             latest = max(self.latest, other.latest)
             sums = []
             for ours, theirs in ((self.weight, other.weight), (self.popularity, other.popularity)):
@@ -104,6 +147,7 @@ class PopularityModel(FittedModel):
             self.weight, self.popularity = sums
             if self.settings.window is not None:
                 rows[:, 0] = items[rows[:, 0].astype(np.int64)]
+                rows[:, 4] = users[rows[:, 4].astype(np.int64)]
                 self._recount(np.concatenate([self.recent, rows]), latest)
             self.latest = latest
 
@@ -137,6 +181,8 @@ class BiasModel(FittedModel):
     user_sums, item_sums : ndarray of shape (2, n), float64
         Weights, and weights times what is left of the feedback.
     mean : float
+    pairs : PairSums
+        Sums by user and item, which `forget` subtracts.
     """
 
     kind = "BiasRecommender"
@@ -145,10 +191,14 @@ class BiasModel(FittedModel):
     def __init__(self, rows: Interactions, settings: BiasSettings) -> None:
         super().__init__(rows, settings)
         self.user_sums, self.item_sums, self.mean = np.zeros((2, 0)), np.zeros((2, 0)), 0.0
+        self.pairs = PairSums(None)
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Add events to the sums."""
         weight, feedback = events.weight, events.feedback
+        undo.keep(self.pairs)
+        none = np.zeros(len(events))
+        self.pairs.append(events.user, events.item, none, weight, weight * feedback)
         self.item_sums = _added(self.item_sums, events.item, weight, feedback, self.n_items)
         self.mean = float(self.item_sums[1].sum() / self.item_sums[0].sum())
         rest = feedback - self._bias(self.item_sums, events.item)
@@ -183,9 +233,33 @@ class BiasModel(FittedModel):
         return score
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove the sums of ``users`` (codes); item means keep their events."""
+        """Remove ``users`` (codes), and compute all sums again, as one `fit` on the other events.
+
+        The sums of a user are then taken after the item means of all events, which is what a fit
+        does, and not after those at the arrival of each event.
+        """
         super().forget(users)
-        self.user_sums = np.delete(self.user_sums, users, axis=1)
+        self._sum_again()
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does."""
+        return EXACT
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes), and compute all sums again, as `forget` does."""
+        super().forget_items(items)
+        self._sum_again()
+
+    def _sum_again(self) -> None:
+        pairs, names = self.pairs, ("user", "item", "weight", "total")
+        user, item, weight, total = (pairs.column(name) for name in names)
+        self.item_sums = np.stack(pairs.by_item(self.n_items, 0.0))
+        n_events = self.item_sums[0].sum()  # 0 if all users were removed
+        self.mean = float(self.item_sums[1].sum() / n_events) if n_events else 0.0
+        rest = total - weight * self._bias(self.item_sums, item)
+        sums = [np.bincount(user, values, self.n_users) for values in (weight, rest)]
+        self.user_sums = np.stack(sums)
 
     def merge(self, other: BiasModel) -> None:
         """Raise: user sums depend on the item means at the arrival of their events."""

@@ -19,6 +19,7 @@ from sklearn_recft.models._factorization_base import FactorizationBase, Factoriz
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
+from sklearn_recft.models._receipt import ERASED
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
@@ -289,6 +290,11 @@ class SGDFactorizationModel(FactorizationModel):
     def module(self) -> MatrixFactorization:
         """The tables."""
         return self.tables
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does: users keep what they learned from these items."""
+        return ERASED
 
     def _one_at_a_time(self, call: Call) -> bool:
         # Decaying popularity changes every item between rows.

@@ -185,6 +185,11 @@ class FollowingFactorizationModel(SGDFactorizationModel):
         self.mixture = SpeedMixture()
 
     @property
+    def forget_items_level(self) -> str:
+        """Nothing: the weights of both tables were learned with these items."""
+        return ""
+
+    @property
     def scorer(self) -> MixedTables:
         """The tables that score: the mixture."""
         return MixedTables(self.tables, self.fast, self.mixture.fast_weight)

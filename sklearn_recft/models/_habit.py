@@ -12,6 +12,7 @@ from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._receipt import ERASED
 from sklearn_recft.ranking import TileScorer
 
 # Score of the most popular item without habits (chosen on the groceries, weeks before the tests).
@@ -110,6 +111,11 @@ class HabitModel(PopularityModel):
             kernels.add_to_tile(indptr, places, values, r0, c0, out)
 
         return score
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does: a basket of these items alone still counts for other items."""
+        return ERASED
 
     def merge(self, other: FittedModel) -> None:
         """Refuse: how often items were taken again depends on the order of baskets."""

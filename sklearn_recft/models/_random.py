@@ -40,3 +40,6 @@ class RandomStream:
 
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: there is no state per user."""
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Do nothing: there is no state per item."""

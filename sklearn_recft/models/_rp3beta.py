@@ -202,6 +202,15 @@ class RP3BetaModel(UserItemModel):
         floor = self.settings.decay_floor
         return FeedbackMatrix(floor * undecayed.sums + (1 - floor) * decayed.sums)
 
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes), unless edges would bring them back."""
+        if self.settings.edges is not None:
+            raise ValueError(
+                "forget_items: edges name items, and would bring them back. Remove the items from "
+                "edges and from the log, and call fit."
+            )
+        super().forget_items(items)
+
     def _derive(self) -> None:
         super()._derive()
         if self.settings.floored:

@@ -15,6 +15,7 @@ from sklearn_recft.history import FeedbackMatrix, decay_by_order
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._receipt import ERASED, EXACT
 from sklearn_recft.ranking import TileScorer
 
 # Weight of popularity in the scores, per event of the user: it breaks ties.
@@ -55,6 +56,8 @@ class UserItemModel(FittedModel):
         Mean feedback per user of each item, no event counting as 0.
     latest : float
         Time of the newest event.
+    newest : ndarray of shape (n_users,), float64
+        Time of each user's newest event; empty without ``half_life``.
     """
 
     settings: UserItemSettings
@@ -66,7 +69,7 @@ class UserItemModel(FittedModel):
         if settings.history_half_life is not None:
             self.profiles = FeedbackMatrix()
         self.popularity = np.empty(0)
-        self.latest = -np.inf
+        self.latest, self.newest = -np.inf, np.empty(0)
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Add events to the sums, then recompute the model; `observe` postpones the latter."""
@@ -100,8 +103,15 @@ class UserItemModel(FittedModel):
         if half_life is None:
             return events.weight, 1.0
         before, self.latest = self.latest, max(self.latest, float(events.time.max()))
+        self.newest = self._grown_newest()
+        np.maximum.at(self.newest, events.user, events.time)
         left = fade(self.latest - before, half_life) if np.isfinite(before) else 1.0
         return events.weight * fade(self.latest - events.time, half_life), left
+
+    def _grown_newest(self) -> np.ndarray:
+        """Return a copy of ``newest`` with -inf for new users."""
+        n_new = self.n_users - len(self.newest)
+        return np.pad(self.newest, (0, n_new), constant_values=-np.inf)
 
     def with_history(self, rows: Interactions) -> UserItemModel:
         """Return a view with the sums of these events alone; items keep what they learned.
@@ -154,8 +164,38 @@ class UserItemModel(FittedModel):
         raise NotImplementedError
 
     def forget(self, users: np.ndarray) -> None:
-        """Remove ``users`` (codes), and recompute the model without them."""
+        """Remove ``users`` (codes), and recompute the model as if they had never come."""
         super().forget(users)
+        if self.settings.half_life is not None:
+            self.newest = np.delete(self.newest, users)
+            self._set_clock(float(self.newest.max(initial=-np.inf)))
+        self._derive()
+        self._refresh(np.arange(self.n_users), np.arange(self.n_items))
+
+    def _set_clock(self, latest: float) -> None:
+        """Undo the decay between ``latest`` and the newest event that was removed."""
+        half_life = self.settings.half_life
+        if half_life is not None and np.isfinite(latest) and latest < self.latest:
+            left = fade(self.latest - latest, half_life)
+            if left < np.finfo(np.float64).tiny:
+                self.is_whole = False  # sums that have decayed to nothing do not come back
+                return
+            grown = 1.0 / left
+            shared = self.profiles is self.feedback
+            self.feedback = self.feedback.scaled(grown)
+            self.profiles = self.feedback if shared else self.profiles.scaled(grown)
+        self.latest = latest
+
+    @property
+    def forget_items_level(self) -> str:
+        """What `forget_items` does: the decay by time and by order goes on from all events."""
+        settings = self.settings
+        decays = settings.half_life is not None or settings.history_half_life is not None
+        return ERASED if decays else EXACT
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove ``items`` (codes), and recompute the model without them."""
+        super().forget_items(items)
         self._derive()
         self._refresh(np.arange(self.n_users), np.arange(self.n_items))
 
@@ -183,7 +223,8 @@ class UserItemModel(FittedModel):
                 latest = max(self.latest, other.latest)
                 left = fade(latest - self.latest, self.settings.half_life)
                 theirs = fade(latest - other.latest, self.settings.half_life)
-                self.latest = latest
+                self.latest, self.newest = latest, self._grown_newest()
+                np.maximum.at(self.newest, users, other.newest)
             own_profiles = self.profiles is not self.feedback
             self.feedback = self.feedback.scaled(left).merged(
                 other.feedback.scaled(theirs), users, items

@@ -58,8 +58,15 @@ class IdTables(nn.Module):
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); later rows are renumbered to close the gaps."""
-        kept = np.setdiff1d(np.arange(self.n_rows[0]), users)
-        for name in self.ID_TABLES[0]:
+        self._remove(0, users)
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the rows of ``items`` (codes); later rows are renumbered to close the gaps."""
+        self._remove(1, items)
+
+    def _remove(self, side: int, codes: np.ndarray) -> None:
+        kept = np.setdiff1d(np.arange(self.n_rows[side]), codes)
+        for name in self.ID_TABLES[side]:
             keep_rows(getattr(self, name), torch.from_numpy(kept))
 
     def arrays(self) -> dict[str, np.ndarray]:

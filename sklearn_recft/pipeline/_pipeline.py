@@ -270,12 +270,30 @@ class RecommenderPipeline(Pipeline):
         Returns
         -------
         self : object
+            With the attribute ``forget_receipt_`` of the last step.
         """
         with _TURNS.of(self):
             ids = self._answerable(user_ids)
             if is_frame(ids) and not nw.dependencies.is_into_series(ids):
                 ids = nw.from_native(ids, eager_only=True)[USER].to_native()
-            self.steps[-1][1].forget(ids)
+            self.forget_receipt_ = self.steps[-1][1].forget(ids).forget_receipt_
+        return self
+
+    @available_if(_last_has("forget_items"))
+    def forget_items(self: Own, item_ids: Any) -> Own:
+        """Remove items from the recommender, by the ids that the transformers return.
+
+        Parameters
+        ----------
+        item_ids : array-like of item ids of shape (n,)
+
+        Returns
+        -------
+        self : object
+            With the attribute ``forget_receipt_`` of the last step.
+        """
+        with _TURNS.of(self):
+            self.forget_receipt_ = self.steps[-1][1].forget_items(item_ids).forget_receipt_
         return self
 
     # ------------------------------------------------------------------ answers

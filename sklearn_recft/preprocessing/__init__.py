@@ -4,7 +4,9 @@ from sklearn_recft.preprocessing._activity import ActivityFeatures
 from sklearn_recft.preprocessing._behavior_text import BehaviorText
 from sklearn_recft.preprocessing._clean import Cleaned, CleaningReport, clean_interactions
 from sklearn_recft.preprocessing._cleaner import InteractionCleaner
+from sklearn_recft.preprocessing._mask import Masked, MaskingReport, mask_interactions
 from sklearn_recft.preprocessing._pair_means import PairMeans
+from sklearn_recft.preprocessing._pseudonymizer import Pseudonymizer, SecretKey
 
 __all__ = [
     "ActivityFeatures",
@@ -12,6 +14,11 @@ __all__ = [
     "Cleaned",
     "CleaningReport",
     "InteractionCleaner",
+    "Masked",
+    "MaskingReport",
     "PairMeans",
+    "Pseudonymizer",
+    "SecretKey",
     "clean_interactions",
+    "mask_interactions",
 ]

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import pkgutil
 
 from sklearn.base import BaseEstimator
@@ -11,13 +12,17 @@ from skorch import NeuralNet
 import sklearn_recft
 from sklearn_recft import EASERecommender, IncrementalMFRecommender, PopularityRecommender
 
+# A key for `Pseudonymizer`, which processes that the checks start inherit.
+os.environ["SKLEARN_RECFT_TEST_KEY"] = "a key of the tests alone"
+
 # Parameters without a default, as scikit-learn's checks have them for its meta-estimators.
 _REQUIRED = {
     "estimators": lambda: [
         ("popularity", PopularityRecommender()),
         ("ease", EASERecommender(reg=5.0)),
         ("factors", IncrementalMFRecommender(n_factors=4, max_epochs=2)),
-    ]
+    ],
+    "key": lambda: "SKLEARN_RECFT_TEST_KEY",
 }
 
 # Values that make an estimator fast on the small logs of the checks, by name of a parameter.

@@ -21,7 +21,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_recft import FineTuning, trusted_types
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.models import AdaptiveModel
-from sklearn_recft.models._user_item import UserItemModel
 from sklearn_recft.vocabulary import Vocabulary
 from tests.contract.helpers import (
     DAY,
@@ -171,16 +170,78 @@ def check_forgotten_users_are_unknown(estimator):
 def _check_others(estimator, model, others, before):
     """Check what the users that were not erased are told."""
     after = _answers_to(model, others)
-    if not isinstance(model._model, (UserItemModel, AdaptiveModel)):
-        assert_array_equal(after, before)  # rows of parameters are gone, the others stay
-    elif recommender_tags(estimator).partial_fit.startswith("exact"):
-        X, y = make_log()  # as if the erased users had never come
-        kept = np.isin(X[:, 0], others)
-        n = len(others) * 40
-        expected = _answers_to(fit(estimator, X[kept], y[kept]), others)
-        assert_allclose(after[:n], expected[:n], rtol=1e-5, atol=1e-6)
+    if recommender_tags(estimator).forget == "exact" or isinstance(model._model, AdaptiveModel):
+        assert np.isfinite(after).all()  # exact: the next check compares them
     else:
-        assert np.isfinite(after).all()
+        assert_array_equal(after, before)  # rows of parameters are gone, the others stay
+
+
+def check_exact_models_equal_a_fit_without_the_forgotten(estimator):
+    """As if they had never come, also after updates: the level that the tags name is true."""
+    if recommender_tags(estimator).forget != "exact":
+        return
+    X, y, gone = _log_that_ends_with_them()
+    rest, half = ~np.isin(X[:, 0], gone), len(X) // 2
+    model = update(fit(estimator, X[:half], y[:half]), X[half:], y[half:]).forget(gone)
+    assert model.forget_receipt_.level == "exact"
+    expected = fit(estimator, X[rest], y[rest])
+    assert_array_equal(model.item_ids_, expected.item_ids_)
+    others = expected.user_ids_
+    after, wanted = _answers_to(model, others), _answers_to(expected, others)
+    assert_allclose(after, wanted, rtol=1e-10, atol=1e-10)
+    news = make_news()
+    after, wanted = (_answers_to(update(m, *news), others) for m in (model, expected))
+    assert_allclose(after, wanted, rtol=1e-6, atol=1e-6)
+
+
+def _log_that_ends_with_them():
+    """Return a log and two users whose rows are the last, so that items keep their order."""
+    (X, y), gone = make_log(), _users_to_forget()
+    last = np.isin(X[:, 0], gone)
+    order = np.r_[np.flatnonzero(~last), np.flatnonzero(last)]
+    return X[order], y[order], gone
+
+
+def check_forget_says_what_it_did(estimator):
+    model = fitted(estimator)
+    seen = len(np.unique(make_log()[0][np.isin(make_log()[0][:, 0], [3, 7]), :2], axis=0))
+    receipt = model.forget([3, 7, 999]).forget_receipt_
+    assert receipt.level == recommender_tags(estimator).forget
+    assert (receipt.n_users, receipt.n_items, receipt.n_rows) == (2, 0, 0)
+    assert (receipt.removed["users"], receipt.removed["seen"]) == (2, seen)
+    assert receipt.seconds > 0
+    assert f"{receipt.level}: 2 users" in str(receipt)
+    assert model.forget([3]).forget_receipt_.removed == {}
+    assert pickle.loads(pickle.dumps(model)).forget_receipt_ == model.forget_receipt_
+
+
+def check_items_are_forgotten_or_the_refusal_says_why(estimator):
+    model = fitted(estimator)
+    before, level = memory(model), model._model.forget_items_level
+    if not level:
+        with pytest.raises(ValueError, match=r"forget_items: .* refit with .*unlearn"):
+            model.forget_items([5, 11])
+        assert memory(model) == before
+        return
+    (X, y), gone = make_log(), ["item number 5", "item number 11"]
+    named = as_table(X[:, 0], [f"item number {code}" for code in X[:, 1]], X[:, 2])
+    model, rest = fit(estimator, named, y), ~np.isin(X[:, 1], [5, 11])
+    before = memory(model)
+    with pytest.raises(ValueError, match="all 40 items"):
+        model.forget_items(model.item_ids_)
+    assert memory(model) == before
+    assert model.forget_items([*gone, "no item"]) is model
+    assert model.forget_receipt_.level == level
+    assert (model.n_items_, model.forget_receipt_.n_items) == (38, 2)
+    assert gone[0].encode() not in memory(model)
+    assert set(model.recommend([3], n_recommendations=38, exclude_seen=False)[0][0]) == set(
+        model.item_ids_
+    )
+    rows = named[rest]
+    if level == "exact":
+        expected = fit(estimator, rows, y[rest])
+        assert_allclose(predict(model, rows), predict(expected, rows), rtol=1e-10, atol=1e-10)
+    assert np.isfinite(predict(update(model, named, y), named)).all()
 
 
 def _users_to_forget():
