@@ -1,0 +1,90 @@
+"""Search words of the decay model: similarities to the texts of items, added to the logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call
+from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
+from sklearn_recft.models._online_features import OnlineFeatures
+from sklearn_recft.models._query_model import QueryModel
+from sklearn_recft.models._query_term import Evidence, Labels
+from sklearn_recft.modules import DecayNet
+
+_N_OTHERS = 20  # negatives of a row with a query, which weigh as much as `n_negatives`
+
+
+class DecaySearch(QueryModel):
+    """What the decay model does with search words; the model itself scores rows without them."""
+
+    network: DecayNetwork
+    settings: DecaySettings
+    features: OnlineFeatures
+    class_weights: tuple[float, float]
+
+    @property
+    def module(self) -> DecayNet:
+        """The net's module."""
+        module: DecayNet = self.network.module
+        return module
+
+    def _logits(self, events: Events) -> np.ndarray:
+        """Return the logits (n,) of rows without their search words."""
+        raise NotImplementedError
+
+    def _check_reads_texts(self, rows: Interactions, call: Call | None) -> None:
+        settings = self.settings
+        if self.network.is_built:
+            reads = self.network.reader is not None
+        else:
+            has_text = rows.text is not None or (call is not None and call.catalogue is not None)
+            reads = settings.backbone is not None and (has_text or settings.backbone != "auto")
+        if not reads:
+            raise ValueError(
+                "query: search words are compared with the texts of items, and this model has "
+                f"none (backbone={settings.backbone!r}). Give fit the column `text` and a "
+                "backbone, or drop the column `query`."
+            )
+        if settings.freeze != "all":
+            raise ValueError(
+                f"query: search words need a frozen text encoder, and freeze={settings.freeze!r} "
+                "trains it. Set freeze='all', or drop the column `query`."
+            )
+
+    def _logits_of_queries(self, events: Events) -> np.ndarray:
+        asked, similarity = self._similarities(events)
+        return np.where(asked, self.query_term.of(similarity), 0.0)
+
+    def _similarities(self, events: Events) -> tuple[np.ndarray, np.ndarray]:
+        """Return which rows (n,) have search words, and their similarity to the row's item."""
+        asked = self._read_queries(events.query or ())
+        texts = self.module.item_texts.numpy(force=True)[events.item]  # any row for unknown items
+        unknown = np.flatnonzero((events.item < 0) & asked.has)
+        if len(unknown):
+            its = [(events.text or ())[row] for row in unknown.tolist()]
+            texts[unknown] = self.network.text_vectors(its)
+        return asked.has, np.einsum("nt,nt->n", texts, asked.vectors, dtype=np.float64)
+
+    def _evidence(self, rows: Interactions) -> list[Evidence]:
+        events, n_rows = self.encode(rows), len(rows)
+        if self.positives_only:
+            known, n = self.features.seen_items(), self.settings.n_negatives
+            rng = np.random.default_rng(self.query_term.n_rows + len(known))
+            others = known[rng.integers(len(known), size=(len(events), _N_OTHERS))]
+            source = np.repeat(np.arange(len(events)), 1 + _N_OTHERS)
+            real = np.tile(np.arange(1 + _N_OTHERS) == 0, len(events))
+            events = replace(
+                events.take(source),
+                item=np.column_stack([events.item, others]).ravel(),
+                feedback=real.astype(float),
+                weight=events.weight[source] * np.where(real, 1.0, n / _N_OTHERS),
+                text=tuple(np.array(events.text, object)[source]),
+                query=tuple(np.array(events.query, object)[source]),
+            )
+        _, similarity = self._similarities(events)
+        base, label = self._logits(events), events.feedback
+        weight = events.weight * np.asarray(self.class_weights)[label.astype(int)]
+        return [Labels(base, similarity, label, weight, n_rows)]
