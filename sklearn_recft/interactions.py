@@ -229,7 +229,8 @@ def check_queries(
     A frame has a column ``user_id``; ``timestamp``, ``query`` (search words) and context columns
     are optional. An array is read by position: user, timestamp, context columns. A table of events,
     with the item in its second column, is refused where it can be told: given a fitted
-    ``estimator``, by the number of columns, else where the third column holds times and the second does not.
+    ``estimator``, by the number of columns, else where the third column holds times and the second
+    does not.
     The ``estimator`` also warns of ids of another type than those it knows. The column
     ``outcome`` of a frame is ignored; a table without names does not have it, nor ``features``.
 

@@ -1,6 +1,8 @@
-"""Make search words from the title of the item that was then taken: incomplete, in part mistyped."""
+"""Search words made of the title of the item that was taken: in part incomplete or mistyped."""
 
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,3 +56,10 @@ def mistyped(word: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.5:
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
     return word[:place] + word[place + 1 :]
+
+
+def titles_of(data: str) -> pd.DataFrame:
+    """Read item_id and text, the title, of all items of a data set."""
+    path = Path(os.environ["SKLEARN_RECFT_DATA"], data, "items.parquet")
+    titles = pd.read_parquet(path, columns=["item_id", "title"])
+    return titles.rename(columns={"title": "text"}).fillna({"text": ""})

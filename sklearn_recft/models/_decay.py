@@ -332,10 +332,7 @@ class DecayModel(DecaySearch):
         if context is None:  # the average context
             mean = module.feature_mean.numpy(force=True)[self.features.n_features :]
             context = np.tile(mean, (len(users), 1))
-        texts, asked = self.module.item_texts.numpy(force=True), None
-        if queries.query is not None:
-            self._check_reads_texts(queries, None)
-            asked = self._read_queries(queries.query.tolist())
+        term = self._term_of_lists(queries)
 
         def score_tile(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             items, n = columns[c0:c1], c1 - c0
@@ -348,8 +345,8 @@ class DecayModel(DecaySearch):
                 )
                 its = past.item[row], past.feedback[row], past.age[row]
                 out[row - r0] = module.score_items(table, items, features, its)
-                if asked is not None and asked.has[row]:
-                    out[row - r0] += self.query_term.of(texts[items] @ asked.vectors[row])
+                if term is not None:
+                    out[row - r0] += term(row, items)
 
         return score_tile
 

@@ -174,9 +174,8 @@ class DecayNetwork(Network):
         """Return the vectors (n, t) of texts, like those of items in ``item_texts``."""
         raw = torch.from_numpy(self.encode(texts, self.settings.n_threads))
         with torch.no_grad():
-            found: np.ndarray = self.module.normalized(raw.to(self.weights.device)).numpy(
-                force=True
-            )
+            vectors = self.module.normalized(raw.to(self.weights.device))
+            found: np.ndarray = vectors.numpy(force=True)
         return found
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,23 @@ class DecaySearch(QueryModel):
     def _logits_of_queries(self, events: Events) -> np.ndarray:
         asked, similarity = self._similarities(events)
         return np.where(asked, self.query_term.of(similarity), 0.0)
+
+    def _term_of_lists(
+        self, queries: Interactions
+    ) -> Callable[[int, np.ndarray], np.ndarray | float] | None:
+        """Return a function of a query number and items that returns terms; None without."""
+        if queries.query is None:
+            return None
+        self._check_reads_texts(queries, None)
+        asked = self._read_queries(queries.query.tolist())
+        texts = self.module.item_texts.numpy(force=True)
+
+        def term(row: int, items: np.ndarray) -> np.ndarray | float:
+            if not asked.has[row]:
+                return 0.0
+            return self.query_term.of(texts[items] @ asked.vectors[row])
+
+        return term
 
     def _similarities(self, events: Events) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows (n,) have search words, and their similarity to the row's item."""

@@ -303,11 +303,7 @@ class SequenceModel(SequenceSearch):
         """Return a function that writes products of states and item vectors, plus trends."""
         context = context_of_queries(queries, self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
-        states = self._states(log, wanted)
-        if queries.query is not None:
-            self._check_reads_texts(queries, None)
-            asked = self._read_queries(queries.query.tolist())
-            states = self._with_search_words(states, asked)
+        states = self._with_search_words(self._states(log, wanted), queries)
         return self._tiles(states, wanted, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:

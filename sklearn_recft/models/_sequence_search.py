@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call
-from sklearn_recft.models._query_model import Asked, QueryModel
+from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.models._query_term import Choices, Evidence
 from sklearn_recft.models._sequence_network import SequenceNetwork, SequenceSettings
 from sklearn_recft.models._sequence_queries import Queries, states_of
@@ -57,9 +57,12 @@ class SequenceSearch(QueryModel):
         table, n_threads = self.network.catalogue, self.settings.n_threads
         return states_of(self.module, table, log, queries, n_threads=n_threads)
 
-    def _with_search_words(self, states: np.ndarray, asked: Asked) -> np.ndarray:
+    def _with_search_words(self, states: np.ndarray, queries: Interactions) -> np.ndarray:
         """Add the query term to states, whose text coordinates are multiplied by items' texts."""
-        states = states.copy()
+        if queries.query is None:
+            return states
+        self._check_reads_texts(queries, None)
+        asked = self._read_queries(queries.query.tolist())
         states[asked.has, self._texts] += self.query_term.weight * asked.vectors[asked.has]
         return states
 
@@ -71,7 +74,7 @@ class SequenceSearch(QueryModel):
 
     def _logits_of_queries(self, events: Events) -> np.ndarray:
         asked, term = self._read_queries(events.query or ()), np.zeros(len(events))
-        log, queries = self._queries(events)
+        _, queries = self._queries(events)
         states = np.zeros((len(events), self.module.query_width), np.float32)
         own = self._scores(events, queries, states)[1][:, self._texts]
         similarity = np.einsum("nt,nt->n", own, asked.vectors, dtype=np.float64)

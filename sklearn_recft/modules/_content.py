@@ -69,7 +69,7 @@ class Content(nn.Module):
         return length * functional.normalize((texts - self.mean) @ self.axes, dim=1)
 
     def queries(self, texts: Tensor) -> Tensor:
-        """Whiten texts (n, t) to vectors (n, c) whose product with those of `forward` is the cosine."""
+        """Whiten texts (n, t); the product of the result with that of `forward` is a cosine."""
         return self(texts) / (3 * self.size * _INITIAL_SCALE**2)
 
     def scale_by_rarity(self, vectors: Tensor, n_learned: Tensor) -> Tensor:

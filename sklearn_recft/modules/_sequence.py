@@ -297,7 +297,7 @@ class SequenceNet(nn.Module):
             return torch.cat([table, torch.cat([cold + self.text(texts), texts, rare], 1)])
 
     def query_vectors(self, texts: Tensor) -> Tensor:
-        """Return vectors (n, c) of texts (n, t); their product with ``item_texts`` is the cosine."""
+        """Return vectors (n, c) of texts; their product with ``item_texts`` is the cosine."""
         if self.content is None:
             raise ValueError("A net without texts of items has no vectors of search words.")
         return self.content.queries(texts)
