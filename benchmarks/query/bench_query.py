@@ -178,7 +178,7 @@ def latency(data: str, options: argparse.Namespace) -> None:
     events, _ = read(data, options.limit, 0)
     cut = int((1 - TEST_SHARE) * len(events))
     train, test = events[:cut], events[cut:]
-    queries = test[test["query"].notna()].head(300)[["user_id", "timestamp", "query"]]
+    queries = test[test["query"].notna()].head(120)[["user_id", "timestamp", "query"]]
     for name in options.models:
         model = make_model(name, 0, 1).fit(train)
         model.recommend(queries)  # warms the cache of texts
