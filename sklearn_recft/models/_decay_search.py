@@ -15,6 +15,7 @@ from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.models._query_term import Evidence, Labels
 from sklearn_recft.modules import DecayNet
 
+_ROWS_AT_ONCE = 16_384  # bounds memory
 _N_OTHERS = 20  # negatives of a row with a query, which weigh as much as `n_negatives`
 
 
@@ -72,19 +73,32 @@ class DecaySearch(QueryModel):
         def term(row: int, items: np.ndarray) -> np.ndarray | float:
             if not asked.has[row]:
                 return 0.0
-            return self.query_term.of(texts[items] @ asked.vectors[row])
+            if 2 * len(items) < len(texts):
+                return self.query_term.of(texts[items] @ asked.vectors[row])
+            return self.query_term.of((texts @ asked.vectors[row])[items])
 
         return term
 
     def _similarities(self, events: Events) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows (n,) have search words, and their similarity to the row's item."""
-        asked = self._read_queries(events.query or ())
-        texts = self.module.item_texts.numpy(force=True)[events.item]  # any row for unknown items
-        unknown = np.flatnonzero((events.item < 0) & asked.has)
+        words, similarity = np.array(events.query or (), object), np.zeros(len(events))
+        asks = np.flatnonzero(words != "")
+        for start in range(0, len(asks), _ROWS_AT_ONCE):
+            rows = asks[start : start + _ROWS_AT_ONCE]
+            vectors = self._read_queries(words[rows].tolist()).vectors
+            own = np.einsum("nt,nt->n", self._texts_at(events, rows), vectors, dtype=np.float64)
+            similarity[rows] = own
+        return words != "", similarity
+
+    def _texts_at(self, events: Events, rows: np.ndarray) -> np.ndarray:
+        """Return the vectors (n, t) of the texts of the items at ``rows``, known or not."""
+        items = events.item[rows]
+        texts: np.ndarray = self.module.item_texts.numpy(force=True)[items]
+        unknown = np.flatnonzero(items < 0)  # there, any row was taken
         if len(unknown):
-            its = [(events.text or ())[row] for row in unknown.tolist()]
+            its = [(events.text or ())[row] for row in rows[unknown].tolist()]
             texts[unknown] = self.network.text_vectors(its)
-        return asked.has, np.einsum("nt,nt->n", texts, asked.vectors, dtype=np.float64)
+        return texts
 
     def _evidence(self, rows: Interactions) -> list[Evidence]:
         events, n_rows = self.encode(rows), len(rows)
