@@ -108,9 +108,9 @@ class RecommenderMixin:
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id`` and optionally ``timestamp`` and context columns (by name
-            in a frame; by position user, timestamp, context in an array). Unknown users get
-            the list that fits a user without history.
+            A table has ``user_id`` and optionally ``timestamp``, ``query`` (search words, in frames
+            only) and context columns (by name in a frame; by position user, timestamp, context in
+            an array). Unknown users get the list that fits a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, or frame with user_id and item_id, default=None

@@ -348,6 +348,25 @@ def to_texts(column: Any, name: str = "text") -> np.ndarray:
     return values
 
 
+def to_queries(column: Any, name: str) -> np.ndarray | None:
+    """Search words as strings; missing or blank ones are empty. None if there are no words."""
+    values = plain(column)
+    if values.dtype.kind in "iufbcMm" and not all(map(is_absent, values.tolist())):
+        raise ValueError(
+            f"{name}: this column is for search words, and all {len(values)} rows are no texts; "
+            "rename the column if it is context of another kind."
+        )
+    words = to_texts(values, name)
+    wrong = [word for word in words.tolist() if not isinstance(word, str)]
+    if wrong:
+        raise ValueError(
+            f"{name}: {len(wrong)} of {len(words)} rows are no texts, the first {wrong[0]!r}; give "
+            "search words, or None in a row without them."
+        )
+    words[:] = [word.strip() for word in words.tolist()]
+    return words if any(words.tolist()) else None
+
+
 def _refuse_surrogates(values: np.ndarray, name: str) -> None:
     """Raise where a text has half a character, which no encoding can write."""
     try:

@@ -16,12 +16,22 @@ from sklearn_recft.columns import (
     to_feedback,
     to_ids,
     to_numbers,
+    to_queries,
     to_texts,
     to_weights,
     warn_of_missing_texts,
 )
 from sklearn_recft.features import FeatureColumn, FeatureTable, to_feature
-from sklearn_recft.names import ITEM, TEXT, TIME, USER, are_numbered, as_roles
+from sklearn_recft.names import (
+    ITEM,
+    QUERY,
+    ROLES,
+    TEXT,
+    TIME,
+    USER,
+    are_numbered,
+    as_roles,
+)
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
 from sklearn_recft.times import to_seconds
@@ -54,6 +64,8 @@ class Interactions:
         Features by id of users (``"user_id"``) and items (``"item_id"``), to be remembered.
     absent : tuple of str
         Columns of ids that the table lacks, where an estimator allows it; these ids are all 0.
+    query : ndarray of shape (n,), object, or None
+        Search words of each request, empty in a row without any; None where no row has any.
     """
 
     user_ids: np.ndarray
@@ -69,6 +81,7 @@ class Interactions:
     features: dict[str, FeatureColumn] = field(default_factory=dict)
     tables: dict[str, FeatureTable] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    query: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -85,6 +98,7 @@ class Interactions:
             at(self.outcome), self.by_position,
             {name: column.take(rows) for name, column in self.features.items()}, self.tables,
             self.absent,
+            at(self.query),
         )  # fmt: skip
 
     def learned(self) -> Interactions:
@@ -117,6 +131,8 @@ class Events:
         Auxiliary feedback, known only after the event.
     features : dict of str to FeatureColumn of length n
         Features of the user or the item of each row.
+    query : tuple of str of length n, or None
+        Search words of each request, empty in a row without any; None where no row has any.
     """
 
     user: np.ndarray
@@ -128,12 +144,13 @@ class Events:
     text: tuple[str, ...] | None = None
     outcome: np.ndarray | None = None
     features: dict[str, FeatureColumn] = field(default_factory=dict)
+    query: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: np.ndarray | slice) -> Events:
-        """Return the same columns at ``rows``, without texts and features."""
+        """Return the same columns at ``rows``, without texts, queries and features."""
         outcome = None if self.outcome is None else self.outcome[rows]
         return Events(
             self.user[rows],
@@ -146,7 +163,7 @@ class Events:
         )
 
     def joined(self, later: Events) -> Events:
-        """Return the events of both, these first, without texts, outcomes and features."""
+        """Return the events of both, these first, without texts, queries, outcomes and features."""
         return Events(
             np.concatenate([self.user, later.user]),
             np.concatenate([self.item, later.item]),
@@ -171,7 +188,7 @@ def check_interactions(
     ----------
     X : data frame or array-like of shape (n, n_columns)
         A frame with columns ``user_id`` and ``item_id`` (and, optionally, ``timestamp``,
-        ``text`` and numeric context columns), or a table read by position: user, item,
+        ``text``, ``query`` and numeric context columns), or a table read by position: user, item,
         timestamp, context columns. A prefix of scikit-learn, as in ``remainder__user_id``, may
         stand before these names.
     y : array-like of shape (n,), default=None
@@ -224,10 +241,11 @@ def check_queries(
 ) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
-    A frame has a column ``user_id``; ``timestamp`` and context columns are optional. An
-    array is read by position: user, timestamp, context columns. A table of events, with the
-    item in its second column, is refused where it can be told: given a fitted ``estimator``,
-    by the number of columns, else where the third column holds times and the second does not.
+    A frame has a column ``user_id``; ``timestamp``, ``query`` (search words) and context columns
+    are optional. An array is read by position: user, timestamp, context columns. A table of events,
+    with the item in its second column, is refused where it can be told: given a fitted
+    ``estimator``, by the number of columns, else where the third column holds times and the second
+    does not.
     The ``estimator`` also warns of ids of another type than those it knows. The column
     ``outcome`` of a frame is ignored; a table without names does not have it, nor ``features``.
 
@@ -245,11 +263,11 @@ def check_queries(
     elif table.is_named((USER,)):
         columns = table.columns((USER, TIME))
         columns.pop(outcome or "", None)
-        queries = _checked(columns, None, query=True, features=features)
+        queries = _checked(columns, None, of_queries=True, features=features)
     else:
         columns = table.columns((USER, TIME))
         refuse_events(columns, estimator, (outcome, *features))
-        queries = replace(_checked(columns, None, query=True), by_position=True)
+        queries = replace(_checked(columns, None, of_queries=True), by_position=True)
     if estimator is not None:
         _warn_of_types(estimator, queries)
     return queries
@@ -299,7 +317,7 @@ def check_events(
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
     ``n_features_in_`` and ``feature_names_in_`` are set last, once all else is sound. Named
-    columns may come in any order, and ``timestamp`` and ``text`` may be left out later on;
+    columns may come in any order. ``timestamp``, ``text`` and ``query`` may be left out later on;
     the context columns must be those of ``fit``. ``timed`` names a parameter that cannot do
     without timestamps, ``outcome`` a column that is no context and may be left out as well; it is
     not read at all where ``predicting``. ``features`` are columns that are no context either; they
@@ -356,7 +374,7 @@ def _check_unnamed(estimator: Any, table: Table, features: Sequence[str]) -> tup
     array = isinstance(table.values, np.ndarray)
     values = table.values if array else table.given
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
-    aside = {TEXT, *features}.intersection(fitted)
+    aside = {TEXT, QUERY, *features}.intersection(fitted)
     if USER in fitted and (fitted[:3] != [USER, ITEM, TIME][: len(fitted)] or aside):
         raise ValueError(
             f"X has no column names, and an array is read as {USER}, {ITEM}, {TIME}, context: "
@@ -430,7 +448,7 @@ def _in_order_of_fit(
             f"{estimator.n_features_in_} columns ({places}), and X has the names {given}. Fit it "
             "on a frame, or pass an array: X[[...]].to_numpy() in the order of fit."
         )
-    known = [name for name in fitted if name not in (USER, ITEM, TIME, TEXT, *aside)]
+    known = [name for name in fitted if name not in (*ROLES, *aside)]
     if set(known) != set(names):
         absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
         raise ValueError(
@@ -479,13 +497,13 @@ def _refuse_no_rows(users: np.ndarray) -> None:
 
 
 def _checked(
-    columns: dict[str, Any], y: Any, *, query: bool = False, features: Sequence[str] = ()
+    columns: dict[str, Any], y: Any, *, of_queries: bool = False, features: Sequence[str] = ()
 ) -> Interactions:
     side = {name: columns.pop(name) for name in features if name in columns}
     users = to_ids(columns[USER], USER)
-    items = None if query else to_ids(columns[ITEM], ITEM)
+    items = None if of_queries else to_ids(columns[ITEM], ITEM)
     _refuse_no_rows(users)
-    names = tuple(c for c in columns if c not in (USER, ITEM, TIME, TEXT))
+    names = tuple(c for c in columns if c not in ROLES)
     context = np.empty((len(users), len(names)))
     for j, name in enumerate(names):
         context[:, j] = to_numbers(columns[name], name)
@@ -499,4 +517,5 @@ def _checked(
         context,
         names,
         features={name: to_feature(column, name) for name, column in side.items()},
+        query=to_queries(columns[QUERY], QUERY) if QUERY in columns else None,
     )

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-USER, ITEM, TIME, TEXT = "user_id", "item_id", "timestamp", "text"
-ROLES = (USER, ITEM, TIME, TEXT)
+USER, ITEM, TIME, TEXT, QUERY = "user_id", "item_id", "timestamp", "text", "query"
+ROLES = (USER, ITEM, TIME, TEXT, QUERY)
 EXPECTED = f"expected {USER} and {ITEM}, and {TIME} where known"
 
 # Names that tools give to the columns of a table without names: 0, 1, 2 or column_0, column_1.

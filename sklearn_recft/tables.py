@@ -15,6 +15,8 @@ from sklearn_recft.columns import plain
 from sklearn_recft.names import (
     EXPECTED,
     ITEM,
+    QUERY,
+    ROLES,
     TEXT,
     TIME,
     USER,
@@ -137,11 +139,13 @@ def columns_of(X: Any, positions: tuple[str, ...]) -> dict[str, Any]:
 
 def _refuse_numbers_as_texts(table: Any, names: list[str], roles: list[str]) -> None:
     """Refuse what `TfidfVectorizer` makes of the word "text": a number called tfidf__text."""
-    if TEXT in roles and TEXT not in names:
-        name = names[roles.index(TEXT)]
+    for role, meaning in ((TEXT, "the text of the item"), (QUERY, "search words")):
+        if role not in roles or role in names:
+            continue
+        name = names[roles.index(role)]
         if table[name].dtype.is_numeric():
             raise ValueError(
-                f"{name}: a column whose name ends in __{TEXT} is read as the text of the item, "
+                f"{name}: a column whose name ends in __{role} is read as {meaning}, "
                 f"but all {table.shape[0]} rows are numbers. Rename the column."
             )
 
@@ -251,7 +255,7 @@ def _widths_of_queries(estimator: Any, aside: Sequence[str | None]) -> set[int]:
     if USER not in names:
         n_aside = sum(name is not None for name in aside)
         return {1, 2, max(estimator.n_features_in_ - 1 - n_aside, 2)}
-    return {1, 2, 2 + sum(name not in (USER, ITEM, TIME, TEXT, *aside) for name in names)}
+    return {1, 2, 2 + sum(name not in (*ROLES, *aside) for name in names)}
 
 
 def _are_times(column: Any) -> bool:

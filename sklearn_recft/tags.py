@@ -21,7 +21,7 @@ class RecommenderTags:
         How `partial_fit` learns. "exact": it equals one `fit` on all rows; "exact for items": its
         item part does. "warm start": it goes on from the fitted model. "fold-in": it solves for the
         users and items of the new rows, known or not.
-    reads : tuple of {"time", "order", "text", "context"}
+    reads : tuple of {"time", "order", "text", "query", "context"}
         Optional columns that the answers depend on.
     personal : bool
         Whether users get different lists.

@@ -212,7 +212,8 @@ class ExplainMixin:
           with all online features as they are; the term "base" is the logit without past events.
           `RealtimeTransformerRecommender`: the change of the log-probability of the item among all
           known items; "base" is the log-probability before these events, and "normalizer" the
-          score minus the log-probability. The net runs once for each event of each row.
+          score minus the log-probability. The net runs once for each event of each row. With search
+          words, the term "query" of both models is what they add.
 
         Examples
         --------
@@ -260,9 +261,9 @@ class HistoryMixin:
         Parameters
         ----------
         X : array-like of user ids of shape (n_queries,), or a table of queries
-            A table has ``user_id`` and optionally ``timestamp`` and context columns (by name
-            in a frame; by position user, timestamp, context in an array). Unknown users get
-            the list that fits a user without history.
+            A table has ``user_id`` and optionally ``timestamp``, ``query`` (search words, in frames
+            only) and context columns (by name in a frame; by position user, timestamp, context in
+            an array). Unknown users get the list that fits a user without history.
         n_recommendations : int, default=10
             Items per query, at least 1.
         candidates : array-like of item ids, or frame with user_id and item_id, default=None

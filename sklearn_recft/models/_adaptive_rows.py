@@ -83,6 +83,7 @@ def as_queries(rows: Interactions) -> Interactions:
         rows.context,
         rows.context_names,
         features=rows.features,
+        query=rows.query,
     )
 
 
@@ -163,4 +164,5 @@ def queries_of(
         events.context[rows],
         context_names,
         features={name: column.take(rows) for name, column in events.features.items()},
+        query=None if events.query is None else np.array(events.query, object)[rows],
     )

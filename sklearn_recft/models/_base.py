@@ -310,6 +310,7 @@ class FittedModel:
             self._texts_of(rows),
             rows.outcome,
             rows.features,
+            None if rows.query is None else tuple(rows.query.tolist()),
         )
 
     def _times_of(self, rows: Interactions) -> np.ndarray:

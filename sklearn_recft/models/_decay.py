@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn_recft import training
 from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, windows_before
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import (
     Rows,
@@ -23,17 +23,17 @@ from sklearn_recft.models._decay_rows import (
     target_of,
     written_out,
 )
+from sklearn_recft.models._decay_search import DecaySearch
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
-from sklearn_recft.modules import DecayNet
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 from sklearn_recft.text import texts_of
 
 ROWS_AT_ONCE = 16_384  # with their past: bounds memory
 
 
-class DecayModel(FittedModel):
+class DecayModel(DecaySearch):
     """Logits of rows from an item's text, the user's history and online features.
 
     Attributes
@@ -50,7 +50,6 @@ class DecayModel(FittedModel):
     """
 
     kind = "DecayBertRecommender"
-    settings: DecaySettings
 
     def __init__(self, rows: Interactions, settings: DecaySettings) -> None:
         super().__init__(rows, settings)
@@ -66,12 +65,6 @@ class DecayModel(FittedModel):
             self.outcome_scale = mean, 1.0 if is_constant else deviation
         self.class_weights = settings.class_weights
         self.network = DecayNetwork(settings, self.features.about_item)
-
-    @property
-    def module(self) -> DecayNet:
-        """The net's module."""
-        module: DecayNet = self.network.module
-        return module
 
     # ------------------------------------------------------------------ events
 
@@ -301,7 +294,8 @@ class DecayModel(FittedModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Compute the logit (n,) of each row; users and items may be unknown."""
-        return self._logits(events)
+        logits = self._logits(events)
+        return logits if events.query is None else logits + self._logits_of_queries(events)
 
     def _logits(self, events: Events, past_of: Callable[[slice], Past] | None = None) -> np.ndarray:
         """Compute the logit (n,) of each row, from its past events or from given ones."""
@@ -338,6 +332,7 @@ class DecayModel(FittedModel):
         if context is None:  # the average context
             mean = module.feature_mean.numpy(force=True)[self.features.n_features :]
             context = np.tile(mean, (len(users), 1))
+        term = self._term_of_lists(queries)
 
         def score_tile(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             items, n = columns[c0:c1], c1 - c0
@@ -350,6 +345,8 @@ class DecayModel(FittedModel):
                 )
                 its = past.item[row], past.feedback[row], past.age[row]
                 out[row - r0] = module.score_items(table, items, features, its)
+                if term is not None:
+                    out[row - r0] += term(row, items)
 
         return score_tile
 
@@ -369,7 +366,8 @@ class DecayModel(FittedModel):
         row, item, n_kept = past.steps()
         steps = replace(events.take(row), text=tuple(np.array(events.text, object)[row]))
         logits = self._logits(steps, lambda rows: past.take(row[rows]).oldest(n_kept[rows]))
-        return Explanation.of_steps(row, item, logits, {})
+        terms = {} if events.query is None else {"query": self._logits_of_queries(events)}
+        return Explanation.of_steps(row, item, logits, terms)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of item vectors."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklearn_recft import training
 from sklearn_recft.models._net import Net
@@ -168,6 +169,14 @@ class DecayNetwork(Network):
             module.center(reader.encode(new, n_threads=threads))
         read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator)
+
+    def text_vectors(self, texts: list[str]) -> np.ndarray:
+        """Return the vectors (n, t) of texts, like those of items in ``item_texts``."""
+        raw = torch.from_numpy(self.encode(texts, self.settings.n_threads))
+        with torch.no_grad():
+            vectors = self.module.normalized(raw.to(self.weights.device))
+            found: np.ndarray = vectors.numpy(force=True)
+        return found
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:
         """Compute logits (n,), float64, that do not depend on the other rows, bit by bit.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 
 from sklearn_recft.models._net import Net
+from sklearn_recft.parallel import torch_threads
 from sklearn_recft.text import TextEncoder
 
 
@@ -66,6 +68,17 @@ class Network:
         if reader is None:
             return np.zeros((len(texts), 0), np.float32)
         return reader.encode(texts, n_threads=n_threads, separately=True)
+
+    def query_vectors(self, words: Sequence[str]) -> np.ndarray:
+        """Encode search words separately; (n, t), whose product with an item's text is the cosine.
+
+        ``item_texts`` of the module holds the texts.
+        """
+        raw = self.encode(list(words), self.settings.n_threads)
+        with torch.no_grad(), torch_threads(1):
+            vectors = self.module.query_vectors(torch.from_numpy(raw).to(self.weights.device))
+            found: np.ndarray = vectors.numpy(force=True)
+        return found
 
     # ------------------------------------------------------------------ as a part
 

@@ -19,7 +19,7 @@ from sklearn_recft.history import (
     training_windows,
 )
 from sklearn_recft.interactions import Events, Interactions, context_of_queries
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._item_counts import ItemCounts
 from sklearn_recft.models._random import RandomStream
@@ -37,12 +37,12 @@ from sklearn_recft.models._sequence_queries import (
     steps_of,
     weights_of_trends,
 )
-from sklearn_recft.modules import SequenceNet
+from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 from sklearn_recft.text import texts_of
 
 
-class SequenceModel(FittedModel):
+class SequenceModel(SequenceSearch):
     """Score next items from the order and the times of a user's events.
 
     Attributes
@@ -57,7 +57,6 @@ class SequenceModel(FittedModel):
     """
 
     kind = "RealtimeTransformerRecommender"
-    settings: SequenceSettings
 
     def __init__(self, rows: Interactions, settings: SequenceSettings) -> None:
         super().__init__(rows, settings)
@@ -67,12 +66,6 @@ class SequenceModel(FittedModel):
         self.trends = Trends((), SECONDS_PER_DAY)
         self.counts = ItemCounts()
         self.network = SequenceNetwork(settings, timed=self.timed)
-
-    @property
-    def module(self) -> SequenceNet:
-        """The net's module."""
-        module: SequenceNet = self.network.module
-        return module
 
     # ------------------------------------------------------------------ events
 
@@ -107,6 +100,7 @@ class SequenceModel(FittedModel):
             context=events.context.astype(np.float32),
             text=None,
             outcome=None,
+            query=None,
         )
 
     def _mean_context(self) -> np.ndarray:
@@ -264,20 +258,26 @@ class SequenceModel(FittedModel):
         Items whose first event is later than a row are unknown to that row.
         """
         log, queries = self._queries(events)
+        states = self._states(log, queries)
+        scores, _ = self._scores(events, queries, states)
+        return scores if events.query is None else scores + self._logits_of_queries(events)
+
+    def _scores(
+        self, events: Events, queries: Queries, states: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Score rows by their states, without search words; return their items' vectors too."""
         items, extra = self._known_then(events, queries)
-        states = states_of(
-            self.module, self.network.catalogue, log, queries, n_threads=self.settings.n_threads
-        )
         vectors, known = self.network.catalogue, np.minimum(items, self.n_items)
         if extra is not None:
             vectors = self.module.with_cold_items(vectors, extra)
-        scores = np.einsum("nd,nd->n", states, vectors.numpy(force=True)[items], dtype=np.float64)
+        own = vectors.numpy(force=True)[items]
+        scores = np.einsum("nd,nd->n", states, own, dtype=np.float64)
         weights, period, shares = self._trends_of(states, queries)
         scores += (weights * shares[period, :, known]).sum(1)
         if not weights.shape[1]:
             cold = queries.n_before == 0
             scores[cold] = self._popularity()[known[cold]]
-        return scores
+        return scores, own
 
     def _known_then(self, events: Events, queries: Queries) -> tuple[np.ndarray, Any]:
         """Return item codes as known at each row's time, and text vectors of unknown items.
@@ -303,9 +303,7 @@ class SequenceModel(FittedModel):
         """Return a function that writes products of states and item vectors, plus trends."""
         context = context_of_queries(queries, self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
-        states = states_of(
-            self.module, self.network.catalogue, log, wanted, n_threads=self.settings.n_threads
-        )
+        states = self._with_search_words(self._states(log, wanted), queries)
         return self._tiles(states, wanted, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
@@ -344,14 +342,17 @@ class SequenceModel(FittedModel):
         log, queries = self._queries(events)
         score, items = self.score(events), self._known_then(events, queries)[0]
         row, item, steps = steps_of(log, queries, self.history.max_history)
-        table, n_threads = self.network.catalogue, self.settings.n_threads
-        states = states_of(self.module, table, log, steps, n_threads=n_threads)
+        states = self._states(log, steps)
         tiles = self._tiles(states, steps, np.arange(self.n_items))
         known = items < self.n_items
         shares = log_shares(tiles, np.where(known, items, 0)[row], self.n_items)
         shares = np.where(known[row], shares, score[row])
         last = shares[np.append(row[1:] != row[:-1], True)]
-        return Explanation.of_steps(row, item, shares, {"normalizer": score - last})
+        terms = {"normalizer": score - last}
+        if events.query is not None:
+            terms["query"] = self._logits_of_queries(events)
+            terms["normalizer"] -= terms["query"]
+        return Explanation.of_steps(row, item, shares, terms)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of item vectors."""

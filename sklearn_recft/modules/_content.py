@@ -68,6 +68,10 @@ class Content(nn.Module):
         length = _INITIAL_SCALE * math.sqrt(3 * self.size)
         return length * functional.normalize((texts - self.mean) @ self.axes, dim=1)
 
+    def queries(self, texts: Tensor) -> Tensor:
+        """Whiten texts (n, t); the product of the result with that of `forward` is a cosine."""
+        return self(texts) / (3 * self.size * _INITIAL_SCALE**2)
+
     def scale_by_rarity(self, vectors: Tensor, n_learned: Tensor) -> Tensor:
         """Scale vectors (n, c) so that rare items get a larger similarity term.
 

@@ -270,6 +270,10 @@ class DecayNet(nn.Module):
         """Center text vectors (n, t) and scale them to one norm."""
         return _TEXT_NORM * functional.normalize(texts - self.text_mean, dim=1)
 
+    def query_vectors(self, texts: Tensor) -> Tensor:
+        """Return vectors (n, t) of texts; their product with ``item_texts`` is the cosine."""
+        return self.normalized(texts) / _TEXT_NORM**2
+
     def vectors(self, codes: Tensor | None = None) -> Tensor:
         """Compute the vectors (n, width) of items by code; None means all items."""
         parts = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_recft.columns import plain
 from sklearn_recft.interactions import check_ids
-from sklearn_recft.names import as_roles
+from sklearn_recft.names import QUERY, ROLES, as_roles
 from sklearn_recft.tables import (
     ITEM,
     TEXT,
@@ -88,7 +88,7 @@ class RawColumns:
         if table is None:
             return {USER: check_ids(X, USER, "a list of user ids or a table is needed")}
         found = table.columns((USER, TIME))
-        context = [n for n in self.examples if n not in (USER, ITEM, TIME, TEXT, *aside)]
+        context = [n for n in self.examples if n not in (*ROLES, *aside)]
         given = list(found)[2:]
         if len(given) not in (0, len(context)):
             raise ValueError(
@@ -150,7 +150,7 @@ class RawColumns:
                 f"The transformers make {USER} or {ITEM} from columns that X lacks: {absent}. Give "
                 "these columns."
             )
-        aside = {USER, ITEM, TIME, TEXT, outcome, *features}
+        aside = {*ROLES, outcome, *features}
         context = [name for name in found if name not in aside]
         lost = [name for name in context if name in made_up]
         own = [name for name in given if name not in aside]
@@ -163,6 +163,8 @@ class RawColumns:
         kept = [USER, ITEM] if items else [USER]
         if TIME in found and TIME not in made_up and TIME not in absent:
             kept.append(TIME)
+        if QUERY in found and QUERY not in made_up and QUERY not in absent:
+            kept.append(QUERY)
         kept += [] if lost else context
         kept += [n for n in features if n in found and n not in made_up and n not in absent]
         return _select(table, found, kept)

@@ -1,0 +1,159 @@
+"""Models that compare search words with the texts of items: how the weight is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._network import Network
+from sklearn_recft.models._query_term import Evidence, QueryTerm
+
+_HELD_OUT = 0.2  # of the rows with a query: the newest, from which a fit learns the weight
+_MOST_ROWS = 2048  # rows with a query that one call learns from, the newest
+_N_PIECES = 20  # of the held-out rows, each scored before it is observed
+_TINY = 1e-12  # probabilities are kept so far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Search words of n rows, encoded.
+
+    Attributes
+    ----------
+    has : ndarray of shape (n,), bool
+        Which rows have search words.
+    vectors : ndarray of shape (n, t), float32
+        Their product with the text vector of an item is the cosine; 0 in the other rows.
+    """
+
+    has: np.ndarray
+    vectors: np.ndarray
+
+
+class QueryModel(FittedModel):
+    """A fitted model whose rows may have search words; a subclass scores rows without them.
+
+    The net never reads search words, so rows without them keep all bits of their scores. Weight
+    and offset of the `QueryTerm` are learned from rows that the net has not learned yet.
+
+    Attributes
+    ----------
+    query_term : QueryTerm
+    network : Network
+    """
+
+    network: Network
+
+    def __init__(self, rows: Interactions, settings: Any) -> None:
+        super().__init__(rows, settings)
+        self.query_term = QueryTerm()
+
+    # ------------------------------------------------------------------ for subclasses
+
+    def _evidence(self, rows: Interactions) -> list[Evidence]:
+        """Return what rows with search words, which are not learned yet, say about the weight."""
+        raise NotImplementedError
+
+    def _logits_of_queries(self, events: Events) -> np.ndarray:
+        """Return the term (n,) of each row, 0 in rows without search words."""
+        raise NotImplementedError
+
+    def _check_reads_texts(self, rows: Interactions, call: Call | None) -> None:
+        """Raise an error if the model has no texts of items to compare search words with."""
+        raise NotImplementedError
+
+    def _evidence_of_stream(self, rows: Interactions) -> list[Evidence]:
+        """Return the evidence of rows in order, which are observed piece by piece."""
+        found = []
+        for piece in np.array_split(np.arange(len(rows)), min(_N_PIECES, len(rows))):
+            some = rows.take(piece)
+            found += self._evidence_of(some)
+            self.learn(replace(some, query=None), self.settings, Call(weights=False))
+        return found
+
+    # ------------------------------------------------------------------ learning
+
+    def encode(self, rows: Interactions) -> Events:
+        """Return rows by code, -1 for unknown ids; search words need texts of items."""
+        if rows.query is not None:
+            self._check_reads_texts(rows, None)
+        return super().encode(rows)
+
+    def _learn_rows(self, rows: Interactions, undo: Transaction, call: Call) -> list[np.ndarray]:
+        """Learn rows, and the weight of the query term from the rows that have a query."""
+        if rows.query is None:
+            return super()._learn_rows(rows, undo, call)
+        self._check_reads_texts(rows, call)
+        terms, evidence = np.zeros(len(rows)), []
+        if not self.network.is_built:
+            evidence = self._held_out_evidence(rows.learned(), call)
+        else:
+            if call.predict:
+                terms = self._logits_of_queries(self.encode(rows))
+            if call.weights:
+                evidence = self._evidence_of(rows.learned())
+        answers = super()._learn_rows(rows, undo, call)
+        self.query_term = self.query_term.after(evidence)
+        return [_with_terms(np.concatenate(answers), terms)] if call.predict else answers
+
+    def _evidence_of(self, rows: Interactions) -> list[Evidence]:
+        """Return the evidence of the newest rows with a query, of a model before it learns them."""
+        if rows.query is None:
+            return []
+        asks = np.flatnonzero(rows.query != "")[-_MOST_ROWS:]
+        return self._evidence(rows.take(asks)) if len(asks) else []
+
+    def _held_out_evidence(self, rows: Interactions, call: Call) -> list[Evidence]:
+        """Return the evidence of the newest rows, for a twin that was fitted to the older ones.
+
+        A net fits its own rows too well: against such scores the query would seem to add little.
+        """
+        older, newer = _split_by_query(rows)
+        if not len(older):
+            return []
+        settings = replace(self.settings, verbose=0)
+        twin = type(self)(rows.take(older), settings)
+        # Without the search words, or the twin would have a twin.
+        past = replace(rows.take(older), query=None)
+        twin.learn(past, settings, Call(catalogue=call.catalogue))
+        return twin._evidence_of_stream(rows.take(newer))
+
+    # ------------------------------------------------------------------ scoring
+
+    def _read_queries(self, words: Sequence[str]) -> Asked:
+        """Encode search words by the encoder of the items' texts, each text once."""
+        has = np.array([bool(text) for text in words], bool)
+        vectors = self.network.query_vectors([text for text in words if text])
+        found = np.zeros((len(has), vectors.shape[1]), np.float32)
+        found[has] = vectors
+        return Asked(has, found)
+
+
+def _split_by_query(rows: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """Return older and newer rows in the order of time; the newer have 20 % of the queries.
+
+    Rows of one time are on one side.
+    """
+    n = len(rows)
+    times = np.arange(n, dtype=float) if rows.timestamps is None else rows.timestamps
+    order = np.argsort(times, kind="stable")
+    asks = order[np.asarray(rows.query)[order] != ""] if rows.query is not None else order[:0]
+    if not len(asks):
+        return order[:0], order
+    since = times[asks[min(int((1 - _HELD_OUT) * len(asks)), len(asks) - 1)]]
+    cut = int(np.searchsorted(times[order], since))
+    return order[:cut], order[cut:]
+
+
+def _with_terms(chances: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Add terms to the logits of probabilities; those without a term keep their bits."""
+    changed = terms != 0
+    logits = logit(np.clip(chances[changed], _TINY, 1 - _TINY))
+    chances[changed] = expit(logits + terms[changed])
+    return chances
