@@ -79,6 +79,24 @@ def one_model(log, backbone, seeds):
                 cpu_seconds=seconds, **evaluate(log, found))  # fmt: skip
 
 
+def averages(log, backbone, seeds):
+    """Average the weights of the last steps at other rates and epochs, and the controls."""
+    settings = {
+        "off, constant rate": (None, {}),
+        "average of the last half": (0.5, {}),
+        "average of the last half, rate 0.004": (0.5, {"training": {"learning_rate": 0.004}}),
+        "average of the last three quarters, 4 epochs": (0.25, {"max_epochs": 4}),
+        "off, 4 epochs": (None, {"max_epochs": 4, "training": {"schedule": "linear"}}),
+    }
+    for seed in seeds:
+        for name, (since, changed) in settings.items():
+            callback = None if since is None else WeightAverage(since=since)
+            changed = merged({"training": {"schedule": "constant"}}, changed)
+            found, seconds = predictions(log, seed, backbone, callback, changed)
+            row("tuning", log.name, name, seed=seed, backbone=str(backbone),
+                cpu_seconds=seconds, **evaluate(log, found))  # fmt: skip
+
+
 def ensembles(log, backbone, seeds, n_members=3):
     """Average the logits of models that differ in their seed."""
     for seed in seeds:
@@ -145,7 +163,12 @@ def main(argv=None):
         TASKS[task](log, options.backbone, options.seeds)
 
 
-TASKS = {"one-model": one_model, "ensemble": ensembles, "virtual-tokens": virtual_tokens}
+TASKS = {
+    "one-model": one_model,
+    "averages": averages,
+    "ensemble": ensembles,
+    "virtual-tokens": virtual_tokens,
+}
 
 if __name__ == "__main__":
     main()

@@ -42,6 +42,7 @@ DECAY_OPTIONS = (
     "update_rate",
     "update_epochs",
     "lora_rank",
+    "average",
 )
 _SCORED_AT_ONCE = 256
 
