@@ -1,5 +1,7 @@
 """Fine-tuning methods for `tuning.py` that the package has not: callbacks of skorch, a module."""
 
+import warnings
+
 import numpy as np
 import torch
 from skorch.callbacks import Callback
@@ -64,7 +66,8 @@ class Mixup(Callback):
 class TokenDropout(Callback):
     """Give each item, in each batch, the vector of its text without some of its words.
 
-    The encoder is frozen, so ``vectors`` (n_variants, n_items, t) are computed beforehand.
+    The encoder is frozen, so ``vectors`` (n_variants, n_items, t) are computed beforehand. The
+    first are those of the whole texts.
     """
 
     def __init__(self, vectors):
@@ -76,6 +79,7 @@ class TokenDropout(Callback):
         self.variants_ = torch.stack(
             [module.normalized(torch.from_numpy(v)) for v in self.vectors]
         )  # (V, n, t)
+        torch.testing.assert_close(self.variants_[0], self.whole_)  # the order is that of the items
 
     def on_batch_begin(self, net, training=False, **_):
         if training:
@@ -87,32 +91,23 @@ class TokenDropout(Callback):
         net.module_.item_texts.copy_(self.whole_)
 
 
-class WeightAverage(Callback):
-    """Replace the weights at the end by their average over the last steps.
+class MovingAverage(Callback):
+    """Replace the weights at the end by their exponential moving average."""
 
-    ``decay`` gives the exponential average; None the plain mean since the fraction ``since``.
-    """
-
-    def __init__(self, decay=None, since=0.5):
-        self.decay, self.since = decay, since
+    def __init__(self, decay):
+        self.decay = decay
 
     def on_train_begin(self, net, **_):
-        self.mean_, self.n_ = None, 0
+        self.mean_ = None
 
     def on_batch_end(self, net, training=False, **_):
         if not training:
             return
-        call = net.call_
-        if self.decay is None and call.step < self.since * call.epochs * call.batches:
-            return
         weights = [p.detach() for p in net.module_.parameters() if p.requires_grad]
-        self.n_ += 1
         if self.mean_ is None:
-            self.mean_ = [w.clone() for w in weights]
-            return
-        step = 1 / self.n_ if self.decay is None else 1 - self.decay
+            self.mean_ = [weight.clone() for weight in weights]
         for mean, weight in zip(self.mean_, weights, strict=True):
-            mean.lerp_(weight, step)
+            mean.lerp_(weight, 1 - self.decay)
 
     def on_train_end(self, net, **_):
         with torch.no_grad():
@@ -145,7 +140,9 @@ class Prompted(nn.Module):
         configs = {"prompt": peft.PromptTuningConfig, "prefix": peft.PrefixTuningConfig}
         config = configs[kind](task_type="FEATURE_EXTRACTION", num_virtual_tokens=n_tokens)
         self.config = model.config
-        self.body = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of peft about transformers
+            self.body = peft.get_peft_model(model, config)
 
     def forward(self, input_ids, attention_mask):
         found = self.body(input_ids=input_ids, attention_mask=attention_mask)

@@ -23,9 +23,9 @@ from benchmarks.common.report import row
 from benchmarks.decay.augment import (
     HistoryDropout,
     Mixup,
+    MovingAverage,
     Prompted,
     TokenDropout,
-    WeightAverage,
     without_words,
 )
 from benchmarks.decay.log import Log, evaluate, load, make_model
@@ -52,8 +52,8 @@ def callbacks(log: Log, backbone, seed):
     for probability in (0.1, 0.3):
         yield f"history dropout {probability}", HistoryDropout(probability), {}
     yield "mixup 0.2", Mixup(0.2), {}
-    yield "weight average, last half, constant rate", WeightAverage(), {"schedule": "constant"}
-    yield "moving average 0.98", WeightAverage(0.98), {}
+    yield "average of the last half", None, {"schedule": "constant", "average": 0.5}
+    yield "moving average 0.98", MovingAverage(0.98), {}
     if backbone not in (None, "scratch"):
         found = token_variants(log, backbone, seed, 0.15)
         yield "token dropout 0.15", TokenDropout(found), {}
@@ -70,34 +70,39 @@ def token_variants(log: Log, backbone, seed, probability):
     return np.stack([encoder.encode(some) for some in [texts, *variants]])
 
 
-def one_model(log, backbone, seeds):
+def one_model(log, backbone, seeds, methods):
     for seed in seeds:
         for name, callback, training in callbacks(log, backbone, seed):
-            settings = {"training": training} if training else None
-            found, seconds = predictions(log, seed, backbone, callback, settings)
-            row("tuning", log.name, name, seed=seed, backbone=str(backbone),
-                cpu_seconds=seconds, **evaluate(log, found))  # fmt: skip
+            if methods is None or name in methods:
+                settings = {"training": training} if training else None
+                found, seconds = predictions(log, seed, backbone, callback, settings)
+                yield figures_of(log, name, seed, found, cpu_seconds=seconds)
 
 
-def averages(log, backbone, seeds):
+def figures_of(log, name, seed, found, **facts):
+    """Return the row of one run."""
+    return {"model": name, "seed": seed, **evaluate(log, found), **facts}
+
+
+def averages(log, backbone, seeds, methods):
     """Average the weights of the last steps at other rates and epochs, and the controls."""
+    constant, half = {"schedule": "constant"}, {"schedule": "constant", "average": 0.5}
     settings = {
-        "off, constant rate": (None, {}),
-        "average of the last half": (0.5, {}),
-        "average of the last half, rate 0.004": (0.5, {"training": {"learning_rate": 0.004}}),
-        "average of the last three quarters, 4 epochs": (0.25, {"max_epochs": 4}),
-        "off, 4 epochs": (None, {"max_epochs": 4, "training": {"schedule": "linear"}}),
+        "off, constant rate": {"training": constant},
+        "average of the last half": {"training": half},
+        "average of the last half, rate 0.004": {"training": {**half, "learning_rate": 0.004}},
+        "average of the last quarter": {"training": {**half, "average": 0.25}},
+        "average of the last half, 4 epochs": {"training": half, "max_epochs": 4},
+        "off, 4 epochs": {"max_epochs": 4},
     }
     for seed in seeds:
-        for name, (since, changed) in settings.items():
-            callback = None if since is None else WeightAverage(since=since)
-            changed = merged({"training": {"schedule": "constant"}}, changed)
-            found, seconds = predictions(log, seed, backbone, callback, changed)
-            row("tuning", log.name, name, seed=seed, backbone=str(backbone),
-                cpu_seconds=seconds, **evaluate(log, found))  # fmt: skip
+        for name, changed in settings.items():
+            if methods is None or name in methods:
+                found, seconds = predictions(log, seed, backbone, settings=changed)
+                yield figures_of(log, name, seed, found, cpu_seconds=seconds)
 
 
-def ensembles(log, backbone, seeds, n_members=3):
+def ensembles(log, backbone, seeds, methods, n_members=3):
     """Average the logits of models that differ in their seed."""
     for seed in seeds:
         members = [
@@ -105,18 +110,17 @@ def ensembles(log, backbone, seeds, n_members=3):
         ]
         for size in (1, n_members):
             found = expit(np.mean([logit(member) for member in members[:size]], 0))
-            row("tuning", log.name, f"ensemble of {size}", seed=seed, backbone=str(backbone),
-                **evaluate(log, found))  # fmt: skip
+            yield figures_of(log, f"ensemble of {size}", seed, found)
 
 
-def virtual_tokens(log, backbone, seeds):
+def virtual_tokens(log, backbone, seeds, methods):
     """Train the encoder on few rows: not at all, by LoRA, by a prompt, by a prefix.
 
-    The first 4,000 rows are fitted, and the next 20,000 are validation and test.
+    The first 2,000 rows are fitted, and the next 20,000 are validation and test.
     """
-    few = SlowLog(log.name, log.X[:24_000], log.y[:24_000], log.catalogue)
+    few = SlowLog(log.name, log.X[:22_000], log.y[:22_000], log.catalogue)
     plain = decay_network.make_encoder
-    small = {"max_history": 5, "max_epochs": 1, "net_params": {"batch_size": 32}}
+    small = {"max_history": 3, "max_epochs": 1, "net_params": {"batch_size": 32}}
     for seed in seeds:
         for name, kind, changed in (
             ("frozen", None, {}),
@@ -135,14 +139,13 @@ def virtual_tokens(log, backbone, seeds):
             changed = merged(small, {"training": rate}, changed)
             with patch.object(decay_network, "make_encoder", make):
                 found, seconds = predictions(few, seed, backbone, settings=changed)
-            row("tuning", log.name, name, seed=seed, backbone=str(backbone),
-                cpu_seconds=seconds, **evaluate(few, found))  # fmt: skip
+            yield figures_of(few, name, seed, found, cpu_seconds=seconds)
 
 
 class SlowLog(Log):
-    """A log of which 4,000 rows are fitted, for methods that train the encoder."""
+    """A log of which 2,000 rows are fitted, for methods that train the encoder."""
 
-    start = 4_000
+    start = 2_000
 
     @property
     def middle(self):
@@ -156,11 +159,13 @@ def main(argv=None):
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backbone", default="auto")
+    parser.add_argument("--methods", nargs="+", default=None, help="names of rows; default: all")
     parser.add_argument("--limit", type=int, default=None, help="first rows of the timeline alone")
     options = parser.parse_args(argv)
     log = load(options.data, options.limit)
     for task in options.task:
-        TASKS[task](log, options.backbone, options.seeds)
+        for figures in TASKS[task](log, options.backbone, options.seeds, options.methods):
+            row("tuning", log.name, backbone=options.backbone, **figures)
 
 
 TASKS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -121,6 +122,7 @@ def pretrain(
         learning_rate = SCRATCH_RATE if backbone == "scratch" else OTHER_RATE
     options = _Options(max_epochs, mask, learning_rate, batch_size, max_tokens)
     options.check()
+    where = _device_of(device)
     distinct, threads, seed = _distinct_texts(texts), n_threads(n_jobs), _seed_of(random_state)
     made = _load(backbone, distinct, seed)
     if made.tokenizer.mask_token_id is None:
@@ -128,8 +130,8 @@ def pretrain(
             f"backbone={backbone!r}: its tokenizer has no mask token; give an encoder that was "
             'trained by masked tokens, such as BERT, or "scratch".'
         )
-    model = made.model.to(device).requires_grad_(True)
-    with seeded(seed), torch_threads(threads), torch.enable_grad():
+    model = made.model.to(where).requires_grad_(True)
+    with _seeded_on(where, seed), torch_threads(threads), torch.enable_grad():
         tokens = _Tokens(model, made.tokenizer, distinct, options, np.random.default_rng(seed))
         losses = _train(model, tokens, options)
     return PretrainedBackbone.of(model, made.tokenizer, losses)
@@ -199,6 +201,25 @@ def _seed_of(random_state: int | np.random.RandomState | None) -> int:
             "None."
         )
     return int(random_state)
+
+
+def _device_of(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r}: give 'cpu', 'cuda' or another of torch.") from error
+
+
+@contextmanager
+def _seeded_on(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators of the CPU and of a GPU within the block, and restore their states."""
+    with seeded(seed):
+        if device.type != "cuda":
+            yield
+            return
+        with torch.random.fork_rng(devices=[device]), torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+            yield
 
 
 def _load(backbone: str | PretrainedBackbone, texts: Sequence[str], seed: int) -> Backbone:

@@ -116,6 +116,7 @@ def test_global_state_is_not_changed():
         ({"random_state": "a"}, ValueError, "random_state='a'"),
         ({"random_state": -1}, ValueError, "random_state=-1"),
         ({"n_jobs": 0}, ValueError, "n_jobs=0"),
+        ({"device": "moon"}, ValueError, "device='moon'"),
         ({"backbone": 3}, TypeError, "backbone=3"),
         ({"backbone": "/no/such/folder"}, ValueError, "cannot be loaded"),
     ],
