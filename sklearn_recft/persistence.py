@@ -20,15 +20,17 @@ from sklearn_recft import (
     models,
     pipeline,
     preprocessing,
+    text,
     training,
 )
 from sklearn_recft.models import FittedModel
+from sklearn_recft.text import PretrainedBackbone
 
 # Rooms whose objects are part of a saved estimator or search.
-_ROOMS = (estimators, metrics, model_selection, models, pipeline, preprocessing, training)
+_ROOMS = (estimators, metrics, model_selection, models, pipeline, preprocessing, text, training)
 # Kinds that hold parameters and arrays. Other kinds are refused; nets are, since skorch would
 # unpickle them.
-_KINDS = (BaseEstimator, BaseCrossValidator, FittedModel)
+_KINDS = (BaseEstimator, BaseCrossValidator, FittedModel, PretrainedBackbone)
 
 
 def trusted_types() -> list[str]:

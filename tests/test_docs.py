@@ -21,7 +21,6 @@ NOT_IN_REFERENCE = {
     "sklearn_recft.kernels": "compiled loops, internal",
     "sklearn_recft.models": "fitted models, internal",
     "sklearn_recft.modules": "torch modules, internal",
-    "sklearn_recft.text": "text encoders, internal",
     "sklearn_recft.training": "training of nets; sklearn_recft exports FineTuning",
 }
 PAGES = sorted(p for p in DOCS.glob("*.rst") if p.name != "sg_execution_times.rst")

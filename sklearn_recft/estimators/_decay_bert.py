@@ -19,6 +19,7 @@ from sklearn_recft.estimators._verbs import AdaptMixin, AttendMixin, ExplainMixi
 from sklearn_recft.interactions import Interactions, check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
+from sklearn_recft.text import PretrainedBackbone
 from sklearn_recft.training import FineTuning, resolve_training
 
 
@@ -40,10 +41,11 @@ class DecayBertRecommender(
 
     Parameters
     ----------
-    backbone : str or None, default="auto"
+    backbone : str, PretrainedBackbone or None, default="auto"
         Text encoder: the name of a BERT-like model on the Hugging Face hub, or its local folder;
-        ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; None
-        to use no texts. ``"auto"`` uses texts if ``X`` has any, by
+        ``"scratch"`` for a small random one whose tokenizer is trained on the given texts; what
+        `sklearn_recft.text.pretrain` returned; None to use no texts. ``"auto"`` uses texts if ``X``
+        has any, by
         sentence-transformers/all-MiniLM-L6-v2. It is loaded from the cache of the hub, else from
         the package of the extra ``[bert]``, else downloaded.
     decay : {"exponential", "log", "none"}, default="exponential"
@@ -181,7 +183,7 @@ class DecayBertRecommender(
         "online rates and factors",
     )
     _parameter_constraints: ClassVar[dict] = {
-        "backbone": [str, None],
+        "backbone": [str, PretrainedBackbone, None],
         "decay": [StrOptions({"exponential", "log", "none"})],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "max_history": [Interval(Integral, 1, None, closed="left")],
@@ -203,7 +205,7 @@ class DecayBertRecommender(
 
     def __init__(
         self,
-        backbone: str | None = "auto",
+        backbone: str | PretrainedBackbone | None = "auto",
         decay: str = "exponential",
         n_heads: int = 4,
         max_history: int = 50,

@@ -32,6 +32,7 @@ from sklearn_recft.models import (
     SequenceSettings,
 )
 from sklearn_recft.modules import SequenceNet
+from sklearn_recft.text import PretrainedBackbone
 from sklearn_recft.training import FineTuning, resolve_training
 
 
@@ -54,10 +55,10 @@ class RealtimeTransformerRecommender(
 
     Parameters
     ----------
-    backbone : str or None, default=None
+    backbone : str, PretrainedBackbone or None, default=None
         Text encoder of item texts: the name of a BERT-like model on the Hugging Face hub, its
-        local folder, or ``"scratch"`` (a small random one). It is not trained. None uses item
-        ids only.
+        local folder, ``"scratch"`` (a small random one), or what `sklearn_recft.text.pretrain`
+        returned. It is not trained. None uses item ids only.
     n_layers : int, default=2
         Number of transformer blocks. In the last one the query attends to the events, in the
         others the events attend to each other.
@@ -211,7 +212,7 @@ class RealtimeTransformerRecommender(
         learns="the next item: attention over events in order, at a time and in a context",
     )
     _parameter_constraints: ClassVar[dict] = {
-        "backbone": [str, None],
+        "backbone": [str, PretrainedBackbone, None],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "max_history": [Interval(Integral, 1, None, closed="left")],
@@ -233,7 +234,7 @@ class RealtimeTransformerRecommender(
 
     def __init__(
         self,
-        backbone: str | None = None,
+        backbone: str | PretrainedBackbone | None = None,
         n_layers: int = 2,
         n_heads: int = 2,
         max_history: int = 200,

@@ -14,7 +14,13 @@ from sklearn_recft.models._network import Network
 from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import DecayNet, make_decay_net
-from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts
+from sklearn_recft.text import (
+    PretrainedBackbone,
+    TextEncoder,
+    make_encoder,
+    new_texts,
+    read_texts,
+)
 
 DECAY_DEFAULTS = training.Policy(
     learning_rate=2e-3, rates={"backbone": 0.01, "decay": 5.0, "embedding": 10.0}, update_rate=0.0
@@ -37,6 +43,7 @@ DECAY_OPTIONS = (
     "update_rate",
     "update_epochs",
     "lora_rank",
+    "average",
 )
 _SCORED_AT_ONCE = 256
 
@@ -48,7 +55,7 @@ class DecaySettings:
     ``class_weights`` (2,) are computed from the labels; ``seed`` sets all random numbers.
     """
 
-    backbone: str | None = None
+    backbone: str | PretrainedBackbone | None = None
     decay: str = "exponential"
     n_heads: int = 4
     max_history: int = 50
@@ -100,13 +107,13 @@ class DecayNetwork(Network):
     ) -> None:
         """Make the encoder, the module and the net from the first rows."""
         settings = self.settings
-        reads = settings.backbone is not None and (has_text or settings.backbone != "auto")
-        if not reads and settings.freeze != "all":
+        backbone = settings.backbone if has_text or settings.backbone != "auto" else None
+        if backbone is None and settings.freeze != "all":
             raise ValueError(
                 f"freeze={settings.freeze!r}: without a column `text` there is no text encoder to "
                 "train; add it to X, or leave freeze at its default."
             )
-        encoder = self._make_encoder(texts, rng) if reads else None
+        encoder = None if backbone is None else self._make_encoder(backbone, texts, rng)
         trains = encoder is not None and encoder.keep != "all"
         self.shape = {
             "n_features": features.shape[1],
@@ -121,10 +128,12 @@ class DecayNetwork(Network):
         negative, positive = settings.class_weights
         self.module.initialize_linear(features, first, float(np.log(positive / negative)))
 
-    def _make_encoder(self, texts: list[str], rng: RandomStream) -> TextEncoder:
+    def _make_encoder(
+        self, backbone: str | PretrainedBackbone, texts: list[str], rng: RandomStream
+    ) -> TextEncoder:
         settings = self.settings
         return make_encoder(
-            str(settings.backbone),
+            backbone,
             settings.freeze,
             texts,
             seed=rng.seed(),

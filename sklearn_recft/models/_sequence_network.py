@@ -13,7 +13,13 @@ from sklearn_recft.models._net import Net
 from sklearn_recft.models._network import Network
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import SequenceNet, make_sequence_net
-from sklearn_recft.text import TextEncoder, make_encoder, new_texts, read_texts
+from sklearn_recft.text import (
+    PretrainedBackbone,
+    TextEncoder,
+    make_encoder,
+    new_texts,
+    read_texts,
+)
 
 SEQUENCE_DEFAULTS = training.Policy(
     learning_rate=2e-3,
@@ -49,7 +55,7 @@ _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # larger catalogues use this many ne
 class SequenceSettings:
     """Settings of the sequence model, from the parameters of the estimator."""
 
-    backbone: str | None = None
+    backbone: str | PretrainedBackbone | None = None
     n_layers: int = 2
     n_heads: int = 2
     max_history: int = 200

@@ -1,13 +1,16 @@
-"""Texts as vectors: encoders, what is cached of them, low-rank adapters."""
+"""Texts as vectors: encoders, pretraining on texts alone, what is cached, low-rank adapters."""
 
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
-from sklearn_recft.text._items import make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.text._items import make_encoder as make_encoder  # for the models alone
+from sklearn_recft.text._items import new_texts as new_texts
+from sklearn_recft.text._items import read_texts as read_texts
+from sklearn_recft.text._items import texts_of as texts_of
+from sklearn_recft.text._masked import pretrain
+from sklearn_recft.text._pretrained import PretrainedBackbone
 
 __all__ = [
+    "PretrainedBackbone",
     "TextEncoder",
     "load_encoder",
-    "make_encoder",
-    "new_texts",
-    "read_texts",
-    "texts_of",
+    "pretrain",
 ]

@@ -31,12 +31,17 @@ BertLike = Any
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model and its tokenizer; ``folder`` is None if the weights are not from a folder."""
+    """A model and its tokenizer; ``folder`` is None if the weights are not from a folder.
+
+    ``fingerprint`` identifies unchanged weights, and ``serialized`` holds them, if they are those
+    of a `PretrainedBackbone`.
+    """
 
     model: BertLike
     tokenizer: Any
     folder: str | None
     fingerprint: Fingerprint | None
+    serialized: dict[str, Any] | None = None
 
 
 # Two threads would encode the same text twice and compete for the cores. And of settings of the

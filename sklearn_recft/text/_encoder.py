@@ -29,6 +29,7 @@ from sklearn_recft.text._passes import (
     runs_in_parts,
     tokenize,
 )
+from sklearn_recft.text._pretrained import PretrainedBackbone
 
 SHARED_BYTES = 512 * 2**20  # cache shared by all encoders of the process with weights of a folder
 OWN_BYTES = 128 * 2**20  # cache of one encoder with other weights
@@ -44,7 +45,7 @@ _shared_vectors = VectorCache(SHARED_BYTES)
 
 
 def load_encoder(
-    backbone: str,
+    backbone: str | PretrainedBackbone,
     *,
     texts: Sequence[str] = (),
     seed: int = 0,
@@ -55,10 +56,11 @@ def load_encoder(
 
     Parameters
     ----------
-    backbone : str
+    backbone : str or PretrainedBackbone
         A local folder with a BERT-like encoder and its tokenizer, a name on the Hugging Face hub,
-        or ``"scratch"``. A cached hub name needs no network. ``"scratch"`` has two layers of width
-        128 with random weights, and a byte-level tokenizer trained on ``texts``.
+        ``"scratch"``, or what `pretrain` returned. A cached hub name needs no network.
+        ``"scratch"`` has two layers of width 128 with random weights, and a byte-level tokenizer
+        trained on ``texts``.
     texts : sequence of str
         Training texts of the tokenizer of ``"scratch"``.
     seed : int
@@ -93,8 +95,13 @@ def load_encoder(
     if lora_rank:
         import_peft()
     with one_at_a_time:
-        made = scratch_backbone(texts, seed) if backbone == "scratch" else load_backbone(backbone)
-    return TextEncoder(backbone, made, device=device, seed=seed, lora_rank=lora_rank)
+        if isinstance(backbone, PretrainedBackbone):
+            made = backbone.load()
+        elif backbone == "scratch":
+            made = scratch_backbone(texts, seed)
+        else:
+            made = load_backbone(backbone)
+    return TextEncoder(str(backbone), made, device=device, seed=seed, lora_rank=lora_rank)
 
 
 class TextEncoder(nn.Module):
@@ -103,7 +110,7 @@ class TextEncoder(nn.Module):
     Parameters
     ----------
     backbone : str
-        Name given to `load_encoder`.
+        Name of the backbone given to `load_encoder`.
     made : Backbone
         Model and tokenizer.
     device : str or torch.device
@@ -130,10 +137,12 @@ class TextEncoder(nn.Module):
     -----
     Encoders with the unchanged weights of a folder share their cache within the process. The
     `state` of such an encoder holds a hash of the weights. If all of it is frozen, the weights are
-    read from their folder when a text has to be encoded. Encoders with other weights (random,
-    adapted or trained) share nothing, and their states hold the weights. Weights count as trained
-    after an in-place write by torch, as by optimizers and ``load_state_dict``. Writes
-    through ``parameter.data`` are not detected if the encoder never was unfrozen.
+    read from their folder when a text has to be encoded. Encoders with the unchanged weights of a
+    `PretrainedBackbone` share their cache too, and their states hold the weights. Encoders with
+    other weights (random, adapted or trained) share nothing, and their states hold the weights.
+    Weights count as trained after an in-place write by torch, as by optimizers and
+    ``load_state_dict``. Writes through ``parameter.data`` are not detected if the encoder never was
+    unfrozen.
     """
 
     n_encoded_by_all: ClassVar[int] = 0
@@ -173,7 +182,7 @@ class TextEncoder(nn.Module):
         self.model: BertLike | None = made.model.to(self._device).requires_grad_(False)
         self._tokenizer = made.tokenizer
         self._folder = made.folder
-        self._fingerprint = made.fingerprint
+        self._fingerprint, self._serialized = made.fingerprint, made.serialized
         self._owner = sys.intern(repr(made.fingerprint))
         self._known_version: tuple[int, float] = self._version_now()
 
@@ -205,7 +214,7 @@ class TextEncoder(nn.Module):
 
     @property
     def is_shared(self) -> bool:
-        """Whether the weights are the unchanged weights of a folder."""
+        """Whether the weights are the unchanged ones of a folder or a `PretrainedBackbone`."""
         if self.model is None:
             return True
         return self._fingerprint is not None and self._version_now() == self._known_version
@@ -310,7 +319,7 @@ class TextEncoder(nn.Module):
                 )
             if self._lora_rank:
                 adapt(model, first, self._lora_rank, self._seed)
-                self._fingerprint = self._folder = None
+                self._fingerprint = self._folder = self._serialized = None
         model.requires_grad_(False)
         trained = model if first is None else nn.ModuleList(layer_stack(model)[1][first:])
         for name, parameter in trained.named_parameters():
@@ -395,6 +404,8 @@ class TextEncoder(nn.Module):
         model = self.model
         if self.is_shared and self._folder_is_unchanged():
             return {**state, "digest": digest(self._fingerprint)}
+        if self.is_shared and self._serialized is not None:
+            return {**state, "own": self._serialized}  # no copy: a pickle holds it once
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
         own = {"weights": weights, **serialize_backbone(model, self._tokenizer)}
         return {**state, "own": own}

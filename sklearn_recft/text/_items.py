@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
+from sklearn_recft.text._pretrained import PretrainedBackbone
 
 
 def make_encoder(
-    backbone: str, freeze: Any, texts: list[str], *, seed: int, device: str, lora_rank: int
+    backbone: str | PretrainedBackbone,
+    freeze: Any,
+    texts: list[str],
+    *,
+    seed: int,
+    device: str,
+    lora_rank: int,
 ) -> TextEncoder:
     """Load the backbone, and freeze its layers as given."""
     encoder = load_encoder(

@@ -90,6 +90,10 @@ class FineTuning(BaseEstimator):
     lora_rank : int, default=None
         If positive, low-rank adapters [4]_ of this rank are trained in place of the weights of
         the text encoder. DecayBert: 0.
+    average : float, default=None
+        If positive, `fit` ends with the mean of the weights after each of its last steps [5]_, this
+        fraction of all, up to 1. Set ``schedule="constant"`` with it, because the weights hardly
+        move at the end of a falling learning rate. It excludes ``patience``. DecayBert: 0.
 
     Notes
     -----
@@ -105,6 +109,8 @@ class FineTuning(BaseEstimator):
     .. [3] Miyato, Dai and Goodfellow, "Adversarial training methods for semi-supervised text
        classification", ICLR 2017.
     .. [4] Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR 2022.
+    .. [5] Izmailov et al., "Averaging weights leads to wider optima and better generalization",
+       UAI 2018.
 
     Examples
     --------
@@ -136,6 +142,7 @@ class FineTuning(BaseEstimator):
             None,
         ],
         "lora_rank": [Interval(Integral, 0, None, closed="left"), None],
+        "average": [Interval(Real, 0, 1, closed="both"), None],
     }
 
     def __init__(
@@ -157,6 +164,7 @@ class FineTuning(BaseEstimator):
         update_epochs: int | None = None,
         freeze_blocks: int | str | None = None,
         lora_rank: int | None = None,
+        average: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.backbone_rate = backbone_rate
@@ -175,6 +183,7 @@ class FineTuning(BaseEstimator):
         self.update_epochs = update_epochs
         self.freeze_blocks = freeze_blocks
         self.lora_rank = lora_rank
+        self.average = average
 
     def resolve(self, defaults: Policy, supported: tuple[str, ...]) -> Policy:
         """Validate the options and merge them into an estimator's defaults.
@@ -192,7 +201,8 @@ class FineTuning(BaseEstimator):
         Raises
         ------
         ValueError
-            For a value out of range, or an option that the estimator does not have.
+            For a value out of range, an option that the estimator does not have, or options that
+            exclude each other.
         """
         self._validate_params()
         given = {name: v for name, v in self.get_params(deep=False).items() if v is not None}
@@ -204,4 +214,11 @@ class FineTuning(BaseEstimator):
             )
         rates = {group: given.pop(name) for name, group in GROUP_RATES.items() if name in given}
         changes: dict[str, Any] = {**given, "rates": {**defaults.rates, **rates}}
-        return replace(defaults, **changes)
+        policy = replace(defaults, **changes)
+        if policy.average and policy.patience is not None:
+            raise ValueError(
+                f"training: average={policy.average!r} and patience={policy.patience!r} exclude "
+                "each other: one ends with mean weights, the other with those of the best epoch. "
+                "Leave one of them out."
+            )
+        return policy

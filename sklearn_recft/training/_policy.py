@@ -53,6 +53,7 @@ class Policy:
     update_epochs: int = 1
     freeze_blocks: int | str = 0
     lora_rank: int = 0
+    average: float = 0.0
 
     @property
     def is_plain(self) -> bool:

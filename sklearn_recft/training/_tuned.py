@@ -32,6 +32,8 @@ class _Call:
     step: int = 0  # optimizer steps over all epochs
     perturbed: list[nn.Parameter] = field(default_factory=list)
     rows: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # factors of row steps
+    means: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # of weights after steps
+    n_averaged: int = 0
 
 
 class _TunedNet(NeuralNet):
@@ -95,10 +97,12 @@ class _TunedNet(NeuralNet):
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Any:
         """Train; a call without `one_call` is a fit."""
         if self.call_ is not None:
-            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+            super().fit_loop(X, y, epochs=epochs, **fit_params)
+            self._use_means(self.call_)
+            return self
         planned = self.max_epochs if epochs is None else epochs
         with self.one_call(planned, update=False):
-            return super().fit_loop(X, y, epochs=planned, **fit_params)
+            return self.fit_loop(X, y, epochs=planned, **fit_params)
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -196,6 +200,26 @@ class _TunedNet(NeuralNet):
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
         call.step += 1
+        if not call.update and call.step > int((1 - policy.average) * planned):
+            self._add_to_means(call)
+
+    def _add_to_means(self, call: _Call) -> None:
+        """Update the mean of the trained weights over the steps that are averaged."""
+        call.n_averaged += 1
+        for group in self.optimizer_.param_groups:
+            for weight in group["params"]:
+                now = weight.detach()
+                if call.n_averaged == 1:
+                    call.means[weight] = now.clone()
+                else:
+                    call.means[weight].lerp_(now, 1 / call.n_averaged)
+
+    def _use_means(self, call: _Call) -> None:
+        """Replace the weights by their means, if any."""
+        with torch.no_grad():
+            for weight, mean in call.means.items():
+                weight.copy_(mean)
+        call.means = {}
 
 
 @contextmanager

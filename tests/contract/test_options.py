@@ -57,7 +57,7 @@ WRONG_TRAINING = {
     "schedule": ("cosine",), "clip": (0, -1, np.nan), "accumulate": (0, 2.0),
     "bf16": ("yes", 2), "adversarial": (-1, np.inf), "patience": (0, 1.5),
     "validation_fraction": (0, 1), "update_rate": (-0.1, np.nan), "update_epochs": (0, 1.5),
-    "freeze_blocks": (-1, "none", 1.5), "lora_rank": (-1, 1.5),
+    "freeze_blocks": (-1, "none", 1.5), "lora_rank": (-1, 1.5), "average": (-0.1, 1.1, np.nan),
 }  # fmt: skip
 
 

@@ -336,6 +336,7 @@ def test_an_event_without_history_has_a_prediction(fitted):
         ({"freeze": 1, "backbone": None}, "freeze=1.*backbone=None"),
         ({"training": FineTuning(lora_rank=2)}, "lora_rank=2.*no layer"),
         ({"training": FineTuning(freeze_blocks=1)}, "no option freeze_blocks"),
+        ({"training": FineTuning(average=0.5, patience=1)}, "average=0.5 and patience=1 exclude"),
         ({"items": [["a"]]}, "item_id"),
         ({"net_params": {"half_lives": [1.0]}}, "'half_lives' is unknown"),
     ],

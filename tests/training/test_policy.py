@@ -450,9 +450,51 @@ def test_an_infinite_clip_disables_clipping():
     assert moved(nets[0].module_)["table"]
 
 
+class Recorded(Callback):
+    """Keep a copy of the weights after each step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.weights = []
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.weights.append([p.detach().clone() for p in net.module_.parameters()])
+
+
+@pytest.mark.parametrize(("average", "n_averaged"), [(0.5, 8), (0.3, 5), (1.0, 15), (0.0, 1)])
+def test_a_fit_ends_with_the_mean_of_the_last_weights(average, n_averaged):
+    callback = Recorded()
+    policy = Policy(average=average, schedule="constant")
+    net = net_of(policy, batch_size=8, callbacks=[callback])
+    fit_net(net, *rows(), epochs=3, seed=0)  # 15 steps
+    assert len(callback.weights) == 15
+    last = callback.weights[-n_averaged:]
+    for parameter, *values in zip(net.module_.parameters(), *last, strict=True):
+        mean = torch.stack(values).mean(0)
+        np.testing.assert_allclose(parameter.detach(), mean, rtol=0, atol=1e-6)
+
+
+def test_an_update_ends_with_the_weights_of_its_last_step():
+    nets = [net_of(Policy(average=average), batch_size=8) for average in (0.0, 0.5)]
+    for net in nets:
+        fit_net(net, *rows(), epochs=2, seed=0, update=True)
+    assert_same_weights(nets[0].module_, nets[1].module_, atol=0)
+
+
+def test_a_failing_fit_has_no_mean_weights():
+    nets = [
+        net_of(Policy(average=average), batch_size=8, callbacks=[("fail", Fail(RuntimeError("x")))])
+        for average in (0.0, 1.0)
+    ]
+    for net in nets:
+        with pytest.raises(RuntimeError, match="x"):
+            fit_net(net, *rows(), epochs=4, seed=0)
+        assert net.call_ is None
+    assert_same_weights(nets[0].module_, nets[1].module_, atol=0)
+
+
 def test_a_plain_policy_makes_a_plain_net():
     assert type(net_of()) is type(net_of(replace(PLAIN, update_epochs=4))) is NeuralNet
-    for change in ({"clip": 9.0}, {"warmup": 0.1}, {"update_rate": 0.5}, {"patience": 2}):
+    for change in ({"clip": 9.0}, {"warmup": 0.1}, {"average": 0.5}, {"patience": 2}):
         assert type(net_of(replace(PLAIN, **change))) is not NeuralNet
 
 
