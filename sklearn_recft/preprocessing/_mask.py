@@ -104,6 +104,9 @@ def mask_interactions(
     The function does not make a log anonymous: many events of one user together single the user
     out, however coarse each is. It removes what single events give away.
 
+    ``other`` is an item of the masked log. Leave it out of lists by ``exclude=[other]`` of
+    `recommend`.
+
     Examples
     --------
     >>> import pandas as pd

@@ -186,6 +186,7 @@ RECOMMENDERS = {
 # they run on the configuration of the class alone: a net with texts takes long.
 _AROUND_THE_NET = {
     "check_feedback_may_be_absent",
+    "check_forget_says_what_it_did",
     "check_frame_equals_array",
     "check_lists_as_a_table",
     "check_lists_hold_the_best_eligible_items",
