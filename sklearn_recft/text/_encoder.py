@@ -180,6 +180,7 @@ class TextEncoder(nn.Module):
         self.width = int(made.model.config.hidden_size)
         self.n_layers = int(made.model.config.num_hidden_layers)
         self.model: BertLike | None = made.model.to(self._device).requires_grad_(False)
+        self._weights = list(made.model.parameters())  # to walk through the model is slow
         self._tokenizer = made.tokenizer
         self._folder = made.folder
         self._fingerprint, self._serialized = made.fingerprint, made.serialized
@@ -205,12 +206,11 @@ class TextEncoder(nn.Module):
         It is torch's count of in-place writes. Once weights may be trained, it includes sums of
         them, because fused optimizers do not increase the count.
         """
-        bert: Any = self.model
-        weights = [p.detach() for p in bert.parameters()]
         size = 0.0
         if self._was_trained:
+            weights = [p.detach() for p in self._weights]
             size = sum(float(w.double().sum() + w.double().square().sum()) for w in weights)
-        return sum(w._version for w in weights), size
+        return sum(p._version for p in self._weights), size
 
     @property
     def is_shared(self) -> bool:
@@ -319,6 +319,7 @@ class TextEncoder(nn.Module):
                 )
             if self._lora_rank:
                 adapt(model, first, self._lora_rank, self._seed)
+                self._weights = list(model.parameters())
                 self._fingerprint = self._folder = self._serialized = None
         model.requires_grad_(False)
         trained = model if first is None else nn.ModuleList(layer_stack(model)[1][first:])
