@@ -116,9 +116,9 @@ def ensembles(log, backbone, seeds, methods, n_members=3):
 def virtual_tokens(log, backbone, seeds, methods):
     """Train the encoder on few rows: not at all, by LoRA, by a prompt, by a prefix.
 
-    The first 2,000 rows are fitted, and the next 20,000 are validation and test.
+    The first 1,000 rows are fitted, and the next 20,000 are validation and test.
     """
-    few = SlowLog(log.name, log.X[:22_000], log.y[:22_000], log.catalogue)
+    few = SlowLog(log.name, log.X[:21_000], log.y[:21_000], log.catalogue)
     plain = decay_network.make_encoder
     small = {"max_history": 3, "max_epochs": 1, "net_params": {"batch_size": 32}}
     for seed in seeds:
@@ -143,9 +143,9 @@ def virtual_tokens(log, backbone, seeds, methods):
 
 
 class SlowLog(Log):
-    """A log of which 2,000 rows are fitted, for methods that train the encoder."""
+    """A log of which 1,000 rows are fitted, for methods that train the encoder."""
 
-    start = 2_000
+    start = 1_000
 
     @property
     def middle(self):

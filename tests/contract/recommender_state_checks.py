@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_recft import FineTuning, trusted_types
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.models import AdaptiveModel
+from sklearn_recft.text import PretrainedBackbone, pretrain
 from sklearn_recft.vocabulary import Vocabulary
 from tests.contract.helpers import (
     DAY,
@@ -356,6 +357,8 @@ def _values_of(constraint):
         return [value for value in values if value in constraint]
     if isinstance(constraint, StrOptions):
         return sorted(constraint.options)
+    if constraint is PretrainedBackbone:
+        return [pretrain("scratch", ["green tea", "black tea"], max_epochs=1, random_state=0)]
     known = {
         "boolean": [True, False], "array-like": [(1.0,)], None: [None], str: ["scratch"],
         dict: [{"batch_size": 7}], list: [["size"]], tuple: [("size",)],
