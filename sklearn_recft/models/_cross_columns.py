@@ -100,7 +100,8 @@ class Cells:
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); the rows behind them move up."""
         users = users[users < len(self.known)]
-        self.vectors = np.delete(self.vectors[: len(self.known)], users, axis=0)
+        if self.vectors.shape[1]:
+            self.vectors = np.delete(self.vectors[: len(self.known)], users, axis=0)
         self.rows, self.known = np.delete(self.rows, users, axis=0), np.delete(self.known, users)
 
     def state(self) -> dict[str, Any]:

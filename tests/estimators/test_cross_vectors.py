@@ -113,6 +113,15 @@ def test_vectors_of_users_are_removed_with_them():
     assert len(model._model.columns.cells["user_id"].vectors) == 30
 
 
+def test_users_with_other_features_than_vectors_are_removed():
+    X, y, items, _ = images(300)
+    users = pd.DataFrame({"user_id": np.arange(40), "age": np.arange(40.0)})
+    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, users=users, items=items)
+    kept = X[X["user_id"] > 9]
+    expected = model.predict_proba(kept)
+    assert_array_equal(model.forget(np.arange(10)).predict_proba(kept), expected)
+
+
 def test_vectors_of_rows_are_context():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"user_id": rng.integers(0, 30, 2000), "item_id": rng.integers(0, 20, 2000)})
