@@ -183,7 +183,8 @@ EASE = {
 }  # fmt: skip
 WALKS = {
     "alpha": 1.0, "beta": 0.3, "n_neighbors": 200, "zero_diagonal": True, "half_life": None,
-    "history_half_life": None, "edges": None, "edge_weight": 1.0, "n_jobs": None,
+    "history_half_life": None, "decay_floor": 0.0, "edges": None, "edge_weight": 1.0,
+    "n_jobs": None,
 }  # fmt: skip
 ALS = {
     "n_factors": 16, "reg": 30.0, "alpha": 3.0, "max_epochs": 5, "half_life": None,
