@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         RealtimeTransformerRecommender,
         RP3BetaRecommender,
     )
-    from sklearn_recft.persistence import trusted_types
+    from sklearn_recft.persistence import load, save, trusted_types
     from sklearn_recft.training import FineTuning
 
 __version__ = "0.2.0"
@@ -47,6 +47,8 @@ __all__ = [
     "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
     "__version__",
+    "load",
+    "save",
     "trusted_types",
 ]
 
@@ -70,6 +72,8 @@ __getattr__ = lazy_names(
         "PopularityRecommender": "estimators",
         "RP3BetaRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
+        "load": "persistence",
+        "save": "persistence",
         "trusted_types": "persistence",
     },
 )

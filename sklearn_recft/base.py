@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft import persistence
 from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
@@ -120,7 +122,7 @@ class RecommenderMixin:
 
     _model: FittedModel
     _fixed: dict[str, Any]
-    _valid: list[Any]
+    _valid: list[Any] | None = None  # after `load`, they are validated again
     _FIXED: ClassVar[tuple[str, ...]] = ()
     # Parameters that, if set, need timestamps.
     _NEED_TIME: ClassVar[tuple[str, ...]] = ("half_life", "window", "habit_half_life")
@@ -293,6 +295,23 @@ class RecommenderMixin:
             self._model = model
         return self
 
+    def save(self, path: str | os.PathLike[str], **options: Any) -> str:
+        """Save the estimator to a folder without pickle; `sklearn_recft.load` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A new folder, or one that was saved to before.
+        **options : dict
+            ``seq``, ``metadata`` and ``include_backbone`` of `sklearn_recft.save`.
+
+        Returns
+        -------
+        digest : str
+            SHA-256 of the model.
+        """
+        return persistence.save(self, path, **options)
+
     def set_params(self: Recommender, **params: Any) -> Recommender:
         """Set parameters, also nested ones: ``training__learning_rate`` of ``training=None``.
 
@@ -433,7 +452,7 @@ class RecommenderMixin:
         call (`FineTuning.resolve`).
         """
         now = self._parameters()
-        if any(map(operator.is_not, now, self._valid)):
+        if self._valid is None or any(map(operator.is_not, now, self._valid)):
             self._validate_params()  # type: ignore[attr-defined]
             _refuse_flags(self)
             self._valid = now

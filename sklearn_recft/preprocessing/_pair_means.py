@@ -98,7 +98,7 @@ class PairMeans(StreamFeatures):
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
     }
     _needs_y = True
-    _state: _State
+    _state: PairMeansState
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class PairMeans(StreamFeatures):
         self.half_life = half_life
         self.max_keys = max_keys
 
-    def _make_state(self, rows: LogRows) -> _State:
+    def _make_state(self, rows: LogRows) -> PairMeansState:
         pairs = _checked_pairs(self.pairs)
         bases = (self.base,) if isinstance(self.base, str) else tuple(self.base)
         if not bases:
@@ -136,7 +136,7 @@ class PairMeans(StreamFeatures):
                 "half_life to None."
             )
         half_lives = () if self.half_life is None else (float(self.half_life),)
-        return _State(
+        return PairMeansState(
             pairs,
             bases,
             float(self.damping),
@@ -155,7 +155,7 @@ class _Read:
 
 
 @dataclass(eq=False)
-class _State:
+class PairMeansState:
     """Sums of residuals by pair of values, and what the bases need."""
 
     pairs: tuple[tuple[str, str], ...]
