@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -13,13 +12,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft import persistence
 from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import Call, FittedModel, batch_code, warn_of_known_batch
 from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.persistence import SaveMixin
 
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
@@ -95,7 +94,7 @@ def verbs_of(estimator: Any) -> tuple[str, ...]:
     return tuple(verb for verb in VERBS if hasattr(estimator, verb))
 
 
-class RecommenderMixin:
+class RecommenderMixin(SaveMixin):
     """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
     A subclass has
@@ -294,23 +293,6 @@ class RecommenderMixin:
             model.forget(np.unique(codes[codes >= 0]))
             self._model = model
         return self
-
-    def save(self, path: str | os.PathLike[str], **options: Any) -> str:
-        """Save the estimator to a folder without pickle; `sklearn_recft.load` reads it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A new folder, or one that was saved to before.
-        **options : dict
-            ``seq``, ``metadata`` and ``include_backbone`` of `sklearn_recft.save`.
-
-        Returns
-        -------
-        digest : str
-            SHA-256 of the model.
-        """
-        return persistence.save(self, path, **options)
 
     def set_params(self: Recommender, **params: Any) -> Recommender:
         """Set parameters, also nested ones: ``training__learning_rate`` of ``training=None``.

@@ -6,11 +6,18 @@ from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sklearn_recft.persistence._folder import inspect, load, save
+    from sklearn_recft.persistence._mixin import SaveMixin
     from sklearn_recft.persistence._trusted import trusted_types
 
-__all__ = ["inspect", "load", "save", "trusted_types"]
+__all__ = ["SaveMixin", "inspect", "load", "save", "trusted_types"]
 
 __getattr__ = lazy_names(
     __name__,
-    {"inspect": "_folder", "load": "_folder", "save": "_folder", "trusted_types": "_trusted"},
+    {
+        "SaveMixin": "_mixin",
+        "inspect": "_folder",
+        "load": "_folder",
+        "save": "_folder",
+        "trusted_types": "_trusted",
+    },
 )

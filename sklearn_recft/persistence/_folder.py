@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
-from sklearn_recft.persistence._document import Decoder, Document, Encoder
+from sklearn_recft.persistence._decoder import Decoder
+from sklearn_recft.persistence._encoder import Document, Encoder
 from sklearn_recft.persistence._json import read_json, write_json
 from sklearn_recft.persistence._kinds import kind_of
 from sklearn_recft.persistence._tensors import read_places, read_tensors, write_tensors
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
-# Names of the two files: the digits are those of their hash, so that a folder can be saved to again.
+# Names of the two files. The digits are those of their hash: a folder can be saved to again.
 _FILES = {"model": r"model-[0-9a-f]{12}\.json", "tensors": r"tensors-[0-9a-f]{12}\.safetensors"}
 _OWN = re.compile(rf"({MANIFEST}|{'|'.join(_FILES.values())})(\.part)?")
 _MAX_MANIFEST = 1 << 20
@@ -30,7 +31,7 @@ _KEYS = {"digest", "files", "format", "kind", "metadata", "seq", "version"}
 
 
 def save(
-    model: Any,
+    model: BaseEstimator,
     path: str | os.PathLike[str],
     *,
     seq: int | None = None,
@@ -346,6 +347,5 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
 
 
 def _version() -> str:
-    import sklearn_recft
-
-    return sklearn_recft.__version__
+    version: str = import_module("sklearn_recft").__version__
+    return version

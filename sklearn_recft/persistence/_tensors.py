@@ -69,12 +69,12 @@ def write_tensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> tuple[int
     text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     found = hashlib.sha256()
-    for block in (len(text).to_bytes(8, "little"), text):
-        file.write(block)
-        found.update(block)
+    prefix = len(text).to_bytes(8, "little") + text
+    file.write(prefix)
+    found.update(prefix)
     for name in names:
         array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
-        block = memoryview(array.reshape(-1).view(np.uint8))
+        block = array.reshape(-1).view(np.uint8).data
         file.write(block)
         found.update(block)
     return 8 + len(text) + end, found.hexdigest()
@@ -104,7 +104,7 @@ def read_tensors(path: Path, size: int, *, mmap: bool) -> tuple[dict[str, np.nda
         arrays = {}
         for name, place in places.items():
             array = np.fromfile(file, place.dtype, math.prod(place.shape))
-            found.update(memoryview(array.view(np.uint8)))
+            found.update(array.view(np.uint8).data)
             arrays[name] = _checked(name, array.reshape(place.shape))
         return arrays, found.hexdigest()
 

@@ -230,7 +230,7 @@ LEFT_OUT = {
         _WITHOUT_TRAINING | {"check_memory_is_bounded"},
     ),
 }
-N_OUR_CHECKS = 63
+N_OUR_CHECKS = 64
 OUR_CHECKS = [
     *recommender_checks(),
     *recommender_adapt_checks(),
