@@ -14,6 +14,7 @@ from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._layout import check_model_state, check_sizes, size_of
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._state import from_plain, to_plain
@@ -471,6 +472,20 @@ class FittedModel:
         self.seen.append(users[pairs["user"]], items[pairs["item"]], self.n_users)
         self.batches = joined_batches(self.batches, other.batches)
         return users, items
+
+    @classmethod
+    def check_state(cls, saved: dict[str, Any]) -> None:
+        """Check what `__getstate__` returned, if another program may have changed it.
+
+        Raises
+        ------
+        ValueError
+            If an array has another type or shape than those of a model, or a code is of no user or
+            item. Compiled loops index arrays without a check.
+        """
+        check_sizes(saved["settings"], size_of(saved["state"]))
+        empty = cls(_no_rows(*saved["columns"]), saved["settings"])
+        check_model_state(empty, saved["state"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return settings and `state`, which nothing writes to: it is pickled without a lock."""

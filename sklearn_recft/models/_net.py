@@ -63,6 +63,10 @@ class Net:
         """Load what `state` returned; the module must have the same parts."""
         named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
         for name, array in state["module"].items():
+            if array.ndim != named[name].ndim or array.shape[1:] != named[name].shape[1:]:
+                raise ValueError(
+                    f"{name} has the shape {array.shape}, and this net {tuple(named[name].shape)}."
+                )
             named[name].data = torch.from_numpy(array.copy()).to(named[name].device)
         if hasattr(self.module, "n_items"):
             self.module.n_items = state["n_items"]

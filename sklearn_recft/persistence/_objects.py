@@ -40,6 +40,8 @@ def make(cls: type, state: dict[str, Any]) -> Any:
     """Return the object whose state this is."""
     if _makes_own_state(cls):
         whole: Any = object.__new__(cls)
+        if hasattr(cls, "check_state"):
+            cls.check_state(state["state"])
         whole.__setstate__(state["state"])
         return whole
     if issubclass(cls, BaseEstimator):
