@@ -484,8 +484,7 @@ class FittedModel:
             item. Compiled loops index arrays without a check.
         """
         check_sizes(saved["settings"], size_of(saved["state"]))
-        empty = cls(_no_rows(*saved["columns"]), saved["settings"])
-        check_model_state(empty, saved["state"])
+        check_model_state(cls(_no_rows(*saved["columns"]), saved["settings"]), saved["state"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return settings and `state`, which nothing writes to: it is pickled without a lock."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sklearn_recft.models._base import FittedModel
 
 _HABITS = {
-    "user": "i4 n user", "item": "i4 n item", "strength": "f4 n", "time": "f8 n",
-    "basket": "f8 U+", "repeats": "i8 I", "exposed": "i8 I",
+    "user": "i4 n user", "item": "i4 n item", "strength": "f4 n", "time": "f8~ n",
+    "basket": "f8~ U+", "repeats": "i8 I", "exposed": "i8 I",
 }  # fmt: skip
 _FACTORS = {
     "user_factors": "f4 U F", "user_bias": "f4 U", "user_count": "f4 U",
@@ -32,7 +32,7 @@ _FACTORS = {
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
 # R is that of the side of the part, and other capital letters are as in an empty model. Equal small
 # letters are equal numbers. "..." are further axes. Codes "-item" may be -1,
-# and "item+" are larger by 1.
+# and "item+" are larger by 1. Types with "~" may be NaN or infinite.
 LAYOUTS: dict[str, dict[str, str]] = {
     "SeenItems": {"user": "i4 n user", "item": "i4 n item"},
     "EventHistory": {
@@ -49,25 +49,25 @@ LAYOUTS: dict[str, dict[str, str]] = {
     },
     "SpeedMixture": {"progress": "f8 P", "means": "* M N"},
     "GaussianTable": {
-        "sums": "f8 R S", "means": "f8 R D", "is_late": "b1 R", "times": "f8 R",
+        "sums": "f8 R S", "means": "f8 R D", "is_late": "b1 R", "times": "f8~ R",
         "covariances": "f8 V T", "moments": "f8 V S", "*prior/weights": "f8 k D",
         "*prior/*": "f8 D D", "unknown": "f8 D",
     },
     "SideFeatures": {
         "rows": "f8 r k", "known": "b1 r", "encodings/*": "* ...", "encoder/*": "* ...",
     },
-    "ItemCounts": {"has_events": "b1 I", "*": "f8 I"},
+    "ItemCounts": {"has_events": "b1 I", "*": "f8~ I"},
     "Trends": {
         "periods": "i8 p", "sizes": "i8 p", "item": "i4 n item", "count": "i4 n", "base": "f8 h b",
     },
     "Reservoir": {
         "rows/user": "i* n user", "rows/item": "i* n item", "rows/past": "i* n h -item",
-        "rows/*": "* n ...",
+        "rows/*": "*~ n ...",
     },
     "OnlineFeatures": {
-        "tables/users": "f8 U W", "tables/items": "f8 I X", "before/users": "i* a user",
-        "before/items": "i* b item", "before/tables/users": "f8 a W",
-        "before/tables/items": "f8 b X", "*totals": "f8 Y", "*tables/moments": "f8 Z M",
+        "tables/users": "f8~ U W", "tables/items": "f8~ I X", "before/users": "i* a user",
+        "before/items": "i* b item", "before/tables/users": "f8~ a W",
+        "before/tables/items": "f8~ b X", "*totals": "f8~ Y", "*tables/moments": "f8~ Z M",
         "tables/factorizations/*/user_factors": "f4 U F",
         "tables/factorizations/*/item_factors": "f4 I F",
         "tables/factorizations/*/user_*": "f4 U", "tables/factorizations/*/item_*": "f4 I",
@@ -75,12 +75,12 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "before/*/user_*": "f4 a", "before/*/item_*": "f4 b",
         "*/mean": "f4 A", "*/context_weight": "f4 C", "*/context_*": "f8 C",
     },
-    "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8 U", "first": "f8 I"},
-    "PairTimes": {"keys": "i8 n pair", "times": "f8 n"},
-    "Blend": {"weights": "f8 S F", "squares": "f8 S F", "places": "f8 T S P", "log": "f8 L M"},
-    "Net": {**{f"module/{name}": rule for name, rule in _FACTORS.items()}, "optimizer/*": "* ..."},
+    "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8~ U", "first": "f8~ I"},
+    "PairTimes": {"keys": "i8 n pair", "times": "f8~ n"},
+    "Blend": {"weights": "f8 S F", "squares": "f8 S F", "places": "f8 T S P", "log": "f8~ L M"},
+    "Net": {**{f"module/{name}": rule for name, rule in _FACTORS.items()}, "optimizer/*": "*~ ..."},
     "CrossColumns": {
-        "moments": "f8 T n", "cells/user_id/*": "* u ...", "cells/item_id/*": "* i ...",
+        "moments": "f8 T n", "cells/user_id/*": "*~ u ...", "cells/item_id/*": "*~ i ...",
         "vocabulary/ids": "* v ...", "vocabulary/*": "* ...",
     },
     "CrossNetwork": {
@@ -92,15 +92,15 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "catalogue": "f4 I ...",
     },
     "SequenceNetwork": {
-        "net/module/embedding": "f4 I d", "net/module/n_*": "f4 I", "net/*": "* ...",
+        "net/module/embedding": "f4 I d", "net/module/n_*": "f4~ I", "net/*": "* ...",
         "encoder/*": "* ...", "catalogue": "f4 I ...",
     },
     "RandomStream": {"*": "u* ..."},
     "values": {
         "batches": "u8 b", "user_factors": "f4 U f", "item_factors": "f4 I f",
         "user_sums": "f8 T U", "item_sums": "f8 T I", "item_weights": "f4 I I", "weight": "f8 I",
-        "popularity": "f8 I", "recent": "f8 r Q", "moments": "f8 M", "mean_moments": "f8 m",
-        "clock": "f8 C", "sample": "i4 n item", "relation_weights/*": "* ...",
+        "popularity": "f8 I", "recent": "f8~ r Q", "moments": "f8~ M", "mean_moments": "f8 m",
+        "clock": "f8~ C", "sample": "i4 n item", "relation_weights/*": "* ...",
     },
 }  # fmt: skip
 # Settings that are sizes of arrays.
@@ -273,8 +273,11 @@ def _check_array(where: str, array: np.ndarray, rule: list[str] | None, sizes: _
         raise ValueError(f"{where}: this model has no such array")
     words, code = _axes(rule)
     dtype = array.dtype.str[1:]
-    if not fnmatchcase(dtype, rule[0]):
+    if not fnmatchcase(dtype, rule[0].rstrip("~")):
         raise ValueError(f"{where}: its type is {array.dtype}, and must be {rule[0]}")
+    is_open_float = rule[0].endswith("~") or isinstance(array, np.memmap)
+    if array.dtype.kind in "fc" and not is_open_float and not np.isfinite(array).all():
+        raise ValueError(f"{where}: it has values that are not finite")
     is_open = words[-1:] == ["..."]
     words = words[: -1 if is_open else None]
     if array.ndim < len(words) or (array.ndim > len(words) and not is_open):
@@ -316,6 +319,8 @@ def _check_codes(where: str, array: np.ndarray, code: str, sizes: _Sizes) -> Non
 def _check_matrix(where: str, matrix: csr_array, n_items: int) -> None:
     if matrix.shape != (n_items, n_items) or matrix.dtype != np.float32:
         raise ValueError(f"{where}: a matrix of {matrix.shape}, and must be of {n_items} items")
+    if not np.isfinite(matrix.data).all():
+        raise ValueError(f"{where}: it has values that are not finite")
     matrix.check_format(full_check=True)
 
 

@@ -7,13 +7,15 @@ from sklearn_recft.lazy import lazy_names
 if TYPE_CHECKING:
     from sklearn_recft.persistence._folder import inspect, load, save
     from sklearn_recft.persistence._mixin import SaveMixin
+    from sklearn_recft.persistence._store import ModelStore
     from sklearn_recft.persistence._trusted import trusted_types
 
-__all__ = ["SaveMixin", "inspect", "load", "save", "trusted_types"]
+__all__ = ["ModelStore", "SaveMixin", "inspect", "load", "save", "trusted_types"]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "ModelStore": "_store",
         "SaveMixin": "_mixin",
         "inspect": "_folder",
         "load": "_folder",

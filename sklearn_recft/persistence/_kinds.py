@@ -29,6 +29,7 @@ _ROOMS = (
 _WITH_STATES = ("preprocessing", "pipeline")
 # Estimators of scikit-learn that hold parameters and arrays only, by module.
 _OF_SKLEARN = {
+    "frozen": ("FrozenEstimator",),
     "impute": ("SimpleImputer",),
     "linear_model": ("LinearRegression", "LogisticRegression", "Ridge"),
     "pipeline": ("Pipeline",),
