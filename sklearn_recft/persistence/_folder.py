@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,7 +90,8 @@ def save(
     folder = Path(path)
     _check_folder(folder)
     encoder = Encoder()
-    text = write_json(encoder.encode(model, "", ""))
+    with _copied_backbones(include_backbone):
+        text = write_json(encoder.encode(model, "", ""))
     folder.mkdir(parents=True, exist_ok=True)
     listed = {
         "model": _write(folder, "model", ".json", lambda file: _write_text(file, text)),
@@ -344,6 +345,15 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
         if path.name not in kept and _OWN.fullmatch(path.name):
             path.unlink(missing_ok=True)
     sync_folder(folder)
+
+
+def _copied_backbones(wanted: bool) -> AbstractContextManager[None]:
+    """Return a block in which states of encoders hold their weights."""
+    if not wanted:
+        return nullcontext()
+    from sklearn_recft.text import copied_backbones  # loads torch
+
+    return copied_backbones()
 
 
 def _version() -> str:
