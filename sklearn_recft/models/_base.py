@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -190,7 +191,7 @@ class FittedModel:
         """Return the stateful parts by name; a part with two names is listed once."""
         found: dict[str, Part] = {}
         for name, value in vars(self).items():
-            if isinstance(value, Part) and all(value is not part for part in found.values()):
+            if _is_part(type(value)) and all(value is not part for part in found.values()):
                 found[name] = value
         return found
 
@@ -500,6 +501,12 @@ class FittedModel:
         saved = self.__getstate__()
         twin.__setstate__({**saved, "settings": copy.deepcopy(saved["settings"], memo)})
         return twin
+
+
+@cache
+def _is_part(cls: type) -> bool:
+    """Whether objects of a class are parts; `isinstance` of a protocol takes far longer."""
+    return all(hasattr(cls, name) for name in ("mark", "restore", "state", "load_state", "forget"))
 
 
 def _no_rows(positives_only: bool, context_names: tuple[str, ...], timed: bool) -> Interactions:

@@ -118,6 +118,12 @@ class Decoder:
     def _array(self, node: dict[str, Any]) -> np.ndarray:
         return self._take(node["array"])
 
+    def _narrow(self, node: dict[str, Any]) -> np.ndarray:
+        array, dtype = self._take(node["narrow"]), np.dtype(node["dtype"])
+        if array.dtype.kind not in "iu" or dtype.kind not in "iu" or not array.dtype < dtype:
+            raise ValueError(f"integers of type {array.dtype} cannot become {dtype}")
+        return array.astype(dtype)
+
     def _ascending(self, node: dict[str, Any]) -> np.ndarray:
         counts, dtype, size = self._take(node["ascending"]), np.dtype(node["dtype"]), node["size"]
         if counts.dtype != np.int32 or counts.ndim != 1 or counts.min(initial=0) < 0:
@@ -195,6 +201,7 @@ _DECODERS: dict[str, Any] = {
     "float": Decoder._float,
     "keys": Decoder._pairs,
     "kind": Decoder._object,
+    "narrow": Decoder._narrow,
     "objects": Decoder._objects,
     "range": Decoder._range,
     "ref": Decoder._ref,
@@ -215,6 +222,7 @@ _WITH = {
     "dict": ("order",),
     "keys": ("to",),
     "kind": ("state",),
+    "narrow": ("dtype",),
     "objects": ("shape",),
     "text": ("dtype", "shape"),
     "time": ("dtype",),

@@ -14,6 +14,8 @@ from sklearn_recft.persistence._kinds import kind_of, name_of_type
 from sklearn_recft.persistence._objects import state_of
 from sklearn_recft.persistence._tensors import can_hold
 
+_MANY = 64  # from so many integers on, arrays are stored in the shortest type
+
 
 @dataclass
 class Document:
@@ -122,6 +124,10 @@ class Encoder:
         if n_events is not None:
             name = self._add(n_events, where)
             return {"ascending": name, "dtype": dtype.newbyteorder("<").str, "size": len(value)}
+        narrow = _narrow(value)
+        if narrow is not None:
+            name = self._add(value.astype(narrow), where)
+            return {"narrow": name, "dtype": dtype.newbyteorder("<").str}
         return {"array": self._add(value, where)}
 
     def _encode_matrix(self, value: csr_array, path: str, where: str) -> Any:
@@ -180,11 +186,21 @@ def _counts(value: np.ndarray) -> np.ndarray | None:
 
     Users of events and pairs are stored in their order.
     """
-    if value.ndim != 1 or value.dtype.kind not in "iu" or len(value) < 64 or value[0] < 0:
+    if value.ndim != 1 or value.dtype.kind not in "iu" or len(value) < _MANY or value[0] < 0:
         return None
     if 2 * (int(value[-1]) + 1) > len(value) or not (value[1:] >= value[:-1]).all():
         return None
     return np.bincount(value).astype(np.int32)
+
+
+def _narrow(value: np.ndarray) -> np.dtype | None:
+    """Return a shorter type that holds all these integers, if there is one."""
+    if value.dtype.kind not in "iu" or value.size < _MANY:
+        return None
+    low, high = int(value.min()), int(value.max())
+    types = (np.dtype(t) for t in ("u1", "u2", "i1", "i2", "i4") if np.dtype(t) < value.dtype)
+    fitting = (t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    return min(fitting, key=lambda t: t.itemsize, default=None)
 
 
 def _named(value: Any) -> str:
