@@ -306,11 +306,7 @@ class RecommenderMixin(SaveMixin):
         -------
         self : object
         """
-        nested = {
-            name.partition("__")[2]: value
-            for name, value in params.items()
-            if name.startswith("training__")
-        }
+        nested = {n.partition("__")[2]: v for n, v in params.items() if n.startswith("training__")}
         if nested and params.get("training", getattr(self, "training", params)) is None:
             from sklearn_recft.training import FineTuning  # loads torch
 

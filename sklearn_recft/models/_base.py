@@ -191,7 +191,8 @@ class FittedModel:
         """Return the stateful parts by name; a part with two names is listed once."""
         found: dict[str, Part] = {}
         for name, value in vars(self).items():
-            if _is_part(type(value)) and all(value is not part for part in found.values()):
+            is_part = _is_part(type(value))  # type: ignore[arg-type]
+            if is_part and all(value is not part for part in found.values()):
                 found[name] = value
         return found
 

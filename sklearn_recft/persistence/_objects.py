@@ -24,7 +24,7 @@ def state_of(value: Any) -> dict[str, Any]:
     if isinstance(value, BaseEstimator):
         parameters = value.get_params(deep=False)
         return {"parameters": parameters, **_others(value, parameters)}
-    if is_dataclass(value):
+    if is_dataclass(value) and fields(value):
         return {one.name: getattr(value, one.name) for one in fields(value)}
     return dict(vars(value))
 
@@ -47,8 +47,8 @@ def make(cls: type, state: dict[str, Any]) -> Any:
     if issubclass(cls, BaseEstimator):
         return _make_estimator(cls, **state)
     made: Any = object.__new__(cls)
-    names = {one.name for one in fields(cls)} if is_dataclass(cls) else set(state)
-    if set(state) != names:
+    names = {one.name for one in fields(cls)} if is_dataclass(cls) else set()
+    if names and set(state) != names:
         raise ValueError(f"a {cls.__name__} has {sorted(names)}, and not {sorted(state)}")
     vars(made).update(state)
     return made

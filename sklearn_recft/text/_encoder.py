@@ -1,9 +1,7 @@
 """Text encoder: mean-pooled vectors of a BERT, computed once for each distinct text."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +19,7 @@ from sklearn_recft.text._backbone import (
     serialize_backbone,
 )
 from sklearn_recft.text._cache import RaggedRows, VectorCache
+from sklearn_recft.text._copies import copies
 from sklearn_recft.text._lora import adapt, import_peft
 from sklearn_recft.text._passes import (
     layer_stack,
@@ -32,8 +31,6 @@ from sklearn_recft.text._passes import (
     tokenize,
 )
 
-# Whether a state holds the weights of a folder, and not their hash alone.
-copies: ContextVar[bool] = ContextVar("copies", default=False)
 SHARED_BYTES = 512 * 2**20  # cache shared by all encoders of the process with weights of a folder
 OWN_BYTES = 128 * 2**20  # cache of one encoder with other weights
 TEXTS_AT_ONCE = 16384  # number of texts that are tokenized and encoded together
@@ -394,11 +391,9 @@ class TextEncoder(nn.Module):
             "digest": None,
             "own": None,
         }
-        if copies.get():
-            self._loaded_model()
-        elif self.model is None:
+        if self.model is None and not copies.get():
             return {**state, "digest": self._saved["digest"]}
-        model: Any = self.model
+        model = self._loaded_model()
         if self.is_shared and self._folder_is_unchanged() and not copies.get():
             return {**state, "digest": digest(self._fingerprint)}
         weights = {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
@@ -497,16 +492,6 @@ class TextEncoder(nn.Module):
         distinct, place = torch.unique(codes, return_inverse=True)
         vectors = run_upper(model, rows, distinct.cpu().numpy(), first)  # (n_distinct, width)
         return vectors[place.to(vectors.device)]
-
-
-@contextmanager
-def copied_backbones() -> Iterator[None]:
-    """Within the block, states of encoders hold the weights of folders."""
-    token = copies.set(True)
-    try:
-        yield
-    finally:
-        copies.reset(token)
 
 
 def _made_from(state: dict[str, Any]) -> Backbone:
