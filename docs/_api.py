@@ -18,6 +18,7 @@ ROOMS = {
     "sklearn_recft.model_selection": "Model selection",
     "sklearn_recft.datasets": "Datasets",
     "sklearn_recft.inspection": "Inspection",
+    "sklearn_recft.persistence": "Persistence",
 }
 
 # What `RecommenderTags.predicts` and `RecommenderTags.lists_by` mean to a reader.

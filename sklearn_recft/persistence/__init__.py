@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sklearn_recft.persistence._store import ModelStore
     from sklearn_recft.persistence._trusted import trusted_types
 
-__all__ = ["ModelStore", "SaveMixin", "inspect", "load", "save", "trusted_types"]
+__all__ = ["ModelStore", "inspect", "load", "save", "trusted_types"]
 
 __getattr__ = lazy_names(
     __name__,

@@ -218,7 +218,7 @@ def use(model):
             with np.errstate(all="ignore"):
                 getattr(model, call)(*((X, y) if call == "partial_fit" else (X,)))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            assert str(error) or type(error)
+            del error
 
 
 @settings(
