@@ -168,7 +168,7 @@ def _saved(found: dict[str, Any]) -> str:
     size = sum(found["sizes"].values())
     n_arrays = len(found["arrays"])
     lines = [
-        f"{found['folder']}: a {found['kind']} of sklearn-recft {found['version']}, format "
+        f"{found['folder']}: {found['kind']} of sklearn-recft {found['version']}, format "
         f"{found['format']}, {size:,} bytes, {n_arrays} arrays.",
         f"digest: {found['digest']}",
         *([] if found["seq"] is None else [f"seq: {found['seq']}"]),
