@@ -6,7 +6,7 @@ from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sklearn_recft.persistence._folder import inspect, load, save
-    from sklearn_recft.persistence._mixin import SaveMixin
+    from sklearn_recft.persistence._mixin import SaveMixin as SaveMixin
     from sklearn_recft.persistence._store import ModelStore
     from sklearn_recft.persistence._trusted import trusted_types
 
