@@ -101,7 +101,8 @@ def check_a_saved_folder_holds_the_whole_model(estimator):
         model.__class__ = type(model).__base__  # a class of another package is no kind
     with tempfile.TemporaryDirectory() as folder:
         digest = model.save(f"{folder}/first")
-        assert update(load(f"{folder}/first", mmap=True), *make_news()).save(f"{folder}/x") != digest
+        mapped = update(load(f"{folder}/first", mmap=True), *make_news())
+        assert mapped.save(f"{folder}/mapped") != digest
         twin = load(f"{folder}/first", expect=type(model), digest=digest)
         assert twin.save(f"{folder}/again") == digest
         assert_array_equal(answers(twin), answers(model))

@@ -363,9 +363,7 @@ def test_a_crash_leaves_the_old_or_the_new_model(mode, tmp_path):
 
 def test_the_digest_of_another_process(sources, tmp_path):
     code = "import sys; from sklearn_recft import load; print(load(sys.argv[1]).save(sys.argv[2]))"
-    for place, source in enumerate(sources[:2]):
-        digest = inspect(source).digest
-        assert in_process(code, source, tmp_path / str(place)).strip() == digest
+    assert in_process(code, sources[0], tmp_path / "again").strip() == inspect(sources[0]).digest
 
 
 # ------------------------------------------------------------------ stores
