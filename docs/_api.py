@@ -19,6 +19,7 @@ ROOMS = {
     "sklearn_recft.datasets": "Datasets",
     "sklearn_recft.inspection": "Inspection",
     "sklearn_recft.text": "Texts",
+    "sklearn_recft.persistence": "Persistence",
 }
 
 # What `RecommenderTags.predicts` and `RecommenderTags.lists_by` mean to a reader.

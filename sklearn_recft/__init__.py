@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         RP3BetaRecommender,
     )
     from sklearn_recft.models import ForgetReceipt
-    from sklearn_recft.persistence import trusted_types
+    from sklearn_recft.persistence import load, save, trusted_types
     from sklearn_recft.training import FineTuning
 
 __version__ = "0.2.0"
@@ -49,6 +49,8 @@ __all__ = [
     "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
     "__version__",
+    "load",
+    "save",
     "trusted_types",
 ]
 
@@ -73,6 +75,8 @@ __getattr__ = lazy_names(
         "PopularityRecommender": "estimators",
         "RP3BetaRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
+        "load": "persistence",
+        "save": "persistence",
         "trusted_types": "persistence",
     },
 )

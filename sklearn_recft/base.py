@@ -25,6 +25,7 @@ from sklearn_recft.models import (
     warn_of_known_batch,
 )
 from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.tags import RecommenderTags, recommender_tags
 
 # Kinds of parameters that may be True or False.
@@ -39,7 +40,7 @@ _TURNS = Turns()
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
 
 
-class RecommenderMixin:
+class RecommenderMixin(SaveMixin):
     """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
     A subclass has
@@ -66,7 +67,7 @@ class RecommenderMixin:
 
     _model: FittedModel
     _fixed: dict[str, Any]
-    _valid: list[Any]
+    _valid: list[Any] | None = None  # after `load`, they are validated again
     _FIXED: ClassVar[tuple[str, ...]] = ()
     # Parameters that, if set, need timestamps.
     _NEED_TIME: ClassVar[tuple[str, ...]] = ("half_life", "window", "habit_half_life")
@@ -319,11 +320,7 @@ class RecommenderMixin:
         -------
         self : object
         """
-        nested = {
-            name.partition("__")[2]: value
-            for name, value in params.items()
-            if name.startswith("training__")
-        }
+        nested = {n.partition("__")[2]: v for n, v in params.items() if n.startswith("training__")}
         if nested and params.get("training", getattr(self, "training", params)) is None:
             from sklearn_recft.training import FineTuning  # loads torch
 
@@ -445,7 +442,7 @@ class RecommenderMixin:
         call (`FineTuning.resolve`).
         """
         now = self._parameters()
-        if any(map(operator.is_not, now, self._valid)):
+        if self._valid is None or any(map(operator.is_not, now, self._valid)):
             self._validate_params()  # type: ignore[attr-defined]
             _refuse_flags(self)
             self._valid = now

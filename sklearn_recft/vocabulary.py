@@ -324,6 +324,8 @@ class Vocabulary:
     def load_state(self, state: dict[str, Any]) -> None:
         """Become the vocabulary that `state` described."""
         self.__init__(state["ids"])  # type: ignore[misc]
+        if self._size != len(state["ids"]):
+            raise ValueError(f"{len(state['ids']) - self._size} ids are there twice.")
 
     def forget(self, codes: np.ndarray) -> None:
         """Remove the ids of ``codes``, and renumber the others to close the gaps."""

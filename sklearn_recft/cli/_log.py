@@ -64,20 +64,24 @@ class Log:
 
     def user(self, text):
         """Return the user id that a command line spells `text`, known or not."""
-        known = Vocabulary(self.X[:, 0]).ids.tolist()
-        spelled = {str(user): user for user in known}
-        if text in spelled:
-            return spelled[text]
-        number = _number(text)
-        equal = [user for user in known if number is not None and _number(user) == number]
-        # 2 is 2.0, be it a number or a text; 007 is another id than 7.
-        if len(equal) == 1 and not _is_padded(text) and not _is_padded(equal[0]):
-            return equal[0]
-        if not all(isinstance(user, int) for user in known):
-            return text
-        if number is None or number != int(number):
-            raise ValueError(f"Users of {self.name} are whole numbers, not {text!r}.")
-        return int(number)
+        return spelled_id(text, Vocabulary(self.X[:, 0]).ids.tolist(), self.name)
+
+
+def spelled_id(text, known, name):
+    """Return the one of the ``known`` ids that is spelled `text`, or a new id of their type."""
+    spelled = {str(user): user for user in known}
+    if text in spelled:
+        return spelled[text]
+    number = _number(text)
+    equal = [user for user in known if number is not None and _number(user) == number]
+    # 2 is 2.0, be it a number or a text; 007 is another id than 7.
+    if len(equal) == 1 and not _is_padded(text) and not _is_padded(equal[0]):
+        return equal[0]
+    if not all(isinstance(user, int) for user in known):
+        return text
+    if number is None or number != int(number):
+        raise ValueError(f"Users of {name} are whole numbers, not {text!r}.")
+    return int(number)
 
 
 def _number(spelled):

@@ -12,6 +12,7 @@ from sklearn_recft.cli._compare import compare
 from sklearn_recft.cli._household import busiest_user, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
 from sklearn_recft.cli._parser import DEMO_PLOT, make_parser
+from sklearn_recft.cli._saved import described, save_fitted, saved_recommendations
 from sklearn_recft.cli._text import as_text
 from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.times import TimeUnitWarning
@@ -54,7 +55,7 @@ def main(argv=None):
       1. rye  new, taken by 2 users
     0
     """
-    args = make_parser(_demo, _evaluate, _recommend).parse_args(argv)
+    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect).parse_args(argv)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -134,7 +135,24 @@ def _evaluate(args):
     return report | {"seconds": perf_counter() - clock}
 
 
+def _save(args):
+    log = _read(args)
+    model = best_model(Facts.of(log)).fit(log.X, log.y)
+    return {"saved": save_fitted(model, log, args.folder)}
+
+
+def _inspect(args):
+    return {"saved": described(args.folder)}
+
+
 def _recommend(args):
+    if args.model:
+        found = saved_recommendations(args.model, args.user, args.n, args.repeat)
+        if not found["items"]:
+            raise ValueError(
+                f"User {args.user} has had every item; --repeat recommends them again."
+            )
+        return {"log": args.model, "recommendations": found}
     log = _read(args)
     user = log.user(args.user)
     model = best_model(Facts.of(log)).fit(log.X, log.y)

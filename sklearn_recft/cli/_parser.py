@@ -15,6 +15,8 @@ examples:
   recft evaluate log.csv --feedback rating       ratings, or clicks of 0 and 1
   recft evaluate log.csv --models "popularity,MF with habits"
   recft recommend log.csv --user ann -n 5        five items for ann
+  recft save log.csv model                       learn once, and save the model
+  recft recommend --model model --user ann       ten items, and nothing is fitted
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
 A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
@@ -41,8 +43,8 @@ _PICTURES = (
 )
 
 
-def make_parser(demo, evaluate, recommend):
-    """Make the parser of the command line; its commands run the three functions."""
+def make_parser(demo, evaluate, recommend, save, inspect):
+    """Make the parser of the command line; its commands run the functions."""
     parser = argparse.ArgumentParser(
         prog="recft",
         description="Recommenders that keep learning: measure them on a log, or ask them.",
@@ -50,7 +52,9 @@ def make_parser(demo, evaluate, recommend):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{demo,evaluate,recommend}")
+    commands = parser.add_subparsers(
+        required=True, metavar="{demo,evaluate,recommend,save,inspect}"
+    )
 
     def add(name, run, about, *parents):
         command = commands.add_parser(
@@ -80,11 +84,20 @@ def make_parser(demo, evaluate, recommend):
     )
     command.add_argument("--deep", action="store_true", help="also train the two neural models")
     command = add("recommend", recommend, "learn a log and recommend to one user", log, output)
-    command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("data", metavar="FILE", nargs="?", help="a log, CSV or Parquet")
+    source.add_argument(
+        "--model", metavar="DIR", help="a model of `recft save`; nothing is fitted then"
+    )
     command.add_argument("--user", metavar="ID", required=True, help="whom to recommend to")
     command.add_argument(
         "-n", type=_positive, default=10, metavar="N", help="how many items; default: %(default)s"
     )
+    command = add("save", save, "learn a log and save the model", log, output)
+    command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
+    command.add_argument("folder", metavar="DIR", help="a new folder, or one of an earlier save")
+    command = add("inspect", inspect, "describe a saved model", output)
+    command.add_argument("folder", metavar="DIR", help="the folder of a saved model")
     return parser
 
 

@@ -22,6 +22,8 @@ def as_text(report: dict[str, Any]) -> str:
         parts.append(_new_items(report))
     if "recommendations" in report:
         parts.append(_list(report))
+    if "saved" in report:
+        parts.append(_saved(report["saved"]))
     if report.get("plot"):
         parts.append(f"Figure, scores of each {report['unit']}: {report['plot']}")
     if "seconds" in report:
@@ -159,4 +161,17 @@ def _list(report: dict[str, Any]) -> str:
     for rank, (name, reason) in enumerate(zip(names, reasons, strict=True), 1):
         name = name if len(name) <= room else f"{name[: room - 3]}..."
         lines.append(f"{rank:>3}. {name:<{room}}  {reason}")
+    return "\n".join(lines)
+
+
+def _saved(found: dict[str, Any]) -> str:
+    size = sum(found["sizes"].values())
+    n_arrays = len(found["arrays"])
+    lines = [
+        f"{found['folder']}: {found['kind']} of sklearn-recft {found['version']}, format "
+        f"{found['format']}, {size:,} bytes, {n_arrays} arrays.",
+        f"digest: {found['digest']}",
+        *([] if found["seq"] is None else [f"seq: {found['seq']}"]),
+        *(f"{name}: {value}" for name, value in sorted(found["metadata"].items())),
+    ]
     return "\n".join(lines)

@@ -91,14 +91,18 @@ class SeenItems:
 
     def _make_room(self, users: np.ndarray, items: np.ndarray) -> None:
         keys = _keys(np.r_[self._user[: self.size], users], np.r_[self.item[: self.size], items])
-        capacity = max(len(self.item), 64)
-        while len(keys) * 2 > capacity:
-            capacity *= 2
-        self.item, self._user = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
-        self.previous = np.empty(capacity, np.int32)
+        self._allocate(len(keys), len(self.item))
         self.last = np.full(len(self.last), -1, np.int32)
         self.size = 0
         self._write((keys >> 32).astype(np.int32), keys.astype(np.int32))
+
+    def _allocate(self, n_pairs: int, capacity: int) -> None:
+        """Allocate a log of at least ``capacity`` that n pairs fill at most by half."""
+        capacity = max(capacity, 64)
+        while n_pairs * 2 > capacity:
+            capacity *= 2
+        self.item, self._user = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+        self.previous = np.empty(capacity, np.int32)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the distinct pairs ``user``, ``item`` in sorted order."""
@@ -108,7 +112,25 @@ class SeenItems:
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Load what `state` returned."""
         self.__init__()  # type: ignore[misc]
-        self.append(state["user"], state["item"], int(state["user"].max(initial=-1)) + 1)
+        users, items = state["user"], state["item"]
+        n_users = int(users.max(initial=-1)) + 1
+        pairs = users.astype(np.int64) << 32 | items
+        if len(users) and (pairs[1:] > pairs[:-1]).all():
+            self._load_sorted(users, items, n_users)
+        else:
+            self.append(users, items, n_users)
+
+    def _load_sorted(self, users: np.ndarray, items: np.ndarray, n_users: int) -> None:
+        """Do what `append` does with sorted distinct pairs, in a fraction of its time."""
+        self._allocate(len(users), 0)
+        self.size = len(users)
+        self.item[: self.size], self._user[: self.size] = items, users
+        again = users[1:] == users[:-1]
+        self.previous[0] = -1
+        self.previous[1 : self.size] = np.where(again, np.arange(self.size - 1, dtype=np.int32), -1)
+        ends = np.flatnonzero(np.r_[~again, True])
+        self.last = np.full(n_users, -1, np.int32)
+        self.last[users[ends]] = ends
 
     def forget(self, users: np.ndarray) -> None:
         """Remove all pairs of ``users`` (codes), and renumber the others to close the gaps."""

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn_recft.history import SeenItems
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._layout import check_model_state, check_sizes, size_of
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._state import from_plain, to_plain
@@ -192,7 +194,8 @@ class FittedModel:
         """Return the stateful parts by name; a part with two names is listed once."""
         found: dict[str, Part] = {}
         for name, value in vars(self).items():
-            if isinstance(value, Part) and all(value is not part for part in found.values()):
+            is_part = _is_part(type(value))  # type: ignore[arg-type]
+            if is_part and all(value is not part for part in found.values()):
                 found[name] = value
         return found
 
@@ -502,6 +505,19 @@ class FittedModel:
         self.batches = joined_batches(self.batches, other.batches)
         return users, items
 
+    @classmethod
+    def check_state(cls, saved: dict[str, Any]) -> None:
+        """Check what `__getstate__` returned, if another program may have changed it.
+
+        Raises
+        ------
+        ValueError
+            If an array has another type or shape than those of a model, or a code is of no user or
+            item. Compiled loops index arrays without a check.
+        """
+        check_sizes(saved["settings"], size_of(saved["state"]))
+        check_model_state(cls(_no_rows(*saved["columns"]), saved["settings"]), saved["state"])
+
     def __getstate__(self) -> dict[str, Any]:
         """Return settings and `state`, which nothing writes to: it is pickled without a lock."""
         columns = self.positives_only, self.context_names, self.timed
@@ -516,6 +532,12 @@ class FittedModel:
         saved = self.__getstate__()
         twin.__setstate__({**saved, "settings": copy.deepcopy(saved["settings"], memo)})
         return twin
+
+
+@cache
+def _is_part(cls: type) -> bool:
+    """Whether objects of a class are parts; `isinstance` of a protocol takes far longer."""
+    return all(hasattr(cls, name) for name in ("mark", "restore", "state", "load_state", "forget"))
 
 
 def _no_rows(positives_only: bool, context_names: tuple[str, ...], timed: bool) -> Interactions:

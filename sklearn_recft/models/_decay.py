@@ -63,7 +63,7 @@ class DecayModel(DecaySearch):
             mean, deviation = float(rows.outcome.mean()), float(rows.outcome.std())
             is_constant = deviation <= 1e-9 * abs(mean)  # but for rounding errors
             self.outcome_scale = mean, 1.0 if is_constant else deviation
-        self.class_weights = settings.class_weights
+        self.class_weights, self.has_text = settings.class_weights, False
         self.network = DecayNetwork(settings, self.features.about_item)
 
     # ------------------------------------------------------------------ events

@@ -37,6 +37,8 @@ class _LookUp(torch.autograd.Function):
     ) -> Tensor:
         """Look up ``codes``: codes (B, K), those kept (B, K), and the layout of `look_up`."""
         own, kept, layout = codes[0].numpy(), codes[1].numpy(), codes[2]
+        if len(layout) and layout[:, 2:].sum(axis=1).max() > own.shape[1]:
+            raise ValueError("The net has other fields than the columns of the model.")
         ctx.codes, ctx.n_kinds = (own, kept, layout), len(unknown)
         ctx.n_rows = np.array([len(users), len(items), len(values)])
         tables = tuple(table.detach().numpy() for table in (users, items, values))

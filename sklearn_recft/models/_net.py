@@ -63,6 +63,7 @@ class Net:
         """Load what `state` returned; the module must have the same parts."""
         named = dict([*self.module.named_parameters(), *self.module.named_buffers()])
         for name, array in state["module"].items():
+            _check_like(name, array, named[name])
             named[name].data = torch.from_numpy(array.copy()).to(named[name].device)
         if hasattr(self.module, "n_items"):
             self.module.n_items = state["n_items"]
@@ -71,6 +72,13 @@ class Net:
             int(number): {name: torch.from_numpy(value.copy()) for name, value in its.items()}
             for number, its in state["optimizer"].items()
         }
+        trained = [p for group in self.net.optimizer_.param_groups for p in group["params"]]
+        for number, its in optimizer["state"].items():
+            for name, moment in its.items():
+                # A table may have grown since its last step.
+                own = trained[number].shape
+                if moment.ndim and (moment.shape[1:] != own[1:] or len(moment) > own[0]):
+                    raise ValueError(f"{name} of parameter {number} has {tuple(moment.shape)}.")
         self.net.optimizer_.load_state_dict(optimizer)
         self.module.eval()
 
@@ -86,6 +94,15 @@ class Net:
                 for name, moment in moments.items():
                     if moment.ndim:
                         moments[name] = moment[kept.to(moment.device)]
+
+
+def _check_like(name: str, array: np.ndarray, tensor: torch.Tensor) -> None:
+    """Raise unless an array can become a tensor of the module; tables of ids may be longer."""
+    if array.ndim != tensor.ndim or array.shape[1:] != tensor.shape[1:]:
+        shape = tuple(tensor.shape)
+        raise ValueError(f"{name} has the shape {array.shape}, and this net has {shape}.")
+    if torch.from_numpy(array[:0].copy()).dtype != tensor.dtype if array.ndim else False:
+        raise ValueError(f"{name} has the type {array.dtype}, and this net {tensor.dtype}.")
 
 
 def _array(value: Any) -> np.ndarray:

@@ -52,9 +52,26 @@ class IdTables(nn.Module):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the arrays that `state` returned."""
-        self.grow(*(len(state[names[0]]) for names in self.ID_TABLES))
+        mapped = {name for name, array in state.items() if self._can_map(name, array)}
+        if not {name for names in self.ID_TABLES for name in names} <= mapped:
+            self.grow(*(len(state[names[0]]) for names in self.ID_TABLES))
+            mapped = set()
         for name, array in state.items():
-            getattr(self, name).data.copy_(torch.from_numpy(array.copy()))
+            if name in mapped:  # copied on write
+                getattr(self, name).data = torch.from_numpy(array.view(np.ndarray))
+            else:
+                getattr(self, name).data.copy_(torch.from_numpy(array.copy()))
+
+    def _can_map(self, name: str, array: np.ndarray) -> bool:
+        """Whether a table may be the memory of a file that is mapped, copy on write."""
+        own = getattr(self, name)
+        return (
+            isinstance(array, np.memmap)
+            and array.mode == "c"
+            and own.device.type == "cpu"
+            and torch.from_numpy(array[:0].copy()).dtype == own.dtype
+            and array.shape[1:] == own.shape[1:]
+        )
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the rows of ``users`` (codes); later rows are renumbered to close the gaps."""

@@ -22,6 +22,7 @@ from sklearn_recft.base import RecommenderTags, recommender_tags
 from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
+from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.pipeline._raw import RawColumns
 from sklearn_recft.pipeline._sampler import as_passthrough, is_sampler, sampled
 from sklearn_recft.tables import is_frame
@@ -43,7 +44,7 @@ def _last_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
-class RecommenderPipeline(Pipeline):
+class RecommenderPipeline(SaveMixin, Pipeline):
     """A scikit-learn pipeline with the methods of the recommender that is its last step.
 
     It is a `sklearn.pipeline.Pipeline` with the same parameters. `recommend`, `partial_fit`,

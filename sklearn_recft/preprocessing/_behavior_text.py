@@ -245,7 +245,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     # ------------------------------------------------------------------ private
 
-    _memory: _Memory
+    _memory: BehaviorMemory
     _timed: bool
 
     def _learn(self, X: Any, y: Any, *, reset: bool, transform: bool = False) -> np.ndarray:
@@ -260,7 +260,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
                 f"timestamp: fit had {'it' if self._timed else 'none'}, this X has "
                 f"{'it' if timed else 'none'}; give the column on both sides or on neither."
             )
-        memory = _Memory() if reset else self._memory
+        memory = BehaviorMemory() if reset else self._memory
         times = events.timestamps
         if times is None:
             times = memory.n_events + np.arange(float(len(events)))
@@ -283,7 +283,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         return found
 
     def _history_text(
-        self, memory: _Memory, user: Hashable, time: float, text: str, timed: bool
+        self, memory: BehaviorMemory, user: Hashable, time: float, text: str, timed: bool
     ) -> str:
         """Return the history of ``user`` before ``time``, then ``text``."""
         past = memory.past.get(user)
@@ -302,7 +302,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
 
 @dataclass(eq=False)
-class _Memory:
+class BehaviorMemory:
     """Past events of each user, and the text of each item."""
 
     past: dict[Hashable, _Past] = field(default_factory=dict)
@@ -342,14 +342,14 @@ class _Memory:
         )
         self.past = dict(zip(state["users"], parts, strict=True))
 
-    def draft(self, rows: list[tuple]) -> _Memory:
+    def draft(self, rows: list[tuple]) -> BehaviorMemory:
         """Copy the state of the users and items of ``rows``, so that it can be changed."""
-        draft = _Memory()
+        draft = BehaviorMemory()
         draft.past = {row[0]: self.past[row[0]] for row in rows if row[0] in self.past}
         draft.texts = {row[1]: self.texts[row[1]] for row in rows if row[1] in self.texts}
         return draft
 
-    def accept(self, draft: _Memory, n_events: int) -> None:
+    def accept(self, draft: BehaviorMemory, n_events: int) -> None:
         """Merge a draft that has processed ``n_events`` events."""
         self.past.update(draft.past)
         self.texts.update(draft.texts)

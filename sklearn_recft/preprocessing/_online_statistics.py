@@ -109,7 +109,13 @@ class OnlineStatistics:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for tables in (state["before"], state["after"]):
+            shapes = [table.shape[1:] for table in tables]
+            types = {table.dtype for table in tables}
+            if shapes != [(_WIDTHS[0],), (_WIDTHS[1],), (2,)] or types != {np.dtype(np.float64)}:
+                raise ValueError(f"online statistics: tables have the shapes {shapes}.")
+        self.before, self.after = list(state["before"]), list(state["after"])
+        self.touched, self.newest = list(state["touched"]), state["newest"]
         self._undo = None
 
     def _grow(self, n_users: int, n_items: int) -> None:

@@ -102,7 +102,7 @@ class PairMeans(StreamFeatures):
         "passthrough": ["boolean"],
     }
     _needs_y = True
-    _state: _State
+    _state: PairMeansState
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class PairMeans(StreamFeatures):
         self.max_keys = max_keys
         self.passthrough = passthrough
 
-    def _make_state(self, rows: LogRows) -> _State:
+    def _make_state(self, rows: LogRows) -> PairMeansState:
         pairs = _checked_pairs(self.pairs)
         bases = (self.base,) if isinstance(self.base, str) else tuple(self.base)
         if not bases:
@@ -142,7 +142,7 @@ class PairMeans(StreamFeatures):
                 "half_life to None."
             )
         half_lives = () if self.half_life is None else (float(self.half_life),)
-        return _State(
+        return PairMeansState(
             pairs,
             bases,
             float(self.damping),
@@ -161,7 +161,7 @@ class _Read:
 
 
 @dataclass(eq=False)
-class _State:
+class PairMeansState:
     """Sums of residuals by pair of values, and what the bases need."""
 
     pairs: tuple[tuple[str, str], ...]

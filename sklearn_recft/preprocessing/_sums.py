@@ -129,7 +129,14 @@ class Sums:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.n_sums, self.half_lives = state["n_sums"], tuple(state["half_lives"])
         self._undo = None
-        self._load(state["keys"].copy(), state["state"].copy())
+        keys, sums = state["keys"], state["state"]
+        if keys.dtype != np.int64 or sums.dtype != np.float64 or keys.min(initial=0) < 0:
+            raise ValueError("sums by key: keys must be integers of at least 0, and sums float64.")
+        if sums.shape != (keys.size, self._width) or keys.ndim != 1:
+            raise ValueError(
+                f"sums by key: the shape is {sums.shape}, and must be {(keys.size, self._width)}."
+            )
+        self._load(keys.copy(), sums.copy())
 
     def _load(self, keys: np.ndarray, state: np.ndarray) -> None:
         self._seconds = np.array(self.half_lives, np.float64) * SECONDS_PER_DAY

@@ -1,5 +1,6 @@
 """Texts as vectors: encoders, pretraining on texts alone, what is cached, low-rank adapters."""
 
+from sklearn_recft.text._copies import copied_backbones
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
 from sklearn_recft.text._items import make_encoder as make_encoder  # for the models alone
 from sklearn_recft.text._items import new_texts as new_texts
@@ -11,6 +12,7 @@ from sklearn_recft.text._pretrained import PretrainedBackbone
 __all__ = [
     "PretrainedBackbone",
     "TextEncoder",
+    "copied_backbones",
     "load_encoder",
     "pretrain",
 ]

@@ -19,6 +19,7 @@ from sklearn_recft.text._backbone import (
     serialize_backbone,
 )
 from sklearn_recft.text._cache import RaggedRows, VectorCache
+from sklearn_recft.text._copies import copies
 from sklearn_recft.text._lora import adapt, import_peft
 from sklearn_recft.text._passes import (
     layer_stack,
@@ -400,10 +401,10 @@ class TextEncoder(nn.Module):
             "digest": None,
             "own": None,
         }
-        if self.model is None:
+        if self.model is None and not copies.get():
             return {**state, "digest": self._saved["digest"]}
-        model = self.model
-        if self.is_shared and self._folder_is_unchanged():
+        model = self._loaded_model()
+        if self.is_shared and self._folder_is_unchanged() and not copies.get():
             return {**state, "digest": digest(self._fingerprint)}
         if self.is_shared and self._serialized is not None:
             return {**state, "own": self._serialized}  # no copy: a pickle holds it once

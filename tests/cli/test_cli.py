@@ -728,3 +728,29 @@ def test_titles_that_the_screen_cannot_show(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
     assert main(["recommend", str(path), "--user", "1"]) == 0
     assert b"1. Th? ?" in out.getvalue()
+
+
+def test_a_saved_model_recommends_without_a_fit(capsys, write_log, tmp_path, monkeypatch):
+    path, folder = write_log(("rating", "click")), str(tmp_path / "model")
+    saved = run_json(capsys, "save", path, folder)["saved"]
+    assert saved["kind"] == "IncrementalMFRecommender"
+    assert saved["metadata"] == {"log": "log.csv", "repeat": True, "called": "user"}
+    assert run_json(capsys, "inspect", folder)["saved"] == saved
+    wanted = run_json(capsys, "recommend", path, "--user", "3", "-n", "4")["recommendations"]
+    monkeypatch.setattr(_log, "read_log", None)
+    found = run_json(capsys, "recommend", "--model", folder, "--user", "3", "-n", "4")
+    assert [one["item_id"] for one in found["recommendations"]["items"]] == [
+        one["item_id"] for one in wanted["items"]
+    ]
+    assert main(["recommend", "--model", folder, "--user", "999", "-n", "2"]) == 0
+    assert "unknown" in capsys.readouterr().out
+    assert main(["inspect", folder]) == 0
+    assert saved["digest"] in capsys.readouterr().out
+    assert "MANIFEST.json" in error_of(capsys, "recommend", "--model", path, "--user", "3")
+
+
+def test_a_file_or_a_model_is_needed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["recommend", "--user", "3"])
+    assert stop.value.code == 2
+    assert "one of the arguments FILE --model is required" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_recft import FineTuning, trusted_types
+from sklearn_recft import FineTuning, load, trusted_types
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.models import AdaptiveModel
 from sklearn_recft.text import PretrainedBackbone, pretrain
@@ -35,6 +35,7 @@ from tests.contract.helpers import (
     make_log,
     make_news,
     memory,
+    observe,
     predict,
     update,
 )
@@ -91,6 +92,28 @@ def check_a_skops_file_holds_the_whole_model(estimator):
     twin = skops.loads(file, trusted=trusted)
     assert_array_equal(answers(twin), answers(model))
     assert_array_equal(answers(update(twin, *make_news())), answers(update(model, *make_news())))
+
+
+def check_a_saved_folder_holds_the_whole_model(estimator):
+    """A model that `load` makes answers and learns on alike, and its digest is the same."""
+    model = fitted(estimator)
+    if type(model).__module__.partition(".")[0] != "sklearn_recft":
+        model.__class__ = type(model).__base__  # a class of another package is no kind
+    with tempfile.TemporaryDirectory() as folder:
+        digest = model.save(f"{folder}/first")
+        mapped = update(load(f"{folder}/first", mmap=True), *make_news())
+        assert mapped.save(f"{folder}/mapped") != digest
+        twin = load(f"{folder}/first", expect=type(model), digest=digest)
+        assert twin.save(f"{folder}/again") == digest
+        assert_array_equal(answers(twin), answers(model))
+        for one in (model, twin):
+            update(one, *make_news())
+            if hasattr(one, "observe"):
+                observe(one, *make_later_news())
+            one.forget(one.user_ids_[:2])
+        assert_array_equal(answers(twin), answers(model))
+        # The state does not depend on when a log was sorted.
+        assert twin.save(f"{folder}/first") == model.save(f"{folder}/again")
 
 
 def check_state_of_another_kind_is_refused(estimator):

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 from importlib import import_module
 
 from sklearn import model_selection as splitters
-from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
 
-from sklearn_recft import (
-    estimators,
-    metrics,
-    model_selection,
-    models,
-    pipeline,
-    preprocessing,
-    text,
-    training,
-)
-from sklearn_recft.models import FittedModel
-from sklearn_recft.text import PretrainedBackbone
-
-# Rooms whose objects are part of a saved estimator or search.
-_ROOMS = (estimators, metrics, model_selection, models, pipeline, preprocessing, text, training)
-# Kinds that hold parameters and arrays. Other kinds are refused; nets are, since skorch would
-# unpickle them.
-_KINDS = (BaseEstimator, BaseCrossValidator, FittedModel, PretrainedBackbone)
+from sklearn_recft.persistence._kinds import classes, is_plain
 
 
 def trusted_types() -> list[str]:
@@ -61,17 +41,8 @@ def trusted_types() -> list[str]:
     >>> "sklearn_recft.estimators._ease.EASERecommender" in trusted_types()
     True
     """
-    own = filter(_is_plain, _classes())
+    own = filter(is_plain, classes())
     return sorted({f"{cls.__module__}.{cls.__qualname__}" for cls in (*own, *_of_searches())})
-
-
-def _classes() -> Iterator[type]:
-    """Iterate over the classes that are defined in the rooms."""
-    for room in _ROOMS:
-        for found in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
-            for member in vars(import_module(found.name)).values():
-                if inspect.isclass(member) and member.__module__ == found.name:
-                    yield member
 
 
 def _of_searches() -> Iterator[type]:
@@ -79,10 +50,4 @@ def _of_searches() -> Iterator[type]:
     for member in vars(splitters).values():
         if inspect.isclass(member) and issubclass(member, (BaseCrossValidator, BaseShuffleSplit)):
             yield member
-    yield type(check_scoring(estimators.PopularityRecommender()))
-
-
-def _is_plain(cls: type) -> bool:
-    if any(base.__module__.startswith(("skorch.", "torch.")) for base in cls.__mro__):
-        return False
-    return issubclass(cls, _KINDS) or is_dataclass(cls)
+    yield type(check_scoring(import_module("sklearn_recft.estimators").PopularityRecommender()))

@@ -1,0 +1,65 @@
+"""Saved models: written after one fit, and asked without another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft import persistence
+from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.cli._household import finite, plain
+from sklearn_recft.cli._log import Log, spelled_id
+from sklearn_recft.vocabulary import Vocabulary
+
+
+def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any]:
+    """Save a model that was fitted to a log; its rows are numbered from 1."""
+    about = {"log": log.name, "repeat": bool(log.repeat), "called": log.user_word}
+    persistence.save(model, folder, seq=len(log.X), metadata=about)
+    return described(folder)
+
+
+def described(folder: str) -> dict[str, Any]:
+    """Describe a saved model."""
+    found = persistence.inspect(folder)
+    names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
+    return {
+        "folder": folder,
+        **{name: found[name] for name in names},
+        "arrays": {n: {"type": t, "shape": list(s)} for n, (t, s) in found.arrays.items()},
+    }
+
+
+def saved_recommendations(folder: str, text: str, n: int, repeat: bool | None) -> dict[str, Any]:
+    """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
+    model = persistence.load(folder)
+    if not hasattr(model, "recommend"):
+        raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")
+    about = persistence.inspect(folder).metadata
+    repeat = bool(about.get("repeat")) if repeat is None else repeat
+    user = spelled_id(text, model.user_ids_.tolist(), folder)
+    one = np.empty(1, object)
+    one[0] = user
+    items, scores = model.recommend(
+        one, n_recommendations=n, exclude_seen=not repeat, on_missing="pad"
+    )
+    listed = [
+        {
+            "item_id": plain(item),
+            "title": None,
+            "score": finite(score),
+            "reason": f"score {score:.4g}",
+        }
+        for item, score in zip(items[0], scores[0], strict=True)
+        if math.isfinite(score)
+    ]
+    known = Vocabulary(model.user_ids_.tolist()).encode([user])[0] >= 0
+    return {
+        "user": plain(user),
+        "known": bool(known),
+        "called": str(about.get("called", "user")),
+        "date": None,
+        "items": listed,
+    }
