@@ -488,6 +488,12 @@ def test_a_long_fit_asks_for_its_last_rows(monkeypatch):
     assert few.weights_log_["ndcg@10 of ease"][-1] == every.weights_log_["ndcg@10 of ease"][-1]
 
 
+def test_members_learn_the_last_rows_of_fit_in_parts():
+    found = [(part.tolist(), asked) for part, asked in _adaptive_rows.parts_of(7, 4, 2)]
+    assert found == [([0, 1, 2], False), ([3, 4], True), ([5, 6], True)]
+    assert list(_adaptive_rows.parts_of(0, 4, 2)) == []
+
+
 def test_first_lists_of_users_learn_from_all_that_comes():
     users, items = np.array([5, 6, 5, 5, 6]), np.array([1, 2, 3, -1, 4])
     contexts = np.zeros((5, 3), np.int64)
