@@ -54,7 +54,7 @@ class AdaptiveRecommender(
     event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of
     the event's item among the best ``n_candidates`` items of the blend; it is 0 if the item is not
     one of them. Then the members learn the event. `fit` does this with the last 20 % of the rows,
-    where the weights make three steps for each event.
+    in five parts, where the weights make three steps for each event.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ class AdaptiveRecommender(
         """Fit the members, then the weights, to a log of events.
 
         The members learn the first 80 % of the rows in time (in the order of rows without
-        timestamps). They rank the items for the users of the other rows, in order, and the weights
-        learn from each row. Then the members learn these rows.
+        timestamps). Of the other rows, they rank the items for the users of each of five parts, the
+        weights learn from each row, and then the members learn the part.
 
         Parameters
         ----------

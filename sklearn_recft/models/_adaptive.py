@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
-from sklearn_recft.models._adaptive_final import examples, fitted_final, log_odds
+from sklearn_recft.models._adaptive_final import Examples, examples, fitted_final, log_odds
 from sklearn_recft.models._adaptive_parts import (
     N_SETS,
     Activity,
@@ -29,9 +29,11 @@ from sklearn_recft.models._adaptive_rows import (
     in_time_order,
     joined,
     looked_up,
+    parts_of,
     queries_of,
     steps,
     whole_lists,
+    with_targets,
 )
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.models._adaptive_tiles import Queries
@@ -42,8 +44,10 @@ from sklearn_recft.ranking import TileScorer
 
 # Share of the rows of `fit` that the members learn before the weights learn from the rest.
 _WARM_UP = 0.8
-# Queries of `fit` that the weights learn from: the last ones.
+# Queries of a call that the weights learn from: the last ones.
 _MAX_QUERIES = 20_000
+# Parts of the rows of `fit` that the weights learn from; members learn after each of them.
+_PARTS = 5
 # Times that the weights learn from the rows of `fit`.
 _PASSES = 3
 # Queries of a chunk, and numbers that its features may take.
@@ -132,14 +136,10 @@ class AdaptiveModel(FittedModel):
             self.take_in(rows, undo)
         else:
             cut = int(np.ceil(_WARM_UP * len(rows)))
-            before, after = np.arange(cut), np.arange(cut, len(rows))
-            self.take_in(rows.take(before), undo)
-            pairs = self.seen.state()["user"]
-            self.repeat_share = 1.0 - len(pairs) / cut
+            self.take_in(rows.take(np.arange(cut)), undo)
+            self.repeat_share = 1.0 - len(self.seen.state()["user"]) / cut
             self.started = True
-            if len(after):
-                self._learn_weights(rows.take(after), fitting=True)
-                self.take_in(rows.take(after), undo)
+            self._start_weights(rows.take(np.arange(cut, len(rows))), undo)
         if not (np.abs(self.blend.weights) < _LARGEST).all():
             raise ValueError(
                 "The weights of the blend are too large or not finite any more, so this call has "
@@ -184,11 +184,23 @@ class AdaptiveModel(FittedModel):
 
     # ------------------------------------------------------------------ weights
 
-    def _learn_weights(self, rows: Interactions, *, fitting: bool = False) -> None:
+    def _start_weights(self, rows: Interactions, undo: Transaction) -> None:
+        """Learn the weights from rows part by part, as a stream; members learn after each part."""
+        found = []
+        for part, is_asked in parts_of(len(rows), _MAX_QUERIES, _PARTS):
+            some = rows.take(part)
+            if is_asked:
+                found += self._learn_weights(some, _PASSES)
+            self.take_in(some, undo)
+        final = fitted_final(self.settings.final, found)
+        if final is not None:
+            self.settings, self.final_is_fitted = replace(self.settings, final=final), True
+
+    def _learn_weights(self, rows: Interactions, n_passes: int = 1) -> list[Examples]:
         """Ask the members as they are for the user of each row, and learn the weights.
 
         Earlier events of the same call are part of a user's history: copies of the members that
-        have `observe` take them in.
+        have `observe` take them in. Returns examples for a final estimator that is not fitted yet.
         """
         users = codes_of(rows.user_ids)
         asker = self._view() if len(np.unique(users)) < len(users) else self
@@ -197,7 +209,7 @@ class AdaptiveModel(FittedModel):
         size = max(1, min(_CHUNK, _CHUNK_FEATURES // (width * n_features)))
         asked = np.ones(len(rows), bool) if rows.feedback is None else rows.feedback > 0
         asked &= np.cumsum(asked[::-1])[::-1] <= _MAX_QUERIES
-        keeps, found = fitting and self.settings.final is not None, []
+        found = []
         for first in range(0, len(rows), size):
             chunk = np.arange(first, min(first + size, len(rows)))
             some = rows.take(chunk)
@@ -206,12 +218,10 @@ class AdaptiveModel(FittedModel):
                     asker.take_in(some, observing=True)
                 continue
             pools = self._ask_in_steps(asker, some, users[chunk], asked[chunk])
-            self._learn_chunk(some.take(asked[chunk]), pools, _PASSES if fitting else 1)
-            if keeps:
+            self._learn_chunk(some.take(asked[chunk]), pools, n_passes)
+            if self.settings.final is not None and not self.final_is_fitted:
                 found.append(examples(pools, self._weigh_pools(pools)))
-        final = fitted_final(self.settings.final, found)
-        if final is not None:
-            self.settings, self.final_is_fitted = replace(self.settings, final=final), True
+        return found
 
     def _ask_in_steps(
         self, asker: AdaptiveModel, rows: Interactions, users: np.ndarray, asked: np.ndarray
@@ -262,10 +272,7 @@ class AdaptiveModel(FittedModel):
         users, items = self.users.encode(rows.user_ids), self.items.encode(rows.item_ids)
         with torch_threads(1):
             found = [b.pools() for b in self._queries(users, queries, repeats).blocks()]
-        pools = joined(found)
-        hits = (pools.items == items[:, None]) & (items >= 0)[:, None]
-        pools.targets[:] = np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
-        return pools
+        return with_targets(joined(found), items)
 
     def _count_repeats(self, rows: Interactions) -> None:
         """Update the decayed share of events of pairs that were seen before."""

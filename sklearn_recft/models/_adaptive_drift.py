@@ -36,9 +36,12 @@ def alarms(
             change = _change(sizes[window], gaps[window, column], gaps.shape[1])
             if change is not None:
                 cut, before, after = change
-                found.append((float(times[last - 1]), column, before, after))
+                found.append((last - 1, column, before, after))
                 first += cut
-    return sorted(found, key=lambda alarm: alarm[0])
+    return [
+        (float(times[chunk]), column, before, after)
+        for chunk, column, before, after in sorted(found)
+    ]
 
 
 def _change(sizes: np.ndarray, gaps: np.ndarray, n_columns: int) -> tuple[int, float, float] | None:

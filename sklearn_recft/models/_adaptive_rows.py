@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,20 @@ def steps(users: np.ndarray) -> Iterator[np.ndarray]:
     nth = nth * _MAX_STEPS // np.maximum(counts, _MAX_STEPS)
     for step in range(int(nth.max(initial=0)) + 1):
         yield np.flatnonzero(nth == step)
+
+
+def parts_of(n: int, n_asked: int, n_parts: int) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield parts of n rows, and whether members are asked for them: for the last ``n_asked``."""
+    first = max(n - n_asked, 0)
+    for part in (np.arange(first), *np.array_split(np.arange(first, n), n_parts)):
+        if len(part):
+            yield part, bool(part[0] >= first)
+
+
+def with_targets(pools: Pools, items: np.ndarray) -> Pools:
+    """Return pools with the places of items (codes, -1 for unknown ones), one of each pool."""
+    hits = (pools.items == items[:, None]) & (items >= 0)[:, None]
+    return replace(pools, targets=np.where(hits.any(axis=1), hits.argmax(axis=1), -1))
 
 
 def as_queries(rows: Interactions) -> Interactions:

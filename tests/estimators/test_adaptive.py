@@ -101,14 +101,13 @@ def test_repeats_are_ranked_among_the_others_where_users_repeat():
 
 
 def test_no_weight_sees_a_row_before_it_is_predicted(monkeypatch):
-    monkeypatch.setattr(_adaptive, "_CHUNK", 50)
     later = OLD.copy()
     later[900:, :2] = later[900:, :2][::-1]
     logs = [AdaptiveRecommender(members()).fit(rows).weights_log_ for rows in (OLD, later)]
-    assert len(logs[0]["n_queries"]) == 4
+    assert logs[0]["n_queries"].tolist() == [40] * 5
     for name in logs[0]:
         assert_array_equal(logs[0][name][:2], logs[1][name][:2], err_msg=name)
-    assert (logs[0]["rank of ease"][2:] != logs[1]["rank of ease"][2:]).all()
+    assert (logs[0]["rank of ease"][3:] != logs[1]["rank of ease"][3:]).all()
 
 
 def test_the_stream_is_a_loop_of_partial_fit(model):
@@ -127,7 +126,7 @@ def test_weights_move_to_the_member_that_is_right(model):
     after = model.partial_fit(news).weights_["all"]
     gains = {name: after[name] - before[name] for name in after}
     assert gains["score of popular"] > max(gains["score of ease"], 0)
-    assert len(model.weights_log_["time"]) == 2
+    assert len(model.weights_log_["time"]) == 5 + 1
     assert model.weights_log_["time"][-1] == news[-1, 2]
 
 
@@ -231,6 +230,7 @@ def test_lists_of_new_users_have_weights_of_their_own(model):
 
 def test_drift_is_an_alarm_of_a_member_that_breaks(model):
     rng, blend = np.random.default_rng(0), model._model.blend
+    blend.n_logged = 0
     for chunk in range(120):
         row = np.full(blend.log.shape[1], 0.0)
         row[:2] = chunk, 500
@@ -479,14 +479,19 @@ def test_the_last_events_of_a_softmax_member_are_observed_too():
 
 
 def test_a_long_fit_asks_for_its_last_rows(monkeypatch):
-    monkeypatch.setattr(_adaptive, "_CHUNK", 50)
-    monkeypatch.setattr(_adaptive, "_MAX_QUERIES", 70)
-    few = AdaptiveRecommender(members()).fit(OLD)
-    assert few.weights_log_["n_queries"].tolist() == [20, 50]
-    monkeypatch.setattr(_adaptive, "_MAX_QUERIES", 200)
     every = AdaptiveRecommender(members()).fit(OLD)
-    # Rows without a query are part of the histories all the same.
+    monkeypatch.setattr(_adaptive, "_MAX_QUERIES", 40)
+    monkeypatch.setattr(_adaptive, "_PARTS", 1)
+    few = AdaptiveRecommender(members()).fit(OLD)
+    assert few.weights_log_["n_queries"].tolist() == [40]
+    # Rows without a query have been learned all the same.
     assert few.weights_log_["ndcg@10 of ease"][-1] == every.weights_log_["ndcg@10 of ease"][-1]
+
+
+def test_members_learn_the_last_rows_of_fit_in_parts():
+    found = [(part.tolist(), asked) for part, asked in _adaptive_rows.parts_of(7, 4, 2)]
+    assert found == [([0, 1, 2], False), ([3, 4], True), ([5, 6], True)]
+    assert list(_adaptive_rows.parts_of(0, 4, 2)) == []
 
 
 def test_first_lists_of_users_learn_from_all_that_comes():
