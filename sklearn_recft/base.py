@@ -13,8 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.events import Interactions
 from sklearn_recft.features import PARAMETERS, feature_names
-from sklearn_recft.interactions import Interactions, check_events, check_ids, check_queries
+from sklearn_recft.interactions import check_events, check_ids, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.models import (

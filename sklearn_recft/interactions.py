@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import narwhals as nw
@@ -21,7 +21,8 @@ from sklearn_recft.columns import (
     to_weights,
     warn_of_missing_texts,
 )
-from sklearn_recft.features import FeatureColumn, FeatureTable, to_feature
+from sklearn_recft.events import Interactions
+from sklearn_recft.features import to_feature
 from sklearn_recft.names import (
     ITEM,
     QUERY,
@@ -36,142 +37,6 @@ from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
 from sklearn_recft.times import to_seconds
 from sklearn_recft.vocabulary import warn_of_other_types
-
-
-@dataclass(frozen=True)
-class Interactions:
-    """Checked events, or queries where ``item_ids`` is None; n rows, in the order given.
-
-    Attributes
-    ----------
-    user_ids, item_ids : ndarray of shape (n,)
-        Raw ids: int64 where all are whole numbers, else strings or objects.
-    feedback : ndarray of shape (n,), float64, or None
-        The target ``y``; None where every row is a positive.
-    timestamps : ndarray of shape (n,), float64, or None
-        Seconds since 1970.
-    text : ndarray of shape (n,), object, or None
-    context : ndarray of shape (n, n_context), float64
-    context_names : tuple of str
-    sample_weight : ndarray of shape (n,), float64, or None
-    outcome : ndarray of shape (n,), float64, or None
-        What else came of the event, known only after it: never context.
-    by_position : bool
-        Whether these are queries without column names: their context is in the order of fit.
-    features : dict of str to FeatureColumn of length n
-        Columns that are features of the user or the item of each row: never context.
-    tables : dict of str to FeatureTable
-        Features by id of users (``"user_id"``) and items (``"item_id"``), to be remembered.
-    absent : tuple of str
-        Columns of ids that the table lacks, where an estimator allows it; these ids are all 0.
-    query : ndarray of shape (n,), object, or None
-        Search words of each request, empty in a row without any; None where no row has any.
-    """
-
-    user_ids: np.ndarray
-    item_ids: np.ndarray | None
-    feedback: np.ndarray | None
-    timestamps: np.ndarray | None
-    text: np.ndarray | None
-    context: np.ndarray
-    context_names: tuple[str, ...]
-    sample_weight: np.ndarray | None = None
-    outcome: np.ndarray | None = None
-    by_position: bool = False
-    features: dict[str, FeatureColumn] = field(default_factory=dict)
-    tables: dict[str, FeatureTable] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
-    query: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.user_ids)
-
-    def take(self, rows: np.ndarray) -> Interactions:
-        """Return the same columns at ``rows`` (integer indices or a boolean mask)."""
-
-        def at(column: np.ndarray | None) -> Any:
-            return None if column is None else column[rows]
-
-        return Interactions(
-            at(self.user_ids), at(self.item_ids), at(self.feedback), at(self.timestamps),
-            at(self.text), self.context[rows], self.context_names, at(self.sample_weight),
-            at(self.outcome), self.by_position,
-            {name: column.take(rows) for name, column in self.features.items()}, self.tables,
-            self.absent,
-            at(self.query),
-        )  # fmt: skip
-
-    def learned(self) -> Interactions:
-        """Return the rows of positive weight: the others are as if absent from training."""
-        weight = self.sample_weight
-        return self if weight is None or weight.all() else self.take(weight > 0)
-
-
-@dataclass(frozen=True)
-class Events:
-    """Events as a fitted model reads them: `Interactions` with codes in place of ids.
-
-    Also the type of a log: what is remembered of users, in whatever order a function says.
-
-    Attributes
-    ----------
-    user, item : ndarray of shape (n,), int
-        Codes; -1 is an unknown id.
-    time : ndarray of shape (n,), float64
-        Seconds.
-    feedback : ndarray of shape (n,)
-        1 for every event where none was given.
-    weight : ndarray of shape (n,)
-        Sample weights, 1 where none were given.
-    context : ndarray of shape (n, n_context)
-        Numeric context of the request.
-    text : tuple of str of length n, or None
-        Text of each item, the id where it has none; None where nothing reads texts.
-    outcome : ndarray of shape (n,), or None
-        Auxiliary feedback, known only after the event.
-    features : dict of str to FeatureColumn of length n
-        Features of the user or the item of each row.
-    query : tuple of str of length n, or None
-        Search words of each request, empty in a row without any; None where no row has any.
-    """
-
-    user: np.ndarray
-    item: np.ndarray
-    time: np.ndarray
-    feedback: np.ndarray
-    weight: np.ndarray
-    context: np.ndarray
-    text: tuple[str, ...] | None = None
-    outcome: np.ndarray | None = None
-    features: dict[str, FeatureColumn] = field(default_factory=dict)
-    query: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, rows: np.ndarray | slice) -> Events:
-        """Return the same columns at ``rows``, without texts, queries and features."""
-        outcome = None if self.outcome is None else self.outcome[rows]
-        return Events(
-            self.user[rows],
-            self.item[rows],
-            self.time[rows],
-            self.feedback[rows],
-            self.weight[rows],
-            self.context[rows],
-            outcome=outcome,
-        )
-
-    def joined(self, later: Events) -> Events:
-        """Return the events of both, these first, without texts, queries, outcomes and features."""
-        return Events(
-            np.concatenate([self.user, later.user]),
-            np.concatenate([self.item, later.item]),
-            np.concatenate([self.time, later.time]),
-            np.concatenate([self.feedback, later.feedback]),
-            np.concatenate([self.weight, later.weight]),
-            np.concatenate([self.context, later.context]),
-        )
 
 
 def check_interactions(
@@ -407,22 +272,6 @@ def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
             f"items: columns {ITEM} and {TEXT} are needed, found {sorted(map(str, columns))}."
         )
     return to_ids(columns[ITEM], ITEM), to_texts(columns[TEXT])
-
-
-def context_of_queries(queries: Interactions, names: tuple[str, ...]) -> np.ndarray | None:
-    """Context of queries in the columns ``names`` of fit, (n, c); None where none is given."""
-    if not names or not queries.context_names:
-        return None
-    if queries.by_position and len(queries.context_names) == len(names):
-        return queries.context
-    absent = [name for name in names if name not in queries.context_names]
-    unknown = [name for name in queries.context_names if name not in names]
-    if absent or unknown:
-        raise ValueError(
-            f"The context columns of the queries, {list(queries.context_names)}, are not those of "
-            f"fit: {list(names)}. Missing: {absent}; unknown: {unknown}. Give the columns of fit."
-        )
-    return queries.context[:, [queries.context_names.index(name) for name in names]]
 
 
 def _set_aside(events: Interactions, outcome: str | None) -> Interactions:

@@ -10,7 +10,12 @@ import pyarrow as pa
 import pytest
 
 from sklearn_recft.columns import is_real
-from sklearn_recft.interactions import check_interactions, check_queries, timestamps_of, users_of
+from sklearn_recft.interactions import (
+    check_interactions,
+    check_queries,
+    timestamps_of,
+    users_of,
+)
 from sklearn_recft.times import TimeUnitWarning, to_seconds
 
 UTC = dt.timezone.utc

@@ -20,7 +20,6 @@ from sklearn_recft.interactions import (
     check_interactions,
     check_items,
     check_queries,
-    context_of_queries,
     items_of,
     timestamps_of,
     users_of,
@@ -481,23 +480,23 @@ def test_bad_queries_are_refused(X, error, message):
 
 def test_the_context_of_queries_comes_in_the_order_of_fit():
     queries = check_queries(pd.DataFrame({"b": [1, 2], "user_id": [1, 2], "a": [3, 4]}))
-    assert context_of_queries(queries, ("a", "b")).tolist() == [[3, 1], [4, 2]]
-    assert context_of_queries(queries, ()) is None
-    assert context_of_queries(check_queries([1, 2]), ("a", "b")) is None
+    assert queries.context_as(("a", "b")).tolist() == [[3, 1], [4, 2]]
+    assert queries.context_as(()) is None
+    assert check_queries([1, 2]).context_as(("a", "b")) is None
     by_position = check_queries([[1, 20, 3, 1], [2, 20, 4, 2]])
-    assert context_of_queries(by_position, ("a", "b")).tolist() == [[3, 1], [4, 2]]
+    assert by_position.context_as(("a", "b")).tolist() == [[3, 1], [4, 2]]
     with pytest.raises(ValueError, match=r"\['b', 'a'\], are not those of fit: \['a', 'c'\]"):
-        context_of_queries(queries, ("a", "c"))
+        queries.context_as(("a", "c"))
 
 
 def test_names_that_look_numbered_are_names_all_the_same():
     frame = pd.DataFrame({"user_id": [1], "x1": [0.0], "x3": [100.0]})
     with pytest.raises(ValueError, match=r"Missing: \['x2'\]; unknown: \['x3'\]"):
-        context_of_queries(check_queries(frame), ("x1", "x2"))
+        check_queries(frame).context_as(("x1", "x2"))
     by_position = check_queries([[1, 20, 5, 6]])
-    assert context_of_queries(by_position, ("x3", "x2")).tolist() == [[5, 6]]
+    assert by_position.context_as(("x3", "x2")).tolist() == [[5, 6]]
     numbered = check_queries(pd.DataFrame([[1, 20, 5, 6]])).take(np.array([0, 0]))
-    assert context_of_queries(numbered, ("x3", "x4")).tolist() == [[5, 6]] * 2
+    assert numbered.context_as(("x3", "x4")).tolist() == [[5, 6]] * 2
 
 
 @pytest.mark.parametrize("second", [[7, 9], ["tea", "rice"]], ids=["numbers", "texts"])

@@ -27,6 +27,7 @@ ROOMS = (
     "vectors",
     "features",
     "edges",
+    "events",
     "interactions",
     "kernels",
     "history",
@@ -52,10 +53,10 @@ ROOMS = (
 
 # Rooms above that a room must not know all the same.
 NOT_KNOWN = {
-    "kernels": {"vocabulary", "tables", "interactions", "parallel"},
-    "modules": {"vocabulary", "interactions", "history", "kernels"},
-    "text": {"vocabulary", "interactions", "history", "kernels"},
-    "training": {"vocabulary", "interactions", "history", "text"},
+    "kernels": {"vocabulary", "tables", "events", "interactions", "parallel"},
+    "modules": {"vocabulary", "events", "interactions", "history", "kernels"},
+    "text": {"vocabulary", "events", "interactions", "history", "kernels"},
+    "training": {"vocabulary", "events", "interactions", "history", "text"},
 }
 
 # The public names of the package are for those who stand outside the house.

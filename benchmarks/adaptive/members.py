@@ -15,7 +15,7 @@ from sklearn_recft import (
     ItemKNNRecommender,
     PopularityRecommender,
 )
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 
 SEEDS = (0, 1, 2)
 HISTORY = 3.0  # half-life, in events, of members that look at the last events

@@ -15,8 +15,9 @@ from sklearn.utils.metaestimators import _BaseComposition
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags, recommender_tags
 from sklearn_recft.estimators._verbs import ExplainMixin
+from sklearn_recft.events import Interactions
 from sklearn_recft.features import feature_names
-from sklearn_recft.interactions import Interactions, check_events
+from sklearn_recft.interactions import check_events
 from sklearn_recft.lists import check_shown
 from sklearn_recft.models import (
     ITEM_FEATURES,

@@ -17,7 +17,7 @@ from sklearn_recft.estimators._verbs import (
     HistoryMixin,
     SimilarItemsMixin,
 )
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import ALSModel, ALSSettings
 
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import BiasModel, BiasSettings, PopularityModel, PopularitySettings
 
 

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._cross_base import CrossMixin, labels_within
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import CrossSettings
 from sklearn_recft.training import FineTuning
 

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
 from sklearn_recft.estimators._features import FeaturesMixin
 from sklearn_recft.estimators._verbs import AdaptMixin
+from sklearn_recft.events import Interactions
 from sklearn_recft.features import (
     PARAMETERS,
     TABLES,
@@ -25,7 +26,6 @@ from sklearn_recft.features import (
     feature_names,
     names_of_categories,
 )
-from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import (
     CROSS_DEFAULTS,
     CROSS_OPTIONS,

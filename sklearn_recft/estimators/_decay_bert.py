@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_recft.base import RecommenderTags, unboxed
 from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
 from sklearn_recft.estimators._verbs import AdaptMixin, AttendMixin, ExplainMixin, SimilarItemsMixin
-from sklearn_recft.interactions import Interactions, check_items
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.text import PretrainedBackbone

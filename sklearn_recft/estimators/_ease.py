@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
 from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import EASEModel, EASESettings
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_recft.base import RecommenderTags
 from sklearn_recft.estimators._factorization_base import FactorizationMixin
 from sklearn_recft.estimators._verbs import HistoryMixin
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.lists import check_flag, check_length
 from sklearn_recft.models import (
     Call,

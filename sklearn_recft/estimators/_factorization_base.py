@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.base import RecommenderMixin, unboxed
 from sklearn_recft.estimators._verbs import ExplainMixin, SimilarItemsMixin
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import (
     ADAM_DEFAULTS,
     ADAM_OPTIONS,

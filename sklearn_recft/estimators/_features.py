@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.events import Interactions
 from sklearn_recft.features import (
     PARAMETERS,
     TABLES,
@@ -17,7 +18,6 @@ from sklearn_recft.features import (
     feature_names,
     to_feature,
 )
-from sklearn_recft.interactions import Interactions
 from sklearn_recft.models import BayesianMFModel, CrossModel
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label

@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.columns import is_absent, is_number, refuse_missing, to_numbers
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 
 
 class BinaryLabelsMixin(RecommenderMixin):

@@ -20,10 +20,8 @@ from sklearn_recft.estimators._verbs import (
     HistoryMixin,
     SimilarItemsMixin,
 )
-from sklearn_recft.interactions import (
-    Interactions,
-    check_items,
-)
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import check_items
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags
 from sklearn_recft.edges import check_edges
 from sklearn_recft.estimators._verbs import ExplainMixin, HistoryMixin, SimilarItemsMixin
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import RP3BetaModel, RP3BetaSettings
 from sklearn_recft.vocabulary import warn_of_other_types
 

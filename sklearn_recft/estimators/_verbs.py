@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.interactions import Interactions, check_interactions, check_queries
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import check_interactions, check_queries
 from sklearn_recft.lists import ListOptions, frame_library, recommend_lists, similar_lists
 from sklearn_recft.models import Call, Explanation, FittedModel
 from sklearn_recft.vocabulary import warn_of_other_types

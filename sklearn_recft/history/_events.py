@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import kernels
+from sklearn_recft.events import Events
 from sklearn_recft.history._log import grown, link, without
-from sklearn_recft.interactions import Events
 
 _NO_PLACES = np.empty(0, np.int64)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.events import Events
 from sklearn_recft.history._events import EventHistory
-from sklearn_recft.interactions import Events
 
 
 @dataclass(frozen=True)

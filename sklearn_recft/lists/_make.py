@@ -11,7 +11,8 @@ import narwhals as nw
 import numpy as np
 from sklearn.utils import check_scalar
 
-from sklearn_recft.interactions import ITEM, USER, Interactions
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import ITEM, USER
 from sklearn_recft.lists._eligible import Choice, Eligibility, Offer
 from sklearn_recft.models import FittedModel
 from sklearn_recft.ranking import check_ranked, top_k

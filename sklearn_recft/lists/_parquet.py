@@ -19,7 +19,12 @@ from tqdm import tqdm
 
 from sklearn_recft.columns import to_ids
 from sklearn_recft.features import feature_columns
-from sklearn_recft.interactions import ITEM, TIME, USER, check_queries
+from sklearn_recft.interactions import (
+    ITEM,
+    TIME,
+    USER,
+    check_queries,
+)
 from sklearn_recft.lists._eligible import Choice, is_pair_table
 from sklearn_recft.tables import Table, is_frame, table_of_queries
 from sklearn_recft.vocabulary import Vocabulary

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.columns import to_numbers
-from sklearn_recft.interactions import Interactions, items_of, users_of
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import items_of, users_of
 from sklearn_recft.models import Call, FactorizationSettings, SGDFactorizationModel
 from sklearn_recft.vocabulary import Vocabulary
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._adaptive_explain import Sums, own_reasons
 from sklearn_recft.models._adaptive_final import Examples, examples, fitted_final, log_odds
 from sklearn_recft.models._adaptive_parts import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models._adaptive_parts import BEHIND, FINAL, ITEM_FEATURES, Member
 from sklearn_recft.models._adaptive_tiles import Block, PoolScorer
 from sklearn_recft.models._base import FittedModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._adaptive_parts import N_AHEAD, N_SETS, Pools
 from sklearn_recft.models._adaptive_shown import Shown
 from sklearn_recft.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_recft.interactions import Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models._adaptive_parts import N_AHEAD, N_PLACES, Blend, Pools
 from sklearn_recft.models._adaptive_tiles import Queries
 

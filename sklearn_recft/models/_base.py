@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import SeenItems
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._layout import check_model_state, check_sizes, size_of
@@ -516,7 +516,9 @@ class FittedModel:
             item. Compiled loops index arrays without a check.
         """
         check_sizes(saved["settings"], size_of(saved["state"]))
-        check_model_state(cls(_no_rows(*saved["columns"]), saved["settings"]), saved["state"])
+        check_model_state(
+            cls(Interactions.none(*saved["columns"]), saved["settings"]), saved["state"]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return settings and `state`, which nothing writes to: it is pickled without a lock."""
@@ -524,7 +526,7 @@ class FittedModel:
         return {"settings": self.settings, "columns": columns, "state": self.state()}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
-        self.__init__(_no_rows(*saved["columns"]), saved["settings"])  # type: ignore[misc]
+        self.__init__(Interactions.none(*saved["columns"]), saved["settings"])  # type: ignore[misc]
         self._load(saved["state"])
 
     def __deepcopy__(self: Model, memo: dict[int, Any]) -> Model:
@@ -538,13 +540,6 @@ class FittedModel:
 def _is_part(cls: type) -> bool:
     """Whether objects of a class are parts; `isinstance` of a protocol takes far longer."""
     return all(hasattr(cls, name) for name in ("mark", "restore", "state", "load_state", "forget"))
-
-
-def _no_rows(positives_only: bool, context_names: tuple[str, ...], timed: bool) -> Interactions:
-    """Return no rows, with the columns of the first rows of a model."""
-    none, context = np.empty(0), np.empty((0, len(context_names)))
-    feedback, times = None if positives_only else none, none if timed else None
-    return Interactions(none, none, feedback, times, None, context, context_names)
 
 
 def _numpy_defaults() -> np.errstate:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY, fade
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import PairSums, without
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._receipt import ERASED, EXACT
 from sklearn_recft.ranking import TileScorer

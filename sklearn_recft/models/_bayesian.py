@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.features import FeatureColumn
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_features import BayesianFeaturesModel
 from sklearn_recft.models._bayesian_fit import Log, VariationalEM

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.features import FeatureColumn
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._bayesian_table import GaussianTable
 from sklearn_recft.models._side_features import SideFeatures

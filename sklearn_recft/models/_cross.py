@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit
 
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.features import FeatureColumn
 from sklearn_recft.history import Reservoir
-from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.kernels import N_STATISTICS
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._cross_columns import ROW, CrossColumns
@@ -361,7 +361,7 @@ class CrossModel(FittedModel):
     ) -> TileScorer:
         """Return a function that writes the scores of ``users`` for catalogue ``columns``."""
         n, own = len(users), self.columns
-        times, context = self._times_of(queries), context_of_queries(queries, self.context_names)
+        times, context = self._times_of(queries), queries.context_as(self.context_names)
         if context is None:
             context = np.full((n, len(self.context_names)), np.nan)
         given = {

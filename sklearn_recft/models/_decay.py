@@ -10,8 +10,8 @@ from scipy.special import expit
 from torch import Tensor
 
 from sklearn_recft import training
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, windows_before
-from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import (
@@ -328,7 +328,7 @@ class DecayModel(DecaySearch):
         """Return a function that writes the logits of ``users`` for catalogue ``columns``."""
         module, table, times = self.module, self.network.catalogue, self._times_of(queries)
         past = past_at(self.history, users, times)
-        context = context_of_queries(queries, self.context_names)
+        context = queries.context_as(self.context_names)
         if context is None:  # the average context
             mean = module.feature_mean.numpy(force=True)[self.features.n_features :]
             context = np.tile(mean, (len(users), 1))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sklearn_recft import training
+from sklearn_recft.events import Events
 from sklearn_recft.history import Spans, past_in, windows_of_last
-from sklearn_recft.interactions import Events
 
 
 @dataclass(frozen=True)

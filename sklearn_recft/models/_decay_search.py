@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._online_features import OnlineFeatures

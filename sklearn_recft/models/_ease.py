@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 from sklearn_recft import kernels
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import blas_threads, in_threads

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.events import Events
 from sklearn_recft.history import Habits
-from sklearn_recft.interactions import Events
 
 # Of what is known of past items; 0 of all else.
 _PADDING: dict[str, Any] = {"age": np.nan, "path": None}

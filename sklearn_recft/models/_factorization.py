@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit
 
 from sklearn_recft.columns import fade
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import Reservoir
-from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
@@ -260,7 +260,7 @@ class FactorizationModel(FactorizationBase):
     def _factor_tiles(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        context = context_of_queries(queries, self.context_names)
+        context = queries.context_as(self.context_names)
         if not self.context_names:
             context = np.empty((len(users), 0))
         elif context is None:

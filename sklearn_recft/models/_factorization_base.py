@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._habit_term import HabitTerm

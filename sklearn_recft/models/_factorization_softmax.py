@@ -11,7 +11,7 @@ import numpy as np
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Arrays

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_recft import kernels
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import Habits
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Transaction
 from sklearn_recft.ranking import TileScorer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft.interactions import Events
+from sklearn_recft.events import Events
 
 
 class ItemCounts:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item, pair_sums
 from sklearn_recft.parallel import in_threads

@@ -9,6 +9,7 @@ import numpy as np
 
 from sklearn_recft import training
 from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import (
     EventHistory,
     Past,
@@ -18,7 +19,6 @@ from sklearn_recft.history import (
     sequences_of,
     training_windows,
 )
-from sklearn_recft.interactions import Events, Interactions, context_of_queries
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._item_counts import ItemCounts
@@ -301,7 +301,7 @@ class SequenceModel(SequenceSearch):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes products of states and item vectors, plus trends."""
-        context = context_of_queries(queries, self.context_names)
+        context = queries.context_as(self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
         states = self._with_search_words(self._states(log, wanted), queries)
         return self._tiles(states, wanted, columns)

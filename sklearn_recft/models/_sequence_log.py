@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_recft.interactions import Events
+from sklearn_recft.events import Events
 
 
 def with_defaults(stored: Events, *, weight: float, context: np.ndarray) -> Events:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft import training
-from sklearn_recft.interactions import Events
+from sklearn_recft.events import Events
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._network import Network
 from sklearn_recft.models._random import RandomStream

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sklearn_recft import kernels, training
 from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.events import Events
 from sklearn_recft.history import EventHistory, Past, sequences_of
-from sklearn_recft.interactions import Events
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import torch_threads
 from sklearn_recft.ranking import TileScorer

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklearn_recft.interactions import Events, Interactions
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
 from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.models._query_term import Choices, Evidence

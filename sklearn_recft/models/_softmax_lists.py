@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_recft.events import Events
 from sklearn_recft.history import SeenItems, link
-from sklearn_recft.interactions import Events
 
 
 class Listing:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_recft.interactions import Events
+from sklearn_recft.events import Events
 
 # Events of a user whose inputs are moved together; negatives of an event.
 _PIECE, _N_NEGATIVES = 100, 16

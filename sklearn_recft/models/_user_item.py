@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 
 from sklearn_recft import kernels
 from sklearn_recft.columns import fade
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import FeedbackMatrix, decay_by_order
-from sklearn_recft.interactions import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._receipt import ERASED, EXACT

@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.interactions import Interactions, check_events
+from sklearn_recft.events import Interactions
+from sklearn_recft.interactions import check_events
 
 _UNITS = (
     ("year", 365 * SECONDS_PER_DAY),

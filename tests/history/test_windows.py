@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from sklearn_recft.events import Events
 from sklearn_recft.history import (
     EventHistory,
     Past,
@@ -20,7 +21,6 @@ from sklearn_recft.history import (
     windows_before,
     windows_of_last,
 )
-from sklearn_recft.interactions import Events
 from sklearn_recft.training import LogWindows, SequenceWindows
 
 N_USERS, N_ITEMS, START, DAY = 4, 6, 1.7e9, 86_400.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from sklearn_recft import RealtimeTransformerRecommender
-from sklearn_recft.interactions import Events
+from sklearn_recft.events import Events
 from sklearn_recft.models._sequence_log import known_again, with_defaults
 
 NAMES = ("user", "item", "time", "feedback", "weight", "context")

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sklearn_recft.events import Events
 from sklearn_recft.history import Trends, _trends
-from sklearn_recft.interactions import Events
 from sklearn_recft.models._sequence_queries import next_item_ndcg, states_of
 from sklearn_recft.modules import _softmax
 from tests.models.sequence_data import DAY, LATER, N_ITEMS, N_USERS, START, make_log, make_model
