@@ -95,8 +95,9 @@ class Interactions:
         unknown = [name for name in self.context_names if name not in names]
         if absent or unknown:
             raise ValueError(
-                f"The context columns of the queries, {list(self.context_names)}, are not those of "
-                f"fit: {list(names)}. Missing: {absent}; unknown: {unknown}. Give the columns of fit."
+                f"The context columns of the queries, {list(self.context_names)}, are not those "
+                f"of fit: {list(names)}. Missing: {absent}; unknown: {unknown}. Give the columns "
+                "of fit."
             )
         return self.context[:, [self.context_names.index(name) for name in names]]
 

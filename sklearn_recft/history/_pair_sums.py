@@ -9,10 +9,8 @@ import numpy as np
 from sklearn_recft.columns import fade
 from sklearn_recft.history._log import without
 
-_TYPES = {
-    "user": np.int32, "item": np.int32, "time": np.float64, "weight": np.float64,
-    "total": np.float64,
-}  # fmt: skip
+_TYPES: dict[str, type[np.generic]] = {"user": np.int32, "item": np.int32}
+_TYPES |= dict.fromkeys(("time", "weight", "total"), np.float64)
 
 
 class PairSums:

@@ -516,9 +516,8 @@ class FittedModel:
             item. Compiled loops index arrays without a check.
         """
         check_sizes(saved["settings"], size_of(saved["state"]))
-        check_model_state(
-            cls(Interactions.none(*saved["columns"]), saved["settings"]), saved["state"]
-        )
+        empty = cls(Interactions.none(*saved["columns"]), saved["settings"])
+        check_model_state(empty, saved["state"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return settings and `state`, which nothing writes to: it is pickled without a lock."""

@@ -38,6 +38,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "EventHistory": {
         "user": "i4 n user", "item": "i4 n item", "feedback": "f4 n", "time": "f8 n",
     },
+    "PairSums": {"user": "i4 n user", "item": "i4 n item", "*": "f8 n"},
     "FeedbackMatrix": {"data": "c16 n", "indices": "i* n", "indptr": "i* m"},
     "Habits": _HABITS,
     "HabitTerm": _HABITS,
