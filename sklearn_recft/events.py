@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sklearn_recft.features import FeatureColumn, FeatureTable
+
+Rows = TypeVar("Rows", bound="Interactions")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user_ids)
 
-    def take(self, rows: np.ndarray) -> Interactions:
+    def take(self: Rows, rows: np.ndarray) -> Rows:
         """Return the same columns at ``rows`` (integer indices or a boolean mask)."""
 
         def at(column: np.ndarray | None) -> Any:

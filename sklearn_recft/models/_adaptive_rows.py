@@ -27,7 +27,7 @@ class MemberRows(Interactions):
     def take(self, rows: np.ndarray) -> MemberRows:
         """Return the same columns at ``rows``, for all members too; the lists stay whole."""
         members = tuple(member.take(rows) for member in self.members)
-        return MemberRows(**vars(super().take(rows)), members=members, shown=self.shown)
+        return replace(super().take(rows), members=members)
 
 
 def looked_up(own: Vocabulary, other: Vocabulary, codes: np.ndarray) -> np.ndarray:

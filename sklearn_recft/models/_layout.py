@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _HABITS = {
     "user": "i4 n user", "item": "i4 n item", "strength": "f4 n", "time": "f8~ n",
     "basket": "f8~ U+", "repeats": "i8 I", "exposed": "i8 I",
+    "again": "i4 n", "exposure": "i8 n",
 }  # fmt: skip
 _FACTORS = {
     "user_factors": "f4 U F", "user_bias": "f4 U", "user_count": "f4 U",
@@ -76,6 +77,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "before/*/user_*": "f4 a", "before/*/item_*": "f4 b",
         "*/mean": "f4 A", "*/context_weight": "f4 C", "*/context_*": "f8 C",
     },
+    "QueryTerm": {"mean": "f8 M", "precision": "f8 M M"},
     "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8~ U", "first": "f8~ I"},
     "PairTimes": {"keys": "i8 n pair", "times": "f8~ n"},
     "Blend": {"weights": "f8 S F", "squares": "f8 S F", "places": "f8 T S P", "log": "f8~ L M"},
@@ -101,7 +103,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "batches": "u8 b", "user_factors": "f4 U f", "item_factors": "f4 I f",
         "user_sums": "f8 T U", "item_sums": "f8 T I", "item_weights": "f4 I I", "weight": "f8 I",
         "popularity": "f8 I", "recent": "f8~ r Q", "moments": "f8~ M", "mean_moments": "f8 m",
-        "clock": "f8~ C", "sample": "i4 n item", "relation_weights/*": "* ...",
+        "clock": "f8~ C", "sample": "i4 n item", "newest": "f8~ *", "relation_weights/*": "* ...",
     },
 }  # fmt: skip
 # Settings that are sizes of arrays.

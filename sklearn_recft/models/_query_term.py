@@ -166,7 +166,8 @@ class QueryTerm:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
-        vars(self).update(state)
+        self.mean, self.precision = state["mean"], state["precision"]
+        self.n_rows = state["n_rows"]
 
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: there is no state per user."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-# Attributes that are made again when they are missing.
-_TRANSIENT = ("_valid",)
+# Attributes that are no part of a model: a cache, and the receipt of a call with its time.
+_LEFT_OUT = ("_valid", "forget_receipt_")
 
 
 def _makes_own_state(cls: type) -> bool:
@@ -32,7 +32,7 @@ def state_of(value: Any) -> dict[str, Any]:
 def _others(value: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return what an estimator has learned."""
     held = vars(value).items()
-    fitted = {n: v for n, v in held if n not in parameters and n not in _TRANSIENT}
+    fitted = {n: v for n, v in held if n not in parameters and n not in _LEFT_OUT}
     return {"fitted": fitted} if fitted else {}
 
 
