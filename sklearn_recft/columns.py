@@ -63,8 +63,10 @@ def instants(values: np.ndarray) -> np.ndarray:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a cell is None, NaN, NA or NaT, or masked."""
-    return type(value).__name__ in _ABSENT or bool(value != value)
+    """Whether a cell is None, NaN, NA or NaT, or masked; a vector is a value."""
+    if type(value).__name__ in _ABSENT:
+        return True
+    return not isinstance(value, np.ndarray) and bool(value != value)
 
 
 def refuse_missing(values: Sized, column: str, how_many: int) -> None:

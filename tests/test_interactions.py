@@ -470,6 +470,11 @@ def test_queries_of_a_frame_are_read_by_name(frame):
         ([("a", [1])], TypeError, "user_id: .*must be hashable"),
         ([[1, np.nan]], ValueError, "timestamp: 1 of 1 rows are NaN"),
         ([[1, 2, "low"]], ValueError, "x2: not numeric"),
+        (
+            pd.DataFrame({"user_id": [1, 2], "query": [np.ones(3), None]}),
+            ValueError,
+            "query: 1 of 2 rows are no texts, the first array",
+        ),
         (sparse.csr_matrix(np.eye(2)), TypeError, "[Ss]parse data"),
     ],
 )

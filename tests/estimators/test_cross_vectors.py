@@ -126,18 +126,18 @@ def test_vectors_of_rows_are_context():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"user_id": rng.integers(0, 30, 2000), "item_id": rng.integers(0, 20, 2000)})
     query = rng.normal(size=(2000, 5))
-    X["query"] = list(query)
-    X.at[7, "query"] = None
+    X["request"] = list(query)
+    X.at[7, "request"] = None
     y = query[:, 0] + query[:, 1]
     model = IncrementalDCNRecommender(**PLAIN, max_epochs=8).fit(X[:1500], y[:1500])
     assert model.partial_fit(X[1500:1700], y[1500:1700]).score(X[1700:], y[1700:]) > 0.7
     assert model._model.reservoir.rows["row_vectors"].shape[1] == 5
-    frame = pl.DataFrame({"user_id": X["user_id"], "item_id": X["item_id"], "query": query})
+    frame = pl.DataFrame({"user_id": X["user_id"], "item_id": X["item_id"], "request": query})
     other = IncrementalDCNRecommender(**PLAIN, max_epochs=1).fit(frame, y)
     assert other._model.columns.vector_widths == (5,)  # of polars, an array of two dimensions
     assert_allclose(model.predict(frame[1700:]), model.predict(X[1700:]), rtol=1e-6)
     assert np.isfinite(model.predict(X[["user_id", "item_id"]])).all()
-    listed, scores = model.recommend(X[["user_id", "query"]][10:12], n_recommendations=2)
+    listed, scores = model.recommend(X[["user_id", "request"]][10:12], n_recommendations=2)
     rows = X[10:11].assign(item_id=listed[0, 0])
     assert_allclose(model.predict(rows), scores[0, 0], rtol=1e-5)
 
