@@ -13,7 +13,13 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_recft import AdaptiveRecommender, IncrementalDCNRecommender, PopularityRecommender
+from sklearn_recft import (
+    AdaptiveRecommender,
+    IncrementalDCNRecommender,
+    PopularityRecommender,
+    RP3BetaRecommender,
+    trusted_types,
+)
 from sklearn_recft.cli import main
 from sklearn_recft.persistence import ModelStore, inspect, load, save
 from tests.contract.discovery import small
@@ -159,6 +165,18 @@ def test_a_cross_network_that_has_adapted_to_new_ids(tmp_path):
     assert_array_equal(
         twin.partial_fit(new, y[:6]).predict(new), model.partial_fit(new, y[:6]).predict(new)
     )
+
+
+def test_edges_of_items(tmp_path):
+    X, _ = make_log(80)
+    edges = [(int(item), "kind", f"k{int(item) % 3}") for item in np.unique(X[:, 1])]
+    model = RP3BetaRecommender(edges=edges).fit(X)
+    digest = model.save(tmp_path / "model")
+    twin = load(tmp_path / "model")
+    assert_array_equal(twin.predict(X), model.predict(X))
+    assert_array_equal(twin.partial_fit(X[:9]).predict(X), model.partial_fit(X[:9]).predict(X))
+    assert load(tmp_path / "model").save(tmp_path / "again") == digest
+    assert "sklearn_recft.edges.Edges" in trusted_types()
 
 
 def test_blends_of_blends(tmp_path):
