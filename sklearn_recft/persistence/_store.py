@@ -241,7 +241,7 @@ class ModelStore:
 
     def _keep(self, part: Path, path: Path) -> None:
         """Give a new model its name; a damaged one of that name makes way."""
-        if _is_whole(path):
+        if _is_whole(path, read_manifest(part)["digest"]):
             replace_file(path / MANIFEST, (part / MANIFEST).read_bytes())
             return
         if path.exists():
@@ -283,11 +283,14 @@ def _time_of(path: Path) -> int | None:
         return None
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a folder has all files of its manifest, in their sizes."""
+def _is_whole(path: Path, digest: str) -> bool:
+    """Whether a folder has the model of a digest, and all its files, in their sizes."""
     try:
-        files = read_manifest(path)["files"].values()
-        return all((path / one["name"]).stat().st_size == one["size"] for one in files)
+        manifest = read_manifest(path)
+        files = manifest["files"].values()
+        return manifest["digest"] == digest and all(
+            (path / one["name"]).stat().st_size == one["size"] for one in files
+        )
     except (OSError, ValueError):
         return False
 
