@@ -146,7 +146,7 @@ def _inspect(args):
 
 
 def _recommend(args):
-    if args.model:
+    if args.model is not None:
         found = saved_recommendations(args.model, args.user, args.n, args.repeat)
         if not found["items"]:
             raise ValueError(

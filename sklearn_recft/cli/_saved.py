@@ -37,7 +37,8 @@ def saved_recommendations(folder: str, text: str, n: int, repeat: bool | None) -
     model = persistence.load(folder)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")
-    about = persistence.inspect(folder).metadata
+    found = persistence.inspect(folder).metadata
+    about = found if isinstance(found, dict) else {}
     repeat = bool(about.get("repeat")) if repeat is None else repeat
     user = spelled_id(text, model.user_ids_.tolist(), folder)
     one = np.empty(1, object)

@@ -106,9 +106,11 @@ class Cells:
 
     def state(self) -> dict[str, Any]:
         """Return the cells."""
+        n = len(self.known)
+        has_vectors = self.vectors.shape[1] > 0
         return {
             "rows": self.rows.copy(),
-            "vectors": self.vectors[: len(self.known)].copy(),
+            "vectors": self.vectors[:n].copy() if has_vectors else np.zeros((n, 0), np.float32),
             "known": self.known.copy(),
             "columns": list(self.columns),
         }

@@ -31,9 +31,10 @@ _FACTORS = {
 }  # fmt: skip
 # Layout of each part, and of the values of a model (`values`), by patterns of names. A rule is a
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
-# R is that of the side of the part, and other capital letters are as in an empty model. Equal small
-# letters are equal numbers. "..." are further axes. Codes "-item" may be -1,
-# and "item+" are larger by 1. Types with "~" may be NaN or infinite.
+# R is that of the side of the part, and other capital letters are as in an empty model. "U-" and
+# "I-" are at most these: the loops that read such a table check bounds. Equal small letters are
+# equal numbers. "..." are further axes. Codes "-item" may be -1, and "item+" are larger by 1.
+# Types with "~" may be NaN or infinite.
 LAYOUTS: dict[str, dict[str, str]] = {
     "SeenItems": {"user": "i4 n user", "item": "i4 n item"},
     "EventHistory": {
@@ -84,10 +85,11 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "Net": {**{f"module/{name}": rule for name, rule in _FACTORS.items()}, "optimizer/*": "*~ ..."},
     "CrossColumns": {
         "moments": "f8 T n", "cells/user_id/*": "*~ u ...", "cells/item_id/*": "*~ i ...",
-        "vocabulary/ids": "* v ...", "vocabulary/*": "* ...",
+        "vocabulary/ids": "* v ...", "vocabulary/*": "* ...", "scales/*/2": "f8 ...",
     },
     "CrossNetwork": {
-        "net/module/users": "f4 U d", "net/module/items": "f4 I d", "net/module/values": "f4 v d",
+        "net/module/users": "f4 U- d", "net/module/items": "f4 I- d",
+        "net/module/values": "f4 v d",
         "net/*": "* ...",
     },
     "DecayNetwork": {
@@ -295,6 +297,11 @@ def _check_axis(where: str, word: str, n: int, sizes: _Sizes) -> None:
     if word == "U+":
         if not sizes.n_users <= n <= 4 * sizes.n_users + 64:
             raise ValueError(f"{where}: it has {n} rows for {sizes.n_users} users")
+        return
+    if word in ("U-", "I-"):
+        most = sizes.n_users if word == "U-" else sizes.n_items
+        if n > most:
+            raise ValueError(f"{where}: it has {n} rows, and may have {most}")
         return
     wanted = sizes.of(word)
     if wanted is None:

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from sklearn_recft.persistence._encoder import Document
+from sklearn_recft.persistence._encoder import MAX_DEPTH, Document
 from sklearn_recft.persistence._kinds import class_of, type_of_name
 from sklearn_recft.persistence._objects import make
-
-_MAX_DEPTH = 100
 
 
 class Decoder:
@@ -29,7 +27,7 @@ class Decoder:
         self._root = document.root
         self._arrays = dict(document.arrays)
         # An array of the file never becomes larger than all of the file.
-        self._limit = sum(array.nbytes for array in document.arrays.values()) + 1024
+        self._limit = document.limit()
         self._made: list[Any] = []
         self._depth = 0
 
@@ -48,7 +46,7 @@ class Decoder:
         tag = next((name for name in node if name in _DECODERS), None)
         if tag is None or set(node) != {tag, *_WITH.get(tag, ())} - self._missing(tag, node):
             raise ValueError(f"a node has the keys {sorted(node)[:5]}")
-        if self._depth >= _MAX_DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise ValueError("values are nested too deeply")
         self._depth += 1
         found = _DECODERS[tag](self, node)
@@ -79,6 +77,9 @@ class Decoder:
 
     def _set(self, node: dict[str, Any]) -> set:
         return set(self._items(node["set"]))
+
+    def _frozenset(self, node: dict[str, Any]) -> frozenset:
+        return frozenset(self._items(node["frozenset"]))
 
     def _range(self, node: dict[str, Any]) -> range:
         return range(*node["range"])
@@ -130,7 +131,7 @@ class Decoder:
             raise ValueError("counts of an ascending array are not counts")
         if dtype.kind not in "iu" or not isinstance(size, int) or int(counts.sum()) != size:
             raise ValueError("an ascending array has another size")
-        if size * dtype.itemsize > 2 * self._limit:
+        if size * dtype.itemsize > self._limit:
             raise ValueError("an ascending array is larger than all other arrays")
         return np.repeat(np.arange(len(counts), dtype=dtype), counts)
 
@@ -199,6 +200,7 @@ _DECODERS: dict[str, Any] = {
     "datetime": Decoder._datetime,
     "dict": Decoder._dict,
     "float": Decoder._float,
+    "frozenset": Decoder._frozenset,
     "keys": Decoder._pairs,
     "kind": Decoder._object,
     "narrow": Decoder._narrow,

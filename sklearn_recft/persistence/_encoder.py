@@ -15,6 +15,8 @@ from sklearn_recft.persistence._objects import state_of
 from sklearn_recft.persistence._tensors import can_hold
 
 _MANY = 64  # from so many integers on, arrays are stored in the shortest type
+MAX_DEPTH = 100  # values in values: what is deeper cannot be loaded
+_BASE_BYTES = 1024
 
 
 @dataclass
@@ -31,6 +33,10 @@ class Document:
     root: Any = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def limit(self) -> int:
+        """Return how many bytes an array may have that was written as counts."""
+        return 2 * (sum(array.nbytes for array in self.arrays.values()) + _BASE_BYTES)
+
 
 class Encoder:
     """Write values to a `Document`.
@@ -43,6 +49,19 @@ class Encoder:
         self.document = Document()
         self._numbers: dict[int, int | None] = {}
         self._alive: list[Any] = []  # a number is that of one object only while that one lives
+        self._depth = 0
+        self._ascending: list[tuple[dict[str, Any], np.ndarray]] = []
+
+    def write(self, value: Any) -> Document:
+        """Return a value as a document."""
+        self.document.root = self.encode(value)
+        for node, array in self._ascending:
+            if array.nbytes > self.document.limit():  # it would be refused
+                name = node["ascending"]
+                node.clear()
+                node["array"] = name
+                self.document.arrays[name] = array
+        return self.document
 
     def encode(self, value: Any, path: str = "", where: str = "") -> Any:
         """Return a value as JSON.
@@ -64,6 +83,17 @@ class Encoder:
             return value
         if type(value) is float:
             return value if np.isfinite(value) else {"float": repr(value)}
+        if self._depth >= MAX_DEPTH:
+            raise TypeError(
+                f"{path[:80]}...: a value in more than {MAX_DEPTH} others, or in itself, cannot be "
+                "saved."
+            )
+        self._depth += 1
+        found = self._encode_inner(value, path, where)
+        self._depth -= 1
+        return found
+
+    def _encode_inner(self, value: Any, path: str, where: str) -> Any:
         if type(value) is list:
             return [self.encode(v, f"{path}[{i}]", f"{where}.{i}") for i, v in enumerate(value)]
         for kind, method in _ENCODERS:
@@ -72,10 +102,11 @@ class Encoder:
         return self._encode_object(value, path, where)
 
     def _encode_tuple(self, value: tuple, path: str, where: str) -> Any:
-        return {"tuple": self.encode(list(value), path, where)}
+        return {"tuple": self._encode_inner(list(value), path, where)}
 
     def _encode_set(self, value: Any, path: str, where: str) -> Any:
-        return {"set": self.encode(sorted(value, key=repr), path, where)}
+        tag = "frozenset" if isinstance(value, frozenset) else "set"
+        return {tag: self._encode_inner(sorted(value, key=repr), path, where)}
 
     def _encode_range(self, value: range, path: str, where: str) -> Any:
         return {"range": [value.start, value.stop, value.step]}
@@ -110,20 +141,26 @@ class Encoder:
             listed = self.encode(value.ravel().tolist(), path, where)
             return {"objects": listed, "shape": list(value.shape)}
         if dtype.kind == "U":
-            codes = np.ascontiguousarray(value).reshape(-1).view(np.uint32)
+            dtype = dtype.newbyteorder("=")
+            codes = np.ascontiguousarray(value, dtype).reshape(-1).view(np.uint32)
             return {"text": self._add(codes, where), "dtype": dtype.str, "shape": list(value.shape)}
         if dtype.kind in "Mm":
             found = self._add(value.astype(np.int64), where)
             return {"time": found, "dtype": dtype.str}
         if dtype == np.complex128:
-            pairs = np.ascontiguousarray(value)[..., None].view(np.float64)
+            pairs = np.array(value, order="C")[..., None].view(np.float64)
             return {"complex": self._add(pairs, where)}
-        if not can_hold(value):
-            raise TypeError(f"{path}: an array of type {dtype} cannot be saved.")
+        if not can_hold(value) or np.ma.isMaskedArray(value):
+            raise TypeError(
+                f"{path}: a {type(value).__name__} of type {dtype} with {value.ndim} axes "
+                "cannot be saved."
+            )
         n_events = _counts(value)
         if n_events is not None:
             name = self._add(n_events, where)
-            return {"ascending": name, "dtype": dtype.newbyteorder("<").str, "size": len(value)}
+            node = {"ascending": name, "dtype": dtype.newbyteorder("<").str, "size": len(value)}
+            self._ascending.append((node, value))
+            return node
         narrow = _narrow(value)
         if narrow is not None:
             name = self._add(value.astype(narrow), where)

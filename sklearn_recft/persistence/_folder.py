@@ -8,15 +8,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
 from sklearn_recft.persistence._decoder import Decoder
 from sklearn_recft.persistence._encoder import Document, Encoder
-from sklearn_recft.persistence._json import read_json, write_json
+from sklearn_recft.persistence._json import check_plain, read_json, write_json
 from sklearn_recft.persistence._kinds import kind_of
 from sklearn_recft.persistence._tensors import read_places, read_tensors, write_tensors
 
@@ -26,7 +27,10 @@ MANIFEST = "MANIFEST.json"
 _FILES = {"model": r"model-[0-9a-f]{12}\.json", "tensors": r"tensors-[0-9a-f]{12}\.safetensors"}
 _OWN = re.compile(rf"({MANIFEST}|{'|'.join(_FILES.values())})(\.part)?")
 _MAX_MANIFEST = 1 << 20
+_MAX_METADATA = 1 << 19
+_MAX_SEQ = 2**63 - 1
 _HASH = re.compile(r"[0-9a-f]{64}")
+_Found = TypeVar("_Found")
 _KEYS = {"digest", "files", "format", "kind", "metadata", "seq", "version"}
 
 
@@ -64,9 +68,10 @@ def save(
     Raises
     ------
     TypeError
-        If a part of the model is no plain value, such as a callback; the message names it.
+        If a part of the model or of `metadata` is no plain value, such as a callback; the message
+        names it.
     ValueError
-        If the folder holds other files.
+        If the folder holds other files, or `metadata` takes more than 512 KiB.
 
     Examples
     --------
@@ -80,18 +85,19 @@ def save(
     >>> bool((twin.predict([[2, 8]]) == model.predict([[2, 8]])).all())
     True
     """
-    _check_seq(seq)
+    seq = checked_seq(seq)
     kind = kind_of(model)
     if kind is None:
         raise TypeError(
             f"A {type(model).__name__} cannot be saved: save estimators of this package."
         )
-    extra = write_json({} if metadata is None else metadata)  # before anything is written
+    extra = _checked_metadata(metadata)  # before anything is written
     folder = Path(path)
     _check_folder(folder)
     encoder = Encoder()
     with _copied_backbones(include_backbone):
-        text = write_json(encoder.encode(model, "", ""))
+        document = encoder.write(model)
+    text = write_json(document.root)
     folder.mkdir(parents=True, exist_ok=True)
     listed = {
         "model": _write(folder, "model", ".json", lambda file: _write_text(file, text)),
@@ -99,7 +105,7 @@ def save(
             folder,
             "tensors",
             ".safetensors",
-            lambda file: write_tensors(file, encoder.document.arrays),
+            lambda file: write_tensors(file, document.arrays),
         ),
     }
     digest = digest_of(kind, listed)
@@ -108,7 +114,7 @@ def save(
         "files": listed,
         "format": FORMAT,
         "kind": kind,
-        "metadata": read_json(extra),
+        "metadata": extra,
         "seq": seq,
         "version": _version(),
     }
@@ -151,7 +157,12 @@ def load(
     FileNotFoundError
         If there is no such folder.
     """
-    folder = Path(path)
+    if expect is not None and not isinstance(expect, type):
+        raise TypeError(f"expect={expect!r}: give a class, such as BiasRecommender.")
+    return _while_saved(Path(path), lambda folder: _load(folder, expect, digest, mmap))
+
+
+def _load(folder: Path, expect: type | None, digest: str | None, mmap: bool) -> Any:
     with naming(folder / MANIFEST):
         manifest = read_manifest(folder)
         if digest is not None and manifest["digest"] != digest:
@@ -191,7 +202,10 @@ def inspect(path: str | os.PathLike[str]) -> Bunch:
     ValueError
         If a file is damaged; the message names it. The arrays are not verified.
     """
-    folder = Path(path)
+    return _while_saved(Path(path), _inspect)
+
+
+def _inspect(folder: Path) -> Bunch:
     with naming(folder / MANIFEST):
         manifest = read_manifest(folder)
     text, tensors = (manifest["files"][role] for role in ("model", "tensors"))
@@ -213,6 +227,31 @@ def inspect(path: str | os.PathLike[str]) -> Bunch:
     )
 
 
+def _while_saved(folder: Path, read: Callable[[Path], _Found]) -> _Found:
+    """Read a folder again as often as another process replaces its files meanwhile."""
+    while True:
+        before = _manifest_of(folder)
+        try:
+            return read(folder)
+        except FileNotFoundError as error:
+            if before is None:
+                raise
+            if _manifest_of(folder) == before:
+                raise ValueError(
+                    f"{error.filename}: the manifest names it, and it is missing. "
+                    "Nothing was loaded."
+                ) from error
+
+
+def _manifest_of(folder: Path) -> bytes | None:
+    """Return the bytes of a manifest that can be read, or None."""
+    path = folder / MANIFEST
+    try:
+        return path.read_bytes() if path.stat().st_size <= _MAX_MANIFEST else None
+    except OSError:
+        return None
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn every error of the block into one ValueError that names a file."""
@@ -222,7 +261,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{path}: {reason}. Nothing was loaded.") from error
+        raise ValueError(f"{path}: {reason.rstrip('.')}. Nothing was loaded.") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -234,14 +273,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path.read_bytes())
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise ValueError("it is no manifest")
-    if manifest["format"] != FORMAT:
+    if type(manifest["format"]) is not int or manifest["format"] != FORMAT:
         raise ValueError(
             f"its format is {manifest['format']!r}; this version reads {FORMAT}. Upgrade "
             "sklearn-recft, or save the model with an older one"
         )
     if set(manifest) != _KEYS:
         raise ValueError(f"it has the keys {sorted(manifest)}, and not {sorted(_KEYS)}")
-    _check_seq(manifest["seq"])
+    checked_seq(manifest["seq"])
     files = manifest["files"]
     if not isinstance(files, dict) or set(files) != set(_FILES):
         raise ValueError("it must name two files, model and tensors")
@@ -293,9 +332,28 @@ def _check_entry(role: str, entry: Any) -> None:
         raise ValueError(f"the size of {role} is {size!r}")
 
 
-def _check_seq(seq: Any) -> None:
-    if seq is not None and (type(seq) is not int or seq < 0):
-        raise ValueError(f"seq={seq!r}: give the number of an event, at least 0, or None")
+def checked_seq(seq: Any) -> int | None:
+    """Return the number of an event as an int of Python, or None."""
+    if seq is None:
+        return None
+    if isinstance(seq, bool) or not isinstance(seq, Integral) or not 0 <= int(seq) <= _MAX_SEQ:
+        shown = "a longer number" if isinstance(seq, int) and abs(seq) > 10**30 else repr(seq)
+        raise ValueError(f"seq={shown}: give the number of an event, from 0 to 2**63 - 1, or None")
+    return int(seq)
+
+
+def _checked_metadata(metadata: Any) -> dict[str, Any]:
+    """Return metadata as JSON gives them back."""
+    if metadata is None:
+        return {}
+    if type(metadata) is not dict:
+        raise TypeError(f"metadata is a {type(metadata).__name__}; give a dict of plain values.")
+    check_plain(metadata, "metadata")
+    text = write_json(metadata)
+    if len(text) > _MAX_METADATA:
+        raise ValueError(f"metadata takes {len(text)} bytes, and may take {_MAX_METADATA}.")
+    found: dict[str, Any] = read_json(text)
+    return found
 
 
 def _check_folder(folder: Path) -> None:

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
+
+_MAX_DEPTH = 100
 
 
 def write_json(value: Any) -> bytes:
     """Return canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return text.encode("ascii")
+
+
+def check_plain(value: Any, name: str, depth: int = 0) -> None:
+    """Check that JSON gives a value back as it is.
+
+    Raises
+    ------
+    TypeError
+        If a value is no string, bool, int, float, list, tuple or dict with keys of strings, or is
+        nested too deeply.
+    ValueError
+        If a number is not finite.
+    """
+    if value is None or type(value) in (bool, int, str):
+        return
+    if depth > _MAX_DEPTH:
+        raise TypeError(f"{name[:80]}...: a value in more than {_MAX_DEPTH} others, or in itself.")
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: {value} cannot be saved; give a finite number or None.")
+    elif type(value) is dict and all(type(key) is str for key in value):
+        for key, inner in value.items():
+            check_plain(inner, f"{name}[{key!r}]", depth + 1)
+    elif type(value) in (list, tuple):
+        for place, inner in enumerate(value):
+            check_plain(inner, f"{name}[{place}]", depth + 1)
+    else:
+        raise TypeError(
+            f"{name}: a {type(value).__name__} cannot be saved; give strings, numbers of Python, "
+            "lists, and dicts whose keys are strings."
+        )
 
 
 def read_json(text: bytes) -> Any:

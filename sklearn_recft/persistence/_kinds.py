@@ -26,6 +26,8 @@ _ROOMS = (
     "metrics",
     "text",
 )
+# Values of settings, by module.
+_VALUES = {"edges": ("Edges",)}
 # Rooms where classes that are not public are the state of an estimator.
 _WITH_STATES = ("preprocessing", "pipeline")
 # Estimators of scikit-learn that hold parameters and arrays only, by module.
@@ -103,6 +105,9 @@ def classes() -> Iterator[type]:
             for member in vars(module).values():
                 if inspect.isclass(member) and member.__module__ == module.__name__:
                     yield member
+    for room, names in _VALUES.items():
+        for name in names:
+            yield _exported(room, name)
 
 
 def is_plain(cls: type) -> bool:
@@ -116,6 +121,8 @@ def is_plain(cls: type) -> bool:
 def _is_state(cls: type) -> bool:
     """Whether a class is public, a fitted model, or the state of a transformer."""
     room = cls.__module__.split(".")[1]
+    if cls.__name__ in _VALUES.get(room, ()):
+        return True
     if room in _WITH_STATES and not cls.__name__.startswith("_"):
         return True
     exported = import_module(f"sklearn_recft.{room}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.utils import Bunch
 
 from sklearn_recft.persistence._folder import (
     MANIFEST,
+    checked_seq,
     load,
     naming,
     read_manifest,
@@ -23,7 +25,7 @@ from sklearn_recft.persistence._folder import (
     sync_folder,
 )
 
-_NAME = re.compile(r"\d{12}-[0-9a-f]{8}")
+_NAME = re.compile(r"\d{12,19}-[0-9a-f]{8}")
 _CURRENT = "CURRENT"
 
 
@@ -32,7 +34,8 @@ class ModelStore:
 
     Each model is a folder ``models/<seq>-<digest>``, and the file ``CURRENT`` names one of them. It
     is replaced in one step: a reader gets the model before or after, at every moment, and after a
-    crash. One process saves; any number of processes load.
+    crash. Any number of processes load. Those that save wait for each other; on Windows, only one
+    may save.
 
     Parameters
     ----------
@@ -79,7 +82,7 @@ class ModelStore:
         model : estimator
         seq : int
             Number of the last event that the model has learned. A later model has a larger one, or
-            the same.
+            the same. The same model with the same number is stored once, with the last metadata.
         metadata, include_backbone
             As in `save`.
         promote : bool, default=True
@@ -90,22 +93,12 @@ class ModelStore:
         name : str
             Name of the model in the store: ``<seq>-<digest>``.
         """
+        number = checked_seq(seq)
+        if number is None:
+            raise ValueError("seq=None: a store needs the number of an event.")
         self._models.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=self._models))
-        try:
-            digest = save(
-                model, part, seq=seq, metadata=metadata, include_backbone=include_backbone
-            )
-            name = f"{seq:012d}-{digest[:8]}"
-            if not (self._models / name / MANIFEST).exists():
-                os.replace(part, self._models / name)
-                sync_folder(self._models)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        if promote:
-            self.promote(name)
-        self._remove_old()
-        return name
+        with _locked(self.folder / "LOCK"):
+            return self._save(model, number, metadata, include_backbone, promote)
 
     def load(self, name: str | None = None, **options: Any) -> Any:
         """Load the current model, or that of a name.
@@ -120,7 +113,15 @@ class ModelStore:
         -------
         model : estimator
         """
-        return load(self._path(self.current() if name is None else name), **options)
+        if name is not None:
+            return load(self._path(name), **options)
+        while True:
+            current = self.current()
+            try:
+                return load(self._path(current), **options)
+            except (FileNotFoundError, ValueError):
+                if self.current() == current:
+                    raise  # otherwise another process has promoted a model and removed this one
 
     def current(self) -> str:
         """Return the name of the current model.
@@ -150,8 +151,11 @@ class ModelStore:
         current = self.current() if (self.folder / _CURRENT).exists() else None
         found = []
         for name in self._names():
-            with naming(self._path(name) / MANIFEST):
-                manifest = read_manifest(self._path(name))
+            try:
+                with naming(self._path(name) / MANIFEST):
+                    manifest = read_manifest(self._path(name))
+            except FileNotFoundError:
+                continue  # it was removed meanwhile
             found.append(
                 Bunch(
                     name=name,
@@ -215,9 +219,35 @@ class ModelStore:
         """Return the names of all models that were saved to the end, oldest first."""
         if not self._models.is_dir():
             return []
-        folders = [p for p in self._models.iterdir() if _NAME.fullmatch(p.name)]
-        times = {p.name: (p / MANIFEST).stat().st_mtime_ns for p in folders}
-        return sorted(times, key=lambda name: (name[:12], times[name], name))
+        times = {p.name: _time_of(p) for p in self._models.iterdir() if _NAME.fullmatch(p.name)}
+        names = (name for name, time in times.items() if time is not None)
+        return sorted(names, key=lambda name: (int(name.split("-")[0]), times[name], name))
+
+    def _save(
+        self, model: BaseEstimator, number: int, metadata: Any, backbone: bool, promote: bool
+    ) -> str:
+        part = self._models / f".part-{secrets.token_hex(8)}"
+        part.mkdir()  # with the rights that the process gives to new folders
+        try:
+            digest = save(model, part, seq=number, metadata=metadata, include_backbone=backbone)
+            name = f"{number:012d}-{digest[:8]}"
+            self._keep(part, self._models / name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        if promote:
+            self.promote(name)
+        self._remove_old()
+        return name
+
+    def _keep(self, part: Path, path: Path) -> None:
+        """Give a new model its name; a damaged one of that name makes way."""
+        if _is_whole(path, read_manifest(part)["digest"]):
+            replace_file(path / MANIFEST, (part / MANIFEST).read_bytes())
+            return
+        if path.exists():
+            os.replace(path, self._models / f".part-{secrets.token_hex(8)}")
+        os.replace(part, path)
+        sync_folder(self._models)
 
     def _remove_old(self) -> None:
         """Remove models that are too old, and what a crash has left."""
@@ -230,6 +260,39 @@ class ModelStore:
             shutil.rmtree(self._models / name, ignore_errors=True)
         for part in self._models.glob(".part-*"):
             shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time run the block; the system ends the lock of one that crashes."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _time_of(path: Path) -> int | None:
+    """Return when a model was saved, or None if it was not saved to the end."""
+    try:
+        return (path / MANIFEST).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    """Whether a folder has the model of a digest, and all its files, in their sizes."""
+    try:
+        manifest = read_manifest(path)
+        files = manifest["files"].values()
+        return manifest["digest"] == digest and all(
+            (path / one["name"]).stat().st_size == one["size"] for one in files
+        )
+    except (OSError, ValueError):
+        return False
 
 
 def _checked(name: str) -> str:

@@ -49,8 +49,8 @@ class Place:
 
 
 def can_hold(array: np.ndarray) -> bool:
-    """Whether a file can hold an array of this type."""
-    return array.dtype.newbyteorder("<") in _NAMES
+    """Whether a file can hold an array of this type and number of axes."""
+    return array.dtype.newbyteorder("<") in _NAMES and array.ndim <= _MAX_DIMENSIONS
 
 
 def write_tensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> tuple[int, str]:
@@ -100,7 +100,8 @@ def read_tensors(path: Path, size: int, *, mmap: bool) -> tuple[dict[str, np.nda
         _check_size(file, size)
         start, places, found = _read_header(file, size)
         if mmap:
-            return {name: _mapped(path, start, place) for name, place in places.items()}, None
+            mapped = ((name, _mapped(path, start, place)) for name, place in places.items())
+            return {name: _checked(name, array) for name, array in mapped}, None
         arrays = {}
         for name, place in places.items():
             array = np.fromfile(file, place.dtype, math.prod(place.shape))
