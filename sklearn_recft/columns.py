@@ -235,7 +235,12 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         return values.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         listed = values.tolist()
-        _refuse_vectors(listed, name)
+        many = sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed)
+        if many:
+            raise ValueError(
+                f"{name}: not numeric ({many} of {len(listed)} rows are lists or arrays); drop it, or "
+                "make a column of each number. IncrementalDCN estimators read vectors as they are."
+            ) from error
         wrong = [v for v in listed if not (is_missing(v) or is_number(v))]
         if not wrong:
             raise ValueError(
@@ -249,16 +254,6 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
             "with OneHotEncoder or OrdinalEncoder. An estimator with user_features and "
             f"item_features reads a column that is named there.{_IF_TIME if dated else ''}"
         ) from error
-
-
-def _refuse_vectors(cells: list[Any], name: str) -> None:
-    many = sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in cells)
-    if many:
-        raise ValueError(
-            f"{name}: not numeric ({many} of {len(cells)} rows are lists or arrays). "
-            "IncrementalDCNRecommender and IncrementalDCNClassifier read such a column; for others, "
-            "drop it, or make one column of each number."
-        )
 
 
 def is_missing(value: Any) -> bool:

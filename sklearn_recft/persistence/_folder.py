@@ -233,7 +233,9 @@ def _no_model(path: Path) -> str:
     if not folder.exists():
         return f"{folder}: there is no such folder. Give a folder that `save` wrote."
     if not folder.is_dir():
-        return f"{folder} is a file, and a saved model is a folder. Give a folder that `save` wrote."
+        return (
+            f"{folder} is a file, and a saved model is a folder. Give a folder that `save` wrote."
+        )
     if (folder / "CURRENT").exists():
         return f"{folder} is a store of models: use ModelStore({str(folder)!r}).load()."
     return f"{folder} holds no saved model: it has no {MANIFEST}. Give a folder that `save` wrote."
