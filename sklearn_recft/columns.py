@@ -237,6 +237,12 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         return values.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         listed = values.tolist()
+        many = sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed)
+        if many:
+            raise ValueError(
+                f"{name}: not numeric ({many} of {len(listed)} rows are lists or arrays); drop it, "
+                "or make a column of each number. IncrementalDCN estimators read such vectors."
+            ) from error
         wrong = [v for v in listed if not (is_missing(v) or is_number(v))]
         if not wrong:
             raise ValueError(

@@ -111,6 +111,11 @@ def no_such_columns(X: Any, names: Iterable[Any], needed: Sequence[str]) -> Valu
         fix = "The index is no column: use X.reset_index()."
     else:
         fix = f"Rename the columns, for example by {_rename(X, names, missing, TIME in roles)}."
+        if not any(map(_probable_role, names)):
+            fix += (
+                " A transformer before a recommender must pass them on: set passthrough=True, or "
+                "remainder='passthrough' of a ColumnTransformer."
+            )
     return ValueError(
         f"X has no column {' and no column '.join(missing)}: found {names}, {EXPECTED}. {fix}"
     )

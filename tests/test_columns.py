@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sklearn_recft.columns import is_real
+from sklearn_recft.columns import is_real, to_numbers
 from sklearn_recft.interactions import (
     check_interactions,
     check_queries,
@@ -374,3 +374,10 @@ def test_whole_columns_are_converted_where_that_is_wanted():
 def test_real_numbers_are_no_texts():
     assert all(is_real(value) for value in (1, 0.5, np.float32(0.5), np.int64(3)))
     assert not any(is_real(value) for value in ("0.5", None, [1], 1j))
+
+
+def test_vectors_are_no_numbers():
+    column = np.empty(3, object)
+    column[:] = [np.ones(2), [1.0, 2.0], 3.0]
+    with pytest.raises(ValueError, match=r"cover: not numeric \(2 of 3 rows are lists or arrays\)"):
+        to_numbers(column, "cover")

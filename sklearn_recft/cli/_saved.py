@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any
 
 
 def described(folder: str) -> dict[str, Any]:
-    """Describe a saved model."""
+    """Describe a saved model, or the current one of a store."""
+    folder = _of_store(folder)
     found = persistence.inspect(folder)
     names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
     return {
@@ -32,8 +34,16 @@ def described(folder: str) -> dict[str, Any]:
     }
 
 
+def _of_store(folder: str) -> str:
+    """Return the folder of the current model of a `ModelStore`; another folder stays as it is."""
+    if not (Path(folder) / "CURRENT").is_file():
+        return folder
+    return str(Path(folder) / "models" / persistence.ModelStore(folder).current())
+
+
 def saved_recommendations(folder: str, text: str, n: int, repeat: bool | None) -> dict[str, Any]:
     """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
+    folder = _of_store(folder)
     model = persistence.load(folder)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")

@@ -33,8 +33,8 @@ _FACTORS = {
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
 # R is that of the side of the part, and other capital letters are as in an empty model. "U-" and
 # "I-" are at most these: the loops that read such a table check bounds. Equal small letters are
-# equal numbers. "..." are further axes. Codes "-item" may be -1, and "item+" are larger by 1.
-# Types with "~" may be NaN or infinite.
+# equal numbers. "..." are further axes. Codes "-user" and "-item" may be -1, and "item+" are
+# larger by 1. Types with "~" may be NaN or infinite.
 LAYOUTS: dict[str, dict[str, str]] = {
     "SeenItems": {"user": "i4 n user", "item": "i4 n item"},
     "EventHistory": {
@@ -66,6 +66,9 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "Reservoir": {
         "rows/user": "i* n user", "rows/item": "i* n item", "rows/past": "i* n h -item",
         "rows/*": "*~ n ...",
+    },
+    "IncrementalDCNRecommender.Reservoir": {  # rows may lack ids
+        "rows/user": "i* n -user", "rows/item": "i* n -item", "rows/*": "*~ n ...",
     },
     "OnlineFeatures": {
         "tables/users": "f8~ U W", "tables/items": "f8~ I X", "before/users": "i* a user",
@@ -138,8 +141,8 @@ class _Sizes:
 
     def limits(self, code: str) -> tuple[int, int]:
         """Return the smallest and the largest code."""
-        n = self.n_users if code == "user" else self.n_items
-        return (-1 if code == "-item" else 0), n - (code != "item+")
+        n = self.n_users if code.endswith("user") else self.n_items
+        return -code.startswith("-"), n - (code != "item+")
 
 
 def check_sizes(settings: Any, n_bytes: int) -> None:
@@ -192,13 +195,16 @@ def check_model_state(empty: FittedModel, state: Any) -> None:
         raise ValueError(f"a {empty.kind} has other names of parts")
     parts = {name: from_plain(plain) for name, plain in state["parts"].items()}
     sizes = [_n_ids(parts[name]) for name in ("users", "items")]
+    has_rows = getattr(empty.settings, "use_ids", True)  # else the net has no row for each id
     for name, part in own.items():
         kind = type(part).__name__
+        kind = f"{empty.kind}.{kind}" if f"{empty.kind}.{kind}" in LAYOUTS else kind
         if kind == "Members":
             for place, member in enumerate(getattr(part, "models", ())):
                 check_model_state(member, state["parts"][name][str(place)])
         elif kind != "Vocabulary":
-            _check_part(name, kind, parts[name], part.state() if is_made(part) else {}, *sizes)
+            rows = sizes if has_rows or kind != "CrossNetwork" else [0, 0]
+            _check_part(name, kind, parts[name], part.state() if is_made(part) else {}, *rows)
     values = {name: from_plain(plain) for name, plain in state["values"].items()}
     _check_part("values", "values", values, held, *sizes)
 
@@ -232,7 +238,7 @@ def _check_part(name: str, kind: str, state: Any, empty: Any, n_users: int, n_it
             _check_array(where, array, _rule(rules, path), sizes)
     if kind == "FeedbackMatrix":
         _check_feedback(name, state, n_users, n_items)
-    if kind == "Reservoir":
+    if kind.endswith("Reservoir"):
         _check_reservoir(name, state)
     if kind != "FeedbackMatrix" and isinstance(state.get("shape"), Mapping):
         check_sizes(state["shape"], size_of(state))
@@ -261,7 +267,7 @@ def _rule(rules: Mapping[str, str], path: str) -> list[str] | None:
 def _axes(rule: list[str]) -> tuple[list[str], str | None]:
     """Return the words for axes, and the range of codes if there is one."""
     last = rule[-1]
-    is_range = last in ("user", "item", "-item", "item+", "pair")
+    is_range = last in ("user", "item", "-user", "-item", "item+", "pair")
     return (rule[1:-1], last) if is_range else (rule[1:], None)
 
 

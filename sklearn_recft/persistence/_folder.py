@@ -155,7 +155,7 @@ def load(
         If a file is damaged, or was not written by `save`, or is not what was expected. The message
         names the file. It is raised before memory is allocated for more than the file has.
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist, or holds no saved model.
     """
     if expect is not None and not isinstance(expect, type):
         raise TypeError(f"expect={expect!r}: give a class, such as BiasRecommender.")
@@ -257,11 +257,27 @@ def naming(path: Path) -> Iterator[None]:
     """Turn every error of the block into one ValueError that names a file."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(_no_model(path)) from error
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: {reason.rstrip('.')}. Nothing was loaded.") from error
+
+
+def _no_model(path: Path) -> str:
+    """Say why a file of a model is not there, and what to do."""
+    folder = path.parent
+    if path.name != MANIFEST:
+        return f"{path}: there is no such file. Nothing was loaded."
+    if not folder.exists():
+        return f"{folder}: there is no such folder. Give a folder that `save` wrote."
+    if not folder.is_dir():
+        return (
+            f"{folder} is a file, and a saved model is a folder. Give a folder that `save` wrote."
+        )
+    if (folder / "CURRENT").exists():
+        return f"{folder} is a store of models: use ModelStore({str(folder)!r}).load()."
+    return f"{folder} holds no saved model: it has no {MANIFEST}. Give a folder that `save` wrote."
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -138,6 +138,11 @@ class ModelStore:
             If the file ``CURRENT`` is damaged.
         """
         path = self.folder / _CURRENT
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{self.folder}: no model is current in this store. Save one with `save`, or name "
+                f"one with `promote`; it has {self._names()}."
+            )
         with naming(path):
             return _checked(path.read_bytes()[:100].decode("ascii").strip())
 

@@ -173,6 +173,8 @@ def _distinct_texts(texts: Sequence[str]) -> list[str]:
     """Return the distinct texts that are not blank, in order."""
     if isinstance(texts, str):
         raise TypeError("texts: give a sequence of texts, not one text.")
+    if hasattr(texts, "columns"):  # iterating over a frame would give the names of its columns
+        raise TypeError("texts: this is a table. Give one column of texts, such as X['text'].")
     given = list(texts)
     wrong = [place for place, text in enumerate(given) if not isinstance(text, str)]
     if wrong:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from sklearn_recft import __version__
+from sklearn_recft import __version__, persistence
 from sklearn_recft.cli import _candidates, _compare, _household, _log, _replay, _summary, main
 from sklearn_recft.datasets import make_interactions
 
@@ -746,7 +746,13 @@ def test_a_saved_model_recommends_without_a_fit(capsys, write_log, tmp_path, mon
     assert "unknown" in capsys.readouterr().out
     assert main(["inspect", folder]) == 0
     assert saved["digest"] in capsys.readouterr().out
-    assert "MANIFEST.json" in error_of(capsys, "recommend", "--model", path, "--user", "3")
+    error = error_of(capsys, "recommend", "--model", path, "--user", "3")
+    assert "is a file, and a saved model is a folder" in error
+    store = persistence.ModelStore(tmp_path / "store")
+    store.save(persistence.load(folder), seq=saved["seq"], metadata=saved["metadata"])
+    same = run_json(capsys, "recommend", "--model", str(store.folder), "--user", "3", "-n", "4")
+    assert same["recommendations"] == found["recommendations"]
+    assert run_json(capsys, "inspect", str(store.folder))["saved"]["digest"] == saved["digest"]
 
 
 def test_a_file_or_a_model_is_needed(capsys):

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_recft import IncrementalDCNClassifier, IncrementalDCNRecommender
+from sklearn_recft import IncrementalDCNClassifier, IncrementalDCNRecommender, load
 
 
 def counts(n=1200, seed=0):
@@ -41,6 +41,18 @@ def test_counts_without_ids_are_learned(fitted):
     assert (model.n_users_, model.n_items_) == (0, 0)
     polars = pl.from_pandas(X[["device", "buys", "clicks"]])
     assert_array_equal(model.predict(polars), model.predict(X))
+
+
+@pytest.mark.parametrize("ids", [[], ["user_id"], ["item_id"], ["user_id", "item_id"]])
+def test_a_saved_model_without_ids_is_loaded_and_learns(fitted, tmp_path, ids):
+    _, X, y = fitted
+    X = with_ids(X)[["clicks", "buys", "device", *ids]]
+    model = IncrementalDCNRecommender(use_ids=False, max_epochs=1, random_state=0)
+    model.fit(X[:1000], y[:1000]).save(tmp_path)
+    loaded = load(tmp_path)
+    assert_array_equal(loaded.predict(X), model.predict(X))
+    new = X[1000:], y[1000:]
+    assert_array_equal(loaded.partial_fit(*new).predict(X), model.partial_fit(*new).predict(X))
 
 
 def test_ids_change_nothing(fitted):

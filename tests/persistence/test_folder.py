@@ -201,8 +201,12 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         fitted_mf().save(tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
         load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="is a file, and a saved model is a folder"):
+        load(tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError, match="holds no saved model"):
+        load(tmp_path)
     with pytest.raises(ValueError, match="seq=-1"):
         fitted_mf().save(tmp_path / "model", seq=-1)
 
@@ -371,10 +375,12 @@ def test_the_digest_of_another_process(sources, tmp_path):
 
 def test_a_store(tmp_path):
     store = ModelStore(tmp_path / "store", keep=2)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="no model is current"):
         store.load()
     model = PopularityRecommender().fit(np.array([[1, 7], [2, 7]]))
     names = [store.save(model, seq=1)]
+    with pytest.raises(FileNotFoundError, match="is a store of models: use ModelStore"):
+        load(store.folder)
     assert store.save(model, seq=1) == names[0]
     for seq in (2, 3, 4):
         model.partial_fit(np.array([[seq, 7 + seq]]))

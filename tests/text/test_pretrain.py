@@ -102,6 +102,7 @@ def test_global_state_is_not_changed():
     ("changed", "error", "match"),
     [
         ({"texts": "tea"}, TypeError, "a sequence of texts"),
+        ({"texts": pd.DataFrame({"text": ["tea"]})}, TypeError, "this is a table"),
         ({"texts": ["tea", None, 3]}, TypeError, "2 of 3 are no strings, the first is number 1"),
         ({"texts": ["", " "]}, ValueError, "all 2 are blank"),
         ({"texts": []}, ValueError, "all 0 are blank"),
