@@ -32,8 +32,8 @@ _FACTORS = {
 # Layout of each part, and of the values of a model (`values`), by patterns of names. A rule is a
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
 # R is that of the side of the part, and other capital letters are as in an empty model. Equal small
-# letters are equal numbers. "..." are further axes. Codes "-item" may be -1,
-# and "item+" are larger by 1. Types with "~" may be NaN or infinite.
+# letters are equal numbers. "..." are further axes. Codes "-user" and "-item"
+# may be -1, and "item+" are larger by 1. Types with "~" may be NaN or infinite.
 LAYOUTS: dict[str, dict[str, str]] = {
     "SeenItems": {"user": "i4 n user", "item": "i4 n item"},
     "EventHistory": {
@@ -66,6 +66,9 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "rows/user": "i* n user", "rows/item": "i* n item", "rows/past": "i* n h -item",
         "rows/*": "*~ n ...",
     },
+    "ReservoirWithoutIds": {
+        "rows/user": "i* n -user", "rows/item": "i* n -item", "rows/*": "*~ n ...",
+    },
     "OnlineFeatures": {
         "tables/users": "f8~ U W", "tables/items": "f8~ I X", "before/users": "i* a user",
         "before/items": "i* b item", "before/tables/users": "f8~ a W",
@@ -84,7 +87,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "Net": {**{f"module/{name}": rule for name, rule in _FACTORS.items()}, "optimizer/*": "*~ ..."},
     "CrossColumns": {
         "moments": "f8 T n", "cells/user_id/*": "*~ u ...", "cells/item_id/*": "*~ i ...",
-        "vocabulary/ids": "* v ...", "vocabulary/*": "* ...",
+        "vocabulary/ids": "* v ...", "vocabulary/*": "* ...", "scales/*": "f8 ...",
     },
     "CrossNetwork": {
         "net/module/users": "f4 U d", "net/module/items": "f4 I d", "net/module/values": "f4 v d",
@@ -136,8 +139,8 @@ class _Sizes:
 
     def limits(self, code: str) -> tuple[int, int]:
         """Return the smallest and the largest code."""
-        n = self.n_users if code == "user" else self.n_items
-        return (-1 if code == "-item" else 0), n - (code != "item+")
+        n = self.n_users if code.endswith("user") else self.n_items
+        return (-1 if code.startswith("-") else 0), n - (code != "item+")
 
 
 def check_sizes(settings: Any, n_bytes: int) -> None:
@@ -192,6 +195,8 @@ def check_model_state(empty: FittedModel, state: Any) -> None:
     sizes = [_n_ids(parts[name]) for name in ("users", "items")]
     for name, part in own.items():
         kind = type(part).__name__
+        if kind == "Reservoir" and not getattr(empty.settings, "use_ids", True):
+            kind = "ReservoirWithoutIds"
         if kind == "Members":
             for place, member in enumerate(getattr(part, "models", ())):
                 check_model_state(member, state["parts"][name][str(place)])
@@ -230,7 +235,7 @@ def _check_part(name: str, kind: str, state: Any, empty: Any, n_users: int, n_it
             _check_array(where, array, _rule(rules, path), sizes)
     if kind == "FeedbackMatrix":
         _check_feedback(name, state, n_users, n_items)
-    if kind == "Reservoir":
+    if kind.startswith("Reservoir"):
         _check_reservoir(name, state)
     if kind != "FeedbackMatrix" and isinstance(state.get("shape"), Mapping):
         check_sizes(state["shape"], size_of(state))
@@ -259,7 +264,7 @@ def _rule(rules: Mapping[str, str], path: str) -> list[str] | None:
 def _axes(rule: list[str]) -> tuple[list[str], str | None]:
     """Return the words for axes, and the range of codes if there is one."""
     last = rule[-1]
-    is_range = last in ("user", "item", "-item", "item+", "pair")
+    is_range = last in ("user", "item", "-user", "-item", "item+", "pair")
     return (rule[1:-1], last) if is_range else (rule[1:], None)
 
 

@@ -45,6 +45,8 @@ _OF_SKLEARN = {
         "StandardScaler",
     ),
 }
+# Classes that are parameters or settings of models, by module of this package.
+_OF_PACKAGE = {"edges": ("Edges",)}
 _NUMBERS = ("bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64")
 
 
@@ -125,10 +127,11 @@ def _is_state(cls: type) -> bool:
 @cache
 def _find(kind: str) -> type | None:
     """Return the class of a kind, from the room that exports it if there is one."""
-    for module, names in _OF_SKLEARN.items():
-        if kind in names:
-            found: type = getattr(import_module(f"sklearn.{module}"), kind)
-            return found
+    for package, listed in (("sklearn", _OF_SKLEARN), ("sklearn_recft", _OF_PACKAGE)):
+        for module, names in listed.items():
+            if kind in names:
+                found: type = getattr(import_module(f"{package}.{module}"), kind)
+                return found
     for room in _ROOMS:
         exported = import_module(f"sklearn_recft.{room}")
         if kind in exported.__all__:
