@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sklearn_recft.columns import is_real
+from sklearn_recft.columns import is_absent, is_real
 from sklearn_recft.interactions import (
     check_interactions,
     check_queries,
@@ -374,3 +374,8 @@ def test_whole_columns_are_converted_where_that_is_wanted():
 def test_real_numbers_are_no_texts():
     assert all(is_real(value) for value in (1, 0.5, np.float32(0.5), np.int64(3)))
     assert not any(is_real(value) for value in ("0.5", None, [1], 1j))
+
+
+@pytest.mark.parametrize("cell", [np.array([0.5, np.nan]), np.array([[1.0]]), np.array(0.5)])
+def test_an_array_is_no_missing_cell(cell):
+    assert not is_absent(cell)
