@@ -28,6 +28,7 @@ from sklearn_recft.models import (
 from sklearn_recft.parallel import Turns, n_threads
 from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.tags import RecommenderTags, recommender_tags
+from sklearn_recft.vocabulary import warn_of_other_types
 
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
@@ -229,7 +230,7 @@ class RecommenderMixin(SaveMixin):
         Parameters
         ----------
         user_ids : array-like of user ids of shape (n,)
-            Unknown ids are ignored.
+            Unknown ids are ignored; if all are of another type than in `fit`, a warning says so.
 
         Returns
         -------
@@ -249,7 +250,9 @@ class RecommenderMixin(SaveMixin):
         """
         with _TURNS.of(self):
             self._check_is_fitted()
-            codes = self._model.users.encode(check_ids(user_ids, "user_ids"))
+            ids = check_ids(user_ids, "user_ids")
+            warn_of_other_types({"user_ids": self._model.users.ids}, {"user_ids": ids})
+            codes = self._model.users.encode(ids)
             users = np.unique(codes[codes >= 0])
             level = recommender_tags(self).forget
             self._remove(level, (len(users), 0), lambda model: model.forget(users))
@@ -291,7 +294,9 @@ class RecommenderMixin(SaveMixin):
         """
         with _TURNS.of(self):
             self._check_is_fitted()
-            codes = self._model.items.encode(check_ids(item_ids, "item_ids"))
+            ids = check_ids(item_ids, "item_ids")
+            warn_of_other_types({"item_ids": self._model.items.ids}, {"item_ids": ids})
+            codes = self._model.items.encode(ids)
             items = np.unique(codes[codes >= 0])
             if len(items) == self.n_items_:
                 raise ValueError(

@@ -510,6 +510,8 @@ def _is_absent(value: Any) -> bool:
 
 def _members(cell: Any, name: str) -> tuple[str, ...]:
     """Return the distinct categories of a list, sorted; missing ones are left out."""
+    if isinstance(cell, np.ndarray) and not cell.ndim:
+        raise TypeError(f"{name}: a cell is an array without an axis; give a list, or a number.")
     members = [value for value in cell if not _is_absent(value)]
     wrong = [type(v).__name__ for v in members if _kind(type(v)) in (None, "set")]
     if wrong:

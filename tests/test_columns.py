@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sklearn_recft.columns import is_real, to_numbers
+from sklearn_recft.columns import is_absent, is_real, to_numbers
 from sklearn_recft.interactions import (
     check_interactions,
     check_queries,
@@ -381,3 +381,8 @@ def test_vectors_are_no_numbers():
     column[:] = [np.ones(2), [1.0, 2.0], 3.0]
     with pytest.raises(ValueError, match=r"cover: not numeric \(2 of 3 rows are lists or arrays\)"):
         to_numbers(column, "cover")
+
+
+@pytest.mark.parametrize("cell", [np.array([0.5, np.nan]), np.array([[1.0]]), np.array(0.5)])
+def test_an_array_is_no_missing_cell(cell):
+    assert not is_absent(cell)

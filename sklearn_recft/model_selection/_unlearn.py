@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from sklearn.utils import _safe_indexing, check_consistent_length
 
 from sklearn_recft.interactions import check_ids, items_of, users_of
 from sklearn_recft.models import UNLEARNED, ForgetReceipt, utc_now
-from sklearn_recft.vocabulary import Vocabulary
+from sklearn_recft.vocabulary import Vocabulary, warn_of_other_types
 
 
 def unlearn(
@@ -76,8 +77,11 @@ def unlearn(
     if not len(users) + len(items):
         raise ValueError("user_ids, item_ids: give at least one id to unlearn.")
     check_consistent_length(X, y, sample_weight)
-    gone_users, n_users = _rows_of(users_of(X), users)
-    gone_items, n_items = _rows_of(items_of(X), items)
+    given = {name: ids for name, ids in (("user_ids", users), ("item_ids", items)) if len(ids)}
+    known = {"user_ids": users_of(X), "item_ids": items_of(X)}
+    warn_of_other_types(known, given)
+    gone_users, n_users = _rows_of(known["user_ids"], users)
+    gone_items, n_items = _rows_of(known["item_ids"], items)
     gone = gone_users | gone_items
     if gone.all():
         raise ValueError(
@@ -108,7 +112,10 @@ def _rows_of(ids: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _calls(gone: np.ndarray, lengths: Sequence[int] | None) -> list[np.ndarray]:
     """Return the rows to learn in each call; calls without rows are left out."""
-    sizes = [len(gone)] if lengths is None else [int(length) for length in lengths]
+    try:
+        sizes = [len(gone)] if lengths is None else list(map(operator.index, lengths))
+    except TypeError as error:
+        raise TypeError(f"lengths must be a list of integers; got {lengths!r}.") from error
     if sum(sizes) != len(gone) or min(sizes, default=0) < 0:
         raise ValueError(
             f"lengths: {sum(sizes)} rows in {len(sizes)} calls, but X has {len(gone)} rows. Give "

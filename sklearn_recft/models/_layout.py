@@ -67,7 +67,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "rows/user": "i* n user", "rows/item": "i* n item", "rows/past": "i* n h -item",
         "rows/*": "*~ n ...",
     },
-    "IncrementalDCNRecommender.Reservoir": {  # rows may lack ids
+    "ReservoirWithoutIds": {  # rows may lack ids
         "rows/user": "i* n -user", "rows/item": "i* n -item", "rows/*": "*~ n ...",
     },
     "OnlineFeatures": {
@@ -195,16 +195,15 @@ def check_model_state(empty: FittedModel, state: Any) -> None:
         raise ValueError(f"a {empty.kind} has other names of parts")
     parts = {name: from_plain(plain) for name, plain in state["parts"].items()}
     sizes = [_n_ids(parts[name]) for name in ("users", "items")]
-    has_rows = getattr(empty.settings, "use_ids", True)  # else the net has no row for each id
     for name, part in own.items():
         kind = type(part).__name__
-        kind = f"{empty.kind}.{kind}" if f"{empty.kind}.{kind}" in LAYOUTS else kind
+        if kind == "Reservoir" and not getattr(empty.settings, "use_ids", True):
+            kind = "ReservoirWithoutIds"
         if kind == "Members":
             for place, member in enumerate(getattr(part, "models", ())):
                 check_model_state(member, state["parts"][name][str(place)])
         elif kind != "Vocabulary":
-            rows = sizes if has_rows or kind != "CrossNetwork" else [0, 0]
-            _check_part(name, kind, parts[name], part.state() if is_made(part) else {}, *rows)
+            _check_part(name, kind, parts[name], part.state() if is_made(part) else {}, *sizes)
     values = {name: from_plain(plain) for name, plain in state["values"].items()}
     _check_part("values", "values", values, held, *sizes)
 
@@ -238,7 +237,7 @@ def _check_part(name: str, kind: str, state: Any, empty: Any, n_users: int, n_it
             _check_array(where, array, _rule(rules, path), sizes)
     if kind == "FeedbackMatrix":
         _check_feedback(name, state, n_users, n_items)
-    if kind.endswith("Reservoir"):
+    if kind.startswith("Reservoir"):
         _check_reservoir(name, state)
     if kind != "FeedbackMatrix" and isinstance(state.get("shape"), Mapping):
         check_sizes(state["shape"], size_of(state))

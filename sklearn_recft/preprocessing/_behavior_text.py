@@ -223,9 +223,10 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         if times is None:
             times = np.full(len(events), np.inf)
         texts = np.empty(len(events), object)
+        n_events, n_characters = getattr(self, "_limits", (self.max_history, self.max_characters))
         for i, (user, item, time, own) in enumerate(_rows(events, times)):
-            now = self._memory.text_of(item, own, self.max_characters)
-            texts[i] = self._history_text(self._memory, user, time, now, timed)
+            now = self._memory.text_of(item, own, n_characters)
+            texts[i] = _history_text(self._memory, (user, time), now, n_events, timed)
         return texts
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -273,7 +274,8 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             texts = [draft.text_of(rows[i][1], rows[i][3], self.max_characters) for i in tied]
             if transform:
                 for i, text in zip(tied, texts, strict=True):
-                    found[i] = self._history_text(draft, rows[i][0], rows[i][2], text, timed)
+                    asked = rows[i][0], rows[i][2]
+                    found[i] = _history_text(draft, asked, text, self.max_history, timed)
             for i, text in zip(tied, texts, strict=True):
                 user, item, time, own = rows[i]
                 draft.remember(user, _Event(time, text, liked[i]), self.max_history)
@@ -281,16 +283,8 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
                     draft.texts.setdefault(item, text)
         memory.accept(draft, len(rows))
         self._memory, self._timed = memory, timed
+        self._limits = self.max_history, self.max_characters
         return found
-
-    def _history_text(
-        self, memory: BehaviorMemory, user: Hashable, time: float, text: str, timed: bool
-    ) -> str:
-        """Return the history of ``user`` before ``time``, then ``text``."""
-        past = memory.past.get(user)
-        events = past.earlier_than(time)[-self.max_history :] if past else ()
-        parts = [_in_words(event, time, timed) for event in reversed(events)]
-        return "; ".join([*parts, f"now: {text}"])
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_memory" in vars(self)
@@ -300,6 +294,17 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         tags.target_tags.required = False
         tags.transformer_tags.preserves_dtype = []  # numbers in, strings out
         return tags
+
+
+def _history_text(
+    memory: BehaviorMemory, asked: tuple[Hashable, float], text: str, n_events: int, timed: bool
+) -> str:
+    """Return up to ``n_events`` events of a user before a time, then ``text``."""
+    user, time = asked
+    past = memory.past.get(user)
+    events = past.earlier_than(time)[-n_events:] if past else ()
+    parts = [_in_words(event, time, timed) for event in reversed(events)]
+    return "; ".join([*parts, f"now: {text}"])
 
 
 @dataclass(eq=False)

@@ -158,7 +158,7 @@ class GeoFeatures(TransformerMixin, BaseEstimator):
             )
         items = None if self.item_places is None else _Items(self.item_places, self.columns)
         table = Table.of(X)
-        places = self._places(table)
+        places = _places(table, self.columns)
         logs = None if items is None else self._log_distances(table, places, items)
         known = places[~np.isnan(places).any(axis=1)]
         cells = _cells_of(known, float(self.cell_km))
@@ -167,6 +167,7 @@ class GeoFeatures(TransformerMixin, BaseEstimator):
         centers = self._find_centers(known)
         validate_data(self, X, reset=True, skip_check_array=True)
         self._items, self._encode, self._cell_km = items, self.encode, float(self.cell_km)
+        self._columns = tuple(self.columns)
         self._cells, self._has_cells = found[kept], self.max_cells > 0
         self.cells_ = _middles(self._cells, self._cell_km)
         self.centers_ = centers
@@ -191,7 +192,7 @@ class GeoFeatures(TransformerMixin, BaseEstimator):
         table = Table.of(X)
         array = isinstance(table.values, np.ndarray)
         validate_data(self, table.values if array else X, reset=False, skip_check_array=True)
-        places = self._places(table)
+        places = _places(table, self._columns)
         unknown = np.isnan(places).any(axis=1)
         parts = [unknown[:, None].astype(np.float64)]
         if self._items is not None:
@@ -226,14 +227,6 @@ class GeoFeatures(TransformerMixin, BaseEstimator):
         return np.array(names, dtype=object)
 
     # ------------------------------------------------------------------ private
-
-    def _places(self, table: Table) -> np.ndarray:
-        """Return checked latitudes and longitudes (n, 2) in degrees, NaN where unknown."""
-        latitude, longitude = map(str, self.columns)
-        found = _columns(table, self.columns)
-        return np.column_stack(
-            [_degrees(found[0], latitude, 90), _degrees(found[1], longitude, 180)]
-        )
 
     def _log_distances(self, table: Table, places: np.ndarray, items: _Items) -> np.ndarray:
         """Return ``log(1 + km)`` (n,) from places to those of the rows' items, NaN if unknown."""
@@ -313,6 +306,13 @@ class _Items:
         """Return the places (n, 2) of items, NaN for unknown ones."""
         places: np.ndarray = self.places[self.ids.encode(ids)]
         return places
+
+
+def _places(table: Table, columns: Any) -> np.ndarray:
+    """Return checked latitudes and longitudes (n, 2) in degrees, NaN where unknown."""
+    latitude, longitude = map(str, columns)
+    found = _columns(table, columns)
+    return np.column_stack([_degrees(found[0], latitude, 90), _degrees(found[1], longitude, 180)])
 
 
 def _columns(table: Table, columns: Any) -> list[Any]:

@@ -130,6 +130,8 @@ def mask_interactions(
         seconds = to_seconds(_column(columns, TIME, "time"), TIME)
         new[TIME] = np.floor(seconds / _SECONDS[time]) * _SECONDS[time]
         changed[TIME] = int((new[TIME] != seconds).sum())
+    if time is not None and TIME in (context_bins or {}):
+        raise ValueError(f"context_bins: {TIME} is rounded by time={time!r}; give one of the two.")
     for name, n_bins in (context_bins or {}).items():
         values = to_numbers(_column(columns, name, "context_bins"), name)
         new[name] = _binned(values, n_bins, name)
@@ -160,8 +162,10 @@ def _binned(values: np.ndarray, n_bins: Any, name: str) -> np.ndarray:
         raise ValueError(f"context_bins: {name} needs a number of bins from 1 on, got {n_bins!r}.")
     edges = np.unique(np.quantile(values, np.arange(1, int(n_bins)) / int(n_bins)))
     places = np.searchsorted(edges, values, side="right")
-    means = np.bincount(places, values) / np.maximum(np.bincount(places), 1)
-    return means[places]
+    largest = float(np.abs(values).max()) or 1.0
+    scale = largest if largest > 1e300 else 1.0  # so that no sum overflows
+    means = np.bincount(places, values / scale) / np.maximum(np.bincount(places), 1)
+    return means[places] * scale
 
 
 def _rare(users: np.ndarray, items: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,10 +178,29 @@ def _rare(users: np.ndarray, items: np.ndarray, least: int) -> tuple[np.ndarray,
 
 
 def _label(items: np.ndarray, other: Any) -> Any:
-    label = (-1 if items.dtype.kind == "i" else "other") if other is None else other
+    whole = items.dtype.kind == "i"
+    if other is None:
+        label: Any = -1 if whole else "other"
+    else:
+        label = _as_id(other)
+    texts = all(isinstance(item, str) for item in items.tolist())
+    fits = isinstance(label, int) and -(2**63) <= label < 2**63
+    if (whole and not fits) or (texts and not isinstance(label, str)):
+        kind = "integers of 64 bits" if whole else "strings"
+        raise ValueError(f"other={other!r}: the items are {kind}; give an id of this type.")
     if label in set(items.tolist()):
         raise ValueError(f"other={label!r} is the id of an item; choose another id.")
     return label
+
+
+def _as_id(other: Any) -> Any:
+    """Return the id of the item that stands for others, checked."""
+    listed = np.empty(1, object)
+    listed[0] = other
+    try:
+        return to_ids(listed, "other").tolist()[0]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"other={other!r} is no id; give a string or an integer.") from error
 
 
 def _with(values: np.ndarray, rows: np.ndarray, label: Any) -> np.ndarray:

@@ -151,10 +151,12 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If the environment has no such key, it is too short, or a column is missing or invalid.
         """
         key = _key_of(self.key)
+        columns = self._checked_columns()
         rows, table = read_rows(self, X, reset=True)
-        for name in self._checked_columns():
+        for name in columns:
             _messages(rows.cells(name, "columns")[0], name)
         set_names(self, table)
+        self._columns, self._kind = columns, self.kind
         self.key_check_ = _check_of(key)
         return self
 
@@ -173,8 +175,8 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         key = self._same_key()
         rows, table = read_rows(self, X, reset=False)
         new = {
-            name: self._of_cells(rows.cells(name, "columns")[0], name, key)
-            for name in self._checked_columns()
+            name: _pseudonyms(rows.cells(name, "columns")[0], name, key, self._kind)
+            for name in self._columns
         }
         return replaced(table, new)
 
@@ -186,7 +188,7 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ids : array-like of ids of shape (n,)
         column : {"user_id", "item_id"}, default="user_id"
         """
-        return self._of_cells(check_ids(ids, "ids"), column, _key_of(self.key))
+        return self._of_ids(check_ids(ids, "ids"), column, self.key)
 
     def vault(self, ids: Any, column: str = USER) -> dict[Any, Any]:
         """Return the id of each pseudonym, for you to store at a safe place: a dict.
@@ -211,12 +213,16 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         column : {"user_id", "item_id"}, default="user_id"
         """
         values = check_ids(ids, "ids")
-        old = self._of_cells(values, column, _key_of(old_key))
+        old = self._of_ids(values, column, old_key)
         return dict(zip(old.tolist(), self.pseudonyms(values, column).tolist(), strict=True))
 
     def _checked_columns(self) -> tuple[str, ...]:
         names = tuple(self.columns)
-        if not names or not set(names) <= {USER, ITEM} or len(set(names)) < len(names):
+        if (
+            not names
+            or not all(name in (USER, ITEM) for name in names)
+            or len(set(names)) < len(names)
+        ):
             raise ValueError(f"columns must name {USER!r}, {ITEM!r} or both; got {self.columns!r}.")
         return names
 
@@ -229,13 +235,10 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return key
 
-    def _of_cells(self, ids: np.ndarray, column: str, key: SecretKey) -> np.ndarray:
-        digests = [key.digest(message) for message in _messages(ids, column)]
-        if self.kind == "hex":
-            texts = [digest[:16].hex() for digest in digests]
-            return np.fromiter(texts, object, len(texts))
-        numbers = [int.from_bytes(digest[:8], "big") >> 1 for digest in digests]
-        return np.array(numbers, np.int64)
+    def _of_ids(self, ids: np.ndarray, column: str, key: str | SecretKey) -> np.ndarray:
+        if column not in (USER, ITEM):
+            raise ValueError(f"column must be {USER!r} or {ITEM!r}; got {column!r}.")
+        return _pseudonyms(ids, column, _key_of(key), self.kind)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -266,6 +269,15 @@ def _long_enough(value: bytes, name: str) -> bytes:
     return value
 
 
+def _pseudonyms(ids: np.ndarray, column: str, key: SecretKey, kind: str) -> np.ndarray:
+    digests = [key.digest(message) for message in _messages(ids, column)]
+    if kind == "hex":
+        texts = [digest[:16].hex() for digest in digests]
+        return np.fromiter(texts, object, len(texts))
+    numbers = [int.from_bytes(digest[:8], "big") >> 1 for digest in digests]
+    return np.array(numbers, np.int64)
+
+
 def _check_of(key: SecretKey) -> str:
     return key.digest(b"key check").hex()[:8]
 
@@ -292,6 +304,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _encoded(value: Any) -> bytes:
+    if isinstance(value, np.generic):  # which is equal to a number of Python, and written otherwise
+        value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int):

@@ -85,6 +85,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
     """
 
     passthrough: bool
+    _passes = False  # the `passthrough` of `fit`
     _state: StreamState
     _timed: bool
     _n_events: int
@@ -207,7 +208,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         given = _check_feature_names_in(self, input_features)
         names = self._state.names()
-        return np.array([*given, *names] if self.passthrough else names, dtype=object)
+        return np.array([*given, *names] if self._passes else names, dtype=object)
 
     # ------------------------------------------------------------------ private
 
@@ -216,7 +217,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
         """Return the state without events; check parameters."""
 
     def _output(self, X: Any, features: np.ndarray) -> Any:
-        return beside(X, features, self._state.names()) if self.passthrough else features
+        return beside(X, features, self._state.names()) if self._passes else features
 
     def _learn(self, X: Any, y: Any, counted: Any = None, *, reset: bool) -> np.ndarray:
         """Process the events in time order; a call that fails changes nothing."""
@@ -239,7 +240,8 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             )
         state = self._make_state(rows) if reset else self._state
         n_features = len(_distinct(state.names()))
-        if self.passthrough:
+        passes = self.passthrough if reset else self._passes
+        if passes:
             refuse_same_names(table, state.names())
         read = state.read(rows, learning=True)
         mask = _mask(counted, rows.n_rows)
@@ -257,6 +259,7 @@ class StreamFeatures(TransformerMixin, BaseEstimator, ABC):
             now = float(stream.times[-1])
             self._newest = now if reset else max(self._newest, now)
             self._state, self._timed, self._n_events = state, timed, n_before + rows.n_rows
+            self._passes = passes
         return found
 
     @contextmanager

@@ -27,6 +27,7 @@ from sklearn_recft.text._passes import tokenize
 from sklearn_recft.text._pretrained import PretrainedBackbone
 
 SCRATCH_RATE, OTHER_RATE = 1e-3, 5e-5  # learning rates of random and of pretrained weights
+LARGEST_RATE = 1e36  # a step of AdamW must be below the largest float32
 WARMUP, WEIGHT_DECAY, CLIP = 0.1, 0.01, 1.0
 SORTED_BATCHES = 16  # texts of so many batches are sorted by length, to reduce padding
 IGNORED = -100  # target of a token that is not masked
@@ -158,11 +159,10 @@ class _Options:
             if not _is_number(value, Integral) or not low <= value <= high:
                 upper = "" if high == math.inf else f" to {high}"
                 raise ValueError(f"{name}={value!r}: give an integer from {low}{upper}.")
-        for name, bound in (("mask", 1.0), ("learning_rate", math.inf)):
+        for name, bound in (("mask", 1.0), ("learning_rate", LARGEST_RATE)):
             value = getattr(self, name)
             if not _is_number(value, Real) or not 0 < value < bound:
-                upper = "" if bound == math.inf else f" and below {bound:g}"
-                raise ValueError(f"{name}={value!r}: give a number above 0{upper}.")
+                raise ValueError(f"{name}={value!r}: give a number above 0 and below {bound:g}.")
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -207,9 +207,11 @@ def _seed_of(random_state: int | np.random.RandomState | None) -> int:
 
 def _device_of(device: str | torch.device) -> torch.device:
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r}: give 'cpu', 'cuda' or another of torch.") from error
+        return torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, TypeError, AssertionError) as error:  # the last without CUDA
+        raise ValueError(
+            f"device={device!r}: give 'cpu', 'cuda' or another of torch that this machine has."
+        ) from error
 
 
 @contextmanager
@@ -349,6 +351,14 @@ def _train(model: BertLike, tokens: _Tokens, options: _Options) -> tuple[float, 
                 "finite; give a smaller one."
             )
     model.eval()
+    with torch.no_grad():  # the loss is from before the last step
+        first = torch.from_numpy(tokens.rows[0])[None].to(device)  # (1, T)
+        hidden = model(input_ids=first, attention_mask=torch.ones_like(first)).last_hidden_state
+    if not hidden.isfinite().all():
+        raise ValueError(
+            f"learning_rate={options.learning_rate!r}: after the last step, the vectors of texts "
+            "are not finite; give a smaller one."
+        )
     return tuple(losses)
 
 

@@ -155,3 +155,9 @@ def test_constant_vectors_are_learned():
     items["image"] = [[0.5, 0.5]] * N_ITEMS
     model = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, items=items)
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_an_array_without_an_axis_is_refused_by_name():
+    X = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "image": [np.array(0.5)] * 2})
+    with pytest.raises(TypeError, match="image: a cell is an array without an axis"):
+        IncrementalDCNClassifier().fit(X, [0, 1])

@@ -12,6 +12,7 @@ from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import unlearn
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.preprocessing import Pseudonymizer, SecretKey
+from sklearn_recft.vocabulary import IdTypeWarning
 
 GONE = [3, 7, 999]
 
@@ -90,3 +91,21 @@ def test_bad_input(log, options, message):
     X, y = log
     with pytest.raises(ValueError, match=message):
         unlearn(mf(max_epochs=1), X, y, **options)
+
+
+def test_ids_of_another_type_are_warned_of(log):
+    """Otherwise a request to be forgotten is lost, since unknown ids are ignored."""
+    X, _ = log
+    for call in (
+        lambda: EASERecommender(reg=1.0).fit(X).forget(["3"]),
+        lambda: EASERecommender(reg=1.0).fit(X).forget_items(["3"]),
+        lambda: unlearn(EASERecommender(reg=1.0), X, user_ids=["3"]),
+    ):
+        with pytest.warns(IdTypeWarning, match="_ids: none of 1 rows is known"):
+            assert call().forget_receipt_.n_users == 0
+
+
+@pytest.mark.parametrize("lengths", [[1200.7, 1200.7], [np.nan], 2400])
+def test_lengths_are_integers(log, lengths):
+    with pytest.raises(TypeError, match="lengths must be a list of integers"):
+        unlearn(EASERecommender(), log[0], user_ids=[3], lengths=lengths)

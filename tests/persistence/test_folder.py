@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
@@ -26,9 +27,11 @@ from sklearn_recft import (
     EASERecommender,
     FineTuning,
     HabitRecommender,
+    IncrementalDCNRecommender,
     IncrementalMFRecommender,
     PopularityRecommender,
     RealtimeTransformerRecommender,
+    RP3BetaRecommender,
     load,
     save,
 )
@@ -160,6 +163,34 @@ def test_the_library_reads_the_arrays(tmp_path):
     factors = next(a for n, a in arrays.items() if n.endswith("user_factors"))
     assert_array_equal(factors, model.user_factors_)
     assert (found.kind, found.params["n_factors"]) == ("IncrementalMFRecommender", 2)
+
+
+@pytest.mark.parametrize("use_ids", [True, False])
+def test_vectors_and_rows_without_ids(use_ids, tmp_path):
+    """Scales of vectors, and stored rows of no user, are part of a file."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clicks": rng.poisson(3, 60), "image": list(rng.normal(size=(60, 2)))})
+    if use_ids:
+        X["user_id"], X["item_id"] = rng.integers(0, [[5], [8]], (2, 60))
+    y = rng.normal(size=60)
+    model = IncrementalDCNRecommender(use_ids=use_ids, max_epochs=1, random_state=0).fit(X, y)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    for one in (model, other):
+        one.partial_fit(X[:20], y[:20])
+    assert_array_equal(other.predict(X), model.predict(X))
+
+
+def test_a_knowledge_graph(tmp_path):
+    X, _ = make_log(120)
+    edges = [[item, "parity", int(item) % 2] for item in np.unique(X[:, 1])]
+    model = RP3BetaRecommender(edges=edges, half_life=3.0, decay_floor=0.2).fit(X)
+    model.save(tmp_path / "model")
+    other = load(tmp_path / "model")
+    for one in (model, other):
+        one.partial_fit(X[:20])
+    assert_array_equal(other.predict(X), model.predict(X))
+    assert other.relation_weights_ == model.relation_weights_
 
 
 def test_a_digest_is_that_of_the_model(tmp_path):

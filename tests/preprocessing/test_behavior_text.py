@@ -351,3 +351,11 @@ def test_feature_names_out():
     assert model.get_feature_names_out().tolist() == ["behavior_text"]
     with pytest.raises(ValueError, match="input_features"):
         model.get_feature_names_out(["a"])
+
+
+def test_limits_that_are_set_after_fit_count_from_the_next_call():
+    X = [["ann", "a long name", 1], ["ann", "tea", 2], ["ann", "rye", 3]]
+    behavior = BehaviorText().fit(X)
+    before = behavior.transform(X).tolist()
+    assert behavior.set_params(max_history=1, max_characters=2).transform(X).tolist() == before
+    assert behavior.fit(X).transform(X).tolist() != before

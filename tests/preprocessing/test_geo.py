@@ -188,3 +188,11 @@ def test_in_a_pipeline_lists_follow_the_place_of_the_query():
     items, scores = model.recommend(query, n_recommendations=1, exclude_seen=False)
     assert items.shape == (3, 1)
     assert np.isfinite(scores).all()
+
+
+def test_columns_that_are_set_after_fit_count_from_the_next_fit():
+    X = places(BERLIN, PARIS).rename(columns={"latitude": "y", "longitude": "x"})
+    geo = GeoFeatures(["y", "x"], max_cells=2, n_centers=0).fit(X)
+    before = geo.transform(X)
+    assert_array_equal(geo.set_params(columns=["x", "y"]).transform(X), before)
+    assert (geo.fit(X).transform(X[::-1]) != before).any()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from sklearn_recft.preprocessing import mask_interactions
@@ -87,3 +88,26 @@ def test_bad_input(options, message):
 def test_times_are_needed_to_round_them():
     with pytest.raises(ValueError, match="no column 'timestamp'"):
         mask_interactions(pd.DataFrame({"user_id": [1], "item_id": [2]}), time="day")
+
+
+@pytest.mark.parametrize("other", ["rest", [1], np.nan, None, 2**70])
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_other_must_be_an_id_of_the_type_of_the_items(other, library):
+    X = library({"user_id": [1, 2, 3], "item_id": [1, 1, 2]})
+    if other is None:  # by default it is
+        assert mask_interactions(X, min_users_per_item=2).X["item_id"].to_list() == [1, 1, -1]
+        return
+    with pytest.raises(ValueError, match="other="):
+        mask_interactions(X, min_users_per_item=2, other=other)
+
+
+def test_means_of_bins_do_not_overflow():
+    X = pd.DataFrame({"user_id": [1, 2, 3], "item_id": 1, "age": [1e308, 1e308, -1e308]})
+    X, _ = mask_interactions(X, context_bins={"age": 2})
+    assert X["age"].tolist() == [1e308, 1e308, -1e308]
+
+
+def test_times_are_masked_once():
+    X = pd.DataFrame({"user_id": [1], "item_id": 1, "timestamp": 5.0})
+    with pytest.raises(ValueError, match="timestamp is rounded by time='day'"):
+        mask_interactions(X, time="day", context_bins={"timestamp": 2})

@@ -127,6 +127,26 @@ def test_bad_input_is_one_error_that_names_the_fix(options, table, error, messag
         Pseudonymizer(**{"key": KEY, **options}).fit(table)
 
 
+def test_numbers_of_numpy_are_equal_to_those_of_python():
+    """Beside texts, a column keeps the scalars that it was given."""
+    given = np.empty(4, object)
+    given[:] = [np.float64(1.5), np.int64(2), (np.int32(3), np.float64(0.5)), "a"]
+    plain = np.empty(4, object)
+    plain[:] = [1.5, 2, (3, 0.5), "a"]
+    names = Pseudonymizer(KEY)
+    assert names.pseudonyms(given).tolist() == names.pseudonyms(plain).tolist()
+    with pytest.raises(ValueError, match="column must be 'user_id' or 'item_id'; got 'user'"):
+        names.pseudonyms(["a"], column="user")
+
+
+def test_parameters_that_are_set_after_fit_count_from_the_next_fit():
+    names = Pseudonymizer(KEY).fit(X)
+    before = names.transform(X)
+    names.set_params(columns=["item_id"], kind="int64")
+    assert names.transform(X).tolist() == before.tolist()
+    assert names.fit(X).transform(X)[0, 0] == "ann"
+
+
 def test_short_keys_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="at least 16 bytes, got 5"):
         SecretKey(b"short")

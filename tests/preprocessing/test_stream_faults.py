@@ -143,3 +143,14 @@ def test_a_thread_never_reads_half_of_a_call(monkeypatch):
     features.partial_fit(LATER, Y)
     reader.join()
     assert np.array_equal(found[0], features.transform(LATER), equal_nan=True)
+
+
+@pytest.mark.parametrize("passthrough", [True, False])
+def test_passthrough_that_is_set_after_fit_counts_from_the_next_fit(passthrough):
+    features = activity(passthrough=passthrough).fit(X, Y)
+    before, names = features.transform(LATER), features.get_feature_names_out().tolist()
+    features.set_params(passthrough=not passthrough)
+    assert np.shape(features.transform(LATER)) == np.shape(before)
+    assert features.get_feature_names_out().tolist() == names
+    assert np.shape(features.partial_fit_transform(LATER, Y)) == np.shape(before)
+    assert np.shape(features.fit(X, Y).transform(LATER)) != np.shape(before)

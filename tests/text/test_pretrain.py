@@ -114,6 +114,8 @@ def test_global_state_is_not_changed():
         ({"mask": float("nan")}, ValueError, "mask=nan"),
         ({"learning_rate": 0}, ValueError, "learning_rate=0: give a number above 0"),
         ({"learning_rate": 1e30}, ValueError, "loss of epoch 1 is not finite"),
+        ({"learning_rate": 1e38}, ValueError, r"learning_rate=1e\+38: give .* below 1e\+36"),
+        ({"learning_rate": 1e10, "max_epochs": 1, "batch_size": 99}, ValueError, "after the last"),
         ({"random_state": "a"}, ValueError, "random_state='a'"),
         ({"random_state": -1}, ValueError, "random_state=-1"),
         ({"n_jobs": 0}, ValueError, "n_jobs=0"),
