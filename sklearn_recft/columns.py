@@ -64,9 +64,8 @@ def instants(values: np.ndarray) -> np.ndarray:
 
 def is_absent(value: Any) -> bool:
     """Whether a cell is None, NaN, NA or NaT, or masked; a vector is a value."""
-    if type(value).__name__ in _ABSENT:
-        return True
-    return not isinstance(value, np.ndarray) and bool(value != value)
+    kind = type(value)
+    return kind.__name__ in _ABSENT or (kind is not np.ndarray and bool(value != value))
 
 
 def refuse_missing(values: Sized, column: str, how_many: int) -> None:
@@ -237,8 +236,7 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         return values.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         listed = values.tolist()
-        many = sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed)
-        if many:
+        if many := sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed):
             raise ValueError(
                 f"{name}: not numeric ({many} of {len(listed)} rows are lists or arrays); drop it, "
                 "or make a column of each number. IncrementalDCN estimators read such vectors."

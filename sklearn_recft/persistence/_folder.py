@@ -237,10 +237,7 @@ def _while_saved(folder: Path, read: Callable[[Path], _Found]) -> _Found:
             if before is None:
                 raise
             if _manifest_of(folder) == before:
-                raise ValueError(
-                    f"{error.filename}: the manifest names it, and it is missing. "
-                    "Nothing was loaded."
-                ) from error
+                raise ValueError(str(error)) from error
 
 
 def _manifest_of(folder: Path) -> bytes | None:
@@ -268,7 +265,7 @@ def _no_model(path: Path) -> str:
     """Say why a file of a model is not there, and what to do."""
     folder = path.parent
     if path.name != MANIFEST:
-        return f"{path}: there is no such file. Nothing was loaded."
+        return f"{path}: the manifest names it, and it is missing. Nothing was loaded."
     if not folder.exists():
         return f"{folder}: there is no such folder. Give a folder that `save` wrote."
     if not folder.is_dir():

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import pickle
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft import FineTuning, load, trusted_types
-from sklearn_recft.base import recommender_tags
+from sklearn_recft.base import RecommenderMixin, recommender_tags
 from sklearn_recft.models import AdaptiveModel
 from sklearn_recft.text import PretrainedBackbone, pretrain
 from sklearn_recft.vocabulary import Vocabulary
@@ -97,8 +98,14 @@ def check_a_skops_file_holds_the_whole_model(estimator):
 def check_a_saved_folder_holds_the_whole_model(estimator):
     """A model that `load` makes answers and learns on alike, and its digest is the same."""
     model = fitted(estimator)
-    if type(model).__module__.partition(".")[0] != "sklearn_recft":
-        model.__class__ = type(model).__base__  # a class of another package is no kind
+    if type(model).__module__.partition(".")[0] != "sklearn_recft":  # it is no kind of a file
+        with tempfile.TemporaryDirectory() as folder:
+            with pytest.raises(TypeError, match="cannot be saved: save estimators of this"):
+                model.save(f"{folder}/first")
+            assert not os.listdir(folder)
+        if type(model).__base__ is RecommenderMixin:
+            return
+        model.__class__ = type(model).__base__
     with tempfile.TemporaryDirectory() as folder:
         digest = model.save(f"{folder}/first")
         mapped = update(load(f"{folder}/first", mmap=True), *make_news())
