@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 # Attributes that are no part of a model: a cache, and the receipt of a call with its time.
 _LEFT_OUT = ("_valid", "forget_receipt_")
+_CACHE = "memory: the next fit would unpickle files of this cache; set it to None, and again later"
 
 
 def _makes_own_state(cls: type) -> bool:
@@ -23,6 +24,8 @@ def state_of(value: Any) -> dict[str, Any]:
         return {"state": value.__getstate__()}
     if isinstance(value, BaseEstimator):
         parameters = value.get_params(deep=False)
+        if _has_cache(parameters):
+            raise TypeError(_CACHE)
         return {"parameters": parameters, **_others(value, parameters)}
     if is_dataclass(value) and fields(value):
         return {one.name: getattr(value, one.name) for one in fields(value)}
@@ -54,7 +57,14 @@ def make(cls: type, state: dict[str, Any]) -> Any:
     return made
 
 
+def _has_cache(parameters: dict[str, Any]) -> bool:
+    """Whether a pipeline names a cache, which holds pickles."""
+    return parameters.get("memory") is not None
+
+
 def _make_estimator(cls: Any, parameters: Any, fitted: Any = None) -> Any:
+    if _has_cache(parameters):
+        raise ValueError(_CACHE)
     made = cls(**parameters)
     fitted = fitted or {}
     hidden = sorted(name for name in fitted if callable(getattr(cls, name, None)))

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skorch.callbacks import EarlyStopping
 
-from benchmarks.files.mutations import DAMAGE, damage, outcome_of
+from benchmarks.files.mutations import DAMAGE, Copy, damage, outcome_of
 from sklearn_recft import (
     AdaptiveRecommender,
     BiasRecommender,
@@ -93,6 +93,20 @@ def test_a_pipeline(tmp_path):
     twin = load(tmp_path / "model")
     assert_array_equal(answers(twin), answers(pipe))
     assert_array_equal(answers(twin.partial_fit(X, y)), answers(pipe.partial_fit(X, y)))
+
+
+def test_a_cache_of_a_pipeline_is_refused(tmp_path):
+    pipe = make_recommender_pipeline(FunctionTransformer(), PopularityRecommender())
+    pipe.save(tmp_path / "model")
+    copy = Copy(tmp_path / "model", tmp_path / "changed", None, rehash=True)
+    text = copy.file("model").read_text()
+    assert text.count('"memory":null') == 1
+    copy.write("model", text.replace('"memory":null', '"memory":"cache"').encode())
+    with pytest.raises(ValueError, match="json: memory: the next fit would unpickle"):
+        load(tmp_path / "changed")
+    with pytest.raises(TypeError, match="memory: the next fit would unpickle"):
+        pipe.set_params(memory=str(tmp_path)).save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_blend_with_an_estimator_of_scikit_learn(tmp_path):
@@ -274,8 +288,6 @@ def test_damaged_files_are_refused(seed, sources, tmp_path_factory):
 
 @pytest.mark.parametrize("change", DAMAGE, ids=lambda change: change.__name__)
 def test_every_damage_is_refused_by_the_hash(change, sources, tmp_path):
-    from benchmarks.files.mutations import Copy
-
     copy = Copy(sources[0], tmp_path / "damaged", np.random.default_rng(1), rehash=False)
     while change(copy) is False:
         pass
