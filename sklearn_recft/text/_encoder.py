@@ -494,7 +494,7 @@ class TextEncoder(nn.Module):
 
         Returns
         -------
-        Tensor of shape (*codes.shape, width)
+        Tensor of shape ``(*codes.shape, width)``
         """
         model, first = self._loaded_model(), self._first(self.keep)
         if first == self.n_layers:
