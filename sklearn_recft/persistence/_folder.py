@@ -230,23 +230,26 @@ def _inspect(folder: Path) -> Bunch:
 def _while_saved(folder: Path, read: Callable[[Path], _Found]) -> _Found:
     """Read a folder again as often as another process replaces its files meanwhile."""
     while True:
-        before = _manifest_of(folder)
+        before = state_of_file(folder / MANIFEST)
         try:
             return read(folder)
         except FileNotFoundError as error:
             if before is None:
                 raise
-            if _manifest_of(folder) == before:
+            if state_of_file(folder / MANIFEST) == before:
                 raise ValueError(str(error)) from error
 
 
-def _manifest_of(folder: Path) -> bytes | None:
-    """Return the bytes of a manifest that can be read, or None."""
-    path = folder / MANIFEST
+def state_of_file(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes each time that a file is replaced, or None if there is no file.
+
+    Its bytes would not do: meanwhile it may be replaced twice, and then hold the old ones again.
+    """
     try:
-        return path.read_bytes() if path.stat().st_size <= _MAX_MANIFEST else None
+        found = path.stat()
     except OSError:
         return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @contextmanager

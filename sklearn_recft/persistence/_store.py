@@ -22,6 +22,7 @@ from sklearn_recft.persistence._folder import (
     read_manifest,
     replace_file,
     save,
+    state_of_file,
     sync_folder,
 )
 
@@ -116,11 +117,11 @@ class ModelStore:
         if name is not None:
             return load(self._path(name), **options)
         while True:
-            current = self.current()
+            before = state_of_file(self.folder / _CURRENT)
             try:
-                return load(self._path(current), **options)
+                return load(self._path(self.current()), **options)
             except (FileNotFoundError, ValueError):
-                if self.current() == current:
+                if state_of_file(self.folder / _CURRENT) == before:
                     raise  # otherwise another process has promoted a model and removed this one
 
     def current(self) -> str:

@@ -21,7 +21,8 @@ from sklearn_recft import (
     trusted_types,
 )
 from sklearn_recft.cli import main
-from sklearn_recft.persistence import ModelStore, inspect, load, save
+from sklearn_recft.persistence import ModelStore, _folder, inspect, load, save
+from sklearn_recft.persistence._tensors import read_tensors
 from tests.contract.discovery import small
 from tests.contract.helpers import make_log
 
@@ -235,6 +236,28 @@ def test_a_model_is_loaded_while_others_are_saved(in_store, tmp_path):
     done.set()
     reader.join()
     assert failed == []
+
+
+def test_a_model_is_loaded_while_two_others_are_saved_and_the_last_is_the_first(
+    tmp_path, monkeypatch
+):
+    models = [popularity(7), popularity(7, 8)]
+    save(models[0], tmp_path / "model")
+    reads = []
+
+    def read_tensors_late(*args, **options):
+        reads.append(args)
+        if len(reads) == 1:  # the manifest was read: its files go, and come back
+            save(models[1], tmp_path / "model")
+            try:
+                return read_tensors(*args, **options)
+            finally:
+                save(models[0], tmp_path / "model")
+        return read_tensors(*args, **options)
+
+    monkeypatch.setattr(_folder, "read_tensors", read_tensors_late)
+    assert load(tmp_path / "model").n_items_ == 1
+    assert len(reads) == 2
 
 
 # ------------------------------------------------------------------ stores
