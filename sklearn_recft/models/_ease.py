@@ -89,7 +89,7 @@ class EASEModel(UserItemModel):
             reg = _RELATIVE_REG * float(gram.diagonal().mean()) or 1.0
         reg = _usable(reg, gram)
         np.fill_diagonal(gram, gram.diagonal() + reg)
-        with blas_threads(settings.n_threads):
+        with blas_threads(settings.n_threads if n_items > _BLOCK else 1):  # threads would wait
             gram = _inverse(gram)
         zero = settings.zero_diagonal
         scale = -1.0 / gram.diagonal() if zero else np.full(n_items, -reg)
