@@ -247,20 +247,20 @@ def test_a_model_is_loaded_while_two_others_are_saved_and_the_last_is_the_first(
 
     @contextmanager
     def opened_late(*args):
-        reads.append(args)
-        if len(reads) == 1:  # the manifest was read: its files go, and come back
+        reads.extend(args[1:2] if args[1] == "tensors" else [])
+        if reads == ["tensors"]:  # the manifest was read: its files go, and come back
             save(models[1], tmp_path / "model")
         try:
             with opened(*args) as file:
                 yield file
         finally:
-            if len(reads) == 1:
+            if reads == ["tensors"]:
                 save(models[0], tmp_path / "model")
 
     opened = _folder._opened
     monkeypatch.setattr(_folder, "_opened", opened_late)
     assert load(tmp_path / "model").n_items_ == 1
-    assert len(reads) == 3
+    assert len(reads) == 2
 
 
 # ------------------------------------------------------------------ stores
