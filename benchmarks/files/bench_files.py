@@ -1,9 +1,9 @@
 """Time and size of saved models, and damaged files; prints JSON lines.
 
-"sizes" saves and loads models of MovieLens by `save`, by `save` with a key, and by pickle, in turns.
-Its "floor" reads and hashes the same files, and does nothing else. "mapped" loads a factorization of 1
-million items with 64 factors. "damage" loads files that are damaged in 19 ways, and uses those that
-load. "sealed" loads encrypted files that are damaged in 13 ways.
+"sizes" saves and loads models of MovieLens by `save`, by `save` with a key, and by pickle, in
+turns; its floor reads and hashes the same files, and does nothing else. "mapped" loads a
+factorization of 1 million items with 64 factors. "damage" loads files that are damaged in 19 ways,
+and uses those that load. "sealed" loads encrypted files that are damaged in 13 ways.
 
     python benchmarks/files/bench_files.py --task sizes --dataset movielens-1m
     python benchmarks/files/bench_files.py --task mapped
