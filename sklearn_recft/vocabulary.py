@@ -323,9 +323,28 @@ class Vocabulary:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Become the vocabulary that `state` described."""
+        if self._load_integers(state["ids"]):
+            return
         self.__init__(state["ids"])  # type: ignore[misc]
         if self._size != len(state["ids"]):
             raise ValueError(f"{len(state['ids']) - self._size} ids are there twice.")
+
+    def _load_integers(self, ids: Any) -> bool:
+        """Become the vocabulary of distinct integers that a table can hold, if these are so.
+
+        This does what `extend` does, in a fraction of its time.
+        """
+        if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or not ids.size:
+            return False
+        self.__init__()  # type: ignore[misc]
+        if not self._fits_table(ids) or self._table is None:
+            return False
+        slots, codes = ids - self._low, np.arange(len(ids), dtype=np.int32)
+        self._table[slots] = codes
+        if not np.array_equal(self._table[slots], codes):
+            return False  # an id is there twice
+        self._ids, self._size = np.array(ids), len(ids)
+        return True
 
     def forget(self, codes: np.ndarray) -> None:
         """Remove the ids of ``codes``, and renumber the others to close the gaps."""

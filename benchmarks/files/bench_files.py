@@ -1,16 +1,19 @@
 """Time and size of saved models, and damaged files; prints JSON lines.
 
-"sizes" saves and loads models of MovieLens by `save` and by pickle, in turns. "mapped" loads a
+"sizes" saves and loads models of MovieLens by `save`, by `save` with a key, and by pickle, in
+turns; its floor reads and hashes the same files, and does nothing else. "mapped" loads a
 factorization of 1 million items with 64 factors. "damage" loads files that are damaged in 19 ways,
-and uses those that load.
+and uses those that load. "sealed" loads encrypted files that are damaged in 13 ways.
 
     python benchmarks/files/bench_files.py --task sizes --dataset movielens-1m
     python benchmarks/files/bench_files.py --task mapped
     python benchmarks/files/bench_files.py --task damage --n 10000
+    python benchmarks/files/bench_files.py --task sealed --n 10000
 """
 
 import argparse
 import collections
+import hashlib
 import json
 import pickle
 import shutil
@@ -25,6 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.files.mutations import damage, outcome_of
+from benchmarks.files.sealed_mutations import damage_sealed, outcome_of_sealed
 from sklearn_recft import (
     ALSRecommender,
     BayesianMFRecommender,
@@ -39,10 +43,11 @@ from sklearn_recft import (
     RP3BetaRecommender,
 )
 from sklearn_recft.datasets import fetch_movielens, make_interactions
-from sklearn_recft.persistence import load, save
-from sklearn_recft.preprocessing import ActivityFeatures, PairMeans
+from sklearn_recft.persistence import _sealed, load, save
+from sklearn_recft.preprocessing import ActivityFeatures, PairMeans, SecretKey
 
 N_ITEMS, N_FACTORS = 1_000_000, 64
+KEY = SecretKey(b"a key of the benchmarks, 32 bytes")
 SMALL = {"random_state": 0}
 MODELS = {
     "MF": IncrementalMFRecommender(random_state=0),
@@ -106,8 +111,8 @@ def bench_sizes(args):
 
 
 def _measured(model, X, folder, n_pairs):
-    """Return CPU and wall seconds of both formats by verb, and their bytes."""
-    ours, theirs = folder / "model", folder / "pickle"
+    """Return CPU and wall seconds by verb, ours and those of pickle, and the bytes of both."""
+    ours, sealed, theirs = folder / "model", folder / "sealed", folder / "pickle"
 
     def dump():
         theirs.write_bytes(pickle.dumps(model))
@@ -115,12 +120,22 @@ def _measured(model, X, folder, n_pairs):
     pairs = collections.defaultdict(list)
     for _ in range(n_pairs):
         shutil.rmtree(ours, ignore_errors=True)
-        pairs["save"].append([*timed(lambda: save(model, ours))[1:], *timed(dump)[1:]])
+        shutil.rmtree(sealed, ignore_errors=True)
+        times, dumped = timed(lambda: save(model, ours))[1:], timed(dump)[1:]
+        pairs["save"].append([*times, *dumped])
+        pairs["sealed_save"].append([*timed(lambda: save(model, sealed, key=KEY))[1:], *dumped])
         twin, *times = timed(lambda: load(ours))
-        other, *others = timed(lambda: pickle.loads(theirs.read_bytes()))
-        pairs["load"].append([*times, *others])
+        other, *loaded = timed(lambda: pickle.loads(theirs.read_bytes()))
+        pairs["load"].append([*times, *loaded])
         assert (twin.predict(X[:99]) == other.predict(X[:99])).all()
+        pairs["sealed_load"].append([*timed(lambda: load(sealed, key=KEY))[1:], *loaded])
+        pairs["floor"].append([*timed(lambda: hashed(ours))[1:], *loaded])
     return pairs, {"bytes": size_of(ours), "pickle_bytes": theirs.stat().st_size}
+
+
+def hashed(folder):
+    """Read and hash the files of a folder."""
+    return [hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()]
 
 
 def bench_mapped(args):
@@ -180,6 +195,25 @@ def bench_damage(args):
     )  # fmt: skip
 
 
+def bench_sealed(args):
+    """Damage encrypted files; count what happens."""
+    X, y = make_interactions(20, 25, 120, random_state=0, return_X_y=True)
+    counts = collections.Counter()
+    _sealed.SEGMENT = 200  # so that small files have many segments
+    with TemporaryDirectory() as folder:
+        sources = [Path(folder, name) for name in ("one", "other", "plain")]
+        model = DAMAGED["MF"].fit(X, y)
+        for source, key in zip(sources, (KEY, KEY, None), strict=True):
+            save(model, source, key=key)
+        for seed in range(args.seed, args.seed + args.n):
+            done = damage_sealed(sources, Path(folder, "damaged"), seed, _sealed.SEGMENT)
+            found = outcome_of_sealed(Path(folder, "damaged"), KEY) if done else "same"
+            counts[found] += 1
+            if found not in ("refused", "same"):
+                report({"task": "sealed", "wrong": [seed, done, found]})
+    report({"task": "sealed", "n": args.n, **counts})
+
+
 def use(model, X, y):
     """Use a model that was loaded from a damaged file: any error will do, but no crash."""
     with np.errstate(all="ignore"):
@@ -209,13 +243,17 @@ def report(found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=["sizes", "mapped", "damage"], default="sizes")
+    tasks = {
+        "sizes": bench_sizes, "mapped": bench_mapped, "damage": bench_damage,
+        "sealed": bench_sealed,
+    }  # fmt: skip
+    parser.add_argument("--task", choices=list(tasks), default="sizes")
     parser.add_argument("--dataset", default="movielens-100k")
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n-pairs", type=int, default=5)
     args = parser.parse_args()
-    {"sizes": bench_sizes, "mapped": bench_mapped, "damage": bench_damage}[args.task](args)
+    tasks[args.task](args)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,12 @@ from sklearn_recft.cli._candidates import CANDIDATES, DEMO, Facts, best_model
 from sklearn_recft.cli._compare import compare
 from sklearn_recft.cli._household import busiest_user, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
-from sklearn_recft.cli._parser import DEMO_PLOT, make_parser
-from sklearn_recft.cli._saved import described, save_fitted, saved_recommendations
+from sklearn_recft.cli._parser import DEMO_PLOT, OF_A_LOG, check_usage, make_parser
+from sklearn_recft.cli._saved import described, key_of, save_fitted, saved_recommendations
 from sklearn_recft.cli._text import as_text
 from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.times import TimeUnitWarning
 
-_OF_A_FILE = (
-    "columns",
-    "decimal",
-    "encoding",
-    "positive",
-    "sep",
-    "time_format",
-    "time_unit",
-)
 _WORTH_TELLING = (UserWarning, TimeUnitWarning, HeaderWarning)
 
 
@@ -55,7 +46,9 @@ def main(argv=None):
       1. rye  new, taken by 2 users
     0
     """
-    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect).parse_args(argv)
+    parser = make_parser(_demo, _evaluate, _recommend, _save, _inspect)
+    args = parser.parse_args(argv)
+    check_usage(parser, args)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -136,18 +129,20 @@ def _evaluate(args):
 
 
 def _save(args):
+    key = key_of(args.key_file)
     log = _read(args)
     model = best_model(Facts.of(log)).fit(log.X, log.y)
-    return {"saved": save_fitted(model, log, args.folder)}
+    return {"saved": save_fitted(model, log, args.folder, key)}
 
 
 def _inspect(args):
-    return {"saved": described(args.folder)}
+    return {"saved": described(args.folder, key_of(args.key_file))}
 
 
 def _recommend(args):
     if args.model is not None:
-        found = saved_recommendations(args.model, args.user, args.n, args.repeat)
+        key = key_of(args.key_file)
+        found = saved_recommendations(args.model, args.user, args.n, args.repeat, key)
         if not found["items"]:
             raise ValueError(
                 f"User {args.user} has had every item; --repeat recommends them again."
@@ -163,8 +158,8 @@ def _recommend(args):
 
 
 def _read(args):
-    given = {name: vars(args)[name] for name in _OF_A_FILE if vars(args)[name] is not None}
-    return read_log(args.data, args.feedback, args.repeat, **given)
+    given = {name: vars(args)[name] for name in OF_A_LOG if vars(args)[name] is not None}
+    return read_log(args.data, given.pop("feedback", None), args.repeat, **given)
 
 
 def _check_can_plot():

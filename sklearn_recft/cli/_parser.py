@@ -26,6 +26,17 @@ positive.
 
 exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
 """
+# What describes a log, and nothing else.
+OF_A_LOG = (
+    "columns",
+    "decimal",
+    "encoding",
+    "feedback",
+    "positive",
+    "sep",
+    "time_format",
+    "time_unit",
+)
 DEMO_PLOT = "recft-demo.png"
 _PICTURES = (
     ".eps",
@@ -69,6 +80,7 @@ def make_parser(demo, evaluate, recommend, save, inspect):
         return command
 
     log, output, plot = _log_options(), _output_options(), _plot_option()
+    key = _key_option()
     command = add("demo", demo, "show on a known log that learning pays", output, plot)
     command.add_argument(
         "--dataset", choices=DATASETS, default="complete-journey", help="default: %(default)s"
@@ -83,7 +95,7 @@ def make_parser(demo, evaluate, recommend, save, inspect):
         "that suit the log",
     )
     command.add_argument("--deep", action="store_true", help="also train the two neural models")
-    command = add("recommend", recommend, "learn a log and recommend to one user", log, output)
+    command = add("recommend", recommend, "learn a log and recommend to one user", log, output, key)
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("data", metavar="FILE", nargs="?", help="a log, CSV or Parquet")
     source.add_argument(
@@ -93,12 +105,24 @@ def make_parser(demo, evaluate, recommend, save, inspect):
     command.add_argument(
         "-n", type=_positive, default=10, metavar="N", help="how many items; default: %(default)s"
     )
-    command = add("save", save, "learn a log and save the model", log, output)
+    command = add("save", save, "learn a log and save the model", log, output, key)
     command.add_argument("data", metavar="FILE", help="a log, CSV or Parquet")
     command.add_argument("folder", metavar="DIR", help="a new folder, or one of an earlier save")
-    command = add("inspect", inspect, "describe a saved model", output)
+    command = add("inspect", inspect, "describe a saved model", output, key)
     command.add_argument("folder", metavar="DIR", help="the folder of a saved model")
     return parser
+
+
+def check_usage(parser, args):
+    """Stop if options were given that the command would ignore."""
+    if "model" not in args:
+        return
+    given = [name for name in OF_A_LOG if vars(args)[name] is not None]
+    if args.model is not None and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        parser.error(f"{options}: --model reads no log; leave out what describes one")
+    if args.model is None and args.key_file is not None:
+        parser.error("--key-file: a log is not encrypted; it is the key of --model")
 
 
 def _log_options():
@@ -138,6 +162,16 @@ def _log_options():
         "--repeat",
         action=argparse.BooleanOptionalAction,
         help="lists may hold items the user has taken before; default: if FILE has many repeats",
+    )
+    return options
+
+
+def _key_option():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="a file with the key of an encrypted model, 16 bytes or more; needs cryptography",
     )
     return options
 

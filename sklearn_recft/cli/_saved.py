@@ -12,21 +12,29 @@ from sklearn_recft import persistence
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._household import finite, plain
 from sklearn_recft.cli._log import Log, spelled_id
+from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.vocabulary import Vocabulary
 
 
-def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any]:
+def key_of(file: str | None) -> SecretKey | None:
+    """Return the key in a file."""
+    return None if file is None else SecretKey.from_file(file)
+
+
+def save_fitted(
+    model: RecommenderMixin, log: Log, folder: str, key: SecretKey | None
+) -> dict[str, Any]:
     """Save a model that was fitted to a log; its rows are numbered from 1."""
     about = {"log": log.name, "repeat": bool(log.repeat), "called": log.user_word}
-    persistence.save(model, folder, seq=len(log.X), metadata=about)
-    return described(folder)
+    persistence.save(model, folder, seq=len(log.X), metadata=about, key=key)
+    return described(folder, key)
 
 
-def described(folder: str) -> dict[str, Any]:
+def described(folder: str, key: SecretKey | None) -> dict[str, Any]:
     """Describe a saved model, or the current one of a store."""
     folder = _of_store(folder)
-    found = persistence.inspect(folder)
-    names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
+    found = persistence.inspect(folder, key=key)
+    names = ("kind", "digest", "seq", "metadata", "version", "format", "encrypted", "sizes")
     return {
         "folder": folder,
         **{name: found[name] for name in names},
@@ -41,13 +49,15 @@ def _of_store(folder: str) -> str:
     return str(Path(folder) / "models" / persistence.ModelStore(folder).current())
 
 
-def saved_recommendations(folder: str, text: str, n: int, repeat: bool | None) -> dict[str, Any]:
+def saved_recommendations(
+    folder: str, text: str, n: int, repeat: bool | None, key: SecretKey | None
+) -> dict[str, Any]:
     """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
     folder = _of_store(folder)
-    model = persistence.load(folder)
+    model = persistence.load(folder, key=key)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")
-    found = persistence.inspect(folder).metadata
+    found = persistence.inspect(folder, key=key).metadata
     about = found if isinstance(found, dict) else {}
     repeat = bool(about.get("repeat")) if repeat is None else repeat
     user = spelled_id(text, model.user_ids_.tolist(), folder)

@@ -167,9 +167,10 @@ def _list(report: dict[str, Any]) -> str:
 def _saved(found: dict[str, Any]) -> str:
     size = sum(found["sizes"].values())
     n_arrays = len(found["arrays"])
+    sealed = ", encrypted" if found["encrypted"] else ""
     lines = [
         f"{found['folder']}: {found['kind']} of sklearn-recft {found['version']}, format "
-        f"{found['format']}, {size:,} bytes, {n_arrays} arrays.",
+        f"{found['format']}{sealed}, {size:,} bytes, {n_arrays} arrays.",
         f"digest: {found['digest']}",
         *([] if found["seq"] is None else [f"seq: {found['seq']}"]),
         *(f"{name}: {value}" for name, value in sorted(found["metadata"].items())),

@@ -57,3 +57,14 @@ def link(users: np.ndarray, begin: int, last: np.ndarray, previous: np.ndarray) 
     behind[1:][again] = places[:-1][again]
     previous[places] = behind
     last[grouped] = places  # the last row of each user wins
+
+
+def are_sorted(users: np.ndarray, items: np.ndarray) -> bool:
+    """Whether pairs are distinct and sorted; most others are found by their first ones."""
+    for part in (slice(1000), slice(None)):
+        ahead, behind = users[part][1:], users[part][:-1]
+        if not (
+            (ahead > behind) | ((ahead == behind) & (items[part][1:] > items[part][:-1]))
+        ).all():
+            return False
+    return True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.columns import fade
-from sklearn_recft.history._log import without
+from sklearn_recft.history._log import are_sorted, without
 
 _TYPES: dict[str, type[np.generic]] = {"user": np.int32, "item": np.int32}
 _TYPES |= dict.fromkeys(("time", "weight", "total"), np.float64)
@@ -89,7 +89,10 @@ class PairSums:
 
     def _merged(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return one row for each pair, by user and item, at the time of its newest event."""
-        order = np.lexsort((rows["item"], rows["user"]))
+        if are_sorted(rows["user"], rows["item"]):
+            return rows
+        keys = rows["user"].astype(np.int64) << 32 | rows["item"]
+        order = np.argsort(keys, kind="stable")
         rows = {name: values[order] for name, values in rows.items()}
         users, items = rows["user"], rows["item"]
         is_first = np.ones(len(users), bool)
@@ -115,7 +118,7 @@ class PairSums:
 
     def state(self) -> dict[str, Any]:
         """Return one row for each pair, sorted by user and item."""
-        merged = self._merged({name: self.column(name).copy() for name in _TYPES})
+        merged = self._merged({name: self.column(name) for name in _TYPES})
         rows = {name: merged[name].astype(dtype) for name, dtype in _TYPES.items()}
         return {"half_life": self.half_life, **rows}
 

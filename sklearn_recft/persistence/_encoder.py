@@ -225,9 +225,17 @@ def _counts(value: np.ndarray) -> np.ndarray | None:
     """
     if value.ndim != 1 or value.dtype.kind not in "iu" or len(value) < _MANY or value[0] < 0:
         return None
-    if 2 * (int(value[-1]) + 1) > len(value) or not (value[1:] >= value[:-1]).all():
+    if 2 * (int(value[-1]) + 1) > len(value) or not _ascends(value):
         return None
-    return np.bincount(value).astype(np.int32)
+    counts = np.zeros(int(value[-1]) + 1, np.int32)
+    ends = np.append(np.flatnonzero(value[1:] != value[:-1]), len(value) - 1)
+    counts[value[ends]] = np.diff(ends, prepend=-1)
+    return counts
+
+
+def _ascends(value: np.ndarray) -> bool:
+    """Whether no value is below the one before; most others are found by their first ones."""
+    return all((part[1:] >= part[:-1]).all() for part in (value[:1000], value))
 
 
 def _narrow(value: np.ndarray) -> np.dtype | None:

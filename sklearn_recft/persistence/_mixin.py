@@ -21,7 +21,7 @@ class SaveMixin:
         path : str or path-like
             A new folder, or one that was saved to before.
         **options : dict
-            ``seq``, ``metadata`` and ``include_backbone`` of `sklearn_recft.save`.
+            ``seq``, ``metadata``, ``include_backbone`` and ``key`` of `sklearn_recft.save`.
 
         Returns
         -------

@@ -9,22 +9,28 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
-from sklearn_recft.persistence._folder import (
+from sklearn_recft.persistence._folder import load, save
+from sklearn_recft.persistence._manifest import (
     MANIFEST,
     checked_seq,
-    load,
     naming,
+    opens_with,
     read_manifest,
     replace_file,
-    save,
+    size_of_file,
     state_of_file,
     sync_folder,
+    write_manifest,
 )
+from sklearn_recft.persistence._sealed import Sealing
+
+if TYPE_CHECKING:
+    from sklearn_recft.preprocessing import SecretKey
 
 _NAME = re.compile(r"\d{12,19}-[0-9a-f]{8}")
 _CURRENT = "CURRENT"
@@ -45,6 +51,9 @@ class ModelStore:
     keep : int, default=5
         Number of newest models that stay, at least 1. The current one and the one before it stay,
         too.
+    key : str or SecretKey, default=None
+        Encrypt all models of this store with this key, as in `save`. Their names stay readable:
+        the number of the last event, and digits that tell nothing without the key.
 
     Examples
     --------
@@ -61,11 +70,19 @@ class ModelStore:
     (1, True)
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 5) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        keep: int = 5,
+        *,
+        key: str | SecretKey | None = None,
+    ) -> None:
         if type(keep) is not int or keep < 1:
             raise ValueError(f"keep={keep!r}: it must be an integer of at least 1.")
         self.folder = Path(folder)
         self.keep = keep
+        self._sealing = None if key is None else Sealing(key)
+        self._key = key
 
     def save(
         self,
@@ -93,6 +110,11 @@ class ModelStore:
         -------
         name : str
             Name of the model in the store: ``<seq>-<digest>``.
+
+        Raises
+        ------
+        ValueError
+            If the newest model of the store has another key, or one of both has none.
         """
         number = checked_seq(seq)
         if number is None:
@@ -115,11 +137,11 @@ class ModelStore:
         model : estimator
         """
         if name is not None:
-            return load(self._path(name), **options)
+            return load(self._path(name), key=self._key, **options)
         while True:
             before = state_of_file(self.folder / _CURRENT)
             try:
-                return load(self._path(self.current()), **options)
+                return load(self._path(self.current()), key=self._key, **options)
             except (FileNotFoundError, ValueError):
                 if state_of_file(self.folder / _CURRENT) == before:
                     raise  # otherwise another process has promoted a model and removed this one
@@ -159,7 +181,7 @@ class ModelStore:
         for name in self._names():
             try:
                 with naming(self._path(name) / MANIFEST):
-                    manifest = read_manifest(self._path(name))
+                    manifest = read_manifest(self._path(name), self._sealing)
             except FileNotFoundError:
                 continue  # it was removed meanwhile
             found.append(
@@ -189,7 +211,7 @@ class ModelStore:
         if not path.is_dir():
             raise ValueError(f"{self.folder} has no model {name!r}; it has {self._names()}.")
         with naming(path / MANIFEST):
-            read_manifest(path)
+            read_manifest(path, self._sealing)
         replace_file(self.folder / _CURRENT, name.encode("ascii") + b"\n")
 
     def rollback(self) -> str:
@@ -232,11 +254,19 @@ class ModelStore:
     def _save(
         self, model: BaseEstimator, number: int, metadata: Any, backbone: bool, promote: bool
     ) -> str:
+        self._check_key()
         part = self._models / f".part-{secrets.token_hex(8)}"
         part.mkdir()  # with the rights that the process gives to new folders
         try:
-            digest = save(model, part, seq=number, metadata=metadata, include_backbone=backbone)
-            name = f"{number:012d}-{digest[:8]}"
+            digest = save(
+                model,
+                part,
+                seq=number,
+                metadata=metadata,
+                include_backbone=backbone,
+                key=self._key,
+            )
+            name = f"{number:012d}-{self._tag_of(digest)[:8]}"
             self._keep(part, self._models / name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -245,10 +275,24 @@ class ModelStore:
         self._remove_old()
         return name
 
+    def _check_key(self) -> None:
+        """Refuse to mix readable and encrypted models, or those of two keys."""
+        for name in self._names()[-1:]:
+            if opens_with(self._path(name), self._sealing) is False:
+                raise ValueError(
+                    f"{self.folder}: its newest model has another key, or one of both has none; "
+                    "give the key of the store, or take a new folder for a new key."
+                )
+
+    def _tag_of(self, digest: str) -> str:
+        return digest if self._sealing is None else self._sealing.tag_of(digest)
+
     def _keep(self, part: Path, path: Path) -> None:
         """Give a new model its name; a damaged one of that name makes way."""
-        if _is_whole(path, read_manifest(part)["digest"]):
-            replace_file(path / MANIFEST, (part / MANIFEST).read_bytes())
+        manifest = read_manifest(part, self._sealing)
+        files = _whole_files(path, manifest["digest"], self._sealing)
+        if files is not None:
+            write_manifest(path, {**manifest, "files": files}, self._sealing)
             return
         if path.exists():
             os.replace(path, self._models / f".part-{secrets.token_hex(8)}")
@@ -289,16 +333,15 @@ def _time_of(path: Path) -> int | None:
         return None
 
 
-def _is_whole(path: Path, digest: str) -> bool:
-    """Whether a folder has the model of a digest, and all its files, in their sizes."""
+def _whole_files(path: Path, digest: str, sealing: Sealing | None) -> dict[str, Any] | None:
+    """Return the files of a folder with the model of a digest, if all are there in their sizes."""
     try:
-        manifest = read_manifest(path)
-        files = manifest["files"].values()
-        return manifest["digest"] == digest and all(
-            (path / one["name"]).stat().st_size == one["size"] for one in files
-        )
+        manifest = read_manifest(path, sealing)
+        files: dict[str, Any] = manifest["files"]
+        whole = all((path / e["name"]).stat().st_size == size_of_file(e) for e in files.values())
     except (OSError, ValueError):
-        return False
+        return None
+    return files if whole and manifest["digest"] == digest else None
 
 
 def _checked(name: str) -> str:

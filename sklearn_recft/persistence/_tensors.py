@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +37,23 @@ _MAX_DIMENSIONS = 8
 _ALIGNMENT = 8
 
 
+class Source(Protocol):
+    """What bytes are read from: a file, or what decrypts one."""
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """Return the next bytes."""
+
+    def readinto(self, block: Any, /) -> int:
+        """Read the next bytes into a block; return how many."""
+
+
+class Target(Protocol):
+    """What bytes are written to: a file, or what encrypts one."""
+
+    def write(self, block: Any, /) -> int:
+        """Write bytes."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Type, shape, and place of an array in the data of a file."""
@@ -53,7 +69,7 @@ def can_hold(array: np.ndarray) -> bool:
     return array.dtype.newbyteorder("<") in _NAMES and array.ndim <= _MAX_DIMENSIONS
 
 
-def write_tensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> tuple[int, str]:
+def write_tensors(file: Target, arrays: Mapping[str, np.ndarray]) -> tuple[int, str]:
     """Write arrays; return the size of the file, and its SHA-256.
 
     Wider types come first, as in the library, which aligns all arrays.
@@ -80,50 +96,46 @@ def write_tensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> tuple[int
     return 8 + len(text) + end, found.hexdigest()
 
 
-def read_tensors(path: Path, size: int, *, mmap: bool) -> tuple[dict[str, np.ndarray], str | None]:
+def read_tensors(file: Source, size: int) -> tuple[dict[str, np.ndarray], str]:
     """Read all arrays of a file; return them, and the SHA-256 of the file.
 
     Parameters
     ----------
-    path : Path
+    file : file
+        Open at its begin.
     size : int
-        Size that the file must have.
-    mmap : bool
-        Map the arrays, copy on write, in place of reading them. The hash is then None.
+        Number of its bytes.
 
     Raises
     ------
     ValueError
         If the file is not valid. Memory is allocated for arrays that are in the file, only.
     """
-    with path.open("rb") as file:
-        _check_size(file, size)
-        start, places, found = _read_header(file, size)
-        if mmap:
-            mapped = ((name, _mapped(path, start, place)) for name, place in places.items())
-            return {name: _checked(name, array) for name, array in mapped}, None
-        arrays = {}
-        for name, place in places.items():
-            array = np.fromfile(file, place.dtype, math.prod(place.shape))
-            found.update(array.view(np.uint8).data)
-            arrays[name] = _checked(name, array.reshape(place.shape))
-        return arrays, found.hexdigest()
+    _, places, found = _read_header(file, size)
+    arrays = {}
+    for name, place in places.items():
+        array = np.empty(math.prod(place.shape), place.dtype)
+        block = array.view(np.uint8).data
+        if file.readinto(block) != len(block):
+            raise ValueError(f"{name!r} is cut off")
+        found.update(block)
+        arrays[name] = _checked(name, array.reshape(place.shape))
+    return arrays, found.hexdigest()
 
 
-def read_places(path: Path, size: int) -> dict[str, Place]:
+def mapped_tensors(path: Path, file: Source, size: int) -> dict[str, np.ndarray]:
+    """Map all arrays of a file, copy on write, in place of reading them; no hash is computed."""
+    start, places, _ = _read_header(file, size)
+    mapped = ((name, _mapped(path, start, place)) for name, place in places.items())
+    return {name: _checked(name, array) for name, array in mapped}
+
+
+def read_places(file: Source, size: int) -> dict[str, Place]:
     """Read types and shapes of the arrays of a file."""
-    with path.open("rb") as file:
-        _check_size(file, size)
-        return _read_header(file, size)[1]
+    return _read_header(file, size)[1]
 
 
-def _check_size(file: BinaryIO, size: int) -> None:
-    own = os.fstat(file.fileno()).st_size
-    if own != size:
-        raise ValueError(f"it has {own} bytes, and the manifest says {size}")
-
-
-def _read_header(file: BinaryIO, size: int) -> tuple[int, dict[str, Place], Any]:
+def _read_header(file: Source, size: int) -> tuple[int, dict[str, Place], Any]:
     """Return where the data begins, the places of arrays in file order, and a hash so far."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")

@@ -7,7 +7,8 @@ from sklearn_recft.preprocessing._cleaner import InteractionCleaner
 from sklearn_recft.preprocessing._geo import GeoFeatures
 from sklearn_recft.preprocessing._mask import Masked, MaskingReport, mask_interactions
 from sklearn_recft.preprocessing._pair_means import PairMeans
-from sklearn_recft.preprocessing._pseudonymizer import Pseudonymizer, SecretKey
+from sklearn_recft.preprocessing._pseudonymizer import Pseudonymizer
+from sklearn_recft.preprocessing._secret_key import SecretKey
 
 __all__ = [
     "ActivityFeatures",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
-import os
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
@@ -16,56 +14,7 @@ from sklearn_recft.interactions import check_ids
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._replaced import replaced
 from sklearn_recft.preprocessing._rows import read_rows, set_names
-
-_LEAST_BYTES = 16
-
-
-class SecretKey:
-    """A key of bytes that is never printed or pickled.
-
-    Parameters
-    ----------
-    value : bytes
-        At least 16 bytes, such as ``secrets.token_bytes(32)``.
-
-    Examples
-    --------
-    >>> from sklearn_recft.preprocessing import SecretKey
-    >>> SecretKey(b"0123456789abcdef")
-    SecretKey(...)
-    """
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: bytes) -> None:
-        if not isinstance(value, bytes):
-            raise TypeError(f"value: a key must be bytes, got {type(value).__name__}.")
-        self._value = _long_enough(value, "value")
-
-    def digest(self, message: bytes) -> bytes:
-        """Return HMAC-SHA256 of a message, 32 bytes."""
-        return hmac.digest(self._value, message, "sha256")
-
-    def __repr__(self) -> str:
-        return "SecretKey(...)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretKey) and hmac.compare_digest(self._value, other._value)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __copy__(self) -> SecretKey:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SecretKey:
-        return self
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(
-            "A SecretKey is not written to files. Put the key into an environment variable, and "
-            "pass the name of the variable as key."
-        )
+from sklearn_recft.preprocessing._secret_key import SecretKey
 
 
 class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -150,7 +99,7 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If the environment has no such key, it is too short, or a column is missing or invalid.
         """
-        key = _key_of(self.key)
+        key = SecretKey.of(self.key)
         columns = self._checked_columns()
         rows, table = read_rows(self, X, reset=True)
         for name in columns:
@@ -227,7 +176,7 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return names
 
     def _same_key(self) -> SecretKey:
-        key = _key_of(self.key)
+        key = SecretKey.of(self.key)
         if _check_of(key) != self.key_check_:
             raise ValueError(
                 "key: this is another key than in fit, so known users would become unknown. Set "
@@ -238,35 +187,13 @@ class Pseudonymizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _of_ids(self, ids: np.ndarray, column: str, key: str | SecretKey) -> np.ndarray:
         if column not in (USER, ITEM):
             raise ValueError(f"column must be {USER!r} or {ITEM!r}; got {column!r}.")
-        return _pseudonyms(ids, column, _key_of(key), self.kind)
+        return _pseudonyms(ids, column, SecretKey.of(key), self.kind)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # strings out
         return tags
-
-
-def _key_of(key: str | SecretKey) -> SecretKey:
-    """Return a key, or read it from the environment."""
-    if isinstance(key, SecretKey):
-        return key
-    value = os.environ.get(key)
-    if value is None:
-        raise ValueError(
-            f"key: the environment has no variable {key!r}. Set it to a random text, such as one "
-            "of `python -c 'import secrets; print(secrets.token_hex(32))'`."
-        )
-    return SecretKey(_long_enough(value.encode("utf-8", "surrogatepass"), f"key {key!r}"))
-
-
-def _long_enough(value: bytes, name: str) -> bytes:
-    if len(value) < _LEAST_BYTES:
-        raise ValueError(
-            f"{name}: a key needs at least {_LEAST_BYTES} bytes, got {len(value)}. Use "
-            "secrets.token_bytes(32)."
-        )
-    return value
 
 
 def _pseudonyms(ids: np.ndarray, column: str, key: SecretKey, kind: str) -> np.ndarray:

@@ -755,6 +755,35 @@ def test_a_saved_model_recommends_without_a_fit(capsys, write_log, tmp_path, mon
     assert run_json(capsys, "inspect", str(store.folder))["saved"]["digest"] == saved["digest"]
 
 
+def test_an_encrypted_model(capsys, write_log, tmp_path):
+    path, folder = write_log(("rating", "click")), str(tmp_path / "model")
+    (tmp_path / "key").write_text("a key of the tests\n")
+    key = ["--key-file", str(tmp_path / "key")]
+    saved = run_json(capsys, "save", path, folder, *key)["saved"]
+    assert saved["encrypted"]
+    assert run_json(capsys, "inspect", folder, *key)["saved"] == saved
+    assert main(["inspect", folder, *key]) == 0
+    assert "format 2, encrypted," in capsys.readouterr().out
+    found = run_json(capsys, "recommend", "--model", folder, "--user", "3", *key)
+    assert len(found["recommendations"]["items"]) == 10
+    for command in (["inspect", folder], ["recommend", "--model", folder, "--user", "3"]):
+        assert "it is encrypted: give its key" in error_of(capsys, *command)
+        assert "No such file" in error_of(capsys, *command, "--key-file", folder + "-no")
+    with pytest.raises(SystemExit) as stop:
+        main(["recommend", path, "--user", "3", *key])
+    assert stop.value.code == 2
+    assert "--key-file: a log is not encrypted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--sep", ";"], ["--feedback", "y", "--time-unit", "s"]])
+def test_a_model_reads_no_log(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        main(["recommend", "--model", "nowhere", "--user", "3", *option])
+    assert stop.value.code == 2
+    names = ", ".join(option[::2])
+    assert f"error: {names}: --model reads no log; leave out" in capsys.readouterr().err
+
+
 def test_a_file_or_a_model_is_needed(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["recommend", "--user", "3"])

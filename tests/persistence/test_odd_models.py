@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from sklearn_recft import (
 )
 from sklearn_recft.cli import main
 from sklearn_recft.persistence import ModelStore, _folder, inspect, load, save
-from sklearn_recft.persistence._tensors import read_tensors
 from tests.contract.discovery import small
 from tests.contract.helpers import make_log
 
@@ -245,17 +245,20 @@ def test_a_model_is_loaded_while_two_others_are_saved_and_the_last_is_the_first(
     save(models[0], tmp_path / "model")
     reads = []
 
-    def read_tensors_late(*args, **options):
-        reads.append(args)
-        if len(reads) == 1:  # the manifest was read: its files go, and come back
+    @contextmanager
+    def opened_late(*args):
+        reads.extend(args[1:2] if args[1] == "tensors" else [])
+        if reads == ["tensors"]:  # the manifest was read: its files go, and come back
             save(models[1], tmp_path / "model")
-            try:
-                return read_tensors(*args, **options)
-            finally:
+        try:
+            with opened(*args) as file:
+                yield file
+        finally:
+            if reads == ["tensors"]:
                 save(models[0], tmp_path / "model")
-        return read_tensors(*args, **options)
 
-    monkeypatch.setattr(_folder, "read_tensors", read_tensors_late)
+    opened = _folder._opened
+    monkeypatch.setattr(_folder, "_opened", opened_late)
     assert load(tmp_path / "model").n_items_ == 1
     assert len(reads) == 2
 
