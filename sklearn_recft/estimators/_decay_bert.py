@@ -14,10 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, unboxed
+from sklearn_recft.estimators._embedding import EmbeddingMixin, catalogue_call
 from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
 from sklearn_recft.estimators._verbs import AdaptMixin, AttendMixin, ExplainMixin, SimilarItemsMixin
 from sklearn_recft.events import Interactions
-from sklearn_recft.interactions import check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.text import PretrainedBackbone
@@ -29,6 +29,7 @@ class DecayBertRecommender(
     AttendMixin,
     ExplainMixin,
     SimilarItemsMixin,
+    EmbeddingMixin,
     BinaryLabelsMixin,
     ClassifierMixin,
     BaseEstimator,
@@ -272,7 +273,7 @@ class DecayBertRecommender(
             If there are not two classes, the backbone cannot be loaded, or columns are invalid; if
             rows have a query, and the model reads no texts or trains its text encoder.
         """
-        self._fit(X, y, sample_weight, _call(items))
+        self._fit(X, y, sample_weight, catalogue_call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -301,7 +302,7 @@ class DecayBertRecommender(
         -------
         self : object
         """
-        self._update(X, y, sample_weight, _call(items), batch_id=batch_id, classes=classes)
+        self._update(X, y, sample_weight, catalogue_call(items), batch_id=batch_id, classes=classes)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
@@ -340,7 +341,7 @@ class DecayBertRecommender(
             Probability of the second class of each row just before it was learned.
         """
         self._validate_params()
-        return self._update(X, y, sample_weight, _call(items, predict=True))
+        return self._update(X, y, sample_weight, catalogue_call(items, predict=True))
 
     def observe_predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
         """Predict each row, then `observe` it, in time order, in one call.
@@ -448,8 +449,3 @@ class DecayBertRecommender(
         negative, positive = class_weights(self.class_weight, self.classes_, labels).tolist()
         weights = (negative, positive)
         return DecayModel(rows, replace(self._settings(), class_weights=weights, seed=self._seed()))
-
-
-def _call(items: Any, *, predict: bool = False) -> Call:
-    """Return the options of a training call, with validated items."""
-    return Call(predict=predict, catalogue=None if items is None else check_items(items))

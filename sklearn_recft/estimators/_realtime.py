@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
+from sklearn_recft.estimators._embedding import EmbeddingMixin, catalogue_call
 from sklearn_recft.estimators._verbs import (
     AdaptMixin,
     AttendMixin,
@@ -21,7 +22,6 @@ from sklearn_recft.estimators._verbs import (
     SimilarItemsMixin,
 )
 from sklearn_recft.events import Interactions
-from sklearn_recft.interactions import check_items
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,
@@ -40,6 +40,7 @@ class RealtimeTransformerRecommender(
     ExplainMixin,
     HistoryMixin,
     SimilarItemsMixin,
+    EmbeddingMixin,
     RecommenderMixin,
     RegressorMixin,
     BaseEstimator,
@@ -299,7 +300,7 @@ class RealtimeTransformerRecommender(
             If the backbone cannot be loaded, or columns are invalid; if rows have a query, and the
             model reads no texts.
         """
-        self._fit(X, y, sample_weight, _call(items))
+        self._fit(X, y, sample_weight, catalogue_call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -319,7 +320,7 @@ class RealtimeTransformerRecommender(
         integer, such as a file name) are learned once. A call that fails or is interrupted changes
         nothing.
         """
-        self._update(X, y, sample_weight, _call(items), batch_id=batch_id)
+        self._update(X, y, sample_weight, catalogue_call(items), batch_id=batch_id)
         return self
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
@@ -440,11 +441,6 @@ class RealtimeTransformerRecommender(
 
     def _make_model(self, rows: Interactions) -> SequenceModel:
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))
-
-
-def _call(items: Any) -> Call:
-    """Return the options of a training call, with validated items."""
-    return Call(catalogue=None if items is None else check_items(items))
 
 
 def _are_ascending(days: Any) -> bool:

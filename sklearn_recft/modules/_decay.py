@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from sklearn_recft.modules._decay_heads import DecayHeads
 from sklearn_recft.modules._layers import grow_rows
+from sklearn_recft.modules._vectors import Standardized
 from sklearn_recft.parallel import torch_threads
 
 _TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
@@ -131,7 +133,7 @@ class DecayNet(nn.Module):
 
     The logit is ``W2 ReLU(W1 x) + w . features``. Here x concatenates the output of
     `DecayAttention`, the item's vector and the features. An item's vector is a linear map of its
-    text vector, plus an embedding if ``ids`` is set.
+    text vector and one of its given vector, plus an embedding if ``ids`` is set.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ class DecayNet(nn.Module):
         Number of features of a row.
     text_width : int
         Length of a text vector; 0 disables texts.
+    vector_width : int, default=0
+        Length of a vector that is given for an item; 0 disables them.
     encoder : Encoder, default=None
         Text encoder to train with the net. None takes precomputed text vectors.
     ids : bool
@@ -159,6 +163,7 @@ class DecayNet(nn.Module):
     """
 
     item_texts: Tensor
+    item_vectors: Tensor  # (n_items, e), standardized, 0 where missing
     text_mean: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
@@ -169,6 +174,7 @@ class DecayNet(nn.Module):
         n_features: int,
         *,
         text_width: int,
+        vector_width: int = 0,
         ids: bool,
         about_item: Sequence[int],
         width: int,
@@ -186,6 +192,12 @@ class DecayNet(nn.Module):
         self.text = (
             nn.Linear(text_width, width, bias=False, dtype=torch.float32) if text_width else None
         )
+        self.vector, self.standardized = None, None
+        if vector_width:
+            self.vector = nn.Linear(vector_width, width, bias=False, dtype=torch.float32)
+            self.standardized = Standardized(vector_width)
+            empty = torch.zeros(0, vector_width, dtype=torch.float32)
+            self.register_buffer("item_vectors", empty)
         self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32)) if ids else None
         self.hidden = nn.Linear(
             self.attention.n_outputs + width + n_features, n_hidden, dtype=torch.float32
@@ -215,6 +227,11 @@ class DecayNet(nn.Module):
         """Fit the mean of text vectors to ``texts`` (n, t)."""
         self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
 
+    def fit_vectors(self, vectors: np.ndarray) -> None:
+        """Fit the scales of given vectors to ``vectors`` (n, e), without rows with NaN."""
+        if self.standardized is not None:
+            self.standardized.fit(vectors)
+
     def initialize_linear(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
         """Fit the feature scale to rows (n, F), and set the weights of the linear part.
 
@@ -237,10 +254,16 @@ class DecayNet(nn.Module):
             groups["backbone"] = [p for p in self.encoder.parameters() if p.requires_grad]
         return groups
 
-    def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator | None) -> None:
+    def grow(
+        self,
+        texts: np.ndarray | None,
+        n_items: int,
+        rng: np.random.Generator | None,
+        vectors: np.ndarray | None = None,
+    ) -> None:
         """Add items up to ``n_items``, with their text vectors or codes if the net uses texts.
 
-        A new embedding is zero, or random if ``rng`` is given.
+        A new embedding is zero, or random if ``rng`` is given. ``vectors`` (n, e) are given ones.
         """
         first = self.n_items
         if self.text is not None and texts is not None:
@@ -252,7 +275,21 @@ class DecayNet(nn.Module):
             if rng is not None:
                 noise = rng.standard_normal((n_items - first, self.embedding.shape[1]), np.float32)
                 self.embedding.data[first:] = torch.from_numpy(_EMBEDDING_SCALE * noise)
+        if self.vector is not None and vectors is not None and n_items > first:
+            grow_rows(self.item_vectors, n_items)
+            self.put_vectors(np.arange(first, n_items), vectors)
         self.n_items = n_items
+
+    @torch.no_grad()
+    def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
+        """Set the given vectors (m, e) of ``items`` (m,); NaN is missing."""
+        self.item_vectors[torch.from_numpy(items)] = self._scaled(vectors)
+
+    def _scaled(self, vectors: np.ndarray) -> Tensor:
+        """Standardize given vectors (n, e), and scale them so that their mean norm is one norm."""
+        scale = _TEXT_NORM / math.sqrt(vectors.shape[1])
+        given = torch.from_numpy(vectors).to(self.linear.weight.device)
+        return scale * cast(Tensor, cast(Standardized, self.standardized)(given))
 
     def mark(self, *rows: Any) -> int:
         """Return what `restore` needs to undo later growth."""
@@ -261,7 +298,8 @@ class DecayNet(nn.Module):
     def restore(self, mark: int) -> None:
         """Remove the items added since ``mark``."""
         n_items = mark
-        for table in (self.item_texts, self.embedding):
+        given = None if self.vector is None else self.item_vectors
+        for table in (self.item_texts, self.embedding, given):
             if table is not None and len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
@@ -282,15 +320,28 @@ class DecayNet(nn.Module):
             if self.encoder is not None:
                 texts = self.normalized(self.encoder.upper(texts))
             parts.append(self.text(texts))
+        if self.vector is not None:
+            given = self.item_vectors if codes is None else self.item_vectors[codes]
+            parts.append(self.vector(given))
         if self.embedding is not None:
             parts.append(self.embedding if codes is None else self.embedding[codes])
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        found = parts[0]
+        for part in parts[1:]:
+            found = found + part
+        return found
+
+    @torch.no_grad()
+    def vectors_at(self, items: np.ndarray) -> Tensor:
+        """Compute the vectors (n, width) of ``items`` (codes), one after the other."""
+        codes = torch.from_numpy(items).to(self.linear.weight.device)
+        with torch_threads(1):
+            return torch.cat([self.vectors(code) for code in codes.split(1)])
 
     def catalogue(self, known: Tensor | None = None, extra: np.ndarray | None = None) -> Tensor:
         """Compute the vectors of all items for scoring.
 
         ``known`` (m, width) are precomputed vectors of the first m items. The vectors of unknown
-        items, given by ``extra`` text vectors (n, t), are appended.
+        items are appended; ``extra`` (n, t + e) are their text vectors and given vectors.
         """
         device = self.linear.weight.device
         if known is None:
@@ -302,12 +353,19 @@ class DecayNet(nn.Module):
             for codes in torch.arange(len(known), self.n_items, device=device).split(size):
                 parts.append(self.vectors(codes))
             if extra is not None:
-                width = self.attention.width
-                cold = torch.zeros(len(extra), width, device=device, dtype=torch.float32)
-                if self.text is not None:
-                    cold = self.text(self.normalized(torch.from_numpy(extra).to(device)))
-                parts.append(cold)
+                parts.append(self._cold_vectors(extra, device))
         return torch.cat(parts) if len(parts) > 1 else known
+
+    def _cold_vectors(self, extra: np.ndarray, device: torch.device) -> Tensor:
+        """Compute the vectors (n, width) of items without events from their contents."""
+        size = 0 if self.text is None else self.text.in_features
+        cold = torch.zeros(len(extra), self.attention.width, device=device, dtype=torch.float32)
+        if self.text is not None:
+            texts = np.ascontiguousarray(extra[:, :size])
+            cold = self.text(self.normalized(torch.from_numpy(texts).to(device)))
+        if self.vector is not None:
+            cold = cold + self.vector(self._scaled(extra[:, size:]))
+        return cold
 
     def forward(
         self,

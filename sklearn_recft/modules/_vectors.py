@@ -1,0 +1,105 @@
+"""Vectors of items that are given, such as embeddings of images: standardized and whitened."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+INITIAL_SCALE = 0.1  # of a whitened vector, per coordinate of an embedding
+_VARIANCE_FLOOR = 1e-3  # relative to the largest variance: bounds the whitening of small axes
+# Standardized numbers beyond this are as large as this: single numbers may be far off.
+_CLIP = 20.0
+
+
+class Whitened(nn.Module):
+    """Vectors that are whitened, projected on their first principal axes and normalized.
+
+    Parameters
+    ----------
+    width : int
+        Length of a vector.
+    size : int
+        Number of axes.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("axes", torch.eye(width, size, dtype=torch.float32))
+
+    def fit_whitening(self, vectors: Tensor) -> None:
+        """Fit the mean and the whitening axes to vectors (n, t)."""
+        size = self.axes.shape[1]
+        self.mean.copy_(vectors.mean(0))
+        centred = (vectors - self.mean).double()
+        variance, axes = torch.linalg.eigh(centred.T @ centred / len(vectors))  # ascending
+        variance, axes = variance.flip(0)[:size], axes.flip(1)[:, :size]
+        least = (_VARIANCE_FLOOR * variance[0]).clamp(min=1e-12)
+        self.axes.copy_(axes / variance.clamp(min=least).sqrt())
+
+    def whiten(self, vectors: Tensor) -> Tensor:
+        """Whiten vectors (n, t) to (n, size), of the scale that the next `nn.Linear` needs."""
+        length = INITIAL_SCALE * math.sqrt(3 * self.axes.shape[1])
+        return length * functional.normalize((vectors - self.mean) @ self.axes, dim=1)
+
+
+class Standardized(nn.Module):
+    """Vectors whose coordinates have mean 0 and deviation 1; a missing vector is 0.
+
+    Parameters
+    ----------
+    width : int
+        Length of a vector.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("scale", torch.ones(width, dtype=torch.float32))
+
+    def fit(self, vectors: np.ndarray) -> Tensor:
+        """Fit mean and deviation to the rows (n, e) without NaN; return these, standardized."""
+        known = vectors[~np.isnan(vectors).any(axis=1)]
+        center = known.mean(0, dtype=np.float64)
+        scale = known.std(0, dtype=np.float64)
+        scale[scale <= 1e-6 * np.abs(known).max(0)] = 1.0  # constant, but for rounding errors
+        self.center.copy_(torch.from_numpy(center))
+        self.scale.copy_(torch.from_numpy(scale))
+        return self(torch.from_numpy(known).to(self.center.device))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Standardize vectors (n, e); NaN is 0."""
+        scaled = ((vectors - self.center) / self.scale).nan_to_num(0.0, _CLIP, -_CLIP)
+        return scaled.clamp(-_CLIP, _CLIP)
+
+
+class WhitenedVectors(Whitened):
+    """Given vectors that are standardized, then whitened; a missing vector is 0.
+
+    Parameters
+    ----------
+    width, size : int
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__(width, size)
+        self.standardized = Standardized(width)
+
+    def fit(self, vectors: Tensor) -> None:
+        """Fit both to vectors (n, e), without those that are missing."""
+        self.fit_whitening(self.standardized.fit(vectors.numpy(force=True)))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Whiten vectors (n, e) to (n, size); those with NaN are 0."""
+        known = ~vectors.isnan().any(dim=1, keepdim=True)
+        return self.whiten(self.standardized(vectors)) * known
