@@ -129,7 +129,8 @@ def check_vectors(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             "have. Give vectors of one width, and None for a missing one."
         )
     table = np.array(arrays, np.float64).reshape(-1, common)
-    wrong = int((~np.isfinite(table).all(axis=1))[cell_of[known]].sum())
+    finite = np.asarray(np.isfinite(table).all(axis=1))
+    wrong = int((~finite[cell_of[known]]).sum())
     if wrong:
         raise ValueError(
             f"{name}: {wrong} of {n} rows are vectors with NaN or infinite numbers. Replace these "

@@ -188,7 +188,7 @@ class DecayNetwork(Network):
         if not first and reader is not None:
             module.center(reader.encode(new, n_threads=threads))
         if not first and given is not None:
-            module.fit_vectors(given)
+            module.given.fit(given)
         read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator, given)
 

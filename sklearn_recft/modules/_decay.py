@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from sklearn_recft.modules._decay_heads import DecayHeads
 from sklearn_recft.modules._layers import grow_rows
-from sklearn_recft.modules._vectors import Standardized
+from sklearn_recft.modules._vectors import ProjectedVectors
 from sklearn_recft.parallel import torch_threads
 
 _TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
@@ -163,7 +162,6 @@ class DecayNet(nn.Module):
     """
 
     item_texts: Tensor
-    item_vectors: Tensor  # (n_items, e), standardized, 0 where missing
     text_mean: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
@@ -192,12 +190,7 @@ class DecayNet(nn.Module):
         self.text = (
             nn.Linear(text_width, width, bias=False, dtype=torch.float32) if text_width else None
         )
-        self.vector, self.standardized = None, None
-        if vector_width:
-            self.vector = nn.Linear(vector_width, width, bias=False, dtype=torch.float32)
-            self.standardized = Standardized(vector_width)
-            empty = torch.zeros(0, vector_width, dtype=torch.float32)
-            self.register_buffer("item_vectors", empty)
+        self.given = ProjectedVectors(vector_width, width, _TEXT_NORM) if vector_width else None
         self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32)) if ids else None
         self.hidden = nn.Linear(
             self.attention.n_outputs + width + n_features, n_hidden, dtype=torch.float32
@@ -226,11 +219,6 @@ class DecayNet(nn.Module):
     def center(self, texts: np.ndarray) -> None:
         """Fit the mean of text vectors to ``texts`` (n, t)."""
         self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
-
-    def fit_vectors(self, vectors: np.ndarray) -> None:
-        """Fit the scales of given vectors to ``vectors`` (n, e), without rows with NaN."""
-        if self.standardized is not None:
-            self.standardized.fit(vectors)
 
     def initialize_linear(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
         """Fit the feature scale to rows (n, F), and set the weights of the linear part.
@@ -275,21 +263,14 @@ class DecayNet(nn.Module):
             if rng is not None:
                 noise = rng.standard_normal((n_items - first, self.embedding.shape[1]), np.float32)
                 self.embedding.data[first:] = torch.from_numpy(_EMBEDDING_SCALE * noise)
-        if self.vector is not None and vectors is not None and n_items > first:
-            grow_rows(self.item_vectors, n_items)
-            self.put_vectors(np.arange(first, n_items), vectors)
+        if self.given is not None and vectors is not None and n_items > first:
+            self.given.grow(n_items, vectors)
         self.n_items = n_items
 
-    @torch.no_grad()
     def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
-        """Set the given vectors (m, e) of ``items`` (m,); NaN is missing."""
-        self.item_vectors[torch.from_numpy(items)] = self._scaled(vectors)
-
-    def _scaled(self, vectors: np.ndarray) -> Tensor:
-        """Standardize given vectors (n, e), and scale them so that their mean norm is one norm."""
-        scale = _TEXT_NORM / math.sqrt(vectors.shape[1])
-        given = torch.from_numpy(vectors).to(self.linear.weight.device)
-        return scale * cast(Tensor, cast(Standardized, self.standardized)(given))
+        """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""
+        if self.given is not None:
+            self.given.put(items, vectors)
 
     def mark(self, *rows: Any) -> int:
         """Return what `restore` needs to undo later growth."""
@@ -298,7 +279,7 @@ class DecayNet(nn.Module):
     def restore(self, mark: int) -> None:
         """Remove the items added since ``mark``."""
         n_items = mark
-        given = None if self.vector is None else self.item_vectors
+        given = None if self.given is None else self.given.rows
         for table in (self.item_texts, self.embedding, given):
             if table is not None and len(table) > n_items:
                 grow_rows(table, n_items)
@@ -320,15 +301,11 @@ class DecayNet(nn.Module):
             if self.encoder is not None:
                 texts = self.normalized(self.encoder.upper(texts))
             parts.append(self.text(texts))
-        if self.vector is not None:
-            given = self.item_vectors if codes is None else self.item_vectors[codes]
-            parts.append(self.vector(given))
+        if self.given is not None:
+            parts.append(self.given(codes))
         if self.embedding is not None:
             parts.append(self.embedding if codes is None else self.embedding[codes])
-        found = parts[0]
-        for part in parts[1:]:
-            found = found + part
-        return found
+        return sum(parts[1:], start=parts[0])
 
     @torch.no_grad()
     def vectors_at(self, items: np.ndarray) -> Tensor:
@@ -363,8 +340,8 @@ class DecayNet(nn.Module):
         if self.text is not None:
             texts = np.ascontiguousarray(extra[:, :size])
             cold = self.text(self.normalized(torch.from_numpy(texts).to(device)))
-        if self.vector is not None:
-            cold = cold + self.vector(self._scaled(extra[:, size:]))
+        if self.given is not None:
+            cold = cold + self.given.project(extra[:, size:])
         return cold
 
     def forward(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sklearn_recft.modules._layers import grow_rows
+
 INITIAL_SCALE = 0.1  # of a whitened vector, per coordinate of an embedding
 _VARIANCE_FLOOR = 1e-3  # relative to the largest variance: bounds the whitening of small axes
 # Standardized numbers beyond this are as large as this: single numbers may be far off.
@@ -103,3 +105,57 @@ class WhitenedVectors(Whitened):
         """Whiten vectors (n, e) to (n, size); those with NaN are 0."""
         known = ~vectors.isnan().any(dim=1, keepdim=True)
         return self.whiten(self.standardized(vectors)) * known
+
+
+class ProjectedVectors(nn.Module):
+    """A linear map of given vectors of items, which are standardized and stored.
+
+    Parameters
+    ----------
+    width : int
+        Length of a vector.
+    out : int
+        Length of a projected vector.
+    norm : float
+        Mean norm of the vectors that are projected.
+    """
+
+    rows: Tensor  # (n_items, e), 0 where a vector is missing
+
+    def __init__(self, width: int, out: int, norm: float) -> None:
+        super().__init__()
+        self.standardized = Standardized(width)
+        self.linear = nn.Linear(width, out, bias=False, dtype=torch.float32)
+        self.norm = norm / math.sqrt(width)
+        self.register_buffer("rows", torch.zeros(0, width, dtype=torch.float32))
+
+    def fit(self, vectors: np.ndarray) -> None:
+        """Fit the scales to vectors (n, e), without rows with NaN."""
+        self.standardized.fit(vectors)
+
+    @torch.no_grad()
+    def grow(self, n_items: int, vectors: np.ndarray) -> None:
+        """Add items up to ``n_items`` with these vectors; NaN is missing."""
+        first = len(self.rows)
+        grow_rows(self.rows, n_items)
+        self.put(np.arange(first, n_items), vectors)
+
+    @torch.no_grad()
+    def put(self, items: np.ndarray, vectors: np.ndarray) -> None:
+        """Set the vectors (m, e) of ``items`` (m,); NaN is missing."""
+        self.rows[torch.from_numpy(items)] = self._scaled(vectors)
+
+    def forward(self, codes: Tensor | None) -> Tensor:
+        """Project the vectors of ``codes`` (n,), or of all items, to (n, out)."""
+        found: Tensor = self.linear(self.rows if codes is None else self.rows[codes])
+        return found
+
+    def project(self, vectors: np.ndarray) -> Tensor:
+        """Project vectors (n, e) of unknown items to (n, out)."""
+        found: Tensor = self.linear(self._scaled(vectors))
+        return found
+
+    def _scaled(self, vectors: np.ndarray) -> Tensor:
+        given = torch.from_numpy(vectors).to(self.rows.device)
+        found: Tensor = self.norm * self.standardized(given)
+        return found
