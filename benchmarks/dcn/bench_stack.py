@@ -79,7 +79,9 @@ def stacks(logits: np.ndarray, y: np.ndarray, first: int) -> dict[str, np.ndarra
         for some in itertools.combinations(range(3), size):
             name = ", ".join(MEMBERS[j] for j in some)
             found[f"mean of {name}"] = expit(late[:, some].mean(1))
-            found[f"logistic of {name}"] = learned(logits[:first][:, some], y[:first], late[:, some])
+            found[f"logistic of {name}"] = learned(
+                logits[:first][:, some], y[:first], late[:, some]
+            )
     found["logistic of all, fitted again every 1,000 rows"] = followed(logits, y, first)
     return found
 
