@@ -109,6 +109,8 @@ class DecayBertRecommender(
     module_ : torch.nn.Module
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
+    feature_columns_ : list of str
+        ``["embedding"]`` if `fit` had vectors of items, else empty.
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
@@ -128,6 +130,11 @@ class DecayBertRecommender(
     Without ``text``, or with a blank one, the id is the text of an item, and items get an
     embedding. With ``y=None`` every row is a positive. Negatives are sampled at the time of each
     row, from the items known by then.
+
+    Vectors of items that were made elsewhere, such as embeddings of images, are given in a column
+    ``embedding`` of ``X`` or of ``items``: lists of finite numbers of one length, None where
+    missing. They are standardized, and a linear map of them is added to the vector of the item. An
+    item keeps its first vector.
 
     A column ``query`` adds ``w cos(c_q, c_i) + b`` to the logits of the rows that have search
     words, where c are centered text vectors. The net does not read the words, so rows without them
@@ -254,14 +261,15 @@ class DecayBertRecommender(
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``query`` (search
-            words of the request, None in rows without any), numeric context and the column named by
-            ``outcome``; by name in a frame, by position in an array.
+            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``embedding`` (a
+            vector of the item), ``query`` (search words of the request, None in rows without any),
+            numeric context and the column named by ``outcome``; by name in a frame, by position in
+            an array.
         y : array-like of shape (n,), default=None
             Labels of two classes. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None
-        items : table with columns ``item_id`` and ``text``, default=None
-            Further items of the catalogue, which may have no events.
+        items : table with columns ``item_id``, and ``text`` or ``embedding``, default=None
+            Further items of the catalogue, which may have no events, and vectors of any items.
 
         Returns
         -------
@@ -271,7 +279,8 @@ class DecayBertRecommender(
         ------
         ValueError
             If there are not two classes, the backbone cannot be loaded, or columns are invalid; if
-            rows have a query, and the model reads no texts or trains its text encoder.
+            rows have a query, and the model reads no texts or trains its text encoder; if an item
+            has another vector than before.
         """
         self._fit(X, y, sample_weight, catalogue_call(items))
         return self
