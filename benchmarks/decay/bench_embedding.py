@@ -27,7 +27,7 @@ from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender
 from sklearn_recft.text import load_encoder
 
 WAYS = ("nothing", "vectors", "texts")
-TRANSFORMER = {"width": 64, "max_epochs": 6}  # smaller than the defaults, for time
+TRANSFORMER = {"width": 64, "n_layers": 1, "max_epochs": 4}  # smaller than the defaults, for time
 
 
 def tables(log: Log) -> dict[str, pd.DataFrame | None]:

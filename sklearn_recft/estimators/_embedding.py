@@ -13,8 +13,6 @@ from sklearn_recft.names import EMBEDDING
 class EmbeddingMixin:
     """Mixin of recommenders that read vectors of items from ``X`` and from the table ``items``."""
 
-    _model: ContentModel
-
     @property
     def feature_columns_(self) -> list[str]:
         """Columns of ``X`` that are no context: ``embedding``, if `fit` had vectors of items."""

@@ -107,9 +107,12 @@ class ContentModel(QueryModel):
         return vectors
 
     def _put_vectors(self, n_known: int, undo: Transaction, call: Call) -> np.ndarray:
-        """Store the vectors of the first ``n_known`` items that had none; return their codes."""
+        """Store the vectors of the first ``n_known`` items that had none; return their codes.
+
+        `adapt` leaves known items as they are.
+        """
         given = None if call.catalogue is None else call.catalogue.vectors
-        if given is None:
+        if given is None or call.adapt:
             return np.empty(0, np.int64)
         codes = self.items.encode(given.ids)
         new = (codes >= 0) & (codes < n_known) & (self.network.digests_of(codes) == 0)

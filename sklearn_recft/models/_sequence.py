@@ -156,10 +156,10 @@ class SequenceModel(SequenceSearch):
         network, module, n_items = self.network, self.module, self.module.n_items
         undo.keep(self.history, events.user)
         texts, codes = self._all_texts(events, call)
-        given = self._new_vectors(n_items, call)
-        module.grow(network.read(codes, texts, n_items, given), self.n_items, self.rng.generator)
+        vectors = self._new_vectors(n_items, call)
+        module.grow(network.read(codes, texts, n_items, vectors), self.n_items, self.rng.generator)
         late = self._put_vectors(n_items, undo, call)
-        self._put_digests(n_items, given)
+        self._put_digests(n_items, vectors)
         given = self._as_log(events)
         known, _ = sequences_of(self.history, np.unique(events.user))
         known = with_defaults(known, weight=0.0, context=self._mean_context())
