@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -383,11 +383,11 @@ class RecommenderMixin(SaveMixin):
         self._check_is_fitted()
         return check_queries(X, self, outcome=self._outcome(), features=self._features())
 
-    def _features_of_fit(self) -> tuple[str, ...]:
+    def _features_of_fit(self) -> Collection[str]:
         """Return the columns that a call of `fit` reads as features."""
         return feature_names(self)
 
-    def _features(self) -> tuple[str, ...]:
+    def _features(self) -> Collection[str]:
         """Return the columns of features in `fit`."""
         return tuple(name for p in PARAMETERS.values() for name in self._fixed.get(p) or ())
 

@@ -8,8 +8,103 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sklearn_recft.features import FeatureColumn, FeatureTable
+from sklearn_recft.names import EMBEDDING, ITEM
+from sklearn_recft.vocabulary import Vocabulary
 
 Rows = TypeVar("Rows", bound="Interactions")
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """Vectors of distinct items, such as embeddings of images.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,)
+    vectors : ndarray of shape (n, width), float32
+        Finite.
+    """
+
+    ids: np.ndarray
+    vectors: np.ndarray
+
+    @classmethod
+    def of(
+        cls, ids: np.ndarray, column: FeatureColumn | None, title: str = ""
+    ) -> ItemVectors | None:
+        """Return the vectors of rows; None if none has any.
+
+        Raises
+        ------
+        ValueError
+            If rows of one item have different vectors.
+        """
+        if column is None or column.kind != "vector":
+            return None
+        table = FeatureTable.of_rows(ids, {EMBEDDING: column}, ITEM, title)
+        found = table.columns[EMBEDDING]
+        known = ~found.is_missing
+        return cls(table.ids[known], found.levels[found.data[known]])
+
+    def joined(self, other: ItemVectors) -> ItemVectors:
+        """Return the vectors of the items of both.
+
+        Raises
+        ------
+        ValueError
+            If an item has different vectors, or the widths differ.
+        """
+        width, its = self.vectors.shape[1], other.vectors.shape[1]
+        if width != its:
+            raise ValueError(
+                f"items, {EMBEDDING}: all {len(other.ids)} vectors are of width {its}, and those "
+                f"in X of width {width}. Give vectors of one width."
+            )
+        vocabulary = Vocabulary(self.ids)
+        codes = vocabulary.encode(other.ids)
+        known = codes >= 0
+        refuse_changed(
+            (self.vectors[codes[known]] != other.vectors[known]).any(axis=1),
+            f"items, {EMBEDDING}",
+            "in X",
+        )
+        ids = np.concatenate([self.ids, other.ids[~known]])
+        return ItemVectors(ids, np.concatenate([self.vectors, other.vectors[~known]]))
+
+
+def refuse_changed(changed: np.ndarray, name: str, where: str) -> None:
+    """Raise if an item has another vector than the one it had.
+
+    Parameters
+    ----------
+    changed : ndarray of shape (n,), bool
+    name : str
+        Name of the column.
+    where : str
+        Where the other vector is.
+    """
+    if changed.any():
+        raise ValueError(
+            f"{name}: {int(changed.sum())} items have another vector than {where}, and an item "
+            "keeps its vector. Give the same one, or None; to change vectors, call fit on all "
+            "events."
+        )
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items that are given beside events.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,)
+    texts : ndarray of shape (n,), object, or None
+    vectors : ItemVectors or None
+    """
+
+    ids: np.ndarray
+    texts: np.ndarray | None = None
+    vectors: ItemVectors | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +258,12 @@ class Events:
             self.context[rows],
             outcome=outcome,
         )
+
+    def take_items(self, rows: np.ndarray) -> Events:
+        """Return the same columns at ``rows``, with texts and features, without queries."""
+        features = {name: column.take(rows) for name, column in self.features.items()}
+        text = None if self.text is None else tuple(np.array(self.text, object)[rows])
+        return replace(self.take(rows), text=text, features=features)
 
     def joined(self, later: Events) -> Events:
         """Return the events of both, these first, without texts, queries, outcomes and features."""

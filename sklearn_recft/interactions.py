@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +21,10 @@ from sklearn_recft.columns import (
     to_weights,
     warn_of_missing_texts,
 )
-from sklearn_recft.events import Interactions
-from sklearn_recft.features import to_feature
+from sklearn_recft.events import Catalogue, Interactions, ItemVectors
+from sklearn_recft.features import FeatureColumn, to_feature
 from sklearn_recft.names import (
+    EMBEDDING,
     ITEM,
     QUERY,
     ROLES,
@@ -36,6 +37,7 @@ from sklearn_recft.names import (
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
 from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
 from sklearn_recft.times import to_seconds
+from sklearn_recft.vectors import check_vectors
 from sklearn_recft.vocabulary import warn_of_other_types
 
 
@@ -45,7 +47,7 @@ def check_interactions(
     *,
     sample_weight: Any = None,
     ignored: str | None = None,
-    features: Sequence[str] = (),
+    features: Collection[str] = (),
 ) -> Interactions:
     """Check a table of events and its feedback; raise before anything is changed.
 
@@ -62,8 +64,9 @@ def check_interactions(
         Weights, at least 0 and not all 0. Rows of weight 0 are kept: see `Interactions.learned`.
     ignored : str, default=None
         A column of a frame that is not read.
-    features : sequence of str, default=()
+    features : collection of str, default=()
         Columns of a frame that are features of users or items; those that are absent are ignored.
+        In a dict of names to kinds, a column of the kind "vector" must hold vectors.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def check_interactions(
 
 
 def _check_table(
-    table: Table, y: Any, sample_weight: Any, ignored: str | None, features: Sequence[str],
+    table: Table, y: Any, sample_weight: Any, ignored: str | None, features: Collection[str],
     absent: tuple[str, ...] = (),
 ) -> Interactions:  # fmt: skip
     columns = table.columns(tuple(role for role in (USER, ITEM, TIME) if role not in absent))
@@ -102,7 +105,7 @@ def _check_table(
 
 
 def check_queries(
-    X: Any, estimator: Any = None, *, outcome: str | None = None, features: Sequence[str] = ()
+    X: Any, estimator: Any = None, *, outcome: str | None = None, features: Collection[str] = ()
 ) -> Interactions:
     """Check who asks, when and in what context: user ids (1-d) or a table of queries.
 
@@ -177,7 +180,7 @@ def _warn_of_types(estimator: Any, events: Interactions) -> None:
 def check_events(
     estimator: Any, X: Any, y: Any = None, *, sample_weight: Any = None, reset: bool,
     timed: str | None = None, outcome: str | None = None, predicting: bool = False,
-    features: Sequence[str] = (), optional: Sequence[str] = (),
+    features: Collection[str] = (), optional: Sequence[str] = (),
 ) -> Interactions:  # fmt: skip
     """`check_interactions`, and set (``reset``) or check the columns an estimator knows.
 
@@ -234,7 +237,7 @@ def _refuse_suspects(events: Interactions, named: bool) -> None:
         refuse_leaked_label(events.context, names, feedback, named=named)
 
 
-def _check_unnamed(estimator: Any, table: Table, features: Sequence[str]) -> tuple[str, ...]:
+def _check_unnamed(estimator: Any, table: Table, features: Collection[str]) -> tuple[str, ...]:
     """Check the columns of what has no roles; return the names of fit for its context."""
     array = isinstance(table.values, np.ndarray)
     values = table.values if array else table.given
@@ -253,25 +256,29 @@ def _check_unnamed(estimator: Any, table: Table, features: Sequence[str]) -> tup
     return tuple(fitted[3:]) if USER in fitted else ()
 
 
-def check_items(items: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Check a table of items: ids (n,) and texts (n,), missing ones empty.
+def check_items(items: Any) -> Catalogue:
+    """Check a table of items: ids, and texts (missing ones empty), vectors or both.
 
-    A frame with columns ``item_id`` and ``text``, or a table of those two columns. An id given
-    twice keeps its first text.
+    A frame with the column ``item_id``, and ``text`` or ``embedding`` (`check_vectors`), or a table
+    of ids and texts. An id given twice keeps its first text.
 
     Examples
     --------
     >>> from sklearn_recft.interactions import check_items
-    >>> ids, texts = check_items([["a", "green tea"], ["b", None]])
-    >>> texts.tolist()
+    >>> check_items([["a", "green tea"], ["b", None]]).texts.tolist()
     ['green tea', '']
     """
     columns = columns_of(items, (ITEM, TEXT))
-    if ITEM not in columns or TEXT not in columns:
+    if ITEM not in columns or not {TEXT, EMBEDDING} & columns.keys():
         raise ValueError(
-            f"items: columns {ITEM} and {TEXT} are needed, found {sorted(map(str, columns))}."
+            f"items: columns {ITEM} and {TEXT} are needed, or {ITEM} and {EMBEDDING}, found "
+            f"{sorted(map(str, columns))}."
         )
-    return to_ids(columns[ITEM], ITEM), to_texts(columns[TEXT])
+    ids, vectors = to_ids(columns[ITEM], ITEM), None
+    if EMBEDDING in columns:
+        title = f"items, {EMBEDDING}"
+        vectors = ItemVectors.of(ids, _vector_feature(columns[EMBEDDING], title), "items")
+    return Catalogue(ids, to_texts(columns[TEXT]) if TEXT in columns else None, vectors)
 
 
 def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
@@ -346,8 +353,10 @@ def _refuse_no_rows(users: np.ndarray) -> None:
 
 
 def _checked(
-    columns: dict[str, Any], y: Any, *, of_queries: bool = False, features: Sequence[str] = ()
+    columns: dict[str, Any], y: Any, *, of_queries: bool = False, features: Collection[str] = ()
 ) -> Interactions:
+    kinds = features if isinstance(features, Mapping) else {}
+    vectors = {name for name, kind in kinds.items() if kind == "vector"}
     side = {name: columns.pop(name) for name in features if name in columns}
     users = to_ids(columns[USER], USER)
     items = None if of_queries else to_ids(columns[ITEM], ITEM)
@@ -365,6 +374,15 @@ def _checked(
         to_texts(columns[TEXT]) if TEXT in columns else None,
         context,
         names,
-        features={name: to_feature(column, name) for name, column in side.items()},
+        features={
+            name: _vector_feature(column, name) if name in vectors else to_feature(column, name)
+            for name, column in side.items()
+        },
         query=to_queries(columns[QUERY], QUERY) if QUERY in columns else None,
     )
+
+
+def _vector_feature(column: Any, name: str) -> FeatureColumn:
+    """Check a column that must hold vectors."""
+    vectors, places = check_vectors(column, name)
+    return FeatureColumn("vector" if len(vectors) else "missing", places, vectors)

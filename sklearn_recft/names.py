@@ -8,6 +8,8 @@ from typing import Any
 
 USER, ITEM, TIME, TEXT, QUERY = "user_id", "item_id", "timestamp", "text", "query"
 ROLES = (USER, ITEM, TIME, TEXT, QUERY)
+# Vectors of items; only estimators that say so read them. Others may take the name for a feature.
+EMBEDDING = "embedding"
 EXPECTED = f"expected {USER} and {ITEM}, and {TIME} where known"
 
 # Names that tools give to the columns of a table without names: 0, 1, 2 or column_0, column_1.

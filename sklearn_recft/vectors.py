@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from sklearn_recft.columns import is_absent, refuse_beyond_float32
+from sklearn_recft.columns import is_absent, plain, refuse_beyond_float32
 
 
 def to_vectors(
@@ -80,6 +81,101 @@ def to_vectors(
     of_cells = np.full(len(cells), -1)
     of_cells[at] = place
     return vectors, of_cells[places]
+
+
+def check_vectors(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check a column that must hold vectors; return distinct ones and the place of each row.
+
+    Unlike `to_vectors`, it takes whole numbers for vectors, and refuses NaN.
+
+    Parameters
+    ----------
+    column : series, array-like of shape (n,) or (n, w)
+        Lists or arrays of finite numbers, of one length. None, NaN and empty lists are missing.
+    name : str
+        Name of the column, for messages.
+
+    Returns
+    -------
+    vectors : ndarray of shape (k, w), float32
+    places : ndarray of shape (n,), int64
+        -1 is a missing vector.
+
+    Raises
+    ------
+    TypeError
+        If cells are no vectors.
+    ValueError
+        If vectors have several widths, or numbers are NaN or infinite.
+
+    Examples
+    --------
+    >>> from sklearn_recft.vectors import check_vectors
+    >>> vectors, places = check_vectors([[1, 0], None, [1, 0]], "image")
+    >>> vectors.tolist(), places.tolist()
+    ([[1.0, 0.0]], [0, -1, 0])
+    """
+    cells = column if isinstance(column, (list, tuple)) else plain(column)
+    arrays, cell_of = _vector_cells(cells, name)
+    n, known = len(cells), np.flatnonzero(cell_of >= 0)
+    if not len(known):
+        return np.empty((0, 0), np.float32), np.full(n, -1)
+    widths = np.array([len(array) for array in arrays])
+    common = int(np.bincount(widths[cell_of[known]]).argmax())
+    wrong = int((widths[cell_of[known]] != common).sum())
+    if wrong:
+        raise ValueError(
+            f"{name}: {wrong} of {n} rows are vectors of another width than {common}, which most "
+            "have. Give vectors of one width, and None for a missing one."
+        )
+    table = np.array(arrays, np.float64).reshape(-1, common)
+    finite = np.asarray(np.isfinite(table).all(axis=1))
+    wrong = int((~finite[cell_of[known]]).sum())
+    if wrong:
+        raise ValueError(
+            f"{name}: {wrong} of {n} rows are vectors with NaN or infinite numbers. Replace these "
+            "numbers, or set the vector to None, which counts as missing."
+        )
+    refuse_beyond_float32(np.abs(table).max(axis=1), name)
+    place, vectors = _distinct(table.astype(np.float32) + np.float32(0))  # no negative zeros
+    places = np.full(n, -1)
+    places[known] = place[cell_of[known]]
+    return vectors, places
+
+
+def _vector_cells(cells: Any, name: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the distinct arrays in cells, and the index of that of each row; -1 is missing.
+
+    Lists are told apart by identity: in a table that was joined, the rows of an item share a list.
+    """
+    arrays: list[np.ndarray] = []
+    found: dict[int, int] = {}
+    cell_of, wrong = np.full(len(cells), -1), Counter[str]()
+    shared = not (isinstance(cells, np.ndarray) and cells.ndim > 1)  # else, each row is a new view
+    for row, cell in enumerate(cells):
+        if shared and id(cell) in found:
+            cell_of[row] = found[id(cell)]
+            continue
+        array = _as_array(cell)
+        if array is None:
+            wrong[type(cell).__name__] += 1
+        elif len(array):
+            cell_of[row] = found[id(cell)] = len(arrays)
+            arrays.append(array)
+    if wrong:
+        raise TypeError(
+            f"{name}: {wrong.total()} of {len(cells)} rows are no vectors but {sorted(wrong)}. "
+            "Give lists or arrays of numbers, all of one length, and None for a missing one."
+        )
+    return arrays, cell_of
+
+
+def _as_array(cell: Any) -> np.ndarray | None:
+    """Return a cell as an array (w,), empty if it is missing; None if it is no vector."""
+    if not isinstance(cell, (list, tuple, np.ndarray)):
+        return np.empty(0) if is_absent(cell) else None
+    array = np.asarray(cell) if _are_numbers(cell) else None
+    return array if array is not None and array.ndim == 1 else None
 
 
 def _arrays(cells: np.ndarray | list[Any]) -> tuple[np.ndarray, Any] | None:

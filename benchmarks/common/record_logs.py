@@ -17,6 +17,7 @@ WORDS = [
 ]  # fmt: skip
 N_MOVIELENS, N_BASKETS, N_SYNTHETIC, N_SYNTHETIC_ITEMS = 12_000, 4_500, 4_500, 150
 N_TEXTS = 60  # of synthetic items: few, so that a pretrained encoder is quick
+VECTOR_WIDTH = 6
 
 
 @cache
@@ -24,7 +25,7 @@ def load(name: str) -> tuple[Table, np.ndarray]:
     """Return the events of a log in time order, and ratings of about 1 to 5.
 
     The name is "movielens", "baskets" or "synthetic", with an ending that says what else it has
-    or lacks: "_str" (ids are strings), "_no_time", "_text", "_context" or "_outcome".
+    or lacks: "_str" (ids are strings), "_no_time", "_text", "_vectors", "_context" or "_outcome".
     """
     source, _, ending = name.partition("_")
     make = {"movielens": _movielens, "baskets": _baskets, "synthetic": _synthetic}[source]
@@ -78,6 +79,9 @@ def _synthetic(ending: str) -> tuple[Table, np.ndarray]:
         mood = rng.normal(3, 2, len(X))
         frame = frame.assign(mood=mood, hour=rng.integers(0, 24, len(X)))
         return frame, y + 0.1 * (mood - 3)
+    if ending == "vectors":
+        vectors = rng.normal(2, 3, (N_SYNTHETIC_ITEMS, VECTOR_WIDTH))
+        return frame.assign(embedding=list(vectors[X[:, 1] % N_SYNTHETIC_ITEMS])), y
     words = rng.integers(0, len(WORDS), (N_SYNTHETIC_ITEMS, 3))
     frame["text"] = [" ".join(WORDS[w] for w in words[item % N_TEXTS]) for item in X[:, 1].tolist()]
     if ending == "outcome":
@@ -173,7 +177,11 @@ def visitors(X: Table, users: list) -> tuple[Table, list]:
 
 
 def new_items(X: Table) -> pd.DataFrame:
-    """Return twelve items without events, with texts."""
+    """Return twelve items without events, with texts, and with vectors if the log has any."""
     ids = [unknown(X, "item_id", 100 + row) for row in range(len(WORDS))]
     texts = [f"{word} {other}" for word, other in zip(WORDS, reversed(WORDS), strict=True)]
-    return pd.DataFrame({"item_id": ids, "text": texts})
+    items = pd.DataFrame({"item_id": ids, "text": texts})
+    if isinstance(X, pd.DataFrame) and "embedding" in X:
+        vectors = np.random.default_rng(2).normal(2, 3, (len(ids), VECTOR_WIDTH))
+        items["embedding"] = list(vectors)
+    return items

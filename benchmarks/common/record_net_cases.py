@@ -81,6 +81,7 @@ def decays_of_ids() -> Iterator[Case]:
         "decay_ids_auto_batch", "DecayBertRecommender", DECAY | {"net_params": {"device": "cpu"}},
         fit_only=True, **DECAY_PLAN,
     )  # fmt: skip
+    yield decay("vectors", updates(0.2), log="synthetic_vectors", items=True)
     yield decay("outcome", updates(0.2), {"outcome": "stars"}, log="synthetic_outcome")
 
 
@@ -152,6 +153,7 @@ def transformers_by_log() -> Iterator[Case]:
     yield realtime("context", log="synthetic_context", weighted=True)
     yield realtime("context_y", {"replay_size": 10}, log="synthetic_context", y="rating")
     yield realtime("baskets", log="baskets")
+    yield realtime("vectors", log="synthetic_vectors", items=True)
 
 
 def transformers_by_parameter() -> Iterator[Case]:

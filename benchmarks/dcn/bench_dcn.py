@@ -199,8 +199,8 @@ def main() -> None:
             if task in options.task:
                 likes(data, source, options.seeds, peers=True)
         if "stream" in options.task:
-            stream(data, bare, options.seeds[:1], refits=data == "ml-100k")
-            stream(data, rich, options.seeds[:1], refits=data == "ml-100k")
+            stream(data, bare, options.seeds, refits=data == "ml-100k")
+            stream(data, rich, options.seeds, refits=data == "ml-100k")
     if "counts" in options.task:
         counts(options.seeds)
 

@@ -14,10 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, unboxed
+from sklearn_recft.estimators._embedding import EmbeddingMixin, catalogue_call
 from sklearn_recft.estimators._labels import BinaryLabelsMixin, class_weights
 from sklearn_recft.estimators._verbs import AdaptMixin, AttendMixin, ExplainMixin, SimilarItemsMixin
 from sklearn_recft.events import Interactions
-from sklearn_recft.interactions import check_items
 from sklearn_recft.models import DECAY_DEFAULTS, DECAY_OPTIONS, Call, DecayModel, DecaySettings
 from sklearn_recft.modules import DecayNet
 from sklearn_recft.text import PretrainedBackbone
@@ -29,6 +29,7 @@ class DecayBertRecommender(
     AttendMixin,
     ExplainMixin,
     SimilarItemsMixin,
+    EmbeddingMixin,
     BinaryLabelsMixin,
     ClassifierMixin,
     BaseEstimator,
@@ -108,6 +109,8 @@ class DecayBertRecommender(
     module_ : torch.nn.Module
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
+    feature_columns_ : list of str
+        ``["embedding"]`` if `fit` had vectors of items, else empty.
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
@@ -127,6 +130,11 @@ class DecayBertRecommender(
     Without ``text``, or with a blank one, the id is the text of an item, and items get an
     embedding. With ``y=None`` every row is a positive. Negatives are sampled at the time of each
     row, from the items known by then.
+
+    Vectors of items that were made elsewhere, such as embeddings of images, are given in a column
+    ``embedding`` of ``X`` or of ``items``: lists of finite numbers of one length, None where
+    missing. They are standardized, and a linear map of them is added to the vector of the item. An
+    item keeps its first vector.
 
     A column ``query`` adds ``w cos(c_q, c_i) + b`` to the logits of the rows that have search
     words, where c are centered text vectors. The net does not read the words, so rows without them
@@ -253,14 +261,15 @@ class DecayBertRecommender(
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``query`` (search
-            words of the request, None in rows without any), numeric context and the column named by
-            ``outcome``; by name in a frame, by position in an array.
+            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``embedding`` (a
+            vector of the item), ``query`` (search words of the request, None in rows without any),
+            numeric context and the column named by ``outcome``; by name in a frame, by position in
+            an array.
         y : array-like of shape (n,), default=None
             Labels of two classes. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None
-        items : table with columns ``item_id`` and ``text``, default=None
-            Further items of the catalogue, which may have no events.
+        items : table with columns ``item_id``, and ``text`` or ``embedding``, default=None
+            Further items of the catalogue, which may have no events, and vectors of any items.
 
         Returns
         -------
@@ -270,9 +279,10 @@ class DecayBertRecommender(
         ------
         ValueError
             If there are not two classes, the backbone cannot be loaded, or columns are invalid; if
-            rows have a query, and the model reads no texts or trains its text encoder.
+            rows have a query, and the model reads no texts or trains its text encoder; if an item
+            has another vector than before.
         """
-        self._fit(X, y, sample_weight, _call(items))
+        self._fit(X, y, sample_weight, catalogue_call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -301,7 +311,7 @@ class DecayBertRecommender(
         -------
         self : object
         """
-        self._update(X, y, sample_weight, _call(items), batch_id=batch_id, classes=classes)
+        self._update(X, y, sample_weight, catalogue_call(items), batch_id=batch_id, classes=classes)
         return self
 
     def observe(self, X: Any, y: Any = None) -> DecayBertRecommender:
@@ -340,7 +350,7 @@ class DecayBertRecommender(
             Probability of the second class of each row just before it was learned.
         """
         self._validate_params()
-        return self._update(X, y, sample_weight, _call(items, predict=True))
+        return self._update(X, y, sample_weight, catalogue_call(items, predict=True))
 
     def observe_predict_proba(self, X: Any, y: Any = None) -> np.ndarray:
         """Predict each row, then `observe` it, in time order, in one call.
@@ -448,8 +458,3 @@ class DecayBertRecommender(
         negative, positive = class_weights(self.class_weight, self.classes_, labels).tolist()
         weights = (negative, positive)
         return DecayModel(rows, replace(self._settings(), class_weights=weights, seed=self._seed()))
-
-
-def _call(items: Any, *, predict: bool = False) -> Call:
-    """Return the options of a training call, with validated items."""
-    return Call(predict=predict, catalogue=None if items is None else check_items(items))

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin, RecommenderTags, unboxed
+from sklearn_recft.estimators._embedding import EmbeddingMixin, catalogue_call
 from sklearn_recft.estimators._verbs import (
     AdaptMixin,
     AttendMixin,
@@ -21,7 +22,6 @@ from sklearn_recft.estimators._verbs import (
     SimilarItemsMixin,
 )
 from sklearn_recft.events import Interactions
-from sklearn_recft.interactions import check_items
 from sklearn_recft.models import (
     SEQUENCE_DEFAULTS,
     SEQUENCE_OPTIONS,
@@ -40,6 +40,7 @@ class RealtimeTransformerRecommender(
     ExplainMixin,
     HistoryMixin,
     SimilarItemsMixin,
+    EmbeddingMixin,
     RecommenderMixin,
     RegressorMixin,
     BaseEstimator,
@@ -117,6 +118,8 @@ class RealtimeTransformerRecommender(
         Weight of the similarity of search words and item; the prior, 10, before any row with words.
     trend_period_ : float
         Length of a trend period in seconds; trends change at its multiples. inf without trends.
+    feature_columns_ : list of str
+        ``["embedding"]`` if `fit` had vectors of items, else empty.
     n_features_in_ : int
         Number of columns of ``X``; ``feature_names_in_`` holds their names, if any.
 
@@ -144,6 +147,11 @@ class RealtimeTransformerRecommender(
     moving averages of the text vectors in the user's history; the weights are a linear function of
     z. Predictions also add ``8 cos(c_last, c_item) 2 / (n + 2)`` for an item of n events, where
     c_last is the text vector of the user's last event.
+
+    Vectors of items that were made elsewhere, such as embeddings of images, are given in a column
+    ``embedding`` of ``X`` or of ``items``: lists of finite numbers of one length, None where
+    missing. They are standardized and whitened, and enter the score as text vectors do; with both,
+    c_item holds both, and a cosine is the mean of the two. An item keeps its first vector.
 
     `partial_fit` is a warm start, not exact: it trains for a few epochs on new and rehearsed
     events. The learning rate is multiplied by ``r = update_rate * b`` (0.1 b), where b is the
@@ -279,15 +287,15 @@ class RealtimeTransformerRecommender(
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
-            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``query`` (search
-            words of the request, None in rows without any) and numeric context of the request; by
-            name in a frame, by position in an array.
+            Columns ``user_id``, ``item_id``, optionally ``timestamp``, ``text``, ``embedding`` (a
+            vector of the item), ``query`` (search words of the request, None in rows without any)
+            and numeric context of the request; by name in a frame, by position in an array.
         y : array-like of shape (n,), default=None
             Feedback; rows above 0 are positives. None means that every row is a positive.
         sample_weight : array-like of shape (n,), default=None
             Weights of rows as targets.
-        items : table with columns ``item_id`` and ``text``, default=None
-            Further items of the catalogue, which may have no events.
+        items : table with columns ``item_id``, and ``text`` or ``embedding``, default=None
+            Further items of the catalogue, which may have no events, and vectors of any items.
 
         Returns
         -------
@@ -297,9 +305,9 @@ class RealtimeTransformerRecommender(
         ------
         ValueError
             If the backbone cannot be loaded, or columns are invalid; if rows have a query, and the
-            model reads no texts.
+            model reads no texts; if an item has another vector than before.
         """
-        self._fit(X, y, sample_weight, _call(items))
+        self._fit(X, y, sample_weight, catalogue_call(items))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -319,7 +327,7 @@ class RealtimeTransformerRecommender(
         integer, such as a file name) are learned once. A call that fails or is interrupted changes
         nothing.
         """
-        self._update(X, y, sample_weight, _call(items), batch_id=batch_id)
+        self._update(X, y, sample_weight, catalogue_call(items), batch_id=batch_id)
         return self
 
     def observe(self, X: Any, y: Any = None) -> RealtimeTransformerRecommender:
@@ -440,11 +448,6 @@ class RealtimeTransformerRecommender(
 
     def _make_model(self, rows: Interactions) -> SequenceModel:
         return SequenceModel(rows, replace(self._settings(), seed=self._seed()))
-
-
-def _call(items: Any) -> Call:
-    """Return the options of a training call, with validated items."""
-    return Call(catalogue=None if items is None else check_items(items))
 
 
 def _are_ascending(days: Any) -> bool:

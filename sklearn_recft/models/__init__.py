@@ -46,6 +46,9 @@ if TYPE_CHECKING:
         BayesianMFModel,
         BayesianMFSettings,
     )
+    from sklearn_recft.models._content_model import (
+        ContentModel,
+    )
     from sklearn_recft.models._cross import (
         OFFSET,
         CrossModel,
@@ -162,6 +165,7 @@ __all__ = [
     "BiasModel",
     "BiasSettings",
     "Call",
+    "ContentModel",
     "CrossModel",
     "CrossSettings",
     "DecayModel",
@@ -232,6 +236,7 @@ __getattr__ = lazy_names(
         "BiasModel": "_baselines",
         "BiasSettings": "_baselines",
         "Call": "_base",
+        "ContentModel": "_content_model",
         "CrossModel": "_cross",
         "OFFSET": "_cross",
         "CrossSettings": "_cross_network",

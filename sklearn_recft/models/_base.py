@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from sklearn_recft.events import Events, Interactions
+from sklearn_recft.events import Catalogue, Events, Interactions
 from sklearn_recft.history import SeenItems
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
@@ -91,7 +91,7 @@ class Call:
         counts and the parameters of single users.
     predict : bool
         Whether to return the prediction of each row just before it is learned.
-    catalogue : (ids, texts) or None
+    catalogue : Catalogue or None
         Further items of the catalogue, from ``items=``.
     batch : int or None
         Hash of the id of these rows (`batch_code`), to be remembered if they are learned.
@@ -104,7 +104,7 @@ class Call:
 
     weights: bool = True
     predict: bool = False
-    catalogue: tuple[np.ndarray, np.ndarray] | None = None
+    catalogue: Catalogue | None = None
     batch: int | None = None
     adapt: bool = False
     listing: Listing | None = None

@@ -13,6 +13,7 @@ from sklearn_recft import training
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import EventHistory, Past, Reservoir, past_at, windows_before
 from sklearn_recft.models._base import Call, Transaction
+from sklearn_recft.models._content_model import has_texts
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._decay_rows import (
     Rows,
@@ -99,7 +100,7 @@ class DecayModel(DecaySearch):
             undo.keep(self.network)
             self.network.settings = self.settings
         else:
-            self.has_text = rows.text is not None or call.catalogue is not None
+            self.has_text = has_texts(rows, call)
 
     def _is_finite(self, events: Events) -> bool:
         """Whether the weights of the net are finite."""
@@ -111,10 +112,8 @@ class DecayModel(DecaySearch):
         counted = events.weight > 0
         if counted.all():
             return expit(learn(events, undo, call))
-        texts, logits = np.array(events.text, object), np.empty(len(events))
-        learned, unlearned = (
-            replace(events.take(rows), text=tuple(texts[rows])) for rows in (counted, ~counted)
-        )
+        logits = np.empty(len(events))
+        learned, unlearned = events.take_items(counted), events.take_items(~counted)
         logits[np.argsort(~counted, kind="stable")] = learn(learned, undo, call, unlearned)
         return expit(logits)
 
@@ -132,9 +131,13 @@ class DecayModel(DecaySearch):
         texts, codes = self._all_texts(events, call)
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, Call())
-        network = self.network
-        network.make(features, texts, self.features, self.rng, has_text=self.has_text)
-        network.grow(codes, texts, self.n_items, self.rng)
+        network, given = self.network, self._new_vectors(0, call)
+        width = 0 if given is None else given.shape[1]
+        network.make(
+            features, texts, self.features, self.rng, has_text=self.has_text, vector_width=width
+        )
+        network.grow(codes, texts, self.n_items, self.rng, given)
+        self._put_digests(0, given)
         new = as_log(events, self.outcome_scale, self.positives_only)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         log, columns = columns_of(rows, features, new, settings.max_history)
@@ -182,8 +185,11 @@ class DecayModel(DecaySearch):
         undo.keep(self.features, rows.events.user, rows.events.item)
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, call)
-        network.grow(codes, texts, self.n_items, self.rng)
-        table = module.catalogue(network.catalogue)
+        first = module.n_items
+        late, given = self._put_vectors(first, undo, call), self._new_vectors(first, call)
+        network.grow(codes, texts, self.n_items, self.rng, given)
+        self._put_digests(first, given)
+        table = module.catalogue(self._catalogue_with(late))
         new = as_log(events, self.outcome_scale, self.positives_only)
         logits = np.empty(0)
         moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
@@ -205,6 +211,14 @@ class DecayModel(DecaySearch):
         network.catalogue = table
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         return logits
+
+    def _catalogue_with(self, late: np.ndarray) -> Tensor:
+        """Return the catalogue, with new vectors of the items ``late`` (codes)."""
+        table: Tensor = self.network.catalogue
+        if len(late):
+            table = table.clone()
+            table[late] = self.module.vectors_at(late)
+        return table
 
     def _rehearse(
         self, undo: Transaction, log: Events, columns: training.Columns, rows: Rows
@@ -244,15 +258,6 @@ class DecayModel(DecaySearch):
         self.reservoir.n_offered = len(target)
 
     # ------------------------------------------------------------------ rows
-
-    def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Return the texts of the items of events and catalogue, and their codes."""
-        texts = list(events.text or ())
-        if call.catalogue is None:
-            return texts, events.item
-        ids, its_texts = call.catalogue
-        codes = np.concatenate([events.item, self.items.extend(ids)])
-        return texts + texts_of(ids, its_texts), codes
 
     def _rows(self, events: Events) -> Rows:
         """Make training rows: events, each followed by its sampled negatives, if any."""
@@ -364,7 +369,7 @@ class DecayModel(DecaySearch):
         """Return the logits of rows as sums over past events, which are added one by one."""
         past = past_at(self.history, events.user, events.time).shortened()
         row, item, n_kept = past.steps()
-        steps = replace(events.take(row), text=tuple(np.array(events.text, object)[row]))
+        steps = events.take_items(row)
         logits = self._logits(steps, lambda rows: past.take(row[rows]).oldest(n_kept[rows]))
         terms = {} if events.query is None else {"query": self._logits_of_queries(events)}
         return Explanation.of_steps(row, item, logits, terms)
@@ -384,13 +389,6 @@ class DecayModel(DecaySearch):
         unknown, extra = np.flatnonzero(events.item < 0), None
         codes = events.item.copy()
         if len(unknown):
-            texts = events.text or ()
-            extra, place = self._unknown_texts([texts[row] for row in unknown.tolist()])
+            extra, place = self._contents(events, unknown)
             codes[unknown] = self.n_items + place
         return codes, self.module.catalogue(table, extra)
-
-    def _unknown_texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Encode distinct texts (n, t) of unknown items, and return the index of each row."""
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        place = np.array([distinct[text] for text in texts])
-        return self.network.encode(list(distinct), self.settings.n_threads), place

@@ -104,6 +104,7 @@ class DecayNetwork(Network):
         rng: RandomStream,
         *,
         has_text: bool,
+        vector_width: int = 0,
     ) -> None:
         """Make the encoder, the module and the net from the first rows."""
         settings = self.settings
@@ -121,6 +122,8 @@ class DecayNetwork(Network):
             "ids": int(encoder is None or not has_text),
             "n_rows": len(features),
         }
+        if vector_width:
+            self.shape["vector_width"] = vector_width
         self.encoder = None if trains else encoder
         self.net = Net(self.build(rng.seed(), encoder if trains else None))
         first = np.zeros(features.shape[1])
@@ -148,6 +151,7 @@ class DecayNetwork(Network):
             seed,
             shape["n_features"],
             text_width=shape["text_width"],
+            vector_width=self.vector_width,
             ids=bool(shape["ids"]),
             about_item=self.about_item,
             width=settings.width,
@@ -169,15 +173,24 @@ class DecayNetwork(Network):
             net_params={"batch_size": size, **settings.net_params},
         )
 
-    def grow(self, codes: np.ndarray, texts: list[str], n_items: int, rng: RandomStream) -> None:
-        """Add items up to ``n_items``, with their text vectors or codes."""
+    def grow(
+        self,
+        codes: np.ndarray,
+        texts: list[str],
+        n_items: int,
+        rng: RandomStream,
+        given: np.ndarray | None = None,
+    ) -> None:
+        """Add items up to ``n_items``, with their text vectors or codes, and ``given`` vectors."""
         module, threads, reader = self.module, self.settings.n_threads, self.reader
         first = module.n_items
         new = new_texts(codes, texts, first)
         if not first and reader is not None:
             module.center(reader.encode(new, n_threads=threads))
+        if not first and given is not None:
+            module.given.fit(given)
         read = read_texts(reader, new, n_threads=threads, separately=first > 0)
-        module.grow(read, n_items, None if first else rng.generator)
+        module.grow(read, n_items, None if first else rng.generator, given)
 
     def text_vectors(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, t) of texts, like those of items in ``item_texts``."""

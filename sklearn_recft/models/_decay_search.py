@@ -9,9 +9,9 @@ import numpy as np
 
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
+from sklearn_recft.models._content_model import ContentModel, has_texts
 from sklearn_recft.models._decay_network import DecayNetwork, DecaySettings
 from sklearn_recft.models._online_features import OnlineFeatures
-from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.models._query_term import Evidence, Labels
 from sklearn_recft.modules import DecayNet
 
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 16_384  # bounds memory
 _N_OTHERS = 20  # negatives of a row with a query, which weigh as much as `n_negatives`
 
 
-class DecaySearch(QueryModel):
+class DecaySearch(ContentModel):
     """What the decay model does with search words; the model itself scores rows without them."""
 
     network: DecayNetwork
@@ -42,8 +42,8 @@ class DecaySearch(QueryModel):
         if self.network.is_built:
             reads = self.network.reader is not None
         else:
-            has_text = rows.text is not None or (call is not None and call.catalogue is not None)
-            reads = settings.backbone is not None and (has_text or settings.backbone != "auto")
+            known = has_texts(rows, call) or settings.backbone != "auto"
+            reads = settings.backbone is not None and known
         if not reads:
             raise ValueError(
                 "query: search words are compared with the texts of items, and this model has "
@@ -109,11 +109,10 @@ class DecaySearch(QueryModel):
             source = np.repeat(np.arange(len(events)), 1 + _N_OTHERS)
             real = np.tile(np.arange(1 + _N_OTHERS) == 0, len(events))
             events = replace(
-                events.take(source),
+                events.take_items(source),
                 item=np.column_stack([events.item, others]).ravel(),
                 feedback=real.astype(float),
                 weight=events.weight[source] * np.where(real, 1.0, n / _N_OTHERS),
-                text=tuple(np.array(events.text, object)[source]),
                 query=tuple(np.array(events.query, object)[source]),
             )
         _, similarity = self._similarities(events)

@@ -97,11 +97,11 @@ LAYOUTS: dict[str, dict[str, str]] = {
     },
     "DecayNetwork": {
         "net/module/embedding": "f4 I d", "net/*": "* ...", "encoder/*": "* ...",
-        "catalogue": "f4 I ...",
+        "catalogue": "f4 I ...", "digests": "u8 I",
     },
     "SequenceNetwork": {
         "net/module/embedding": "f4 I d", "net/module/n_*": "f4~ I", "net/*": "* ...",
-        "encoder/*": "* ...", "catalogue": "f4 I ...",
+        "encoder/*": "* ...", "catalogue": "f4 I ...", "digests": "u8 I",
     },
     "RandomStream": {"*": "u* ..."},
     "values": {

@@ -26,6 +26,8 @@ class Network:
         A frozen encoder. A trained one is a part of the module.
     catalogue : Tensor of shape (n_items, width)
         Vectors of items, for scoring.
+    digests : ndarray of shape (n_items,), uint64
+        Hashes of the vectors that were given for items, 0 without one; empty if the net reads none.
     """
 
     def __init__(self, settings: Any) -> None:
@@ -34,6 +36,7 @@ class Network:
         self.encoder: TextEncoder | None = None
         self.net: Net | None = None
         self.catalogue: Any = None
+        self.digests = np.empty(0, np.uint64)
 
     @property
     def is_built(self) -> bool:
@@ -57,6 +60,31 @@ class Network:
         """The text encoder, frozen or part of the module."""
         trained = None if self.net is None else getattr(self.module, "encoder", None)
         return self.encoder if trained is None else cast(TextEncoder, trained)
+
+    @property
+    def vector_width(self) -> int:
+        """Length of the vectors that are given for items; 0 if the net reads none."""
+        return self.shape.get("vector_width", 0)
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads."""
+        threads: int = self.settings.n_threads
+        return threads
+
+    def digests_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return the hash of the vector of each code (n,), 0 without one."""
+        found = np.zeros(len(codes), np.uint64)
+        known = (codes >= 0) & (codes < len(self.digests))
+        found[known] = self.digests[codes[known]]
+        return found
+
+    def keep_digests(self, codes: np.ndarray, digests: np.ndarray, n_items: int) -> None:
+        """Store the hashes of vectors; an array of earlier hashes never changes in place."""
+        grown = np.zeros(n_items, np.uint64)
+        grown[: len(self.digests)] = self.digests
+        grown[codes] = digests
+        self.digests = grown
 
     def build(self, seed: int, encoder: TextEncoder | None) -> Any:
         """Return a net of `shape`; ``encoder`` is a trained encoder."""
@@ -86,11 +114,11 @@ class Network:
         """Return what `restore` needs to undo later growth; weights are saved separately."""
         reader = self.reader
         texts = None if reader is None else reader.mark()
-        return self.settings, self.catalogue, self.module.mark(), texts
+        return self.settings, self.catalogue, self.digests, self.module.mark(), texts
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Undo growth since ``mark``."""
-        self.settings, self.catalogue, module, texts = mark
+        self.settings, self.catalogue, self.digests, module, texts = mark
         self.module.restore(module)
         if self.reader is not None:
             self.reader.restore(texts)
@@ -104,6 +132,7 @@ class Network:
             "trains_encoder": reader is not self.encoder,
             "net": self.weights.state(),
             "catalogue": self.catalogue,
+            **({"digests": self.digests} if self.vector_width else {}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -118,6 +147,7 @@ class Network:
         if encoder is not None:
             encoder.move_to(self.net.device)
         self.catalogue = torch.as_tensor(state["catalogue"]).to(self.net.device)
+        self.digests = state.get("digests", np.empty(0, np.uint64))
 
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: there is no state per user."""

@@ -100,6 +100,7 @@ class SequenceModel(SequenceSearch):
             context=events.context.astype(np.float32),
             text=None,
             outcome=None,
+            features={},
             query=None,
         )
 
@@ -134,7 +135,9 @@ class SequenceModel(SequenceSearch):
             half_lives = settings.trend_half_lives
             self.trends = Trends.for_log(half_lives, events.time, self.n_items)
         self._count(new, learned=new)
-        network.make(new, texts, codes, self.n_items, self.rng)
+        given = self._new_vectors(0, call)
+        network.make(new, texts, codes, self.n_items, self.rng, given)
+        self._put_digests(0, given)
         module = self.module
         module.count(self.counts.n_events, self.counts.n_learned)
         log = self._with_trends(in_order(new))
@@ -153,7 +156,10 @@ class SequenceModel(SequenceSearch):
         network, module, n_items = self.network, self.module, self.module.n_items
         undo.keep(self.history, events.user)
         texts, codes = self._all_texts(events, call)
-        module.grow(network.read(codes, texts, n_items), self.n_items, self.rng.generator)
+        vectors = self._new_vectors(n_items, call)
+        module.grow(network.read(codes, texts, n_items, vectors), self.n_items, self.rng.generator)
+        late = self._put_vectors(n_items, undo, call)
+        self._put_digests(n_items, vectors)
         given = self._as_log(events)
         known, _ = sequences_of(self.history, np.unique(events.user))
         known = with_defaults(known, weight=0.0, context=self._mean_context())
@@ -163,7 +169,7 @@ class SequenceModel(SequenceSearch):
         if call.weights:
             module.count(self.counts.n_events, self.counts.n_learned)
             self._rehearse(undo, known, new)
-        if call.weights or self.n_items > n_items:
+        if call.weights or self.n_items > n_items or len(late):
             network.catalogue = module.catalogue()
         self._append(new)
 
@@ -226,17 +232,6 @@ class SequenceModel(SequenceSearch):
         self.module.set_trends(shares[..., :-1])
         return TrainingLog(events, period)
 
-    def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Return the texts of the items of events and catalogue, and their codes."""
-        texts = list(events.text or ())
-        if call.catalogue is None:
-            return texts, events.item
-        ids, its_texts = call.catalogue
-        codes = np.concatenate([events.item, self.items.extend(ids)])
-        if self.settings.backbone is None:
-            return [], codes
-        return texts + texts_of(ids, its_texts), codes
-
     # ------------------------------------------------------------------ counts
 
     def _count(self, new: Events, *, learned: Events | None) -> None:
@@ -280,9 +275,9 @@ class SequenceModel(SequenceSearch):
         return scores, own
 
     def _known_then(self, events: Events, queries: Queries) -> tuple[np.ndarray, Any]:
-        """Return item codes as known at each row's time, and text vectors of unknown items.
+        """Return item codes as known at each row's time, and the contents of unknown items.
 
-        Without texts, all unknown items share the code ``n_items``.
+        Without texts and vectors, all unknown items share the code ``n_items``.
         """
         items = events.item.copy()
         later = items >= 0
@@ -290,12 +285,12 @@ class SequenceModel(SequenceSearch):
         unknown = np.flatnonzero((items < 0) | later)
         if not len(unknown):
             return items, None
-        if self.network.encoder is None or events.text is None:
+        if self.network.encoder is None and not self.reads_vectors:
             items[unknown] = self.n_items
             return items, np.zeros((1, 0), np.float32)
+        extra, place = self._contents(events, unknown)
         items[unknown] = self.n_items + np.arange(len(unknown))
-        texts = [events.text[row] for row in unknown.tolist()]
-        return items, self.network.encode(texts, self.settings.n_threads)
+        return items, extra[place]
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions

@@ -98,8 +98,12 @@ class SequenceNetwork(Network):
         codes: np.ndarray,
         n_items: int,
         rng: RandomStream,
+        given: np.ndarray | None = None,
     ) -> np.ndarray | None:
-        """Make the encoder, encode the first texts, and make the net; return text vectors."""
+        """Make the encoder, encode the first texts, and make the net; return items' contents.
+
+        ``given`` (n_items, e) are vectors of items, NaN where missing.
+        """
         settings = self.settings
         if settings.backbone is not None:
             self.encoder = make_encoder(
@@ -110,14 +114,17 @@ class SequenceNetwork(Network):
                 device=str(settings.net_params.get("device", "cpu")),
                 lora_rank=0,
             )
-        vectors = self.read(codes, texts, 0)
+        width = 0 if given is None else given.shape[1]
+        vectors = self.read(codes, texts, 0, given)
         self.shape = {
             "n_context": new.context.shape[1],
-            "text_width": 0 if vectors is None else vectors.shape[1],
+            "text_width": 0 if vectors is None else vectors.shape[1] - width,
             "n_events": len(new),
             "n_items": n_items,
             "timed": int(self.timed),
         }
+        if width:
+            self.shape["vector_width"] = width
         self.net = Net(self.build(rng.seed(), None))
         self.module.eval()
         self.module.initialize_scales(vectors, new.feedback, new.context)
@@ -141,6 +148,7 @@ class SequenceNetwork(Network):
             time_decay=settings.decay if shape["timed"] else "none",
             width=settings.width,
             text_width=shape["text_width"],
+            vector_width=self.vector_width,
             dropout=settings.dropout,
             history_dropout=settings.history_dropout if timed else 0.0,
             n_trends=len(settings.trend_half_lives) if timed else 0,
@@ -160,9 +168,12 @@ class SequenceNetwork(Network):
             net_params={**ours, **settings.net_params},
         )
 
-    def read(self, codes: np.ndarray, texts: list[str], first: int) -> np.ndarray | None:
-        """Encode the texts of items from code ``first`` on."""
+    def read(
+        self, codes: np.ndarray, texts: list[str], first: int, given: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Encode the texts of items from code ``first`` on; ``given`` vectors stand behind."""
         if self.encoder is None:
-            return None
-        new, threads = new_texts(codes, texts, first), self.settings.n_threads
-        return read_texts(self.encoder, new, n_threads=threads, separately=first > 0)
+            return given
+        new = new_texts(codes, texts, first)
+        read = read_texts(self.encoder, new, n_threads=self.n_threads, separately=first > 0)
+        return read if given is None or read is None else np.hstack([read, given])

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
-from sklearn_recft.models._query_model import QueryModel
+from sklearn_recft.models._content_model import ContentModel
 from sklearn_recft.models._query_term import Choices, Evidence
 from sklearn_recft.models._sequence_network import SequenceNetwork, SequenceSettings
 from sklearn_recft.models._sequence_queries import Queries, states_of
@@ -18,7 +18,7 @@ from sklearn_recft.ranking import TileScorer
 _N_OTHERS = 2048  # items that are compared with that of a row with search words
 
 
-class SequenceSearch(QueryModel):
+class SequenceSearch(ContentModel):
     """What the sequence model does with search words; the model itself scores states.
 
     The coordinates of an item's vector that hold its text are multiplied by those of the state. The

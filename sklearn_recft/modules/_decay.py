@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sklearn_recft.modules._decay_heads import DecayHeads
 from sklearn_recft.modules._layers import grow_rows
+from sklearn_recft.modules._vectors import ProjectedVectors
 from sklearn_recft.parallel import torch_threads
 
 _TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
@@ -131,7 +132,7 @@ class DecayNet(nn.Module):
 
     The logit is ``W2 ReLU(W1 x) + w . features``. Here x concatenates the output of
     `DecayAttention`, the item's vector and the features. An item's vector is a linear map of its
-    text vector, plus an embedding if ``ids`` is set.
+    text vector and one of its given vector, plus an embedding if ``ids`` is set.
 
     Parameters
     ----------
@@ -139,6 +140,8 @@ class DecayNet(nn.Module):
         Number of features of a row.
     text_width : int
         Length of a text vector; 0 disables texts.
+    vector_width : int, default=0
+        Length of a vector that is given for an item; 0 disables them.
     encoder : Encoder, default=None
         Text encoder to train with the net. None takes precomputed text vectors.
     ids : bool
@@ -169,6 +172,7 @@ class DecayNet(nn.Module):
         n_features: int,
         *,
         text_width: int,
+        vector_width: int = 0,
         ids: bool,
         about_item: Sequence[int],
         width: int,
@@ -186,6 +190,7 @@ class DecayNet(nn.Module):
         self.text = (
             nn.Linear(text_width, width, bias=False, dtype=torch.float32) if text_width else None
         )
+        self.given = ProjectedVectors(vector_width, width, _TEXT_NORM) if vector_width else None
         self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32)) if ids else None
         self.hidden = nn.Linear(
             self.attention.n_outputs + width + n_features, n_hidden, dtype=torch.float32
@@ -237,10 +242,16 @@ class DecayNet(nn.Module):
             groups["backbone"] = [p for p in self.encoder.parameters() if p.requires_grad]
         return groups
 
-    def grow(self, texts: np.ndarray | None, n_items: int, rng: np.random.Generator | None) -> None:
+    def grow(
+        self,
+        texts: np.ndarray | None,
+        n_items: int,
+        rng: np.random.Generator | None,
+        vectors: np.ndarray | None = None,
+    ) -> None:
         """Add items up to ``n_items``, with their text vectors or codes if the net uses texts.
 
-        A new embedding is zero, or random if ``rng`` is given.
+        A new embedding is zero, or random if ``rng`` is given. ``vectors`` (n, e) are given ones.
         """
         first = self.n_items
         if self.text is not None and texts is not None:
@@ -252,7 +263,14 @@ class DecayNet(nn.Module):
             if rng is not None:
                 noise = rng.standard_normal((n_items - first, self.embedding.shape[1]), np.float32)
                 self.embedding.data[first:] = torch.from_numpy(_EMBEDDING_SCALE * noise)
+        if self.given is not None and vectors is not None and n_items > first:
+            self.given.grow(n_items, vectors)
         self.n_items = n_items
+
+    def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
+        """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""
+        if self.given is not None:
+            self.given.put(items, vectors)
 
     def mark(self, *rows: Any) -> int:
         """Return what `restore` needs to undo later growth."""
@@ -261,7 +279,8 @@ class DecayNet(nn.Module):
     def restore(self, mark: int) -> None:
         """Remove the items added since ``mark``."""
         n_items = mark
-        for table in (self.item_texts, self.embedding):
+        given = None if self.given is None else self.given.rows
+        for table in (self.item_texts, self.embedding, given):
             if table is not None and len(table) > n_items:
                 grow_rows(table, n_items)
         self.n_items = n_items
@@ -282,15 +301,24 @@ class DecayNet(nn.Module):
             if self.encoder is not None:
                 texts = self.normalized(self.encoder.upper(texts))
             parts.append(self.text(texts))
+        if self.given is not None:
+            parts.append(self.given(codes))
         if self.embedding is not None:
             parts.append(self.embedding if codes is None else self.embedding[codes])
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return sum(parts[1:], start=parts[0])
+
+    @torch.no_grad()
+    def vectors_at(self, items: np.ndarray) -> Tensor:
+        """Compute the vectors (n, width) of ``items`` (codes), one after the other."""
+        codes = torch.from_numpy(items).to(self.linear.weight.device)
+        with torch_threads(1):
+            return torch.cat([self.vectors(code) for code in codes.split(1)])
 
     def catalogue(self, known: Tensor | None = None, extra: np.ndarray | None = None) -> Tensor:
         """Compute the vectors of all items for scoring.
 
         ``known`` (m, width) are precomputed vectors of the first m items. The vectors of unknown
-        items, given by ``extra`` text vectors (n, t), are appended.
+        items are appended; ``extra`` (n, t + e) are their text vectors and given vectors.
         """
         device = self.linear.weight.device
         if known is None:
@@ -302,12 +330,19 @@ class DecayNet(nn.Module):
             for codes in torch.arange(len(known), self.n_items, device=device).split(size):
                 parts.append(self.vectors(codes))
             if extra is not None:
-                width = self.attention.width
-                cold = torch.zeros(len(extra), width, device=device, dtype=torch.float32)
-                if self.text is not None:
-                    cold = self.text(self.normalized(torch.from_numpy(extra).to(device)))
-                parts.append(cold)
+                parts.append(self._cold_vectors(extra, device))
         return torch.cat(parts) if len(parts) > 1 else known
+
+    def _cold_vectors(self, extra: np.ndarray, device: torch.device) -> Tensor:
+        """Compute the vectors (n, width) of items without events from their contents."""
+        size = 0 if self.text is None else self.text.in_features
+        cold = torch.zeros(len(extra), self.attention.width, device=device, dtype=torch.float32)
+        if self.text is not None:
+            texts = np.ascontiguousarray(extra[:, :size])
+            cold = self.text(self.normalized(torch.from_numpy(texts).to(device)))
+        if self.given is not None:
+            cold = cold + self.given.project(extra[:, size:])
+        return cold
 
     def forward(
         self,

@@ -1,9 +1,13 @@
-"""Embedding tables that grow in place."""
+"""Embedding tables that grow in place, and the embedding of times."""
+
+import math
 
 import torch
 from torch import Tensor
 
 from sklearn_recft.parallel import torch_threads
+
+N_TIME_STEPS = 64  # steps of half an octave, from a second to a century
 
 
 def grow_rows(table: Tensor, n_rows: int) -> None:
@@ -35,3 +39,13 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
 def keep_rows(table: Tensor, kept: Tensor) -> None:
     """Remove all rows of ``table`` except ``kept`` (codes), in place."""
     table.data = table.data[kept.to(table.device)]
+
+
+def time_embedding(table: Tensor, seconds: Tensor) -> Tensor:
+    """Embed times in seconds (...) as vectors (..., d), by steps of half an octave.
+
+    The embedding of a step is the sum of ``table`` (n_steps, d) up to that step. Times longer
+    than any in training therefore get the embedding of the longest one.
+    """
+    step = (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=N_TIME_STEPS - 1)
+    return (table / math.sqrt(N_TIME_STEPS)).cumsum(0)[step]

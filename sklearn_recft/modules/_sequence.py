@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_recft.modules._content import Content
-from sklearn_recft.modules._layers import grow_rows
+from sklearn_recft.modules._layers import N_TIME_STEPS, grow_rows, time_embedding
 from sklearn_recft.modules._softmax import sampled_softmax_loss, softmax_loss
 from sklearn_recft.modules._time_attention import Block, Dropout, TimedAttention
 from sklearn_recft.parallel import torch_threads
 
 _EMBEDDING_SCALE = 0.02  # standard deviation of the initial embeddings
-_N_TIME_STEPS = 64  # steps of half an octave, from a second to a century
 _INITIAL_TREND_WEIGHT = 0.5  # sum over the half-lives of the trends
 _HALF_CONFIDENCE = 100.0  # number of events of an item whose embedding has confidence 1/2
 _RARE_FRACTION = 0.1  # of the items with events: their mean embedding is that of cold items
@@ -54,6 +53,9 @@ class SequenceNet(nn.Module):
     dropout : float
     text_width : int, default=0
         Length of a text vector; 0 disables texts.
+    vector_width : int, default=0
+        Length of a vector that is given for an item; 0 disables them. They stand behind the text
+        vectors, so "texts" below are both.
     n_trends : int, default=0
         Number of half-lives of the trends.
     history_dropout : float, default=0.0
@@ -76,8 +78,8 @@ class SequenceNet(nn.Module):
     def __init__(
         self, n_context: int, *, width: int, n_layers: int, n_heads: int, max_history: int,
         time_decay: str, query_time: bool, dropout: float, text_width: int = 0,
-        n_trends: int = 0, history_dropout: float = 0.0, n_negatives: int = 0,
-        half_lives: Sequence[float] | None = None,
+        vector_width: int = 0, n_trends: int = 0, history_dropout: float = 0.0,
+        n_negatives: int = 0, half_lives: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.n_items = width, 0
@@ -85,11 +87,12 @@ class SequenceNet(nn.Module):
         self.history_dropout, self.n_negatives = history_dropout, n_negatives
         self.augment = True  # whether training applies dropout and truncates histories
         self.embedding = nn.Parameter(torch.empty(0, width, dtype=torch.float32))
-        self.content = Content(text_width, width, max_history) if text_width else None
+        given = text_width, width, max_history, vector_width
+        self.content = Content(*given) if text_width or vector_width else None
         size = self.content.size if self.content else 0
         self.text = nn.Linear(size, width, bias=False, dtype=torch.float32) if size else None
         self.gap, self.query_gap = (
-            nn.Parameter(torch.zeros(_N_TIME_STEPS, width, dtype=torch.float32)) for _ in range(2)
+            nn.Parameter(torch.zeros(N_TIME_STEPS, width, dtype=torch.float32)) for _ in range(2)
         )
         self.feedback = nn.Parameter(torch.zeros(width, dtype=torch.float32))
         self.context = (
@@ -125,7 +128,7 @@ class SequenceNet(nn.Module):
     ) -> None:
         """Fit the scales of text vectors, feedback and context to the rows of the first fit."""
         if self.content is not None and texts is not None:
-            self.content.fit_whitening(torch.from_numpy(texts))
+            self.content.fit(torch.from_numpy(texts))
         for scale, values in (
             (self.scale_of_feedback, feedback[:, None]),
             (self.scale_of_context, context),
@@ -207,6 +210,13 @@ class SequenceNet(nn.Module):
         grow_rows(self.n_events, n_items)
         grow_rows(self.n_learned, n_items)
         self.n_items = n_items
+
+    @torch.no_grad()
+    def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
+        """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""
+        if self.content is not None and self.content.vectors is not None:
+            new = self.content.vectors(torch.from_numpy(vectors).to(self.item_texts.device))
+            self.item_texts[torch.from_numpy(items), self.content.text_size :] = new
 
     def mark(self, *rows: Any) -> tuple[int, Tensor, Tensor]:
         """Return what `restore` needs to undo later growth and counts."""
@@ -328,7 +338,7 @@ class SequenceNet(nn.Module):
         x, texts = rows[..., : self.width], rows[..., self.width : end]
         x = x + ((feedback - mean) / scale)[..., None] * self.feedback
         if self.timed:
-            x = x + _time_embedding(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
+            x = x + time_embedding(self.gap, torch.diff(time, dim=1, prepend=time[:, :1]))
         x = self.dropout(x * math.sqrt(self.width))
         lower, begin = self.stack[:-1], 0  # position of the first event in x
         starts = [max(0, first - reach * (self.depth - 1)) for reach in range(len(lower))[::-1]]
@@ -376,7 +386,7 @@ class SequenceNet(nn.Module):
             then = time.gather(1, position)
             x = events.gather(1, position[..., None].expand(-1, -1, self.width))
         query_times = torch.maximum(query_times, then) if self.query_time else then
-        query = _time_embedding(self.query_gap, query_times - then) * self.query_time
+        query = time_embedding(self.query_gap, query_times - then) * self.query_time
         if self.context is not None and context is not None:
             mean, scale = self.scale_of_context
             query = query + self.context((context - mean) / scale)
@@ -463,13 +473,3 @@ class SequenceNet(nn.Module):
         drop, depth = torch.rand(2, *item.shape, device=item.device, dtype=torch.float32)
         hidden = torch.exp(depth * length.float().log()).long().clamp(max=length - 1)
         return length - torch.where(drop < self.history_dropout, hidden, 0)
-
-
-def _time_embedding(table: Tensor, seconds: Tensor) -> Tensor:
-    """Embed times in seconds (...) as vectors (..., d), by steps of half an octave.
-
-    The embedding of a step is the sum of ``table`` (n_steps, d) up to that step. Times longer
-    than any in training therefore get the embedding of the longest one.
-    """
-    step = (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=_N_TIME_STEPS - 1)
-    return (table / math.sqrt(_N_TIME_STEPS)).cumsum(0)[step]

@@ -1,0 +1,32 @@
+"""Vectors of items that a recommender reads from the column ``embedding``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sklearn_recft.interactions import check_items
+from sklearn_recft.models import Call, ContentModel
+from sklearn_recft.names import EMBEDDING
+
+
+class EmbeddingMixin:
+    """Mixin of recommenders that read vectors of items from ``X`` and from the table ``items``."""
+
+    @property
+    def feature_columns_(self) -> list[str]:
+        """Columns of ``X`` that are no context: ``embedding``, if `fit` had vectors of items."""
+        model: ContentModel = self._fitted("feature_columns_")  # type: ignore[attr-defined]
+        return [EMBEDDING] if model.reads_vectors else []
+
+    def _features_of_fit(self) -> Collection[str]:
+        return {EMBEDDING: "vector"}
+
+    def _features(self) -> Collection[str]:
+        # A table without names has no such column.
+        return {EMBEDDING: "vector"} if hasattr(self, "feature_names_in_") else {}
+
+
+def catalogue_call(items: Any, *, predict: bool = False) -> Call:
+    """Return the options of a training call, with validated items."""
+    return Call(predict=predict, catalogue=None if items is None else check_items(items))
