@@ -135,6 +135,7 @@ class DecayModel(DecaySearch):
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
+        self._index_texts(codes, texts)
         new = as_log(events, self.outcome_scale, self.positives_only)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         log, columns = columns_of(rows, features, new, settings.max_history)
@@ -183,6 +184,7 @@ class DecayModel(DecaySearch):
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, call)
         network.grow(codes, texts, self.n_items, self.rng)
+        self._index_texts(codes, texts)
         table = module.catalogue(network.catalogue)
         new = as_log(events, self.outcome_scale, self.positives_only)
         logits = np.empty(0)
@@ -348,7 +350,7 @@ class DecayModel(DecaySearch):
                 if term is not None:
                     out[row - r0] += term(row, items)
 
-        return score_tile
+        return self._with_lexical_term(score_tile, queries, columns)
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows of known items, and their past."""
