@@ -135,7 +135,6 @@ class DecayModel(DecaySearch):
         network = self.network
         network.make(features, texts, self.features, self.rng, has_text=self.has_text)
         network.grow(codes, texts, self.n_items, self.rng)
-        self._index_texts(codes, texts)
         new = as_log(events, self.outcome_scale, self.positives_only)
         self.history.append(new.user, new.item, new.feedback, new.time, self.n_users)
         log, columns = columns_of(rows, features, new, settings.max_history)
@@ -184,7 +183,6 @@ class DecayModel(DecaySearch):
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, call)
         network.grow(codes, texts, self.n_items, self.rng)
-        self._index_texts(codes, texts)
         table = module.catalogue(network.catalogue)
         new = as_log(events, self.outcome_scale, self.positives_only)
         logits = np.empty(0)

@@ -14,7 +14,7 @@ from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._network import Network
 from sklearn_recft.models._query_term import Evidence, QueryTerm
 from sklearn_recft.ranking import TileScorer
-from sklearn_recft.text import LexicalIndex
+from sklearn_recft.text import LexicalIndex, texts_of
 
 _HELD_OUT = 0.2  # of the rows with a query: the newest, from which a fit learns the weight
 _MOST_ROWS = 2048  # rows with a query that one call learns from, the newest
@@ -90,9 +90,11 @@ class QueryModel(FittedModel):
         return super().encode(rows)
 
     def _learn_rows(self, rows: Interactions, undo: Transaction, call: Call) -> list[np.ndarray]:
-        """Learn rows, and the weight of the query term from the rows that have a query."""
+        """Learn rows, and the weights of the query term from the rows that have a query."""
         if rows.query is None:
-            return super()._learn_rows(rows, undo, call)
+            answers = super()._learn_rows(rows, undo, call)
+            self._index_texts(rows, call)
+            return answers
         self._check_reads_texts(rows, call)
         terms, evidence = np.zeros(len(rows)), []
         if not self.network.is_built:
@@ -103,6 +105,7 @@ class QueryModel(FittedModel):
             if call.weights:
                 evidence = self._evidence_of(rows.learned())
         answers = super()._learn_rows(rows, undo, call)
+        self._index_texts(rows, call)
         self.query_term = self.query_term.after(evidence)
         return [_with_terms(np.concatenate(answers), terms)] if call.predict else answers
 
@@ -128,10 +131,16 @@ class QueryModel(FittedModel):
         twin.learn(past, settings, Call(catalogue=call.catalogue))
         return twin._evidence_of_stream(rows.take(newer))
 
-    def _index_texts(self, codes: np.ndarray, texts: list[str]) -> None:
-        """Index the texts of new items among these codes, if the model reads texts."""
-        if self.network.reader is not None:
-            self.lexical = self.lexical.after(codes, texts)
+    def _index_texts(self, rows: Interactions, call: Call) -> None:
+        """Index the texts of items that a call has made known, if the model reads texts."""
+        if self.network.reader is None or self.lexical.n_items == self.n_items:
+            return
+        codes, texts = self.items.encode(rows.item_ids), list(self._texts_of(rows) or ())
+        if call.catalogue is not None:
+            ids, its_texts = call.catalogue
+            codes = np.concatenate([codes, self.items.encode(ids)])
+            texts += texts_of(ids, its_texts)
+        self.lexical = self.lexical.after(codes, texts)
 
     # ------------------------------------------------------------------ scoring
 

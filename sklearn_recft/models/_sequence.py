@@ -135,7 +135,6 @@ class SequenceModel(SequenceSearch):
             self.trends = Trends.for_log(half_lives, events.time, self.n_items)
         self._count(new, learned=new)
         network.make(new, texts, codes, self.n_items, self.rng)
-        self._index_texts(codes, texts)
         module = self.module
         module.count(self.counts.n_events, self.counts.n_learned)
         log = self._with_trends(in_order(new))
@@ -155,7 +154,6 @@ class SequenceModel(SequenceSearch):
         undo.keep(self.history, events.user)
         texts, codes = self._all_texts(events, call)
         module.grow(network.read(codes, texts, n_items), self.n_items, self.rng.generator)
-        self._index_texts(codes, texts)
         given = self._as_log(events)
         known, _ = sequences_of(self.history, np.unique(events.user))
         known = with_defaults(known, weight=0.0, context=self._mean_context())
