@@ -37,7 +37,7 @@ from benchmarks.common.events import K, load
 from benchmarks.query.queries import titles_of, with_queries
 from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender
 from sklearn_recft.models._query_term import QueryTerm
-from sklearn_recft.text import load_encoder
+from sklearn_recft.text import LexicalIndex, load_encoder
 
 TEST_SHARE, N_PIECES, DEPTH = 0.1, 20, 100
 MODELS = ("transformer", "decay")
@@ -211,20 +211,12 @@ def shuffled(data: str, options: argparse.Namespace) -> None:
     words[has] = rng.permutation(words[has])
     for name in options.models:
         model = make_model(name, 0, options.epochs).fit(events.assign(query=words))
-        print(
-            json.dumps(
-                {
-                    "task": "shuffled",
-                    "model": name,
-                    "weight": model.query_weight_,
-                    **model.lexical_weights_,
-                }
-            )
-        )
+        weights = {"weight": model.query_weight_, **model.lexical_weights_}
+        print(json.dumps({"task": "shuffled", "model": name, **weights}))
 
 
 def latency(data: str, options: argparse.Namespace) -> None:
-    """Print the CPU time of single requests with and without words, taken in turns."""
+    """Print the CPU time of single requests without words, by meaning, and with all, in turns."""
     events, _ = read(data, options.limit, 0)
     cut = int((1 - TEST_SHARE) * len(events))
     train, test = events[:cut], events[cut:]
@@ -232,20 +224,25 @@ def latency(data: str, options: argparse.Namespace) -> None:
     for name in options.models:
         model = make_model(name, 0, 1).fit(train)
         model.recommend(queries)  # warms the cache of texts
-        pairs = []
+        for row in range(len(queries)):
+            model.recommend(queries.iloc[row : row + 1])
+        index, pairs = model._model.lexical, []
         for row in range(len(queries)):
             one = queries.iloc[row : row + 1]
             took = []
-            for X in (one.drop(columns="query"), one):
+            for X, its in ((one.drop(columns="query"), index), (one, LexicalIndex()), (one, index)):
+                model._model.lexical = its
                 start = time.process_time()
                 model.recommend(X)
                 took.append(1000 * (time.process_time() - start))
             pairs.append(took)
-        without, with_words = np.median(pairs, axis=0)
-        more = np.subtract(*np.transpose(pairs)[::-1])
+        medians = np.median(pairs, axis=0)
+        more = np.diff(pairs, axis=1)
         report = {
-            "task": "latency", "model": name, "ms_without": without, "ms_with": with_words,
-            "more_median": float(np.median(more)), "more_mean": float(np.mean(more)),
+            "task": "latency", "model": name, "n_items": model.n_items_,
+            **dict(zip(("ms_without", "ms_by_meaning", "ms_with_all"), medians, strict=True)),
+            "more_by_meaning": float(np.median(more[:, 0])),
+            "more_by_lexical": float(np.median(more[:, 1])),
         }  # fmt: skip
         print(json.dumps(report), flush=True)
 

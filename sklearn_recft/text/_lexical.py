@@ -16,6 +16,7 @@ _MOST_CHARACTERS = 512  # of a text that are read: bounds memory
 _WORD = re.compile(r"[^\W_]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _CACHED = 1 << 16  # distinct words whose terms are kept within the process
+_CACHED_QUERIES = 1 << 10  # search words, the same
 _BITS = 21  # of a character: three of them are one number without a sign
 # BM25, whose term frequency is 0 or 1. Titles that are long hardly lose against short ones.
 _K1, _B = 1.2, 0.1
@@ -82,7 +83,7 @@ class LexicalIndex:
 
     def similarities(self, words: str, n_items: int) -> np.ndarray:
         """Return both similarities of search words to all items, (2, n_items)."""
-        terms = terms_of(words)
+        terms = _terms_of_query(words)
         found = [self.fields[name].similarity(terms[name], n_items) for name in FIELDS]
         return np.stack(found)
 
@@ -116,7 +117,7 @@ class LexicalIndex:
 
     def _of_text(self, words: str, text: str) -> list[float]:
         """Return both similarities of search words to a text of no item."""
-        query, terms = terms_of(words), terms_of(text)
+        query, terms = _terms_of_query(words), terms_of(text)
         return [self.fields[name].of_text(query[name], terms[name]) for name in FIELDS]
 
     # ------------------------------------------------------------------ as a part
@@ -192,15 +193,17 @@ class Postings:
     def after(self, codes: np.ndarray, terms: list[np.ndarray]) -> Postings:
         """Return the postings with the distinct terms of new items, whose codes ascend."""
         flat = np.concatenate([np.empty(0, np.uint64), *terms])
-        if not len(flat):
-            return self
-        its = np.repeat(codes, [len(some) for some in terms])
-        both = np.union1d(self.terms, flat)
-        old = np.repeat(np.searchsorted(both, self.terms), self.counts) << 32 | self.items
-        new = np.sort(np.searchsorted(both, flat) << 32 | its)
-        pairs = np.sort(np.concatenate([old, new]), kind="stable")  # two runs: merged in one pass
-        counts = np.bincount(pairs >> 32, minlength=len(both))
-        return Postings(both, counts, (pairs & 0xFFFFFFFF).astype(np.int32))
+        order = np.argsort(flat, kind="stable")
+        flat, its = flat[order], np.repeat(codes, [len(some) for some in terms])[order]
+        # Codes of new items are the largest: they come last in the run of a term.
+        place, known = self._found(flat)
+        items = np.insert(self.items, self._starts[place + known], its.astype(np.int32))
+        new, first, n_new = np.unique(flat, return_index=True, return_counts=True)
+        place, known = place[first], known[first]
+        counts = self.counts.copy()
+        counts[place[known]] += n_new[known]
+        at, new, n_new = place[~known], new[~known], n_new[~known]
+        return Postings(np.insert(self.terms, at, new), np.insert(counts, at, n_new), items)
 
     def similarity(self, query: np.ndarray, n_items: int) -> np.ndarray:
         """Return the similarity (n_items,) of the terms of a query to each item."""
@@ -229,10 +232,16 @@ class Postings:
 
     def _places(self, query: np.ndarray) -> np.ndarray:
         """Return the places of terms; -1 for those of no item."""
-        if not len(self.terms):
-            return np.full(len(query), -1)
-        places = np.minimum(np.searchsorted(self.terms, query), len(self.terms) - 1)
-        return np.where(self.terms[places] == query, places, -1)
+        places, known = self._found(query)
+        return np.where(known, places, -1)
+
+    def _found(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where terms are or belong, and whether they are there."""
+        places = np.searchsorted(self.terms, terms)
+        known = np.zeros(len(terms), bool)
+        inside = places < len(self.terms)
+        known[inside] = self.terms[places[inside]] == terms[inside]
+        return places, known
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
@@ -245,6 +254,12 @@ def terms_of(text: str) -> dict[str, np.ndarray]:
     words = np.array([word for word, _ in found], np.uint64)
     letters = np.concatenate([np.empty(0, np.uint64), *(some for _, some in found)])
     return {"words": np.unique(words), "letters": np.unique(letters)}
+
+
+@lru_cache(_CACHED_QUERIES)
+def _terms_of_query(words: str) -> dict[str, np.ndarray]:
+    """Return `terms_of` of search words, which many requests share; do not write to them."""
+    return terms_of(words)
 
 
 def _words_of(text: str) -> list[str]:
