@@ -10,7 +10,8 @@ The rest is walked through in 20 pieces: first a sample of its rows with search 
 the time of the row and without items that were seen, then the piece is observed. Only rows whose
 item is in the catalogue, which is that of the fit, are queried. NDCG@10 has one relevant item.
 
-Rows of the result, a JSON line for each seed: each model without and with the words of the row;
+Rows of the result, a JSON line for each seed: each model without and with the words of the row, and
+with weights that were learned for a part of the query term alone, "meaning" or "lexical";
 the encoder alone (cosine of the words and the titles); tf-idf of the words and the titles, by words
 and by letters; and the first 100 items of each model without the words, sorted by tf-idf.
 """
@@ -19,6 +20,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,8 @@ from benchmarks.common.backbone import minilm_folder
 from benchmarks.common.events import K, load
 from benchmarks.query.queries import titles_of, with_queries
 from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender
-from sklearn_recft.text import load_encoder
+from sklearn_recft.models._query_term import QueryTerm
+from sklearn_recft.text import LexicalIndex, load_encoder
 
 TEST_SHARE, N_PIECES, DEPTH = 0.1, 20, 100
 MODELS = ("transformer", "decay")
@@ -40,6 +45,7 @@ ANALYZERS = {
     "words": {"analyzer": "word"},
     "letters": {"analyzer": "char_wb", "ngram_range": (2, 4)},
 }
+PARTS = {"meaning": [0], "lexical": [1, 2]}  # of the query term
 
 
 def make_model(name: str, seed: int, epochs: int) -> Any:
@@ -102,8 +108,35 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def walk(model: Any, test: pd.DataFrame, asked: np.ndarray, texts: Texts, seen: dict) -> Lists:
+@contextmanager
+def evidence_of() -> Iterator[list]:
+    """Collect the rows that the weights are learned from in the block."""
+    learn, found = QueryTerm.after, []
+
+    def after(term: QueryTerm, evidence: list) -> QueryTerm:
+        found.extend(evidence)
+        return learn(term, evidence)
+
+    QueryTerm.after = after  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        QueryTerm.after = learn  # type: ignore[method-assign]
+
+
+def term_of(evidence: list, places: list[int]) -> QueryTerm:
+    """Learn a query term that has some of the similarities only, from the same rows."""
+    kept = np.isin(np.arange(3), places)
+    term = QueryTerm().after([replace(e, similarity=e.similarity * kept) for e in evidence])
+    term.mean[:-1] *= kept
+    return term
+
+
+def walk(
+    model: Any, test: pd.DataFrame, asked: np.ndarray, texts: Texts, seen: dict, terms: dict
+) -> Lists:
     """Query and observe the test rows piece by piece."""
+    learned = model._model.query_term
     lists, code = Lists(), {item: place for place, item in enumerate(texts.item_ids.tolist())}
     for piece in np.array_split(np.arange(len(test)), N_PIECES):
         rows = test.iloc[piece[np.isin(piece, asked)]]
@@ -115,6 +148,11 @@ def walk(model: Any, test: pd.DataFrame, asked: np.ndarray, texts: Texts, seen: 
             lists.add("without words", plain, own)
             found, _ = model.recommend(queries, n_recommendations=K, candidates=texts.item_ids)
             lists.add("with words", found, own)
+            for name, term in terms.items():
+                model._model.query_term = term
+                found, _ = model.recommend(queries, n_recommendations=K, candidates=texts.item_ids)
+                lists.add(f"with words, {name} alone", found, own)
+            model._model.query_term = learned
             for name, similarity in texts.similarities(rows["query"].tolist()).items():
                 for row, user in enumerate(rows["user_id"]):
                     similarity[row, list(seen.get(user, ()))] = -np.inf
@@ -150,12 +188,15 @@ def compare(data: str, options: argparse.Namespace) -> None:
             for user, item in zip(train["user_id"], train["item_id"], strict=True):
                 seen.setdefault(user, set()).add(code[item])
             start = time.process_time()
-            model = make_model(name, seed, options.epochs).fit(train)
+            with evidence_of() as evidence:
+                model = make_model(name, seed, options.epochs).fit(train)
             seconds = time.process_time() - start
-            found = walk(model, test, asked, texts, seen)
+            terms = {part: term_of(evidence, places) for part, places in PARTS.items()}
+            found = walk(model, test, asked, texts, seen, terms)
             report = {
                 "data": data, "seed": seed, "model": name, "n_train": len(train),
                 "n_queried": len(asked), "n_items": len(item_ids), "weight": model.query_weight_,
+                **model.lexical_weights_, "weight_of_meaning_alone": terms["meaning"].weight,
                 "fit_cpu_seconds": round(seconds, 1), **found.means(),
             }  # fmt: skip
             print(json.dumps(report), flush=True)
@@ -170,11 +211,12 @@ def shuffled(data: str, options: argparse.Namespace) -> None:
     words[has] = rng.permutation(words[has])
     for name in options.models:
         model = make_model(name, 0, options.epochs).fit(events.assign(query=words))
-        print(json.dumps({"task": "shuffled", "model": name, "weight": model.query_weight_}))
+        weights = {"weight": model.query_weight_, **model.lexical_weights_}
+        print(json.dumps({"task": "shuffled", "model": name, **weights}))
 
 
 def latency(data: str, options: argparse.Namespace) -> None:
-    """Print the CPU time of single requests with and without words, taken in turns."""
+    """Print the CPU time of single requests without words, by meaning, and with all, in turns."""
     events, _ = read(data, options.limit, 0)
     cut = int((1 - TEST_SHARE) * len(events))
     train, test = events[:cut], events[cut:]
@@ -182,20 +224,25 @@ def latency(data: str, options: argparse.Namespace) -> None:
     for name in options.models:
         model = make_model(name, 0, 1).fit(train)
         model.recommend(queries)  # warms the cache of texts
-        pairs = []
+        for row in range(len(queries)):
+            model.recommend(queries.iloc[row : row + 1])
+        index, pairs = model._model.lexical, []
         for row in range(len(queries)):
             one = queries.iloc[row : row + 1]
             took = []
-            for X in (one.drop(columns="query"), one):
+            for X, its in ((one.drop(columns="query"), index), (one, LexicalIndex()), (one, index)):
+                model._model.lexical = its
                 start = time.process_time()
                 model.recommend(X)
                 took.append(1000 * (time.process_time() - start))
             pairs.append(took)
-        without, with_words = np.median(pairs, axis=0)
-        more = np.subtract(*np.transpose(pairs)[::-1])
+        medians = np.median(pairs, axis=0)
+        more = np.diff(pairs, axis=1)
         report = {
-            "task": "latency", "model": name, "ms_without": without, "ms_with": with_words,
-            "more_median": float(np.median(more)), "more_mean": float(np.mean(more)),
+            "task": "latency", "model": name, "n_items": model.n_items_,
+            **dict(zip(("ms_without", "ms_by_meaning", "ms_with_all"), medians, strict=True)),
+            "more_by_meaning": float(np.median(more[:, 0])),
+            "more_by_lexical": float(np.median(more[:, 1])),
         }  # fmt: skip
         print(json.dumps(report), flush=True)
 

@@ -103,7 +103,11 @@ class DecayBertRecommender(
     half_lives_ : ndarray of shape (n_heads,)
         Learned half-lives of event weights in days; inf without decay.
     query_weight_ : float
-        Weight of the similarity of search words and item; the prior, 10, before any row with words.
+        Weight of the similarity in meaning of search words and item; the prior, 10, before any row
+        with words.
+    lexical_weights_ : dict of str to float
+        Weights of the similarities of search words and item by "words" and by "letters", which are
+        character n-grams; the prior, 5, before any row with words.
     net_ : skorch.NeuralNet
         The net around ``module_``.
     module_ : torch.nn.Module
@@ -380,8 +384,14 @@ class DecayBertRecommender(
 
     @property
     def query_weight_(self) -> float:
-        """Weight of the similarity of search words to an item's text; the prior before any."""
+        """Weight of the similarity in meaning of search words to an item's text."""
         return self._fitted("query_weight_").query_term.weight
+
+    @property
+    def lexical_weights_(self) -> dict[str, float]:
+        """Weights of the similarities of search words to an item's text by words and letters."""
+        weights = self._fitted("lexical_weights_").query_term.lexical_weights
+        return dict(zip(("words", "letters"), weights.tolist(), strict=True))
 
     @property
     def decay_(self) -> str:

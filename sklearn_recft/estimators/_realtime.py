@@ -115,7 +115,11 @@ class RealtimeTransformerRecommender(
     user_ids_, item_ids_ : ndarray
         Known ids. ``n_users_`` and ``n_items_`` count them.
     query_weight_ : float
-        Weight of the similarity of search words and item; the prior, 10, before any row with words.
+        Weight of the similarity in meaning of search words and item; the prior, 10, before any row
+        with words.
+    lexical_weights_ : dict of str to float
+        Weights of the similarities of search words and item by "words" and by "letters", which are
+        character n-grams; the prior, 5, before any row with words.
     trend_period_ : float
         Length of a trend period in seconds; trends change at its multiples. inf without trends.
     feature_columns_ : list of str
@@ -377,8 +381,14 @@ class RealtimeTransformerRecommender(
 
     @property
     def query_weight_(self) -> float:
-        """Weight of the similarity of search words to an item's text; the prior before any."""
+        """Weight of the similarity in meaning of search words to an item's text."""
         return self._fitted("query_weight_").query_term.weight
+
+    @property
+    def lexical_weights_(self) -> dict[str, float]:
+        """Weights of the similarities of search words to an item's text by words and letters."""
+        weights = self._fitted("lexical_weights_").query_term.lexical_weights
+        return dict(zip(("words", "letters"), weights.tolist(), strict=True))
 
     @property
     def decay_(self) -> str:

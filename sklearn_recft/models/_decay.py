@@ -353,7 +353,7 @@ class DecayModel(DecaySearch):
                 if term is not None:
                     out[row - r0] += term(row, items)
 
-        return score_tile
+        return self._with_lexical_term(score_tile, queries, columns)
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows of known items, and their past."""

@@ -58,12 +58,13 @@ class DecaySearch(ContentModel):
 
     def _logits_of_queries(self, events: Events) -> np.ndarray:
         asked, similarity = self._similarities(events)
-        return np.where(asked, self.query_term.of(similarity), 0.0)
+        lexical = self.query_term.of_lexical(self._lexical_of_rows(events))
+        return np.where(asked, self.query_term.of(similarity) + lexical, 0.0)
 
     def _term_of_lists(
         self, queries: Interactions
     ) -> Callable[[int, np.ndarray], np.ndarray | float] | None:
-        """Return a function of a query number and items that returns terms; None without."""
+        """Return a function of a query number and items that returns terms of meanings."""
         if queries.query is None:
             return None
         self._check_reads_texts(queries, None)
@@ -115,7 +116,8 @@ class DecaySearch(ContentModel):
                 weight=events.weight[source] * np.where(real, 1.0, n / _N_OTHERS),
                 query=tuple(np.array(events.query, object)[source]),
             )
-        _, similarity = self._similarities(events)
+        _, meaning = self._similarities(events)
+        similarity = np.column_stack([meaning, *self._lexical_of_rows(events)])
         base, label = self._logits(events), events.feedback
         weight = events.weight * np.asarray(self.class_weights)[label.astype(int)]
         return [Labels(base, similarity, label, weight, n_rows)]

@@ -82,6 +82,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "*/mean": "f4 A", "*/context_weight": "f4 C", "*/context_*": "f8 C",
     },
     "QueryTerm": {"mean": "f8 M", "precision": "f8 M M"},
+    "LexicalIndex": {
+        "words/terms": "u8 a", "words/counts": "i8 a", "words/items": "i4 b item",
+        "letters/terms": "u8 c", "letters/counts": "i8 c", "letters/items": "i4 d item",
+    },
     "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8~ U", "first": "f8~ I"},
     "PairTimes": {"keys": "i8 n pair", "times": "f8~ n"},
     "Blend": {"weights": "f8 S F", "squares": "f8 S F", "places": "f8 T S P", "log": "f8~ L M"},

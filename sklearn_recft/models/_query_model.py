@@ -13,6 +13,8 @@ from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._network import Network
 from sklearn_recft.models._query_term import Evidence, QueryTerm
+from sklearn_recft.ranking import TileScorer
+from sklearn_recft.text import LexicalIndex, texts_of
 
 _HELD_OUT = 0.2  # of the rows with a query: the newest, from which a fit learns the weight
 _MOST_ROWS = 2048  # rows with a query that one call learns from, the newest
@@ -39,12 +41,14 @@ class Asked:
 class QueryModel(FittedModel):
     """A fitted model whose rows may have search words; a subclass scores rows without them.
 
-    The net never reads search words, so rows without them keep all bits of their scores. Weight
+    The net never reads search words, so rows without them keep all bits of their scores. Weights
     and offset of the `QueryTerm` are learned from rows that the net has not learned yet.
 
     Attributes
     ----------
     query_term : QueryTerm
+    lexical : LexicalIndex
+        Words and letters of the texts of items, if the model reads texts.
     network : Network
     """
 
@@ -52,7 +56,7 @@ class QueryModel(FittedModel):
 
     def __init__(self, rows: Interactions, settings: Any) -> None:
         super().__init__(rows, settings)
-        self.query_term = QueryTerm()
+        self.query_term, self.lexical = QueryTerm(), LexicalIndex()
 
     # ------------------------------------------------------------------ for subclasses
 
@@ -86,9 +90,11 @@ class QueryModel(FittedModel):
         return super().encode(rows)
 
     def _learn_rows(self, rows: Interactions, undo: Transaction, call: Call) -> list[np.ndarray]:
-        """Learn rows, and the weight of the query term from the rows that have a query."""
+        """Learn rows, and the weights of the query term from the rows that have a query."""
         if rows.query is None:
-            return super()._learn_rows(rows, undo, call)
+            answers = super()._learn_rows(rows, undo, call)
+            self._index_texts(rows, call)
+            return answers
         self._check_reads_texts(rows, call)
         terms, evidence = np.zeros(len(rows)), []
         if not self.network.is_built:
@@ -99,6 +105,7 @@ class QueryModel(FittedModel):
             if call.weights:
                 evidence = self._evidence_of(rows.learned())
         answers = super()._learn_rows(rows, undo, call)
+        self._index_texts(rows, call)
         self.query_term = self.query_term.after(evidence)
         return [_with_terms(np.concatenate(answers), terms)] if call.predict else answers
 
@@ -124,7 +131,46 @@ class QueryModel(FittedModel):
         twin.learn(past, settings, Call(catalogue=call.catalogue))
         return twin._evidence_of_stream(rows.take(newer))
 
+    def _index_texts(self, rows: Interactions, call: Call) -> None:
+        """Index the texts of items that a call has made known, if the model reads texts."""
+        if self.network.reader is None or self.lexical.n_items == self.n_items:
+            return
+        codes, texts = self.items.encode(rows.item_ids), list(self._texts_of(rows) or ())
+        if call.catalogue is not None:
+            ids, its_texts = call.catalogue
+            codes = np.concatenate([codes, self.items.encode(ids)])
+            texts += texts_of(ids, its_texts)
+        self.lexical = self.lexical.after(codes, texts)
+
     # ------------------------------------------------------------------ scoring
+
+    def _lexical_of_rows(self, events: Events) -> np.ndarray:
+        """Return the lexical similarities (2, n) of the search words and the item of each row."""
+        return self.lexical.of_rows(events.query or (), events.item, events.text)
+
+    def _with_lexical_term(
+        self, tiles: TileScorer, queries: Interactions, columns: np.ndarray
+    ) -> TileScorer:
+        """Return a function that adds the lexical term to scores of catalogue ``columns``."""
+        if queries.query is None:
+            return tiles
+        words, n_columns = queries.query.tolist(), len(columns)
+        asks = np.array([bool(text) for text in words], bool)
+        # Terms of the rows of a tile, for its further columns: at most so many rows a thread.
+        kept: dict[int, np.ndarray] = {}
+
+        def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
+            tiles(r0, r1, c0, c1, out)
+            for row in (r0 + np.flatnonzero(asks[r0:r1])).tolist():
+                term = kept.pop(row, None)
+                if term is None:
+                    similarities = self.lexical.similarities(words[row], self.n_items)
+                    term = self.query_term.of_lexical(similarities)[columns]
+                out[row - r0] += term[c0:c1]
+                if c1 < n_columns:
+                    kept[row] = term
+
+        return score
 
     def _read_queries(self, words: Sequence[str]) -> Asked:
         """Encode search words by the encoder of the items' texts, each text once."""

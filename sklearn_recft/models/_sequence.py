@@ -299,7 +299,7 @@ class SequenceModel(SequenceSearch):
         context = queries.context_as(self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
         states = self._with_search_words(self._states(log, wanted), queries)
-        return self._tiles(states, wanted, columns)
+        return self._with_lexical_term(self._tiles(states, wanted, columns), queries, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
         vectors = self.network.catalogue.numpy(force=True)

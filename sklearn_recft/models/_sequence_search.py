@@ -1,4 +1,4 @@
-"""Search words of the sequence model: a vector added to the state of a query."""
+"""Search words of the sequence model: a vector added to the state of a query, and a term."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SequenceSearch(ContentModel):
     """What the sequence model does with search words; the model itself scores states.
 
     The coordinates of an item's vector that hold its text are multiplied by those of the state. The
-    term is linear in these, so a list costs no further product.
+    similarity of meanings is linear in these, so it costs a list no further product.
     """
 
     network: SequenceNetwork
@@ -58,7 +58,7 @@ class SequenceSearch(ContentModel):
         return states_of(self.module, table, log, queries, n_threads=n_threads)
 
     def _with_search_words(self, states: np.ndarray, queries: Interactions) -> np.ndarray:
-        """Add the query term to states, whose text coordinates are multiplied by items' texts."""
+        """Add the meaning of words to states, whose text coordinates are multiplied by texts."""
         if queries.query is None:
             return states
         self._check_reads_texts(queries, None)
@@ -79,7 +79,7 @@ class SequenceSearch(ContentModel):
         own = self._scores(events, queries, states)[1][:, self._texts]
         similarity = np.einsum("nt,nt->n", own, asked.vectors, dtype=np.float64)
         term[asked.has] = self.query_term.weight * similarity[asked.has]
-        return term
+        return term + self.query_term.of_lexical(self._lexical_of_rows(events))
 
     def _evidence(self, rows: Interactions) -> list[Evidence]:
         if rows.feedback is not None:
@@ -98,14 +98,14 @@ class SequenceSearch(ContentModel):
         asked = self._read_queries(events.query or ())
         texts = self.network.catalogue.numpy(force=True)[columns, self._texts]
         score, own = self._scores(events, queries, states)
-        similarity = np.einsum("nt,nt->n", own[:, self._texts], asked.vectors)
-        return [
-            Choices(
-                np.column_stack([score, base]).astype(np.float64),
-                np.column_stack([similarity, asked.vectors @ texts.T]).astype(np.float64),
-                events.weight,
-            )
-        ]
+        similarity = np.empty((len(rows), 1 + n, 3), np.float32)  # column 0: the own item
+        similarity[:, 0, 0] = np.einsum("nt,nt->n", own[:, self._texts], asked.vectors)
+        similarity[:, 1:, 0] = asked.vectors @ texts.T
+        similarity[:, 0, 1:] = self._lexical_of_rows(events).T
+        for row, words in enumerate(events.query or ()):
+            lexical = self.lexical.similarities(words, self.n_items)
+            similarity[row, 1:, 1:] = lexical[:, columns].T
+        return [Choices(np.column_stack([score, base]), similarity, events.weight)]
 
     def _evidence_of_stream(self, rows: Interactions) -> list[Evidence]:
         """Return the evidence of rows; with times, each sees what comes before it."""

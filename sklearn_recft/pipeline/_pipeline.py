@@ -55,7 +55,8 @@ class RecommenderPipeline(SaveMixin, Pipeline):
     ----------
     steps : list of (str, estimator)
         Transformers, and a recommender as the last step. The transformers must pass on
-        ``user_id``, ``item_id`` and ``timestamp``.
+        ``user_id``, ``item_id`` and ``timestamp``. So
+        :class:`~sklearn_recft.preprocessing.ActivityFeatures` needs ``passthrough=True``.
     transform_input : list of str, default=None
         As in `sklearn.pipeline.Pipeline`; for `fit` only.
     memory : str or object with the joblib.Memory interface, default=None
@@ -463,10 +464,15 @@ class RecommenderPipeline(SaveMixin, Pipeline):
                     _check_fitted(verb, name, step)
                 learned, Xt = _learned(step, Xt, y, routed[name], first and not predicts, predicts)
                 steps.append((name, learned))
+            Xt = _with_ids([*steps, last], Xt)
             answer = getattr(last[1], verb)(Xt, y, **given, **(options or {}))
             raw = RawColumns.of(X) if first or self._raw is None else self._raw
             self.__dict__ = {**self.__dict__, "steps": [*steps, last], "_raw": raw}
             return answer
+
+    def _fit(self, *arguments: Any, **options: Any) -> Any:
+        """Fit the transformers, and return rows that have ids."""
+        return _with_ids(self.steps, super()._fit(*arguments, **options))
 
     def _iter(self, *arguments: Any, **options: Any) -> Any:
         """Leave out the step that drops rows: it does not transform."""
@@ -589,6 +595,26 @@ def _check_fitted(verb: str, name: str, transformer: Any) -> None:
             f"{verb}: the step {name!r} is not fitted. To fit it on these rows would let "
             "predictions depend on later rows. Call fit or partial_fit with earlier rows first."
         ) from error
+
+
+def _with_ids(steps: Steps, X: Any) -> Any:
+    """Return transformed rows, unless they are a matrix of features alone.
+
+    A recommender would read the first features as ids. Frames are read by name, and a last step
+    that is no recommender reads no ids.
+    """
+    if is_frame(X) or not hasattr(steps[-1][1], "__recommender_tags__"):
+        return X
+    for name, step in steps[:-1]:
+        describes = hasattr(step, "partial_fit_transform")  # rows, as `ActivityFeatures` does
+        if describes and getattr(step, "passthrough", None) is False:
+            raise ValueError(
+                f"X: the step {name!r} returns a matrix of features without the columns of X, so "
+                "the recommender would read the first features as user and item ids. Set "
+                f"passthrough=True in {type(step).__name__}, or put it into a ColumnTransformer "
+                "whose first columns are user_id, item_id and timestamp."
+            )
+    return X
 
 
 def _transformed(steps: Steps, X: Any) -> Any:

@@ -18,13 +18,14 @@ from sklearn_recft import (
 )
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.models import DecayModel, SequenceModel
+from sklearn_recft.persistence import load
 from sklearn_recft.text._encoder import TextEncoder
 
 TITLES = np.array(
     [f"{a} {b}" for a in ("green", "black", "white", "red", "cold", "sweet")
      for b in ("tea", "coffee", "milk", "rice", "bread")]
 )  # fmt: skip
-PRIOR = 10.0
+PRIOR, LEXICAL_PRIOR = 10.0, {"words": 5.0, "letters": 5.0}
 
 
 def make_log(n=1500, share=0.5, seed=0):
@@ -53,6 +54,10 @@ LOG = make_log()
 PLAIN = LOG.drop(columns="query")
 ASKED = pd.DataFrame({"user_id": [1, 2, 99], "query": ["green tea", "red rice", "cold milk"]})
 EVERY = {"n_recommendations": len(TITLES), "exclude_seen": False}
+NEW_ITEM = pd.DataFrame(
+    {"user_id": [1], "item_id": [500], "timestamp": [1e7], "text": ["salted quinoa"],
+     "query": ["quinoa"]}
+)  # fmt: skip
 _FITTED = {}
 
 
@@ -71,6 +76,12 @@ def scores_of(model, X):
     return model.decision_function(X) if hasattr(model, "decision_function") else model.predict(X)
 
 
+def effect_of_words(model, words="green tea"):
+    """Return how far words move items apart."""
+    rows = pd.DataFrame({"user_id": 1, "item_id": np.arange(len(TITLES)), "text": TITLES})
+    return np.ptp(scores_of(model, rows.assign(query=words)) - scores_of(model, rows))
+
+
 # ------------------------------------------------------------------------------ without words
 
 
@@ -79,6 +90,7 @@ def test_a_column_without_words_is_no_column_to_the_bit(make):
     model = make().fit(PLAIN.assign(query=None))
     expected = plain(make)
     assert model.query_weight_ == PRIOR
+    assert model.lexical_weights_ == LEXICAL_PRIOR
     assert pickle.dumps(model._model.state()) == pickle.dumps(expected._model.state())
     for words in (None, np.nan, "", "  "):
         queries = pd.DataFrame({"user_id": [1, 99], "query": words})
@@ -122,7 +134,9 @@ def test_words_that_decide_are_learned_and_shuffled_words_are_not(make):
     words = LOG["query"].to_numpy().copy()
     has = LOG["query"].notna().to_numpy()
     words[has] = np.random.default_rng(0).permutation(words[has])
-    assert abs(make().fit(LOG.assign(query=words)).query_weight_) < 0.6
+    # Similarities go together here, so that their weights may balance each other.
+    assert effect_of_words(model) > 5
+    assert effect_of_words(make().fit(LOG.assign(query=words))) < 0.5
 
 
 @both
@@ -201,6 +215,35 @@ def test_unknown_items_are_compared_by_their_text(make):
     rows = pd.DataFrame({"user_id": 1, "item_id": [777, 778], "text": ["oat tea", "dry wine"]})
     found = scores_of(model, rows.assign(query="oat tea")) - scores_of(model, rows)
     assert found[0] > found[1]
+
+
+@both
+def test_mistyped_and_half_typed_words_are_matched_by_letters(make):
+    model = plain(make)
+    asked = pd.DataFrame({"user_id": 99, "query": ["grene cofee", "blak ric", "Swéét BREAD!"]})
+    best, _ = model.recommend(asked, n_recommendations=1, exclude_seen=False)
+    assert TITLES[best[:, 0]].tolist() == ["green coffee", "black rice", "sweet bread"]
+
+
+@both
+@pytest.mark.parametrize("verb", ["observe", "partial_fit"])
+def test_new_items_are_found_by_their_words_at_once(make, verb):
+    model = fitted(make)
+    getattr(model, verb)(NEW_ITEM.drop(columns="query"))
+    asked = pd.DataFrame({"user_id": [99], "query": ["quinoa"], "timestamp": 2e7})
+    found = model.recommend(asked, n_recommendations=1, exclude_seen=False)[0]
+    assert found[0, 0] == NEW_ITEM["item_id"][0]
+
+
+def test_lists_are_the_same_in_narrow_tiles(monkeypatch):
+    model, users = fitted(transformer), np.arange(40)
+    words = [title if user % 3 else None for user, title in enumerate(TITLES[users % 30])]
+    queries = pd.DataFrame({"user_id": users, "query": words})
+    expected = model.recommend(queries, **EVERY)
+    monkeypatch.setattr("sklearn_recft.ranking._TILE_ROWS", 16)
+    monkeypatch.setattr("sklearn_recft.ranking._TILE_COLUMNS", 7)
+    found = model.recommend(queries, **EVERY)
+    assert_allclose(found[1], expected[1], rtol=1e-5)
 
 
 @both
@@ -318,6 +361,20 @@ def test_a_state_of_a_model_before_there_were_words_is_read(make):
     twin = copy.deepcopy(model)
     twin._model.load_state(state)
     assert_array_equal(twin.recommend(ASKED, **EVERY)[1], model.recommend(ASKED, **EVERY)[1])
+
+
+@both
+def test_saved_models_answer_words_bit_by_bit_and_learn_on(make, tmp_path):
+    model = fitted(make)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert_array_equal(loaded.recommend(ASKED, **EVERY)[1], model.recommend(ASKED, **EVERY)[1])
+    news = make_log(60, seed=4).assign(timestamp=lambda X: X["timestamp"] + 1e7)
+    news = pd.concat([news, NEW_ITEM])
+    model.partial_fit(news)
+    loaded.partial_fit(news)
+    assert loaded.lexical_weights_ == model.lexical_weights_
+    assert_array_equal(loaded.recommend(ASKED, **EVERY)[1], model.recommend(ASKED, **EVERY)[1])
 
 
 @pytest.mark.parametrize(("make", "cls"), [(transformer, SequenceModel), (decay, DecayModel)])

@@ -8,8 +8,11 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
-from sklearn_recft import IncrementalDCNRecommender
+from sklearn_recft import IncrementalDCNRecommender, IncrementalMFRecommender
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.preprocessing import ActivityFeatures, PairMeans
 
@@ -119,3 +122,28 @@ def test_equal_names_are_refused():
     X, y = stream()
     with pytest.raises(ValueError, match=r"passthrough: X has the columns \['item_mean'\]"):
         appending()[0].fit_transform(X.assign(item_mean=0.0), y)
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+@pytest.mark.parametrize("step", [ACTIVITY, PAIRS])
+def test_features_without_ids_are_refused_before_a_recommender(step, verb):
+    X, y = stream()
+    model = IncrementalMFRecommender(n_factors=2, random_state=0)
+    pipe = make_recommender_pipeline(clone(step), StandardScaler(), model)
+    with pytest.raises(ValueError, match=f"passthrough=True in {type(step).__name__}, or put it"):
+        getattr(pipe, verb)(X, y)
+    assert not hasattr(pipe, "n_users_")
+
+
+def test_features_without_ids_are_fine_where_ids_are_not_read_by_position():
+    X, y = stream()
+    boosted = make_recommender_pipeline(clone(ACTIVITY), Ridge()).fit(X, y)
+    assert boosted.predict(X).shape == y.shape
+    ids = ColumnTransformer(
+        [("ids", "passthrough", ["user_id", "item_id"]), ("new", clone(ACTIVITY), list(X))]
+    )
+    model = IncrementalMFRecommender(n_factors=2, random_state=0)
+    assert make_recommender_pipeline(ids, model).fit(X, y).n_users_ == X["user_id"].nunique()
+    framed = clone(ACTIVITY).set_output(transform="pandas")
+    net = IncrementalDCNRecommender(use_ids=False, max_epochs=1, random_state=0)
+    assert make_recommender_pipeline(framed, net).fit(X, y).predict(X).shape == y.shape
