@@ -344,7 +344,7 @@ def choose(data: str, task: str, n_cuts: int = 3) -> dict[str, dict]:
     for name in names(stream.repeats):
         options = tried(name, task, stream.repeats)
         figures = [
-            np.mean([_validated(stream, task, name, option, cut, chunk, every) for cut in cuts])
+            np.mean([validated(stream, task, make(name, option), c, chunk, every) for c in cuts])
             for option in options
         ]
         found[name] = options[int(np.argmax(figures))]
@@ -353,10 +353,9 @@ def choose(data: str, task: str, n_cuts: int = 3) -> dict[str, dict]:
     return found
 
 
-def _validated(
-    stream: Stream, task: str, name: str, option: dict, cut: int, chunk: int, every: int
-) -> float:
-    member = make(name, option).fit(stream.rows(0, cut))
+def validated(stream: Stream, task: str, member: Any, cut: int, chunk: int, every: int) -> float:
+    """Return NDCG@10 on the chunk after ``cut``, of a member that is fitted on what is before."""
+    member.fit(stream.rows(0, cut))
     queries, targets = ASK[task](stream, cut, cut + chunk, every if task == "next" else 1)
     code_of = np.full(stream.item.max() + 1, -1)
     code_of[member.item_ids_] = np.arange(len(member.item_ids_))
