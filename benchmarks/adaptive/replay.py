@@ -300,8 +300,8 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
 def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
     """Return the members, one for each seed where they draw."""
     found: dict[str, Any] = {}
-    for name in names(stream.repeats):
-        setting = chosen.get(name, {})
+    for name in (n for n in names(stream.repeats) if n in chosen):
+        setting = chosen[name]
         if name in DRAWING:
             found |= {f"{name}_{seed}": make(name, setting, seed) for seed in SEEDS}
         else:
@@ -334,14 +334,14 @@ def ask_members(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def choose(data: str, task: str, n_cuts: int = 3) -> dict[str, dict]:
+def choose(data: str, task: str, wanted: str = "", n_cuts: int = 3) -> dict[str, dict]:
     """Choose each member's setting by NDCG@10 on chunks of the last fifth of the warm-up."""
     stream = Stream.of(data)
     share, chunk, every = PLANS[data]
     end = int(share * len(stream.user))
     cuts = np.linspace(MEMBERS_SHARE * end, end - chunk, n_cuts).astype(int)
     found = {}
-    for name in names(stream.repeats):
+    for name in (n for n in names(stream.repeats) if wanted in n):
         options = tried(name, task, stream.repeats)
         figures = [
             np.mean([validated(stream, task, make(name, option), c, chunk, every) for c in cuts])

@@ -41,11 +41,10 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"history_half_life": 3, "beta": 0.2},
     {"history_half_life": 3, "max_distance": 20},
     {"history_half_life": 3, "max_distance": 5},
+    {"history_half_life": 0.5, "beta": 0.3},
+    {"history_half_life": 3, "alpha": 0.7, "beta": 0},
     {"alpha": 0.7},
     {"beta": 0.3},
-    {"gap_half_life": 1},
-    {"half_life": 90},
-    {"n_neighbors": 100},
 )
 ROUNDS, N_ROWS = 5, 1000
 
