@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PopularityRecommender,
         RealtimeTransformerRecommender,
         RP3BetaRecommender,
+        SequentialRulesRecommender,
     )
     from sklearn_recft.models import ForgetReceipt
     from sklearn_recft.persistence import load, save, trusted_types
@@ -48,6 +49,7 @@ __all__ = [
     "PopularityRecommender",
     "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
+    "SequentialRulesRecommender",
     "__version__",
     "load",
     "save",
@@ -75,6 +77,7 @@ __getattr__ = lazy_names(
         "PopularityRecommender": "estimators",
         "RP3BetaRecommender": "estimators",
         "RealtimeTransformerRecommender": "estimators",
+        "SequentialRulesRecommender": "estimators",
         "load": "persistence",
         "save": "persistence",
         "trusted_types": "persistence",

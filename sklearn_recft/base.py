@@ -266,9 +266,10 @@ class RecommenderMixin(SaveMixin):
         `EASERecommender`, `ALSRecommender`, and `RP3BetaRecommender` without ``edges``. With decay,
         the times of the removed events still count. So the level is "erased", as it is for
         `HabitRecommender`, and for the factorizations `IncrementalMFRecommender` and
-        `IncrementalMFClassifier` with the solver "sgd", without ``drift`` and "softmax". Other
-        models raise an error: what they learned from an item is spread over weights that items
-        share. Users stay, also those without any other item.
+        `IncrementalMFClassifier` with the solver "sgd", without ``drift`` and "softmax".
+        `SequentialRulesRecommender` is exact with any decay, and "erased" once a user has had more
+        than ``max_history`` events. Other models raise an error: what they learned from an item is
+        spread over weights that items share. Users stay, also those without any other item.
 
         Parameters
         ----------

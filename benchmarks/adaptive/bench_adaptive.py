@@ -88,6 +88,7 @@ def sets_of_members(data: str) -> dict[str, tuple[str, ...]]:
         f"with {last}": (*shared, last),
         "with content": (*shared, "content"),
         f"with {last} and content": (*shared, last, "content"),
+        f"with {last} and rules": (*shared, last, "rules"),
     }
 
 
@@ -203,23 +204,25 @@ def main() -> None:
     parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=TASKS, help="may be repeated")
     parser.add_argument("--keep", type=Path, default=Path("adaptive_keep"), help="folder of lists")
-    parser.add_argument("--members", default="", help="words in the name of the set of members")
+    parser.add_argument("--members", default="", help="words in the name of a member or a set")
+    parser.add_argument("--without", action="append", default=[], help="a member to leave out")
     parser.add_argument("--seed", type=int, default=0, help="of `stream`")
     parser.add_argument("--chunks", type=int, default=None, help="of `stream`; default: all")
     options = parser.parse_args()
     protocols = options.protocol or TASKS
     for data in options.data or DATA:
+        members = {n: s for n, s in settings(data).items() if n not in options.without}
         if options.task == "replay":
             folders = {task: options.keep / f"{data}_{task}" for task in protocols}
-            replay.replay(data, folders, settings(data))
+            replay.replay(data, folders, members)
         elif options.task == "stream":
-            walk.stream(data, settings(data), options.chunks, options.seed)
+            walk.stream(data, members, options.chunks, options.seed)
         elif options.task == "cost":
-            walk.cost(data, settings(data))
+            walk.cost(data, members)
         else:
             for task in protocols:
                 if options.task == "choose":
-                    replay.choose(data, task)
+                    replay.choose(data, task, options.members)
                 else:
                     {"blend": blend, "tune": tune}[options.task](
                         data, task, options.keep, options.members

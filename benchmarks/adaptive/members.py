@@ -14,6 +14,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    SequentialRulesRecommender,
 )
 from sklearn_recft.events import Interactions
 
@@ -134,6 +135,7 @@ def make(name: str, setting: dict[str, Any], seed: int = 0) -> Any:
         "knn": ItemKNNRecommender,
         "knn_h3": ItemKNNRecommender,
         "habit": HabitRecommender,
+        "rules": SequentialRulesRecommender,
     }
     if name in DRAWING:
         return IncrementalMFRecommender(loss=name, random_state=seed, **setting)
@@ -147,6 +149,19 @@ def tried(name: str, task: str, repeats: bool) -> list[dict[str, Any]]:
         return [{"half_life": days} for days in (None, 365, 90, 30)]
     if name == "recent":
         return [{"half_life": days} for days in (0.2, 1, 3, 7)]
+    if name == "rules":
+        base = {"alpha": 0.5, "beta": 0.1, "history_half_life": 2.0}
+        changes: tuple[dict[str, Any], ...] = (
+            {},
+            {"history_half_life": 1.0},
+            {"history_half_life": 1.0, "beta": 0.3},
+            {"history_half_life": 5.0, "beta": 0.0},
+            {"history_half_life": 5.0, "beta": 0.0, "max_distance": 20},
+            {"history_half_life": 3.0, "beta": 0.2},
+            {"history_half_life": 3.0, "gap_half_life": 1.0},
+            {"history_half_life": 3.0, "half_life": 90.0},
+        )
+        return [base | change for change in changes]
     if name == "habit":
         return [{"habit_half_life": d, "half_life": p} for d in (30, 90, 365) for p in (7, 28)]
     if name == "softmax":
@@ -169,6 +184,6 @@ def tried(name: str, task: str, repeats: bool) -> list[dict[str, Any]]:
 
 
 def names(repeats: bool) -> tuple[str, ...]:
-    """Return the names of the eight members; content joins them where items have texts."""
+    """Return the names of the nine members; content joins them where items have texts."""
     shared = ("popularity", "recent", "ease", "ease_h3", "knn", "knn_h3", "bpr")
-    return (*shared, "habit" if repeats else "softmax")
+    return (*shared, "habit" if repeats else "softmax", "rules")

@@ -300,8 +300,8 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
 def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
     """Return the members, one for each seed where they draw."""
     found: dict[str, Any] = {}
-    for name in names(stream.repeats):
-        setting = chosen.get(name, {})
+    for name in (n for n in names(stream.repeats) if n in chosen):
+        setting = chosen[name]
         if name in DRAWING:
             found |= {f"{name}_{seed}": make(name, setting, seed) for seed in SEEDS}
         else:
@@ -334,17 +334,17 @@ def ask_members(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def choose(data: str, task: str, n_cuts: int = 3) -> dict[str, dict]:
+def choose(data: str, task: str, wanted: str = "", n_cuts: int = 3) -> dict[str, dict]:
     """Choose each member's setting by NDCG@10 on chunks of the last fifth of the warm-up."""
     stream = Stream.of(data)
     share, chunk, every = PLANS[data]
     end = int(share * len(stream.user))
     cuts = np.linspace(MEMBERS_SHARE * end, end - chunk, n_cuts).astype(int)
     found = {}
-    for name in names(stream.repeats):
+    for name in (n for n in names(stream.repeats) if wanted in n):
         options = tried(name, task, stream.repeats)
         figures = [
-            np.mean([_validated(stream, task, name, option, cut, chunk, every) for cut in cuts])
+            np.mean([validated(stream, task, make(name, option), c, chunk, every) for c in cuts])
             for option in options
         ]
         found[name] = options[int(np.argmax(figures))]
@@ -353,10 +353,9 @@ def choose(data: str, task: str, n_cuts: int = 3) -> dict[str, dict]:
     return found
 
 
-def _validated(
-    stream: Stream, task: str, name: str, option: dict, cut: int, chunk: int, every: int
-) -> float:
-    member = make(name, option).fit(stream.rows(0, cut))
+def validated(stream: Stream, task: str, member: Any, cut: int, chunk: int, every: int) -> float:
+    """Return NDCG@10 on the chunk after ``cut``, of a member that is fitted on what is before."""
+    member.fit(stream.rows(0, cut))
     queries, targets = ASK[task](stream, cut, cut + chunk, every if task == "next" else 1)
     code_of = np.full(stream.item.max() + 1, -1)
     code_of[member.item_ids_] = np.arange(len(member.item_ids_))

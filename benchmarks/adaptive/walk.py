@@ -24,7 +24,8 @@ def stream(
 ) -> None:
     """Print the figures of each chunk, of both protocols, and of all chunks so far.
 
-    The last row has the gain over the best member of the lists that are asked for once.
+    The last rows have the gain of the lists that are asked for once: over the best member, and over
+    the best but the sequential rules.
     """
     log = Stream.of(data)
     share, chunk, _ = PLANS[data]
@@ -51,10 +52,15 @@ def stream(
         label = {"at": stop, "seed": seed, "update_s": spent}
         row("stream", data, "AdaptiveRecommender", **label, **means)
     whole = {name: np.concatenate([values[name] for values in lists]) for name in lists[0]}
-    best = max(model.named_estimators_, key=lambda name: whole[name].mean())
-    gain, low, high = mix.interval(whole["blend"], whole[best], np.concatenate(users))
-    figures = {"n_lists": len(whole[best]), "gain": gain, "low": low, "high": high}
-    row("stream, once", data, "AdaptiveRecommender", seed=seed, best=best, **figures)
+    names = list(model.named_estimators_)
+    for label, rivals in {
+        "all": names,
+        "all but rules": [n for n in names if n != "rules"],
+    }.items():
+        best = max(rivals, key=lambda name: whole[name].mean())
+        gain, low, high = mix.interval(whole["blend"], whole[best], np.concatenate(users))
+        figures = {"n_lists": len(whole[best]), "gain": gain, "low": low, "high": high}
+        row("stream, once", data, "AdaptiveRecommender", seed=seed, of=label, best=best, **figures)
 
 
 def _asked_once(

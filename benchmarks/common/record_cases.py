@@ -186,6 +186,10 @@ WALKS = {
     "history_half_life": None, "decay_floor": 0.0, "edges": None, "edge_weight": 1.0,
     "n_jobs": None,
 }  # fmt: skip
+RULES = {
+    "max_distance": 10, "n_neighbors": 50, "alpha": 0.5, "beta": 0.1, "half_life": None,
+    "gap_half_life": None, "history_half_life": 2.0, "max_history": 100, "n_jobs": None,
+}  # fmt: skip
 ALS = {
     "n_factors": 16, "reg": 30.0, "alpha": 3.0, "max_epochs": 5, "half_life": None,
     "random_state": 0, "n_jobs": None, "verbose": 0,
@@ -208,6 +212,7 @@ def matrix(name: str, **changes: Any) -> Case:
         "knn": ("ItemKNNRecommender", NEIGHBORS),
         "ease": ("EASERecommender", EASE),
         "walks": ("RP3BetaRecommender", WALKS),
+        "rules": ("SequentialRulesRecommender", RULES),
         "als": ("ALSRecommender", ALS),
     }[name.partition("_")[0]]
     params = {key: value for key, value in changes.items() if key in base}
@@ -216,7 +221,7 @@ def matrix(name: str, **changes: Any) -> Case:
 
 
 def matrices() -> Iterator[Case]:
-    """Yield neighbours, EASE, walks and ALS with every decay, of ratings and of positives."""
+    """Yield neighbours, EASE, walks, ALS and rules with decay, of ratings and of positives."""
     for ending, (decay, log) in DECAYS.items():
         small = {"n_fit": 3000} if log == "synthetic" else {}
         for y in ("rating", "none"):
@@ -233,6 +238,13 @@ def matrices() -> Iterator[Case]:
             f"als_half_{y}", log="movielens_str", y=y, weighted=y == "rating", half_life=5.0,
             random_state=4,
         )  # fmt: skip
+    for y in ("rating", "none", "signed"):
+        yield matrix(f"rules_{y}", log="movielens", y=y)
+    yield matrix(
+        "rules_decay_none", half_life=5.0, gap_half_life=1.0, log="movielens_str", y="none"
+    )
+    yield matrix("rules_notime", log="movielens_no_time", y="none")
+    yield matrix("rules_baskets", max_distance=3, log="baskets", y="none", weighted=True)
     yield from special_matrices()
 
 

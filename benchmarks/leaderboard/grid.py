@@ -125,6 +125,21 @@ MODELS = (
         ),
     ),
     Model(
+        OURS, "Sequential rules", "ours_rules",
+        listed=_listed(
+            ("alpha", "beta", "max_distance", "half_life", "history_half_life"),
+            (1, 0, 1, None, 1), (0.5, 0.1, 10, None, 1), (0.5, 0.1, 10, None, 3),
+            (0.5, 0.3, 10, None, 3), (0.5, 0.1, 20, None, 10), (0.5, 0.1, 20, 30, 10),
+            (0.5, 0.1, 20, 7, 30), (0.5, 0.1, 50, 30, None),
+        ),
+        repeating=_listed(
+            ("alpha", "beta", "max_distance", "half_life", "history_half_life"),
+            (1, 0, 1, None, 1), (0.5, 0.1, 10, None, 1), (0.5, 0.3, 10, None, 0.5),
+            (0.5, 0.3, 10, None, 3), (0.5, 0.1, 20, None, 10), (0.5, 0.1, 20, 60, 30),
+            (0.5, 0.1, 20, 60, 100), (0.5, 0.1, 50, 30, 100),
+        ),
+    ),
+    Model(
         OURS, "ALS", "ours_als",
         {
             "n_factors": FACTORS, "reg": [1, 10, 30, 100, 300], "alpha": [0.3, 1, 3, 10],

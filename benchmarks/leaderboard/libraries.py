@@ -26,6 +26,7 @@ ESTIMATORS = {
     "ItemKNN, BM25": ("ItemKNNRecommender", {"similarity": "bm25"}, ("n_jobs",)),
     "EASE": ("EASERecommender", {}, ("n_jobs",)),
     "RP3beta": ("RP3BetaRecommender", {}, ("n_jobs",)),
+    "Sequential rules": ("SequentialRulesRecommender", {}, ("n_jobs",)),
     "ALS": ("ALSRecommender", {}, ("n_jobs", "random_state")),
 }
 
@@ -73,6 +74,10 @@ def ours_ease(log, seed, **setting):
 
 def ours_rp3beta(log, seed, **setting):
     return _ours(estimator("RP3beta", log, seed, setting), log)
+
+
+def ours_rules(log, seed, **setting):
+    return _ours(estimator("Sequential rules", log, seed, setting), log)
 
 
 def ours_als(log, seed, **setting):

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from sklearn_recft.estimators._rp3beta import (
         RP3BetaRecommender,
     )
+    from sklearn_recft.estimators._sequential_rules import (
+        SequentialRulesRecommender,
+    )
 
 __all__ = [
     "ALSRecommender",
@@ -69,6 +72,7 @@ __all__ = [
     "PopularityRecommender",
     "RP3BetaRecommender",
     "RealtimeTransformerRecommender",
+    "SequentialRulesRecommender",
 ]
 
 __getattr__ = lazy_names(
@@ -90,5 +94,6 @@ __getattr__ = lazy_names(
         "PopularityRecommender": "_baselines",
         "RP3BetaRecommender": "_rp3beta",
         "RealtimeTransformerRecommender": "_realtime",
+        "SequentialRulesRecommender": "_sequential_rules",
     },
 )

@@ -56,6 +56,7 @@ class SimilarItemsMixin:
             Their similarities. `EASERecommender`: ``B_ij``, the weight of the given item i in the
             score of j. `ItemKNNRecommender`: ``s_ij``; items that are no neighbours have 0.
             `RP3BetaRecommender`: ``w_ij``; items that no walk reaches have 0.
+            `SequentialRulesRecommender`: ``r_ij``, the weight of j after i; 0 without a rule.
             `IncrementalMFRecommender`, `ALSRecommender` and `BayesianMFRecommender`: the cosine of
             ``q_i`` and ``q_j``. The neural models: the cosine of the vectors of the items, which
             hold their texts if there are any. The cosine of an item that has learned nothing is 0.
@@ -313,8 +314,9 @@ class HistoryMixin:
         -----
         With ``history``, nothing that items have learned changes: item weights, similarities,
         factors, popularity and counts are those of the fitted model. Given these,
-        `EASERecommender`, `ItemKNNRecommender` and `RP3BetaRecommender` compute the scores that the
-        user would have after `observe` of the events, up to the popularity that orders ties.
+        `EASERecommender`, `ItemKNNRecommender`, `RP3BetaRecommender` and
+        `SequentialRulesRecommender` compute the scores that the user would have after `observe` of
+        the events, up to the popularity that orders ties.
         `ALSRecommender` solves for the user's factors as in `observe`. With ``loss="softmax"``,
         `IncrementalMFRecommender` sums
         over the events; a known user's ``p_u`` is not used, and other losses raise an error.

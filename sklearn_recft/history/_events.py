@@ -180,6 +180,13 @@ class EventHistory:
         columns = {name: state[name][kept] for name in ("item", "feedback", "time")}
         self.load_state({**state, **columns, "user": moved})
 
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the events of ``items`` (codes), and renumber the others to close the gaps."""
+        state = self.state()
+        kept, moved = without(state["item"], items)
+        columns = {name: state[name][kept] for name in ("user", "feedback", "time")}
+        self.load_state({**state, **columns, "item": moved})
+
 
 def _newest(users: np.ndarray, limit: int) -> np.ndarray:
     """Return the indices of the last ``limit`` rows of each user, by user and arrival."""

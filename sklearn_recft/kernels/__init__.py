@@ -37,7 +37,13 @@ from sklearn_recft.kernels._habits import (
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._lookup import look_up, look_up_gradients
 from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
-from sklearn_recft.kernels._similarity import gram_rows, mark_largest, nearest_items, spread
+from sklearn_recft.kernels._similarity import (
+    follow_items,
+    gram_rows,
+    mark_largest,
+    nearest_items,
+    spread,
+)
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
     softmax_epoch,
@@ -92,6 +98,7 @@ __all__ = [
     "draw_negatives",
     "find_keys",
     "fold_in",
+    "follow_items",
     "gather_past",
     "gather_pool",
     "gather_seen",

@@ -1,4 +1,4 @@
-"""Item-item similarities from a sparse user-item matrix.
+"""Item-item similarities from a sparse user-item matrix, and rules from sequences of items.
 
 The matrix is given as CSR arrays by user (``starts``, item ``codes``, ``values``) and by item
 (``item_starts``, ``users``, ``item_values``); codes ascend within a row.
@@ -53,6 +53,32 @@ def _nth(values, n, k):
     return values[k]
 
 
+@inlined
+def _keep_largest(i, near, score, n_near, scratch, found, values):
+    """Write the items with the largest of n_near scores to row i; return their number.
+
+    Items of ``near`` ascend, and so do those of ``found[i]``; ties prefer lower codes.
+    """
+    k = found.shape[1]
+    worst, room = np.float32(-np.inf), 0
+    if n_near > k:
+        for a in range(n_near):
+            scratch[a] = score[a]
+        worst = _nth(scratch, n_near, n_near - k)
+        room = k
+        for a in range(n_near):
+            room -= score[a] > worst
+    n = 0
+    for a in range(n_near):
+        if score[a] == worst:
+            room -= 1
+        if score[a] > worst or (score[a] == worst and room >= 0):
+            found[i, n] = near[a]
+            values[i, n] = score[a]
+            n += 1
+    return n
+
+
 @jit
 def nearest_items(
     first,
@@ -76,7 +102,7 @@ def nearest_items(
     ``similarity[i]`` in ascending order of code; ties prefer lower codes. ``n_found[i]`` is their
     number.
     """
-    n_items, k = size.shape[0], found.shape[1]
+    n_items = size.shape[0]
     total = np.zeros(n_items)
     is_near = np.zeros(n_items, np.bool_)
     near = np.empty(n_items, np.int32)
@@ -112,23 +138,69 @@ def nearest_items(
             score[a] = total[j] / below if below > 0 else 0.0
             total[j] = 0.0
             is_near[j] = False
-        worst, room = np.float32(-np.inf), 0
-        if n_near > k:
-            for a in range(n_near):
-                scratch[a] = score[a]
-            worst = _nth(scratch, n_near, n_near - k)
-            room = k
-            for a in range(n_near):
-                room -= score[a] > worst
-        n = 0
-        for a in range(n_near):
-            if score[a] == worst:
-                room -= 1
-            if score[a] > worst or (score[a] == worst and room >= 0):
-                found[i, n] = near[a]
-                similarity[i, n] = score[a]
-                n += 1
+        n = _keep_largest(i, near, score, n_near, scratch, found, similarity)
         n_found[i] = n
+
+
+@jit
+def follow_items(
+    first,
+    last,
+    starts,
+    places,
+    user,
+    item,
+    given,
+    taken,
+    time,
+    max_distance,
+    gap_half_life,
+    row_scale,
+    column_scale,
+    found,
+    strength,
+    n_found,
+):
+    """Weigh the rules of items ``first .. last - 1``: which items follow them in sequences.
+
+    Parameters
+    ----------
+    starts, places : places of each item's events in the sequences, as CSR arrays by item.
+    user, item, given, taken, time : (n,) the sequences, one user after the other. ``given`` and
+        ``taken`` weigh an event as the earlier and as the later one of a pair; times in seconds.
+    max_distance : events that are farther apart make no pair.
+    gap_half_life : seconds between two events after which a pair counts half, 0 for no decay.
+    row_scale, column_scale : (n_items,) factors of a rule by its earlier and its later item.
+    found, strength, n_found : as in `nearest_items`; pairs count ``1 / distance``.
+    """
+    n_items, n_events = row_scale.shape[0], user.shape[0]
+    total = np.zeros(n_items)
+    is_near = np.zeros(n_items, np.bool_)
+    near = np.empty(n_items, np.int32)
+    score, scratch = np.empty(n_items, np.float32), np.empty(n_items, np.float32)
+    for i in range(first, last):
+        n_near = 0
+        for s in range(starts[i], starts[i + 1]):
+            p = places[s]
+            for q in range(p + 1, min(p + max_distance + 1, n_events)):
+                if user[q] != user[p]:
+                    break
+                weight = given[p] * taken[q] / (q - p)
+                if gap_half_life > 0:
+                    weight *= 2.0 ** (-(time[q] - time[p]) / gap_half_life)
+                j = item[q]
+                total[j] += weight
+                if not is_near[j]:
+                    is_near[j] = True
+                    near[n_near] = j
+                    n_near += 1
+        near[:n_near].sort()
+        for a in range(n_near):
+            j = near[a]
+            score[a] = total[j] * row_scale[i] * column_scale[j]
+            total[j] = 0.0
+            is_near[j] = False
+        n_found[i] = _keep_largest(i, near, score, n_near, scratch, found, strength)
 
 
 @jit

@@ -130,6 +130,10 @@ if TYPE_CHECKING:
         SEQUENCE_OPTIONS,
         SequenceSettings,
     )
+    from sklearn_recft.models._sequential_rules import (
+        SequentialRulesModel,
+        SequentialRulesSettings,
+    )
     from sklearn_recft.models._side_features import (
         SideFeatures,
     )
@@ -196,6 +200,8 @@ __all__ = [
     "SGDFactorizationModel",
     "SequenceModel",
     "SequenceSettings",
+    "SequentialRulesModel",
+    "SequentialRulesSettings",
     "Shown",
     "SideFeatures",
     "SoftmaxFactorizationModel",
@@ -268,6 +274,8 @@ __getattr__ = lazy_names(
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
         "SequenceSettings": "_sequence_network",
+        "SequentialRulesModel": "_sequential_rules",
+        "SequentialRulesSettings": "_sequential_rules",
         "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
         "SoftmaxFactorizationModel": "_factorization_softmax",

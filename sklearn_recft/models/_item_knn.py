@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 from sklearn_recft import kernels
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._explain import Explanation
-from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item, pair_sums
+from sklearn_recft.models._item_based import pair_sums
+from sklearn_recft.models._user_item import UserItemModel, UserItemSettings, by_item
 from sklearn_recft.parallel import in_threads
 from sklearn_recft.ranking import TileScorer
 
