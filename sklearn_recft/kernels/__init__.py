@@ -17,6 +17,7 @@ from sklearn_recft.kernels._blend import (
     spread_pool,
     weigh_pool,
 )
+from sklearn_recft.kernels._compact import expand_bfloat16, expand_int8, int8_products
 from sklearn_recft.kernels._factorization import (
     LOG_LOSS,
     SQUARED_ERROR,
@@ -91,6 +92,8 @@ __all__ = [
     "cross_lists",
     "draw_negatives",
     "find_keys",
+    "expand_bfloat16",
+    "expand_int8",
     "fold_in",
     "gather_past",
     "gather_pool",
@@ -99,6 +102,7 @@ __all__ = [
     "gram_rows",
     "habits_of_pairs",
     "habits_of_users",
+    "int8_products",
     "latest_events",
     "learn_blend",
     "link_keys",

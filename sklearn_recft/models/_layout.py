@@ -24,10 +24,17 @@ _HABITS = {
     "basket": "f8~ U+", "repeats": "i8 I", "exposed": "i8 I",
     "again": "i4 n", "exposure": "i8 n",
 }  # fmt: skip
+_CONTEXT = {
+    "mean": "f4 A", "context_weight": "f4 C", "context_mean": "f8 C", "context_scale": "f8 C",
+}  # fmt: skip
+# Of a table in few bits; the table itself checks that its arrays fit together.
+_COMPACT = {
+    "*_scales": "f4 ...", "*_changed": "i8 ...", "*_full": "f4 ...",
+}  # fmt: skip
 _FACTORS = {
     "user_factors": "f4 U F", "user_bias": "f4 U", "user_count": "f4 U",
     "item_factors": "f4 I F", "item_bias": "f4 I", "item_count": "f4 I",
-    "mean": "f4 A", "context_weight": "f4 C", "context_mean": "f8 C", "context_scale": "f8 C",
+    **_CONTEXT,
 }  # fmt: skip
 # Layout of each part, and of the values of a model (`values`), by patterns of names. A rule is a
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
@@ -49,6 +56,16 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "user_factors": "f4 U G", "user_squares": "f4 U", "recent": "i4 U H item+",
         "item_factors": "f4 I F", "input_factors": "f4 I F", "item_squares": "f4 I",
         "input_squares": "f4 I", "item_count": "f4 I", "item_popularity": "f4 I",
+    },
+    "CompactFactorization": {
+        "user_factors_codes": "* U F", "item_factors_codes": "* I F", **_COMPACT,
+        "user_bias": "f4 U", "item_bias": "f4 I", "*_count": "f4 ...", **_CONTEXT,
+    },
+    "CompactHistory": {
+        "user_factors_codes": "* U G", "item_factors_codes": "* I F",
+        "input_factors_codes": "* I F", **_COMPACT,
+        "recent": "i4 U H item+", "item_popularity": "f4 I", "*_squares": "f4 ...",
+        "item_count": "f4 ...",
     },
     "SpeedMixture": {"progress": "f8 P", "means": "* M N"},
     "GaussianTable": {
