@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.compression._als import CompactALSModel
 from sklearn_recft.compression._factorization import CompactFactorizationModel, CompactSoftmaxModel
 from sklearn_recft.compression._models import KEEPS, CompactModel
 from sklearn_recft.compression._tables import PRECISIONS
@@ -23,6 +24,7 @@ Recommender = TypeVar("Recommender", bound=RecommenderMixin)
 _COMPACT: tuple[type[CompactModel], ...] = (
     CompactFactorizationModel,
     CompactSoftmaxModel,
+    CompactALSModel,
 )
 _BY_ORIGINAL = {compact.original: compact for compact in _COMPACT}
 # Why others are refused, by model.

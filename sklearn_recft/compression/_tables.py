@@ -98,6 +98,11 @@ class CompactTable:
         return len(self.codes)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and of columns."""
+        return len(self.codes), self.codes.shape[1]
+
+    @property
     def width(self) -> int:
         """Numbers of a row."""
         return self.codes.shape[1]
@@ -247,11 +252,37 @@ class CompactTable:
             stop = min(start + _BLOCK, n)
             differs[start:stop] = (rows[start:stop] != self._block(start)).any(axis=1)
         differs[self.changed] = True
-        table, n_new = CompactTable(self.width, self.precision), len(rows) - n
-        table.codes = np.pad(self.codes, ((0, n_new), (0, 0)))
-        table.scales = np.pad(self.scales, (0, n_new if self.precision == "int8" else 0))
+        table = self.grown(len(rows))
         table.changed = np.flatnonzero(differs)
         table.full = np.ascontiguousarray(rows[table.changed], np.float32)
+        return table
+
+    def grown(self, n: int) -> CompactTable:
+        """Return the table with ``n`` rows, new ones zero."""
+        table, n_new = CompactTable(self.width, self.precision), n - len(self)
+        table.codes = np.pad(plain(self.codes), ((0, n_new), (0, 0)))
+        table.scales = np.pad(plain(self.scales), (0, n_new if self.precision == "int8" else 0))
+        table.changed, table.full = self.changed, self.full
+        return table
+
+    def replaced(self, codes: np.ndarray, rows: np.ndarray, *, in_full: bool) -> CompactTable:
+        """Return the table with other ``rows`` (m, width) at distinct ``codes``, ascending.
+
+        They are compressed or, if ``in_full``, kept in float32.
+        """
+        table = self.grown(len(self))
+        if not in_full:
+            new = CompactTable.of(rows, self.precision)
+            table.codes[codes] = new.codes
+            if len(table.scales):
+                table.scales[codes] = new.scales
+        kept = ~np.isin(self.changed, codes)
+        table.changed, table.full = self.changed[kept], self.full[kept]
+        if in_full:
+            changed = np.concatenate([table.changed, codes])
+            order = np.argsort(changed)
+            table.changed = changed[order].astype(np.int64)
+            table.full = np.concatenate([table.full, rows.astype(np.float32)])[order]
         return table
 
     def without(self, rows: np.ndarray) -> CompactTable:

@@ -61,6 +61,9 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "user_factors_codes": "* U F", "item_factors_codes": "* I F", **_COMPACT,
         "user_bias": "f4 U", "item_bias": "f4 I", "*_count": "f4 ...", **_CONTEXT,
     },
+    "CompactFactors": {
+        "user_factors_codes": "* U F", "item_factors_codes": "* I F", **_COMPACT,
+    },
     "CompactHistory": {
         "user_factors_codes": "* U G", "item_factors_codes": "* I F",
         "input_factors_codes": "* I F", **_COMPACT,
