@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.sparse import csr_array
 from sklearn_recft.compression._factorization import CompactIdTables
 from sklearn_recft.compression._models import CompactModel
 from sklearn_recft.events import Interactions
-from sklearn_recft.models import ALSModel, ALSSettings, Call
+from sklearn_recft.models import ALSModel, ALSSettings, Call, FittedModel
 from sklearn_recft.parallel import blas_threads
 from sklearn_recft.ranking import TileScorer
 
@@ -80,12 +81,21 @@ class CompactALSModel(CompactModel, ALSModel):
         """Whether the factors of the users of the events are finite."""
         return bool(np.isfinite(self.tables.factors["user_factors"].rows(events.user)).all())
 
-    def _refresh(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Refuse: the factors of all are solved for in full (`forget`)."""
-        raise ValueError(
-            "A compressed ALSRecommender cannot remove users or items, since that fits all factors "
-            "again. Call forget on the model that was given to `compress`, and compress it again."
-        )
+    def forget(self, users: np.ndarray) -> None:
+        """Remove the sums of ``users`` (codes), and fit all factors to the rest, as `fit` does."""
+        self._change(lambda full: full.forget(users))
+
+    def forget_items(self, items: np.ndarray) -> None:
+        """Remove the sums of ``items`` (codes), and fit all factors to the rest, as `fit` does."""
+        self._change(lambda full: full.forget_items(items))
+
+    def _change(self, change: Callable[[FittedModel], None]) -> None:
+        """Change the model in full, and compress it again."""
+        with self._lock.writing():
+            full = self.expanded()
+            change(full)
+            after = type(self).of(full, self.precision, self.keep)
+            self._put_back({**vars(after), "_lock": self._lock})
 
     # ------------------------------------------------------------------ scoring
 
@@ -130,8 +140,8 @@ class CompactALSModel(CompactModel, ALSModel):
 
     # ------------------------------------------------------------------ saving
 
-    def _compressed(self, state: dict[str, Any], before: Any) -> dict[str, Any]:
-        state, serves = super()._compressed(state, before), self.keep == "serve"
+    def _compressed(self, model: FittedModel, before: Any) -> dict[str, Any]:
+        state, serves = super()._compressed(model, before), self.keep == "serve"
         given = {name: state["values"].pop(name) for name in CompactFactors.FACTORS}
         tables = None if before is None else before.tables
         tables = self.tables.compressed(given, self.precision, serves, tables)

@@ -12,6 +12,7 @@ from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.compression._als import CompactALSModel
 from sklearn_recft.compression._factorization import CompactFactorizationModel, CompactSoftmaxModel
 from sklearn_recft.compression._models import KEEPS, CompactModel
+from sklearn_recft.compression._sequence import CompactSequenceModel
 from sklearn_recft.compression._tables import PRECISIONS
 from sklearn_recft.models import (
     AdamFactorizationModel,
@@ -25,6 +26,7 @@ _COMPACT: tuple[type[CompactModel], ...] = (
     CompactFactorizationModel,
     CompactSoftmaxModel,
     CompactALSModel,
+    CompactSequenceModel,
 )
 _BY_ORIGINAL = {compact.original: compact for compact in _COMPACT}
 # Why others are refused, by model.
@@ -88,7 +90,7 @@ def compress(
     True
     """
     _check_options(tables, backbone, keep)
-    fitted = _fitted_model(model)
+    fitted = fitted_model(model)
     with fitted.reading():
         if isinstance(fitted, CompactModel):
             fitted = _for_again(fitted, keep)
@@ -111,10 +113,10 @@ def model_bytes(model: RecommenderMixin) -> int:
     n_bytes : int
         Of tables, histories and seen items; without ids.
     """
-    return _bytes(_fitted_model(model).state())
+    return _bytes(fitted_model(model).state())
 
 
-def _fitted_model(model: Any) -> FittedModel:
+def fitted_model(model: Any) -> FittedModel:
     """Return the model of a fitted recommender."""
     if not isinstance(model, RecommenderMixin):
         raise TypeError(
@@ -144,10 +146,10 @@ def _compact_class(model: RecommenderMixin, fitted: FittedModel) -> type[Compact
 
 def _for_again(fitted: CompactModel, keep: str) -> FittedModel:
     """Return the model in full of one that was compressed before."""
-    if keep == "learn" and fitted.keep != "learn":
+    if not fitted.learns or (keep == "learn" and fitted.keep != "learn"):
         raise ValueError(
-            "keep='learn': this model was compressed with keep='serve', which drops what learning "
-            "needs. Compress the model before that."
+            f"This model was compressed before, with keep={fitted.keep!r}, which drops what is "
+            "needed to compress it like that. Compress the model in full."
         )
     return fitted.expanded()
 

@@ -9,10 +9,11 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.compression._models import CompactModel
 from sklearn_recft.compression._tables import CompactTable
-from sklearn_recft.events import Events, Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.models import (
     FactorizationModel,
     FactorizationSettings,
+    FittedModel,
     SGDFactorizationModel,
     SoftmaxFactorizationModel,
     SoftmaxFactorizationSettings,
@@ -235,8 +236,8 @@ class _CompactFactors(CompactModel):
         """Return a function that writes cosines of item factors."""
         return self.tables.factors["item_factors"].cosine_tiles(items)
 
-    def _compressed(self, state: dict[str, Any], before: Any) -> dict[str, Any]:
-        state, serves = super()._compressed(state, before), self.keep == "serve"
+    def _compressed(self, model: FittedModel, before: Any) -> dict[str, Any]:
+        state, serves = super()._compressed(model, before), self.keep == "serve"
         parts, tables = dict(state["parts"]), None if before is None else before.tables
         parts["tables"] = self.tables.compressed(parts["tables"], self.precision, serves, tables)
         if serves:  # rows to learn from
@@ -354,7 +355,11 @@ class CompactSoftmaxModel(_CompactFactors, SoftmaxFactorizationModel):
 
     def _own_factors(self, own: Any, users: np.ndarray) -> np.ndarray:
         """Return the factors (n, g) of users, 0 for -1."""
-        return _known_rows(own, users) if isinstance(own, CompactTable) else super()._own_factors(own, users)
+        return (
+            _known_rows(own, users)
+            if isinstance(own, CompactTable)
+            else super()._own_factors(own, users)
+        )
 
 
 def _rows_of(table: Any, codes: np.ndarray) -> np.ndarray:

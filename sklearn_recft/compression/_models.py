@@ -28,7 +28,7 @@ class CompactModel(FittedModel):
 
     # The model that is compressed. Attributes by name: `state` saves them.
     original: ClassVar[type[FittedModel]]
-    # Whether `partial_fit` works on tables in full, and what to say if not.
+    # Whether `partial_fit` works on tables in full, and the reason if not.
     learns: ClassVar[bool] = True
     why_not: ClassVar[str] = ""
 
@@ -42,10 +42,9 @@ class CompactModel(FittedModel):
     @classmethod
     def of(cls: type[Compact], model: FittedModel, precision: str, keep: str) -> Compact:
         """Return a compressed copy of a model of the class `original`."""
-        state = model.state()
         compact = cls._empty(model)
         compact.precision, compact.keep = precision, keep
-        compact._load(compact._compressed(state, None))
+        compact._load(compact._compressed(model, None))
         return compact
 
     @classmethod
@@ -58,15 +57,18 @@ class CompactModel(FittedModel):
         columns = self.positives_only, self.context_names, self.timed
         full = self.original(Interactions.none(*columns), self.settings)
         state = self._expanded(self.state())
-        state["values"] = {n: v for n, v in state["values"].items() if n not in ("precision", "keep")}
+        state["values"] = {
+            n: v for n, v in state["values"].items() if n not in ("precision", "keep")
+        }
         full.load_state({**state, "kind": self.original.kind})
         return full
 
-    def _compressed(self: Compact, state: dict[str, Any], before: Compact | None) -> dict[str, Any]:
-        """Return the state of this model, from one of `original`.
+    def _compressed(self: Compact, model: FittedModel, before: Compact | None) -> dict[str, Any]:
+        """Return the state of this model, from one of the class `original`.
 
-        ``before`` is this model before the original one learned: its tables go on.
+        ``before`` is this model before the other one learned: its tables go on.
         """
+        state = model.state()
         state = {**state, "kind": self.kind, "values": dict(state["values"])}
         state["values"].update(precision=self.precision, keep=self.keep)
         return state
@@ -115,7 +117,7 @@ class CompactModel(FittedModel):
             answer = full.learn(rows, settings, call)
             after = type(self)._empty(full)
             after.precision, after.keep = self.precision, self.keep
-            after._load(after._compressed(full.state(), self))
+            after._load(after._compressed(full, self))
             self._put_back({**vars(after), "_lock": self._lock})
         return answer
 

@@ -10,8 +10,11 @@ from sklearn_recft import kernels
 from sklearn_recft.ranking import TileScorer
 
 PRECISIONS = ("int8", "float16", "bfloat16")
-_TYPES = {"int8": np.dtype(np.int8), "float16": np.dtype(np.float16)}
-_TYPES["bfloat16"] = np.dtype(np.uint16)  # the upper half of a float32
+_TYPES: dict[str, np.dtype] = {
+    "int8": np.dtype(np.int8),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),  # the upper half of a float32
+}
 _LARGEST = 127  # of int8: -128 is not used, so that rows and their negatives have the same codes
 _FLOAT16 = float(np.finfo(np.float16).max)
 # Rows that are expanded at once: 1 MiB of 64 factors, which stays in cache.
@@ -221,7 +224,10 @@ class CompactTable:
 
         codes, scales, bias = parts
         # Where the rows begin decides the order of MKL's sums: see `ranking.dot_tiles`.
-        queries, tile, column_bias = torch.from_numpy(p).clone(), *map(torch.from_numpy, (out, bias))
+        queries, tile, column_bias = (
+            torch.from_numpy(p).clone(),
+            *map(torch.from_numpy, (out, bias)),
+        )
         for start in range(0, len(codes), _BLOCK):
             block = slice(start, start + _BLOCK)
             some = scales[block] if len(scales) else scales
@@ -283,6 +289,15 @@ class CompactTable:
             order = np.argsort(changed)
             table.changed = changed[order].astype(np.int64)
             table.full = np.concatenate([table.full, rows.astype(np.float32)])[order]
+        return table
+
+    def first_columns(self, width: int) -> CompactTable:
+        """Return the table of the first ``width`` columns."""
+        if width == self.width:
+            return self
+        table = CompactTable(width, self.precision)
+        table.codes, table.scales = np.ascontiguousarray(self.codes[:, :width]), self.scales
+        table.changed, table.full = self.changed, np.ascontiguousarray(self.full[:, :width])
         return table
 
     def without(self, rows: np.ndarray) -> CompactTable:

@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from sklearn_recft.models._sequence_network import (
         SEQUENCE_DEFAULTS,
         SEQUENCE_OPTIONS,
+        SequenceNetwork,
         SequenceSettings,
     )
     from sklearn_recft.models._side_features import (
@@ -191,6 +192,7 @@ __all__ = [
     "RandomStream",
     "SGDFactorizationModel",
     "SequenceModel",
+    "SequenceNetwork",
     "SequenceSettings",
     "Shown",
     "SideFeatures",
@@ -262,6 +264,7 @@ __getattr__ = lazy_names(
         "RandomStream": "_random",
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
+        "SequenceNetwork": "_sequence_network",
         "SequenceSettings": "_sequence_network",
         "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",

@@ -361,7 +361,9 @@ class SoftmaxFactorizationModel(FactorizationBase):
             weight = self._weights * (codes >= 0)
             share = weight / np.sqrt(np.maximum(weight.sum(axis=1, keepdims=True), 1e-30))
             code = codes[row, place]
-            product = np.einsum("nk,nk->n", self._input_factors(code), factors[rows][row], dtype=np.float64)
+            product = np.einsum(
+                "nk,nk->n", self._input_factors(code), factors[rows][row], dtype=np.float64
+            )
             parts.append((start + row, code, product * share[row, place]))
         row, item, value = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         terms = {"popularity": bias.astype(np.float64)}

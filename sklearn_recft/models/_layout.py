@@ -123,6 +123,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "net/module/embedding": "f4 I d", "net/module/n_*": "f4~ I", "net/*": "* ...",
         "encoder/*": "* ...", "catalogue": "f4 I ...",
     },
+    "CompactSequenceNetwork": {
+        "net/module/embedding": "f4 w d", "net/module/n_*": "f4~ w", "net/*": "* ...",
+        "encoder/*": "* ...", "catalogue_codes": "* I k", **_COMPACT,
+    },
     "RandomStream": {"*": "u* ..."},
     "values": {
         "batches": "u8 b", "user_factors": "f4 U f", "item_factors": "f4 I f",

@@ -155,9 +155,7 @@ class SequenceModel(SequenceSearch):
         texts, codes = self._all_texts(events, call)
         module.grow(network.read(codes, texts, n_items), self.n_items, self.rng.generator)
         given = self._as_log(events)
-        known, _ = sequences_of(self.history, np.unique(events.user))
-        known = with_defaults(known, weight=0.0, context=self._mean_context())
-        known, new = known_again(known, given) if self.timed else (known, given)
+        known, new = self._new_events(given)
         counted = self.counts.first_of(new) if call.adapt else new
         self._count(counted, learned=given if call.weights else None)
         if call.weights:
@@ -166,6 +164,12 @@ class SequenceModel(SequenceSearch):
         if call.weights or self.n_items > n_items:
             network.catalogue = module.catalogue()
         self._append(new)
+
+    def _new_events(self, given: Events) -> tuple[Events, Events]:
+        """Return the stored events of the users of ``given`` ones, and those that are new."""
+        known, _ = sequences_of(self.history, np.unique(given.user))
+        known = with_defaults(known, weight=0.0, context=self._mean_context())
+        return known_again(known, given) if self.timed else (known, given)
 
     def _rehearse(self, undo: Transaction, known: Events, new: Events) -> None:
         """Train on new events with their history, and rehearse sequences of other users."""
@@ -267,10 +271,7 @@ class SequenceModel(SequenceSearch):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Score rows by their states, without search words; return their items' vectors too."""
         items, extra = self._known_then(events, queries)
-        vectors, known = self.network.catalogue, np.minimum(items, self.n_items)
-        if extra is not None:
-            vectors = self.module.with_cold_items(vectors, extra)
-        own = vectors.numpy(force=True)[items]
+        known, own = np.minimum(items, self.n_items), self._vectors(items, extra)
         scores = np.einsum("nd,nd->n", states, own, dtype=np.float64)
         weights, period, shares = self._trends_of(states, queries)
         scores += (weights * shares[period, :, known]).sum(1)
@@ -278,6 +279,14 @@ class SequenceModel(SequenceSearch):
             cold = queries.n_before == 0
             scores[cold] = self._popularity()[known[cold]]
         return scores, own
+
+    def _vectors(self, items: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+        """Return the vectors of items (codes); those from ``n_items`` on have ``extra`` texts."""
+        vectors = self.network.catalogue
+        if extra is not None:
+            vectors = self.module.with_cold_items(vectors, extra)
+        found: np.ndarray = vectors.numpy(force=True)[items]
+        return found
 
     def _known_then(self, events: Events, queries: Queries) -> tuple[np.ndarray, Any]:
         """Return item codes as known at each row's time, and text vectors of unknown items.
@@ -307,24 +316,30 @@ class SequenceModel(SequenceSearch):
         return self._tiles(states, wanted, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
-        vectors = self.network.catalogue.numpy(force=True)
         weights, period, shares = self._trends_of(states, wanted)
-        cold = wanted.n_before == 0
-        if cold.any() and not weights.shape[1]:
-            # Without trends, popularity is one more column of the product.
-            states = np.column_stack([states, cold.astype(np.float32)])
-            vectors = np.column_stack([vectors, self._popularity()[:-1]])
+        # Without trends, users without history get popularity.
+        cold = (wanted.n_before == 0) & (not weights.shape[1])
+        score = self._products(states, cold, columns)
         shares = shares[..., :-1]
-        if len(columns) < len(vectors):
-            vectors, shares = vectors[columns], shares[..., columns]
-        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
-        score = dot_tiles(states, vectors, *nothing)
+        if len(columns) < self.n_items:
+            shares = shares[..., columns]
 
         def score_with_trends(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             score(r0, r1, c0, c1, out)
             add_trends(out, weights[r0:r1], period[r0:r1], shares[..., c0:c1])
 
         return score_with_trends
+
+    def _products(self, states: np.ndarray, cold: np.ndarray, columns: np.ndarray) -> TileScorer:
+        """Return a function that writes products of states and items, and popularity if cold."""
+        vectors = self.network.catalogue.numpy(force=True)
+        if cold.any():  # popularity is one more column of the product
+            states = np.column_stack([states, cold.astype(np.float32)])
+            vectors = np.column_stack([vectors, self._popularity()[:-1]])
+        if len(columns) < len(vectors):
+            vectors = vectors[columns]
+        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
+        return dot_tiles(states, vectors, *nothing)
 
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows to past events, and these events."""
