@@ -16,8 +16,15 @@ from sklearn_recft.compression._sequence import CompactSequenceModel
 from sklearn_recft.compression._tables import PRECISIONS
 from sklearn_recft.models import (
     AdamFactorizationModel,
+    AdaptiveModel,
+    BayesianMFModel,
+    CrossModel,
+    DecayModel,
+    EASEModel,
     FittedModel,
     FollowingFactorizationModel,
+    ItemKNNModel,
+    RP3BetaModel,
 )
 
 Recommender = TypeVar("Recommender", bound=RecommenderMixin)
@@ -35,6 +42,13 @@ _REFUSED: dict[type[FittedModel], str] = {
         "its tables are those of a net with an optimizer. Fit it with solver='sgd'"
     ),
     FollowingFactorizationModel: "it mixes two copies of its tables. Fit it with drift=None",
+    AdaptiveModel: "it is a blend of several models",
+    BayesianMFModel: "it adds events to sums in float64, which few bits would not keep",
+    CrossModel: "compiled code looks up its embeddings in float32",
+    DecayModel: "compiled code looks up its embeddings in float32",
+    EASEModel: "its weights are those of pairs of items, and no factors",
+    ItemKNNModel: "it holds similarities of pairs of items. For a smaller one, lower n_neighbors",
+    RP3BetaModel: "it holds weights of pairs of items. For a smaller one, lower n_neighbors",
 }
 
 

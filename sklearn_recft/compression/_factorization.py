@@ -321,11 +321,11 @@ class CompactSoftmaxModel(_CompactFactors, SoftmaxFactorizationModel):
             codes = users[some].astype(np.int64)
             known = np.flatnonzero(codes >= 0)
             places = recent[codes[known]]
-            items = np.unique(places)
-            items = items[items > 0]
             # The loop reads few rows, which are numbered from 1.
             number = np.zeros(self.tables.n_rows[1] + 1, np.int32)
-            number[items] = np.arange(1, len(items) + 1)
+            number[places] = 1
+            items = 1 + np.flatnonzero(number[1:])
+            number[0], number[items] = 0, np.arange(1, len(items) + 1)
             inputs = self.tables.factors["input_factors"].rows(items - 1)
             found = np.empty((len(known), states.shape[1]), np.float32)
             kernels.softmax_states(

@@ -69,7 +69,7 @@ class CompactSequenceNetwork(SequenceNetwork):
         self.catalogue = CompactCatalogue(table, self.weights.device)
 
     def cold_vectors(self, texts: np.ndarray | None, n: int) -> np.ndarray:
-        """Return the vectors of ``n`` items without events, with texts (n, t) if the net has any."""
+        """Return the vectors of ``n`` items without events; texts (n, t) if the net has any."""
         none = torch.empty((0, self.module.query_width), device=self.weights.device)
         extra = np.zeros((n, 0), np.float32) if texts is None else texts
         found: np.ndarray = self.module.with_cold_items(none, extra).numpy(force=True)

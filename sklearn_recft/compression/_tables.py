@@ -17,8 +17,8 @@ _TYPES: dict[str, np.dtype] = {
 }
 _LARGEST = 127  # of int8: -128 is not used, so that rows and their negatives have the same codes
 _FLOAT16 = float(np.finfo(np.float16).max)
-# Rows that are expanded at once: 1 MiB of 64 factors, which stays in cache.
-_BLOCK = 4096
+# Rows that are expanded at once: in all, and as columns of a tile, which stay in cache.
+_BLOCK, _COLUMNS = 4096, 1024
 # For so many queries, the compiled product is faster than expanding the rows for BLAS.
 _FEW_QUERIES = 4
 
@@ -162,14 +162,19 @@ class CompactTable:
     def _expanded(self, codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """Return rows of codes as float32, without those that changed."""
         found = np.empty(codes.shape, np.float32)
-        if self.precision == "int8":
-            kernels.expand_int8(plain(codes), plain(scales), found)
-        elif self.precision == "float16":
-            found[:] = codes
-        else:
-            flat = np.ascontiguousarray(plain(codes)).reshape(-1)
-            kernels.expand_bfloat16(flat, found.reshape(-1).view(np.uint32))
+        self._expand(codes, scales, found)
         return found
+
+    def _expand(self, codes: np.ndarray, scales: np.ndarray, out: np.ndarray) -> None:
+        """Write rows of codes (m, k) to the first k columns of ``out``."""
+        if self.precision == "int8":
+            kernels.expand_int8(plain(codes), plain(scales), out)
+        elif self.precision == "float16":
+            import torch  # its conversion is vector code
+
+            torch.from_numpy(out[:, : codes.shape[1]]).copy_(torch.from_numpy(plain(codes)))
+        else:
+            kernels.expand_bfloat16(plain(codes), out.view(np.uint32))
 
     # ------------------------------------------------------------------ scoring
 
@@ -197,6 +202,8 @@ class CompactTable:
         codes, scales = plain(codes), plain(scales)
         p, base = np.ascontiguousarray(p, np.float32), np.ascontiguousarray(base, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
+        # The product of (p_r, base_r, 1) and (row_c, 1, bias_c) spares two passes over the tile.
+        wide = np.column_stack([p, base, np.ones(len(p), np.float32)])
 
         def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             own = slice(c0, c1)
@@ -204,7 +211,7 @@ class CompactTable:
             if self.precision == "int8" and r1 - r0 <= _FEW_QUERIES:
                 kernels.int8_products(*parts, p[r0:r1], base[r0:r1], out)
             else:
-                self._score_blocks(parts, p[r0:r1], base[r0:r1], out)
+                self._score_blocks(parts, wide[r0:r1], out)
             first, last = np.searchsorted(changed, (c0, c1))
             if first < last:
                 at = changed[first:last]
@@ -213,27 +220,20 @@ class CompactTable:
         return score
 
     def _score_blocks(
-        self,
-        parts: tuple[np.ndarray, np.ndarray, np.ndarray],
-        p: np.ndarray,
-        base: np.ndarray,
-        out: np.ndarray,
+        self, parts: tuple[np.ndarray, np.ndarray, np.ndarray], wide: np.ndarray, out: np.ndarray
     ) -> None:
         """Expand a few rows after the others, and multiply them by all queries."""
         import torch
 
         codes, scales, bias = parts
         # Where the rows begin decides the order of MKL's sums: see `ranking.dot_tiles`.
-        queries, tile, column_bias = (
-            torch.from_numpy(p).clone(),
-            *map(torch.from_numpy, (out, bias)),
-        )
-        for start in range(0, len(codes), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            some = scales[block] if len(scales) else scales
-            rows = torch.from_numpy(self._expanded(codes[block], some))
-            torch.addmm(column_bias[block], queries, rows.T, out=tile[:, block])
-        tile += torch.from_numpy(base)[:, None]
+        queries, tile, width = torch.from_numpy(wide).clone(), torch.from_numpy(out), wide.shape[1]
+        for start in range(0, len(codes), _COLUMNS):
+            block = slice(start, min(start + _COLUMNS, len(codes)))
+            rows = np.empty((block.stop - start, width), np.float32)
+            self._expand(codes[block], scales[block] if len(scales) else scales, rows)
+            rows[:, -2], rows[:, -1] = 1, bias[block]
+            torch.mm(queries, torch.from_numpy(rows).T, out=tile[:, block])
 
     def cosine_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the rows ``items`` with all; 0 for zeros."""

@@ -30,7 +30,7 @@ def int8_products(codes, scales, bias, p, base, out):
 
 @jit
 def expand_int8(codes, scales, out):
-    """Write ``scales_j codes_j`` to the rows of ``out`` (m, k), float32."""
+    """Write ``scales_j codes_j`` to the first k columns of ``out`` (m, k or more), float32."""
     n_rows, k = codes.shape
     for j in range(n_rows):
         scale = scales[j]
@@ -40,6 +40,8 @@ def expand_int8(codes, scales, out):
 
 @jit
 def expand_bfloat16(codes, out):
-    """Write the numbers whose upper 16 bits are ``codes`` (n,) to the bits of ``out`` (n,)."""
-    for j in range(codes.shape[0]):
-        out[j] = np.uint32(codes[j]) << np.uint32(16)
+    """Write the upper 16 bits of numbers, ``codes`` (m, k), to the bits of ``out``, as above."""
+    n_rows, k = codes.shape
+    for j in range(n_rows):
+        for f in range(k):
+            out[j, f] = np.uint32(codes[j, f]) << np.uint32(16)
