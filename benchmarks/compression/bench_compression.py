@@ -75,7 +75,9 @@ def bench_quality(args):
             small = model if tables == "float32" else compress(model, tables=tables)
             found = small.recommend(users)[0]
             figures = {
-                "overlap": np.mean([len(set(a) & set(b)) / 10 for a, b in zip(full, found)]),
+                "overlap": np.mean(
+                    [len(set(a) & set(b)) / 10 for a, b in zip(full, found, strict=True)]
+                ),
                 "ndcg": scorer(small, X[own]),
                 "bytes_state": model_bytes(small),
                 **saved_bytes(small),
@@ -138,7 +140,7 @@ def bench_speed(args):
     for tables in TABLES:
         small = copy.deepcopy(model) if tables == "float32" else compress(model, tables=tables)
         found = small.recommend(asked)[0]
-        overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(full, found)])
+        overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(full, found, strict=True)])
         row(
             "speed", "synthetic", "MF", tables=tables, n_items=n_items, overlap=overlap,
             bytes_state=model_bytes(small), **saved_bytes(small),

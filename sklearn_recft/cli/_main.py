@@ -12,7 +12,12 @@ from sklearn_recft.cli._compare import compare
 from sklearn_recft.cli._household import busiest_user, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
 from sklearn_recft.cli._parser import DEMO_PLOT, make_parser
-from sklearn_recft.cli._saved import described, save_fitted, saved_recommendations
+from sklearn_recft.cli._saved import (
+    described,
+    save_compressed,
+    save_fitted,
+    saved_recommendations,
+)
 from sklearn_recft.cli._text import as_text
 from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.times import TimeUnitWarning
@@ -55,7 +60,7 @@ def main(argv=None):
       1. rye  new, taken by 2 users
     0
     """
-    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect).parse_args(argv)
+    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect, _compress).parse_args(argv)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -143,6 +148,10 @@ def _save(args):
 
 def _inspect(args):
     return {"saved": described(args.folder)}
+
+
+def _compress(args):
+    return {"saved": save_compressed(args.folder, args.to, args.tables)}
 
 
 def _recommend(args):

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft import persistence
+from sklearn_recft import compression, persistence
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._household import finite, plain
 from sklearn_recft.cli._log import Log, spelled_id
 from sklearn_recft.vocabulary import Vocabulary
+
+# Numbers of compressed tables.
+TABLES = ("int8", "float16", "bfloat16")
 
 
 def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any]:
@@ -20,6 +23,19 @@ def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any
     about = {"log": log.name, "repeat": bool(log.repeat), "called": log.user_word}
     persistence.save(model, folder, seq=len(log.X), metadata=about)
     return described(folder)
+
+
+def save_compressed(folder: str, to: str, tables: str) -> dict[str, Any]:
+    """Save a compressed copy of a saved model, which serves but does not learn."""
+    folder = _of_store(folder)
+    if Path(to).resolve() == Path(folder).resolve():
+        raise ValueError(f"{to} is the model itself; give another folder for the smaller copy.")
+    about, model = persistence.inspect(folder), persistence.load(folder)
+    if not isinstance(model, RecommenderMixin):
+        raise ValueError(f"{folder} holds a {type(model).__name__}, which cannot be compressed.")
+    small = compression.compress(model, tables=tables)
+    persistence.save(small, to, seq=about.seq, metadata=about.metadata)
+    return described(to)
 
 
 def described(folder: str) -> dict[str, Any]:
