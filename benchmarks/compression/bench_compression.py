@@ -75,9 +75,7 @@ def bench_quality(args):
             small = model if tables == "float32" else compress(model, tables=tables)
             found = small.recommend(users)[0]
             figures = {
-                "overlap": np.mean(
-                    [len(set(a) & set(b)) / 10 for a, b in zip(full, found, strict=True)]
-                ),
+                "overlap": overlap_of(full, found),
                 "ndcg": scorer(small, X[own]),
                 "bytes_state": model_bytes(small),
                 **saved_bytes(small),
@@ -89,6 +87,11 @@ def bench_quality(args):
                 "quality", "ml-1m", name, tables=tables, n_users=len(users), seed=args.seed,
                 **figures,
             )  # fmt: skip
+
+
+def overlap_of(lists, others):
+    """Share of the ten items of a list that are in the other list, mean over users."""
+    return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(lists, others, strict=True)])
 
 
 def saved_bytes(model):
@@ -140,10 +143,9 @@ def bench_speed(args):
     for tables in TABLES:
         small = copy.deepcopy(model) if tables == "float32" else compress(model, tables=tables)
         found = small.recommend(asked)[0]
-        overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(full, found, strict=True)])
         row(
-            "speed", "synthetic", "MF", tables=tables, n_items=n_items, overlap=overlap,
-            bytes_state=model_bytes(small), **saved_bytes(small),
+            "speed", "synthetic", "MF", tables=tables, n_items=n_items,
+            overlap=overlap_of(full, found), bytes_state=model_bytes(small), **saved_bytes(small),
             **speeds(model, small, users, args.n_pairs),
         )  # fmt: skip
 

@@ -104,9 +104,11 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     command.add_argument("folder", metavar="SRC", help="the folder of a saved model")
     command.add_argument("to", metavar="DST", help="a new folder, or one of an earlier save")
     command.add_argument(
-        "--tables", choices=TABLES, default="int8",
+        "--tables",
+        choices=TABLES,
+        default="int8",
         help="numbers of the tables of factors; default: %(default)s",
-    )  # fmt: skip
+    )
     return parser
 
 

@@ -130,7 +130,7 @@ def model_bytes(model: RecommenderMixin) -> int:
     return _bytes(fitted_model(model).state())
 
 
-def fitted_model(model: Any) -> FittedModel:
+def fitted_model(model: object) -> FittedModel:
     """Return the model of a fitted recommender."""
     if not isinstance(model, RecommenderMixin):
         raise TypeError(

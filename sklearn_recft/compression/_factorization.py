@@ -140,8 +140,11 @@ class CompactFactorization(CompactIdTables):
 
     FACTORS: ClassVar[dict[str, int]] = {"user_factors": 0, "item_factors": 1}
     COLUMNS: ClassVar[dict[str, int]] = {
-        "user_bias": 0, "user_count": 0, "item_bias": 1, "item_count": 1,
-    }  # fmt: skip
+        "user_bias": 0,
+        "user_count": 0,
+        "item_bias": 1,
+        "item_count": 1,
+    }
     LEARNED = ("user_count", "item_count")
     SHARED = ("mean", "context_weight", "context_mean", "context_scale")
 
@@ -213,12 +216,18 @@ class CompactHistory(CompactIdTables):
     """Compressed tables of a `HistoryFactorization`, for reading."""
 
     FACTORS: ClassVar[dict[str, int]] = {
-        "user_factors": 0, "item_factors": 1, "input_factors": 1,
-    }  # fmt: skip
+        "user_factors": 0,
+        "item_factors": 1,
+        "input_factors": 1,
+    }
     COLUMNS: ClassVar[dict[str, int]] = {
-        "user_squares": 0, "recent": 0, "item_squares": 1, "input_squares": 1, "item_count": 1,
+        "user_squares": 0,
+        "recent": 0,
+        "item_squares": 1,
+        "input_squares": 1,
+        "item_count": 1,
         "item_popularity": 1,
-    }  # fmt: skip
+    }
     LEARNED = ("user_squares", "item_squares", "input_squares", "item_count")
 
 
@@ -329,9 +338,13 @@ class CompactSoftmaxModel(_CompactFactors, SoftmaxFactorizationModel):
             inputs = self.tables.factors["input_factors"].rows(items - 1)
             found = np.empty((len(known), states.shape[1]), np.float32)
             kernels.softmax_states(
-                np.arange(len(known)), number[places], self._weights,
-                _rows_of(own, codes[known]), inputs, found,
-            )  # fmt: skip
+                np.arange(len(known)),
+                number[places],
+                self._weights,
+                _rows_of(own, codes[known]),
+                inputs,
+                found,
+            )
             states[start + known] = found
         return states
 

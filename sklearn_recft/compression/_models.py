@@ -44,7 +44,7 @@ class CompactModel(FittedModel):
         """Return a compressed copy of a model of the class `original`."""
         compact = cls._empty(model)
         compact.precision, compact.keep = precision, keep
-        compact._load(compact._compressed(model, None))
+        compact.load_state(compact._compressed(model, None))
         return compact
 
     @classmethod
@@ -117,7 +117,7 @@ class CompactModel(FittedModel):
             answer = full.learn(rows, settings, call)
             after = type(self)._empty(full)
             after.precision, after.keep = self.precision, self.keep
-            after._load(after._compressed(full, self))
+            after.load_state(after._compressed(full, self))
             self._put_back({**vars(after), "_lock": self._lock})
         return answer
 

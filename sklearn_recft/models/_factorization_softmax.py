@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._progress import Epochs
 from sklearn_recft.models._softmax_lists import Listing
-from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog
+from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog, positives, rows_of
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 
@@ -123,7 +123,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events; learn later ones in the order of time or, to predict, of rows."""
-        events = _positives(events)
+        events = positives(events)
         if not call.predict:
             events = events.take(np.argsort(events.time, kind="stable"))
         if self.n_events == 0 and not call.predict:
@@ -303,7 +303,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _item_factors(self, items: np.ndarray) -> np.ndarray:
         """Return the factors (n, f) of items as candidates, 0 for -1."""
-        return _rows(self.tables.arrays()["item_factors"], items)
+        return rows_of(self.tables.arrays()["item_factors"], items)
 
     def _input_factors(self, items: np.ndarray) -> np.ndarray:
         """Return the factors (n, f) of known items as taken."""
@@ -315,14 +315,14 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _own_factors(self, own: np.ndarray, users: np.ndarray) -> np.ndarray:
         """Return the factors (n, g) of users, 0 for -1, from the second table of `_users`."""
-        return _rows(own, users)
+        return rows_of(own, users)
 
     def _item_biases(self, items: np.ndarray) -> np.ndarray:
         """Return the biases (n,) of items; -1 is an item without events."""
         unit = 1.0
         if self.clock[1] > self.clock[0]:
             unit = 2.0 ** ((self.clock[0] - self.clock[1]) / self._half_life)
-        popularity = _rows(self._item_popularity(), items)
+        popularity = rows_of(self._item_popularity(), items)
         bias: np.ndarray = np.float32(self.popularity_weight) * np.log(
             np.float32(0.5) + np.float32(unit) * popularity
         )
@@ -356,7 +356,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
         step = max(1, BLOCK // recent.shape[1])
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            codes = _rows(recent, events.user[rows]).astype(np.int64) - 1
+            codes = rows_of(recent, events.user[rows]).astype(np.int64) - 1
             row, place = np.nonzero(codes >= 0)
             weight = self._weights * (codes >= 0)
             share = weight / np.sqrt(np.maximum(weight.sum(axis=1, keepdims=True), 1e-30))
@@ -386,17 +386,3 @@ class SoftmaxFactorizationModel(FactorizationBase):
         if self.habits is not None:
             view.habits = self.habits.of_history(rows, events, view.n_users)
         return view
-
-
-def _rows(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return a copy of the rows of codes, zeros for -1."""
-    if not len(table):
-        return np.zeros((len(codes), *table.shape[1:]), table.dtype)
-    rows = table[codes]
-    rows[codes < 0] = 0
-    return rows
-
-
-def _positives(events: Events) -> Events:
-    """Return the events with weight 0 where the feedback is not positive."""
-    return replace(events, weight=np.where(events.feedback > 0, events.weight, 0.0))

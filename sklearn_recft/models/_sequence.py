@@ -38,7 +38,7 @@ from sklearn_recft.models._sequence_queries import (
     weights_of_trends,
 )
 from sklearn_recft.models._sequence_search import SequenceSearch
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
 
@@ -280,14 +280,6 @@ class SequenceModel(SequenceSearch):
             scores[cold] = self._popularity()[known[cold]]
         return scores, own
 
-    def _vectors(self, items: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
-        """Return the vectors of items (codes); those from ``n_items`` on have ``extra`` texts."""
-        vectors = self.network.catalogue
-        if extra is not None:
-            vectors = self.module.with_cold_items(vectors, extra)
-        found: np.ndarray = vectors.numpy(force=True)[items]
-        return found
-
     def _known_then(self, events: Events, queries: Queries) -> tuple[np.ndarray, Any]:
         """Return item codes as known at each row's time, and text vectors of unknown items.
 
@@ -330,17 +322,6 @@ class SequenceModel(SequenceSearch):
 
         return score_with_trends
 
-    def _products(self, states: np.ndarray, cold: np.ndarray, columns: np.ndarray) -> TileScorer:
-        """Return a function that writes products of states and items, and popularity if cold."""
-        vectors = self.network.catalogue.numpy(force=True)
-        if cold.any():  # popularity is one more column of the product
-            states = np.column_stack([states, cold.astype(np.float32)])
-            vectors = np.column_stack([vectors, self._popularity()[:-1]])
-        if len(columns) < len(vectors):
-            vectors = vectors[columns]
-        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
-        return dot_tiles(states, vectors, *nothing)
-
     def attention(self, events: Events) -> tuple[np.ndarray, Past]:
         """Return the attention (n, n_heads, L) of rows to past events, and these events."""
         log, queries = self._queries(events)
@@ -368,10 +349,6 @@ class SequenceModel(SequenceSearch):
             terms["query"] = self._logits_of_queries(events)
             terms["normalizer"] -= terms["query"]
         return Explanation.of_steps(row, item, shares, terms)
-
-    def similar_tiles(self, items: np.ndarray) -> TileScorer:
-        """Return a function that writes cosines of item vectors."""
-        return cosine_tiles(self.network.catalogue.numpy(force=True)[:, : self.module.width], items)
 
     def with_history(self, rows: Interactions) -> SequenceModel:
         """Return a view of the model with these events as the only histories."""
@@ -402,11 +379,6 @@ class SequenceModel(SequenceSearch):
         after_all = now, now + self.trends.period
         times = times if self.timed else None
         return read_queries(self.history, users, times, items, context, after_all)
-
-    def _popularity(self) -> np.ndarray:
-        """Return the log share (n_items + 1,) of each item in all events; last, a new item."""
-        counts = np.append(self.counts.n_events, 0) + 1.0
-        return np.log(counts / counts.sum()).astype(np.float32)
 
     def _trends_of(
         self, states: np.ndarray, queries: Queries

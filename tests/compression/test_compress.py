@@ -74,7 +74,7 @@ def digest(model, tmp_path):
     return save(model, tmp_path / "digest")
 
 
-@pytest.mark.parametrize("cls", [c for c in all_estimators().values()], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", list(all_estimators().values()), ids=lambda c: c.__name__)
 def test_every_estimator_is_compressed_or_refused(cls):
     estimator = small(cls)
     if not isinstance(estimator, RecommenderMixin):
@@ -87,8 +87,9 @@ def test_every_estimator_is_compressed_or_refused(cls):
     lists = model.recommend(USERS[:5], n_recommendations=3)
     try:
         compressed = compress(model)
-    except ValueError as error:
-        assert f"A {cls.__name__} cannot be compressed: " in str(error)
+    except ValueError:
+        with pytest.raises(ValueError, match=f"^A {cls.__name__} cannot be compressed: "):
+            compress(model)
         return
     assert isinstance(compressed.__recommender_model__(), CompactModel)
     assert type(compressed) is cls
@@ -146,7 +147,7 @@ def test_serving_refuses_to_learn_and_changes_nothing(name, fitted, tmp_path):
 @pytest.mark.parametrize("keep", ["serve", "learn"])
 def test_observed_events_change_the_lists_as_in_the_model_in_full(name, keep, fitted, tmp_path):
     if keep == "learn" and name != "als":
-        with pytest.raises(ValueError, match="keep='learn': a Realtime.* cannot: its net"):
+        with pytest.raises(ValueError, match=r"keep='learn': a Realtime.* cannot: its net"):
             compress(fitted[name], keep=keep)
         return
     X, y = events_of(name, make_news())

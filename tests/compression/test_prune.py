@@ -77,7 +77,7 @@ def test_pruned_ids_come_back_as_new(log, factors):
 
 
 def test_idle_users_go_and_their_pairs_are_returned(log, factors):
-    X, y = log
+    X, _ = log
     newest = pd.DataFrame(X).groupby(0)[2].max()
     cut = newest.quantile(0.4)
     days = (X[:, 2].max() - cut) / DAY
@@ -141,7 +141,7 @@ def test_bad_options_of_items_are_refused(case, factors):
 def test_bad_options_of_users_are_refused(log, factors):
     X = log[0]
     for days in (0, -1, None, "3"):
-        with pytest.raises(ValueError, match="idle_for|Give"):
+        with pytest.raises(ValueError, match=r"idle_for|Give"):
             prune_users(factors, X, idle_for=days)
     with pytest.raises(ValueError, match="X: idle_for needs the column `timestamp`"):
         prune_users(factors, X[:, :2], idle_for=3)
