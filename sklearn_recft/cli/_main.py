@@ -13,6 +13,13 @@ from sklearn_recft.cli._household import busiest_user, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
 from sklearn_recft.cli._parser import DEMO_PLOT, OF_A_LOG, check_usage, make_parser
 from sklearn_recft.cli._saved import described, key_of, save_fitted, saved_recommendations
+from sklearn_recft.cli._parser import DEMO_PLOT, make_parser
+from sklearn_recft.cli._saved import (
+    described,
+    save_compressed,
+    save_fitted,
+    saved_recommendations,
+)
 from sklearn_recft.cli._text import as_text
 from sklearn_recft.datasets import HeaderWarning
 from sklearn_recft.times import TimeUnitWarning
@@ -49,6 +56,7 @@ def main(argv=None):
     parser = make_parser(_demo, _evaluate, _recommend, _save, _inspect)
     args = parser.parse_args(argv)
     check_usage(parser, args)
+    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect, _compress).parse_args(argv)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -137,6 +145,10 @@ def _save(args):
 
 def _inspect(args):
     return {"saved": described(args.folder, key_of(args.key_file))}
+
+
+def _compress(args):
+    return {"saved": save_compressed(args.folder, args.to, args.tables)}
 
 
 def _recommend(args):

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft import persistence
+from sklearn_recft import compression, persistence
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._household import finite, plain
 from sklearn_recft.cli._log import Log, spelled_id
 from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.vocabulary import Vocabulary
+
+# Numbers of compressed tables.
+TABLES = ("int8", "float16", "bfloat16")
 
 
 def key_of(file: str | None) -> SecretKey | None:
@@ -31,6 +34,20 @@ def save_fitted(
 
 
 def described(folder: str, key: SecretKey | None) -> dict[str, Any]:
+def save_compressed(folder: str, to: str, tables: str) -> dict[str, Any]:
+    """Save a compressed copy of a saved model, which serves but does not learn."""
+    folder = _of_store(folder)
+    if Path(to).resolve() == Path(folder).resolve():
+        raise ValueError(f"{to} is the model itself; give another folder for the smaller copy.")
+    about, model = persistence.inspect(folder), persistence.load(folder)
+    if not isinstance(model, RecommenderMixin):
+        raise ValueError(f"{folder} holds a {type(model).__name__}, which cannot be compressed.")
+    small = compression.compress(model, tables=tables)
+    persistence.save(small, to, seq=about.seq, metadata=about.metadata)
+    return described(to)
+
+
+def described(folder: str) -> dict[str, Any]:
     """Describe a saved model, or the current one of a store."""
     folder = _of_store(folder)
     found = persistence.inspect(folder, key=key)

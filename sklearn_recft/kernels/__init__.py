@@ -17,6 +17,7 @@ from sklearn_recft.kernels._blend import (
     spread_pool,
     weigh_pool,
 )
+from sklearn_recft.kernels._compact import expand_bfloat16, expand_int8, int8_products
 from sklearn_recft.kernels._factorization import (
     LOG_LOSS,
     SQUARED_ERROR,
@@ -96,6 +97,8 @@ __all__ = [
     "count_past",
     "cross_lists",
     "draw_negatives",
+    "expand_bfloat16",
+    "expand_int8",
     "find_keys",
     "fold_in",
     "follow_items",
@@ -106,6 +109,7 @@ __all__ = [
     "gram_rows",
     "habits_of_pairs",
     "habits_of_users",
+    "int8_products",
     "latest_events",
     "learn_blend",
     "link_keys",

@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from sklearn_recft.models._sequence_network import (
         SEQUENCE_DEFAULTS,
         SEQUENCE_OPTIONS,
+        SequenceNetwork,
         SequenceSettings,
     )
     from sklearn_recft.models._sequential_rules import (
@@ -199,6 +200,7 @@ __all__ = [
     "RandomStream",
     "SGDFactorizationModel",
     "SequenceModel",
+    "SequenceNetwork",
     "SequenceSettings",
     "SequentialRulesModel",
     "SequentialRulesSettings",
@@ -273,6 +275,7 @@ __getattr__ = lazy_names(
         "RandomStream": "_random",
         "SGDFactorizationModel": "_factorization",
         "SequenceModel": "_sequence",
+        "SequenceNetwork": "_sequence_network",
         "SequenceSettings": "_sequence_network",
         "SequentialRulesModel": "_sequential_rules",
         "SequentialRulesSettings": "_sequential_rules",

@@ -54,7 +54,7 @@ class ALSModel(UserItemModel):
 
     def score(self, events: Events) -> np.ndarray:
         """Return ``p_u . q_i`` of rows."""
-        p, q = self._users(events.user), _rows(self.item_factors, events.item)
+        p, q = self._users(events.user), self._items(events.item)
         return np.einsum("nk,nk->n", p, q, dtype=np.float64)
 
     def tile_scorer(
@@ -75,9 +75,9 @@ class ALSModel(UserItemModel):
         ``p_u = A_u^-1 sum_j c_uj [x_uj > 0] q_j``. The factors in use may not be that solution, so
         there is a remainder.
         """
-        matrix, q = self.feedback.total(), self.item_factors.astype(np.float64)
-        wanted = _rows(self.item_factors, events.item).astype(np.float64)
-        fixed = q.T @ q + self.settings.reg * np.eye(q.shape[1])
+        matrix = self.feedback.total()
+        wanted = self._items(events.item).astype(np.float64)
+        fixed = self._gram() + self.settings.reg * np.eye(wanted.shape[1])
         parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         order = np.argsort(events.user, kind="stable")
         users, first = np.unique(events.user[order], return_index=True)
@@ -85,7 +85,8 @@ class ALSModel(UserItemModel):
             if user < 0:
                 continue
             own = matrix[[user]]
-            values, near = own.data * float(self.settings.alpha), q[own.indices]
+            values = own.data * float(self.settings.alpha)
+            near = self._items(own.indices).astype(np.float64)
             square = fixed + (near.T * np.abs(values)) @ near
             weight = np.where(values > 0, 1 + values, 0.0)
             shares = (wanted[rows] @ np.linalg.solve(square, near.T)) * weight  # (rows, own)
@@ -99,18 +100,31 @@ class ALSModel(UserItemModel):
         """Return a view with the users of these events, folded in given the items."""
         view: ALSModel = super().with_history(rows)  # type: ignore[assignment]
         view.unknown_user = self._users(np.array([-1]))
-        users, q = np.arange(view.n_users), self.item_factors
-        view.user_factors = np.zeros((len(users), q.shape[1]), np.float32)
+        users, n_factors = np.arange(view.n_users), self.settings.n_factors
+        view.user_factors = np.zeros((len(users), n_factors), np.float32)
         if len(users):
-            with blas_threads(1):
-                self._sweep(users, view.feedback.total(), q, view.user_factors, 2 * q.shape[1])
+            self._fold_in(users, view.feedback.total(), view.user_factors)
         return view
+
+    def _fold_in(self, users: np.ndarray, matrix: csr_array, factors: np.ndarray) -> None:
+        """Solve for ``users``, rows of ``factors``, given the items."""
+        with blas_threads(1):
+            self._sweep(users, matrix, self.item_factors, factors, 2 * factors.shape[1])
 
     def _users(self, codes: np.ndarray) -> np.ndarray:
         """Return the factors of users, and the mean of all for -1."""
         if self.unknown_user is None:
             return _rows(self.user_factors, codes)
         return np.concatenate([self.user_factors, self.unknown_user])[codes]
+
+    def _items(self, codes: np.ndarray) -> np.ndarray:
+        """Return the factors of items, and the mean of all for -1."""
+        return _rows(self.item_factors, codes)
+
+    def _gram(self) -> np.ndarray:
+        """Return the products (f, f) of the item factors, float64."""
+        q = self.item_factors.astype(np.float64)
+        return q.T @ q
 
     def forget(self, users: np.ndarray) -> None:
         """Remove the sums of ``users`` (codes), and fit all factors to the rest, as `fit` does."""
@@ -188,13 +202,24 @@ class ALSModel(UserItemModel):
         n_steps: int,
     ) -> None:
         """Solve the ``rows`` of ``factors`` given the other side."""
+        # Rounded from double precision, so that the result does not depend on BLAS threads.
+        wide = others.astype(np.float64)
+        self._solve(rows, matrix, (wide.T @ wide).astype(np.float32), others, factors, n_steps)
+
+    def _solve(
+        self,
+        rows: np.ndarray,
+        matrix: csr_array,
+        gram: np.ndarray,
+        others: np.ndarray,
+        factors: np.ndarray,
+        n_steps: int,
+    ) -> None:
+        """Solve the ``rows`` of ``factors``; ``gram`` (f, f) is that of all of the other side."""
         if len(rows) < matrix.shape[0]:
             matrix = matrix[rows]
         values = matrix.data * np.float32(self.settings.alpha)
         reg = np.float32(self.settings.reg)
-        # Rounded from double precision, so that the result does not depend on BLAS threads.
-        wide = others.astype(np.float64)
-        gram = (wide.T @ wide).astype(np.float32)
 
         def step(first: int, last: int) -> None:
             kernels.als_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn_recft.models._factorization_sgd import Arrays
 from sklearn_recft.models._habit_term import HabitTerm
 from sklearn_recft.models._progress import Epochs
 from sklearn_recft.models._softmax_lists import Listing
-from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog
+from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog, positives, rows_of
 from sklearn_recft.modules import HistoryFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 
@@ -123,7 +123,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _learn_factors(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events; learn later ones in the order of time or, to predict, of rows."""
-        events = _positives(events)
+        events = positives(events)
         if not call.predict:
             events = events.take(np.argsort(events.time, kind="stable"))
         if self.n_events == 0 and not call.predict:
@@ -299,17 +299,34 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _items(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return factors (n, f) and biases (n,) of items; -1 is an item without events."""
-        arrays = self.tables.arrays()
+        return self._item_factors(items), self._item_biases(items)
+
+    def _item_factors(self, items: np.ndarray) -> np.ndarray:
+        """Return the factors (n, f) of items as candidates, 0 for -1."""
+        return rows_of(self.tables.arrays()["item_factors"], items)
+
+    def _input_factors(self, items: np.ndarray) -> np.ndarray:
+        """Return the factors (n, f) of known items as taken."""
+        return self.tables.arrays()["input_factors"][items]
+
+    def _item_popularity(self) -> np.ndarray:
+        """Return the decayed sums (n_items,) of the weights of events."""
+        return self.tables.arrays()["item_popularity"]
+
+    def _own_factors(self, own: np.ndarray, users: np.ndarray) -> np.ndarray:
+        """Return the factors (n, g) of users, 0 for -1, from the second table of `_users`."""
+        return rows_of(own, users)
+
+    def _item_biases(self, items: np.ndarray) -> np.ndarray:
+        """Return the biases (n,) of items; -1 is an item without events."""
         unit = 1.0
         if self.clock[1] > self.clock[0]:
             unit = 2.0 ** ((self.clock[0] - self.clock[1]) / self._half_life)
-        factors, popularity = (
-            _rows(arrays[name], items) for name in ("item_factors", "item_popularity")
-        )
-        bias = np.float32(self.popularity_weight) * np.log(
+        popularity = rows_of(self._item_popularity(), items)
+        bias: np.ndarray = np.float32(self.popularity_weight) * np.log(
             np.float32(0.5) + np.float32(unit) * popularity
         )
-        return factors, bias
+        return bias
 
     def _factor_scores(self, events: Events) -> np.ndarray:
         out = np.empty(len(events))
@@ -334,23 +351,24 @@ class SoftmaxFactorizationModel(FactorizationBase):
         self, events: Events
     ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, np.ndarray]]:
         recent, own = self._users()
-        inputs = self.tables.arrays()["input_factors"]
         factors, bias = self._items(events.item)
         parts, n = [], len(events)
         step = max(1, BLOCK // recent.shape[1])
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            codes = _rows(recent, events.user[rows]).astype(np.int64) - 1
+            codes = rows_of(recent, events.user[rows]).astype(np.int64) - 1
             row, place = np.nonzero(codes >= 0)
             weight = self._weights * (codes >= 0)
             share = weight / np.sqrt(np.maximum(weight.sum(axis=1, keepdims=True), 1e-30))
             code = codes[row, place]
-            product = np.einsum("nk,nk->n", inputs[code], factors[rows][row], dtype=np.float64)
+            product = np.einsum(
+                "nk,nk->n", self._input_factors(code), factors[rows][row], dtype=np.float64
+            )
             parts.append((start + row, code, product * share[row, place]))
         row, item, value = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         terms = {"popularity": bias.astype(np.float64)}
         if own.shape[1]:
-            p = _rows(own, events.user)
+            p = self._own_factors(own, events.user)
             terms["factors"] = np.einsum("nk,nk->n", p, factors, dtype=np.float64)
         return (row, item, value), terms
 
@@ -368,17 +386,3 @@ class SoftmaxFactorizationModel(FactorizationBase):
         if self.habits is not None:
             view.habits = self.habits.of_history(rows, events, view.n_users)
         return view
-
-
-def _rows(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return a copy of the rows of codes, zeros for -1."""
-    if not len(table):
-        return np.zeros((len(codes), *table.shape[1:]), table.dtype)
-    rows = table[codes]
-    rows[codes < 0] = 0
-    return rows
-
-
-def _positives(events: Events) -> Events:
-    """Return the events with weight 0 where the feedback is not positive."""
-    return replace(events, weight=np.where(events.feedback > 0, events.weight, 0.0))

@@ -24,10 +24,22 @@ _HABITS = {
     "basket": "f8~ U+", "repeats": "i8 I", "exposed": "i8 I",
     "again": "i4 n", "exposure": "i8 n",
 }  # fmt: skip
+_CONTEXT = {
+    "mean": "f4 A",
+    "context_weight": "f4 C",
+    "context_mean": "f8 C",
+    "context_scale": "f8 C",
+}
+# Of a table in few bits; the table itself checks that its arrays fit together.
+_COMPACT = {
+    "*_scales": "f4 ...",
+    "*_changed": "i8 ...",
+    "*_full": "f4 ...",
+}
 _FACTORS = {
     "user_factors": "f4 U F", "user_bias": "f4 U", "user_count": "f4 U",
     "item_factors": "f4 I F", "item_bias": "f4 I", "item_count": "f4 I",
-    "mean": "f4 A", "context_weight": "f4 C", "context_mean": "f8 C", "context_scale": "f8 C",
+    **_CONTEXT,
 }  # fmt: skip
 # Layout of each part, and of the values of a model (`values`), by patterns of names. A rule is a
 # type, one word for each axis, and the range of codes. U and I are the numbers of users and items,
@@ -49,6 +61,19 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "user_factors": "f4 U G", "user_squares": "f4 U", "recent": "i4 U H item+",
         "item_factors": "f4 I F", "input_factors": "f4 I F", "item_squares": "f4 I",
         "input_squares": "f4 I", "item_count": "f4 I", "item_popularity": "f4 I",
+    },
+    "CompactFactorization": {
+        "user_factors_codes": "* U F", "item_factors_codes": "* I F", **_COMPACT,
+        "user_bias": "f4 U", "item_bias": "f4 I", "*_count": "f4 ...", **_CONTEXT,
+    },
+    "CompactFactors": {
+        "user_factors_codes": "* U F", "item_factors_codes": "* I F", **_COMPACT,
+    },
+    "CompactHistory": {
+        "user_factors_codes": "* U G", "item_factors_codes": "* I F",
+        "input_factors_codes": "* I F", **_COMPACT,
+        "recent": "i4 U H item+", "item_popularity": "f4 I", "*_squares": "f4 ...",
+        "item_count": "f4 ...",
     },
     "SpeedMixture": {"progress": "f8 P", "means": "* M N"},
     "GaussianTable": {
@@ -106,6 +131,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "SequenceNetwork": {
         "net/module/embedding": "f4 I d", "net/module/n_*": "f4~ I", "net/*": "* ...",
         "encoder/*": "* ...", "catalogue": "f4 I ...", "digests": "u8 I",
+    },
+    "CompactSequenceNetwork": {
+        "net/module/embedding": "f4 w d", "net/module/n_*": "f4~ w", "net/*": "* ...",
+        "encoder/*": "* ...", "catalogue_codes": "* I k", **_COMPACT,
     },
     "RandomStream": {"*": "u* ..."},
     "values": {

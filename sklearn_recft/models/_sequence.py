@@ -38,7 +38,7 @@ from sklearn_recft.models._sequence_queries import (
     weights_of_trends,
 )
 from sklearn_recft.models._sequence_search import SequenceSearch
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
 
@@ -161,9 +161,7 @@ class SequenceModel(SequenceSearch):
         late = self._put_vectors(n_items, undo, call)
         self._put_digests(n_items, vectors)
         given = self._as_log(events)
-        known, _ = sequences_of(self.history, np.unique(events.user))
-        known = with_defaults(known, weight=0.0, context=self._mean_context())
-        known, new = known_again(known, given) if self.timed else (known, given)
+        known, new = self._new_events(given)
         counted = self.counts.first_of(new) if call.adapt else new
         self._count(counted, learned=given if call.weights else None)
         if call.weights:
@@ -172,6 +170,12 @@ class SequenceModel(SequenceSearch):
         if call.weights or self.n_items > n_items or len(late):
             network.catalogue = module.catalogue()
         self._append(new)
+
+    def _new_events(self, given: Events) -> tuple[Events, Events]:
+        """Return the stored events of the users of ``given`` ones, and those that are new."""
+        known, _ = sequences_of(self.history, np.unique(given.user))
+        known = with_defaults(known, weight=0.0, context=self._mean_context())
+        return known_again(known, given) if self.timed else (known, given)
 
     def _rehearse(self, undo: Transaction, known: Events, new: Events) -> None:
         """Train on new events with their history, and rehearse sequences of other users."""
@@ -262,10 +266,7 @@ class SequenceModel(SequenceSearch):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Score rows by their states, without search words; return their items' vectors too."""
         items, extra = self._known_then(events, queries)
-        vectors, known = self.network.catalogue, np.minimum(items, self.n_items)
-        if extra is not None:
-            vectors = self.module.with_cold_items(vectors, extra)
-        own = vectors.numpy(force=True)[items]
+        known, own = np.minimum(items, self.n_items), self._vectors(items, extra)
         scores = np.einsum("nd,nd->n", states, own, dtype=np.float64)
         weights, period, shares = self._trends_of(states, queries)
         scores += (weights * shares[period, :, known]).sum(1)
@@ -302,18 +303,13 @@ class SequenceModel(SequenceSearch):
         return self._with_lexical_term(self._tiles(states, wanted, columns), queries, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
-        vectors = self.network.catalogue.numpy(force=True)
         weights, period, shares = self._trends_of(states, wanted)
-        cold = wanted.n_before == 0
-        if cold.any() and not weights.shape[1]:
-            # Without trends, popularity is one more column of the product.
-            states = np.column_stack([states, cold.astype(np.float32)])
-            vectors = np.column_stack([vectors, self._popularity()[:-1]])
+        # Without trends, users without history get popularity.
+        cold = (wanted.n_before == 0) & (not weights.shape[1])
+        score = self._products(states, cold, columns)
         shares = shares[..., :-1]
-        if len(columns) < len(vectors):
-            vectors, shares = vectors[columns], shares[..., columns]
-        nothing = np.zeros(len(columns), np.float32), np.zeros(len(states), np.float32)
-        score = dot_tiles(states, vectors, *nothing)
+        if len(columns) < self.n_items:
+            shares = shares[..., columns]
 
         def score_with_trends(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
             score(r0, r1, c0, c1, out)
@@ -349,10 +345,6 @@ class SequenceModel(SequenceSearch):
             terms["normalizer"] -= terms["query"]
         return Explanation.of_steps(row, item, shares, terms)
 
-    def similar_tiles(self, items: np.ndarray) -> TileScorer:
-        """Return a function that writes cosines of item vectors."""
-        return cosine_tiles(self.network.catalogue.numpy(force=True)[:, : self.module.width], items)
-
     def with_history(self, rows: Interactions) -> SequenceModel:
         """Return a view of the model with these events as the only histories."""
         view, events = self._with_users(rows)
@@ -382,11 +374,6 @@ class SequenceModel(SequenceSearch):
         after_all = now, now + self.trends.period
         times = times if self.timed else None
         return read_queries(self.history, users, times, items, context, after_all)
-
-    def _popularity(self) -> np.ndarray:
-        """Return the log share (n_items + 1,) of each item in all events; last, a new item."""
-        counts = np.append(self.counts.n_events, 0) + 1.0
-        return np.log(counts / counts.sum()).astype(np.float32)
 
     def _trends_of(
         self, states: np.ndarray, queries: Queries

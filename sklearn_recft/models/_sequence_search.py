@@ -10,29 +10,23 @@ from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
 from sklearn_recft.models._content_model import ContentModel
 from sklearn_recft.models._query_term import Choices, Evidence
-from sklearn_recft.models._sequence_network import SequenceNetwork, SequenceSettings
+from sklearn_recft.models._sequence_network import SequenceSettings
 from sklearn_recft.models._sequence_queries import Queries, states_of
-from sklearn_recft.modules import SequenceNet
+from sklearn_recft.models._sequence_vectors import SequenceVectors
 from sklearn_recft.ranking import TileScorer
 
 _N_OTHERS = 2048  # items that are compared with that of a row with search words
 
 
 class SequenceSearch(ContentModel):
+class SequenceSearch(SequenceVectors):
     """What the sequence model does with search words; the model itself scores states.
 
     The coordinates of an item's vector that hold its text are multiplied by those of the state. The
     similarity of meanings is linear in these, so it costs a list no further product.
     """
 
-    network: SequenceNetwork
     settings: SequenceSettings
-
-    @property
-    def module(self) -> SequenceNet:
-        """The net's module."""
-        module: SequenceNet = self.network.module
-        return module
 
     # ------------------------------------------------------------------ for the model
 

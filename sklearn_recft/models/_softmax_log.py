@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,3 +82,17 @@ class SoftmaxLog:
         uniform = rng.integers(0, n_items, (n, half), dtype=np.int32)
         places = rng.integers(0, len(self.item), (n, _N_NEGATIVES - half))
         return np.concatenate([uniform, self.item[places]], axis=1)
+
+
+def rows_of(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return a copy of the rows of codes, zeros for -1."""
+    if not len(table):
+        return np.zeros((len(codes), *table.shape[1:]), table.dtype)
+    rows = table[codes]
+    rows[codes < 0] = 0
+    return rows
+
+
+def positives(events: Events) -> Events:
+    """Return the events with weight 0 where the feedback is not positive."""
+    return replace(events, weight=np.where(events.feedback > 0, events.weight, 0.0))

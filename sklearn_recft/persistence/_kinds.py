@@ -25,6 +25,7 @@ _ROOMS = (
     "model_selection",
     "metrics",
     "text",
+    "compression",
 )
 # Values of settings, by module.
 _VALUES = {"edges": ("Edges",)}

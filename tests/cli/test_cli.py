@@ -782,6 +782,20 @@ def test_a_model_reads_no_log(capsys, option):
     assert stop.value.code == 2
     names = ", ".join(option[::2])
     assert f"error: {names}: --model reads no log; leave out" in capsys.readouterr().err
+def test_a_saved_model_is_compressed(capsys, write_log, tmp_path):
+    path, folder = write_log(("rating", "click")), str(tmp_path / "model")
+    saved = run_json(capsys, "save", path, folder)["saved"]
+    small = run_json(capsys, "compress", folder, str(tmp_path / "small"))["saved"]
+    assert small["kind"] == saved["kind"]
+    assert [small[name] for name in ("seq", "metadata")] == [saved["seq"], saved["metadata"]]
+    assert sum(small["sizes"].values()) < sum(saved["sizes"].values())
+    arguments = "recommend", "--model", str(tmp_path / "small"), "--user", "3", "-n", "4"
+    assert len(run_json(capsys, *arguments)["recommendations"]["items"]) == 4
+    assert "is the model itself" in error_of(capsys, "compress", folder, folder)
+    assert main(["compress", folder, str(tmp_path / "half"), "--tables", "float16"]) == 0
+    assert "IncrementalMFRecommender" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["compress", folder, folder, "--tables", "int4"])
 
 
 def test_a_file_or_a_model_is_needed(capsys):
