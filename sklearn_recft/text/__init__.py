@@ -7,6 +7,7 @@ from sklearn_recft.text._items import new_texts as new_texts
 from sklearn_recft.text._items import read_texts as read_texts
 from sklearn_recft.text._items import texts_of as texts_of
 from sklearn_recft.text._masked import pretrain
+from sklearn_recft.text._onnx import OnnxEncoder as OnnxEncoder  # for compression alone
 from sklearn_recft.text._pretrained import PretrainedBackbone
 
 __all__ = [

@@ -23,6 +23,7 @@ from sklearn_recft.text._copies import copies
 from sklearn_recft.text._lora import adapt, import_peft
 from sklearn_recft.text._passes import (
     layer_stack,
+    max_tokens,
     one_at_a_time,
     run_all,
     run_lower,
@@ -200,6 +201,13 @@ class TextEncoder(nn.Module):
         """Tokenizer of the model."""
         self._loaded_model()
         return self._tokenizer
+
+    def reading(self) -> dict[str, Any]:
+        """Return how texts become token ids: tokenizer, special tokens (JSON) and ``max_tokens``."""
+        model = self._loaded_model()
+        found = serialize_backbone(model, self._tokenizer)
+        names = ("tokenizer", "special")
+        return {**{n: found[n] for n in names}, "max_tokens": max_tokens(model, self._tokenizer)}
 
     def _version_now(self) -> tuple[int, float]:
         """Return a version of the weights that changes when they are written to.
@@ -421,7 +429,12 @@ class TextEncoder(nn.Module):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
         """Make an encoder from the result of `state`."""
-        encoder = cls.__new__(cls)
+        kind: type[TextEncoder] = cls
+        if "onnx" in state:
+            from sklearn_recft.text._onnx import OnnxEncoder
+
+            kind = OnnxEncoder
+        encoder = kind.__new__(kind)
         nn.Module.__init__(encoder)
         encoder.n_encoded, encoder._device = 0, "cpu"
         encoder.load_state(state)
