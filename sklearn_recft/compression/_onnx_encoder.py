@@ -73,8 +73,6 @@ def with_onnx_encoder(model: Recommender, precision: str = "float32") -> Recomme
     >>> bool((fast.predict_proba(log) == model.predict_proba(log)).all())
     True
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision!r}: give one of {', '.join(PRECISIONS)}.")
     encoder = encoder_of(model)
     if encoder.keep != "all":
         raise ValueError(
@@ -82,12 +80,40 @@ def with_onnx_encoder(model: Recommender, precision: str = "float32") -> Recomme
             "by its weights or by LoRA adapters, and an ONNX graph is not. Fit with "
             "freeze='all', or give the exported graph to another program by export_onnx."
         )
+    fast = onnx_encoder(encoder, precision)
+    twin = copy.deepcopy(model)
+    _network_of(twin).encoder = fast
+    return twin
+
+
+def onnx_encoder(encoder: TextEncoder, precision: str = "float32") -> OnnxEncoder:
+    """Return a frozen text encoder that runs in ONNX Runtime.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+        What `sklearn_recft.text.load_encoder` or this function returned.
+    precision : {"float32", "int8"}
+        As in `with_onnx_encoder`.
+
+    Returns
+    -------
+    OnnxEncoder
+        Its method ``encode`` returns the vectors of texts.
+
+    Raises
+    ------
+    ValueError
+        If the precision is another.
+    ImportError
+        If a package of the extra [onnx] is missing.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r}: give one of {', '.join(PRECISIONS)}.")
     graph = encoder_graph(encoder)
     if precision == "int8":
         graph = quantized(graph)
-    twin = copy.deepcopy(model)
-    _network_of(twin).encoder = OnnxEncoder(graph, precision, encoder)
-    return twin
+    return OnnxEncoder(graph, precision, encoder)
 
 
 def encoder_of(model: Any) -> TextEncoder:
@@ -147,7 +173,7 @@ def encoder_graph(encoder: TextEncoder) -> bytes:
         return encoder.graph
     import_extra()
     encoder.reading()  # reads the weights of a folder
-    module = _MeanOfStates(copy.deepcopy(encoder.model).cpu().float().eval())
+    module = _MeanOfStates(copy.deepcopy(encoder.model).cpu().float()).eval()
     module.requires_grad_(False)
     ids, mask = torch.ones((2, 7), dtype=torch.long), torch.ones((2, 7), dtype=torch.long)
     mask[1, 4:] = 0
