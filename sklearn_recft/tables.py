@@ -151,7 +151,9 @@ def _refuse_numbers_as_texts(table: Any, names: list[str], roles: list[str]) -> 
 
 
 def with_items_of(X: Any, rows: np.ndarray, others: np.ndarray, names: Iterable[str] = ()) -> Any:
-    """Table of ``rows`` (n,) of ``X``, whose items, their texts and ``names`` are of ``others`` (n,).
+    """Table of ``rows`` (n,) of ``X`` with the items of the rows ``others`` (n,).
+
+    An item comes with its text, and with the columns ``names``.
 
     Examples
     --------

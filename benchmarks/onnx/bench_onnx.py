@@ -2,10 +2,12 @@
 
 "speed" encodes the texts of MovieLens by all-MiniLM-L6-v2 in turns, torch and ONNX Runtime, and
 compares vectors and neighbours. "auc" hides 30 % of the items of ML-100K from `fit`. They appear in
-the stream with their texts, which torch or ONNX Runtime encodes.
+the stream with their texts, which torch or ONNX Runtime encodes. "distill" compares factorizations
+of ML-100K that learned a BayesianMFRecommender, or the ratings alone.
 
     python benchmarks/onnx/bench_onnx.py --task speed
     python benchmarks/onnx/bench_onnx.py --task auc
+    python benchmarks/onnx/bench_onnx.py --task distill
 """
 
 import argparse
@@ -21,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 
 from benchmarks.common.report import row
 from benchmarks.decay.log import Log, load, make_model
-from sklearn_recft.compression import with_onnx_encoder
+from benchmarks.onnx.students import distill_task
+from sklearn_recft.compression import onnx_encoder, with_onnx_encoder
 from sklearn_recft.datasets import fetch_movielens
 from sklearn_recft.text import load_encoder
 
@@ -54,8 +57,6 @@ def seconds(encoder, texts: list[str], turn: int, separately: bool) -> float:
 
 def encoders(backbone: str):
     """Return the encoder in torch, and those in ONNX Runtime by precision, with export times."""
-    from sklearn_recft.compression import onnx_encoder
-
     torch_encoder = load_encoder(backbone)
     found, times = {}, {}
     for precision in PRECISIONS:
@@ -65,7 +66,7 @@ def encoders(backbone: str):
     return torch_encoder, found, times
 
 
-def speed(texts: list[str], backbone: str, n_pairs: int) -> None:
+def speed(texts: list[str], backbone: str, n_pairs: int, n_timed: int = 192) -> None:
     """Print ratios of CPU time to torch, and how far vectors and neighbours agree."""
     torch_encoder, others, times = encoders(backbone)
     true = torch_encoder.encode(texts)
@@ -75,7 +76,10 @@ def speed(texts: list[str], backbone: str, n_pairs: int) -> None:
         cosines = (vectors * true).sum(1) / np.linalg.norm(vectors, axis=1)
         cosines /= np.linalg.norm(true, axis=1)
         ratios = {}
-        for name, some, separately in (("batch", texts, False), ("single", texts[:96], True)):
+        for name, some, separately in (
+            ("batch", texts[:n_timed], False),
+            ("single", texts[:48], True),
+        ):
             pairs = [
                 (seconds(torch_encoder, some, n, separately), seconds(encoder, some, n, separately))
                 for n in range(n_pairs + 1)
@@ -124,16 +128,19 @@ def auc(log: Log, backbone: str, seeds: list[int]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run one task."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=("speed", "auc"), required=True)
+    parser.add_argument("--task", choices=("speed", "auc", "distill"), required=True)
     parser.add_argument("--backbone", default="auto")
     parser.add_argument("--n-pairs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--limit", type=int, default=None, help="rows of the log")
     options = parser.parse_args(arguments)
     if options.task == "speed":
         texts = fetch_movielens("100k", as_frame=True).catalogue["text"].drop_duplicates()
         speed(texts.tolist(), options.backbone, options.n_pairs)
+    elif options.task == "auc":
+        auc(load("ml-100k", options.limit), options.backbone, options.seeds)
     else:
-        auc(load("ml-100k"), options.backbone, options.seeds)
+        distill_task(load("ml-100k", options.limit), options.seeds)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def encoder_graph(encoder: TextEncoder) -> bytes:
         return encoder.graph
     import_extra()
     encoder.reading()  # reads the weights of a folder
-    module = _MeanOfStates(copy.deepcopy(encoder.model).cpu().float()).eval()
+    model: Any = copy.deepcopy(encoder.model)
+    module = _MeanOfStates(model.cpu().float()).eval()
     module.requires_grad_(False)
     ids, mask = torch.ones((2, 7), dtype=torch.long), torch.ones((2, 7), dtype=torch.long)
     mask[1, 4:] = 0

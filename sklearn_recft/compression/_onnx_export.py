@@ -141,8 +141,8 @@ def _scores(model: Any, fitted: FittedModel) -> tuple[bytes, dict[str, Any]]:
         "users": _as_json(fitted.users.ids, "user_id"),
         "items": _as_json(fitted.items.ids, "item_id"),
     }
-    if len(fitted.context_names):
-        average = fitted.module.average_context()  # type: ignore[attr-defined]
+    if isinstance(fitted, FactorizationModel) and fitted.context_names:
+        average = fitted.module.average_context()
         facts |= {"context": list(fitted.context_names), "average_context": average.tolist()}
     if hasattr(model, "classes_"):
         facts["classes"] = _as_json(model.classes_, "y")

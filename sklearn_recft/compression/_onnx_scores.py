@@ -53,14 +53,14 @@ def scores_graph(model: Scorable) -> Any:
         tables, loss = _tables_of(model), model.settings.loss
     helper, array = onnx.helper, onnx.numpy_helper.from_array
     float32, float64, int64 = (getattr(onnx.TensorProto, n) for n in ("FLOAT", "DOUBLE", "INT64"))
-    held = {
+    held: dict[str, Any] = {
         "user_factors": tables.users[0],
         "user_biases": tables.users[1] + np.float32(tables.mean),
         "item_factors": tables.items[0],
         "item_biases": tables.items[1],
         "last_axis": np.array([1]),
     }
-    inputs = [("user", int64, ["n"]), ("item", int64, ["m"])]
+    inputs: list[tuple[str, int, list[Any]]] = [("user", int64, ["n"]), ("item", int64, ["m"])]
     nodes = [
         helper.make_node("Gather", ["user_factors", "user"], ["p"]),  # (n, k)
         helper.make_node("Gather", ["item_factors", "item"], ["q"]),  # (m, k)

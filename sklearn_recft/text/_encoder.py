@@ -203,7 +203,7 @@ class TextEncoder(nn.Module):
         return self._tokenizer
 
     def reading(self) -> dict[str, Any]:
-        """Return how texts become token ids: tokenizer, special tokens (JSON) and ``max_tokens``."""
+        """Return ``tokenizer``, ``special`` (JSON) and ``max_tokens``: how texts are read."""
         model = self._loaded_model()
         found = serialize_backbone(model, self._tokenizer)
         names = ("tokenizer", "special")

@@ -1,4 +1,4 @@
-"""A frozen text encoder that runs in ONNX Runtime: a graph and a tokenizer, without torch weights."""
+"""A frozen text encoder that runs in ONNX Runtime: a graph and a tokenizer, no torch weights."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class OnnxEncoder(TextEncoder):
         The encoder that the graph was exported from.
     """
 
+    _sessions: tuple[int, Any] | None
+
     def __init__(self, graph: bytes, precision: str, source: TextEncoder) -> None:
         torch.nn.Module.__init__(self)
         self.n_encoded = 0
@@ -62,7 +64,7 @@ class OnnxEncoder(TextEncoder):
         return found
 
     def reading(self) -> dict[str, Any]:
-        """Return how texts become token ids: tokenizer, special tokens (JSON) and ``max_tokens``."""
+        """Return ``tokenizer``, ``special`` (JSON) and ``max_tokens``: how texts are read."""
         return dict(self._reading)
 
     # ------------------------------------------------------------------ running
@@ -150,7 +152,7 @@ class OnnxEncoder(TextEncoder):
         if not 1 <= int(self._reading["max_tokens"]) <= 1 << 20:
             raise ValueError(f"onnx: max_tokens is {self._reading['max_tokens']}.")
         self._tokenizer = rebuild_tokenizer(self._reading)
-        self._sessions: tuple[int, Any] | None = None
+        self._sessions = None
         _check_session(self._session(1), self.width)
 
 
