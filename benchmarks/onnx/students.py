@@ -32,7 +32,7 @@ def rmse(predictions: np.ndarray, ratings: np.ndarray) -> float:
 
 
 def figures(model, X, y, parts, streams: bool) -> dict[str, float]:
-    """Return the RMSE of validation and test, of known users and, on the timeline, of the stream."""
+    """Return the RMSE of rows of known users and, on the timeline, of the stream."""
     found = {}
     known = X["user_id"].isin(X["user_id"].to_numpy()[parts[0]]).to_numpy()
     for name, rows in zip(("validation", "test"), parts[1:], strict=True):
@@ -58,13 +58,13 @@ def distill_task(log: Log, seeds: list[int]) -> None:
             row("distill", name, "teacher", seed=seed, **figures(teacher, X, y, parts, False))
             for n_factors in FACTORS:
                 student = IncrementalMFRecommender(n_factors=n_factors, random_state=seed)
-                models = {
-                    "ratings": lambda s=student: copy.deepcopy(s).fit(fitted, ratings),
-                    "predictions": lambda s=student: distill(teacher, s, fitted, random_state=seed),
-                    "ratings and predictions": lambda s=student: distill(
-                        teacher, s, fitted, ratings, random_state=seed
-                    ),
-                }
-                for what, make in models.items():
-                    found = figures(make(), X, y, parts, streams)
+                for what, model in _students(student, teacher, fitted, ratings, seed):
+                    found = figures(model, X, y, parts, streams)
                     row("distill", name, what, seed=seed, n_factors=n_factors, **found)
+
+
+def _students(student, teacher, X, y, seed):
+    """Yield the student fitted to ratings alone, to predictions, and to both."""
+    yield "ratings", copy.deepcopy(student).fit(X, y)
+    yield "predictions", distill(teacher, student, X, random_state=seed)
+    yield "ratings and predictions", distill(teacher, student, X, y, random_state=seed)
