@@ -47,7 +47,7 @@ def kept(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.mean([len(set(a) & set(b)) / len(a) for a, b in pairs]))
 
 
-def seconds(encoder, texts: list[str], turn: int, separately: bool) -> float:
+def seconds(encoder, texts: list[str], turn: str, separately: bool) -> float:
     """Return the CPU time of encoding texts that are in no cache."""
     fresh = [f"{text} {turn}" for text in texts]
     start = process_time()
@@ -80,8 +80,9 @@ def speed(texts: list[str], backbone: str, n_pairs: int, n_timed: int = 192) -> 
             ("batch", texts[:n_timed], False),
             ("single", texts[:48], True),
         ):
+            both = torch_encoder, encoder
             pairs = [
-                (seconds(torch_encoder, some, n, separately), seconds(encoder, some, n, separately))
+                tuple(seconds(one, some, f"{precision} {n}", separately) for one in both)
                 for n in range(n_pairs + 1)
             ][1:]
             found = [a / b for a, b in pairs]

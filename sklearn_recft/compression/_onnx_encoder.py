@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.compression._onnx_extra import import_extra
 from sklearn_recft.models import DecayModel, SequenceModel
-from sklearn_recft.text import OnnxEncoder, TextEncoder
+from sklearn_recft.text import OnnxEncoder, TextEncoder, reading_of
 
 PRECISIONS = ("float32", "int8")
 _INPUTS, _OUTPUT = ("input_ids", "attention_mask"), "vectors"
 _OPSET = 18
+_KINDS = (DecayModel, SequenceModel)
 # Warnings of torch, onnxscript and onnxruntime about themselves.
 _KNOWN = (
     (FutureWarning, r".*isinstance\(treespec, LeafSpec\).*"),
@@ -116,7 +117,7 @@ def onnx_encoder(encoder: TextEncoder, precision: str = "float32") -> OnnxEncode
     return OnnxEncoder(graph, precision, encoder)
 
 
-def encoder_of(model: Any) -> TextEncoder:
+def encoder_of(model: RecommenderMixin) -> TextEncoder:
     """Return the text encoder of a fitted estimator.
 
     Raises
@@ -135,18 +136,19 @@ def encoder_of(model: Any) -> TextEncoder:
     return encoder
 
 
-def has_encoder(model: Any) -> bool:
+def has_encoder(model: RecommenderMixin) -> bool:
     """Whether a fitted estimator is of a kind that may have a text encoder."""
-    return isinstance(model.__recommender_model__(), (DecayModel, SequenceModel))
+    return isinstance(model.__recommender_model__(), _KINDS)
 
 
-def _network_of(model: Any) -> Any:
-    if not has_encoder(model):
+def _network_of(model: RecommenderMixin) -> Any:
+    fitted = model.__recommender_model__()
+    if not isinstance(fitted, _KINDS):
         raise TypeError(
             f"A {type(model).__name__} has no text encoder; DecayBertRecommender and "
             "RealtimeTransformerRecommender have one."
         )
-    return model.__recommender_model__().network
+    return fitted.network
 
 
 class _MeanOfStates(nn.Module):
@@ -172,9 +174,9 @@ def encoder_graph(encoder: TextEncoder) -> bytes:
             raise ValueError("The encoder of this model is in int8 already; start from the model.")
         return encoder.graph
     import_extra()
-    encoder.reading()  # reads the weights of a folder
-    model: Any = copy.deepcopy(encoder.model)
-    module = _MeanOfStates(model.cpu().float()).eval()
+    reading_of(encoder)  # loads the weights of a folder
+    bert: Any = copy.deepcopy(encoder.model)
+    module = _MeanOfStates(bert.cpu().float()).eval()
     module.requires_grad_(False)
     ids, mask = torch.ones((2, 7), dtype=torch.long), torch.ones((2, 7), dtype=torch.long)
     mask[1, 4:] = 0

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.compression._onnx_encoder import encoder_graph, encoder_of, has_encoder
 from sklearn_recft.compression._onnx_extra import import_extra
 from sklearn_recft.compression._onnx_scores import scores_graph
 from sklearn_recft.models import FactorizationModel, FittedModel, SoftmaxFactorizationModel
+from sklearn_recft.text import reading_of
 
 _FORMAT = 1
 _FACTORIZATIONS = (FactorizationModel, SoftmaxFactorizationModel)
 
 
-def export_onnx(model: Any, path: str | os.PathLike[str]) -> Path:
+def export_onnx(model: RecommenderMixin, path: str | os.PathLike[str]) -> Path:
     """Export the scores of a factorization, or a text encoder, to an ONNX file.
 
     Other programs read the file, in any language that ONNX Runtime has. They need neither this
@@ -97,7 +99,7 @@ def export_onnx(model: Any, path: str | os.PathLike[str]) -> Path:
     fitted = _model_of(model)
     if isinstance(fitted, _FACTORIZATIONS):
         data, facts = _scores(model, fitted)
-    elif has_encoder(model):
+    elif fitted is not None and has_encoder(model):
         data, facts = _encoder(model)
     else:
         raise TypeError(_refusal(model))
@@ -115,13 +117,13 @@ def export_onnx(model: Any, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _model_of(model: Any) -> FittedModel | None:
+def _model_of(model: RecommenderMixin) -> FittedModel | None:
     """Return the fitted model of a recommender, or None for other estimators."""
     get = getattr(model, "__recommender_model__", None)
     return None if get is None else get()
 
 
-def _refusal(model: Any) -> str:
+def _refusal(model: RecommenderMixin) -> str:
     return (
         f"A {type(model).__name__} cannot be exported to ONNX. IncrementalMFRecommender and "
         "IncrementalMFClassifier (their scores), DecayBertRecommender and "
@@ -129,7 +131,7 @@ def _refusal(model: Any) -> str:
     )
 
 
-def _scores(model: Any, fitted: FittedModel) -> tuple[bytes, dict[str, Any]]:
+def _scores(model: RecommenderMixin, fitted: FittedModel) -> tuple[bytes, dict[str, Any]]:
     """Return the graph of scores, and the ids."""
     if fitted.habits is not None:  # type: ignore[attr-defined]
         raise ValueError(
@@ -149,10 +151,10 @@ def _scores(model: Any, fitted: FittedModel) -> tuple[bytes, dict[str, Any]]:
     return scores_graph(fitted).SerializeToString(), facts  # type: ignore[arg-type]
 
 
-def _encoder(model: Any) -> tuple[bytes, dict[str, Any]]:
+def _encoder(model: RecommenderMixin) -> tuple[bytes, dict[str, Any]]:
     """Return the graph of the text encoder, and its tokenizer."""
     encoder = encoder_of(model)
-    reading = encoder.reading()
+    reading = reading_of(encoder)
     facts = {
         "kind": "text encoder",
         "backbone": encoder.backbone,

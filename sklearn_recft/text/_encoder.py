@@ -23,7 +23,6 @@ from sklearn_recft.text._copies import copies
 from sklearn_recft.text._lora import adapt, import_peft
 from sklearn_recft.text._passes import (
     layer_stack,
-    max_tokens,
     one_at_a_time,
     run_all,
     run_lower,
@@ -201,13 +200,6 @@ class TextEncoder(nn.Module):
         """Tokenizer of the model."""
         self._loaded_model()
         return self._tokenizer
-
-    def reading(self) -> dict[str, Any]:
-        """Return ``tokenizer``, ``special`` (JSON) and ``max_tokens``: how texts are read."""
-        model = self._loaded_model()
-        found = serialize_backbone(model, self._tokenizer)
-        names = ("tokenizer", "special")
-        return {**{n: found[n] for n in names}, "max_tokens": max_tokens(model, self._tokenizer)}
 
     def _version_now(self) -> tuple[int, float]:
         """Return a version of the weights that changes when they are written to.
@@ -429,12 +421,7 @@ class TextEncoder(nn.Module):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TextEncoder":
         """Make an encoder from the result of `state`."""
-        kind: type[TextEncoder] = cls
-        if "onnx" in state:
-            from sklearn_recft.text._onnx import OnnxEncoder
-
-            kind = OnnxEncoder
-        encoder = kind.__new__(kind)
+        encoder = cls.__new__(cls)
         nn.Module.__init__(encoder)
         encoder.n_encoded, encoder._device = 0, "cpu"
         encoder.load_state(state)

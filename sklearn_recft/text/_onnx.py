@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_recft.text._backbone import one_at_a_time, rebuild_tokenizer
+from sklearn_recft.text._backbone import one_at_a_time, rebuild_tokenizer, serialize_backbone
 from sklearn_recft.text._cache import RaggedRows, VectorCache, batches_by_length
 from sklearn_recft.text._encoder import SHARED_BYTES, TextEncoder
-from sklearn_recft.text._passes import token_ids
+from sklearn_recft.text._passes import max_tokens, token_ids
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "vectors"
 # Number of tokens per run, with padding: larger batches leave the cache of the processor.
@@ -53,7 +53,7 @@ class OnnxEncoder(TextEncoder):
                 "texts": [],
                 "onnx": np.frombuffer(graph, np.uint8),
                 "precision": precision,
-                **source.reading(),
+                **reading_of(source),
             }
         )
 
@@ -63,8 +63,9 @@ class OnnxEncoder(TextEncoder):
         found: bytes = self._graph.tobytes()
         return found
 
+    @property
     def reading(self) -> dict[str, Any]:
-        """Return ``tokenizer``, ``special`` (JSON) and ``max_tokens``: how texts are read."""
+        """``tokenizer``, ``special`` (JSON) and ``max_tokens``: how texts are read."""
         return dict(self._reading)
 
     # ------------------------------------------------------------------ running
@@ -154,6 +155,22 @@ class OnnxEncoder(TextEncoder):
         self._tokenizer = rebuild_tokenizer(self._reading)
         self._sessions = None
         _check_session(self._session(1), self.width)
+
+
+def encoder_from_state(state: dict[str, Any]) -> TextEncoder:
+    """Make an encoder, in torch or in ONNX Runtime, from the result of its method `state`."""
+    kind = OnnxEncoder if "onnx" in state else TextEncoder
+    return kind.from_state(state)
+
+
+def reading_of(encoder: TextEncoder) -> dict[str, Any]:
+    """Return ``tokenizer``, ``special`` (JSON) and ``max_tokens``: how an encoder reads texts."""
+    if isinstance(encoder, OnnxEncoder):
+        return encoder.reading
+    tokenizer = encoder.tokenizer  # loads the model, too
+    found = serialize_backbone(encoder.model, tokenizer)
+    names = ("tokenizer", "special")
+    return {**{n: found[n] for n in names}, "max_tokens": max_tokens(encoder.model, tokenizer)}
 
 
 def import_onnxruntime() -> Any:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from sklearn_recft import DecayBertRecommender, FineTuning, RealtimeTransformerRecommender, load
 from sklearn_recft.compression import export_onnx, onnx_encoder, with_onnx_encoder
-from sklearn_recft.text import TextEncoder, _onnx
+from sklearn_recft.text import TextEncoder, _onnx, encoder_from_state
 
 RNG = np.random.default_rng(0)
 TEXTS = np.array([f"{a} of {b}" for a in ("war", "love", "heat") for b in ("paris", "a river")])
@@ -122,11 +122,11 @@ def test_a_graph_that_is_none_or_names_other_files_is_refused(fast):
         (whole.astype(np.int64), "array of bytes"),
     ):
         with pytest.raises(ValueError, match=message):
-            TextEncoder.from_state({**state, "onnx": wrong})
+            encoder_from_state({**state, "onnx": wrong})
     with pytest.raises(ValueError, match="of width 7"):
-        TextEncoder.from_state({**state, "width": 7})
+        encoder_from_state({**state, "width": 7})
     with pytest.raises(ValueError, match="max_tokens"):
-        TextEncoder.from_state({**state, "max_tokens": 0})
+        encoder_from_state({**state, "max_tokens": 0})
 
 
 def test_int8_is_small_and_near(model, fast, small):
