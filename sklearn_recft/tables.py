@@ -150,6 +150,39 @@ def _refuse_numbers_as_texts(table: Any, names: list[str], roles: list[str]) -> 
             )
 
 
+def with_items_of(X: Any, rows: np.ndarray, others: np.ndarray, names: Iterable[str] = ()) -> Any:
+    """Table of ``rows`` (n,) of ``X`` with the items of the rows ``others`` (n,).
+
+    An item comes with its text, and with the columns ``names``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_recft.tables import with_items_of
+    >>> X = np.array([["ann", "tea"], ["bob", "rice"]], object)
+    >>> with_items_of(X, np.array([0, 0]), np.array([0, 1])).tolist()
+    [['ann', 'tea'], ['ann', 'rice']]
+    """
+    table = Table.of(X)
+    if table.names is None:
+        made = table.values[rows].copy()
+        made[:, 1] = table.values[others, 1]
+        return made
+    its = set(names) | {ITEM, TEXT}
+    roles = as_roles(table.names) if table.is_named() else [USER, ITEM, *table.names[2:]]
+    columns = [name for name, role in zip(table.names, roles, strict=True) if role in its]
+    taken, other = table.values[rows.tolist()], table.values[others.tolist()]
+    return taken.with_columns(*(other[name] for name in columns)).to_native()
+
+
+def stacked(X: Any, below: Any) -> Any:
+    """Rows of ``X``, then those of a table that `with_items_of` made of it."""
+    if not is_frame(X):
+        return np.concatenate([as_table(X), below])
+    frames = [nw.from_native(one, eager_only=True) for one in (X, below)]
+    return nw.concat(frames, how="vertical").to_native()
+
+
 def refuse_names(X: Any) -> None:
     """Raise where what is no frame has names of columns all the same, or has not been read yet."""
     if isinstance(X, np.ndarray) and X.dtype.names is None:

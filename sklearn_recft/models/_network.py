@@ -10,7 +10,7 @@ import torch
 
 from sklearn_recft.models._net import Net
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text import TextEncoder
+from sklearn_recft.text import TextEncoder, encoder_from_state
 
 
 class Network:
@@ -139,7 +139,7 @@ class Network:
         """Load what `state` returned."""
         self.shape, encoder = state["shape"], None
         if state["encoder"] is not None:
-            encoder = TextEncoder.from_state(state["encoder"])
+            encoder = encoder_from_state(state["encoder"])
         trains = state["trains_encoder"]
         self.encoder = None if trains else encoder
         self.net = Net(self.build(0, encoder if trains else None))

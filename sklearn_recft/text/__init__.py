@@ -8,6 +8,9 @@ from sklearn_recft.text._items import read_texts as read_texts
 from sklearn_recft.text._items import texts_of as texts_of
 from sklearn_recft.text._lexical import LexicalIndex as LexicalIndex
 from sklearn_recft.text._masked import pretrain
+from sklearn_recft.text._onnx import OnnxEncoder as OnnxEncoder  # for compression alone
+from sklearn_recft.text._onnx import encoder_from_state as encoder_from_state  # for the models
+from sklearn_recft.text._onnx import reading_of as reading_of  # for compression alone
 from sklearn_recft.text._pretrained import PretrainedBackbone
 
 __all__ = [

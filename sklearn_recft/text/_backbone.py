@@ -264,18 +264,24 @@ def serialize_backbone(model: BertLike, tokenizer: Any) -> dict[str, str]:
 
 def rebuild_backbone(serialized: dict[str, Any]) -> Backbone:
     """Make the model of `serialize_backbone` with random weights, and its tokenizer."""
-    from tokenizers import Tokenizer
-    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModel
 
     with quiet(), seeded(0):
         config = json.loads(serialized["config"])
         model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
         if not any("pooler" in name for name in serialized["weights"]):
             model.pooler = None
+        return Backbone(model.float().eval(), rebuild_tokenizer(serialized), None, None)
+
+
+def rebuild_tokenizer(serialized: dict[str, Any]) -> Any:
+    """Make the tokenizer of `serialize_backbone`."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    with quiet():
         core = Tokenizer.from_str(serialized["tokenizer"])
-        special = json.loads(serialized["special"])
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-        return Backbone(model.float().eval(), tokenizer, None, None)
+        return PreTrainedTokenizerFast(tokenizer_object=core, **json.loads(serialized["special"]))
 
 
 def _train_tokenizer(texts: Sequence[str]) -> Any:

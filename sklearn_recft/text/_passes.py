@@ -28,11 +28,16 @@ HALF_MAX = 65504.0  # largest number in half precision
 
 def tokenize(model: BertLike, tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokenize texts; an empty text gets one padding token, so that its mean is finite."""
+    return token_ids(tokenizer, texts, max_tokens(model, tokenizer))
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[np.ndarray]:
+    """Tokenize texts to at most ``limit`` tokens, as `tokenize` does."""
     with one_at_a_time, tokenizers_without_threads():
         found = tokenizer(
             [clean(text) for text in texts],
             truncation=True,
-            max_length=max_tokens(model, tokenizer),
+            max_length=limit,
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
