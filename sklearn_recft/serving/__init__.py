@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sklearn_recft.serving._loop import Loop
     from sklearn_recft.serving._replay import replay
     from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
+    from sklearn_recft.serving._versions import LoopReceipt
 
 __all__ = [
     "Appended",
@@ -23,6 +24,7 @@ __all__ = [
     "EventBatch",
     "FeedbackStore",
     "Loop",
+    "LoopReceipt",
     "NotRunningError",
     "QueueFullError",
     "Recommended",
@@ -41,6 +43,7 @@ __getattr__ = lazy_names(
         "EventBatch": "_events",
         "FeedbackStore": "_store",
         "Loop": "_loop",
+        "LoopReceipt": "_versions",
         "NotRunningError": "_errors",
         "QueueFullError": "_errors",
         "Recommended": "_lists",
