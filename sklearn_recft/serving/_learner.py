@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from sklearn_recft.parallel import SharedLock
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import EventBatch
 from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import RowMaker, teach
+from sklearn_recft.serving._rows import RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
@@ -23,6 +23,8 @@ Range = tuple[int, int]
 # Largest number of events that are learned while readers wait.
 PIECE = 256
 _ALL = 1 << 62
+# Events that a replay reads at once.
+_AHEAD = 10_000
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,10 @@ class Learner:
         found = self.steps.after(self.step, limit)
         if found and found[0].number != self.step + 1:
             raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
-        for step in found:
+        for step, batch in self._merged(self._with_events(found)):
             if step.verb == BASE and "name" not in step.details:
                 return 0  # it is not saved yet: a writer is at it
-            self._repeat(step)
+            self._repeat(step, batch)
         return len(found)
 
     def advance(self, size: int = PIECE) -> int:
@@ -182,18 +184,47 @@ class Learner:
 
     # ------------------------------------------------------------------ private
 
-    def _repeat(self, step: Step) -> None:
-        if step.verb == BASE:
-            try:
-                model = self.snapshots.load(step.details["name"], base=True)
-            except (ValueError, OSError) as error:
-                raise ServingError(
-                    f"{error} The steps before it cannot replace this model. Restore the folder "
-                    "from a copy."
-                ) from error
-            self.exchange(model, step)
-        else:
-            self._learn(step, self.store.read(step.after, _ALL, until=step.until), written=True)
+    def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
+        """Yield steps with their events, which are read for many steps at once."""
+        ahead = EventBatch(np.empty(0, np.int64), [])
+        end = -1  # of what was read
+        for place, step in enumerate(steps):
+            if step.verb != BASE and not step.after < step.until <= end:
+                end = step.until
+                for later in steps[place:]:
+                    if later.verb == BASE or later.until > step.after + _AHEAD:
+                        break
+                    end = max(end, later.until)
+                ahead = self.store.read(step.after, _ALL, until=end)
+            first, last = np.searchsorted(ahead.seq, (step.after, step.until), side="right")
+            yield step, ahead.take(slice(first, last))
+
+    def _merged(
+        self, pairs: Iterable[tuple[Step, EventBatch]]
+    ) -> Iterator[tuple[Step, EventBatch]]:
+        """Join steps that follow each other, where the model does not mind the cuts."""
+        held: list[tuple[Step, EventBatch]] = []
+        for step, batch in pairs:
+            verbs = {step.verb, *(one.verb for one, _ in held[:1])}
+            if held and (len(verbs) > 1 or not is_cut_free(self.model, step.verb)):
+                yield _joined(held)
+                held = []
+            held.append((step, batch))
+        if held:
+            yield _joined(held)
+
+    def _repeat(self, step: Step, batch: EventBatch) -> None:
+        if step.verb != BASE:
+            self._learn(step, batch, written=True)
+            return
+        try:
+            model = self.snapshots.load(step.details["name"], base=True)
+        except (ValueError, OSError) as error:
+            raise ServingError(
+                f"{error} The steps before it cannot replace this model. Restore the folder "
+                "from a copy."
+            ) from error
+        self.exchange(model, step)
 
     def _learn(self, step: Step, batch: EventBatch, *, written: bool = False) -> None:
         batch = without(batch, self.refused)
@@ -210,6 +241,16 @@ class Learner:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _joined(pairs: Sequence[tuple[Step, EventBatch]]) -> tuple[Step, EventBatch]:
+    """Return one step for several that follow each other."""
+    first, last = pairs[0][0], pairs[-1][0]
+    if first is last:
+        return pairs[0]
+    events = [event for _, batch in pairs for event in batch.events]
+    joined = EventBatch(np.concatenate([batch.seq for _, batch in pairs]), events)
+    return Step(last.number, last.verb, first.after, last.until), joined
 
 
 def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:
