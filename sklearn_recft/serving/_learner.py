@@ -70,7 +70,8 @@ class Learner:
         self.n_learned = 0  # events, since the start of this process
         self.beside: Beside | None = None
         self._model: Served | None = None
-        self._unfinished: tuple[Step, EventBatch] | None = None
+        self.writes = True
+        self.in_doubt = False  # whether steps may be written that were not done
         self._lock = SharedLock()
         self._changed = threading.Condition()
 
@@ -151,16 +152,14 @@ class Learner:
 
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
-        if self._unfinished is None:
-            batch = self.store.read(self.seq, size)
-            if not len(batch):
-                return 0
-            step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
-            self.steps.add([step], durable=False)
-            self._unfinished = step, batch
-        step, batch = self._unfinished
+        batch = self.store.read(self.seq, size)
+        if not len(batch):
+            return 0
+        step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
+        self.in_doubt = True
+        self.steps.add([step], durable=False)
         self._learn(step, batch)
-        self._unfinished = None
+        self.in_doubt = False
         return len(batch)
 
     def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
@@ -170,7 +169,7 @@ class Learner:
             self._model, self.name = model, base.details["name"]
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
-            self._unfinished = None
+            self.in_doubt = False
         self._notify()
 
     def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
@@ -215,7 +214,7 @@ class Learner:
 
     def _repeat(self, step: Step, batch: EventBatch) -> None:
         if step.verb != BASE:
-            self._learn(step, batch, written=True)
+            self._learn(step, batch)
             return
         try:
             model = self.snapshots.load(step.details["name"], base=True)
@@ -226,7 +225,7 @@ class Learner:
             ) from error
         self.exchange(model, step)
 
-    def _learn(self, step: Step, batch: EventBatch, *, written: bool = False) -> None:
+    def _learn(self, step: Step, batch: EventBatch) -> None:
         batch = without(batch, self.refused)
         if self.beside is not None:
             self.beside.learn(step, batch)
@@ -234,7 +233,7 @@ class Learner:
             reasons = teach(self.model, step.verb, batch, self.rows)
             self.seq, self.step = step.until, step.number
         self.n_learned += len(batch) - len(reasons)
-        if reasons and not written:
+        if reasons and self.writes:
             self.steps.reject(reasons)
         self._notify()
 
