@@ -21,6 +21,7 @@ ROOMS = {
     "sklearn_recft.text": "Texts",
     "sklearn_recft.persistence": "Persistence",
     "sklearn_recft.compression": "Compression",
+    "sklearn_recft.serving": "Serving",
 }
 
 # What `RecommenderTags.predicts` and `RecommenderTags.lists_by` mean to a reader.

@@ -1,0 +1,56 @@
+"""Serving with a feedback loop: events are stored, learned from, and change the next lists."""
+
+from typing import TYPE_CHECKING
+
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.serving._errors import (
+        NotRunningError,
+        QueueFullError,
+        ServingError,
+        StoreError,
+    )
+    from sklearn_recft.serving._events import Appended, Event, EventBatch
+    from sklearn_recft.serving._lists import Recommended, ShownList
+    from sklearn_recft.serving._loop import Loop
+    from sklearn_recft.serving._replay import replay
+    from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
+    from sklearn_recft.serving._versions import LoopReceipt
+
+__all__ = [
+    "Appended",
+    "Event",
+    "EventBatch",
+    "FeedbackStore",
+    "Loop",
+    "LoopReceipt",
+    "NotRunningError",
+    "QueueFullError",
+    "Recommended",
+    "ServingError",
+    "ShownList",
+    "StoreError",
+    "StoreReceipt",
+    "replay",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Appended": "_events",
+        "Event": "_events",
+        "EventBatch": "_events",
+        "FeedbackStore": "_store",
+        "Loop": "_loop",
+        "LoopReceipt": "_versions",
+        "NotRunningError": "_errors",
+        "QueueFullError": "_errors",
+        "Recommended": "_lists",
+        "ServingError": "_errors",
+        "ShownList": "_lists",
+        "StoreError": "_errors",
+        "StoreReceipt": "_store",
+        "replay": "_replay",
+    },
+)

@@ -1,0 +1,260 @@
+"""The model and its place in the log: learn new events, or repeat the steps that are written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sklearn_recft.parallel import SharedLock
+from sklearn_recft.serving._errors import NotRunningError, ServingError
+from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._model import Served
+from sklearn_recft.serving._rows import RowMaker, is_cut_free, teach
+from sklearn_recft.serving._snapshots import Snapshots
+from sklearn_recft.serving._steps import BASE, Step, StepLog
+from sklearn_recft.serving._store import FeedbackStore
+
+Range = tuple[int, int]
+# Largest number of events that are learned while readers wait.
+PIECE = 256
+_ALL = 1 << 62
+# Events that a replay reads at once.
+_AHEAD = 10_000
+
+
+@dataclass(frozen=True)
+class View:
+    """What a reader sees: a model, and how far it has learned."""
+
+    model: Served
+    name: str
+    seq: int
+
+
+class Beside(Protocol):
+    """What is shown each step just before the model learns it."""
+
+    def learn(self, step: Step, batch: EventBatch) -> None:
+        """Learn a step, too."""
+
+
+class Learner:
+    """A model that follows a log.
+
+    `advance` of the writer makes steps: it writes down which events come next, and then learns
+    them. `repeat` makes the model repeat steps that are written: after a restart, and in a process
+    that follows. Both end in the same method, so they lead to the same model.
+
+    Parameters
+    ----------
+    store : FeedbackStore
+    snapshots : Snapshots
+    rows : RowMaker
+    """
+
+    def __init__(self, store: FeedbackStore, snapshots: Snapshots, rows: RowMaker) -> None:
+        self.store = store
+        self.steps = StepLog(store.database)
+        self.snapshots = snapshots
+        self.rows = rows
+        self.verb = ""  # of the steps that `advance` makes
+        self.name = ""  # of the base that the model comes from
+        self.seq = 0
+        self.step = 0
+        self.refused: tuple[Range, ...] = ()
+        self.n_learned = 0  # events, since the start of this process
+        self.beside: Beside | None = None
+        self._model: Served | None = None
+        self.writes = True
+        self.in_doubt = False  # whether steps may be written that were not done
+        self._lock = SharedLock()
+        self._changed = threading.Condition()
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def model(self) -> Served:
+        """The model in use."""
+        if self._model is None:
+            raise NotRunningError("The loop has no model yet: call start.")
+        return self._model
+
+    @contextmanager
+    def reading(self) -> Iterator[View]:
+        """Read the model inside a with-block; it does not change meanwhile."""
+        with self._lock.reading():
+            yield View(self.model, self.name, self.seq)
+
+    def wait(self, seq: int, timeout: float | None) -> bool:
+        """Wait until the model has learned up to a number."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.seq >= seq, timeout)
+
+    # ------------------------------------------------------------------ starting
+
+    def begin(self, model: Served, seq: int, reason: str) -> None:
+        """Make a model the first one: it has learned all events up to ``seq``."""
+        number = self.last_number() + 1
+        name = self.snapshots.save(model, seq, number, base=True)
+        step = Step(number, BASE, seq, seq, {"name": name, "reason": reason, "refused": []})
+        self.steps.add([step], durable=True)
+        self.exchange(model, step)
+
+    def restore(self) -> bool:
+        """Load the newest saved model that can be read; False if there is none.
+
+        Raises
+        ------
+        ServingError
+            If the folder is ahead of the store, or only damaged models are left.
+        """
+        last, saved = self.last_number(), self.snapshots.saved()
+        beyond = [one.name for one in saved if one.step > last]
+        if beyond:
+            raise ServingError(
+                f"{self.snapshots.folder} has models of later steps ({beyond[-1]}) than "
+                f"{self.store.database.name} knows: the two do not belong together. Give the store "
+                "that goes with the folder, or another folder."
+            )
+        places = {(one.step, one.name, False): one.seq for one in saved}
+        for step in self.steps.bases():
+            if "name" in step.details:
+                places[step.number, step.details["name"], True] = step.until
+        found = self.snapshots.load_newest(list(places))
+        if found is None:
+            if self.snapshots.damaged and last:
+                raise ServingError(f"No saved model can be read: {self.snapshots.damaged}.")
+            return False
+        model, number, name, is_base = found
+        base = self.steps.last(BASE, until=number)
+        if base is None:
+            raise ServingError(f"{self.store.database.name}: the steps of the model are lost.")
+        self.exchange(model, base, Step(number, BASE, 0, places[number, name, is_base]))
+        return True
+
+    # ------------------------------------------------------------------ learning
+
+    def repeat(self, limit: int = 1000) -> int:
+        """Repeat the next steps that are written, and return how many."""
+        found = self.steps.after(self.step, limit)
+        if found and found[0].number != self.step + 1:
+            raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
+        for step, batch in self._merged(self._with_events(found)):
+            if step.verb == BASE and "name" not in step.details:
+                return 0  # it is not saved yet: a writer is at it
+            self._repeat(step, batch)
+        return len(found)
+
+    def advance(self, size: int = PIECE) -> int:
+        """Learn the next events, and return how many: their step is written before."""
+        batch = self.store.read(self.seq, size)
+        if not len(batch):
+            return 0
+        step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
+        self.in_doubt = True
+        self.steps.add([step], durable=False)
+        self._learn(step, batch)
+        self.in_doubt = False
+        return len(batch)
+
+    def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
+        """Replace the model, in one moment, by one that is after a base, and a last step."""
+        last = last or base
+        with self._lock.writing():
+            self._model, self.name = model, base.details["name"]
+            self.seq, self.step = last.until, last.number
+            self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
+            self.in_doubt = False
+        self._notify()
+
+    def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
+        """Return the next events of ``(after, until]`` that are not refused."""
+        return without(self.store.read(after, limit, until=until), refused)
+
+    def last_number(self) -> int:
+        """Return the number of the last step that is written."""
+        last = self.steps.last()
+        return 0 if last is None else last.number
+
+    # ------------------------------------------------------------------ private
+
+    def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
+        """Yield steps with their events, which are read for many steps at once."""
+        ahead = EventBatch(np.empty(0, np.int64), [])
+        end = -1  # of what was read
+        for place, step in enumerate(steps):
+            if step.verb != BASE and not step.after < step.until <= end:
+                end = step.until
+                for later in steps[place:]:
+                    if later.verb == BASE or later.until > step.after + _AHEAD:
+                        break
+                    end = max(end, later.until)
+                ahead = self.store.read(step.after, _ALL, until=end)
+            first, last = np.searchsorted(ahead.seq, (step.after, step.until), side="right")
+            yield step, ahead.take(slice(first, last))
+
+    def _merged(
+        self, pairs: Iterable[tuple[Step, EventBatch]]
+    ) -> Iterator[tuple[Step, EventBatch]]:
+        """Join steps that follow each other, where the model does not mind the cuts."""
+        held: list[tuple[Step, EventBatch]] = []
+        for step, batch in pairs:
+            verbs = {step.verb, *(one.verb for one, _ in held[:1])}
+            if held and (len(verbs) > 1 or not is_cut_free(self.model, step.verb)):
+                yield _joined(held)
+                held = []
+            held.append((step, batch))
+        if held:
+            yield _joined(held)
+
+    def _repeat(self, step: Step, batch: EventBatch) -> None:
+        if step.verb != BASE:
+            self._learn(step, batch)
+            return
+        try:
+            model = self.snapshots.load(step.details["name"], base=True)
+        except (ValueError, OSError) as error:
+            raise ServingError(
+                f"{error} The steps before it cannot replace this model. Restore the folder "
+                "from a copy."
+            ) from error
+        self.exchange(model, step)
+
+    def _learn(self, step: Step, batch: EventBatch) -> None:
+        batch = without(batch, self.refused)
+        if self.beside is not None:
+            self.beside.learn(step, batch)
+        with self._lock.writing():
+            reasons = teach(self.model, step.verb, batch, self.rows)
+            self.seq, self.step = step.until, step.number
+        self.n_learned += len(batch) - len(reasons)
+        if reasons and self.writes:
+            self.steps.reject(reasons)
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _joined(pairs: Sequence[tuple[Step, EventBatch]]) -> tuple[Step, EventBatch]:
+    """Return one step for several that follow each other."""
+    first, last = pairs[0][0], pairs[-1][0]
+    if first is last:
+        return pairs[0]
+    events = [event for _, batch in pairs for event in batch.events]
+    joined = EventBatch(np.concatenate([batch.seq for _, batch in pairs]), events)
+    return Step(last.number, last.verb, first.after, last.until), joined
+
+
+def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:
+    """Leave out the events of ranges ``(after, until]``."""
+    kept = np.ones(len(batch), bool)
+    for after, until in refused:
+        kept &= (batch.seq <= after) | (batch.seq > until)
+    return batch if kept.all() else batch.take(np.flatnonzero(kept))
