@@ -96,7 +96,9 @@ class AuditLog:
         for n, (_, last) in enumerate(self._rows(), 1):
             pass
         if head is not None and head != last:
-            raise ValueError(f"{self.path}: the last row is not the expected one; rows are missing.")
+            raise ValueError(
+                f"{self.path}: the last row is not the expected one; rows are missing."
+            )
         return n
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], str]]:

@@ -142,7 +142,9 @@ class KeyFile:
         if days is not None and not days > 0:
             raise ValueError(f"days must be above 0, got {days!r}.")
         now = time.time()
-        key, record = _new_key(chosen, tenant, name, now, None if days is None else now + days * _DAY)
+        key, record = _new_key(
+            chosen, tenant, name, now, None if days is None else now + days * _DAY
+        )
         with self._changing() as records:
             records[record.id] = record
         return key

@@ -97,7 +97,9 @@ def pair():
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(ec.SECP256R1())
-    public = private.public_key().public_bytes(to.Encoding.PEM, to.PublicFormat.SubjectPublicKeyInfo)
+    public = private.public_key().public_bytes(
+        to.Encoding.PEM, to.PublicFormat.SubjectPublicKeyInfo
+    )
     return private, public.decode()
 
 
