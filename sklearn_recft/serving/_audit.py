@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,7 @@ class AuditLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._head, self._n = _FIRST, 0
-        for self._n, (_, self._head) in enumerate(self._rows(), 1):
-            pass
+        self._n, self._head = self._walk()
 
     @property
     def head(self) -> str:
@@ -92,19 +89,18 @@ class AuditLog:
         ValueError
             It names the first row that was changed.
         """
-        n, last = 0, _FIRST
-        for n, (_, last) in enumerate(self._rows(), 1):
-            pass
+        n, last = self._walk()
         if head is not None and head != last:
             raise ValueError(
                 f"{self.path}: the last row is not the expected one; rows are missing."
             )
         return n
 
-    def _rows(self) -> Iterator[tuple[dict[str, Any], str]]:
+    def _walk(self) -> tuple[int, str]:
+        """Check the chain; return the number of rows, and the hash of the last."""
+        n, previous = 0, _FIRST
         if not self.path.is_file():
-            return
-        previous = _FIRST
+            return n, previous
         with open(self.path, encoding="utf-8") as file:
             for n, line in enumerate(file, 1):
                 try:
@@ -115,7 +111,7 @@ class AuditLog:
                 if found != (previous, _digest(previous, row)):
                     raise ValueError(f"{self.path}: row {n} was changed, or follows a removed row.")
                 previous = found[1]
-                yield row, previous
+        return n, previous
 
 
 def _digest(previous: str, row: dict[str, Any]) -> str:

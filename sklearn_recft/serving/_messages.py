@@ -1,6 +1,6 @@
 """Messages: what requests and answers hold, the types of the OpenAPI document."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
@@ -84,14 +84,6 @@ class ListRequest(_Schema):
     min_seq: int | None = Field(
         None, ge=0, lt=_INTEGERS, strict=True, description="Answer after this event is learned."
     )
-    because: StrictBool = Field(False, description="Add the past items behind each score.")
-
-
-class Reason(BaseModel):
-    """A past item, and what it adds to a score."""
-
-    item_id: Id
-    contribution: float
 
 
 class ListedItem(BaseModel):
@@ -99,7 +91,6 @@ class ListedItem(BaseModel):
 
     item_id: Id
     score: float
-    because: list[Reason] | None = None
 
 
 class ItemList(BaseModel):
@@ -134,10 +125,9 @@ class Rows(_Schema):
 
 
 class Predictions(BaseModel):
-    """Expected feedback of each row."""
+    """Prediction of each row, as the model's `predict` returns it."""
 
     predictions: list[float | int | str]
-    model: str
     seq: int
 
 
@@ -146,7 +136,8 @@ class ModelInfo(BaseModel):
 
     name: str
     seq: int
-    current: bool
+    digest: str
+    kind: str
 
 
 class Models(BaseModel):
@@ -156,19 +147,21 @@ class Models(BaseModel):
 
 
 class Served(BaseModel):
-    """The model that is served now."""
+    """The name of a model."""
 
     model: str
-    seq: int
+
+
+class Forgotten(BaseModel):
+    """What was erased."""
+
+    receipt: dict[str, Any]
 
 
 class Health(BaseModel):
     """State of the service."""
 
     status: str
-    model: str | None = None
-    seq: int | None = None
-    lag: int | None = None
 
 
 class ProblemDocument(BaseModel):

@@ -69,7 +69,7 @@ class Problem(Exception):
         return Response(json.dumps(content), status, headers, media_type="application/problem+json")
 
 
-_OF_STATUS = {status: kind for kind, (status, _) in reversed(PROBLEMS.items())}
+_OF_STATUS = {status: kind for kind, (status, _) in reversed(list(PROBLEMS.items()))}
 
 
 def problem_of_status(status: int, detail: str) -> Problem:
