@@ -22,7 +22,7 @@ from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._tables import RowForm, as_ids, event_table, query_table
 
 # Seconds for which a request waits until the event of its `min_seq` is learned.
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 # Seconds between two looks at it: at first, and at most.
 _LOOK, _LONGEST_LOOK = 0.001, 0.02
 # Requests that are answered by one call of the model.
