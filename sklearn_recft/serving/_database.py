@@ -1,0 +1,147 @@
+"""One database: connections, transactions that write one at a time, and what SQLite needs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sklearn_recft.serving._errors import StoreError, naming_store
+from sklearn_recft.serving._schema import VERSION, tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+# Key of the advisory lock of Postgres that those who append hold until their commit.
+_ADVISORY_LOCK = 0x5EC_F7
+# Seconds that a transaction waits for another process.
+_PATIENCE = 5.0
+
+
+class Database:
+    """Connections to the database of a store.
+
+    Parameters
+    ----------
+    url : str
+        A URL of SQLAlchemy.
+    durable : bool
+        Whether `writing` returns only after the disk has the commit.
+    patience : float
+        Seconds to wait for a lock that another process holds.
+    """
+
+    def __init__(self, url: str, durable: bool, patience: float = _PATIENCE) -> None:
+        from sqlalchemy import make_url
+
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite and parsed.database in (None, "", ":memory:"):
+            raise ValueError(f"url={url!r}: events in memory are lost; give a file, such as "
+                             "'sqlite:///feedback.db'.")  # fmt: skip
+        if not self.is_sqlite and parsed.get_backend_name() != "postgresql":
+            raise ValueError(f"url={url!r}: the store runs on sqlite and postgresql.")
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.name = parsed.render_as_string(hide_password=True)
+        self.durable = durable
+        self._patience = patience
+        self._mutex = threading.Lock()
+        # Two engines: one whose commits wait for the disk, and one whose commits need not.
+        self._engines = {True: self._engine(parsed, durable), False: self._engine(parsed, False)}
+        with naming_store(self.name):
+            self._make_tables()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read inside a with-block; it sees one state of the database."""
+        with naming_store(self.name), self._engines[False].connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[Connection]:
+        """Write inside a with-block, which commits at its end, or leaves no trace.
+
+        One at a time, over all threads and processes. Without ``durable``, the commit survives the
+        end of the process, but a power failure may undo the last ones.
+        """
+        with self._mutex, naming_store(self.name), self._engines[durable].connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.exec_driver_sql("COMMIT")
+                except BaseException:
+                    _rolled_back(connection)
+                    raise
+            else:
+                with connection.begin():
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+                    if not durable:
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                    yield connection
+
+    def shrink(self) -> None:
+        """Overwrite what was deleted, where the database keeps it in a file of its own."""
+        if not self.is_sqlite:
+            return
+        with self._mutex, naming_store(self.name), self._engines[True].connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("VACUUM")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close all connections."""
+        for engine in self._engines.values():
+            engine.dispose()
+
+    # ------------------------------------------------------------------ private
+
+    def _engine(self, url: Any, durable: bool) -> Engine:
+        from sqlalchemy import create_engine, event
+
+        if not self.is_sqlite:
+            return create_engine(url, pool_size=8, max_overflow=24)
+        engine = create_engine(
+            url, isolation_level="AUTOCOMMIT", connect_args={"timeout": self._patience}
+        )
+        synchronous = "FULL" if durable else "NORMAL"
+
+        def prepare(connection: Any, _: Any) -> None:
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+            connection.execute("PRAGMA secure_delete=ON")
+
+        event.listen(engine, "connect", prepare)
+        return engine
+
+    def _make_tables(self) -> None:
+        """Make the tables, unless they are there: then nothing is written."""
+        from sqlalchemy import insert, inspect, select
+
+        counter = tables().counter
+        with self._engines[True].connect() as connection:
+            if inspect(connection).has_table("counter"):
+                found = connection.execute(
+                    select(counter.c.value).where(counter.c.name == "version")
+                ).scalar()
+                if found == VERSION:
+                    return
+                if found is not None:
+                    raise StoreError(
+                        f"{self.name}: its tables have the version {found}, and this release "
+                        f"reads {VERSION}."
+                    )
+            if self.is_sqlite:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        with self.writing() as connection:
+            tables().metadata.create_all(connection)
+            if connection.execute(select(counter.c.value)).first() is None:
+                first = [{"name": "version", "value": VERSION}, {"name": "seq", "value": 0}]
+                connection.execute(insert(counter), first)
+
+
+def _rolled_back(connection: Connection) -> None:
+    """End a transaction of SQLite, which may have ended itself, as on a full disk."""
+    if connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+        connection.exec_driver_sql("ROLLBACK")

@@ -1,0 +1,34 @@
+"""Errors of the loop that are no fault of the caller's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ServingError(RuntimeError):
+    """Base class of the errors of the loop and of its store."""
+
+
+class QueueFullError(ServingError):
+    """More events wait for their commit than the queue holds. Nothing was stored; try later."""
+
+
+class NotRunningError(ServingError):
+    """The loop was not started, was stopped, or its thread that stores events has ended."""
+
+
+class StoreError(ServingError):
+    """The database could not do it: disk full, read-only, locked, damaged. Nothing was stored."""
+
+
+@contextmanager
+def naming_store(url: str) -> Iterator[None]:
+    """Turn errors of the database into a `StoreError` that names it, without its password."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise StoreError(f"{url}: {reason}. Nothing was stored by this call.") from error

@@ -1,0 +1,101 @@
+"""Lists that users saw, to be joined with what they did next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft.serving._events import Id, as_json, check_id
+
+_NAMES = {"list_id", "user_id", "items", "scores", "seq", "model"}
+
+
+@dataclass(frozen=True)
+class ShownList:
+    """A list that a user saw.
+
+    Attributes
+    ----------
+    list_id : str
+    user_id : int or str
+    items : sequence of int or str
+        Best first.
+    scores : sequence of float or None
+    seq : int
+        Number of the last event that the model had learned.
+    model : str
+        Name of the model.
+    """
+
+    list_id: str
+    user_id: Id
+    items: Sequence[Id]
+    scores: Sequence[float | None] = field(default_factory=list)
+    seq: int = 0
+    model: str = ""
+
+    def rows(self, now: float) -> list[dict[str, Any]]:
+        """Return the rows of the table ``shown``."""
+        scores = self.scores or [None] * len(self.items)
+        return [
+            {
+                "list_id": self.list_id,
+                "position": position,
+                "user_id": as_json(self.user_id),
+                "item_id": as_json(item),
+                "score": score,
+                "seq": self.seq,
+                "model": self.model,
+                "received": now,
+            }
+            for position, (item, score) in enumerate(zip(self.items, scores, strict=True), 1)
+        ]
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What `Loop.recommend` returns.
+
+    Attributes
+    ----------
+    list_ids : list of str
+        Name of each list, for the events that follow it.
+    items : ndarray of shape (n, n_recommendations)
+    scores : ndarray of shape (n, n_recommendations), float64
+    model : str
+        Name of the base that the model comes from.
+    seq : int
+        Number of the last event that it had learned.
+    """
+
+    list_ids: list[str]
+    items: np.ndarray
+    scores: np.ndarray
+    model: str
+    seq: int
+
+
+def check_lists(lists: Iterable[Mapping[str, Any] | ShownList]) -> list[ShownList]:
+    """Check lists before they are stored."""
+    return [_checked(one, row) for row, one in enumerate(lists)]
+
+
+def _checked(one: Mapping[str, Any] | ShownList, row: int) -> ShownList:
+    if isinstance(one, ShownList):
+        return one
+    where = f"lists, row {row}: "
+    if not isinstance(one, Mapping) or not {"list_id", "user_id", "items"} <= set(one) <= _NAMES:
+        raise ValueError(f"{where}give a dict with list_id, user_id and items, and optionally "
+                         "scores, seq and model.")  # fmt: skip
+    items = [check_id(item, "items", where) for item in one["items"]]
+    scores = [None if s is None else float(s) for s in one.get("scores") or [None] * len(items)]
+    if len(scores) != len(items):
+        raise ValueError(f"{where}{len(items)} items, but {len(scores)} scores.")
+    list_id = one["list_id"]
+    if not isinstance(list_id, str) or not list_id:
+        raise ValueError(f"{where}list_id must be a text, got {list_id!r}.")
+    user = check_id(one["user_id"], "user_id", where)
+    return ShownList(list_id, user, items, scores, int(one.get("seq", 0)), one.get("model", ""))

@@ -1,0 +1,44 @@
+"""Make the model of a log again, from its first base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn_recft.serving._learner import Learner
+from sklearn_recft.serving._rows import RowMaker
+from sklearn_recft.serving._snapshots import Snapshots
+from sklearn_recft.serving._steps import BASE
+from sklearn_recft.serving._store import FeedbackStore
+
+
+def replay(
+    store: FeedbackStore,
+    folder: str | os.PathLike[str],
+    *,
+    feedback: Mapping[str, float] | None,
+) -> Any:
+    """Repeat all steps from the newest base on, and return the model; nothing is written.
+
+    Parameters
+    ----------
+    store : FeedbackStore
+    folder : str or path-like
+        The folder of the `Loop`.
+    feedback : dict of str to float, or None
+        As in `Loop`.
+
+    Returns
+    -------
+    model : estimator
+        Equal to that of the loop, and to that of a loop that was never interrupted.
+    """
+    learner = Learner(store, Snapshots(folder), RowMaker(feedback))
+    base = learner.steps.last(BASE)
+    if base is None:
+        raise ValueError(f"{store.database.name} has no steps of a model.")
+    learner.exchange(learner.snapshots.load(base.details["name"], base=True), base)
+    while learner.repeat():
+        pass
+    return learner.model

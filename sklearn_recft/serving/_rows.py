@@ -1,0 +1,139 @@
+"""Events of the log as the rows and the feedback that a model learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+
+from sklearn_recft.names import ITEM, TIME, USER
+from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.tables import of_rows
+
+# Verbs by the option `learn` of the loop; the first that a model has.
+_VERBS = {
+    "event": ("partial_fit_predict", "partial_fit_predict_proba", "partial_fit"),
+    "observe": ("observe",),
+    "chunk": ("partial_fit",),
+}
+
+
+class RowMaker:
+    """Make rows of events.
+
+    Parameters
+    ----------
+    feedback : dict of str to float, or None
+        Feedback of an event without a value, by its kind. None: a model of positives, without y.
+    """
+
+    def __init__(self, feedback: Mapping[str, float] | None) -> None:
+        self.feedback = None if feedback is None else {k: float(v) for k, v in feedback.items()}
+
+    def make(self, model: Any, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
+        """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""
+        return _table(model, batch.events), self._labels(model, batch.events)
+
+    def _labels(self, model: Any, events: list[Event]) -> np.ndarray | None:
+        if self.feedback is None:
+            return None
+        labels = np.array([self._label(event) for event in events])
+        if is_classifier(model) and (labels % 1 == 0).all():
+            return labels.astype(np.int64)
+        return labels
+
+    def _label(self, event: Event) -> float:
+        value = event.value
+        if value is None:
+            value = self.feedback.get(event.kind)  # type: ignore[union-attr]
+        if value is None:
+            raise ValueError(
+                f"kind={event.kind!r} has no feedback, and the event no value. Known kinds: "
+                f"{sorted(self.feedback or ())}."
+            )
+        return value
+
+
+def verb_of(model: Any, learn: str) -> str:
+    """Return the method by which a model learns events of the log."""
+    if learn not in _VERBS:
+        raise ValueError(f"learn={learn!r}: give one of {sorted(_VERBS)}.")
+    found = next((verb for verb in _VERBS[learn] if hasattr(model, verb)), None)
+    if found is None:
+        raise ValueError(
+            f"learn={learn!r}: {type(model).__name__} has none of the methods {_VERBS[learn]}."
+        )
+    return found
+
+
+def teach(model: Any, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+    """Let a model learn events; return the reason for each ``seq`` that it refused.
+
+    A call that raises has changed nothing. Then each half is learned by itself, down to single
+    events. So the same events lead to the same model in each replay.
+    """
+    if not len(batch):
+        return {}
+    try:
+        X, y = rows.make(model, batch)
+        getattr(model, verb)(X, y)
+        return {}
+    except (ValueError, TypeError) as error:
+        if len(batch) == 1:
+            return {int(batch.seq[0]): f"{type(error).__name__}: {error}"}
+    half = len(batch) // 2
+    refused = teach(model, verb, batch.take(slice(None, half)), rows)
+    return {**refused, **teach(model, verb, batch.take(slice(half, None)), rows)}
+
+
+def check_form(model: Any) -> None:
+    """Refuse a model whose columns cannot be made of events."""
+    names = _names(model)
+    if names is None and getattr(model, "n_features_in_", 2) > 3:
+        raise ValueError(
+            f"The model was fitted on an array of {model.n_features_in_} columns, and context "
+            "needs names: fit it on a data frame with user_id, item_id, timestamp and the names "
+            "of the context."
+        )
+    if names is not None and _as_array(names) is None:
+        _pandas()
+
+
+def _names(model: Any) -> list[str] | None:
+    found = getattr(model, "feature_names_in_", None)
+    return None if found is None else [str(name) for name in found]
+
+
+def _as_array(names: list[str] | None) -> int | None:
+    """Return how many columns an array may have in place of a frame, or None."""
+    if names is None or names == [USER, ITEM, TIME]:
+        return 3
+    return 2 if names == [USER, ITEM] else None
+
+
+def _table(model: Any, events: list[Event]) -> Any:
+    names = _names(model)
+    width = _as_array(names)
+    if width is not None:
+        if names is None:
+            width = getattr(model, "n_features_in_", 3)
+        return of_rows([(e.user_id, e.item_id, e.timestamp)[:width] for e in events])
+    own: dict[str, list[Any]] = {
+        USER: [event.user_id for event in events],
+        ITEM: [event.item_id for event in events],
+        TIME: [event.timestamp for event in events],
+    }
+    columns = {n: own.get(n) or [event.context.get(n) for event in events] for n in names or ()}
+    return _pandas().DataFrame(columns)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "The model was fitted on a data frame with context; install pandas to serve it."
+        ) from error
+    return pandas

@@ -1,0 +1,101 @@
+"""Saved models of a loop: snapshots on the way, and bases that a step of the log names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils import Bunch
+
+from sklearn_recft.persistence import ModelStore, inspect
+
+
+class Snapshots:
+    """Two stores of models in a folder.
+
+    A snapshot is the model after a step of the log, and saves time at a restart. A base is a model
+    that no event leads to, such as the first one and that of a nightly `fit`.
+
+    Parameters
+    ----------
+    folder : path-like
+    keep : int
+        Snapshots that stay.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 5) -> None:
+        self.folder = Path(folder)
+        self._stores = {
+            False: ModelStore(self.folder, keep=keep),
+            True: ModelStore(self.folder / "bases", keep=2),
+        }
+        self.damaged: dict[str, str] = {}
+
+    def save(
+        self, model: Any, seq: int, step: int, *, base: bool = False, live: bool = True
+    ) -> str:
+        """Save a model as it is after a step, and return its name."""
+        metadata = {"step": step}
+        return self._stores[base].save(model, seq=seq, metadata=metadata, promote=live)
+
+    def load(self, name: str, *, base: bool = False) -> Any:
+        """Load a model by name."""
+        return self._stores[base].load(name)
+
+    def list(self, *, base: bool = False) -> list[Bunch]:
+        """Return all that can be read: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
+        found = []
+        for path in sorted((self._stores[base].folder / "models").glob("[0-9]*-*")):
+            try:
+                about = inspect(path)
+                step = int(about.metadata["step"])
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except (ValueError, KeyError, TypeError) as error:
+                self.damaged[path.name] = str(error)
+                continue
+            found.append(
+                Bunch(name=path.name, seq=about.seq, step=step, digest=about.digest,
+                      kind=about.kind)
+            )  # fmt: skip
+        return sorted(found, key=lambda one: one.step)
+
+    def load_newest(self, names: list[tuple[int, str, bool]]) -> tuple[Any, int, str, bool] | None:
+        """Load the newest of some models that can be read: (step, name, whether it is a base)."""
+        for step, name, base in sorted(names, reverse=True):
+            try:
+                return self.load(name, base=base), step, name, base
+            except (ValueError, OSError) as error:
+                self.damaged[name] = str(error)
+        return None
+
+    def remove(self, name: str, *, base: bool = False) -> None:
+        """Remove a model."""
+        shutil.rmtree(self._stores[base].folder / "models" / name, ignore_errors=True)
+
+    def rewrite(self, change: Callable[[Any], Any], *, base: bool = False) -> dict[str, str]:
+        """Change all saved models; those that cannot be read are removed. Return the new names."""
+        names = {}
+        current = self._current(base)
+        for one in self.list(base=base):
+            try:
+                model = change(self.load(one.name, base=base))
+            except (ValueError, OSError):
+                self.remove(one.name, base=base)
+                continue
+            live = one.name == current
+            names[one.name] = self.save(model, one.seq, one.step, base=base, live=live)
+            if names[one.name] != one.name:
+                self.remove(one.name, base=base)
+        for name in self.damaged:
+            self.remove(name, base=base)
+        return names
+
+    def _current(self, base: bool) -> str | None:
+        try:
+            return self._stores[base].current()
+        except (FileNotFoundError, ValueError):
+            return None

@@ -1,0 +1,145 @@
+"""What the model has done, step by step: written before it is done, and repeated by a replay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn_recft.serving._database import Database
+from sklearn_recft.serving._schema import tables
+
+# The verb of a step that replaces the model by a saved one, where others learn events.
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the model.
+
+    Attributes
+    ----------
+    number : int
+        From 1 on, without gaps.
+    verb : str
+        The method that learns the events ``(after, until]``, such as "partial_fit_predict"; or
+        "base": the model becomes the saved one that ``details`` names.
+    after, until : int
+    details : dict
+        Of a base: ``name`` of the saved model (absent while it is not saved yet), ``reason``, and
+        ``refused``, the ranges of events that are left out from now on.
+    """
+
+    number: int
+    verb: str
+    after: int
+    until: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StepLog:
+    """The tables ``learned`` and ``rejected`` of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, steps: Sequence[Step], *, durable: bool) -> None:
+        """Write steps, all or none."""
+        from sqlalchemy import insert
+
+        rows = [_row(step) for step in steps]
+        with self._database.writing(durable) as connection:
+            connection.execute(insert(tables().learned), rows)
+
+    def describe(self, step: Step) -> None:
+        """Write the details of a step again, which are on disk when it returns."""
+        from sqlalchemy import update
+
+        learned, row = tables().learned, _row(step)
+        with self._database.writing() as connection:
+            connection.execute(
+                update(learned)
+                .where(learned.c.step == step.number)
+                .values(details=row["details"], until=row["until"])
+            )
+
+    def after(self, number: int, limit: int = 1000) -> list[Step]:
+        """Return the next steps after a number."""
+        from sqlalchemy import select
+
+        learned = tables().learned
+        query = select(learned).where(learned.c.step > number).order_by(learned.c.step)
+        with self._database.reading() as connection:
+            return [_step(row) for row in connection.execute(query.limit(limit))]
+
+    def last(self, verb: str | None = None, until: int | None = None) -> Step | None:
+        """Return the newest step, or the newest of a verb, up to a number."""
+        from sqlalchemy import select
+
+        learned = tables().learned
+        query = select(learned).order_by(learned.c.step.desc()).limit(1)
+        if verb is not None:
+            query = query.where(learned.c.verb == verb)
+        if until is not None:
+            query = query.where(learned.c.step <= until)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _step(row)
+
+    def bases(self) -> list[Step]:
+        """Return all steps that replaced the model, oldest first."""
+        from sqlalchemy import select
+
+        learned = tables().learned
+        query = select(learned).where(learned.c.verb == BASE).order_by(learned.c.step)
+        with self._database.reading() as connection:
+            return [_step(row) for row in connection.execute(query)]
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Set events aside, with the reason; a replay that refuses them again changes nothing."""
+        from sqlalchemy import insert, select
+
+        rejected = tables().rejected
+        with self._database.writing(durable=False) as connection:
+            query = select(rejected.c.seq).where(rejected.c.seq.in_(list(reasons)))
+            known = set(connection.execute(query).scalars())
+            rows = [{"seq": seq, "reason": text[:2000]} for seq, text in reasons.items()
+                    if seq not in known]  # fmt: skip
+            if rows:
+                connection.execute(insert(rejected), rows)
+
+    def rejected(self, limit: int = 100) -> dict[int, str]:
+        """Return the newest events that were set aside: the reason by ``seq``."""
+        from sqlalchemy import select
+
+        rejected = tables().rejected
+        query = select(rejected).order_by(rejected.c.seq.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return {row.seq: row.reason for row in connection.execute(query)}
+
+    def sync(self) -> None:
+        """Wait until the disk has all steps that were written."""
+        from sqlalchemy import update
+
+        counter = tables().counter
+        with self._database.writing() as connection:  # a durable commit: of nothing new
+            connection.execute(
+                update(counter).where(counter.c.name == "version").values(value=counter.c.value)
+            )
+
+
+def _row(step: Step) -> dict[str, Any]:
+    details = json.dumps(dict(step.details)) if step.details else None
+    return {
+        "step": step.number,
+        "verb": step.verb,
+        "after": step.after,
+        "until": step.until,
+        "details": details,
+    }
+
+
+def _step(row: Any) -> Step:
+    details = json.loads(row.details) if row.details else {}
+    return Step(row.step, row.verb, row.after, row.until, details)

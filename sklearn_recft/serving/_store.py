@@ -1,0 +1,477 @@
+"""The log of feedback: append-only, idempotent, in SQLite or Postgres."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.serving._database import Database
+from sklearn_recft.serving._events import (
+    Appended,
+    Event,
+    EventBatch,
+    as_json,
+    check_id,
+    check_stored_events,
+    from_json,
+    json_of,
+    texts_of,
+)
+from sklearn_recft.serving._lists import ShownList, check_lists
+from sklearn_recft.serving._schema import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True)
+class StoreReceipt:
+    """What `FeedbackStore.forget` removed. It holds numbers only, and no id.
+
+    Attributes
+    ----------
+    n_users : int
+        How many of the given users had rows.
+    removed : dict of str to int
+        Rows removed, by table.
+    time : float
+        When the call ended, in seconds since 1970.
+    """
+
+    n_users: int
+    removed: dict[str, int]
+    time: float
+
+
+class FeedbackStore:
+    """Keep events of users in a database, each once and in one order.
+
+    `append` returns after the commit. An event whose ``event_id`` is stored already is not stored
+    again, so a client that got no answer sends the same events again. Events have numbers, ``seq``,
+    from 1 on and without gaps. A reader that has read up to a number has read all before it.
+
+    Any number of threads and processes may use one store. Those that write wait for each other.
+
+    Parameters
+    ----------
+    url : str, default="sqlite:///feedback.db"
+        A URL of SQLAlchemy, of a SQLite file or of Postgres: ``postgresql://user@host/name`` (extra
+        ``[postgres]``). SQLite writes ahead (WAL).
+    retention_days : float, default=None
+        `expire` removes events and lists that arrived earlier than this. None keeps all.
+    batch_size : int, default=512
+        Largest number of events in one statement.
+    durable : bool, default=True
+        Commits wait for the disk. Otherwise, a power failure may undo the last commits; the end of
+        the process never does.
+    max_late, max_future : float, default=None and 300
+        Timestamps that lie further than this before or after the arrival, in seconds, are moved to
+        this limit, and counted by `counts`. None moves none. Events without a timestamp get the
+        time of arrival, which never runs backwards within a process.
+    clock : callable, default=time.time
+        Returns seconds since 1970.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn_recft.serving import FeedbackStore
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = FeedbackStore(f"sqlite:///{folder.name}/feedback.db")
+    >>> store.append([{"event_id": "a", "user_id": "ann", "item_id": 7, "kind": "purchase"}])
+    Appended(seq=[1], duplicates=0)
+    >>> store.append([{"event_id": "a", "user_id": "ann", "item_id": 7, "kind": "purchase"}])
+    Appended(seq=[1], duplicates=1)
+    >>> [(event.user_id, event.item_id) for event in store.read(after=0).events]
+    [('ann', 7)]
+    >>> store.forget(["ann"]).removed["event"]
+    1
+    >>> store.close(), folder.cleanup()
+    (None, None)
+    """
+
+    def __init__(
+        self,
+        url: str = "sqlite:///feedback.db",
+        *,
+        retention_days: float | None = None,
+        batch_size: int = 512,
+        durable: bool = True,
+        max_late: float | None = None,
+        max_future: float | None = 300.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for name, value in (("retention_days", retention_days), ("max_late", max_late),
+                            ("max_future", max_future)):  # fmt: skip
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}={value!r}: give a number of at least 0, or None.")
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: give an integer of at least 1.")
+        self.retention_days = retention_days
+        self.batch_size = batch_size
+        self.max_late = max_late
+        self.max_future = max_future
+        self._clock = clock
+        self._latest = -np.inf
+        self.database = Database(url, durable)
+
+    # ------------------------------------------------------------------ events
+
+    def append(self, events: Any) -> Appended:
+        """Store events, and return after the commit: all of them, or none on an error.
+
+        Parameters
+        ----------
+        events : iterable of dict, or data frame
+            ``user_id`` and ``item_id`` (integers or texts), and optionally ``event_id`` (by which
+            an event is stored once; drawn at random if it is missing), ``timestamp``, ``kind``
+            ("click" if missing), ``value``, ``list_id`` and ``context`` (a dict of numbers and
+            texts; in a frame, all further columns).
+
+        Returns
+        -------
+        appended : Appended
+            ``seq`` of each event, and the number of ``duplicates``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an event is not valid. The message names the row.
+        StoreError
+            If the database cannot store them.
+        """
+        return self.append_all([check_stored_events(events)])[0]
+
+    def append_all(
+        self, groups: Sequence[Sequence[Event]], lists: Sequence[ShownList] = ()
+    ) -> list[Appended]:
+        """Store the checked events of several callers, and lists, in one commit.
+
+        Parameters
+        ----------
+        groups : sequence of sequences of Event
+        lists : sequence of ShownList
+
+        Returns
+        -------
+        appended : list of Appended, one for each group
+        """
+        now = self._now()
+        if not any(groups) and not lists:
+            return [Appended([], 0) for _ in groups]
+        with self.database.writing() as connection:
+            found = self._append(connection, groups, now) if any(groups) else None
+            self._insert_lists(connection, lists, now)
+        return found or [Appended([], 0) for _ in groups]
+
+    def read(self, after: int = 0, limit: int = 1000, *, until: int | None = None) -> EventBatch:
+        """Return the next events after a number.
+
+        Parameters
+        ----------
+        after : int, default=0
+            The last number that the reader has.
+        limit : int, default=1000
+            Largest number of events.
+        until : int, default=None
+            The last number to return.
+
+        Returns
+        -------
+        batch : EventBatch
+            ``seq`` of shape (n,), and ``events``.
+        """
+        from sqlalchemy import select
+
+        event = tables().event
+        query = select(*[event.c[name] for name in _READ]).where(event.c.seq > after)
+        if until is not None:
+            query = query.where(event.c.seq <= until)
+        with self.database.reading() as connection:
+            rows = connection.execute(query.order_by(event.c.seq).limit(limit)).all()
+        return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(_event, rows)))
+
+    def last_seq(self) -> int:
+        """Return the number of the newest event, 0 for an empty log."""
+        return self._counter("seq")
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of ``events``, of ``late`` and of ``future`` ones, and ``rejected``."""
+        from sqlalchemy import func, select
+
+        event, rejected = tables().event, tables().rejected
+        with self.database.reading() as connection:
+            query = select(event.c.clipped, func.count()).group_by(event.c.clipped)
+            found = {row[0]: row[1] for row in connection.execute(query)}
+            n_rejected = connection.execute(select(func.count()).select_from(rejected)).scalar()
+        return {
+            "events": sum(found.values()),
+            "late": found.get(1, 0),
+            "future": found.get(-1, 0),
+            "rejected": int(n_rejected or 0),
+        }
+
+    # ------------------------------------------------------------------ lists
+
+    def append_lists(self, lists: Iterable[Mapping[str, Any]]) -> int:
+        """Store lists that users saw.
+
+        Parameters
+        ----------
+        lists : iterable of dict
+            ``list_id``, ``user_id``, ``items``, and optionally ``scores``, ``seq`` and ``model``. A
+            list that is stored already stays as it is.
+
+        Returns
+        -------
+        n_lists : int
+            How many of them are new.
+        """
+        checked, now = check_lists(lists), self._now()
+        with self.database.writing() as connection:
+            return self._insert_lists(connection, checked, now)
+
+    def shown(self, list_id: str) -> ShownList | None:
+        """Return a list that was stored, or None.
+
+        Parameters
+        ----------
+        list_id : str
+
+        Returns
+        -------
+        shown : ShownList or None
+            ``list_id``, ``user_id``, ``items``, ``scores``, ``seq`` and ``model``.
+        """
+        from sqlalchemy import select
+
+        shown = tables().shown
+        query = select(shown).where(shown.c.list_id == list_id).order_by(shown.c.position)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).all()
+        if not rows:
+            return None
+        return ShownList(
+            list_id,
+            from_json(rows[0].user_id),
+            [from_json(row.item_id) for row in rows],
+            [row.score for row in rows],
+            rows[0].seq,
+            rows[0].model,
+        )
+
+    # ------------------------------------------------------------------ privacy
+
+    def export(self, user_id: Any) -> dict[str, Any]:
+        """Return all that is stored of a user, as plain values that JSON can hold.
+
+        Parameters
+        ----------
+        user_id : int or str
+
+        Returns
+        -------
+        found : dict
+            ``user_id``, and a list of dicts for each of ``events`` and ``lists``.
+        """
+        from sqlalchemy import select
+
+        own, event, shown = as_json(check_id(user_id, "user_id")), tables().event, tables().shown
+        with self.database.reading() as connection:
+            events = connection.execute(
+                select(event).where(event.c.user_id == own).order_by(event.c.seq)
+            ).mappings()
+            rows = connection.execute(
+                select(shown)
+                .where(shown.c.user_id == own)
+                .order_by(shown.c.received, shown.c.list_id, shown.c.position)
+            ).mappings()
+            return {
+                "user_id": user_id,
+                "events": [_exported(row) for row in events],
+                "lists": [_exported(row) for row in rows],
+            }
+
+    def forget(self, user_ids: Iterable[Any]) -> StoreReceipt:
+        """Remove all rows of users, and overwrite their bytes in a file of SQLite.
+
+        Their events leave gaps in ``seq``, which no new event fills. An event of theirs that is
+        sent again later is stored again.
+
+        Parameters
+        ----------
+        user_ids : iterable of int or str
+            Unknown users are ignored.
+
+        Returns
+        -------
+        receipt : StoreReceipt
+        """
+        from sqlalchemy import delete, func, select
+
+        own = texts_of(user_ids, "user_ids")
+        event, shown, rejected = tables().event, tables().shown, tables().rejected
+        removed, n_users = {"event": 0, "shown": 0, "rejected": 0}, 0
+        with self.database.writing() as connection:
+            for part in _pieces(own, 500):
+                n_users += connection.execute(
+                    select(func.count(event.c.user_id.distinct())).where(event.c.user_id.in_(part))
+                ).scalar_one()
+                theirs = select(event.c.seq).where(event.c.user_id.in_(part))
+                for name, statement in (
+                    ("rejected", delete(rejected).where(rejected.c.seq.in_(theirs))),
+                    ("shown", delete(shown).where(shown.c.user_id.in_(part))),
+                    ("event", delete(event).where(event.c.user_id.in_(part))),
+                ):
+                    removed[name] += connection.execute(statement).rowcount
+        self.database.shrink()
+        return StoreReceipt(n_users, removed, self._now())
+
+    def expire(self, until: int) -> int:
+        """Remove events up to a number, and lists, that are older than ``retention_days``.
+
+        Parameters
+        ----------
+        until : int
+            Events after this number stay, whatever their age: the loop needs them to restart.
+
+        Returns
+        -------
+        n_events : int
+        """
+        from sqlalchemy import delete
+
+        if self.retention_days is None:
+            return 0
+        oldest = self._now() - self.retention_days * SECONDS_PER_DAY
+        event, shown = tables().event, tables().shown
+        with self.database.writing() as connection:
+            connection.execute(delete(shown).where(shown.c.received < oldest))
+            return connection.execute(
+                delete(event).where(event.c.seq <= until, event.c.received < oldest)
+            ).rowcount
+
+    def close(self) -> None:
+        """Close the connections. The store cannot be used afterwards."""
+        self.database.close()
+
+    # ------------------------------------------------------------------ private
+
+    def _now(self) -> float:
+        """Return the time, which does not run backwards."""
+        self._latest = max(self._latest, float(self._clock()))
+        return self._latest
+
+    def _counter(self, name: str) -> int:
+        from sqlalchemy import select
+
+        counter = tables().counter
+        with self.database.reading() as connection:
+            return connection.execute(
+                select(counter.c.value).where(counter.c.name == name)
+            ).scalar_one()
+
+    def _append(
+        self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
+    ) -> list[Appended]:
+        from sqlalchemy import insert, select, update
+
+        event, counter = tables().event, tables().counter
+        stored: dict[str, int] = {}
+        for part in _pieces([one.event_id for group in groups for one in group], self.batch_size):
+            query = select(event.c.event_id, event.c.seq).where(event.c.event_id.in_(part))
+            stored.update({row[0]: row[1] for row in connection.execute(query)})
+        is_seq = counter.c.name == "seq"
+        last = connection.execute(select(counter.c.value).where(is_seq)).scalar_one()
+        found, rows = [], []
+        for group in groups:
+            seqs, duplicates = [], 0
+            for one in group:
+                if one.event_id in stored:
+                    duplicates += 1
+                else:
+                    stored[one.event_id] = last = last + 1
+                    rows.append(self._row(one, last, now))
+                seqs.append(stored[one.event_id])
+            found.append(Appended(seqs, duplicates))
+        for part in _pieces(rows, self.batch_size):
+            connection.execute(insert(event), part)
+        if rows:
+            connection.execute(update(counter).where(is_seq).values(value=last))
+        return found
+
+    def _row(self, one: Event, seq: int, now: float) -> dict[str, Any]:
+        timestamp, clipped = self._clip(one.timestamp, now)
+        return {
+            "seq": seq,
+            "event_id": one.event_id,
+            "user_id": as_json(one.user_id),
+            "item_id": as_json(one.item_id),
+            "timestamp": timestamp,
+            "kind": one.kind,
+            "value": one.value,
+            "list_id": one.list_id,
+            "context": json_of(one.context),
+            "clipped": clipped,
+            "received": now,
+        }
+
+    def _clip(self, timestamp: float | None, now: float) -> tuple[float, int]:
+        """Move a time into the window around now; 1 if it was late, -1 if it lay in the future."""
+        if timestamp is None:
+            return now, 0
+        if self.max_late is not None and timestamp < now - self.max_late:
+            return now - self.max_late, 1
+        if self.max_future is not None and timestamp > now + self.max_future:
+            return now + self.max_future, -1
+        return timestamp, 0
+
+    def _insert_lists(self, connection: Connection, lists: Sequence[ShownList], now: float) -> int:
+        from sqlalchemy import insert, select
+
+        shown, known = tables().shown, set()
+        for part in _pieces([one.list_id for one in lists], self.batch_size):
+            query = select(shown.c.list_id).where(shown.c.list_id.in_(part)).distinct()
+            known |= set(connection.execute(query).scalars())
+        new = {one.list_id: one for one in lists if one.list_id not in known}
+        rows = [row for one in new.values() for row in one.rows(now)]
+        for part in _pieces(rows, self.batch_size):
+            connection.execute(insert(shown), part)
+        return len(new)
+
+
+_READ = ("seq", "event_id", "user_id", "item_id", "timestamp", "kind", "value", "list_id",
+         "context", "clipped")  # fmt: skip
+
+
+def _event(row: Any) -> Event:
+    _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row
+    return Event(
+        event_id,
+        from_json(user),
+        from_json(item),
+        timestamp,
+        kind,
+        value,
+        list_id,
+        json.loads(context) if context else {},
+        clipped,
+    )
+
+
+def _exported(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(row)
+    for name in ("user_id", "item_id", "context"):
+        if found.get(name) is not None:
+            found[name] = from_json(found[name])
+    return found
+
+
+def _pieces(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
