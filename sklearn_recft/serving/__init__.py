@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sklearn_recft.serving._server import make_server
     from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
     from sklearn_recft.serving._tokens import TokenVerifier
+    from sklearn_recft.serving._versions import LoopReceipt
 
 __all__ = [
     "Appended",
@@ -34,6 +35,7 @@ __all__ = [
     "KeyFile",
     "Limits",
     "Loop",
+    "LoopReceipt",
     "NotRunningError",
     "QueueFullError",
     "Recommended",
@@ -66,6 +68,7 @@ __getattr__ = lazy_names(
         "EventBatch": "_events",
         "FeedbackStore": "_store",
         "Loop": "_loop",
+        "LoopReceipt": "_versions",
         "NotRunningError": "_errors",
         "QueueFullError": "_errors",
         "Recommended": "_lists",

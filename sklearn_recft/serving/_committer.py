@@ -12,6 +12,9 @@ from sklearn_recft.serving._events import Appended, Event
 from sklearn_recft.serving._lists import ShownList
 from sklearn_recft.serving._store import FeedbackStore
 
+# Lists alone are stored once there are so many, or after so many seconds.
+_MANY_LISTS, _PATIENCE = 256, 0.2
+
 _Waiting = tuple[Sequence[Event], "Future[Appended]"]
 
 
@@ -68,8 +71,9 @@ class Committer:
         future: Future[Appended] = Future()
         with self._changed:
             if not self._open:
-                raise NotRunningError("The loop is not running: call start, or use it in a with-"
-                                      "block.")  # fmt: skip
+                raise NotRunningError(
+                    "The loop is not running: call start, or use it in a with-block."
+                )
             if self._n_events and self._n_events + len(events) > self._queue_size:
                 raise QueueFullError(
                     f"{self._n_events} events wait for their commit, and the queue holds "
@@ -96,8 +100,9 @@ class Committer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self._open and not self._waiting and not self._lists:
-                    self._changed.wait()
+                while self._open and not self._waiting and len(self._lists) < _MANY_LISTS:
+                    if not self._changed.wait(_PATIENCE if self._lists else None):
+                        break
                 groups, lists = self._take()
                 if not groups and not lists:
                     return  # stopped, and nothing is left
@@ -105,7 +110,8 @@ class Committer:
 
     def _take(self) -> tuple[list[_Waiting], list[ShownList]]:
         """Take what one commit stores: whole calls, up to some batches of the store."""
-        groups, size = [], 0
+        groups: list[_Waiting] = []
+        size = 0
         while self._waiting and (not groups or size < 8 * self._store.batch_size):
             group = self._waiting.popleft()
             groups.append(group)

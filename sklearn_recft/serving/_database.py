@@ -38,8 +38,10 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite and parsed.database in (None, "", ":memory:"):
-            raise ValueError(f"url={url!r}: events in memory are lost; give a file, such as "
-                             "'sqlite:///feedback.db'.")  # fmt: skip
+            raise ValueError(
+                f"url={url!r}: events in memory are lost; give a file, such as "
+                "'sqlite:///feedback.db'."
+            )
         if not self.is_sqlite and parsed.get_backend_name() != "postgresql":
             raise ValueError(f"url={url!r}: the store runs on sqlite and postgresql.")
         if parsed.drivername == "postgresql":
@@ -82,7 +84,7 @@ class Database:
                         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     yield connection
 
-    def shrink(self) -> None:
+    def overwrite_deleted(self) -> None:
         """Overwrite what was deleted, where the database keeps it in a file of its own."""
         if not self.is_sqlite:
             return

@@ -216,8 +216,10 @@ def _checked_text(value: Any, name: str) -> str:
 
 def _checked_kind(value: Any, name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_KIND or not _is_plain(value):
-        raise ValueError(f"{name} must be a text of 1 to {_LONGEST_KIND} characters, such as "
-                         f"'click', got {value!r}.")  # fmt: skip
+        raise ValueError(
+            f"{name} must be a text of 1 to {_LONGEST_KIND} characters, such as "
+            f"'click', got {value!r}."
+        )
     return value
 
 

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from sklearn_recft.parallel import SharedLock
-from sklearn_recft.serving._errors import ServingError
+from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._rows import RowMaker, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
 
 Range = tuple[int, int]
+# Largest number of events that are learned while readers wait.
+PIECE = 256
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True)
 class View:
     """What a reader sees: a model, and how far it has learned."""
 
-    model: Any
+    model: Served
     name: str
     seq: int
+
+
+class Beside(Protocol):
+    """What is shown each step just before the model learns it."""
+
+    def learn(self, step: Step, batch: EventBatch) -> None:
+        """Learn a step, too."""
 
 
 class Learner:
@@ -49,18 +60,26 @@ class Learner:
         self.steps = StepLog(store.database)
         self.snapshots = snapshots
         self.rows = rows
-        self.model: Any = None
+        self.verb = ""  # of the steps that `advance` makes
         self.name = ""  # of the base that the model comes from
         self.seq = 0
         self.step = 0
         self.refused: tuple[Range, ...] = ()
         self.n_learned = 0  # events, since the start of this process
-        self.followers: list[Any] = []  # are shown each batch before and after it is learned
+        self.beside: Beside | None = None
+        self._model: Served | None = None
         self._unfinished: tuple[Step, EventBatch] | None = None
         self._lock = SharedLock()
         self._changed = threading.Condition()
 
     # ------------------------------------------------------------------ reading
+
+    @property
+    def model(self) -> Served:
+        """The model in use."""
+        if self._model is None:
+            raise NotRunningError("The loop has no model yet: call start.")
+        return self._model
 
     @contextmanager
     def reading(self) -> Iterator[View]:
@@ -75,32 +94,44 @@ class Learner:
 
     # ------------------------------------------------------------------ starting
 
-    def begin(self, model: Any, seq: int, reason: str) -> None:
+    def begin(self, model: Served, seq: int, reason: str) -> None:
         """Make a model the first one: it has learned all events up to ``seq``."""
-        number = self._last_number() + 1
+        number = self.last_number() + 1
         name = self.snapshots.save(model, seq, number, base=True)
         step = Step(number, BASE, seq, seq, {"name": name, "reason": reason, "refused": []})
         self.steps.add([step], durable=True)
         self.exchange(model, step)
 
     def restore(self) -> bool:
-        """Load the newest saved model that can be read; False if there is none."""
-        last = self._last_number()
-        bases = [step for step in self.steps.bases() if step.details.get("name")]
-        found = self.snapshots.load_newest(
-            [(one.step, one.name, False) for one in self.snapshots.list() if one.step <= last]
-            + [(step.number, step.details["name"], True) for step in bases]
-        )
+        """Load the newest saved model that can be read; False if there is none.
+
+        Raises
+        ------
+        ServingError
+            If the folder is ahead of the store, or only damaged models are left.
+        """
+        last, saved = self.last_number(), self.snapshots.saved()
+        beyond = [one.name for one in saved if one.step > last]
+        if beyond:
+            raise ServingError(
+                f"{self.snapshots.folder} has models of later steps ({beyond[-1]}) than "
+                f"{self.store.database.name} knows: the two do not belong together. Give the store "
+                "that goes with the folder, or another folder."
+            )
+        places = {(one.step, one.name, False): one.seq for one in saved}
+        for step in self.steps.bases():
+            if "name" in step.details:
+                places[step.number, step.details["name"], True] = step.until
+        found = self.snapshots.load_newest(list(places))
         if found is None:
+            if self.snapshots.damaged and last:
+                raise ServingError(f"No saved model can be read: {self.snapshots.damaged}.")
             return False
         model, number, name, is_base = found
         base = self.steps.last(BASE, until=number)
         if base is None:
             raise ServingError(f"{self.store.database.name}: the steps of the model are lost.")
-        self.exchange(model, base)
-        if not is_base:
-            at = next(one for one in self.snapshots.list() if one.name == name)
-            self.seq, self.step = at.seq, number
+        self.exchange(model, base, Step(number, BASE, 0, places[number, name, is_base]))
         return True
 
     # ------------------------------------------------------------------ learning
@@ -108,19 +139,21 @@ class Learner:
     def repeat(self, limit: int = 1000) -> int:
         """Repeat the next steps that are written, and return how many."""
         found = self.steps.after(self.step, limit)
+        if found and found[0].number != self.step + 1:
+            raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
         for step in found:
             if step.verb == BASE and "name" not in step.details:
                 return 0  # it is not saved yet: a writer is at it
             self._repeat(step)
         return len(found)
 
-    def advance(self, verb: str, size: int) -> int:
+    def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
         if self._unfinished is None:
             batch = self.store.read(self.seq, size)
             if not len(batch):
                 return 0
-            step = Step(self.step + 1, verb, self.seq, int(batch.seq[-1]))
+            step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
             self.steps.add([step], durable=False)
             self._unfinished = step, batch
         step, batch = self._unfinished
@@ -128,31 +161,26 @@ class Learner:
         self._unfinished = None
         return len(batch)
 
-    def exchange(self, model: Any, base: Step, steps: Sequence[Step] = ()) -> None:
-        """Replace the model by one that is after a base and further steps, in one moment."""
-        last = steps[-1] if steps else base
+    def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
+        """Replace the model, in one moment, by one that is after a base, and a last step."""
+        last = last or base
         with self._lock.writing():
-            self.model, self.name = model, base.details["name"]
+            self._model, self.name = model, base.details["name"]
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
+            self._unfinished = None
         self._notify()
 
-    def without_refused(self, batch: EventBatch, refused: Iterable[Range]) -> EventBatch:
-        """Leave out the events of ranges ``(after, until]``."""
-        kept = np.ones(len(batch), bool)
-        for after, until in refused:
-            kept &= (batch.seq <= after) | (batch.seq > until)
-        return batch if kept.all() else batch.take(np.flatnonzero(kept))
+    def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
+        """Return the next events of ``(after, until]`` that are not refused."""
+        return without(self.store.read(after, limit, until=until), refused)
 
-    def events_of(self, step: Step) -> EventBatch:
-        """Return the events of a step."""
-        return self.store.read(step.after, step.until - step.after, until=step.until)
-
-    # ------------------------------------------------------------------ private
-
-    def _last_number(self) -> int:
+    def last_number(self) -> int:
+        """Return the number of the last step that is written."""
         last = self.steps.last()
         return 0 if last is None else last.number
+
+    # ------------------------------------------------------------------ private
 
     def _repeat(self, step: Step) -> None:
         if step.verb == BASE:
@@ -165,12 +193,12 @@ class Learner:
                 ) from error
             self.exchange(model, step)
         else:
-            self._learn(step, self.events_of(step), written=True)
+            self._learn(step, self.store.read(step.after, _ALL, until=step.until), written=True)
 
     def _learn(self, step: Step, batch: EventBatch, *, written: bool = False) -> None:
-        batch = self.without_refused(batch, self.refused)
-        for follower in self.followers:
-            follower.before(step, batch)
+        batch = without(batch, self.refused)
+        if self.beside is not None:
+            self.beside.learn(step, batch)
         with self._lock.writing():
             reasons = teach(self.model, step.verb, batch, self.rows)
             self.seq, self.step = step.until, step.number
@@ -182,3 +210,11 @@ class Learner:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:
+    """Leave out the events of ranges ``(after, until]``."""
+    kept = np.ones(len(batch), bool)
+    for after, until in refused:
+        kept &= (batch.seq <= after) | (batch.seq > until)
+    return batch if kept.all() else batch.take(np.flatnonzero(kept))

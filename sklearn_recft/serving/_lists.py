@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.serving._events import Id, as_json, check_id
+from sklearn_recft.tables import table_of_queries
 
 _NAMES = {"list_id", "user_id", "items", "scores", "seq", "model"}
 
@@ -78,6 +79,25 @@ class Recommended:
     seq: int
 
 
+def shown_lists(users: Any, found: Recommended) -> list[ShownList]:
+    """Return the lists of users, or of a table of queries, to be stored."""
+    table = table_of_queries(users)
+    ids = users if table is None else table.columns(("user_id",))["user_id"]
+    ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    rows = zip(found.list_ids, ids, found.items.tolist(), found.scores.tolist(), strict=True)
+    return [
+        ShownList(
+            list_id,
+            check_id(user, "user_id"),
+            [item for item in items if item is not None],
+            [score for item, score in zip(items, scores, strict=True) if item is not None],
+            found.seq,
+            found.model,
+        )
+        for list_id, user, items, scores in rows
+    ]
+
+
 def check_lists(lists: Iterable[Mapping[str, Any] | ShownList]) -> list[ShownList]:
     """Check lists before they are stored."""
     return [_checked(one, row) for row, one in enumerate(lists)]
@@ -88,8 +108,10 @@ def _checked(one: Mapping[str, Any] | ShownList, row: int) -> ShownList:
         return one
     where = f"lists, row {row}: "
     if not isinstance(one, Mapping) or not {"list_id", "user_id", "items"} <= set(one) <= _NAMES:
-        raise ValueError(f"{where}give a dict with list_id, user_id and items, and optionally "
-                         "scores, seq and model.")  # fmt: skip
+        raise ValueError(
+            f"{where}give a dict with list_id, user_id and items, and optionally "
+            "scores, seq and model."
+        )
     items = [check_id(item, "items", where) for item in one["items"]]
     scores = [None if s is None else float(s) for s in one.get("scores") or [None] * len(items)]
     if len(scores) != len(items):

@@ -14,66 +14,97 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, check_stored_events
+from sklearn_recft.serving._folder_lock import FolderLock
 from sklearn_recft.serving._learner import Learner
-from sklearn_recft.serving._lists import Recommended, ShownList
+from sklearn_recft.serving._lists import Recommended, shown_lists
+from sklearn_recft.serving._model import Served
+from sklearn_recft.serving._pace import Pace
 from sklearn_recft.serving._rows import RowMaker, check_form, verb_of
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._store import FeedbackStore
-from sklearn_recft.tables import columns_of, is_frame
+from sklearn_recft.serving._versions import LoopReceipt, Versions
 
 _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
-# Largest number of events that are learned while readers wait.
-_PIECE = 256
 
 
 class Loop:
     """Serve a model that learns from a log of feedback while it is read.
 
+    The log is the truth, and the model is a function of it. Each event is on disk before its
+    sender has an answer. What the model learns next, and by which method, is written down before it
+    does. So a restart loads the newest snapshot, repeats the steps after it, and ends with the same
+    model, bit by bit.
+
+    Any number of threads may call `submit`, `recommend` and `predict`. One thread stores events,
+    another one learns them. A reader never sees a model that is half changed.
+
     Parameters
     ----------
     model : estimator or None
-        The first model, if the folder holds none yet; fitted, or one that `partial_fit` can fit.
-        None: the folder must hold one.
+        The first model, fitted or one that `partial_fit` can fit. If the folder holds models, the
+        newest of them is taken instead, and this may be None.
     store : FeedbackStore
     folder : str or path-like
-        Saved models.
+        Saved models. One loop writes it, any number may follow.
     learn : {"event", "observe", "chunk"}, default="event"
-        How events are learned. "event": by ``partial_fit_predict`` (or ``_proba``), else by
-        ``partial_fit``, as soon as they are stored. "observe": by ``observe``, which changes
-        histories but no shared weights. "chunk": by ``partial_fit``, once ``chunk_size`` events
-        wait, or the oldest for ``chunk_seconds``.
+        How events are learned. "event": by ``partial_fit_predict`` (or ``_proba``), or by
+        ``partial_fit`` if the model has neither, as soon as they are stored. "observe": by
+        ``observe``, which changes histories but no shared weights; call `update` each night.
+        "chunk": by ``partial_fit``, once ``chunk_size`` events wait, or the oldest of them has
+        waited for ``chunk_seconds``.
     feedback : dict of str to float, or None
-        Feedback of an event that has no value, by its kind. None: the model learns positives, and
-        is fitted without ``y``.
+        Feedback of an event that has no value, by its kind. By default, a click is 1, a purchase 3
+        and a skip 0. None: the model learns positives, and is fitted without ``y``.
     snapshot_every : int, default=50_000
-        Save the model after this many events.
+        The model is saved after this many events.
     guard : Guard, default=None
-        Compares an update with the model in use, before it goes live.
+        `update` goes live only if this guard promotes it. See
+        :class:`~sklearn_recft.model_selection.Guard`.
     follow : bool, default=False
         Read only: repeat the steps that another process writes.
     after : int, default=0
-        Events up to this number are part of the first model already.
+        The first model has learned the events up to this number already.
     keep : int, default=5
         Snapshots that stay.
     queue_size : int, default=10_000
         Largest number of events that wait for their commit.
     chunk_size, chunk_seconds : int and float, default=512 and 1.0
         See ``learn``.
+    poll_seconds : float, default=0.2
+        How often to look for events, or steps, of other processes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn_recft import PopularityRecommender
+    >>> from sklearn_recft.serving import FeedbackStore, Loop
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = FeedbackStore(f"sqlite:///{folder.name}/feedback.db")
+    >>> with Loop(PopularityRecommender(), store, f"{folder.name}/models") as loop:
+    ...     done = loop.submit([{"user_id": "ann", "item_id": "tea", "kind": "purchase"},
+    ...                         {"user_id": "bob", "item_id": "rye"}])
+    ...     learned = loop.wait(done.seq[-1], timeout=60)
+    ...     found = loop.recommend(["cem"], 2)
+    >>> found.items.tolist(), found.scores.tolist(), found.seq
+    ([['tea', 'rye']], [[3.0, 1.0]], 2)
+    >>> store.close(), folder.cleanup()
+    (None, None)
     """
 
     def __init__(
         self,
-        model: Any,
+        model: Served | None,
         store: FeedbackStore,
         folder: str | os.PathLike[str],
         *,
         learn: str = "event",
         feedback: Mapping[str, float] | None = _FEEDBACK,
         snapshot_every: int = 50_000,
-        guard: Any = None,
+        guard: Guard | None = None,
         follow: bool = False,
         after: int = 0,
         keep: int = 5,
@@ -82,21 +113,24 @@ class Loop:
         chunk_seconds: float = 1.0,
         poll_seconds: float = 0.2,
     ) -> None:
+        for name, value in (("snapshot_every", snapshot_every), ("queue_size", queue_size)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name}={value!r}: give an integer of at least 1.")
         self.store = store
         self.folder = Path(folder)
         self.learn = learn
         self.follow = follow
-        self.guard = guard
         self.snapshot_every = snapshot_every
-        self._model = model
-        self._after = after
-        self._chunk = (chunk_size, chunk_seconds)
-        self._poll = poll_seconds
+        self._first, self._after = model, after
         self._snapshots = Snapshots(folder, keep)
         self._learner = Learner(store, self._snapshots, RowMaker(feedback))
+        self._versions = Versions(self._learner, guard)
         self._committer = Committer(store, queue_size, self._wake)
+        self._pace = Pace(learn, chunk_size, chunk_seconds)
+        self._lock = FolderLock(self.folder)
         self._turn = threading.RLock()  # of the threads that change the model
         self._work = threading.Event()
+        self._poll = poll_seconds
         self._running = False
         self._thread: threading.Thread | None = None
         self._error: str | None = None
@@ -110,17 +144,23 @@ class Loop:
         Returns
         -------
         self : object
+
+        Raises
+        ------
+        ServingError
+            If another loop writes the folder, if no saved model can be read, or if the store is not
+            the one that goes with the folder.
         """
         with self._turn:
             if self._running:
                 return self
-            if not self._learner.restore():
-                self._begin()
-            self._verb = verb_of(self._learner.model, self.learn)
-            check_form(self._learner.model)
-            self._saved_seq, self._saved_at = self._learner.seq, time.time()
-            while self._learner.repeat():
-                pass
+            if not self.follow:
+                self._lock.take()
+            try:
+                self._restore()
+            except BaseException:
+                self._lock.release()
+                raise
             self._running = True
             if not self.follow:
                 self._committer.start()
@@ -134,21 +174,24 @@ class Loop:
             return
         self._committer.stop()
         self._running = False
-        self._work.set()
+        self._wake()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if not self.follow:
-            with self._turn:
-                while self._advance(whole=False):
-                    pass
-                if self._learner.seq > self._saved_seq:
-                    self.snapshot()
+            try:
+                with self._turn:
+                    while self._learner.advance():
+                        self._versions.settle()
+                    if self._learner.seq > self._saved_seq:
+                        self.snapshot()
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> Loop:
         return self.start()
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     # ------------------------------------------------------------------ events in
@@ -156,7 +199,7 @@ class Loop:
     def submit(self, events: Any) -> Appended:
         """Store events, and return after the commit; they are learned soon afterwards.
 
-        Any number of threads may call it; those that wait share a commit.
+        Callers that wait at the same time share a commit.
 
         Parameters
         ----------
@@ -166,17 +209,35 @@ class Loop:
         Returns
         -------
         appended : Appended
+            ``seq`` of each event, and the number of ``duplicates``. Give the last ``seq`` to `wait`
+            to know when the model has learned them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an event is not valid. Nothing is stored.
+        QueueFullError
+            If too many events wait. Nothing is stored; send them again later.
+        StoreError
+            If the database could not store them.
+        NotRunningError
+            If the loop is not running, or follows another one.
         """
         return self.submit_later(events).result()
 
     def submit_later(self, events: Any) -> Future[Appended]:
-        """Queue events, and return a future that has the answer after the commit."""
-        if self.follow:
-            raise NotRunningError("This loop follows another process, and stores no events.")
+        """Queue events, and return a future that has the answer of `submit`."""
+        self._check_writer()
         return self._committer.submit(check_stored_events(events))
 
     def wait(self, seq: int, timeout: float | None = None) -> bool:
         """Wait until the model has learned the events up to a number.
+
+        Parameters
+        ----------
+        seq : int
+        timeout : float, default=None
+            Seconds; None waits without a limit.
 
         Returns
         -------
@@ -202,7 +263,8 @@ class Loop:
         users : array-like of user ids, or a table of queries
         n_recommendations : int, default=10
         remember : bool, default=True
-            Store the lists under their ``list_id``, with the next commit.
+            Store the lists under their ``list_id``, with the next commit. The end of the process
+            may lose the last ones.
         **options : dict
             Options of the model's `recommend`.
 
@@ -210,116 +272,251 @@ class Loop:
         -------
         found : Recommended
             ``list_ids`` (n,), ``items`` and ``scores`` (n, n_recommendations), ``model`` (name of
-            the base that the model comes from) and ``seq``, the last event it had learned.
+            the base that the model comes from) and ``seq``, the last event that it had learned.
         """
         with self._learner.reading() as view:
             items, scores = view.model.recommend(
                 users, n_recommendations=n_recommendations, **options
             )
         list_ids = [uuid.uuid4().hex for _ in range(len(items))]
+        found = Recommended(list_ids, items, scores, view.name, view.seq)
         if remember and not self.follow:
-            self._remember(users, list_ids, items, scores, view)
-        return Recommended(list_ids, items, scores, view.name, view.seq)
+            self._committer.add_lists(shown_lists(users, found))
+        return found
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the feedback of rows, as the model does."""
         with self._learner.reading() as view:
             return view.model.predict(X)
 
+    def reading(self) -> Any:
+        """Return a context manager that gives the model: it does not change inside of the block.
+
+        Returns
+        -------
+        view : context manager of View
+            ``model``, ``name`` and ``seq``. Do not change the model.
+        """
+        return self._learner.reading()
+
     # ------------------------------------------------------------------ models
 
     def snapshot(self) -> str:
-        """Save the model as it is, and return the name of the snapshot."""
+        """Save the model as it is, remove events that are too old, and return its name."""
         self._check_writer()
         with self._turn:
             learner = self._learner
             learner.steps.sync()
             name = self._snapshots.save(learner.model, learner.seq, learner.step)
             self._saved_seq, self._saved_at = learner.seq, time.time()
+            if self.store.retention_days is not None:
+                oldest = min((one.seq for one in self._snapshots.saved()), default=0)
+                self.store.expire(oldest)
         return name
 
     def models(self) -> list[Bunch]:
-        """Return the snapshots, oldest first: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
-        return self._snapshots.list()
+        """Return the saved models, by step.
 
-    def promote(self, name: str) -> str:
-        """Go back to a snapshot, and learn the events after it again."""
-        raise NotImplementedError
+        Returns
+        -------
+        models : list of Bunch
+            ``name``, ``seq``, ``step``, ``digest``, ``kind``, ``base`` (whether it is one that no
+            event leads to: the first one, an update, or one that was promoted) and ``live``
+            (whether the model in use comes from it).
+        """
+        return self._versions.saved()
 
-    def rollback(self) -> str:
-        """Go back to an older snapshot, and leave out the events after it."""
-        raise NotImplementedError
+    def promote(self, name: str, *, release: bool = False) -> str:
+        """Take a saved model, and learn the events after it again.
 
-    def forget(self, user_ids: Iterable[Any]) -> Any:
-        """Erase users from the store, the model and the saved models."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        name : str
+            One of `models`.
+        release : bool, default=False
+            Learn also the events that an earlier `rollback` refused.
+
+        Returns
+        -------
+        name : str
+            Name of the new base.
+        """
+        return self._exchange(lambda: self._versions.promote(name, release=release))
+
+    def rollback(self, name: str | None = None, refuse: tuple[int, int] | None = None) -> str:
+        """Take an older model, and learn the events after it again, but for a refused range.
+
+        The refused events stay in the log. No model learns them until `promote` releases them.
+
+        Parameters
+        ----------
+        name : str, default=None
+            One of `models`. None is the newest that has learned fewer events than the one in use.
+        refuse : (int, int), default=None
+            Events after the first number, up to the second one. None: all events that the model in
+            use has learned since.
+
+        Returns
+        -------
+        name : str
+            Name of the new base.
+        """
+        return self._exchange(lambda: self._versions.rollback(name, refuse))
+
+    def update(self, verb: str = "fit", *, last: int | None = None) -> str | None:
+        """Learn the log beside the model in use; with a guard, it decides which of both stays.
+
+        It takes as long as the model's own method, during which the loop goes on.
+
+        Parameters
+        ----------
+        verb : {"fit", "partial_fit"}, default="fit"
+            "fit": a clone of the model learns the events of the log from nothing. "partial_fit":
+            the newest base learns those after it.
+        last : int, default=None
+            Learn only so many of the newest of these events.
+
+        Returns
+        -------
+        name : str or None
+            Name of the new base. None with a guard, which compares both models on the next events:
+            `health` has its verdict.
+        """
+        self._check_writer()
+        with self._turn:
+            self._check_running()
+            name = self._learner.name
+        model, seq, newest = self._versions.updated(verb, last)
+        with self._turn:
+            if self._learner.name != name:
+                raise ServingError("Another model went live meanwhile; call update again.")
+            return self._versions.propose(model, seq, verb, newest)
+
+    # ------------------------------------------------------------------ privacy
+
+    def forget(self, user_ids: Iterable[Any]) -> LoopReceipt:
+        """Erase users from the store, the lists shown, the model and all saved models.
+
+        If the process ends meanwhile, the next start finishes it. A later `update` by "fit" also
+        removes what other parameters learned from these users.
+
+        Parameters
+        ----------
+        user_ids : iterable of int or str
+
+        Returns
+        -------
+        receipt : LoopReceipt
+        """
+        ids = list(user_ids)
+        return self._exchange(lambda: self._versions.forget(ids))
 
     def export(self, user_id: Any) -> dict[str, Any]:
         """Return all that the store has of a user; see `FeedbackStore.export`."""
         return self.store.export(user_id)
 
     def health(self) -> Bunch:
-        """Return the state of the loop, in numbers."""
+        """Return the state of the loop.
+
+        Returns
+        -------
+        health : Bunch
+            ``running``, ``follow``, ``seq`` and ``last_seq`` with their difference ``lag``,
+            ``queue`` (events that wait for their commit), ``n_commits``, ``n_learned`` since the
+            start, ``model``, ``snapshot_seq``, ``snapshot_age`` in seconds, ``damaged`` (saved
+            models that cannot be read), ``refused`` (ranges), ``candidate`` (verdict of the guard
+            so far), ``decisions`` (the last ones), ``n_dropped_lists``, ``error`` (the last one of
+            a thread, None if it has recovered), and `FeedbackStore.counts`.
+        """
+        learner, candidate = self._learner, self._versions.candidate
         last = self.store.last_seq()
         return Bunch(
             running=self._running,
             follow=self.follow,
-            seq=self.seq,
+            seq=learner.seq,
             last_seq=last,
-            lag=last - self.seq,
+            lag=last - learner.seq,
             queue=self._committer.n_waiting,
             n_commits=self._committer.n_commits,
             n_dropped_lists=self._committer.n_dropped_lists,
-            n_learned=self._learner.n_learned,
-            model=self._learner.name,
+            n_learned=learner.n_learned,
+            model=learner.name,
             snapshot_seq=self._saved_seq,
             snapshot_age=time.time() - self._saved_at,
             damaged=dict(self._snapshots.damaged),
+            refused=learner.refused,
+            candidate=None if candidate is None else candidate.verdict,
+            decisions=list(self._versions.decisions),
             error=self._error or self._committer.error,
             **self.store.counts(),
         )
 
     # ------------------------------------------------------------------ private
 
-    def _begin(self) -> None:
-        if self.follow or self._model is None:
-            raise ServingError(f"{self.folder} holds no model that can be read; give a model.")
-        self._learner.begin(self._model, self._after, "start")
+    def _restore(self) -> None:
+        """Load the newest model, and repeat the steps after it."""
+        learner = self._learner
+        if not learner.restore():
+            if self.follow or self._first is None:
+                raise ServingError(
+                    f"{self.folder} holds no model yet; give one to a loop that writes."
+                )
+            learner.begin(self._first, self._after, "start")
+        learner.verb = verb_of(learner.model, self.learn)
+        check_form(learner.model)
+        self._saved_seq, self._saved_at = learner.seq, time.time()
+        while learner.repeat() or (not self.follow and self._versions.finish()):
+            pass
 
     def _check_writer(self) -> None:
         if self.follow:
             raise NotRunningError("This loop follows another process, and changes nothing.")
 
+    def _check_running(self) -> None:
+        if not self._running:
+            raise NotRunningError("The loop is not running: call start, or use it in a with-block.")
+
+    def _exchange(self, change: Any) -> Any:
+        """Replace the model between two steps, and save the new one."""
+        self._check_writer()
+        with self._turn:
+            self._check_running()
+            found = change()
+            self.snapshot()
+        return found
+
     def _wake(self) -> None:
         self._work.set()
 
     def _run(self) -> None:
-        """Learn until stopped."""
+        """Learn until stopped; what fails is tried again."""
         while self._running:
+            n_done = 0
             try:
                 with self._turn:
-                    n_done = self._advance()
+                    n_done = self._follow() if self.follow else self._advance()
                 self._error = None
             except Exception as error:
                 self._error = f"{type(error).__name__}: {error}"
-                n_done = 0
             if not n_done:
-                self._work.wait(self._poll)
+                self._work.wait(self._pace.seconds(self._poll))
                 self._work.clear()
 
-    def _advance(self, *, whole: bool = True) -> int:
-        if self.follow:
-            return self._learner.repeat()
-        n_done = self._learner.advance(self._verb, _PIECE)
-        if self._learner.seq - self._saved_seq >= self.snapshot_every:
+    def _advance(self) -> int:
+        learner = self._learner
+        if not self._pace.is_time(learner.seq, self.store.last_seq):
+            return 0
+        n_done = learner.advance(self._pace.size)
+        went_live = self._versions.settle()
+        if went_live or learner.seq - self._saved_seq >= self.snapshot_every:
             self.snapshot()
         return n_done
 
-    def _remember(self, users: Any, list_ids: Any, items: Any, scores: Any, view: Any) -> None:
-        ids = columns_of(users, ("user_id",))["user_id"] if is_frame(users) else users
-        ids = np.asarray(ids, dtype=object) if not hasattr(ids, "to_list") else ids.to_list()
-        lists = [
-            ShownList(list_id, user, own.tolist(), values.tolist(), view.seq, view.name)
-            for list_id, user, own, values in zip(list_ids, ids, items, scores, strict=True)
-        ]
-        self._committer.add_lists(lists)
+    def _follow(self) -> int:
+        try:
+            return self._learner.repeat()
+        except ServingError:  # the steps, or the base, were removed meanwhile
+            before = self._learner.step
+            if self._learner.restore() and self._learner.step > before:
+                return 1
+            raise

@@ -10,6 +10,7 @@ from sklearn.base import is_classifier
 
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
 # Verbs by the option `learn` of the loop; the first that a model has.
@@ -32,11 +33,11 @@ class RowMaker:
     def __init__(self, feedback: Mapping[str, float] | None) -> None:
         self.feedback = None if feedback is None else {k: float(v) for k, v in feedback.items()}
 
-    def make(self, model: Any, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
+    def make(self, model: Served, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
         """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""
         return _table(model, batch.events), self._labels(model, batch.events)
 
-    def _labels(self, model: Any, events: list[Event]) -> np.ndarray | None:
+    def _labels(self, model: Served, events: list[Event]) -> np.ndarray | None:
         if self.feedback is None:
             return None
         labels = np.array([self._label(event) for event in events])
@@ -56,7 +57,7 @@ class RowMaker:
         return value
 
 
-def verb_of(model: Any, learn: str) -> str:
+def verb_of(model: Served, learn: str) -> str:
     """Return the method by which a model learns events of the log."""
     if learn not in _VERBS:
         raise ValueError(f"learn={learn!r}: give one of {sorted(_VERBS)}.")
@@ -68,7 +69,7 @@ def verb_of(model: Any, learn: str) -> str:
     return found
 
 
-def teach(model: Any, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
     """Let a model learn events; return the reason for each ``seq`` that it refused.
 
     A call that raises has changed nothing. Then each half is learned by itself, down to single
@@ -88,12 +89,13 @@ def teach(model: Any, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int,
     return {**refused, **teach(model, verb, batch.take(slice(half, None)), rows)}
 
 
-def check_form(model: Any) -> None:
+def check_form(model: Served) -> None:
     """Refuse a model whose columns cannot be made of events."""
     names = _names(model)
-    if names is None and getattr(model, "n_features_in_", 2) > 3:
+    width = getattr(model, "n_features_in_", 2)
+    if names is None and width > 3:
         raise ValueError(
-            f"The model was fitted on an array of {model.n_features_in_} columns, and context "
+            f"The model was fitted on an array of {width} columns, and context "
             "needs names: fit it on a data frame with user_id, item_id, timestamp and the names "
             "of the context."
         )
@@ -101,7 +103,7 @@ def check_form(model: Any) -> None:
         _pandas()
 
 
-def _names(model: Any) -> list[str] | None:
+def _names(model: Served) -> list[str] | None:
     found = getattr(model, "feature_names_in_", None)
     return None if found is None else [str(name) for name in found]
 
@@ -113,7 +115,7 @@ def _as_array(names: list[str] | None) -> int | None:
     return 2 if names == [USER, ITEM] else None
 
 
-def _table(model: Any, events: list[Event]) -> Any:
+def _table(model: Served, events: list[Event]) -> Any:
     names = _names(model)
     width = _as_array(names)
     if width is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from sklearn.utils import Bunch
 
 from sklearn_recft.persistence import ModelStore, inspect
+from sklearn_recft.serving._model import Served
 
 
 class Snapshots:
@@ -35,18 +36,19 @@ class Snapshots:
         self.damaged: dict[str, str] = {}
 
     def save(
-        self, model: Any, seq: int, step: int, *, base: bool = False, live: bool = True
+        self, model: Served, seq: int, step: int, *, base: bool = False, live: bool = True
     ) -> str:
         """Save a model as it is after a step, and return its name."""
         metadata = {"step": step}
-        return self._stores[base].save(model, seq=seq, metadata=metadata, promote=live)
+        own: Any = model
+        return self._stores[base].save(own, seq=seq, metadata=metadata, promote=live)
 
     def load(self, name: str, *, base: bool = False) -> Any:
         """Load a model by name."""
         return self._stores[base].load(name)
 
-    def list(self, *, base: bool = False) -> list[Bunch]:
-        """Return all that can be read: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
+    def saved(self, *, base: bool = False) -> list[Bunch]:
+        """Return the models that can be read: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
         found = []
         for path in sorted((self._stores[base].folder / "models").glob("[0-9]*-*")):
             try:
@@ -58,9 +60,10 @@ class Snapshots:
                 self.damaged[path.name] = str(error)
                 continue
             found.append(
-                Bunch(name=path.name, seq=about.seq, step=step, digest=about.digest,
-                      kind=about.kind)
-            )  # fmt: skip
+                Bunch(
+                    name=path.name, seq=about.seq, step=step, digest=about.digest, kind=about.kind
+                )
+            )
         return sorted(found, key=lambda one: one.step)
 
     def load_newest(self, names: list[tuple[int, str, bool]]) -> tuple[Any, int, str, bool] | None:
@@ -77,25 +80,26 @@ class Snapshots:
         shutil.rmtree(self._stores[base].folder / "models" / name, ignore_errors=True)
 
     def rewrite(self, change: Callable[[Any], Any], *, base: bool = False) -> dict[str, str]:
-        """Change all saved models; those that cannot be read are removed. Return the new names."""
+        """Save a changed copy of each model, and return the new names by the old ones.
+
+        The old models stay, but for those that cannot be read.
+        """
         names = {}
-        current = self._current(base)
-        for one in self.list(base=base):
+        store = self._stores[base]
+        all_of_them = ModelStore(store.folder, keep=1_000_000)
+        try:
+            current = store.current()
+        except (FileNotFoundError, ValueError):
+            current = ""
+        for one in self.saved(base=base):
             try:
                 model = change(self.load(one.name, base=base))
-            except (ValueError, OSError):
-                self.remove(one.name, base=base)
+            except (ValueError, OSError) as error:
+                self.damaged[one.name] = str(error)
                 continue
-            live = one.name == current
-            names[one.name] = self.save(model, one.seq, one.step, base=base, live=live)
-            if names[one.name] != one.name:
-                self.remove(one.name, base=base)
+            names[one.name] = all_of_them.save(
+                model, seq=one.seq, metadata={"step": one.step}, promote=one.name == current
+            )
         for name in self.damaged:
             self.remove(name, base=base)
         return names
-
-    def _current(self, base: bool) -> str | None:
-        try:
-            return self._stores[base].current()
-        except (FileNotFoundError, ValueError):
-            return None

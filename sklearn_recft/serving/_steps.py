@@ -104,8 +104,11 @@ class StepLog:
         with self._database.writing(durable=False) as connection:
             query = select(rejected.c.seq).where(rejected.c.seq.in_(list(reasons)))
             known = set(connection.execute(query).scalars())
-            rows = [{"seq": seq, "reason": text[:2000]} for seq, text in reasons.items()
-                    if seq not in known]  # fmt: skip
+            rows = [
+                {"seq": seq, "reason": text[:2000]}
+                for seq, text in reasons.items()
+                if seq not in known
+            ]
             if rows:
                 connection.execute(insert(rejected), rows)
 

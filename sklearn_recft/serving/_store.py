@@ -106,8 +106,11 @@ class FeedbackStore:
         max_future: float | None = 300.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for name, value in (("retention_days", retention_days), ("max_late", max_late),
-                            ("max_future", max_future)):  # fmt: skip
+        for name, value in (
+            ("retention_days", retention_days),
+            ("max_late", max_late),
+            ("max_future", max_future),
+        ):
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}={value!r}: give a number of at least 0, or None.")
         if type(batch_size) is not int or batch_size < 1:
@@ -201,7 +204,7 @@ class FeedbackStore:
         return self._counter("seq")
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of ``events``, of ``late`` and of ``future`` ones, and ``rejected``."""
+        """Return the numbers of ``events``, ``late``, ``future`` and ``rejected`` ones."""
         from sqlalchemy import func, select
 
         event, rejected = tables().event, tables().rejected
@@ -293,8 +296,8 @@ class FeedbackStore:
             ).mappings()
             return {
                 "user_id": user_id,
-                "events": [_exported(row) for row in events],
-                "lists": [_exported(row) for row in rows],
+                "events": [_exported(dict(row)) for row in events],
+                "lists": [_exported(dict(row)) for row in rows],
             }
 
     def forget(self, user_ids: Iterable[Any]) -> StoreReceipt:
@@ -329,7 +332,7 @@ class FeedbackStore:
                     ("event", delete(event).where(event.c.user_id.in_(part))),
                 ):
                     removed[name] += connection.execute(statement).rowcount
-        self.database.shrink()
+        self.database.overwrite_deleted()
         return StoreReceipt(n_users, removed, self._now())
 
     def expire(self, until: int) -> int:
@@ -445,8 +448,18 @@ class FeedbackStore:
         return len(new)
 
 
-_READ = ("seq", "event_id", "user_id", "item_id", "timestamp", "kind", "value", "list_id",
-         "context", "clipped")  # fmt: skip
+_READ = (
+    "seq",
+    "event_id",
+    "user_id",
+    "item_id",
+    "timestamp",
+    "kind",
+    "value",
+    "list_id",
+    "context",
+    "clipped",
+)
 
 
 def _event(row: Any) -> Event:
@@ -464,8 +477,7 @@ def _event(row: Any) -> Event:
     )
 
 
-def _exported(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(row)
+def _exported(found: dict[str, Any]) -> dict[str, Any]:
     for name in ("user_id", "item_id", "context"):
         if found.get(name) is not None:
             found[name] = from_json(found[name])

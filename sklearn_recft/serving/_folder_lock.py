@@ -1,0 +1,45 @@
+"""One process at a time writes the models of a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+from sklearn_recft.serving._errors import ServingError
+
+
+class FolderLock:
+    """A lock of a folder, which the system ends with the process.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "WRITER"
+        self._file: IO[bytes] | None = None
+
+    def take(self) -> None:
+        """Take the lock, or raise an error: another process has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("ab")
+        if os.name == "nt":  # no such lock there: only one process may write
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise ServingError(
+                f"{self._path.parent}: another loop writes these models. Stop it, or start this "
+                "one with follow=True."
+            ) from error
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
