@@ -6,6 +6,7 @@ from pathlib import Path
 from sklearn_recft import __version__
 from sklearn_recft.cli._candidates import find_candidates
 from sklearn_recft.cli._log import DATASETS
+from sklearn_recft.cli._serve import add_service
 
 _EXAMPLES = """\
 examples:
@@ -17,6 +18,8 @@ examples:
   recft recommend log.csv --user ann -n 5        five items for ann
   recft save log.csv model                       learn once, and save the model
   recft recommend --model model --user ann       ten items, and nothing is fitted
+  recft serve --demo                             a service that learns from clicks
+  recft keys add keys.json                       a key for `recft serve --keys keys.json`
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
 A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
@@ -53,7 +56,7 @@ def make_parser(demo, evaluate, recommend, save, inspect):
     )
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
     commands = parser.add_subparsers(
-        required=True, metavar="{demo,evaluate,recommend,save,inspect}"
+        required=True, metavar="{demo,evaluate,recommend,save,inspect,serve,keys}"
     )
 
     def add(name, run, about, *parents):
@@ -98,6 +101,7 @@ def make_parser(demo, evaluate, recommend, save, inspect):
     command.add_argument("folder", metavar="DIR", help="a new folder, or one of an earlier save")
     command = add("inspect", inspect, "describe a saved model", output)
     command.add_argument("folder", metavar="DIR", help="the folder of a saved model")
+    add_service(add, output)
     return parser
 
 

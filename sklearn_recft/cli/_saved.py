@@ -24,7 +24,7 @@ def save_fitted(model: RecommenderMixin, log: Log, folder: str) -> dict[str, Any
 
 def described(folder: str) -> dict[str, Any]:
     """Describe a saved model, or the current one of a store."""
-    folder = _of_store(folder)
+    folder = of_store(folder)
     found = persistence.inspect(folder)
     names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
     return {
@@ -34,7 +34,7 @@ def described(folder: str) -> dict[str, Any]:
     }
 
 
-def _of_store(folder: str) -> str:
+def of_store(folder: str) -> str:
     """Return the folder of the current model of a `ModelStore`; another folder stays as it is."""
     if not (Path(folder) / "CURRENT").is_file():
         return folder
@@ -43,7 +43,7 @@ def _of_store(folder: str) -> str:
 
 def saved_recommendations(folder: str, text: str, n: int, repeat: bool | None) -> dict[str, Any]:
     """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
-    folder = _of_store(folder)
+    folder = of_store(folder)
     model = persistence.load(folder)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")

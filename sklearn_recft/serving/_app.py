@@ -17,13 +17,15 @@ from sklearn_recft.serving._keys import KeyFile
 from sklearn_recft.serving._limits import Limits, RateLimiter
 from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._problems import Problem, faults_of, problem_of_status
-from sklearn_recft.serving._service import Service
+from sklearn_recft.serving._service import Options, Service
 from sklearn_recft.serving._tokens import TokenVerifier
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
+# Kinds of events that a model of positives learns.
+_POSITIVES = ("click", "purchase")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def create_app(
     tokens: TokenVerifier | None = None,
     limits: Limits | None = None,
     audit: AuditLog | None = None,
-    feedback: Mapping[str, float] = _FEEDBACK,
+    feedback: Mapping[str, float] | None = _FEEDBACK,
     exclude_seen: bool = True,
+    watched: float = 1.0,
     tenant: str = "default",
 ) -> "FastAPI":
     """Return an ASGI application that serves a loop.
@@ -84,10 +87,14 @@ def create_app(
         Sizes and rates; None takes the defaults.
     audit : AuditLog, default=None
         Where changes of models and erased users are written down.
-    feedback : mapping of str to float
-        Feedback by kind of event, as in `Loop`. An event of another kind needs a value.
+    feedback : mapping of str to float, or None
+        Feedback by kind of event, as in `Loop`; an event of another kind needs a value. None: the
+        model learns positives, of the kinds "click" and "purchase".
     exclude_seen : bool, default=True
         Whether lists leave out what the user has had, if the request does not say.
+    watched : float, default=1.0
+        Share of the requests with events for which the model predicts the feedback before they are
+        stored, for the loss and the shares of unknown ids in ``/metrics``.
     tenant : str, default="default"
         The tenant that is served. Keys of other tenants are refused.
 
@@ -115,13 +122,15 @@ def create_app(
             "The service needs fastapi: pip install 'sklearn-recft[serve]'"
         ) from error
     limits = limits or Limits()
-    service = Service(loop, limits, audit, feedback, exclude_seen)
+    kinds = tuple(_POSITIVES if feedback is None else feedback)
+    service = Service(loop, limits, audit, Options(feedback, kinds, exclude_seen, watched))
     verifiers: tuple[Verifier, ...] = tuple(one for one in (keys, tokens) if one is not None)
     access = Access(verifiers, RateLimiter(limits.rates), tenant)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         with loop:
+            service.watch.begin()
             yield
         service.close()
 
@@ -147,7 +156,7 @@ def create_app(
         "/openapi.json", _described(app), methods=["GET"], openapi_extra={"security": []},
         operation_id="openapi",
     )  # fmt: skip
-    app.add_middleware(Edge, access=access, watcher=service.metrics, max_body=limits.max_body)
+    app.add_middleware(Edge, access=access, watcher=service.watch.metrics, max_body=limits.max_body)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
     return app

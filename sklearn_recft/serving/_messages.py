@@ -84,6 +84,14 @@ class ListRequest(_Schema):
     min_seq: int | None = Field(
         None, ge=0, lt=_INTEGERS, strict=True, description="Answer after this event is learned."
     )
+    because: StrictBool = Field(False, description="Add the past items behind each score.")
+
+
+class Reason(BaseModel):
+    """A past item, and what it adds to a score."""
+
+    item_id: Id
+    contribution: float
 
 
 class ListedItem(BaseModel):
@@ -91,6 +99,7 @@ class ListedItem(BaseModel):
 
     item_id: Id
     score: float
+    because: list[Reason] | None = None
 
 
 class ItemList(BaseModel):

@@ -29,11 +29,16 @@ GAUGES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         "events": "waiting_events", "reads": "waiting_reads"}),
     ("snapshot_age_seconds", "Seconds since the model was saved", {"": "snapshot_age"}),
     ("rejected_events", "Events that the model refused", {"": "rejected"}),
-    ("forget_pending", "Users erased who are still to be unlearned", {"": "forget_pending"}),
-    ("guard_refused", "Updates that the guard rolled back", {"": "guard_refused"}),
+    ("guard_decisions", "Verdicts of the guard on the last 20 updates", {
+        "roll back": "guard_refused", "promote": "guard_promoted"}),
     ("ready", "1 if the service is ready", {"": "ready"}),
 )  # fmt: skip
-_LABELS = {"prequential_loss": "window", "unknown_share": "of", "queue_depth": "of"}
+_LABELS = {
+    "prequential_loss": "window",
+    "unknown_share": "of",
+    "queue_depth": "of",
+    "guard_decisions": "verdict",
+}
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 OUTCOMES = ("accepted", "duplicate", "refused")
 

@@ -15,12 +15,13 @@ from sklearn_recft.serving._audit import AuditLog
 from sklearn_recft.serving._batches import MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
+from sklearn_recft.serving._events import Appended
 from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._loop import Loop
-from sklearn_recft.serving._metrics import Metrics
 from sklearn_recft.serving._problems import Problem
-from sklearn_recft.serving._quality import Quality
-from sklearn_recft.serving._tables import RowForm, as_ids, event_table, query_table
+from sklearn_recft.serving._reads import ListCall, PredictCall, Reader
+from sklearn_recft.serving._tables import as_ids, event_table
+from sklearn_recft.serving._watch import Watch
 
 # Seconds for which a request waits until the event of its `min_seq` is learned.
 _PATIENCE = 30.0
@@ -32,21 +33,13 @@ _INTEGERS = 2**63
 
 
 @dataclass(frozen=True)
-class ListCall:
-    """One request for lists; requests with the same ``options`` and no ``own`` share a call.
+class Options:
+    """What the service does with events and lists; see `create_app`."""
 
-    Attributes
-    ----------
-    users : sequence of ids
-    options : tuple
-        Items of a list, and whether seen items are left out.
-    own : dict
-        A table of queries (``X``), ``candidates``, ``exclude`` and ``history``.
-    """
-
-    users: Sequence[Any]
-    options: tuple[int, bool]
-    own: Mapping[str, Any]
+    feedback: Mapping[str, float] | None
+    kinds: tuple[str, ...]
+    exclude_seen: bool
+    watched: float
 
 
 class Service:
@@ -57,35 +50,25 @@ class Service:
     loop : Loop
     limits : Limits
     audit : AuditLog or None
-    feedback : mapping of str to float
-        Feedback by kind of event; events of other kinds need a value.
-    exclude_seen : bool
-        What lists do if a request does not say.
+    options : Options
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        limits: Limits,
-        audit: AuditLog | None,
-        feedback: Mapping[str, float],
-        exclude_seen: bool,
+        self, loop: Loop, limits: Limits, audit: AuditLog | None, options: Options
     ) -> None:
         self._loop = loop
         self._limits = limits
         self._audit = audit
-        self._feedback = dict(feedback)
-        self._exclude_seen = exclude_seen
-        self._form = RowForm()
+        self._options = options
+        self._kinds = frozenset(options.kinds)
         self._reads: MicroBatcher[Any] = MicroBatcher(
-            self._answer,
+            Reader(loop).answer,
             max_batch=_MAX_BATCH,
             max_waiting=limits.max_waiting,
             name="recft-reader",
         )
-        self._n_storing = 0
-        self.quality = Quality(probability=False)
-        self.metrics = Metrics(feedback, self._figures)
+        feedback = options.feedback
+        self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
 
     def close(self) -> None:
         """End the thread that reads."""
@@ -100,21 +83,22 @@ class Service:
         """
         self._check_size("events", len(body.events), self._limits.max_events)
         self._check_kinds(body.events)
-        if self._n_storing >= self._limits.max_waiting:
+        watch = self.watch
+        if watch.n_storing >= self._limits.max_waiting:
             raise Problem("queue-full", "Send the request again later.", retry_after=1)
-        events = [_stored(event) for event in body.events]
-        self._n_storing += 1
+        watch.n_storing += 1
         try:
-            future = self._loop.submit_later(events)
-            found = await _problems(asyncio.wrap_future(future))
-        except (ServingError, ValueError, TypeError) as error:
-            raise problem_of(error) from error
+            before = await _problems(watch.before(body.events))
+            found = await _problems(self._store(body.events))
         finally:
-            self._n_storing -= 1
-        accepted = len(events) - found.duplicates
-        self._count(body.events, found.duplicates)
+            watch.n_storing -= 1
+        watch.after(body.events, found.duplicates, before)
+        accepted = len(body.events) - found.duplicates
         answer = {"seq": max(found.seq), "accepted": accepted, "duplicates": found.duplicates}
         return JSONResponse(answer, 202)
+
+    async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
+        return await asyncio.wrap_future(self._loop.submit_later([_stored(e) for e in events]))
 
     # ------------------------------------------------------------------------------ lists
 
@@ -124,17 +108,26 @@ class Service:
         await self._learned(body.min_seq)
         found = await _problems(self._reads.submit(call))
         lists = []
-        for user, list_id, items, scores in zip(call.users, *found[:3], strict=True):
-            pairs = [(item, s) for item, s in zip(items, scores, strict=True) if item is not None]
-            self.quality.add_list(list_id, [item for item, _ in pairs])
-            own = [{"item_id": item, "score": score} for item, score in pairs]
+        for row, user in enumerate(call.users):
+            own = [
+                {"item_id": item, "score": score}
+                for item, score in zip(found.items[row], found.scores[row], strict=True)
+                if item is not None
+            ]
+            if found.because is not None:
+                for place, reasons in zip(own, found.because[row], strict=False):
+                    place["because"] = [
+                        {"item_id": item, "contribution": value} for item, value in reasons
+                    ]
+            list_id = found.list_ids[row]
+            self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
             lists.append({"user_id": user, "list_id": list_id, "items": own})
-        return JSONResponse({"lists": lists, "model": found[3], "seq": found[4]})
+        return JSONResponse({"lists": lists, "model": found.model, "seq": found.seq})
 
     async def predict(self, body: messages.Rows) -> Response:
         """Predict the feedback of pairs of user and item."""
         self._check_size("rows", len(body.rows), self._limits.max_events)
-        predictions = await _problems(self._reads.submit(body.rows))
+        predictions = await _problems(self._reads.submit(PredictCall(body.rows)))
         answer = {"predictions": predictions.tolist(), "seq": self._loop.seq}
         return JSONResponse(answer)
 
@@ -147,7 +140,7 @@ class Service:
             users: Sequence[Any] = body.users or ()
         else:
             users = [query.user_id for query in body.queries]
-            own["X"] = query_table(body.queries)
+            own["queries"] = body.queries
         self._check_size("users", len(users), limits.max_users)
         self._check_size("n", body.n, limits.max_items)
         for name in ("candidates", "exclude"):
@@ -158,7 +151,9 @@ class Service:
         if body.history:
             self._check_size("history", len(body.history), limits.max_events)
             own["history"] = event_table(body.history)
-        seen = self._exclude_seen if body.exclude_seen is None else body.exclude_seen
+        if body.because:
+            own["because"] = True
+        seen = self._options.exclude_seen if body.exclude_seen is None else body.exclude_seen
         return ListCall(users, (body.n, seen), own)
 
     async def _learned(self, seq: int | None) -> None:
@@ -171,47 +166,6 @@ class Service:
                 raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_LOOK)
-
-    def _answer(self, requests: Sequence[Any]) -> Sequence[Any]:
-        """Answer requests for lists and predictions, in the thread that reads."""
-        answers: dict[int, Any] = {}
-        shared: dict[tuple[int, bool], list[int]] = {}
-        for place, request in enumerate(requests):
-            if isinstance(request, ListCall) and not request.own:
-                shared.setdefault(request.options, []).append(place)
-            else:
-                answers[place] = _tried(self._alone, request)
-        for places in shared.values():
-            answers.update(self._together(places, [requests[place] for place in places]))
-        return [answers[place] for place in range(len(requests))]
-
-    def _together(self, places: list[int], calls: list[ListCall]) -> dict[int, Any]:
-        """Answer requests that differ in their users by one call."""
-        users = [user for call in calls for user in call.users]
-        found = _tried(self._alone, ListCall(users, calls[0].options, {}))
-        if isinstance(found, Exception):  # each gets its own message, without ids of others
-            return {p: _tried(self._alone, call) for p, call in zip(places, calls, strict=True)}
-        answers, start = {}, 0
-        for place, call in zip(places, calls, strict=True):
-            part = slice(start, start + len(call.users))
-            answers[place] = (*(values[part] for values in found[:3]), *found[3:])
-            start = part.stop
-        return answers
-
-    def _alone(self, request: Any) -> Any:
-        if not isinstance(request, ListCall):
-            return self._form.call(self._loop.predict, request)
-        own = dict(request.own)
-        n, exclude_seen = request.options
-        found = self._loop.recommend(
-            own.pop("X", as_ids(request.users)),
-            n_recommendations=n,
-            exclude_seen=exclude_seen,
-            on_missing="pad",
-            **own,
-        )
-        items, scores = found.items.tolist(), found.scores.tolist()
-        return found.list_ids, items, scores, found.model, found.seq
 
     # ------------------------------------------------------------------------------ users
 
@@ -278,16 +232,8 @@ class Service:
 
     async def metrics_page(self) -> Response:
         """Return the metrics in the format of Prometheus."""
-        text, kind = await asyncio.to_thread(self.metrics.text)
+        text, kind = await asyncio.to_thread(self.watch.metrics.text)
         return Response(text, media_type=kind)
-
-    def _figures(self) -> Mapping[str, float]:
-        health = self._loop.health()
-        figures = self.quality.summary(())
-        found = {name: float(health[name]) for name in _NUMBERS if name in health}
-        ready = float(bool(health.running and not health.error))
-        waiting = {"waiting_events": self._n_storing, "waiting_reads": self._reads.n_waiting}
-        return {**figures, **found, **waiting, "ready": ready}
 
     # ------------------------------------------------------------------------------ private
 
@@ -297,32 +243,23 @@ class Service:
             raise Problem("too-large", f"{name}: {n} is more than {most}.")
 
     def _check_kinds(self, events: Sequence[messages.NewEvent]) -> None:
-        unknown = [e for e in events if e.value is None and e.kind not in self._feedback]
+        """Refuse events that the loop could store but not learn."""
+        if self._options.feedback is None:
+            if any(event.value is not None for event in events):
+                raise Problem("invalid", "value: the model learns positives, without values.")
+            unknown = [event for event in events if event.kind not in self._kinds]
+        else:
+            unknown = [e for e in events if e.value is None and e.kind not in self._kinds]
         if unknown:
             raise Problem(
                 "invalid",
                 f"kind: {len(unknown)} of {len(events)} events have an unknown kind and no value. "
-                f"Known kinds: {sorted(self._feedback)}.",
+                f"Known kinds: {sorted(self._kinds)}.",
             )
-
-    def _count(self, events: Sequence[messages.NewEvent], duplicates: int) -> None:
-        """Count events that were stored, and join them with the lists they come from."""
-        if duplicates:  # which of them were stored before is not told
-            self.metrics.events("any", "duplicate", duplicates)
-        if duplicates == len(events):
-            return
-        for event in events:
-            self.metrics.events(event.kind, "accepted")
-            value = self._feedback.get(event.kind, 0.0) if event.value is None else event.value
-            if event.list_id is not None and value > 0:
-                self.quality.add_feedback(event.list_id, event.item_id)
 
     def _note(self, request: Request, what: str, **details: Any) -> None:
         if self._audit is not None:
             self._audit.append(request.scope[PRINCIPAL].id, what, **details)
-
-
-_NUMBERS = ("seq", "lag", "snapshot_age", "rejected", "forget_pending", "guard_refused")
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -344,14 +281,6 @@ async def _problems(answer: Awaitable[Any]) -> Any:
         return await answer
     except (Problem, ServingError, TypeError, ValueError) as error:
         raise problem_of(error) from error
-
-
-def _tried(function: Any, request: Any) -> Any:
-    """Return the answer of one request, or its error."""
-    try:
-        return function(request)
-    except Exception as error:
-        return error
 
 
 def _stored(event: messages.NewEvent) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from sklearn_recft.serving._keys import SCOPES
 
 ROWS = [["ann", "tea"], ["bob", "tea"], ["bob", "rye"], ["cem", "tea"], ["cem", "jam"]]
 LOCAL = {"base_url": "http://127.0.0.1", "client": ("127.0.0.1", 4000)}
-FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 
 
 class Keys:
@@ -36,7 +35,7 @@ def running(folder, model=None, *, loop_options=None, **options):
         model = PopularityRecommender().fit(ROWS)
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
     loop = Loop(model, store, folder / "models", **({"feedback": None} | (loop_options or {})))
-    app = create_app(loop, feedback=FEEDBACK, **options)
+    app = create_app(loop, **({"feedback": None} | options))
     try:
         with TestClient(app, **LOCAL) as client:
             yield client

@@ -16,7 +16,7 @@ from sklearn_recft.serving import (
     create_app,
     make_server,
 )
-from tests.serving.http_service import FEEDBACK, ROWS, Keys
+from tests.serving.http_service import ROWS, Keys
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def served(tmp_path_factory):
     keys = Keys(folder)
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
     loop = Loop(PopularityRecommender().fit(ROWS), store, folder / "models", feedback=None)
-    app = create_app(loop, keys=keys.file, feedback=FEEDBACK)
+    app = create_app(loop, keys=keys.file, feedback=None)
     server = make_server(app, port=0, secured=True)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

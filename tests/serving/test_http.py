@@ -1,17 +1,20 @@
 """HTTP: what is stored and learned, what is refused, and what is written to logs."""
 
+import contextlib
 import json
 import logging
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from sklearn_recft import PopularityRecommender
+from sklearn_recft import EASERecommender, PopularityRecommender
 from sklearn_recft.serving import AuditLog, Limits, QueueFullError, StoreError, create_app
 from sklearn_recft.serving._keys import SCOPES
-from tests.serving.http_service import LOCAL, ROWS, header, running, secured
+from sklearn_recft.tags import RecommenderTags
+from tests.serving.http_service import LOCAL, ROWS, Keys, header, running, secured
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,24 @@ def test_requests_that_come_together_get_their_own_answers(client):
     assert len({one["list_id"] for own in found.values() for one in own}) == 24
 
 
+def test_reasons_of_a_list(tmp_path):
+    with running(tmp_path, EASERecommender(reg=1.0).fit(ROWS)) as client:
+        found = lists(client, ["ann"], n=2, because=True)[0]["items"]
+        assert [one["because"][0]["item_id"] for one in found] == ["tea", "tea"]
+        both = lists(client, ["bob", "zoe"], n=3, because=True)
+        assert [one["because"] for one in both[1]["items"]] == [[], [], []]
+        answer = client.post(
+            "/v1/recommend",
+            json={"queries": [{"user_id": "ann", "timestamp": 5}], "n": 2, "because": True},
+        )
+        problem(answer, 422, "invalid")  # the model was fitted without times
+
+
+def test_a_model_without_reasons_says_so(client):
+    answer = client.post("/v1/recommend", json={"users": ["ann"], "because": True})
+    assert "no reasons" in problem(answer, 422, "invalid")["detail"]
+
+
 def test_predictions(client):
     rows = [{"user_id": "ann", "item_id": item} for item in ("tea", "unknown")]
     found = client.post("/v1/predict", json={"rows": rows}).json()["predictions"]
@@ -178,6 +199,41 @@ def test_rates(tmp_path):
             assert 3000 < int(answer.headers["retry-after"]) <= 3600
 
 
+# ------------------------------------------------------------------------------ models, users
+
+
+def test_models_are_saved_promoted_and_rolled_back(tmp_path):
+    with secured(tmp_path) as (client, keys):
+        client.headers.update(header(keys.all))
+        first = client.post("/v1/models").json()["model"]
+        seq = client.post(
+            "/v1/events", json={"events": [click("jam", f"u{n}") for n in range(9)]}
+        ).json()["seq"]
+        assert items(lists(client, ["eve"], n=1, min_seq=seq)[0]) == ["jam"]
+        client.post("/v1/models/rollback").raise_for_status()
+        assert items(lists(client, ["eve"], n=1)[0]) == ["tea"]
+        names = [one["name"] for one in client.get("/v1/models").json()["models"]]
+        assert first in names
+        client.post(f"/v1/models/{first}/promote").raise_for_status()
+        problem(client.post("/v1/models/none/promote"), 404, "not-found")
+        rows = (tmp_path / "audit.jsonl").read_text().splitlines()
+        assert [json.loads(row)["what"] for row in rows] == ["save", "rollback", "promote"]
+
+
+def test_a_user_is_erased(tmp_path):
+    with running(tmp_path) as client:
+        sent = {"events": [click("rye", "ann"), click("rye", 17), click("rye", "17")]}
+        seq = client.post("/v1/events", json=sent).json()["seq"]
+        assert items(lists(client, ["ann"], n=3, min_seq=seq)[0]) == ["jam"]
+        receipt = client.delete("/v1/users/ann").json()["receipt"]
+        assert receipt
+        assert client.get("/v1/users/ann/export").json()["events"] == []
+        assert len(items(lists(client, ["ann"], n=3)[0])) == 3
+        client.delete("/v1/users/17?id_type=integer").raise_for_status()
+        kept = client.get("/v1/users/17/export?id_type=string").json()["events"]
+        assert [one["user_id"] for one in kept] == ["17"]
+
+
 class StubLoop:
     """A loop of which every call fails in one way."""
 
@@ -193,6 +249,15 @@ class StubLoop:
 
     def health(self):
         return SimpleNamespace(running=False, error="down")
+
+    @contextlib.contextmanager
+    def reading(self):
+        yield SimpleNamespace(
+            model=SimpleNamespace(
+                __recommender_tags__=RecommenderTags, n_users_=0, n_items_=0,
+                predict=lambda X: np.zeros(len(X)),
+            )
+        )  # fmt: skip
 
     def __getattr__(self, name):
         def fail(*args, **options):
@@ -224,23 +289,29 @@ def test_errors_of_the_loop_are_problems(error, status, kind, caplog):
 
 
 def test_requests_that_wait_are_bounded():
-    loop = StubLoop(None)
-    loop.recommend = lambda *args, **options: released.wait()
-    released, statuses = threading.Event(), []
-    app = create_app(loop, limits=Limits(max_waiting=2))
-    with TestClient(app, **LOCAL) as client:
+    loop, entered, released, statuses = StubLoop(None), threading.Event(), threading.Event(), []
+
+    def recommend(*args, **options):
+        entered.set()
+        released.wait(20)
+        raise ValueError("enough")
+
+    loop.recommend = recommend
+    with TestClient(create_app(loop, limits=Limits(max_waiting=2)), **LOCAL) as client:
 
         def ask():
             statuses.append(client.post("/v1/recommend", json={"users": ["a"]}).status_code)
-            if statuses.count(429) == 5:
+            if len(statuses) == 5:
                 released.set()
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
-        for thread in threads:
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+        threads[0].start()
+        assert entered.wait(20)
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
-            thread.join()
-    assert statuses.count(429) == 5
+            thread.join(20)
+    assert statuses == [429] * 5 + [422] * 3
 
 
 # ------------------------------------------------------------------------------ who is answered
@@ -288,8 +359,6 @@ def operations(app):
 
 
 def test_every_route_needs_its_scope(tmp_path):
-    from tests.serving.http_service import Keys
-
     keys = Keys(tmp_path)
     app = create_app(StubLoop(StoreError("no")), keys=keys.file)
     found = list(operations(app))
