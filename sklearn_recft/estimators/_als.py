@@ -75,7 +75,8 @@ class ALSRecommender(
     `partial_fit` folds in: it solves for the users of the new rows from all their events, given the
     items, then for the items of the new rows, given all users, then for these users again. Each
     solution is exact given the other side, so the objective never increases. All other factors
-    stay, so it is a warm start, not a refit. With ``half_life``, they decay at their next update.
+    stay, so it is a warm start, not a refit. With ``half_life``, they decay at their next update,
+    so they depend on how events are divided into calls, also of `observe`.
     The model keeps 20 bytes per distinct (user, item) pair, and the factors.
 
     The defaults of ``reg`` and ``alpha`` were the best of five pairs over the validation parts of

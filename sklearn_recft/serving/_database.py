@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Key of the advisory lock of Postgres that those who append hold until their commit.
 _ADVISORY_LOCK = 0x5EC_F7
-# Seconds that a transaction waits for another process.
+# Seconds that a transaction waits for another process, unless the URL has ?timeout=SECONDS.
 _PATIENCE = 5.0
 
 
@@ -28,11 +28,9 @@ class Database:
         A URL of SQLAlchemy.
     durable : bool
         Whether `writing` returns only after the disk has the commit.
-    patience : float
-        Seconds to wait for a lock that another process holds.
     """
 
-    def __init__(self, url: str, durable: bool, patience: float = _PATIENCE) -> None:
+    def __init__(self, url: str, durable: bool) -> None:
         from sqlalchemy import make_url
 
         parsed = make_url(url)
@@ -48,7 +46,6 @@ class Database:
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.name = parsed.render_as_string(hide_password=True)
         self.durable = durable
-        self._patience = patience
         self._mutex = threading.Lock()
         # Two engines: one whose commits wait for the disk, and one whose commits need not.
         self._engines = {True: self._engine(parsed, durable), False: self._engine(parsed, False)}
@@ -105,9 +102,8 @@ class Database:
 
         if not self.is_sqlite:
             return create_engine(url, pool_size=8, max_overflow=24)
-        engine = create_engine(
-            url, isolation_level="AUTOCOMMIT", connect_args={"timeout": self._patience}
-        )
+        patience = {} if "timeout" in url.query else {"timeout": _PATIENCE}
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=patience)
         synchronous = "FULL" if durable else "NORMAL"
 
         def prepare(connection: Any, _: Any) -> None:

@@ -18,6 +18,7 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 
 import sklearn_recft
+from sklearn_recft import ALSRecommender
 from sklearn_recft.base import recommender_tags
 from sklearn_recft.model_selection import iter_prequential
 from tests.contract.helpers import (
@@ -96,6 +97,28 @@ def check_a_predicted_row_equals_predict(estimator):
         expected = predict(model, row)
         given = getattr(model, verb)(row, for_target(model, y[5:6]))
         assert_allclose(given, expected, rtol=1e-6)
+
+
+def check_cuts_of_a_stream_change_nothing(estimator):
+    """Learned in one call or in several: the same predictions and answers."""
+    if any(getattr(estimator, name, None) is not None for name in ("backbone", "training")):
+        return  # slow, and the same code as without texts
+    news, y = make_news()
+    y, cuts = for_target(estimator, y), ((0, 1), (1, 20), (20, 60))
+    verb = predicting_verb(estimator)
+    if verb:
+        one, other = fitted(estimator), fitted(estimator)
+        given = getattr(one, verb)(news, y)
+        parts = [getattr(other, verb)(news[a:b], y[a:b]) for a, b in cuts]
+        assert_array_equal(given, np.concatenate(parts))
+        assert_array_equal(answers(one), answers(other))
+    # A user's factors are solved at the time of the newest event of the call.
+    solves_then = isinstance(estimator, ALSRecommender) and estimator.half_life is not None
+    if hasattr(estimator, "observe") and not solves_then:
+        one, other = fitted(estimator).observe(news, y), fitted(estimator)
+        for a, b in cuts:
+            other.observe(news[a:b], y[a:b])
+        assert_allclose(predict(one, PAIRS), predict(other, PAIRS), rtol=1e-5, atol=1e-6)
 
 
 def check_rows_of_weight_zero_are_answered(estimator):
