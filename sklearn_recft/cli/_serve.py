@@ -154,7 +154,7 @@ def _groceries(folder: Path) -> Any:
 def _tell(args: argparse.Namespace, model: Any) -> None:
     url = f"http://{args.host}:{args.port}"
     if args.demo and not args.quiet:
-        sys.stdout.write(_DEMO.format(url=url, item=str(model.item_ids_[100])) + "\n")
+        sys.stdout.write(_DEMO.format(url=url, item=_popular(model)) + "\n")
     else:
         sys.stdout.write(f"Serving at {url}; stop it with Ctrl+C.\n")
     sys.stdout.flush()
@@ -223,3 +223,9 @@ def _numbers(text: str) -> dict[str, float]:
         return {name: float(value) for name, value in _pairs(text).items()}
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def _popular(model: Any) -> str:
+    """Return the tenth of the items that an unknown user gets."""
+    items, _ = model.recommend(["me"], n_recommendations=10, exclude_seen=False)
+    return str(items[0, 9])
