@@ -20,6 +20,7 @@ ROOMS = {
     "sklearn_recft.inspection": "Inspection",
     "sklearn_recft.text": "Texts",
     "sklearn_recft.persistence": "Persistence",
+    "sklearn_recft.serving": "Serving",
 }
 
 # What `RecommenderTags.predicts` and `RecommenderTags.lists_by` mean to a reader.

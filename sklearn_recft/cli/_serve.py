@@ -28,7 +28,7 @@ Send the first command again: the list has changed.
 
 def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     """Add the commands; ``add(name, run, about, *parents)`` makes one."""
-    command = add("serve", _serve, "serve a model that learns from events, by HTTP", output)
+    command = add("serve", serve, "serve a model that learns from events, by HTTP", output)
     command.add_argument("--model", metavar="DIR", help="the first model, of `recft save`")
     command.add_argument(
         "--folder", metavar="DIR", default="recft-service",
@@ -67,7 +67,8 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     keys.add_argument("--days", type=float, help="days until it expires; default: never")
 
 
-def _serve(args: argparse.Namespace) -> dict[str, Any]:
+def serve(args: argparse.Namespace) -> dict[str, Any]:
+    """Serve until the process is stopped."""
     from sklearn_recft.serving import (
         AuditLog,
         FeedbackStore,

@@ -69,7 +69,7 @@ def create_app(
     audit: AuditLog | None = None,
     feedback: Mapping[str, float] | None = _FEEDBACK,
     exclude_seen: bool = True,
-    watched: float = 1.0,
+    watched: float = 0.1,
     tenant: str = "default",
 ) -> "FastAPI":
     """Return an ASGI application that serves a loop.
@@ -92,7 +92,7 @@ def create_app(
         model learns positives, of the kinds "click" and "purchase".
     exclude_seen : bool, default=True
         Whether lists leave out what the user has had, if the request does not say.
-    watched : float, default=1.0
+    watched : float, default=0.1
         Share of the requests with events for which the model predicts the feedback before they are
         stored, for the loss and the shares of unknown ids in ``/metrics``.
     tenant : str, default="default"
