@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_recft import persistence
 from sklearn_recft.cli._saved import of_store
+from sklearn_recft.vocabulary import IdTypeWarning
 
 if TYPE_CHECKING:
     from sklearn_recft.serving import TokenVerifier
@@ -102,6 +104,7 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
         _tell(args, model)
+        warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
         server.run()
     finally:
         store.close()

@@ -12,6 +12,9 @@ from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import prequential_score
 from tests.serving.http_service import ROWS, running
 
+# A service answers requests with ids of any type.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_recft.vocabulary.IdTypeWarning")
+
 # Values at the edges of what JSON can hold.
 ODD = st.sampled_from(
     [None, True, 0, -1, 2**63, 2**80, 1e308, "", "\0", "é\u2028", "a" * 300, [], {}, [[]], "17"]
