@@ -329,7 +329,10 @@ class Vocabulary:
 
     def forget(self, codes: np.ndarray) -> None:
         """Remove the ids of ``codes``, and renumber the others to close the gaps."""
-        self.load_state({"ids": np.delete(self.ids, codes)})
+        ids = np.delete(self.ids, codes)
+        if ids.dtype == object:
+            ids = _from_sequence(ids.tolist())  # int64, if only integers are left
+        self.load_state({"ids": ids})
 
     def __repr__(self) -> str:
         return f"Vocabulary(n={self._size})"

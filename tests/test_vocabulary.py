@@ -330,3 +330,10 @@ def test_ids_of_any_type_are_saved(ids):
 def test_durations_among_objects_are_ids():
     ids = np.array([np.timedelta64(3, "D"), np.timedelta64(4, "D")], object)
     assert to_ids(ids, "user_id").tolist() == [timedelta(3), timedelta(4)]
+
+
+def test_forgetting_the_last_text_leaves_integers():
+    vocabulary = Vocabulary([7, "ann", 9])
+    vocabulary.forget(np.array([1]))
+    assert vocabulary.ids.dtype == np.int64
+    assert vocabulary.state()["ids"].tolist() == Vocabulary([7, 9]).state()["ids"].tolist()

@@ -71,6 +71,8 @@ class Snapshots:
         for step, name, base in sorted(names, reverse=True):
             try:
                 return self.load(name, base=base), step, name, base
+            except FileNotFoundError:
+                continue  # an old base, which was removed
             except (ValueError, OSError) as error:
                 self.damaged[name] = str(error)
         return None
