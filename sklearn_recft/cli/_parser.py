@@ -7,6 +7,7 @@ from sklearn_recft import __version__
 from sklearn_recft.cli._candidates import find_candidates
 from sklearn_recft.cli._log import DATASETS
 from sklearn_recft.cli._saved import TABLES
+from sklearn_recft.cli._serve import add_service
 
 _EXAMPLES = """\
 examples:
@@ -19,6 +20,8 @@ examples:
   recft save log.csv model                       learn once, and save the model
   recft recommend --model model --user ann       ten items, and nothing is fitted
   recft compress model small                     factors in 8 bits: a quarter of their bytes
+  recft serve --demo                             a service that learns from clicks
+  recft keys add keys.json                       a key for `recft serve --keys keys.json`
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
 A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
@@ -67,6 +70,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
     commands = parser.add_subparsers(
         required=True, metavar="{demo,evaluate,recommend,save,inspect,compress}"
+        required=True, metavar="{demo,evaluate,recommend,save,inspect,serve,keys}"
     )
 
     def add(name, run, about, *parents):
@@ -121,6 +125,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
         default="int8",
         help="numbers of the tables of factors; default: %(default)s",
     )
+    add_service(add, output)
     return parser
 
 

@@ -52,6 +52,9 @@ def described(folder: str) -> dict[str, Any]:
     folder = _of_store(folder)
     found = persistence.inspect(folder, key=key)
     names = ("kind", "digest", "seq", "metadata", "version", "format", "encrypted", "sizes")
+    folder = of_store(folder)
+    found = persistence.inspect(folder)
+    names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
     return {
         "folder": folder,
         **{name: found[name] for name in names},
@@ -59,7 +62,7 @@ def described(folder: str) -> dict[str, Any]:
     }
 
 
-def _of_store(folder: str) -> str:
+def of_store(folder: str) -> str:
     """Return the folder of the current model of a `ModelStore`; another folder stays as it is."""
     if not (Path(folder) / "CURRENT").is_file():
         return folder
@@ -72,6 +75,8 @@ def saved_recommendations(
     """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
     folder = _of_store(folder)
     model = persistence.load(folder, key=key)
+    folder = of_store(folder)
+    model = persistence.load(folder)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")
     found = persistence.inspect(folder, key=key).metadata

@@ -24,6 +24,8 @@ def as_text(report: dict[str, Any]) -> str:
         parts.append(_list(report))
     if "saved" in report:
         parts.append(_saved(report["saved"]))
+    if "text" in report:
+        parts.append(report["text"])
     if report.get("plot"):
         parts.append(f"Figure, scores of each {report['unit']}: {report['plot']}")
     if "seconds" in report:

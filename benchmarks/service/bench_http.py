@@ -1,0 +1,195 @@
+"""Speed of the service, relative to a bare ping of the same server in the same run.
+
+python benchmarks/service/bench_http.py [--seconds 3] [--rounds 3]
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+N_USERS, N_ITEMS = 2000, 1000
+
+
+def serve(folder, port, learn):
+    """Serve a factorization; this runs in a process of its own."""
+    from sklearn_recft import IncrementalMFRecommender
+    from sklearn_recft.datasets import make_interactions
+    from sklearn_recft.serving import FeedbackStore, Limits, Loop, create_app, make_server
+
+    X, y = make_interactions(N_USERS, N_ITEMS, 100_000, random_state=0, return_X_y=True)
+    model = IncrementalMFRecommender(n_factors=32, max_epochs=3, random_state=0).fit(X, y)
+    model.partial_fit_predict(X[:10], y[:10])  # compiled before the clock runs
+    store = FeedbackStore(f"sqlite:///{folder}/feedback.db")
+    loop = Loop(model, store, f"{folder}/models")
+    app = create_app(loop, limits=Limits(max_waiting=4096), watched=float(learn))
+    make_server(app, port=port).run()
+
+
+# ------------------------------------------------------------------------------ the load
+
+
+def message(method, path, body=None):
+    """Return the bytes of a request."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(content)}\r\n"
+    if content:
+        head += "content-type: application/json\r\n"
+    return head.encode() + b"\r\n" + content
+
+
+class Connection:
+    """One client that waits for each answer before it sends the next request."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, port):
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self, request):
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        body = await self.reader.readexactly(length)
+        status = int(head[9:12])
+        assert status < 300, (status, body)
+        return body
+
+
+PING = message("GET", "/health/live")
+
+
+def ping(client, n):
+    return PING
+
+
+def event(client, n):
+    user, item = (client * 7919 + n * 31) % N_USERS, (client * 104_729 + n * 17) % N_ITEMS
+    one = {"user_id": user, "item_id": item, "kind": "click", "value": 1 + n % 5}
+    return message("POST", "/v1/events", {"events": [one]})
+
+
+def lists(client, n):
+    return message("POST", "/v1/recommend", {"users": [(client * 7919 + n * 31) % N_USERS]})
+
+
+async def load(port, make, n_clients, seconds):
+    """Return the requests per second, and the duration of each."""
+    durations, end = [], time.perf_counter() + seconds
+
+    async def client(number):
+        connection, n = await Connection.open(port), 0
+        while time.perf_counter() < end:
+            clock = time.perf_counter()
+            await connection.ask(make(number, n))
+            durations.append(time.perf_counter() - clock)
+            n += 1
+        connection.writer.close()
+
+    clock = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(n_clients)))
+    return len(durations) / (time.perf_counter() - clock), durations
+
+
+async def reads_while_learning(port, seconds):
+    """Return the durations of reads by 8 clients while 8 others send events."""
+    (_, reads), _ = await asyncio.gather(
+        load(port, lists, 8, seconds), load(port, event, 8, seconds)
+    )
+    return reads
+
+
+async def click_to_list(port, n):
+    """Return the seconds from sending an event to a list that knows it."""
+    connection, found = await Connection.open(port), []
+    for k in range(n):
+        clock = time.perf_counter()
+        answer = json.loads(await connection.ask(event(1, k)))
+        body = {"users": [1], "min_seq": answer["seq"]}
+        await connection.ask(message("POST", "/v1/recommend", body))
+        found.append(time.perf_counter() - clock)
+    connection.writer.close()
+    return found
+
+
+def quantile(values, q):
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+async def measure(port, seconds):
+    """Return the ratios of one round; each measurement has its own ping beside it."""
+    ping_128, _ = await load(port, ping, 128, seconds)
+    events_128, _ = await load(port, event, 128, seconds)
+    ping_32, _ = await load(port, ping, 32, seconds)
+    lists_32, _ = await load(port, lists, 32, seconds)
+    _, alone = await load(port, lists, 8, seconds)
+    _, beside_pings = await asyncio.gather(
+        load(port, ping, 8, seconds), load(port, lists, 8, seconds)
+    )
+    learning = await reads_while_learning(port, seconds)
+    _, one = await load(port, ping, 1, seconds / 2)
+    click = await click_to_list(port, 200)
+    return {
+        "ping/s, 128 clients": ping_128,
+        "events, 128 clients / ping": events_128 / ping_128,
+        "recommend, 32 clients / ping": lists_32 / ping_32,
+        "p99 of reads while learning / frozen": quantile(learning, 0.99) / quantile(alone, 0.99),
+        "p99 of reads while learning / beside pings":
+            quantile(learning, 0.99) / quantile(beside_pings[1], 0.99),
+        "click to list / ping, medians": statistics.median(click) / statistics.median(one),
+    }  # fmt: skip
+
+
+def main():
+    """Print the ratios of each round as JSON lines, and their medians."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--watched", type=float, default=1.0)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve[0], int(args.serve[1]), args.serve[2])
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--serve", folder, str(port), str(args.watched)]
+        server = subprocess.Popen(command)
+        try:
+            wait_until_ready(port, server)
+            asyncio.run(measure(port, 0.5))
+            rounds = []
+            for _ in range(args.rounds):
+                rounds.append(asyncio.run(measure(port, args.seconds)))
+                print(json.dumps(rounds[-1]), flush=True)
+        finally:
+            server.terminate()
+            server.wait()
+    print(json.dumps({k: statistics.median(r[k] for r in rounds) for k in rounds[0]}, indent=1))
+
+
+def wait_until_ready(port, server):
+    while server.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port)):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit("the server has ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""`recft serve` and `recft keys`: a service that learns, and who may use it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn_recft import persistence
+from sklearn_recft.cli._saved import of_store
+from sklearn_recft.vocabulary import IdTypeWarning
+
+if TYPE_CHECKING:
+    from sklearn_recft.serving import TokenVerifier
+
+_DEMO = """\
+A year of groceries is served at {url}; stop it with Ctrl+C. In another terminal:
+
+  curl -s {url}/v1/recommend -H 'content-type: application/json' \\
+    -d '{{"users": ["me"], "n": 3}}'
+  curl -s {url}/v1/events -H 'content-type: application/json' \\
+    -d '{{"events": [{{"user_id": "me", "item_id": "{item}", "kind": "click"}}]}}'
+
+Send the first command again: the list has changed.
+"""
+
+
+def add_service(add: Any, output: argparse.ArgumentParser) -> None:
+    """Add the commands; ``add(name, run, about, *parents)`` makes one."""
+    command = add("serve", serve, "serve a model that learns from events, by HTTP", output)
+    command.add_argument("--model", metavar="DIR", help="the first model, of `recft save`")
+    command.add_argument(
+        "--folder", metavar="DIR", default="recft-service",
+        help="what the service learns is kept here; default: %(default)s",
+    )  # fmt: skip
+    command.add_argument("--demo", action="store_true", help="start with a year of groceries")
+    command.add_argument("--store", metavar="URL", help="events; default: SQLite in the folder")
+    command.add_argument("--keys", metavar="FILE", help="keys of `recft keys add`")
+    command.add_argument("--jwt-key", metavar="PEM", help="public key of an identity provider")
+    command.add_argument("--jwt-audience", metavar="NAME", help="this service's name there")
+    command.add_argument("--jwt-algorithm", metavar="NAME", default="RS256", help="default: RS256")
+    command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    command.add_argument(
+        "--feedback", type=_numbers, metavar="KIND=VALUE,...",
+        help="feedback of each kind of event; default: click and purchase are positives",
+    )  # fmt: skip
+    command.add_argument(
+        "--rates", type=_pairs, metavar="SCOPE=RATE,...", default={},
+        help="limits of each key, such as events:write=100/second",
+    )  # fmt: skip
+    command.add_argument(
+        "--repeat", action=argparse.BooleanOptionalAction,
+        help="lists may hold items the user has taken before; default: as saved",
+    )  # fmt: skip
+    command.add_argument(
+        "--follow", action="store_true", help="only read, and learn what another process learns"
+    )
+    keys = add("keys", _keys, "make, list and revoke keys of a service", output)
+    keys.add_argument("action", choices=["add", "list", "revoke", "rotate"])
+    keys.add_argument("file", metavar="FILE", help="the file of keys")
+    keys.add_argument("id", nargs="?", metavar="ID", help="which key: revoke, rotate")
+    keys.add_argument("--scopes", metavar="SCOPE,...", default="events:write,recommend:read")
+    keys.add_argument("--name", default="", help="what the key is called in lists")
+    keys.add_argument("--tenant", default="default", help="default: %(default)s")
+    keys.add_argument("--days", type=float, help="days until it expires; default: never")
+
+
+def serve(args: argparse.Namespace) -> dict[str, Any]:
+    """Serve until the process is stopped."""
+    from sklearn_recft.serving import (
+        AuditLog,
+        FeedbackStore,
+        KeyFile,
+        Limits,
+        Loop,
+        create_app,
+        make_server,
+    )
+
+    keys = None if args.keys is None else KeyFile(args.keys)
+    if keys is not None and not keys.list():
+        raise ValueError(f"{args.keys} holds no keys; make one: recft keys add {args.keys}")
+    tokens = _tokens(args)
+    secured = keys is not None or tokens is not None
+    make_server(None, host=args.host, port=args.port, secured=secured)  # fail before the model
+    folder = Path(args.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, repeat = _first_model(args, folder)
+    store = FeedbackStore(args.store or f"sqlite:///{folder}/feedback.db")
+    try:
+        loop = Loop(model, store, folder / "models", feedback=args.feedback, follow=args.follow)
+        app = create_app(
+            loop,
+            keys=keys,
+            tokens=tokens,
+            limits=Limits(rates=args.rates),
+            audit=None if args.follow else AuditLog(folder / "audit.jsonl"),
+            feedback=args.feedback,
+            exclude_seen=not (repeat if args.repeat is None else args.repeat),
+        )
+        server = make_server(app, host=args.host, port=args.port, secured=secured)
+        _tell(args, model)
+        warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
+        server.run()
+    finally:
+        store.close()
+    return {"text": "The service has stopped."}
+
+
+def _tokens(args: argparse.Namespace) -> TokenVerifier | None:
+    if args.jwt_key is None:
+        return None
+    from sklearn_recft.serving import TokenVerifier
+
+    if args.jwt_audience is None:
+        raise ValueError("--jwt-key needs --jwt-audience: tokens for others would be accepted.")
+    key = Path(args.jwt_key).read_text(encoding="utf-8")
+    return TokenVerifier(key, audience=args.jwt_audience, algorithms=[args.jwt_algorithm])
+
+
+def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
+    """Return a model for an empty folder, and whether its lists may repeat items."""
+    if args.demo:
+        return _groceries(folder), True
+    if args.model is None:
+        if not (folder / "models").is_dir():
+            raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
+        return None, False
+    saved = of_store(args.model)
+    about = persistence.inspect(saved).metadata
+    return persistence.load(saved), isinstance(about, dict) and bool(about.get("repeat"))
+
+
+def _groceries(folder: Path) -> Any:
+    """Fit what households buy again, and what is popular; items have their names as ids."""
+    import numpy as np
+
+    from sklearn_recft import HabitRecommender
+    from sklearn_recft.datasets import load_complete_journey
+
+    log = load_complete_journey()
+    names = {
+        item: f"{title} ({item})"
+        for item, title in zip(log.catalogue.item_id.tolist(), log.catalogue.title, strict=True)
+    }
+    items, codes = np.unique(log.data[:, 1], return_inverse=True)
+    X = np.empty(log.data.shape, dtype=object)
+    X[:, 0] = [f"household {user}" for user in log.data[:, 0].tolist()]
+    X[:, 1] = np.array([names[item] for item in items.tolist()], dtype=object)[codes]
+    X[:, 2] = log.data[:, 2]
+    return HabitRecommender().fit(X)
+
+
+def _tell(args: argparse.Namespace, model: Any) -> None:
+    url = f"http://{args.host}:{args.port}"
+    if args.demo and not args.quiet:
+        sys.stdout.write(_DEMO.format(url=url, item=_popular(model)) + "\n")
+    else:
+        sys.stdout.write(f"Serving at {url}; stop it with Ctrl+C.\n")
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------------------ keys
+
+
+def _keys(args: argparse.Namespace) -> dict[str, Any]:
+    from sklearn_recft.serving import KeyFile
+
+    keys = KeyFile(args.file)
+    if args.action in ("revoke", "rotate") and args.id is None:
+        raise ValueError(f"recft keys {args.action} FILE ID: give the id of a key.")
+    if args.action == "list":
+        return _list_keys(args)
+    if args.action == "revoke":
+        keys.revoke(args.id)
+        return {"text": f"Key {args.id} is revoked; running services refuse it from now on."}
+    if args.action == "rotate":
+        key = keys.rotate(args.id)
+        note = f"Key {args.id} ends in 7 days."
+    else:
+        scopes = [scope.strip() for scope in args.scopes.split(",")]
+        key = keys.add(scopes, tenant=args.tenant, name=args.name, days=args.days)
+        note = "This is the only time that it is shown."
+    return {"key": key, "text": f"{key}\n\n{note}"}
+
+
+def _list_keys(args: argparse.Namespace) -> dict[str, Any]:
+    from sklearn_recft.serving import KeyFile
+
+    now = time.time()
+    found: list[dict[str, Any]] = [
+        {
+            "id": one.id,
+            "name": one.name,
+            "tenant": one.tenant,
+            "scopes": list(one.scopes),
+            "valid": one.is_valid(now),
+            "expires": None if one.expires is None else _day(one.expires),
+        }
+        for one in KeyFile(args.file).list()
+    ]
+    lines = [
+        f"{one['id']}  {'valid' if one['valid'] else 'ended'}  {one['expires'] or 'no expiry':10}  "
+        f"{one['tenant']}  {','.join(one['scopes'])}  {one['name']}".rstrip()
+        for one in found
+    ]  # fmt: skip
+    return {"keys": found, "text": "\n".join(lines) or "No keys."}
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and value for name, _, value in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE,...")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _numbers(text: str) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in _pairs(text).items()}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def _popular(model: Any) -> str:
+    """Return the tenth of the items that an unknown user gets."""
+    items, _ = model.recommend(["me"], n_recommendations=10, exclude_seen=False)
+    return str(items[0, 9])

@@ -1,0 +1,101 @@
+"""Micro-batches: requests that come at the same time are answered by one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from sklearn_recft.serving._problems import Problem
+
+Request = TypeVar("Request")
+
+
+class MicroBatcher(Generic[Request]):
+    """Collect requests, and answer each batch with one call in a thread of its own.
+
+    A batch is closed when the call before it has ended, and at the latest ``window`` seconds
+    after its first request. A single client never waits: the window is used only if the batch
+    before had more than one request.
+
+    Parameters
+    ----------
+    call : callable
+        ``call(requests)`` returns one result for each request. A result that is an exception is
+        raised to its request alone.
+    max_batch : int
+        Requests of one call.
+    max_waiting : int
+        Waiting requests; others raise the problem "queue-full".
+    window : float, default=0.001
+        Seconds.
+    name : str, default="batches"
+        Name of the thread.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Request]], Sequence[Any]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        window: float = 0.001,
+        name: str = "batches",
+    ) -> None:
+        self._call = call
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._window = window
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting: list[tuple[Request, asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+        self._last_size = 1
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that wait for a call."""
+        return len(self._waiting)
+
+    async def submit(self, request: Request) -> Any:
+        """Return the result of a request."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Problem("queue-full", "Send the request again later.", retry_after=1)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((request, answer))
+        if self._running is None:
+            self._running = loop.create_task(self._run())
+        return await answer
+
+    def close(self) -> None:
+        """End the thread, after the call that runs."""
+        self._thread.shutdown(wait=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if self._last_size > 1:
+                await asyncio.sleep(self._window)
+            while self._waiting:
+                batch = self._waiting[: self._max_batch]
+                del self._waiting[: self._max_batch]
+                self._last_size = len(batch)
+                requests = [request for request, _ in batch]
+                try:
+                    results = await loop.run_in_executor(self._thread, self._call, requests)
+                except Exception as error:  # the same for all of them
+                    results = [error] * len(batch)
+                for (_, answer), result in zip(batch, results, strict=True):
+                    _resolve(answer, result)
+        finally:
+            self._running = None
+
+
+def _resolve(answer: asyncio.Future[Any], result: Any) -> None:
+    if answer.done():  # its client has gone
+        return
+    if isinstance(result, BaseException):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

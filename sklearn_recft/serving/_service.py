@@ -1,0 +1,313 @@
+"""The service behind the routes: one method each, between messages and the loop."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from sklearn_recft.serving import _messages as messages
+from sklearn_recft.serving._audit import AuditLog
+from sklearn_recft.serving._batches import MicroBatcher
+from sklearn_recft.serving._edge import PRINCIPAL
+from sklearn_recft.serving._errors import QueueFullError, ServingError
+from sklearn_recft.serving._events import Appended
+from sklearn_recft.serving._limits import Limits
+from sklearn_recft.serving._loop import Loop
+from sklearn_recft.serving._problems import Problem
+from sklearn_recft.serving._reads import ListCall, PredictCall, Reader
+from sklearn_recft.serving._tables import as_ids, event_table
+from sklearn_recft.serving._watch import Watch
+
+# Seconds for which a request waits until the event of its `min_seq` is learned.
+_PATIENCE = 30.0
+# Seconds between two looks at it: at first, and at most.
+_LOOK, _LONGEST_LOOK = 0.001, 0.02
+# Requests that are answered by one call of the model.
+_MAX_BATCH = 64
+_INTEGERS = 2**63
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the service does with events and lists; see `create_app`."""
+
+    feedback: Mapping[str, float] | None
+    kinds: tuple[str, ...]
+    exclude_seen: bool
+    watched: float
+
+
+class Service:
+    """What the routes do.
+
+    Parameters
+    ----------
+    loop : Loop
+    limits : Limits
+    audit : AuditLog or None
+    options : Options
+    """
+
+    def __init__(
+        self, loop: Loop, limits: Limits, audit: AuditLog | None, options: Options
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._audit = audit
+        self._options = options
+        self._kinds = frozenset(options.kinds)
+        self._reads: MicroBatcher[Any] = MicroBatcher(
+            Reader(loop).answer,
+            max_batch=_MAX_BATCH,
+            max_waiting=limits.max_waiting,
+            name="recft-reader",
+        )
+        feedback = options.feedback
+        self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
+
+    def close(self) -> None:
+        """End the thread that reads."""
+        self._reads.close()
+
+    # ------------------------------------------------------------------------------ events
+
+    async def append_events(self, body: messages.NewEvents) -> Response:
+        """Store events; the answer comes after the commit, and they are learned soon after it.
+
+        An event that is sent again with the same `event_id` is stored once.
+        """
+        self._check_size("events", len(body.events), self._limits.max_events)
+        self._check_kinds(body.events)
+        watch = self.watch
+        if watch.n_storing >= self._limits.max_waiting:
+            raise Problem("queue-full", "Send the request again later.", retry_after=1)
+        watch.n_storing += 1
+        try:
+            before = await _problems(watch.before(body.events))
+            found = await _problems(self._store(body.events))
+        finally:
+            watch.n_storing -= 1
+        watch.after(body.events, found.duplicates, before)
+        accepted = len(body.events) - found.duplicates
+        answer = {"seq": max(found.seq), "accepted": accepted, "duplicates": found.duplicates}
+        return JSONResponse(answer, 202)
+
+    async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
+        return await asyncio.wrap_future(self._loop.submit_later([_stored(e) for e in events]))
+
+    # ------------------------------------------------------------------------------ lists
+
+    async def recommend(self, body: messages.ListRequest) -> Response:
+        """Make a list for each user or query, best item first, and remember it by its `list_id`."""
+        call = self._list_call(body)
+        await self._learned(body.min_seq)
+        found = await _problems(self._reads.submit(call))
+        lists = []
+        for row, user in enumerate(call.users):
+            own = [
+                {"item_id": item, "score": score}
+                for item, score in zip(found.items[row], found.scores[row], strict=True)
+                if item is not None
+            ]
+            if found.because is not None:
+                for place, reasons in zip(own, found.because[row], strict=False):
+                    place["because"] = [
+                        {"item_id": item, "contribution": value} for item, value in reasons
+                    ]
+            list_id = found.list_ids[row]
+            self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
+            lists.append({"user_id": user, "list_id": list_id, "items": own})
+        return JSONResponse({"lists": lists, "model": found.model, "seq": found.seq})
+
+    async def predict(self, body: messages.Rows) -> Response:
+        """Predict the feedback of pairs of user and item."""
+        self._check_size("rows", len(body.rows), self._limits.max_events)
+        predictions = await _problems(self._reads.submit(PredictCall(body.rows)))
+        answer = {"predictions": predictions.tolist(), "seq": self._loop.seq}
+        return JSONResponse(answer)
+
+    def _list_call(self, body: messages.ListRequest) -> ListCall:
+        if (body.users is None) == (body.queries is None):
+            raise Problem("invalid", "Give either users or queries.")
+        limits = self._limits
+        own: dict[str, Any] = {}
+        if body.queries is None:
+            users: Sequence[Any] = body.users or ()
+        else:
+            users = [query.user_id for query in body.queries]
+            own["queries"] = body.queries
+        self._check_size("users", len(users), limits.max_users)
+        self._check_size("n", body.n, limits.max_items)
+        for name in ("candidates", "exclude"):
+            ids = getattr(body, name)
+            if ids:
+                self._check_size(name, len(ids), limits.max_items)
+                own[name] = as_ids(ids)
+        if body.history:
+            self._check_size("history", len(body.history), limits.max_events)
+            own["history"] = event_table(body.history)
+        if body.because:
+            own["because"] = True
+        seen = self._options.exclude_seen if body.exclude_seen is None else body.exclude_seen
+        return ListCall(users, (body.n, seen), own)
+
+    async def _learned(self, seq: int | None) -> None:
+        """Wait until an event is learned."""
+        if seq is None or self._loop.seq >= seq:
+            return
+        end, pause = time.monotonic() + _PATIENCE, _LOOK
+        while self._loop.seq < seq:
+            if time.monotonic() > end:
+                raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
+
+    # ------------------------------------------------------------------------------ users
+
+    async def forget_user(
+        self, request: Request, user_id: str, id_type: Literal["string", "integer"] | None = None
+    ) -> Response:
+        """Erase a user in the store, the model, the saved models and the lists shown.
+
+        A text that looks like an integer needs `id_type`: 17 and "17" are two users.
+        """
+        user = _id_of(user_id, id_type)
+        receipt = await _problems(asyncio.to_thread(self._loop.forget, [user]))
+        self._note(request, "forget", users=1)
+        return JSONResponse({"receipt": _plain(receipt)})
+
+    async def export_user(
+        self, user_id: str, id_type: Literal["string", "integer"] | None = None
+    ) -> Response:
+        """Return everything that is stored of a user."""
+        user = _id_of(user_id, id_type)
+        found = await _problems(asyncio.to_thread(self._loop.export, user))
+        return JSONResponse(_plain(found))
+
+    # ------------------------------------------------------------------------------ models
+
+    async def list_models(self) -> Response:
+        """Return the saved models, oldest first."""
+        found = await _problems(asyncio.to_thread(self._loop.models))
+        names = ("name", "seq", "digest", "kind")
+        return JSONResponse({"models": [{name: one[name] for name in names} for one in found]})
+
+    async def save_model(self, request: Request) -> Response:
+        """Save the model as it is now."""
+        name = await _problems(asyncio.to_thread(self._loop.snapshot))
+        self._note(request, "save", model=name)
+        return JSONResponse({"model": name})
+
+    async def promote_model(self, request: Request, name: str) -> Response:
+        """Go back to a saved model, and learn the events after it again."""
+        if name not in [one.name for one in await asyncio.to_thread(self._loop.models)]:
+            raise Problem("not-found", "There is no saved model of this name.")
+        served = await _problems(asyncio.to_thread(self._loop.promote, name))
+        self._note(request, "promote", model=served)
+        return JSONResponse({"model": served})
+
+    async def roll_back_model(self, request: Request) -> Response:
+        """Go back to the saved model before, without the events after it."""
+        served = await _problems(asyncio.to_thread(self._loop.rollback))
+        self._note(request, "rollback", model=served)
+        return JSONResponse({"model": served})
+
+    # ------------------------------------------------------------------------------ state
+
+    async def live(self) -> Response:
+        """Answer as long as the process runs."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self) -> Response:
+        """Answer 503 unless events are stored and learned."""
+        health = await asyncio.to_thread(self._loop.health)
+        if not health.running or health.error:
+            raise Problem("not-ready", "The loop does not run, or its last step failed.")
+        return JSONResponse({"status": "ok"})
+
+    async def metrics_page(self) -> Response:
+        """Return the metrics in the format of Prometheus."""
+        text, kind = await asyncio.to_thread(self.watch.metrics.text)
+        return Response(text, media_type=kind)
+
+    # ------------------------------------------------------------------------------ private
+
+    @staticmethod
+    def _check_size(name: str, n: int, most: int) -> None:
+        if n > most:
+            raise Problem("too-large", f"{name}: {n} is more than {most}.")
+
+    def _check_kinds(self, events: Sequence[messages.NewEvent]) -> None:
+        """Refuse events that the loop could store but not learn."""
+        if self._options.feedback is None:
+            if any(event.value is not None for event in events):
+                raise Problem("invalid", "value: the model learns positives, without values.")
+            unknown = [event for event in events if event.kind not in self._kinds]
+        else:
+            unknown = [e for e in events if e.value is None and e.kind not in self._kinds]
+        if unknown:
+            raise Problem(
+                "invalid",
+                f"kind: {len(unknown)} of {len(events)} events have an unknown kind and no value. "
+                f"Known kinds: {sorted(self._kinds)}.",
+            )
+
+    def _note(self, request: Request, what: str, **details: Any) -> None:
+        if self._audit is not None:
+            self._audit.append(request.scope[PRINCIPAL].id, what, **details)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem for an error of the loop; an unknown error is raised again."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, QueueFullError):
+        return Problem("queue-full", "Send the request again later.", retry_after=1)
+    if isinstance(error, ServingError):
+        return Problem("not-ready", "The store or the loop cannot do this now.", retry_after=5)
+    if isinstance(error, (TypeError, ValueError)):
+        return Problem("invalid", str(error))
+    raise error
+
+
+async def _problems(answer: Awaitable[Any]) -> Any:
+    """Wait for an answer; errors of the loop become problems."""
+    try:
+        return await answer
+    except (Problem, ServingError, TypeError, ValueError) as error:
+        raise problem_of(error) from error
+
+
+def _stored(event: messages.NewEvent) -> dict[str, Any]:
+    """Return an event as the store takes it."""
+    return {name: value for name, value in event.__dict__.items() if value is not None}
+
+
+def _id_of(text: str, id_type: str | None) -> int | str:
+    """Return the id that a path holds."""
+    digits = text.removeprefix("-")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) < 20
+    if id_type is None and is_number:
+        raise Problem("invalid", "The id looks like an integer: add ?id_type=integer or =string.")
+    if id_type != "integer":
+        return text
+    if not is_number or not -_INTEGERS <= int(text) < _INTEGERS:
+        raise Problem("invalid", "The id is no integer of 64 bits.")
+    return int(text)
+
+
+def _plain(value: Any) -> Any:
+    """Return receipts and exports as JSON holds them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,105 @@
+"""Watch a service: predictions before events are stored, lists and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sklearn_recft.serving._batches import MicroBatcher
+from sklearn_recft.serving._loop import Loop
+from sklearn_recft.serving._metrics import Metrics
+from sklearn_recft.serving._quality import Quality
+from sklearn_recft.serving._reads import WatchCall, Watched
+from sklearn_recft.tags import recommender_tags
+
+_NUMBERS = ("seq", "lag", "snapshot_age", "rejected")
+
+
+class Watch:
+    """Count requests and events, and compute the figures of quality.
+
+    The model predicts the feedback of events before they are stored, so no event can influence
+    its own prediction.
+
+    Parameters
+    ----------
+    loop : Loop
+    reads : MicroBatcher
+    feedback : mapping of str to float, or None
+        Feedback by kind; None for a model of positives, which has no loss.
+    kinds : sequence of str
+        Kinds of events that are counted by name.
+    share : float
+        Share of the requests with events whose loss is computed, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        reads: MicroBatcher[Any],
+        feedback: Mapping[str, float] | None,
+        kinds: Sequence[str],
+        share: float,
+    ) -> None:
+        self._loop = loop
+        self._reads = reads
+        self._feedback = feedback
+        self._share = share
+        self._due = 0.0
+        self._has_loss = False
+        self.n_storing = 0
+        self.quality = Quality(probability=False)
+        self.metrics = Metrics(kinds, self._figures)
+
+    def begin(self) -> None:
+        """Find out what the model of the running loop predicts."""
+        with self._loop.reading() as view:
+            predicts = recommender_tags(view.model).predicts
+        self._has_loss = self._feedback is not None and predicts != "order"
+        self.quality = Quality(probability=predicts == "probability")
+
+    async def before(self, events: Sequence[Any]) -> Watched | None:
+        """Predict events that are about to be stored; None if these are not watched."""
+        self._due += self._share
+        if self._due < 1:
+            return None
+        self._due -= 1
+        return await self._reads.submit(WatchCall(events, self._has_loss))
+
+    def after(self, events: Sequence[Any], duplicates: int, before: Watched | None) -> None:
+        """Count events that were stored, and join them with their predictions and lists."""
+        if duplicates:  # it is not known which of them were learned before
+            self.metrics.events("any", "duplicate", duplicates)
+            self.metrics.events("any", "accepted", len(events) - duplicates)
+            return
+        values = [self._value(event) for event in events]
+        for event, value in zip(events, values, strict=True):
+            self.metrics.events(event.kind, "accepted")
+            if event.list_id is not None and value > 0:
+                self.quality.add_feedback(event.list_id, event.item_id)
+        if before is not None:
+            self.quality.add_unknown("users", before.unknown_users)
+            self.quality.add_unknown("items", before.unknown_items)
+            if before.predictions is not None:
+                self.quality.add_predictions(np.array(values), before.predictions)
+
+    def _value(self, event: Any) -> float:
+        if self._feedback is None:
+            return 1.0
+        return self._feedback.get(event.kind, 0.0) if event.value is None else event.value
+
+    def _figures(self) -> Mapping[str, float]:
+        health = self._loop.health()
+        with self._loop.reading() as view:
+            catalogue = view.model.item_ids_
+        found = self.quality.summary(catalogue.tolist())
+        found |= {name: float(health[name]) for name in _NUMBERS}
+        verdicts = [one.get("verdict") for one in health.decisions]
+        found["guard_refused"] = float(verdicts.count("roll back"))
+        found["guard_promoted"] = float(verdicts.count("promote"))
+        found["waiting_events"] = float(self.n_storing)
+        found["waiting_reads"] = float(self._reads.n_waiting)
+        found["ready"] = float(bool(health.running and not health.error))
+        return found
