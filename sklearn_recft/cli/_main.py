@@ -12,10 +12,9 @@ from sklearn_recft.cli._compare import compare
 from sklearn_recft.cli._household import busiest_user, recommendations
 from sklearn_recft.cli._log import DATASETS, read_log
 from sklearn_recft.cli._parser import DEMO_PLOT, OF_A_LOG, check_usage, make_parser
-from sklearn_recft.cli._saved import described, key_of, save_fitted, saved_recommendations
-from sklearn_recft.cli._parser import DEMO_PLOT, make_parser
 from sklearn_recft.cli._saved import (
     described,
+    key_of,
     save_compressed,
     save_fitted,
     saved_recommendations,
@@ -53,10 +52,9 @@ def main(argv=None):
       1. rye  new, taken by 2 users
     0
     """
-    parser = make_parser(_demo, _evaluate, _recommend, _save, _inspect)
+    parser = make_parser(_demo, _evaluate, _recommend, _save, _inspect, _compress)
     args = parser.parse_args(argv)
     check_usage(parser, args)
-    args = make_parser(_demo, _evaluate, _recommend, _save, _inspect, _compress).parse_args(argv)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -148,7 +146,7 @@ def _inspect(args):
 
 
 def _compress(args):
-    return {"saved": save_compressed(args.folder, args.to, args.tables)}
+    return {"saved": save_compressed(args.folder, args.to, args.tables, key_of(args.key_file))}
 
 
 def _recommend(args):

@@ -69,8 +69,8 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     )
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
     commands = parser.add_subparsers(
-        required=True, metavar="{demo,evaluate,recommend,save,inspect,compress}"
-        required=True, metavar="{demo,evaluate,recommend,save,inspect,serve,keys}"
+        required=True,
+        metavar="{demo,evaluate,recommend,save,inspect,compress,serve,keys}",
     )
 
     def add(name, run, about, *parents):
@@ -116,7 +116,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     command.add_argument("folder", metavar="DIR", help="a new folder, or one of an earlier save")
     command = add("inspect", inspect, "describe a saved model", output, key)
     command.add_argument("folder", metavar="DIR", help="the folder of a saved model")
-    command = add("compress", compress, "save a smaller copy of a saved model", output)
+    command = add("compress", compress, "save a smaller copy of a saved model", output, key)
     command.add_argument("folder", metavar="SRC", help="the folder of a saved model")
     command.add_argument("to", metavar="DST", help="a new folder, or one of an earlier save")
     command.add_argument(

@@ -33,28 +33,24 @@ def save_fitted(
     return described(folder, key)
 
 
-def described(folder: str, key: SecretKey | None) -> dict[str, Any]:
-def save_compressed(folder: str, to: str, tables: str) -> dict[str, Any]:
+def save_compressed(folder: str, to: str, tables: str, key: SecretKey | None) -> dict[str, Any]:
     """Save a compressed copy of a saved model, which serves but does not learn."""
-    folder = _of_store(folder)
+    folder = of_store(folder)
     if Path(to).resolve() == Path(folder).resolve():
         raise ValueError(f"{to} is the model itself; give another folder for the smaller copy.")
-    about, model = persistence.inspect(folder), persistence.load(folder)
+    about, model = persistence.inspect(folder, key=key), persistence.load(folder, key=key)
     if not isinstance(model, RecommenderMixin):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which cannot be compressed.")
     small = compression.compress(model, tables=tables)
-    persistence.save(small, to, seq=about.seq, metadata=about.metadata)
-    return described(to)
+    persistence.save(small, to, seq=about.seq, metadata=about.metadata, key=key)
+    return described(to, key)
 
 
-def described(folder: str) -> dict[str, Any]:
+def described(folder: str, key: SecretKey | None) -> dict[str, Any]:
     """Describe a saved model, or the current one of a store."""
-    folder = _of_store(folder)
+    folder = of_store(folder)
     found = persistence.inspect(folder, key=key)
     names = ("kind", "digest", "seq", "metadata", "version", "format", "encrypted", "sizes")
-    folder = of_store(folder)
-    found = persistence.inspect(folder)
-    names = ("kind", "digest", "seq", "metadata", "version", "format", "sizes")
     return {
         "folder": folder,
         **{name: found[name] for name in names},
@@ -73,10 +69,8 @@ def saved_recommendations(
     folder: str, text: str, n: int, repeat: bool | None, key: SecretKey | None
 ) -> dict[str, Any]:
     """Ask a saved model for up to `n` items for the user whose id is spelled `text`."""
-    folder = _of_store(folder)
-    model = persistence.load(folder, key=key)
     folder = of_store(folder)
-    model = persistence.load(folder)
+    model = persistence.load(folder, key=key)
     if not hasattr(model, "recommend"):
         raise ValueError(f"{folder} holds a {type(model).__name__}, which recommends nothing.")
     found = persistence.inspect(folder, key=key).metadata

@@ -8,7 +8,6 @@ import numpy as np
 
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._base import Call
-from sklearn_recft.models._content_model import ContentModel
 from sklearn_recft.models._query_term import Choices, Evidence
 from sklearn_recft.models._sequence_network import SequenceSettings
 from sklearn_recft.models._sequence_queries import Queries, states_of
@@ -18,7 +17,6 @@ from sklearn_recft.ranking import TileScorer
 _N_OTHERS = 2048  # items that are compared with that of a row with search words
 
 
-class SequenceSearch(ContentModel):
 class SequenceSearch(SequenceVectors):
     """What the sequence model does with search words; the model itself scores states.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_recft.models._content_model import ContentModel
 from sklearn_recft.models._item_counts import ItemCounts
-from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.models._sequence_network import SequenceNetwork
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
 
 
-class SequenceVectors(QueryModel):
+class SequenceVectors(ContentModel):
     """The catalogue of a sequence model. A subclass may hold it in another form."""
 
     network: SequenceNetwork

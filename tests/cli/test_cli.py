@@ -782,6 +782,8 @@ def test_a_model_reads_no_log(capsys, option):
     assert stop.value.code == 2
     names = ", ".join(option[::2])
     assert f"error: {names}: --model reads no log; leave out" in capsys.readouterr().err
+
+
 def test_a_saved_model_is_compressed(capsys, write_log, tmp_path):
     path, folder = write_log(("rating", "click")), str(tmp_path / "model")
     saved = run_json(capsys, "save", path, folder)["saved"]
