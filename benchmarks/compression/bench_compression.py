@@ -71,7 +71,7 @@ def bench_quality(args):
         users = np.unique(X[test, 0])[: args.n_users]
         own = test[np.isin(X[test, 0], users)]
         full = model.recommend(users)[0]
-        for tables in TABLES:
+        for tables in args.tables:
             small = model if tables == "float32" else compress(model, tables=tables)
             found = small.recommend(users)[0]
             figures = {
@@ -140,7 +140,7 @@ def bench_speed(args):
     users = np.arange(n_users)
     asked = rng.choice(users, 256, replace=False)
     full = model.recommend(asked)[0]
-    for tables in TABLES:
+    for tables in args.tables:
         small = copy.deepcopy(model) if tables == "float32" else compress(model, tables=tables)
         found = small.recommend(asked)[0]
         row(
@@ -155,6 +155,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=["quality", "speed"], required=True)
     parser.add_argument("--models", nargs="*")
+    parser.add_argument("--tables", nargs="*", default=TABLES, choices=TABLES)
     parser.add_argument("--n-users", type=int, default=None)
     parser.add_argument("--n-pairs", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)

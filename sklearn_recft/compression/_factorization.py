@@ -197,9 +197,10 @@ class CompactFactorization(CompactIdTables):
         """Return a function that scores catalogue ``columns`` in tiles (see `ranking.top_k`)."""
         p, bias = self.rows(0, users)
         base = (bias + self.offset(context)).astype(np.float32)
-        return self.factors["item_factors"].tiles(
-            p, columns, self.columns["item_bias"][columns], base
-        )
+        item_bias = self.columns["item_bias"]
+        if len(columns) < len(item_bias):
+            item_bias = item_bias[columns]
+        return self.factors["item_factors"].tiles(p, columns, item_bias, base)
 
     def state(self) -> dict[str, Any]:
         """Return all arrays by name."""

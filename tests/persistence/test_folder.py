@@ -450,7 +450,7 @@ def test_a_store(tmp_path):
 # ------------------------------------------------------------------ older formats
 
 
-@pytest.mark.parametrize("name", ["mf", "ease", "pairs"])
+@pytest.mark.parametrize("name", ["mf", "ease", "pairs", "compact"])
 def test_format_1_is_read(name):
     """Every release loads all older formats."""
     expected = json.loads((FIXTURES / "expected.json").read_text())[name]
