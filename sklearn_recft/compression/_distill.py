@@ -76,8 +76,10 @@ def distill(
     ``y``. The student minimizes ``sum_(u, i) in X l(y(u, i), s(u, i)) + w sum_(u, i) in pairs
     l(t(u, i), s(u, i))`` plus its penalty, where l is its loss.
     Predictions are less noisy than feedback, and the pairs show the items that users have not
-    rated. On MovieLens 100K, a student of 8 factors then predicts better than the same student
-    fitted on the ratings, if its users are in ``X`` (``benchmarks/onnx``).
+    rated. On MovieLens 100K, a student of 8 factors has a test RMSE of .964 on users in ``X``, the
+    same student fitted on the ratings .980, and the teacher .966 (last tenth of each user, mean of
+    three seeds; ``benchmarks/onnx``). A student that goes on learning needs ``y``: without it, one
+    of 64 factors was .003 worse on the stream that followed.
 
     The cost is one prediction of the teacher for each row and pair, and a fit on as many rows. The
     student's reservoir (``replay_size``) may hold pairs.

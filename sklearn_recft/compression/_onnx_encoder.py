@@ -47,7 +47,8 @@ def with_onnx_encoder(model: Recommender, precision: str = "float32") -> Recomme
         frozen encoder (``freeze="all"``).
     precision : {"float32", "int8"}
         "float32" gives the vectors of torch, up to 1e-5. "int8" rounds the weights and, in each
-        run, the hidden states; its vectors differ visibly.
+        run, the hidden states: its vectors differ visibly, and slightly with the other texts of a
+        batch. A fitted model encodes new texts one by one.
 
     Returns
     -------

@@ -200,8 +200,9 @@ def _make_session(graph: np.ndarray, n_threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
-    try:
-        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    where = ["CPUExecutionProvider"]
+    try:  # without a second attempt, which would print
+        return runtime.InferenceSession(data, options, providers=where, enable_fallback=0)
     except Exception as error:  # the runtime has many kinds, which share no base of their own
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"onnx: ONNX Runtime cannot read the graph ({reason[:200]}).") from error
