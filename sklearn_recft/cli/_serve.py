@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_recft import persistence
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._saved import of_store
 from sklearn_recft.vocabulary import IdTypeWarning
 
@@ -33,9 +34,11 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command = add("serve", serve, "serve a model that learns from events, by HTTP", output)
     command.add_argument("--model", metavar="DIR", help="the first model, of `recft save`")
     command.add_argument(
-        "--folder", metavar="DIR", default="recft-service",
+        "--folder",
+        metavar="DIR",
+        default="recft-service",
         help="what the service learns is kept here; default: %(default)s",
-    )  # fmt: skip
+    )
     command.add_argument("--demo", action="store_true", help="start with a year of groceries")
     command.add_argument("--store", metavar="URL", help="events; default: SQLite in the folder")
     command.add_argument("--keys", metavar="FILE", help="keys of `recft keys add`")
@@ -45,17 +48,23 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     command.add_argument(
-        "--feedback", type=_numbers, metavar="KIND=VALUE,...",
+        "--feedback",
+        type=_numbers,
+        metavar="KIND=VALUE,...",
         help="feedback of each kind of event; default: click and purchase are positives",
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--rates", type=_pairs, metavar="SCOPE=RATE,...", default={},
+        "--rates",
+        type=_pairs,
+        metavar="SCOPE=RATE,...",
+        default={},
         help="limits of each key, such as events:write=100/second",
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--repeat", action=argparse.BooleanOptionalAction,
+        "--repeat",
+        action=argparse.BooleanOptionalAction,
         help="lists may hold items the user has taken before; default: as saved",
-    )  # fmt: skip
+    )
     command.add_argument(
         "--follow", action="store_true", help="only read, and learn what another process learns"
     )
@@ -155,9 +164,9 @@ def _groceries(folder: Path) -> Any:
     return HabitRecommender().fit(X)
 
 
-def _tell(args: argparse.Namespace, model: Any) -> None:
+def _tell(args: argparse.Namespace, model: RecommenderMixin | None) -> None:
     url = f"http://{args.host}:{args.port}"
-    if args.demo and not args.quiet:
+    if args.demo and model is not None and not args.quiet:
         sys.stdout.write(_DEMO.format(url=url, item=_popular(model)) + "\n")
     else:
         sys.stdout.write(f"Serving at {url}; stop it with Ctrl+C.\n")
@@ -207,7 +216,7 @@ def _list_keys(args: argparse.Namespace) -> dict[str, Any]:
         f"{one['id']}  {'valid' if one['valid'] else 'ended'}  {one['expires'] or 'no expiry':10}  "
         f"{one['tenant']}  {','.join(one['scopes'])}  {one['name']}".rstrip()
         for one in found
-    ]  # fmt: skip
+    ]
     return {"keys": found, "text": "\n".join(lines) or "No keys."}
 
 
@@ -229,7 +238,7 @@ def _numbers(text: str) -> dict[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
-def _popular(model: Any) -> str:
+def _popular(model: RecommenderMixin) -> str:
     """Return the tenth of the items that an unknown user gets."""
     items, _ = model.recommend(["me"], n_recommendations=10, exclude_seen=False)
     return str(items[0, 9])

@@ -135,9 +135,14 @@ def create_app(
         service.close()
 
     app = FastAPI(
-        title="sklearn_recft", version="1", openapi_url=None, docs_url=None, redoc_url=None,
-        lifespan=lifespan, redirect_slashes=False,
-    )  # fmt: skip
+        title="sklearn_recft",
+        version="1",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     for route in ROUTES:
         gate = [] if route.scope is None else [Depends(_gate(access, route.scope))]
         security = [] if route.scope is None else [{"key": [route.scope]}]
@@ -153,9 +158,12 @@ def create_app(
             operation_id=route.does,
         )
     app.add_api_route(
-        "/openapi.json", _described(app), methods=["GET"], openapi_extra={"security": []},
+        "/openapi.json",
+        _described(app),
+        methods=["GET"],
+        openapi_extra={"security": []},
         operation_id="openapi",
-    )  # fmt: skip
+    )
     app.add_middleware(Edge, access=access, watcher=service.watch.metrics, max_body=limits.max_body)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
