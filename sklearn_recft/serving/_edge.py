@@ -18,8 +18,9 @@ log = logging.getLogger("sklearn_recft.serving")
 
 # Seconds in which a body must arrive.
 _PATIENCE = 10.0
-# The scope of ASGI has the principal here.
+# The scope of ASGI has the principal and the body here.
 PRINCIPAL = "recft_principal"
+BODY = "recft_body"
 
 
 class Watcher(Protocol):
@@ -69,7 +70,7 @@ class Edge:
 
         try:
             scope[PRINCIPAL] = self._access.identify(scope)
-            body = await self._body(scope, receive)
+            scope[BODY] = body = await self._body(scope, receive)
             await self.app(scope, _replay(body, receive), watched)
         except Problem as problem:
             await problem.response()(scope, receive, watched)
