@@ -70,7 +70,7 @@ def kills(n, seed):
 
 
 def memory(n, seed):
-    """Stream events through a loop, and report its memory: ids do not grow after the first tenth."""
+    """Stream events through a loop, and report its memory; users and items are soon all known."""
     with TemporaryDirectory() as folder:
         store = FeedbackStore(f"sqlite:///{folder}/feedback.db", retention_days=1e-4)
         model = IncrementalMFRecommender(n_factors=16, random_state=0)

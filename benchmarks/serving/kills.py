@@ -138,6 +138,7 @@ class Checker:
     def _check_models(self, store):
         snapshots = Snapshots(self.folder / "models", 3)
         restored = Learner(store, snapshots, RowMaker(FEEDBACK))
+        restored.writes = False
         if not restored.restore():
             return {"seq": 0}
         from_snapshot = restored.seq
@@ -150,6 +151,7 @@ class Checker:
 
     def _catch_up_clean(self, store, snapshots):
         clean = Learner(store, snapshots, RowMaker(FEEDBACK))
+        clean.writes = False
         if self.clean is None:
             first = clean.steps.bases()[0]
             clean.exchange(model(), first)

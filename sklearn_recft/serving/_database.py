@@ -135,7 +135,8 @@ class Database:
         with self.writing() as connection:
             tables().metadata.create_all(connection)
             if connection.execute(select(counter.c.value)).first() is None:
-                first = [{"name": "version", "value": VERSION}, {"name": "seq", "value": 0}]
+                first = [{"name": "version", "value": VERSION}]
+                first += [{"name": name, "value": 0} for name in ("seq", "late", "future")]
                 connection.execute(insert(counter), first)
 
 

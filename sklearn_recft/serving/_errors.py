@@ -19,7 +19,7 @@ class NotRunningError(ServingError):
 
 
 class StoreError(ServingError):
-    """The database could not do it: disk full, read-only, locked, damaged. Nothing was stored."""
+    """The database could not do it: disk full, read-only, locked, damaged."""
 
 
 @contextmanager
@@ -31,4 +31,7 @@ def naming_store(url: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip()
-        raise StoreError(f"{url}: {reason}. Nothing was stored by this call.") from error
+        raise StoreError(
+            f"{url}: {reason}. Nothing was stored by this call, unless "
+            "the connection broke during its commit: it can be repeated."
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from sklearn_recft.parallel import SharedLock
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import EventBatch
 from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import RowMaker, teach
+from sklearn_recft.serving._rows import RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
@@ -23,6 +23,8 @@ Range = tuple[int, int]
 # Largest number of events that are learned while readers wait.
 PIECE = 256
 _ALL = 1 << 62
+# Events that a replay reads at once.
+_AHEAD = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Learner:
         self.n_learned = 0  # events, since the start of this process
         self.beside: Beside | None = None
         self._model: Served | None = None
-        self._unfinished: tuple[Step, EventBatch] | None = None
+        self.writes = True
+        self.in_doubt = False  # whether steps may be written that were not done
         self._lock = SharedLock()
         self._changed = threading.Condition()
 
@@ -141,24 +144,22 @@ class Learner:
         found = self.steps.after(self.step, limit)
         if found and found[0].number != self.step + 1:
             raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
-        for step in found:
+        for step, batch in self._merged(self._with_events(found)):
             if step.verb == BASE and "name" not in step.details:
                 return 0  # it is not saved yet: a writer is at it
-            self._repeat(step)
+            self._repeat(step, batch)
         return len(found)
 
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
-        if self._unfinished is None:
-            batch = self.store.read(self.seq, size)
-            if not len(batch):
-                return 0
-            step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
-            self.steps.add([step], durable=False)
-            self._unfinished = step, batch
-        step, batch = self._unfinished
+        batch = self.store.read(self.seq, size)
+        if not len(batch):
+            return 0
+        step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
+        self.in_doubt = True
+        self.steps.add([step], durable=False)
         self._learn(step, batch)
-        self._unfinished = None
+        self.in_doubt = False
         return len(batch)
 
     def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
@@ -168,7 +169,7 @@ class Learner:
             self._model, self.name = model, base.details["name"]
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
-            self._unfinished = None
+            self.in_doubt = False
         self._notify()
 
     def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
@@ -182,20 +183,49 @@ class Learner:
 
     # ------------------------------------------------------------------ private
 
-    def _repeat(self, step: Step) -> None:
-        if step.verb == BASE:
-            try:
-                model = self.snapshots.load(step.details["name"], base=True)
-            except (ValueError, OSError) as error:
-                raise ServingError(
-                    f"{error} The steps before it cannot replace this model. Restore the folder "
-                    "from a copy."
-                ) from error
-            self.exchange(model, step)
-        else:
-            self._learn(step, self.store.read(step.after, _ALL, until=step.until), written=True)
+    def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
+        """Yield steps with their events, which are read for many steps at once."""
+        ahead = EventBatch(np.empty(0, np.int64), [])
+        end = -1  # of what was read
+        for place, step in enumerate(steps):
+            if step.verb != BASE and not step.after < step.until <= end:
+                end = step.until
+                for later in steps[place:]:
+                    if later.verb == BASE or later.until > step.after + _AHEAD:
+                        break
+                    end = max(end, later.until)
+                ahead = self.store.read(step.after, _ALL, until=end)
+            first, last = np.searchsorted(ahead.seq, (step.after, step.until), side="right")
+            yield step, ahead.take(slice(first, last))
 
-    def _learn(self, step: Step, batch: EventBatch, *, written: bool = False) -> None:
+    def _merged(
+        self, pairs: Iterable[tuple[Step, EventBatch]]
+    ) -> Iterator[tuple[Step, EventBatch]]:
+        """Join steps that follow each other, where the model does not mind the cuts."""
+        held: list[tuple[Step, EventBatch]] = []
+        for step, batch in pairs:
+            verbs = {step.verb, *(one.verb for one, _ in held[:1])}
+            if held and (len(verbs) > 1 or not is_cut_free(self.model, step.verb)):
+                yield _joined(held)
+                held = []
+            held.append((step, batch))
+        if held:
+            yield _joined(held)
+
+    def _repeat(self, step: Step, batch: EventBatch) -> None:
+        if step.verb != BASE:
+            self._learn(step, batch)
+            return
+        try:
+            model = self.snapshots.load(step.details["name"], base=True)
+        except (ValueError, OSError) as error:
+            raise ServingError(
+                f"{error} The steps before it cannot replace this model. Restore the folder "
+                "from a copy."
+            ) from error
+        self.exchange(model, step)
+
+    def _learn(self, step: Step, batch: EventBatch) -> None:
         batch = without(batch, self.refused)
         if self.beside is not None:
             self.beside.learn(step, batch)
@@ -203,13 +233,23 @@ class Learner:
             reasons = teach(self.model, step.verb, batch, self.rows)
             self.seq, self.step = step.until, step.number
         self.n_learned += len(batch) - len(reasons)
-        if reasons and not written:
+        if reasons and self.writes:
             self.steps.reject(reasons)
         self._notify()
 
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _joined(pairs: Sequence[tuple[Step, EventBatch]]) -> tuple[Step, EventBatch]:
+    """Return one step for several that follow each other."""
+    first, last = pairs[0][0], pairs[-1][0]
+    if first is last:
+        return pairs[0]
+    events = [event for _, batch in pairs for event in batch.events]
+    joined = EventBatch(np.concatenate([batch.seq for _, batch in pairs]), events)
+    return Step(last.number, last.verb, first.after, last.until), joined
 
 
 def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:

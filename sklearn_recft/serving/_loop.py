@@ -124,6 +124,7 @@ class Loop:
         self._first, self._after = model, after
         self._snapshots = Snapshots(folder, keep)
         self._learner = Learner(store, self._snapshots, RowMaker(feedback))
+        self._learner.writes = not follow
         self._versions = Versions(self._learner, guard)
         self._committer = Committer(store, queue_size, self._wake)
         self._pace = Pace(learn, chunk_size, chunk_seconds)
@@ -181,7 +182,9 @@ class Loop:
         if not self.follow:
             try:
                 with self._turn:
-                    while self._learner.advance():
+                    if self._learner.in_doubt:
+                        self._repeat()
+                    while self._learner.advance(self._pace.size):
                         self._versions.settle()
                     if self._learner.seq > self._saved_seq:
                         self.snapshot()
@@ -465,8 +468,14 @@ class Loop:
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)
         self._saved_seq, self._saved_at = learner.seq, time.time()
+        self._repeat()
+
+    def _repeat(self) -> None:
+        """Do all steps that are written."""
+        learner = self._learner
         while learner.repeat() or (not self.follow and self._versions.finish()):
             pass
+        learner.in_doubt = False
 
     def _check_writer(self) -> None:
         if self.follow:
@@ -481,6 +490,8 @@ class Loop:
         self._check_writer()
         with self._turn:
             self._check_running()
+            if self._learner.in_doubt:
+                self._repeat()
             found = change()
             self.snapshot()
         return found
@@ -504,6 +515,8 @@ class Loop:
 
     def _advance(self) -> int:
         learner = self._learner
+        if learner.in_doubt:  # the last step failed half-way
+            self._repeat()
         if not self._pace.is_time(learner.seq, self.store.last_seq):
             return 0
         n_done = learner.advance(self._pace.size)

@@ -35,6 +35,7 @@ def replay(
         Equal to that of the loop, and to that of a loop that was never interrupted.
     """
     learner = Learner(store, Snapshots(folder), RowMaker(feedback))
+    learner.writes = False
     base = learner.steps.last(BASE)
     if base is None:
         raise ValueError(f"{store.database.name} has no steps of a model.")

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier
 
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.serving._events import Event, EventBatch
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
+_PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
 # Verbs by the option `learn` of the loop; the first that a model has.
 _VERBS = {
-    "event": ("partial_fit_predict", "partial_fit_predict_proba", "partial_fit"),
+    "event": (*_PREDICTING, "partial_fit"),
     "observe": ("observe",),
     "chunk": ("partial_fit",),
 }
@@ -67,6 +69,20 @@ def verb_of(model: Served, learn: str) -> str:
             f"learn={learn!r}: {type(model).__name__} has none of the methods {_VERBS[learn]}."
         )
     return found
+
+
+def is_cut_free(model: Served, verb: str) -> bool:
+    """Whether events learned in one call or in several lead to the same model, bit by bit.
+
+    The contract tests check it. The order of the pairs of habits depends on the calls, and so does
+    what the transformers of a pipeline have learned.
+    """
+    return (
+        verb in _PREDICTING
+        and isinstance(model, RecommenderMixin)
+        and hasattr(model, "n_users_")  # fitted: the first call draws the seed
+        and getattr(model, "habit_half_life", None) is None
+    )
 
 
 def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:

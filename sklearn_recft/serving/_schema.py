@@ -29,7 +29,8 @@ def tables() -> Bunch:
     ``rejected``
         Events that the model refused, and the reason.
     ``counter``
-        Plain numbers: the version of the tables, and the last ``seq`` given out.
+        Plain numbers: the version of the tables, the last ``seq`` given out, and how many
+        timestamps were moved.
     """
     from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, SmallInteger, Table, Text
 

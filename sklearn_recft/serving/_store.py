@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -207,16 +208,19 @@ class FeedbackStore:
         """Return the numbers of ``events``, ``late``, ``future`` and ``rejected`` ones."""
         from sqlalchemy import func, select
 
-        event, rejected = tables().event, tables().rejected
+        counter = tables().counter
         with self.database.reading() as connection:
-            query = select(event.c.clipped, func.count()).group_by(event.c.clipped)
-            found = {row[0]: row[1] for row in connection.execute(query)}
-            n_rejected = connection.execute(select(func.count()).select_from(rejected)).scalar()
+            rows = connection.execute(select(counter.c.name, counter.c.value))
+            found = {row[0]: row[1] for row in rows}
+            n_events, n_rejected = (
+                connection.execute(select(func.count()).select_from(tables()[name])).scalar_one()
+                for name in ("event", "rejected")
+            )
         return {
-            "events": sum(found.values()),
-            "late": found.get(1, 0),
-            "future": found.get(-1, 0),
-            "rejected": int(n_rejected or 0),
+            "events": n_events,
+            "late": found["late"],
+            "future": found["future"],
+            "rejected": n_rejected,
         }
 
     # ------------------------------------------------------------------ lists
@@ -347,14 +351,16 @@ class FeedbackStore:
         -------
         n_events : int
         """
-        from sqlalchemy import delete
+        from sqlalchemy import delete, select
 
         if self.retention_days is None:
             return 0
         oldest = self._now() - self.retention_days * SECONDS_PER_DAY
-        event, shown = tables().event, tables().shown
+        event, shown, rejected = tables().event, tables().shown, tables().rejected
         with self.database.writing() as connection:
             connection.execute(delete(shown).where(shown.c.received < oldest))
+            gone = select(event.c.seq).where(event.c.seq <= until, event.c.received < oldest)
+            connection.execute(delete(rejected).where(rejected.c.seq.in_(gone)))
             return connection.execute(
                 delete(event).where(event.c.seq <= until, event.c.received < oldest)
             ).rowcount
@@ -404,8 +410,14 @@ class FeedbackStore:
             found.append(Appended(seqs, duplicates))
         for part in _pieces(rows, self.batch_size):
             connection.execute(insert(event), part)
-        if rows:
-            connection.execute(update(counter).where(is_seq).values(value=last))
+        moved = Counter(row["clipped"] for row in rows)
+        for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):
+            if added:
+                connection.execute(
+                    update(counter)
+                    .where(counter.c.name == name)
+                    .values(value=counter.c.value + added)
+                )
         return found
 
     def _row(self, one: Event, seq: int, now: float) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class Versions:
         self.drop("another model went live")
         base = self._saved_base(model, seq, reason, refused)
         steps = self._caught_up(model, base)
+        learner.in_doubt = True
         learner.steps.add([base, *steps], durable=True)
         learner.exchange(model, base, steps[-1] if steps else None)
         return str(base.details["name"])
@@ -219,6 +220,7 @@ class Versions:
             Step(number + n, cut.verb, cut.after, cut.until)
             for n, cut in enumerate(candidate.cuts, 1)
         ]
+        learner.in_doubt = True
         learner.steps.add([base, *steps], durable=True)
         learner.exchange(candidate.model, base, steps[-1] if steps else None)
         self._decide("promote", self._guard.reason_ if self._guard else "")
@@ -241,6 +243,7 @@ class Versions:
         self.drop("users were erased")
         details = {"reason": "forget", "user_ids": ids, "refused": list(learner.refused)}
         step = Step(learner.last_number() + 1, BASE, learner.seq, learner.seq, details)
+        learner.in_doubt = True
         learner.steps.add([step], durable=True)
         return self._finish_forget(step)
 

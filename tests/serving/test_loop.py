@@ -456,6 +456,30 @@ def test_an_erasure_that_was_interrupted_is_finished(store, folder, tmp_path, mo
         assert digest(loop, tmp_path) == expected
 
 
+def test_a_step_that_fails_half_way_is_done_once(store, folder, tmp_path, monkeypatch):
+    with Loop(factors(), store, folder, poll_seconds=0.01) as loop:
+        feed(loop, events(20))
+        learn = IncrementalMFRecommender.partial_fit_predict
+        failures = iter([MemoryError("none left"), MemoryError("none left")])
+
+        def fail(self, *rows):
+            for error in failures:
+                raise error
+            return learn(self, *rows)
+
+        monkeypatch.setattr(IncrementalMFRecommender, "partial_fit_predict", fail)
+        feed(loop, events(20, 20))
+        monkeypatch.setattr(loop._snapshots, "rewrite", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            loop.forget([3])
+        monkeypatch.undo()
+        feed(loop, [{**event, "user_id": 50} for event in events(20, 40)])
+        assert 3 not in loop._learner.model.user_ids_
+        expected = digest(loop, tmp_path)
+        assert loop.health().error is None
+    assert digest(replay(store, folder, feedback=FEEDBACK), tmp_path) == expected
+
+
 # ---------------------------------------------------------------------- kills
 
 
