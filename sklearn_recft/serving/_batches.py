@@ -29,7 +29,7 @@ class MicroBatcher(Generic[Request]):
         Requests of one call.
     max_waiting : int
         Waiting requests; others raise the problem "queue-full".
-    window : float, default=0.001
+    window : float, default=0.002
         Seconds.
     name : str, default="batches"
         Name of the thread.
@@ -41,7 +41,7 @@ class MicroBatcher(Generic[Request]):
         *,
         max_batch: int,
         max_waiting: int,
-        window: float = 0.001,
+        window: float = 0.002,
         name: str = "batches",
     ) -> None:
         self._call = call
