@@ -69,6 +69,7 @@ class Service:
             max_waiting=limits.max_waiting,
             name="recft-reader",
         )
+        self._n_behind = 0  # requests that wait until an event is learned
         self._commits = Bridge()
         feedback = options.feedback
         self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
@@ -163,12 +164,18 @@ class Service:
         """Wait until an event is learned."""
         if seq is None or self._loop.seq >= seq:
             return
+        if self._n_behind >= self._limits.max_waiting:
+            raise Problem("queue-full", "Send the request again later.", retry_after=1)
         end, pause = time.monotonic() + _PATIENCE, _LOOK
-        while self._loop.seq < seq:
-            if time.monotonic() > end:
-                raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK)
+        self._n_behind += 1
+        try:
+            while self._loop.seq < seq:
+                if time.monotonic() > end:
+                    raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_LOOK)
+        finally:
+            self._n_behind -= 1
 
     # ------------------------------------------------------------------------------ users
 
