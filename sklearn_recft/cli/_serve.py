@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _DEMO = """\
 A year of groceries is served at {url}; stop it with Ctrl+C. In another terminal:
 
-  curl -s {url}/v1/recommend -H 'content-type: application/json' \\
+  curl -s {url}/v1/recommend -H 'content-type: application/json'{key} \\
     -d '{{"users": ["me"], "n": 3}}'
-  curl -s {url}/v1/events -H 'content-type: application/json' \\
+  curl -s {url}/v1/events -H 'content-type: application/json'{key} \\
     -d '{{"events": [{{"user_id": "me", "item_id": "{item}", "kind": "click"}}]}}'
 
 Send the first command again: the list has changed.
@@ -112,9 +112,10 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
             exclude_seen=not (repeat if args.repeat is None else args.repeat),
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
-        _tell(args, model)
-        warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
-        server.run()
+        with loop:  # the address is told when it is ready to learn
+            _tell(args, model)
+            warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
+            server.run()
     finally:
         store.close()
     return {"text": "The service has stopped."}
@@ -167,7 +168,8 @@ def _groceries(folder: Path) -> Any:
 def _tell(args: argparse.Namespace, model: RecommenderMixin | None) -> None:
     url = f"http://{args.host}:{args.port}"
     if args.demo and model is not None and not args.quiet:
-        sys.stdout.write(_DEMO.format(url=url, item=_popular(model)) + "\n")
+        key = "" if args.keys is None else " -H 'authorization: Bearer KEY'"
+        sys.stdout.write(_DEMO.format(url=url, key=key, item=_popular(model)) + "\n")
     else:
         sys.stdout.write(f"Serving at {url}; stop it with Ctrl+C.\n")
     sys.stdout.flush()
