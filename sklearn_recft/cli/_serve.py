@@ -134,10 +134,11 @@ def _tokens(args: argparse.Namespace) -> TokenVerifier | None:
 
 def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
     """Return a model for an empty folder, and whether its lists may repeat items."""
+    is_empty = not (folder / "models").is_dir()
     if args.demo:
-        return _groceries(folder), True
+        return (_groceries() if is_empty else None), True
     if args.model is None:
-        if not (folder / "models").is_dir():
+        if is_empty:
             raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
         return None, False
     saved = of_store(args.model)
@@ -145,7 +146,7 @@ def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
     return persistence.load(saved), isinstance(about, dict) and bool(about.get("repeat"))
 
 
-def _groceries(folder: Path) -> Any:
+def _groceries() -> Any:
     """Fit what households buy again, and what is popular; items have their names as ids."""
     import numpy as np
 
