@@ -71,7 +71,7 @@ def serve(folder, n_clients, sent, rollback):
     for client in range(n_clients):
         threading.Thread(target=send, args=(client, sent[client]), daemon=True).start()
     if rollback:
-        time.sleep(0.05)
+        time.sleep(0.02)
         loop.rollback()
     time.sleep(60)
 

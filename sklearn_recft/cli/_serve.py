@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_recft import persistence
+from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._saved import of_store
 from sklearn_recft.vocabulary import IdTypeWarning
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 _DEMO = """\
 A year of groceries is served at {url}; stop it with Ctrl+C. In another terminal:
 
-  curl -s {url}/v1/recommend -H 'content-type: application/json' \\
+  curl -s {url}/v1/recommend -H 'content-type: application/json'{key} \\
     -d '{{"users": ["me"], "n": 3}}'
-  curl -s {url}/v1/events -H 'content-type: application/json' \\
+  curl -s {url}/v1/events -H 'content-type: application/json'{key} \\
     -d '{{"events": [{{"user_id": "me", "item_id": "{item}", "kind": "click"}}]}}'
 
 Send the first command again: the list has changed.
@@ -33,9 +34,11 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command = add("serve", serve, "serve a model that learns from events, by HTTP", output)
     command.add_argument("--model", metavar="DIR", help="the first model, of `recft save`")
     command.add_argument(
-        "--folder", metavar="DIR", default="recft-service",
+        "--folder",
+        metavar="DIR",
+        default="recft-service",
         help="what the service learns is kept here; default: %(default)s",
-    )  # fmt: skip
+    )
     command.add_argument("--demo", action="store_true", help="start with a year of groceries")
     command.add_argument("--store", metavar="URL", help="events; default: SQLite in the folder")
     command.add_argument("--keys", metavar="FILE", help="keys of `recft keys add`")
@@ -45,17 +48,23 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     command.add_argument(
-        "--feedback", type=_numbers, metavar="KIND=VALUE,...",
+        "--feedback",
+        type=_numbers,
+        metavar="KIND=VALUE,...",
         help="feedback of each kind of event; default: click and purchase are positives",
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--rates", type=_pairs, metavar="SCOPE=RATE,...", default={},
+        "--rates",
+        type=_pairs,
+        metavar="SCOPE=RATE,...",
+        default={},
         help="limits of each key, such as events:write=100/second",
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--repeat", action=argparse.BooleanOptionalAction,
+        "--repeat",
+        action=argparse.BooleanOptionalAction,
         help="lists may hold items the user has taken before; default: as saved",
-    )  # fmt: skip
+    )
     command.add_argument(
         "--follow", action="store_true", help="only read, and learn what another process learns"
     )
@@ -103,9 +112,10 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
             exclude_seen=not (repeat if args.repeat is None else args.repeat),
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
-        _tell(args, model)
-        warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
-        server.run()
+        with loop:  # the address is told when it is ready to learn
+            _tell(args, model)
+            warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
+            server.run()
     finally:
         store.close()
     return {"text": "The service has stopped."}
@@ -124,10 +134,11 @@ def _tokens(args: argparse.Namespace) -> TokenVerifier | None:
 
 def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
     """Return a model for an empty folder, and whether its lists may repeat items."""
+    is_empty = not (folder / "models").is_dir()
     if args.demo:
-        return _groceries(folder), True
+        return (_groceries() if is_empty else None), True
     if args.model is None:
-        if not (folder / "models").is_dir():
+        if is_empty:
             raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
         return None, False
     saved = of_store(args.model)
@@ -135,7 +146,7 @@ def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
     return persistence.load(saved), isinstance(about, dict) and bool(about.get("repeat"))
 
 
-def _groceries(folder: Path) -> Any:
+def _groceries() -> Any:
     """Fit what households buy again, and what is popular; items have their names as ids."""
     import numpy as np
 
@@ -155,10 +166,11 @@ def _groceries(folder: Path) -> Any:
     return HabitRecommender().fit(X)
 
 
-def _tell(args: argparse.Namespace, model: Any) -> None:
+def _tell(args: argparse.Namespace, model: RecommenderMixin | None) -> None:
     url = f"http://{args.host}:{args.port}"
-    if args.demo and not args.quiet:
-        sys.stdout.write(_DEMO.format(url=url, item=_popular(model)) + "\n")
+    if args.demo and model is not None and not args.quiet:
+        key = "" if args.keys is None else " -H 'authorization: Bearer KEY'"
+        sys.stdout.write(_DEMO.format(url=url, key=key, item=_popular(model)) + "\n")
     else:
         sys.stdout.write(f"Serving at {url}; stop it with Ctrl+C.\n")
     sys.stdout.flush()
@@ -207,7 +219,7 @@ def _list_keys(args: argparse.Namespace) -> dict[str, Any]:
         f"{one['id']}  {'valid' if one['valid'] else 'ended'}  {one['expires'] or 'no expiry':10}  "
         f"{one['tenant']}  {','.join(one['scopes'])}  {one['name']}".rstrip()
         for one in found
-    ]  # fmt: skip
+    ]
     return {"keys": found, "text": "\n".join(lines) or "No keys."}
 
 
@@ -229,7 +241,7 @@ def _numbers(text: str) -> dict[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
-def _popular(model: Any) -> str:
+def _popular(model: RecommenderMixin) -> str:
     """Return the tenth of the items that an unknown user gets."""
     items, _ = model.recommend(["me"], n_recommendations=10, exclude_seen=False)
     return str(items[0, 9])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from sklearn_recft.serving._problems import Problem
@@ -28,7 +29,7 @@ class MicroBatcher(Generic[Request]):
         Requests of one call.
     max_waiting : int
         Waiting requests; others raise the problem "queue-full".
-    window : float, default=0.001
+    window : float, default=0.002
         Seconds.
     name : str, default="batches"
         Name of the thread.
@@ -40,7 +41,7 @@ class MicroBatcher(Generic[Request]):
         *,
         max_batch: int,
         max_waiting: int,
-        window: float = 0.001,
+        window: float = 0.002,
         name: str = "batches",
     ) -> None:
         self._call = call
@@ -90,6 +91,34 @@ class MicroBatcher(Generic[Request]):
                     _resolve(answer, result)
         finally:
             self._running = None
+
+
+class Bridge:
+    """Bring results of futures of other threads to the event loop, many with one wake-up."""
+
+    def __init__(self) -> None:
+        self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
+        self._is_woken = False
+
+    def wait(self, future: Future[Any]) -> asyncio.Future[Any]:
+        """Return a future of the running event loop that ends as the given one does."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+
+        def ready(future: Future[Any]) -> None:  # in the other thread
+            self._done.append((answer, future))
+            if not self._is_woken:
+                self._is_woken = True
+                loop.call_soon_threadsafe(self._resolve)
+
+        future.add_done_callback(ready)
+        return answer
+
+    def _resolve(self) -> None:
+        self._is_woken = False  # before the queue is read: what comes later wakes again
+        while self._done:
+            answer, future = self._done.popleft()
+            _resolve(answer, future.exception() or future.result())
 
 
 def _resolve(answer: asyncio.Future[Any], result: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Coroutine
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,8 +18,9 @@ log = logging.getLogger("sklearn_recft.serving")
 
 # Seconds in which a body must arrive.
 _PATIENCE = 10.0
-# The scope of ASGI has the principal here.
+# The scope of ASGI has the principal and the body here.
 PRINCIPAL = "recft_principal"
+BODY = "recft_body"
 
 
 class Watcher(Protocol):
@@ -68,7 +70,7 @@ class Edge:
 
         try:
             scope[PRINCIPAL] = self._access.identify(scope)
-            body = await self._body(scope, receive)
+            scope[BODY] = body = await self._body(scope, receive)
             await self.app(scope, _replay(body, receive), watched)
         except Problem as problem:
             await problem.response()(scope, receive, watched)
@@ -86,8 +88,12 @@ class Edge:
             if status >= 400 or log.isEnabledFor(logging.DEBUG):
                 log.log(
                     logging.WARNING if status >= 500 else logging.INFO,
-                    "%s %s %d %.1f ms", scope["method"][:8], route, status, 1000 * seconds,
-                )  # fmt: skip
+                    "%s %s %d %.1f ms",
+                    scope["method"][:8],
+                    route,
+                    status,
+                    1000 * seconds,
+                )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body, within its limits of size and time."""
@@ -99,10 +105,7 @@ class Edge:
             raise Problem("unauthorized", "Send the header `Authorization: Bearer KEY`.")
         if length.isdigit() and int(length) > self._max_body:
             raise self._too_large()
-        try:
-            return await asyncio.wait_for(self._whole(receive), _PATIENCE)
-        except asyncio.TimeoutError:
-            raise Problem("timeout", f"The body must arrive within {_PATIENCE:g} s.") from None
+        return await _in_time(self._whole(receive))
 
     async def _whole(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
@@ -118,6 +121,27 @@ class Edge:
 
     def _too_large(self) -> Problem:
         return Problem("too-large", f"A request has at most {self._max_body} bytes.")
+
+
+async def _in_time(body: Coroutine[Any, Any, bytes]) -> bytes:
+    """Wait for a body; `asyncio.wait_for` does the same with a task, which takes longer."""
+    task, late = asyncio.current_task(), False
+
+    def expire() -> None:
+        nonlocal late
+        late = True
+        if task is not None:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(_PATIENCE, expire)
+    try:
+        return await body
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        raise Problem("timeout", f"The body must arrive within {_PATIENCE:g} s.") from None
+    finally:
+        timer.cancel()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -6,8 +6,10 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -40,8 +42,7 @@ class Appended(NamedTuple):
     duplicates: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of a user: what is stored of it.
 
     Attributes
@@ -70,7 +71,7 @@ class Event:
     kind: str = "click"
     value: float | None = None
     list_id: str | None = None
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = MappingProxyType({})
     clipped: int = 0
 
 
@@ -131,9 +132,11 @@ def as_json(identity: Id) -> str:
     return json.dumps(identity)
 
 
-def from_json(text: str) -> Any:
+@lru_cache(maxsize=1 << 16)
+def from_json(text: str) -> Id:
     """Return what `as_json` was given."""
-    return json.loads(text)
+    found: Id = json.loads(text)
+    return found
 
 
 def check_id(value: Any, name: str, where: str = "") -> Id:

@@ -72,6 +72,7 @@ class Learner:
         self._model: Served | None = None
         self.writes = True
         self.in_doubt = False  # whether steps may be written that were not done
+        self.is_broken = False  # whether a step may be done in part
         self._lock = SharedLock()
         self._changed = threading.Condition()
 
@@ -169,7 +170,7 @@ class Learner:
             self._model, self.name = model, base.details["name"]
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
-            self.in_doubt = False
+            self.in_doubt = self.is_broken = False
         self._notify()
 
     def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
@@ -186,10 +187,10 @@ class Learner:
     def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
         """Yield steps with their events, which are read for many steps at once."""
         ahead = EventBatch(np.empty(0, np.int64), [])
-        end = -1  # of what was read
+        start, end = 0, -1  # of what was read
         for place, step in enumerate(steps):
-            if step.verb != BASE and not step.after < step.until <= end:
-                end = step.until
+            if step.verb != BASE and not start <= step.after <= step.until <= end:
+                start, end = step.after, step.until
                 for later in steps[place:]:
                     if later.verb == BASE or later.until > step.after + _AHEAD:
                         break
@@ -227,11 +228,13 @@ class Learner:
 
     def _learn(self, step: Step, batch: EventBatch) -> None:
         batch = without(batch, self.refused)
+        self.is_broken = True  # unless all of this ends well
         if self.beside is not None:
             self.beside.learn(step, batch)
         with self._lock.writing():
             reasons = teach(self.model, step.verb, batch, self.rows)
             self.seq, self.step = step.until, step.number
+        self.is_broken = False
         self.n_learned += len(batch) - len(reasons)
         if reasons and self.writes:
             self.steps.reject(reasons)

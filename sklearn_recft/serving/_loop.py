@@ -473,6 +473,9 @@ class Loop:
     def _repeat(self) -> None:
         """Do all steps that are written."""
         learner = self._learner
+        if learner.is_broken:
+            self._versions.drop("a step failed")
+            learner.restore()
         while learner.repeat() or (not self.follow and self._versions.finish()):
             pass
         learner.in_doubt = False

@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
 # Gauges that are read when they are scraped: name, what it is, key of the figures, label.
 GAUGES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
-    ("prequential_loss", "Loss of predictions before each event was learned", {
-        "all": "loss", "recent": "loss_recent", "usual": "loss_usual"}),
+    (
+        "prequential_loss",
+        "Loss of predictions before each event was learned",
+        {"all": "loss", "recent": "loss_recent", "usual": "loss_usual"},
+    ),
     ("drift", "Recent loss divided by the usual loss", {"": "drift"}),
     ("calibration_gap", "Distance between predictions and feedback", {"": "calibration_gap"}),
-    ("unknown_share", "Share of recent events with an unknown id", {
-        "users": "unknown_users", "items": "unknown_items"}),
+    (
+        "unknown_share",
+        "Share of recent events with an unknown id",
+        {"users": "unknown_users", "items": "unknown_items"},
+    ),
     ("shown_lists", "Newest lists that the next figures are of", {"": "n_lists"}),
     ("hit_rate", "Share of shown lists of which an item was taken", {"": "hit_rate"}),
     ("ndcg", "NDCG of shown lists of which an item was taken", {"": "ndcg"}),
@@ -25,14 +31,20 @@ GAUGES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ("shown_gini", "Gini index of the items in shown lists", {"": "gini"}),
     ("seq", "Last event that the model has learned", {"": "seq"}),
     ("seq_lag", "Events that are stored and not learned yet", {"": "lag"}),
-    ("queue_depth", "Requests that wait for the store or the model", {
-        "events": "waiting_events", "reads": "waiting_reads"}),
+    (
+        "queue_depth",
+        "Requests that wait for the store or the model",
+        {"events": "waiting_events", "reads": "waiting_reads"},
+    ),
     ("snapshot_age_seconds", "Seconds since the model was saved", {"": "snapshot_age"}),
     ("rejected_events", "Events that the model refused", {"": "rejected"}),
-    ("guard_decisions", "Verdicts of the guard on the last 20 updates", {
-        "roll back": "guard_refused", "promote": "guard_promoted"}),
+    (
+        "guard_decisions",
+        "Verdicts of the guard on the last 20 updates",
+        {"roll back": "guard_refused", "promote": "guard_promoted"},
+    ),
     ("ready", "1 if the service is ready", {"": "ready"}),
-)  # fmt: skip
+)
 _LABELS = {
     "prequential_loss": "window",
     "unknown_share": "of",

@@ -206,10 +206,10 @@ class _Known:
         self._ids: set[Any] = set()
         self._n, self._last = 0, None
 
-    def missing(self, model: Any, ids: Iterable[Any]) -> np.ndarray:
+    def missing(self, recommender: Any, ids: Iterable[Any]) -> np.ndarray:
         """Return which ids are unknown, bool."""
-        if getattr(model, self._count) != self._n:
-            self._read(getattr(model, self._name))
+        if getattr(recommender, self._count) != self._n:
+            self._read(getattr(recommender, self._name))
         return np.array([one not in self._ids for one in ids])
 
     def _read(self, ids: np.ndarray) -> None:
@@ -233,9 +233,12 @@ def _row(query: Any, item: Any) -> SimpleNamespace:
     context = getattr(query, "context", None)
 
     return SimpleNamespace(
-        user_id=query.user_id, item_id=item, timestamp=query.timestamp, context=context,
+        user_id=query.user_id,
+        item_id=item,
+        timestamp=query.timestamp,
+        context=context,
         query=getattr(query, "query", None),
-    )  # fmt: skip
+    )
 
 
 def _tried(function: Callable[[Any], Any], request: Any) -> Any:

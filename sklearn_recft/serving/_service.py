@@ -1,7 +1,9 @@
 """The service behind the routes: one method each, between messages and the loop."""
 
 import asyncio
+import itertools
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -12,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._audit import AuditLog
-from sklearn_recft.serving._batches import MicroBatcher
+from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
 from sklearn_recft.serving._events import Appended
@@ -67,6 +69,8 @@ class Service:
             max_waiting=limits.max_waiting,
             name="recft-reader",
         )
+        self._n_behind = 0  # requests that wait until an event is learned
+        self._commits = Bridge()
         feedback = options.feedback
         self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
 
@@ -98,7 +102,7 @@ class Service:
         return JSONResponse(answer, 202)
 
     async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
-        return await asyncio.wrap_future(self._loop.submit_later([_stored(e) for e in events]))
+        return await self._commits.wait(self._loop.submit_later([_stored(e) for e in events]))
 
     # ------------------------------------------------------------------------------ lists
 
@@ -160,12 +164,18 @@ class Service:
         """Wait until an event is learned."""
         if seq is None or self._loop.seq >= seq:
             return
+        if self._n_behind >= self._limits.max_waiting:
+            raise Problem("queue-full", "Send the request again later.", retry_after=1)
         end, pause = time.monotonic() + _PATIENCE, _LOOK
-        while self._loop.seq < seq:
-            if time.monotonic() > end:
-                raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK)
+        self._n_behind += 1
+        try:
+            while self._loop.seq < seq:
+                if time.monotonic() > end:
+                    raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_LOOK)
+        finally:
+            self._n_behind -= 1
 
     # ------------------------------------------------------------------------------ users
 
@@ -283,9 +293,15 @@ async def _problems(answer: Awaitable[Any]) -> Any:
         raise problem_of(error) from error
 
 
+# Ids of events without one: counted, because a random number for each gives up the thread's turn.
+_PREFIX, _COUNTER = secrets.token_hex(12), itertools.count()
+
+
 def _stored(event: messages.NewEvent) -> dict[str, Any]:
     """Return an event as the store takes it."""
-    return {name: value for name, value in event.__dict__.items() if value is not None}
+    found = {name: value for name, value in event.__dict__.items() if value is not None}
+    found.setdefault("event_id", f"{_PREFIX}-{next(_COUNTER):x}")
+    return found
 
 
 def _id_of(text: str, id_type: str | None) -> int | str:

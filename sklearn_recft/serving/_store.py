@@ -476,23 +476,15 @@ _READ = (
 
 def _event(row: Any) -> Event:
     _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row
-    return Event(
-        event_id,
-        from_json(user),
-        from_json(item),
-        timestamp,
-        kind,
-        value,
-        list_id,
-        json.loads(context) if context else {},
-        clipped,
-    )
+    past = json.loads(context) if context else {}
+    user, item = from_json(user), from_json(item)
+    return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)
 
 
 def _exported(found: dict[str, Any]) -> dict[str, Any]:
     for name in ("user_id", "item_id", "context"):
         if found.get(name) is not None:
-            found[name] = from_json(found[name])
+            found[name] = json.loads(found[name])
     return found
 
 

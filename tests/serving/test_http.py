@@ -1,5 +1,6 @@
 """HTTP: what is stored and learned, what is refused, and what is written to logs."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -158,10 +159,13 @@ def test_bodies_that_are_not_valid(client, path, body):
 def test_an_invalid_body_is_not_repeated_in_the_answer(client):
     answer = client.post("/v1/events", json={"events": [click("a", secret="hidden")]})
     assert problem(answer, 422, "invalid")["errors"] == [
-        {"at": "body/events/0/secret", "fault": "extra_forbidden"}
+        {"at": "events/0/secret", "fault": "extra_forbidden"}
     ]
-    for content in (b"{", b"\xff", b'{"events": NaN}'):
-        problem(client.post("/v1/events", content=content), 422, "invalid")
+    form = {"content-type": "application/json"}
+    for content in (b"{", b"\xff", b'{"events": NaN}', b""):
+        problem(client.post("/v1/events", content=content, headers=form), 422, "invalid")
+    answer = client.post("/v1/events", content=b'{"events": []}')
+    problem(answer, 415, "unsupported-media-type")
 
 
 def test_requests_that_are_too_large(tmp_path):
@@ -312,6 +316,25 @@ def test_requests_that_wait_are_bounded():
         for thread in threads:
             thread.join(20)
     assert statuses == [429] * 5 + [422] * 3
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_recft.serving._edge._PATIENCE", 0.01)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"20")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/events", "headers": headers,
+        "query_string": b"", "client": ("127.0.0.1", 1), "root_path": "",
+    }  # fmt: skip
+    asyncio.run(create_app(StubLoop(None))(scope, receive, send))
+    assert sent[0]["status"] == 408
 
 
 # ------------------------------------------------------------------------------ who is answered
