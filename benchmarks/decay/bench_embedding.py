@@ -38,9 +38,14 @@ def tables(log: Log) -> dict[str, pd.DataFrame | None]:
     return {"nothing": None, "vectors": given, "texts": log.catalogue}
 
 
+def columns(log: Log, way: str) -> pd.DataFrame:
+    """Return ids and times, and texts if the way is by texts: the first text of an item counts."""
+    return log.X.drop(columns=["rating", *([] if way == "texts" else ["text"])])
+
+
 def decay(log: Log, way: str, items, hidden: np.ndarray, seed: int) -> dict[str, float]:
     """Figures of the likes of hidden items; the model does not learn after the fit."""
-    X, n = log.X.drop(columns=["text", "rating"]), len(log.y)
+    X, n = columns(log, way), len(log.y)
     backbone = "auto" if way == "texts" else None
     model = DecayBertRecommender(backbone=backbone, random_state=seed)
     train = np.flatnonzero(~hidden[: log.start])
@@ -59,7 +64,7 @@ def decay(log: Log, way: str, items, hidden: np.ndarray, seed: int) -> dict[str,
 
 def realtime(log: Log, way: str, items, hidden: np.ndarray, seed: int) -> dict[str, float]:
     """NDCG@10 of liked hidden items among all hidden items."""
-    X = log.X.drop(columns=["text", "rating"])
+    X = columns(log, way)
     backbone = "auto" if way == "texts" else None
     model = RealtimeTransformerRecommender(backbone=backbone, random_state=seed, **TRANSFORMER)
     liked = log.y == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -72,6 +73,12 @@ class Content(Whitened):
         if not self.text_width:
             return vectors
         return torch.cat([self.whiten(content[:, : self.text_width]), vectors], 1)
+
+    def put_vectors(self, table: Tensor, items: np.ndarray, vectors: np.ndarray) -> None:
+        """Write given vectors (m, e) of ``items`` (m,) to the rows of a ``table`` (n, c)."""
+        if self.vectors is not None:
+            new = self.vectors(torch.from_numpy(vectors).to(table.device))
+            table[torch.from_numpy(items), self.text_size :] = new
 
     def queries(self, texts: Tensor) -> Tensor:
         """Whiten texts (n, t); the product of the result with that of `forward` is a cosine."""

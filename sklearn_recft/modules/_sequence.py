@@ -214,9 +214,8 @@ class SequenceNet(nn.Module):
     @torch.no_grad()
     def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
         """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""
-        if self.content is not None and self.content.vectors is not None:
-            new = self.content.vectors(torch.from_numpy(vectors).to(self.item_texts.device))
-            self.item_texts[torch.from_numpy(items), self.content.text_size :] = new
+        if self.content is not None:
+            self.content.put_vectors(self.item_texts, items, vectors)
 
     def mark(self, *rows: Any) -> tuple[int, Tensor, Tensor]:
         """Return what `restore` needs to undo later growth and counts."""
