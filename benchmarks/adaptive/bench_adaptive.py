@@ -4,6 +4,7 @@
     python benchmarks/adaptive/bench_adaptive.py --task replay --data ml-100k --keep FOLDER
     python benchmarks/adaptive/bench_adaptive.py --task blend --data ml-100k --keep FOLDER
     python benchmarks/adaptive/bench_adaptive.py --task tune --data ml-100k --keep FOLDER
+    python benchmarks/adaptive/bench_adaptive.py --task extend --data ml-100k --keep FOLDER
     python benchmarks/adaptive/bench_adaptive.py --task stream --data ml-100k
     python benchmarks/adaptive/bench_adaptive.py --task cost --data ml-100k
 
@@ -20,6 +21,9 @@ blend. The blend over what was kept, as plain arrays, against the best single me
 and other blends. The weights start on the rest of the warm-up. The first fifth of the stream is for
 choosing settings (`tune`); the figures are of the other four fifths. Intervals are of 95 %, users
 drawn with replacement; seeds are averaged list by list. Other blends have the first seed alone.
+
+extend. Ranks and scores of the sequential rules are added to lists that were kept without them, for
+candidates that some other member has among its best 40.
 
 stream. `AdaptiveRecommender` itself: `fit` on the warm-up, then `partial_fit` by chunk; "next" are
 the figures of `weights_log_`, "once" lists of `recommend` at the start of each chunk.
@@ -43,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 
 import numpy as np
 
-from benchmarks.adaptive import mix, replay, walk
+from benchmarks.adaptive import extend, mix, replay, walk
 from benchmarks.adaptive.members import DRAWING, SEEDS
 from benchmarks.common.events import DATA, REPEATING, load
 from benchmarks.common.report import row
@@ -199,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tasks = ("choose", "replay", "blend", "tune", "stream", "cost")
+    tasks = ("choose", "replay", "extend", "blend", "tune", "stream", "cost")
     parser.add_argument("--task", choices=tasks, default="blend")
     parser.add_argument("--data", action="append", choices=DATA, help="may be repeated")
     parser.add_argument("--protocol", action="append", choices=TASKS, help="may be repeated")
@@ -215,6 +219,10 @@ def main() -> None:
         if options.task == "replay":
             folders = {task: options.keep / f"{data}_{task}" for task in protocols}
             replay.replay(data, folders, members)
+        elif options.task == "extend":
+            for task in protocols:
+                folder = options.keep / f"{data}_{task}"
+                extend.extend(data, task, folder, "rules", settings(data)["rules"])
         elif options.task == "stream":
             walk.stream(data, members, options.chunks, options.seed)
         elif options.task == "cost":

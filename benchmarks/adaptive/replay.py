@@ -191,7 +191,8 @@ def _describe(score, ordered, mean, spread, indptr, columns):
     return rank, z
 
 
-def _seen(queries: Queries, code_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def codes_of_seen(queries: Queries, code_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the query and the column of each item in the histories."""
     owner = np.repeat(np.arange(len(queries.user)), np.diff(queries.indptr))
     column = code_of[queries.items]
     return owner[column >= 0], column[column >= 0]
@@ -211,7 +212,7 @@ def unions(
         ]
     )
     if exclude_seen:
-        row, column = _seen(queries, code_of)
+        row, column = codes_of_seen(queries, code_of)
         score[:, row, column] = -np.inf
     ordered = np.sort(score, axis=2)
     finite = np.isfinite(score)
@@ -365,7 +366,7 @@ def validated(stream: Stream, task: str, member: Any, cut: int, chunk: int, ever
         some = queries.block(start, stop)
         score = scores(member, some)
         if not stream.repeats:
-            score[_seen(some, code_of)] = -np.inf
+            score[codes_of_seen(some, code_of)] = -np.inf
         best = np.argsort(-score, axis=1, kind="stable")[:, :10]
         figures += [
             ndcg(member.item_ids_[b], t) for b, t in zip(best, targets[start:stop], strict=True)

@@ -244,7 +244,7 @@ def matrices() -> Iterator[Case]:
         "rules_decay_none", half_life=5.0, gap_half_life=1.0, log="movielens_str", y="none"
     )
     yield matrix("rules_notime", log="movielens_no_time", y="none")
-    yield matrix("rules_baskets", max_distance=3, log="baskets", y="none", weighted=True)
+    yield matrix("rules_baskets", max_distance=3, n_fit=3000, log="baskets", y="none")
     yield from special_matrices()
 
 

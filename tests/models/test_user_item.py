@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from sklearn_recft import EASERecommender, ItemKNNRecommender, PopularityRecommender, ranking
 from sklearn_recft.datasets import make_interactions
-from sklearn_recft.models import _user_item
+from sklearn_recft.models import _item_based
 from tests.estimators.dense_feedback import DAY, best_scores, dense_sums, known_pairs
 
 MODELS = [
@@ -165,7 +165,7 @@ def test_pairs_are_read_in_blocks(monkeypatch, model, log):
     X, y, _ = log
     model = clone(model).fit(X, y)
     expected = model.predict(known_pairs(model))
-    monkeypatch.setattr(_user_item, "_BLOCK", 7)
+    monkeypatch.setattr(_item_based, "_BLOCK", 7)
     assert_array_equal(model.predict(known_pairs(model)), expected)
 
 
