@@ -229,9 +229,9 @@ class Versions:
     def drop(self, reason: str) -> None:
         """Drop the candidate, if there is one."""
         if self.candidate is not None:
-            name = self.candidate.base.details["name"]
-            if name != self._learner.name:
-                self._learner.snapshots.remove(name, base=True)
+            learner, name = self._learner, self.candidate.base.details["name"]
+            if all(step.details.get("name") != name for step in learner.steps.bases()):
+                learner.snapshots.remove(name, base=True)  # no step needs a model equal to it
             self._decide("roll back", reason)
 
     # ------------------------------------------------------------------ erased users
