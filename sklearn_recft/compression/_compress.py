@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.compression._als import CompactALSModel
 from sklearn_recft.compression._factorization import CompactFactorizationModel, CompactSoftmaxModel
 from sklearn_recft.compression._models import KEEPS, CompactModel
+from sklearn_recft.compression._onnx_encoder import with_onnx_encoder
 from sklearn_recft.compression._sequence import CompactSequenceModel
 from sklearn_recft.compression._tables import PRECISIONS
 from sklearn_recft.models import (
@@ -35,6 +37,8 @@ _COMPACT: tuple[type[CompactModel], ...] = (
     CompactALSModel,
     CompactSequenceModel,
 )
+# Precision of a text encoder in ONNX Runtime.
+_BACKBONES = {"onnx": "float32", "onnx-int8": "int8"}
 _BY_ORIGINAL = {compact.original: compact for compact in _COMPACT}
 # Why others are refused, by model.
 _REFUSED: dict[type[FittedModel], str] = {
@@ -53,7 +57,11 @@ _REFUSED: dict[type[FittedModel], str] = {
 
 
 def compress(
-    model: Recommender, *, tables: str = "int8", backbone: str | None = None, keep: str = "serve"
+    model: Recommender,
+    *,
+    tables: str | None = "int8",
+    backbone: str | None = None,
+    keep: str = "serve",
 ) -> Recommender:
     """Return a copy of a fitted recommender whose tables take a quarter or half of the bytes.
 
@@ -65,10 +73,12 @@ def compress(
     ----------
     model : estimator
         A fitted recommender with tables; see the notes. It does not change.
-    tables : {"int8", "float16", "bfloat16"}, default="int8"
+    tables : {"int8", "float16", "bfloat16"} or None, default="int8"
         Numbers of the tables. "int8" takes a quarter of the bytes of float32, and the others half.
-    backbone : None, default=None
-        Reserved for text encoders; it must be None.
+        None, with a ``backbone``, leaves them as they are, and the copy learns as before.
+    backbone : {"onnx", "onnx-int8"}, default=None
+        Run the frozen text encoder in ONNX Runtime, by float32 or by int8; see
+        `with_onnx_encoder`.
     keep : {"serve", "learn"}, default="serve"
         "serve": drop what only learning needs. `recommend`, `predict`, `observe`, `similar_items`,
         `explain` and `forget` work; `partial_fit` and `adapt` raise an error. "learn":
@@ -104,6 +114,10 @@ def compress(
     True
     """
     _check_options(tables, backbone, keep)
+    if backbone is not None:
+        model = with_onnx_encoder(model, _BACKBONES[backbone])
+        if tables is None:
+            return model
     fitted = fitted_model(model)
     with fitted.reading():
         if isinstance(fitted, CompactModel):
@@ -142,11 +156,16 @@ def fitted_model(model: object) -> FittedModel:
 
 
 def _check_options(tables: Any, backbone: Any, keep: Any) -> None:
-    for name, value, allowed in (("tables", tables, PRECISIONS), ("keep", keep, KEEPS)):
+    choices: tuple[tuple[str, Any, Collection[Any]], ...] = (
+        ("tables", tables, (*PRECISIONS, None)),
+        ("backbone", backbone, (*_BACKBONES, None)),
+        ("keep", keep, KEEPS),
+    )
+    for name, value, allowed in choices:
         if value not in allowed:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}.")
-    if backbone is not None:
-        raise ValueError(f"backbone={backbone!r}: text encoders stay as they are; pass None.")
+    if tables is None and backbone is None:
+        raise ValueError("tables=None and backbone=None: give one of them to compress.")
 
 
 def _compact_class(model: RecommenderMixin, fitted: FittedModel) -> type[CompactModel]:

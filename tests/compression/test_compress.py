@@ -280,7 +280,8 @@ def test_damaged_files_are_refused(name, fitted, tmp_path):
 BAD = {
     "tables": ({"tables": "int4"}, "tables='int4': choose one of 'int8', 'float16', 'bfloat16'"),
     "keep": ({"keep": "all"}, "keep='all': choose one of 'serve', 'learn'"),
-    "backbone": ({"backbone": "onnx"}, "backbone='onnx': text encoders stay as they are"),
+    "backbone": ({"backbone": "tflite"}, "backbone='tflite': choose one of 'onnx', 'onnx-int8'"),
+    "nothing": ({"tables": None}, "tables=None and backbone=None: give one of them"),
 }
 
 

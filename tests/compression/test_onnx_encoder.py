@@ -9,10 +9,17 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+from numpy.testing import assert_array_equal
 from tokenizers import Tokenizer
 
 from sklearn_recft import DecayBertRecommender, FineTuning, RealtimeTransformerRecommender, load
-from sklearn_recft.compression import export_onnx, onnx_encoder, with_onnx_encoder
+from sklearn_recft.compression import (
+    _onnx_encoder,
+    compress,
+    export_onnx,
+    onnx_encoder,
+    with_onnx_encoder,
+)
 from sklearn_recft.text import TextEncoder, _onnx, encoder_from_state
 
 RNG = np.random.default_rng(0)
@@ -176,3 +183,29 @@ def test_the_exported_encoder_reads_texts_without_this_package(model, fast, tmp_
     vectors = session.run(["vectors"], {n: np.array(v, np.int64) for n, v in given.items()})[0]
     np.testing.assert_allclose(vectors, encoder_of(model).encode(["heat of paris"]), atol=1e-5)
     assert vectors.shape == (1, facts["width"])
+
+
+# ------------------------------------------------------------------ with tables in few bits
+
+
+@pytest.mark.parametrize("backbone", ["onnx", "onnx-int8"])
+def test_compress_exchanges_the_encoder(model, small, backbone, monkeypatch):
+    monkeypatch.setattr(_onnx_encoder, "encoder_graph", lambda encoder: encoder_of(small).graph)
+    monkeypatch.setattr(_onnx_encoder, "quantized", lambda graph: graph)
+    found = compress(model, tables=None, backbone=backbone)
+    assert encoder_of(found).precision == {"onnx": "float32", "onnx-int8": "int8"}[backbone]
+    assert_array_equal(found.predict_proba(LOG), model.predict_proba(LOG))
+    found.partial_fit(LOG[:3], Y[:3])
+    with pytest.raises(ValueError, match="DecayBertRecommender cannot be compressed"):
+        compress(model, backbone=backbone)
+
+
+def test_compress_exchanges_the_encoder_of_a_compressed_catalogue(fast, monkeypatch):
+    model = RealtimeTransformerRecommender(
+        backbone="scratch", width=8, n_layers=1, max_epochs=1, random_state=0
+    ).fit(LOG)
+    monkeypatch.setattr(_onnx_encoder, "encoder_graph", lambda encoder: encoder_of(fast).graph)
+    found = compress(model, backbone="onnx")
+    assert type(encoder_of(found)) is type(encoder_of(fast))
+    lists = [one.recommend([0, 1], n_recommendations=3)[0] for one in (found, compress(model))]
+    assert_array_equal(*lists)
