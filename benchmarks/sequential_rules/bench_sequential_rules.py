@@ -1,7 +1,7 @@
 """Compare settings of `SequentialRulesRecommender`, and measure what an update costs.
 
     python benchmarks/sequential_rules/bench_sequential_rules.py --task settings --data ml-100k
-    python benchmarks/sequential_rules/bench_sequential_rules.py --task cost --data ml-1m
+    python benchmarks/sequential_rules/bench_sequential_rules.py --task cost --data ml-100k
 
 settings. NDCG@10 of a list before each event of one chunk, with the user's events so far, after a
 fit on all events before the chunk. Logs, chunks and users are those of the adaptive benchmark

@@ -76,9 +76,9 @@ class SequentialRulesRecommender(
     -----
     `partial_fit` is exact: the result equals `fit` on all rows, if the events of a user arrive in
     the order of their time. It stores the events and counts all rules again, which takes
-    ``max_distance`` additions per event. The model keeps at most 48 bytes for each of the
-    ``max_history`` events of a user, and 8 bytes per rule. `forget` is exact. So is `forget_items`,
-    unless a user had more than ``max_history`` events.
+    ``max_distance`` additions per event. The model keeps up to twice ``max_history`` events of a
+    user, 24 bytes each in arrays with room to grow, and 8 bytes per rule. `forget` is exact. So is
+    `forget_items`, unless a user had more than ``max_history`` events.
 
     Events at the same time are in the order of the rows. Without timestamps, all are. An item
     several times in a row is one event with the sum of the weights, so no rule says "the same

@@ -107,7 +107,8 @@ class SequentialRulesModel(ItemBasedModel):
         """Return the last ``max_history`` events of ``users`` (n,), each a row of its own."""
         log, counts = self.history.events_of(users)
         row = np.repeat(np.arange(len(users)), counts)
-        if (np.diff(log.time) < 0).any():  # most often, events arrive in the order of time
+        late = (np.diff(log.time) < 0) & (row[1:] == row[:-1])
+        if late.any():
             order = np.lexsort((log.time, row))
             log = log.take(order)
         value = log.feedback.astype(np.float64)
