@@ -27,6 +27,8 @@ from sklearn_recft.models import (
     FollowingFactorizationModel,
     ItemKNNModel,
     RP3BetaModel,
+    SequenceModel,
+    SequentialRulesModel,
 )
 
 Recommender = TypeVar("Recommender", bound=RecommenderMixin)
@@ -52,6 +54,7 @@ _REFUSED: dict[type[FittedModel], str] = {
     DecayModel: "compiled code looks up its embeddings in float32",
     EASEModel: "its weights are those of pairs of items, and no factors",
     ItemKNNModel: "it holds similarities of pairs of items. For a smaller one, lower n_neighbors",
+    SequentialRulesModel: "it holds rules, and no factors. For a smaller one, lower n_neighbors",
     RP3BetaModel: "it holds weights of pairs of items. For a smaller one, lower n_neighbors",
 }
 
@@ -116,8 +119,8 @@ def compress(
     _check_options(tables, backbone, keep)
     if backbone is not None:
         model = with_onnx_encoder(model, _BACKBONES[backbone])
-        if tables is None:
-            return model
+    if tables is None:
+        return model
     fitted = fitted_model(model)
     with fitted.reading():
         if isinstance(fitted, CompactModel):
@@ -171,6 +174,11 @@ def _check_options(tables: Any, backbone: Any, keep: Any) -> None:
 def _compact_class(model: RecommenderMixin, fitted: FittedModel) -> type[CompactModel]:
     """Return the compressed class of a model."""
     found = _BY_ORIGINAL.get(type(fitted))
+    if isinstance(fitted, SequenceModel) and fitted.reads_vectors:
+        raise ValueError(
+            f"A {type(model).__name__} with vectors of items (embedding) cannot be compressed: "
+            "vectors may still come for items of its catalogue."
+        )
     if found is not None:
         return found
     reason = _REFUSED.get(type(fitted), "it has no tables of factors")

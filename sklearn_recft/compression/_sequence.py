@@ -80,7 +80,7 @@ class CompactSequenceNetwork(SequenceNetwork):
         table = self.catalogue.table
         first, grown = len(table), table.grown(n_items)
         if n_items > first:
-            rows = self.cold_vectors(self.read(codes, texts, first), n_items - first)
+            rows = self.cold_vectors(self.read(codes, texts, first, None), n_items - first)
             grown = grown.replaced(np.arange(first, n_items), rows, in_full=False)
             self.catalogue = CompactCatalogue(grown, self.catalogue.device)
 

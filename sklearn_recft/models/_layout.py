@@ -24,18 +24,9 @@ _HABITS = {
     "basket": "f8~ U+", "repeats": "i8 I", "exposed": "i8 I",
     "again": "i4 n", "exposure": "i8 n",
 }  # fmt: skip
-_CONTEXT = {
-    "mean": "f4 A",
-    "context_weight": "f4 C",
-    "context_mean": "f8 C",
-    "context_scale": "f8 C",
-}
+_CONTEXT = {"mean": "f4 A", "context_weight": "f4 C", "context_*": "f8 C"}
 # Of a table in few bits; the table itself checks that its arrays fit together.
-_COMPACT = {
-    "*_scales": "f4 ...",
-    "*_changed": "i8 ...",
-    "*_full": "f4 ...",
-}
+_COMPACT = {"*_scales": "f4 ...", "*_changed": "i8 ...", "*_full": "f4 ..."}
 _FACTORS = {
     "user_factors": "f4 U F", "user_bias": "f4 U", "user_count": "f4 U",
     "item_factors": "f4 I F", "item_bias": "f4 I", "item_count": "f4 I",

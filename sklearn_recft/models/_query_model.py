@@ -137,9 +137,9 @@ class QueryModel(FittedModel):
             return
         codes, texts = self.items.encode(rows.item_ids), list(self._texts_of(rows) or ())
         if call.catalogue is not None:
-            ids, its_texts = call.catalogue
+            ids = call.catalogue.ids
             codes = np.concatenate([codes, self.items.encode(ids)])
-            texts += texts_of(ids, its_texts)
+            texts += texts_of(ids, call.catalogue.texts)
         self.lexical = self.lexical.after(codes, texts)
 
     # ------------------------------------------------------------------ scoring

@@ -5,6 +5,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_classifier
@@ -301,3 +302,33 @@ def test_other_models_are_refused_with_the_reason(fitted):
         compress(following)
     with pytest.raises(TypeError, match="give the last step"):
         compress(make_recommender_pipeline(PopularityRecommender()).fit(X))
+
+
+def test_a_compressed_transformer_reads_search_words():
+    log = pd.DataFrame(
+        {"user_id": np.arange(90) % 9, "item_id": np.arange(90) * 7 % 11, "timestamp": range(90)}
+    )
+    log["text"] = [f"film {'abcdefghijk'[item] * 3}" for item in log["item_id"]]
+    log["query"] = np.where(np.arange(90) % 2, log["text"].str[5:], "")
+    model = RealtimeTransformerRecommender(
+        backbone="scratch", width=8, n_layers=1, max_epochs=1, random_state=0
+    ).fit(log)
+    small = compress(model, tables="float16")
+    asked = pd.DataFrame({"user_id": [0, 1], "timestamp": 91, "query": ["ccc", ""]})
+    for one in (model, small):
+        one.observe(log[:5].assign(timestamp=92, query="aaa"))
+    options = {"n_recommendations": 5, "exclude_seen": False}
+    found, expected = small.recommend(asked, **options), model.recommend(asked, **options)
+    assert_array_equal(found[0], expected[0])
+    assert_allclose(found[1], expected[1], rtol=1e-2, atol=1e-2)
+    assert found[0][0, 0] == 2
+
+
+def test_vectors_of_items_are_refused():
+    log = pd.DataFrame({"user_id": np.arange(60) % 9, "item_id": np.arange(60) * 7 % 11})
+    log["embedding"] = [[float(item), 1.0] for item in log["item_id"]]
+    model = RealtimeTransformerRecommender(
+        backbone=None, width=8, n_layers=1, max_epochs=1, random_state=0
+    ).fit(log)
+    with pytest.raises(ValueError, match=r"with vectors of items \(embedding\) cannot be compr"):
+        compress(model)
