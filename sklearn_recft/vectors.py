@@ -165,7 +165,8 @@ def _vector_cells(cells: Any, name: str) -> tuple[list[np.ndarray], np.ndarray]:
     if wrong:
         raise TypeError(
             f"{name}: {wrong.total()} of {len(cells)} rows are no vectors but {sorted(wrong)}. "
-            "Give lists or arrays of numbers, all of one length, and None for a missing one."
+            "Give lists or arrays of numbers, all of one length, and None for a missing one; or "
+            "rename the column if it holds no vectors of items."
         )
     return arrays, cell_of
 
