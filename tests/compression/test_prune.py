@@ -157,3 +157,21 @@ def test_models_of_shared_weights_refuse_to_drop_items(log):
     ).fit(log[0])
     with pytest.raises(ValueError, match="forget_items: a RealtimeTransformerRecommender cannot"):
         prune_items(model, min_events=4)
+
+
+def test_columns_that_no_count_needs_are_not_read(log):
+    X = pd.DataFrame(log[0], columns=["user_id", "item_id", "timestamp"])
+    more = X.assign(genre="a", price=np.nan, embedding=[[0.5, 1.0]] * len(X))
+    model = PopularityRecommender().fit(X)
+    for given in ({"min_events": 4}, {"older_than": 2.0}):
+        found, wanted = (prune_items(model, log, **given).item_ids_ for log in (more, X))
+        assert_array_equal(found, wanted)
+    found, wanted = (prune_users(model, log, idle_for=2.0).user_ids_ for log in (more, X))
+    assert_array_equal(found, wanted)
+    assert len(found) < model.n_users_
+
+
+def test_a_number_of_events_is_an_integer(factors):
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match=r"min_events=.*: give an integer of at least 1"):
+            prune_items(factors, min_events=wrong)
