@@ -122,7 +122,8 @@ class AdaptiveRecommender(
     `observe`, and gives new items its lowest score. `IncrementalMFRecommender` with "softmax" does:
     they join the last events of its users. `forget` and saving include all members.
 
-    Pipelines cannot be members. Put the transformers before the blend.
+    A column ``embedding`` of vectors goes to the members that read it, if there is one, and the
+    others do not see it. Pipelines cannot be members. Put the transformers before the blend.
 
     References
     ----------

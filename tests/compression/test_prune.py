@@ -122,8 +122,8 @@ def test_compressed_models_are_pruned(factors):
 
 BAD = {
     "nothing": ({}, ValueError, "Give min_events or older_than"),
-    "zero": ({"min_events": 0}, ValueError, "min_events=0: give a number above 0"),
-    "share": ({"min_events": 2.5}, ValueError, "min_events=2.5: give a number above 0"),
+    "zero": ({"min_events": 0}, ValueError, "min_events=0: give an integer of at least 1"),
+    "share": ({"min_events": 2.5}, ValueError, "min_events=2.5: give an integer of at least 1"),
     "flag": ({"older_than": True}, ValueError, "older_than=True: give a number"),
     "nan": ({"older_than": float("nan")}, ValueError, "older_than=nan: give a number"),
     "no log": ({"older_than": 3.0}, ValueError, "older_than: models keep no times of items"),
@@ -169,9 +169,3 @@ def test_columns_that_no_count_needs_are_not_read(log):
     found, wanted = (prune_users(model, log, idle_for=2.0).user_ids_ for log in (more, X))
     assert_array_equal(found, wanted)
     assert len(found) < model.n_users_
-
-
-def test_a_number_of_events_is_an_integer(factors):
-    for wrong in (0, 2.5, True):
-        with pytest.raises(ValueError, match=r"min_events=.*: give an integer of at least 1"):
-            prune_items(factors, min_events=wrong)
