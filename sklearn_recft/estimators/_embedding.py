@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import check_items
 from sklearn_recft.models import Call, ContentModel
 from sklearn_recft.names import EMBEDDING
@@ -25,6 +26,16 @@ class EmbeddingMixin:
     def _features(self) -> Collection[str]:
         # A table without names has no such column.
         return {EMBEDDING: "vector"} if hasattr(self, "feature_names_in_") else {}
+
+
+def reads_embedding(estimator: Any) -> bool:
+    """Whether an estimator, or a member of a blend, reads the column ``embedding``."""
+    members = getattr(estimator, "estimators", None) or ()
+    return (
+        isinstance(estimator, EmbeddingMixin)
+        or EMBEDDING in feature_names(estimator)
+        or any(reads_embedding(member) for _, member in members)
+    )
 
 
 def catalogue_call(items: Any, *, predict: bool = False) -> Call:

@@ -464,6 +464,8 @@ class Loop:
                 raise ServingError(
                     f"{self.folder} holds no model yet; give one to a loop that writes."
                 )
+            verb_of(self._first, self.learn)  # before anything is written
+            check_form(self._first)
             learner.begin(self._first, self._after, "start")
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)

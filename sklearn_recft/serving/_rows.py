@@ -10,6 +10,7 @@ from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
+from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.serving._events import Event, EventBatch
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
@@ -68,7 +69,20 @@ def verb_of(model: Served, learn: str) -> str:
         raise ValueError(
             f"learn={learn!r}: {type(model).__name__} has none of the methods {_VERBS[learn]}."
         )
+    if found != "observe" and _only_serves(model):
+        raise ValueError(
+            f"learn={learn!r}: the model was compressed with keep='serve', so it refuses every "
+            "event. Give learn='observe', or a model that was compressed with keep='learn'."
+        )
     return found
+
+
+def _only_serves(model: Served) -> bool:
+    """Whether a model, or the last step of a pipeline, has dropped what it would learn with."""
+    last = model.steps[-1][1] if isinstance(model, RecommenderPipeline) else model
+    if not isinstance(last, RecommenderMixin) or not hasattr(last, "n_users_"):
+        return False
+    return getattr(last.__recommender_model__(), "keep", None) == "serve"
 
 
 def is_cut_free(model: Served, verb: str) -> bool:
