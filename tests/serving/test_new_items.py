@@ -31,11 +31,10 @@ def store(tmp_path):
 
 
 def events(n, start=0, user="a"):
-    kinds = ("click", "skip")
     return [
-        {"user_id": user, "item_id": "xyzw"[j % 4], "kind": kinds[j % 2], "event_id": f"e{start + j}"}
-        for j in range(n)
-    ]  # fmt: skip
+        {"user_id": user, "item_id": "xyzw"[j % 4], "kind": ("click", "skip")[j % 2]}
+        for j in range(start, start + n)
+    ]
 
 
 def feed(loop, given):
@@ -94,7 +93,10 @@ def test_items_survive_rollback_update_guard_and_erased_users(fitted, store, tmp
         assert {"oat", "soy"} <= known(loop)
         loop.update("fit")
         assert {"oat", "soy"} <= known(loop)
+        put(loop, [{"item_id": "rye", "price": 1.0}])
+        feed(loop, events(4, 20))
         loop.update("partial_fit", last=3)
+        assert "rye" in known(loop)
         expected = digest(loop, tmp_path)
     with Loop(None, store, folder, feedback=FEEDBACK) as loop:
         assert digest(loop, tmp_path) == expected
@@ -113,9 +115,9 @@ def test_a_guard_compares_on_events_alone(fitted, store, tmp_path):
 
 
 def test_items_that_are_refused(fitted, store, tmp_path):
-    with Loop(PopularityRecommender(), store, tmp_path / "a", feedback=FEEDBACK) as loop:
-        with pytest.raises(ValueError, match="Popularity.* from its first event"):
-            loop.add_items(NEW)
+    loop = Loop(PopularityRecommender(), store, tmp_path / "a", feedback=FEEDBACK)
+    with loop, pytest.raises(ValueError, match="PopularityRecommender knows an item"):
+        loop.add_items(NEW)
     for wrong in ([{"price": 1}], [{"item_id": 1.5}], ["oat"], [{"item_id": "a", "x": {"y": 1}}],
                   [{"item_id": "a", "x": float("inf")}], [{"item_id": "a", "x": "y" * 70_000}],
                   [{"item_id": "a", 3: 1}], "oat"):  # fmt: skip
