@@ -184,6 +184,8 @@ def create_app(
             points = asyncio.create_task(service.history.run())
             yield
             points.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await points
         service.close()
 
     app = FastAPI(

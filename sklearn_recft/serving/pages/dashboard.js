@@ -198,7 +198,7 @@ async function refresh() {
   const now = Object.fromEntries(Object.entries(found.figures).map(([name, column]) => [name, column.at(-1)]));
   const state = now.ready ? "Ready" : "Not ready";
   element("about").textContent =
-    `${state}. Model ${found.model.at(-1)}, loss: ${found.metric}, ${clock(found.time.at(-1), 0)}.`;
+    `${state}. Model ${found.model.at(-1)}, loss: ${found.metric}. Read at ${clock(found.time.at(-1), 0)}.`;
   showTiles(now);
   showCharts();
   timer = setTimeout(poll, 1000 * SECONDS);
@@ -213,7 +213,9 @@ function poll() {
 
 async function showModels() {
   const { models } = await ask("GET", "/v1/models", element("admin-key").value);
-  const rows = models.map((model) => {
+  const byName = new Map();  // a snapshot may have the name of the model that it is equal to
+  for (const one of models) byName.set(one.name, { ...one, live: one.live || byName.get(one.name)?.live });
+  const rows = [...byName.values()].map((model) => {
     const row = make("tr");
     const name = make("td");
     name.append(make("code", model.name));
@@ -232,7 +234,7 @@ async function showModels() {
       ));
       state.append(button);
     }
-    row.append(name, make("td", whole(model.seq), "number"), make("td", model.kind), digest, state);
+    row.append(name, state, make("td", whole(model.seq), "number"), make("td", model.kind), digest);
     return row;
   });
   element("models").tBodies[0].replaceChildren(...rows.reverse());
@@ -303,6 +305,7 @@ new ResizeObserver(showCharts).observe(element("main"));
 if (!secured) {
   element("key-field").hidden = true;
   element("admin-field").hidden = true;
+  element("key-note").hidden = true;
   element("connect").querySelector("button").textContent = "Refresh";
   attempt(refresh);
 }
