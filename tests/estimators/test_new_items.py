@@ -39,9 +39,12 @@ WITH_VECTORS = VECTORS, NEW_VECTORS, OTHER_VECTORS
 @pytest.mark.parametrize(
     ("model", "tables"),
     [
-        (BayesianMFRecommender(n_factors=4, max_epochs=2, random_state=0), WITH_FEATURES),
-        (BayesianMFClassifier(n_factors=4, max_epochs=2, random_state=0), WITH_FEATURES),
-        (IncrementalDCNRecommender(max_epochs=1, random_state=0), WITH_FEATURES),
+        (BayesianMFRecommender(n_factors=2, max_epochs=2, random_state=0), WITH_FEATURES),
+        (BayesianMFClassifier(n_factors=2, max_epochs=1, random_state=0), WITH_FEATURES),
+        (
+            IncrementalDCNRecommender(max_epochs=1, hidden=(4,), embedding_dim=2, random_state=0),
+            WITH_FEATURES,
+        ),
         (DecayBertRecommender(backbone=None, width=16, max_epochs=1, random_state=0), WITH_VECTORS),
         (RealtimeTransformerRecommender(width=16, max_epochs=1, random_state=0), WITH_VECTORS),
     ],
