@@ -1,5 +1,6 @@
 """The application: routes, each with the scope it needs, around a loop."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._access import Access, Verifier
 from sklearn_recft.serving._audit import AuditLog
+from sklearn_recft.serving._dashboard import dashboard_pages
 from sklearn_recft.serving._edge import BODY, PRINCIPAL, Edge
 from sklearn_recft.serving._keys import KeyFile
 from sklearn_recft.serving._limits import Limits, RateLimiter
@@ -82,6 +84,16 @@ ROUTES = (
         messages.Predictions,
         body=messages.Rows,
     ),
+    Route(
+        "PUT",
+        "/v1/items",
+        "events:write",
+        "put_items",
+        messages.Acknowledged,
+        202,
+        messages.NewItems,
+    ),
+    Route("GET", "/v1/quality", "metrics:read", "quality", messages.QualityHistory),
     Route("DELETE", "/v1/users/{user_id}", "privacy:admin", "forget_user", messages.Forgotten),
     Route("GET", "/v1/users/{user_id}/export", "privacy:admin", "export_user", dict[str, Any]),
     Route("GET", "/v1/models", "model:admin", "list_models", messages.Models),
@@ -169,7 +181,11 @@ def create_app(
     async def lifespan(_: Any) -> AsyncIterator[None]:
         with loop:
             service.watch.begin()
+            points = asyncio.create_task(service.history.run())
             yield
+            points.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await points
         service.close()
 
     app = FastAPI(
@@ -204,6 +220,9 @@ def create_app(
         openapi_extra={"security": []},
         operation_id="openapi",
     )
+    # They hold no data: the page asks the routes above, with a key.
+    for path, page in dashboard_pages(secured=bool(verifiers)).items():
+        app.add_api_route(path, page, methods=["GET"], openapi_extra={"security": []})
     app.add_middleware(Edge, access=access, watcher=service.watch.metrics, max_body=limits.max_body)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)

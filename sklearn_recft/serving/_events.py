@@ -23,7 +23,7 @@ _Value = TypeVar("_Value")
 # Longest text of an id, of a kind and of a context, in characters: an event is a small row.
 _LONGEST_ID = 1_024
 _LONGEST_KIND = 64
-_LONGEST_CONTEXT = 65_536
+LONGEST_CONTEXT = 65_536
 
 
 class Appended(NamedTuple):
@@ -50,6 +50,7 @@ class Event(NamedTuple):
     event_id : str
         The same event sent again has the same id, and is stored once.
     user_id, item_id : int or str
+        ``user_id`` is None in a row of a new item, whose ``context`` describes it.
     timestamp : float or None
         Seconds since 1970; None is the time of arrival.
     kind : str
@@ -257,8 +258,8 @@ def _checked_context(value: Any, name: str) -> dict[str, Any]:
         found[key] = cell.item() if isinstance(cell, np.generic) else cell
         if not isinstance(found[key], (int, float, str, bool, type(None))):
             raise TypeError(f"{name}: {key!r} must be a number or a text, got {_name(cell)}.")
-    if len(json.dumps(found)) > _LONGEST_CONTEXT:
-        raise ValueError(f"{name} takes more than {_LONGEST_CONTEXT} characters.")
+    if len(json.dumps(found)) > LONGEST_CONTEXT:
+        raise ValueError(f"{name} takes more than {LONGEST_CONTEXT} characters.")
     return found
 
 

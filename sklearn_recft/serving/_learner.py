@@ -13,6 +13,7 @@ import numpy as np
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._rows import RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
@@ -153,15 +154,19 @@ class Learner:
 
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
-        batch = self.store.read(self.seq, size)
+        batch = first_sort(self.store.read(self.seq, size))
         if not len(batch):
             return 0
-        step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
+        step = Step(self.step + 1, self.verb_for(batch), self.seq, int(batch.seq[-1]))
         self.in_doubt = True
         self.steps.add([step], durable=False)
         self._learn(step, batch)
         self.in_doubt = False
         return len(batch)
+
+    def verb_for(self, batch: EventBatch) -> str:
+        """Return the verb of a step: new items have their own."""
+        return ADD_ITEMS if batch.events and is_item(batch.events[0]) else self.verb
 
     def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
         """Replace the model, in one moment, by one that is after a base, and a last step."""

@@ -19,6 +19,7 @@ from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, check_stored_events
 from sklearn_recft.serving._folder_lock import FolderLock
+from sklearn_recft.serving._items import check_stored_items, check_takes_items
 from sklearn_recft.serving._learner import Learner
 from sklearn_recft.serving._lists import Recommended, shown_lists
 from sklearn_recft.serving._model import Served
@@ -233,6 +234,37 @@ class Loop:
         self._check_writer()
         return self._committer.submit(check_stored_events(events))
 
+    def add_items(self, items: Any) -> Appended:
+        """Store new items, and return after the commit; the model learns them in their turn.
+
+        They are rows of the log, so that a replay learns them at the same place. The model needs
+        the method `add_items`.
+
+        Parameters
+        ----------
+        items : iterable of dict, or data frame
+            ``item_id``, and the ``text``, ``embedding`` or features that the model reads.
+
+        Returns
+        -------
+        appended : Appended
+            ``seq`` of each item; give the last one to `wait`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an item is not valid, or the model knows items by events alone. Nothing is stored.
+        QueueFullError, StoreError, NotRunningError
+            As in `submit`.
+        """
+        return self.add_items_later(items).result()
+
+    def add_items_later(self, items: Any) -> Future[Appended]:
+        """Queue new items, and return a future that has the answer of `add_items`."""
+        self._check_writer()
+        check_takes_items(self._learner.model)
+        return self._committer.submit(check_stored_items(items))
+
     def wait(self, seq: int, timeout: float | None = None) -> bool:
         """Wait until the model has learned the events up to a number.
 
@@ -428,7 +460,8 @@ class Loop:
             ``queue`` (events that wait for their commit), ``n_commits``, ``n_learned`` since the
             start, ``model``, ``snapshot_seq``, ``snapshot_age`` in seconds, ``damaged`` (saved
             models that cannot be read), ``refused`` (ranges), ``candidate`` (verdict of the guard
-            so far), ``decisions`` (the last ones), ``n_dropped_lists``, ``error`` (the last one of
+            so far), ``decisions`` (the last ones), ``forget_pending`` (users that
+            are still to be erased after a failure), ``n_dropped_lists``, ``error`` (the last one of
             a thread, None if it has recovered), and `FeedbackStore.counts`.
         """
         learner, candidate = self._learner, self._versions.candidate
@@ -450,6 +483,7 @@ class Loop:
             refused=learner.refused,
             candidate=None if candidate is None else candidate.verdict,
             decisions=list(self._versions.decisions),
+            forget_pending=self._versions.n_forgetting(),
             error=self._error or self._committer.error,
             **self.store.counts(),
         )

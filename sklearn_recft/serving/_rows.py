@@ -12,6 +12,13 @@ from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.serving._items import (
+    ADD_ITEMS,
+    check_takes_items,
+    is_item,
+    item_table,
+    runs_of,
+)
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
@@ -103,20 +110,30 @@ def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[i
     """Let a model learn events; return the reason for each ``seq`` that it refused.
 
     A call that raises has changed nothing. Then each half is learned by itself, down to single
-    events. So the same events lead to the same model in each replay.
+    events. So the same events lead to the same model in each replay. New items among them are
+    learned in their place, by `add_items`.
     """
-    if not len(batch):
-        return {}
+    refused: dict[int, str] = {}
+    for run in runs_of(batch):
+        refused |= _taught(model, ADD_ITEMS if is_item(run.events[0]) else verb, run, rows)
+    return refused
+
+
+def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+    """Let a model learn events, or new items."""
     try:
-        X, y = rows.make(model, batch)
-        getattr(model, verb)(X, y)
+        if verb == ADD_ITEMS:
+            check_takes_items(model)
+            getattr(model, verb)(item_table(batch))
+        else:
+            getattr(model, verb)(*rows.make(model, batch))
         return {}
     except (ValueError, TypeError) as error:
         if len(batch) == 1:
             return {int(batch.seq[0]): f"{type(error).__name__}: {error}"}
     half = len(batch) // 2
-    refused = teach(model, verb, batch.take(slice(None, half)), rows)
-    return {**refused, **teach(model, verb, batch.take(slice(half, None)), rows)}
+    refused = _taught(model, verb, batch.take(slice(None, half)), rows)
+    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows)}
 
 
 def check_form(model: Served) -> None:

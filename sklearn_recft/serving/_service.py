@@ -18,6 +18,7 @@ from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
 from sklearn_recft.serving._events import Appended
+from sklearn_recft.serving._history import History
 from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._problems import Problem
@@ -73,6 +74,7 @@ class Service:
         self._commits = Bridge()
         feedback = options.feedback
         self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
+        self.history = History(self.watch)
 
     def close(self) -> None:
         """End the thread that reads."""
@@ -104,6 +106,20 @@ class Service:
     async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
         return await self._commits.wait(self._loop.submit_later([_stored(e) for e in events]))
 
+    async def put_items(self, body: messages.NewItems) -> Response:
+        """Store new items, and register them: they can be recommended without an event.
+
+        The answer comes after the commit. The model must read texts, vectors or features of items.
+        """
+        self._check_size("items", len(body.items), self._limits.max_events)
+        rows = [_item(one) for one in body.items]
+        found = await _problems(self._later(rows))
+        answer = {"seq": max(found.seq), "accepted": len(rows), "duplicates": 0}
+        return JSONResponse(answer, 202)
+
+    async def _later(self, rows: Sequence[Mapping[str, Any]]) -> Appended:
+        return await self._commits.wait(self._loop.add_items_later(rows))
+
     # ------------------------------------------------------------------------------ lists
 
     async def recommend(self, body: messages.ListRequest) -> Response:
@@ -124,7 +140,8 @@ class Service:
                         {"item_id": item, "contribution": value} for item, value in reasons
                     ]
             list_id = found.list_ids[row]
-            self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
+            if body.remember:
+                self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
             lists.append({"user_id": user, "list_id": list_id, "items": own})
         return JSONResponse({"lists": lists, "model": found.model, "seq": found.seq})
 
@@ -157,6 +174,8 @@ class Service:
             own["history"] = event_table(body.history)
         if body.because:
             own["because"] = True
+        if not body.remember:
+            own["remember"] = False
         seen = self._options.exclude_seen if body.exclude_seen is None else body.exclude_seen
         return ListCall(users, (body.n, seen), own)
 
@@ -204,7 +223,7 @@ class Service:
     async def list_models(self) -> Response:
         """Return the saved models, oldest first."""
         found = await _problems(asyncio.to_thread(self._loop.models))
-        names = ("name", "seq", "digest", "kind")
+        names = ("name", "seq", "digest", "kind", "live")
         return JSONResponse({"models": [{name: one[name] for name in names} for one in found]})
 
     async def save_model(self, request: Request) -> Response:
@@ -244,6 +263,10 @@ class Service:
         """Return the metrics in the format of Prometheus."""
         text, kind = await asyncio.to_thread(self.watch.metrics.text)
         return Response(text, media_type=kind)
+
+    async def quality(self) -> Response:
+        """Return the figures of the model and of the loop, now and since the start."""
+        return JSONResponse(await _problems(asyncio.to_thread(self.history.document)))
 
     # ------------------------------------------------------------------------------ private
 
@@ -302,6 +325,16 @@ def _stored(event: messages.NewEvent) -> dict[str, Any]:
     found = {name: value for name, value in event.__dict__.items() if value is not None}
     found.setdefault("event_id", f"{_PREFIX}-{next(_COUNTER):x}")
     return found
+
+
+def _item(item: messages.NewItem) -> dict[str, Any]:
+    """Return a new item as the loop takes it."""
+    found = {name: value for name, value in item.__dict__.items() if value is not None}
+    features = found.pop("features", {})
+    both = sorted(features.keys() & {"item_id", "text", "embedding"})
+    if both:
+        raise Problem("invalid", f"features: give {both} beside the features, not in them.")
+    return {**found, **features}
 
 
 def _id_of(text: str, id_type: str | None) -> int | str:

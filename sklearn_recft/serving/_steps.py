@@ -23,8 +23,9 @@ class Step:
     number : int
         From 1 on, without gaps.
     verb : str
-        The method that learns the events ``(after, until]``, such as "partial_fit_predict"; or
-        "base": the model becomes the saved one that ``details`` names.
+        The method that learns the events ``(after, until]``, such as "partial_fit_predict", or
+        "add_items" for rows of new items; or "base": the model becomes the saved one that
+        ``details`` names.
     after, until : int
     details : dict
         Of a base: ``name`` of the saved model (absent while it is not saved yet), ``reason``, and

@@ -342,6 +342,8 @@ class FeedbackStore:
     def expire(self, until: int) -> int:
         """Remove events up to a number, and lists, that are older than ``retention_days``.
 
+        New items stay: they are of no user.
+
         Parameters
         ----------
         until : int
@@ -359,11 +361,10 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         with self.database.writing() as connection:
             connection.execute(delete(shown).where(shown.c.received < oldest))
-            gone = select(event.c.seq).where(event.c.seq <= until, event.c.received < oldest)
+            old = event.c.seq <= until, event.c.received < oldest, event.c.user_id != _NOBODY
+            gone = select(event.c.seq).where(*old)
             connection.execute(delete(rejected).where(rejected.c.seq.in_(gone)))
-            return connection.execute(
-                delete(event).where(event.c.seq <= until, event.c.received < oldest)
-            ).rowcount
+            return connection.execute(delete(event).where(*old)).rowcount
 
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
@@ -460,6 +461,7 @@ class FeedbackStore:
         return len(new)
 
 
+_NOBODY = as_json(None)  # type: ignore[arg-type]  # in place of the user of a new item
 _READ = (
     "seq",
     "event_id",

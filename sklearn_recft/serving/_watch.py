@@ -14,7 +14,7 @@ from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._reads import WatchCall, Watched
 from sklearn_recft.tags import recommender_tags
 
-_NUMBERS = ("seq", "lag", "snapshot_age", "rejected")
+_NUMBERS = ("seq", "lag", "snapshot_age", "rejected", "forget_pending")
 
 
 class Watch:
@@ -51,7 +51,7 @@ class Watch:
         self._has_loss = False
         self.n_storing = 0
         self.quality = Quality(probability=False)
-        self.metrics = Metrics(kinds, self._figures)
+        self.metrics = Metrics(kinds, self.figures)
 
     def begin(self) -> None:
         """Find out what the model of the running loop predicts."""
@@ -59,6 +59,18 @@ class Watch:
             predicts = recommender_tags(view.model).predicts
         self._has_loss = self._feedback is not None and predicts != "order"
         self.quality = Quality(probability=predicts == "probability")
+
+    @property
+    def model(self) -> str:
+        """Name of the model in use."""
+        with self._loop.reading() as view:
+            return view.name
+
+    @property
+    def gives_reasons(self) -> bool:
+        """Whether the model explains its lists."""
+        with self._loop.reading() as view:
+            return hasattr(view.model, "explain")
 
     async def before(self, events: Sequence[Any]) -> Watched | None:
         """Predict events that are about to be stored; None if these are not watched."""
@@ -90,7 +102,8 @@ class Watch:
             return 1.0
         return self._feedback.get(event.kind, 0.0) if event.value is None else event.value
 
-    def _figures(self) -> Mapping[str, float]:
+    def figures(self) -> dict[str, float]:
+        """Return all figures by name, NaN where one is not defined yet."""
         health = self._loop.health()
         with self._loop.reading() as view:
             catalogue = view.model.item_ids_
