@@ -1,7 +1,7 @@
 """The application: routes, each with the scope it needs, around a loop."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._access import Access, Verifier
@@ -181,11 +182,14 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    direct: dict[tuple[str, str], Callable[[Scope], Awaitable[Response]]] = {}
     for route in ROUTES:
         endpoint = getattr(service, route.does)
         gate = [] if route.scope is None else [Depends(_gate(access, route.scope))]
         if route.body is not None and route.scope is not None:
-            endpoint, gate = _with_body(endpoint, route.body, access, route.scope), []
+            call = _with_body(endpoint, route.body, access, route.scope)
+            direct[route.method, route.path] = call
+            endpoint, gate = _of_request(call, endpoint), []
         app.add_api_route(
             route.path,
             endpoint,
@@ -204,7 +208,13 @@ def create_app(
         openapi_extra={"security": []},
         operation_id="openapi",
     )
-    app.add_middleware(Edge, access=access, watcher=service.watch.metrics, max_body=limits.max_body)
+    app.add_middleware(
+        Edge,
+        access=access,
+        watcher=service.watch.metrics,
+        max_body=limits.max_body,
+        direct=direct,
+    )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _of_framework)
     return app
@@ -219,21 +229,38 @@ def _gate(access: Access, scope: str) -> Callable[..., Any]:
 
 def _with_body(
     answer: Callable[..., Any], schema: type[BaseModel], access: Access, needed: str
-) -> Callable[..., Any]:
-    """Return an endpoint that checks the scope, then the body, and answers.
+) -> Callable[[Scope], Awaitable[Response]]:
+    """Return what checks the scope of a key, then the body, and answers.
 
     FastAPI would do the same with dependencies. That takes longer than all the rest.
     """
 
-    async def endpoint(request: Request) -> Response:
-        access.allow(request.scope[PRINCIPAL], needed)
-        if not request.headers.get("content-type", "").startswith("application/json"):
+    async def call(scope: Scope) -> Response:
+        access.allow(scope[PRINCIPAL], needed)
+        if not _is_json(scope):
             raise Problem("unsupported-media-type", "Send application/json.")
         try:
-            body = schema.model_validate_json(request.scope[BODY])
+            body = schema.model_validate_json(scope[BODY])
         except ValidationError as error:
             raise Problem("invalid", "See errors.", errors=faults_of(error.errors())) from None
-        return await answer(body)
+        response: Response = await answer(body)
+        return response
+
+    return call
+
+
+def _is_json(scope: Scope) -> bool:
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return bool(kind.startswith(b"application/json"))
+
+
+def _of_request(
+    call: Callable[[Scope], Awaitable[Response]], answer: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return the endpoint for FastAPI, with the name and the words of the method behind it."""
+
+    async def endpoint(request: Request) -> Response:
+        return await call(request.scope)
 
     endpoint.__doc__, endpoint.__name__ = answer.__doc__, answer.__name__
     return endpoint
