@@ -79,6 +79,27 @@ def known_ids(
             yield row[0], row[1]
 
 
+def read_counter(connection: Connection, name: str) -> int:
+    """Return the value of a counter."""
+    found: int = connection.execute(_counter_statements()[0], {"which": name}).scalar_one()
+    return found
+
+
+def raise_counter(connection: Connection, name: str, added: int) -> None:
+    """Add to a counter."""
+    connection.execute(_counter_statements()[1], {"which": name, "added": added})
+
+
+@cache
+def _counter_statements() -> tuple[Any, Any]:
+    """Return a query and an update, made once: SQLAlchemy takes longer to make than to run them."""
+    from sqlalchemy import bindparam, select, update
+
+    value, is_it = tables().counter.c.value, tables().counter.c.name == bindparam("which")
+    change = update(tables().counter).where(is_it).values(value=value + bindparam("added"))
+    return select(value).where(is_it), change
+
+
 def _in_powers(rows: Sequence[tuple[Any, ...]], most: int) -> Iterator[Sequence[tuple[Any, ...]]]:
     """Yield pieces of which each has a power of two of rows, at most ``most``."""
     start = 0

@@ -179,17 +179,20 @@ def _rows_of(frame: Any) -> list[dict[str, Any]]:
 def _is_sound(event: Event) -> bool:
     """Whether an event is as `_checked` would return it; False where that takes a closer look."""
     event_id, user, item, timestamp, kind, value, list_id, context, clipped = event
-    texts = (event_id, kind) if list_id is None else (event_id, kind, list_id)
-    return not (context or clipped) and (
-        all(type(text) is str and _is_short(text) and text.isprintable() for text in texts)
-        and all(type(one) is int or (type(one) is str and _is_short(one)) for one in (user, item))
+    return (
+        not (context or clipped)
+        and (type(user) is int or _is_short(user))
+        and (type(item) is int or _is_short(item))
+        and (_is_short(event_id) and event_id.isprintable())
+        and (_is_short(kind) and kind.isprintable())
+        and (list_id is None or (_is_short(list_id) and list_id.isprintable()))
         and (timestamp is None or (type(timestamp) is float and 0 < timestamp < 1e11))
         and (value is None or (type(value) is float and 0 < abs(value) < math.inf))
     )
 
 
-def _is_short(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST_KIND
+def _is_short(text: Any) -> bool:
+    return type(text) is str and 0 < len(text) <= _LONGEST_KIND
 
 
 def _checked(event: Any, row: int) -> Event:

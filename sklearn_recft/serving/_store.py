@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids
+from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._events import (
     Appended,
@@ -172,7 +172,8 @@ class FeedbackStore:
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
             found, rows = self._append(connection, groups, now)
-            self._insert_lists(connection, lists, now)
+            if lists:
+                self._insert_lists(connection, lists, now)
             generation = self._fresh.generation
         self._fresh.add(((row[0], _event(row)) for row in rows), generation)
         return found
@@ -399,26 +400,18 @@ class FeedbackStore:
         return self._latest
 
     def _counter(self, name: str) -> int:
-        from sqlalchemy import select
-
-        counter = tables().counter
         with self.database.reading() as connection:
-            return connection.execute(
-                select(counter.c.value).where(counter.c.name == name)
-            ).scalar_one()
+            return read_counter(connection, name)
 
     def _append(
         self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
     ) -> tuple[list[Appended], list[_Row]]:
         """Insert what is new; return an answer for each group, and the new rows."""
-        from sqlalchemy import select, update
-
         if not any(groups):
             return [Appended([], 0) for _ in groups], []
-        counter, ids = tables().counter, [one.event_id for group in groups for one in group]
+        ids = [one.event_id for group in groups for one in group]
         stored: dict[str, int] = dict(known_ids(connection, "event", ("event_id", "seq"), ids))
-        is_seq = counter.c.name == "seq"
-        last = connection.execute(select(counter.c.value).where(is_seq)).scalar_one()
+        last = read_counter(connection, "seq")
         found: list[Appended] = []
         rows: list[_Row] = []
         for group in groups:
@@ -435,11 +428,7 @@ class FeedbackStore:
         moved = Counter(row[_CLIPPED] for row in rows)
         for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):
             if added:
-                connection.execute(
-                    update(counter)
-                    .where(counter.c.name == name)
-                    .values(value=counter.c.value + added)
-                )
+                raise_counter(connection, name, added)
         return found, rows
 
     def _row(self, one: Event, seq: int, now: float) -> _Row:
