@@ -16,15 +16,15 @@ from sklearn_recft.serving._schema import tables
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# Rows of one statement; with this many, SQLite has fewer than 999 values.
+# Largest number of rows of one statement: SQLite of any build takes 999 values.
 _MOST_ROWS = 64
-# Ids of one query.
-_MOST_IDS = 512
 # Events that are kept for the thread that learns, and seconds for which they are.
 _MOST_EVENTS, _SECONDS = 8192, 1.0
 
 
-def insert_rows(connection: Connection, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(
+    connection: Connection, name: str, rows: Sequence[tuple[Any, ...]], most: int = _MOST_ROWS
+) -> None:
     """Insert rows, with a value for each column.
 
     The driver of SQLite lets other threads run before each call of a statement, and then waits for
@@ -37,21 +37,23 @@ def insert_rows(connection: Connection, name: str, rows: Sequence[tuple[Any, ...
     name : str
         Name of the table.
     rows : sequence of tuple
+    most : int, default=64
+        Largest number of rows of one statement.
     """
-    if not rows:
-        return
     table = tables()[name]
     if connection.dialect.name != "sqlite":
         names = [column.name for column in table.columns]
-        connection.execute(table.insert(), [dict(zip(names, r, strict=True)) for r in rows])
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            connection.execute(table.insert(), [dict(zip(names, r, strict=True)) for r in part])
         return
-    for part in _in_powers(rows, _MOST_ROWS):
+    for part in _in_powers(rows, min(most, _MOST_ROWS)):
         values = tuple(value for row in part for value in row)
         connection.exec_driver_sql(_insertion(name, len(part)), values)
 
 
 def known_ids(
-    connection: Connection, name: str, columns: tuple[str, str], ids: list[str]
+    connection: Connection, name: str, columns: tuple[str, str], ids: list[str], most: int
 ) -> Iterator[tuple[str, Any]]:
     """Yield ids that a table has, each with the value of another column, some of them repeatedly.
 
@@ -63,12 +65,15 @@ def known_ids(
     columns : (str, str)
         Column of the ids, and of the value.
     ids : list of str
+    most : int
+        Largest number of ids of one query; no more than 512 are asked for at once.
     """
     from sqlalchemy import select
 
     key, value = (tables()[name].c[column] for column in columns)
-    for start in range(0, len(ids), _MOST_IDS):
-        part = ids[start : start + _MOST_IDS]
+    most = min(most, 512)
+    for start in range(0, len(ids), most):
+        part = ids[start : start + most]
         if connection.dialect.name != "sqlite":
             found = connection.execute(select(key, value).where(key.in_(part)))
         else:
@@ -104,7 +109,7 @@ def _in_powers(rows: Sequence[tuple[Any, ...]], most: int) -> Iterator[Sequence[
     """Yield pieces of which each has a power of two of rows, at most ``most``."""
     start = 0
     while start < len(rows):
-        size = min(most, 1 << ((len(rows) - start).bit_length() - 1))
+        size = 1 << (min(most, len(rows) - start).bit_length() - 1)
         yield rows[start : start + size]
         start += size
 

@@ -410,7 +410,9 @@ class FeedbackStore:
         if not any(groups):
             return [Appended([], 0) for _ in groups], []
         ids = [one.event_id for group in groups for one in group]
-        stored: dict[str, int] = dict(known_ids(connection, "event", ("event_id", "seq"), ids))
+        stored: dict[str, int] = dict(
+            known_ids(connection, "event", ("event_id", "seq"), ids, self.batch_size)
+        )
         last = read_counter(connection, "seq")
         found: list[Appended] = []
         rows: list[_Row] = []
@@ -424,7 +426,7 @@ class FeedbackStore:
                     rows.append(self._row(one, last, now))
                 seqs.append(stored[one.event_id])
             found.append(Appended(seqs, duplicates))
-        insert_rows(connection, "event", rows)
+        insert_rows(connection, "event", rows, self.batch_size)
         moved = Counter(row[_CLIPPED] for row in rows)
         for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):
             if added:
@@ -449,14 +451,11 @@ class FeedbackStore:
         return timestamp, 0
 
     def _insert_lists(self, connection: Connection, lists: Sequence[ShownList], now: float) -> int:
-        known = {
-            list_id
-            for list_id, _ in known_ids(
-                connection, "shown", ("list_id", "seq"), [one.list_id for one in lists]
-            )
-        }
+        ids, most = [one.list_id for one in lists], self.batch_size
+        known = dict(known_ids(connection, "shown", ("list_id", "seq"), ids, most))
         new = {one.list_id: one for one in lists if one.list_id not in known}
-        insert_rows(connection, "shown", [row for one in new.values() for row in one.rows(now)])
+        rows = [row for one in new.values() for row in one.rows(now)]
+        insert_rows(connection, "shown", rows, most)
         return len(new)
 
 

@@ -493,3 +493,18 @@ def test_killed_at_random_nothing_is_lost_or_doubled():
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["round"] == 5
     assert found["n_stored"] >= found["n_acknowledged"] > 0
+
+
+def test_calls_when_events_are_learned(tmp_path):
+    store, done = FeedbackStore(f"sqlite:///{tmp_path}/feedback.db"), []
+    with Loop(factors(), store, tmp_path / "models") as loop:
+        for name, seq in (("learned", 5), ("never", 5), ("beyond", 6)):
+            cancel = loop.when(seq, lambda name=name: done.append(name))
+            if name == "never":
+                cancel()
+        assert not done
+        assert loop.wait(loop.submit(events(5)).seq[-1], 60)
+        loop.when(5, lambda: done.append("at once"))
+        assert done[-1] == "at once"
+    assert sorted(done) == ["at once", "learned"]
+    store.close()
