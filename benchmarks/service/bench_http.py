@@ -42,7 +42,8 @@ def serve(folder, port, watched):
     """Serve until a signal; this runs in a process of its own."""
     from sklearn_recft.serving import make_server
 
-    make_server(make_app(folder, float(watched)), port=port).run()
+    share = None if watched == "None" else float(watched)
+    make_server(make_app(folder, share), port=port).run()
 
 
 # ------------------------------------------------------------------------------ the load
@@ -191,7 +192,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--watched", type=float, default=0.1)
+    parser.add_argument("--watched", type=float, help="as in create_app")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:

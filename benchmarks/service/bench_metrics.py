@@ -24,7 +24,7 @@ from bench_http import event, lists, make_app
 from sklearn_recft.serving import _watch
 
 N_CLIENTS = 128
-SHARES = {"counters": 0.0, "watched=.01": 0.01, "watched=.1": 0.1, "watched=1": 1.0}
+SHARES = {"counters": 0.0, "default": None, "watched=.1": 0.1, "watched=1": 1.0}
 
 
 def skip(*_):

@@ -108,7 +108,7 @@ def create_app(
     audit: AuditLog | None = None,
     feedback: Mapping[str, float] | None = _FEEDBACK,
     exclude_seen: bool = True,
-    watched: float = 0.1,
+    watched: float | None = None,
     tenant: str = "default",
 ) -> "FastAPI":
     """Return an ASGI application that serves a loop.
@@ -131,9 +131,10 @@ def create_app(
         model learns positives, of the kinds "click" and "purchase".
     exclude_seen : bool, default=True
         Whether lists leave out what the user has had, if the request does not say.
-    watched : float, default=0.1
+    watched : float, default=None
         Share of the requests with events for which the model predicts the feedback before they are
-        stored, for the loss and the shares of unknown ids in ``/metrics``.
+        stored, for the loss and the shares of unknown ids in ``/metrics``. None: up to ten requests
+        a second, so the cost stays small under load.
     tenant : str, default="default"
         The tenant that is served. Keys of other tenants are refused.
 

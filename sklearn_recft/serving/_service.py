@@ -38,7 +38,7 @@ class Options:
     feedback: Mapping[str, float] | None
     kinds: tuple[str, ...]
     exclude_seen: bool
-    watched: float
+    watched: float | None
 
 
 class Service:
