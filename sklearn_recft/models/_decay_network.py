@@ -192,12 +192,12 @@ class DecayNetwork(Network):
         read = read_texts(reader, new, n_threads=threads, separately=first > 0)
         module.grow(read, n_items, None if first else rng.generator, given)
 
+    @torch.no_grad()
     def text_vectors(self, texts: list[str]) -> np.ndarray:
         """Return the vectors (n, t) of texts, like those of items in ``item_texts``."""
         raw = torch.from_numpy(self.encode(texts, self.settings.n_threads))
-        with torch.no_grad():
-            vectors = self.module.normalized(raw.to(self.weights.device))
-            found: np.ndarray = vectors.numpy(force=True)
+        vectors = self.module.normalized(raw.to(self.weights.device))
+        found: np.ndarray = vectors.numpy(force=True)
         return found
 
     def logits(self, columns: training.Columns, collate: training.Collate) -> np.ndarray:

@@ -32,11 +32,11 @@ class Net:
         """Where the module is."""
         return next(self.module.parameters()).device
 
+    @torch.no_grad()
     def is_finite(self) -> bool:
         """Whether all trained weights are finite."""
-        with torch.no_grad():
-            trained = (p for p in self.module.parameters() if p.requires_grad)
-            return all(bool(torch.isfinite(parameter).all()) for parameter in trained)
+        trained = (p for p in self.module.parameters() if p.requires_grad)
+        return all(bool(torch.isfinite(parameter).all()) for parameter in trained)
 
     def mark(self, *rows: Any) -> Any:
         """Return what `restore` needs to undo later training: all trained weights."""

@@ -97,13 +97,14 @@ class Network:
             return np.zeros((len(texts), 0), np.float32)
         return reader.encode(texts, n_threads=n_threads, separately=True)
 
+    @torch.no_grad()
     def query_vectors(self, words: Sequence[str]) -> np.ndarray:
         """Encode search words separately; (n, t), whose product with an item's text is the cosine.
 
         ``item_texts`` of the module holds the texts.
         """
         raw = self.encode(list(words), self.settings.n_threads)
-        with torch.no_grad(), torch_threads(1):
+        with torch_threads(1):
             vectors = self.module.query_vectors(torch.from_numpy(raw).to(self.weights.device))
             found: np.ndarray = vectors.numpy(force=True)
         return found

@@ -197,8 +197,7 @@ class DecayNet(nn.Module):
         )
         self.output = nn.Linear(n_hidden, 1, dtype=torch.float32)
         self.linear = nn.Linear(n_features, 1, dtype=torch.float32)
-        with torch.no_grad():
-            self.output.weight.mul_(0.1)  # training starts near the linear model
+        self.output.weight.data.mul_(0.1)  # training starts near the linear model
         known = torch.ones(n_features, dtype=torch.float32)
         known[list(about_item)] = 0
         codes = encoder is not None
@@ -220,6 +219,7 @@ class DecayNet(nn.Module):
         """Fit the mean of text vectors to ``texts`` (n, t)."""
         self.text_mean.copy_(torch.from_numpy(texts.mean(0)))
 
+    @torch.no_grad()
     def initialize_linear(self, features: np.ndarray, weights: np.ndarray, bias: float) -> None:
         """Fit the feature scale to rows (n, F), and set the weights of the linear part.
 
@@ -227,11 +227,10 @@ class DecayNet(nn.Module):
         """
         mean, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
         scale[scale < 1e-6] = 1.0
-        with torch.no_grad():
-            self.feature_mean.copy_(torch.from_numpy(mean))
-            self.feature_scale.copy_(torch.from_numpy(scale))
-            self.linear.weight.copy_(torch.from_numpy(weights * scale))
-            self.linear.bias.fill_(float(weights @ mean) + bias)
+        self.feature_mean.copy_(torch.from_numpy(mean))
+        self.feature_scale.copy_(torch.from_numpy(scale))
+        self.linear.weight.copy_(torch.from_numpy(weights * scale))
+        self.linear.bias.fill_(float(weights @ mean) + bias)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Group parameters that have learning rates of their own."""
@@ -314,6 +313,7 @@ class DecayNet(nn.Module):
         with torch_threads(1):
             return torch.cat([self.vectors(code) for code in codes.split(1)])
 
+    @torch.no_grad()
     def catalogue(self, known: Tensor | None = None, extra: np.ndarray | None = None) -> Tensor:
         """Compute the vectors of all items for scoring.
 
@@ -324,7 +324,7 @@ class DecayNet(nn.Module):
         if known is None:
             known = torch.zeros(0, self.attention.width, device=device, dtype=torch.float32)
         parts = [known]
-        with torch.no_grad(), torch_threads(1):
+        with torch_threads(1):
             # A batch of one text gives a vector that does not depend on other new texts.
             size = 1 if len(known) and self.encoder is not None else 4096
             for codes in torch.arange(len(known), self.n_items, device=device).split(size):
@@ -396,6 +396,7 @@ class DecayNet(nn.Module):
         hidden = functional.relu(self.hidden(torch.cat([attended, own, features], 1)))
         return (self.output(hidden) + self.linear(features))[:, 0]
 
+    @torch.no_grad()
     def score_items(
         self, table: Tensor, items: np.ndarray, features: np.ndarray, past: tuple[np.ndarray, ...]
     ) -> np.ndarray:
@@ -405,23 +406,23 @@ class DecayNet(nn.Module):
         """
         past_items, past_feedback, past_age = past
         real = past_items >= 0
-        with torch.no_grad():
-            codes, known, feedback, age, own = (
-                torch.from_numpy(column).to(table.device)
-                for column in (
-                    past_items[real],
-                    features,
-                    past_feedback[real],
-                    past_age[real],
-                    items,
-                )
+        codes, known, feedback, age, own = (
+            torch.from_numpy(column).to(table.device)
+            for column in (
+                past_items[real],
+                features,
+                past_feedback[real],
+                past_age[real],
+                items,
             )
-            same = (own[:, None] == codes).to(table.dtype)
-            pad = torch.zeros(len(codes), dtype=torch.bool, device=table.device)
-            vectors = table[own]
-            attended = self.attention(vectors, table[codes], feedback, age, same, pad)
-            return self.score(attended, vectors, known).cpu().numpy()
+        )
+        same = (own[:, None] == codes).to(table.dtype)
+        pad = torch.zeros(len(codes), dtype=torch.bool, device=table.device)
+        vectors = table[own]
+        attended = self.attention(vectors, table[codes], feedback, age, same, pad)
+        return self.score(attended, vectors, known).cpu().numpy()
 
+    @torch.no_grad()
     def attention_of(
         self,
         table: Tensor,
@@ -431,15 +432,14 @@ class DecayNet(nn.Module):
         age: np.ndarray,
     ) -> np.ndarray:
         """Return the attention weights (n, H, L) of rows, as in `forward`."""
-        with torch.no_grad():
-            own, codes, past_feedback, past_age = (
-                torch.from_numpy(column).to(table.device) for column in (item, past, feedback, age)
-            )
-            queries = torch.einsum("bd,hde->bhe", table[own], self.attention.query)
-            same, pad = (codes == own[:, None]).to(table.dtype), codes < 0
-            vectors = table[codes.clamp(min=0)]
-            return (
-                self.attention.weights(queries, vectors, past_feedback, past_age, same, pad)
-                .cpu()
-                .numpy()
-            )
+        own, codes, past_feedback, past_age = (
+            torch.from_numpy(column).to(table.device) for column in (item, past, feedback, age)
+        )
+        queries = torch.einsum("bd,hde->bhe", table[own], self.attention.query)
+        same, pad = (codes == own[:, None]).to(table.dtype), codes < 0
+        vectors = table[codes.clamp(min=0)]
+        return (
+            self.attention.weights(queries, vectors, past_feedback, past_age, same, pad)
+            .cpu()
+            .numpy()
+        )

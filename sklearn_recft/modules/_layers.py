@@ -20,8 +20,7 @@ def grow_rows(table: Tensor, n_rows: int) -> None:
     if n_rows == rows:
         return
     if n_rows < rows:
-        with torch.no_grad():
-            table.data = table.data[:n_rows]
+        table.data = table.data[:n_rows]
         return
     width = max(1, shape.numel())
     capacity = table.untyped_storage().nbytes() // (table.element_size() * width)

@@ -351,9 +351,9 @@ def _train(model: BertLike, tokens: _Tokens, options: _Options) -> tuple[float, 
                 "finite; give a smaller one."
             )
     model.eval()
-    with torch.no_grad():  # the loss is from before the last step
-        first = torch.from_numpy(tokens.rows[0])[None].to(device)  # (1, T)
-        hidden = model(input_ids=first, attention_mask=torch.ones_like(first)).last_hidden_state
+    first = torch.from_numpy(tokens.rows[0])[None].to(device)  # (1, T)
+    # The loss is from before the last step.
+    hidden = model(input_ids=first, attention_mask=torch.ones_like(first)).last_hidden_state
     if not hidden.isfinite().all():
         raise ValueError(
             f"learning_rate={options.learning_rate!r}: after the last step, the vectors of texts "

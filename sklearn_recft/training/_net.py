@@ -88,6 +88,7 @@ def make_net(
     return _TunedNet(module, criterion, policy=policy, **{**params, **given}).initialize()
 
 
+@torch.no_grad()  # as a decorator, so that no interrupt can leave gradients off
 def predict_net(
     net_or_module: NeuralNet | nn.Module,
     columns: Columns,
@@ -121,7 +122,7 @@ def predict_net(
     n = len(next(iter(tensors.values())))
     parts: list[np.ndarray] = []
     was_training = module.training
-    with torch_threads(n_threads), torch.no_grad():
+    with torch_threads(n_threads):
         # Written only if needed: other threads may predict with the same module.
         if was_training:
             module.eval()

@@ -28,11 +28,11 @@ class RowAdamW(torch.optim.AdamW):
         for _, parameter, _ in sparse:
             parameter.grad = None
         loss = super().step(closure)
-        with torch.no_grad():
-            for group, parameter, gradient in sparse:
-                self._step_rows(group, parameter, gradient.coalesce())
+        for group, parameter, gradient in sparse:
+            self._step_rows(group, parameter, gradient.coalesce())
         return loss
 
+    @torch.no_grad()
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         values, rows = gradient.values(), gradient.indices()[0]
         moved = values.any(1)

@@ -34,13 +34,13 @@ class RecordScore(Callback):
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.best = scorer, -math.inf
 
+    @torch.no_grad()
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         """Record the score, and whether it is the best of the call."""
         was_training = net.module_.training
         net.module_.eval()
         try:
-            with torch.no_grad():
-                score = float(self.scorer.score())
+            score = float(self.scorer.score())
         finally:
             net.module_.train(was_training)
         net.history.record(self.scorer.name, score)

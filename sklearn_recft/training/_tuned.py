@@ -214,11 +214,11 @@ class _TunedNet(NeuralNet):
                 else:
                     call.means[weight].lerp_(now, 1 / call.n_averaged)
 
+    @torch.no_grad()
     def _use_means(self, call: _Call) -> None:
         """Replace the weights by their means, if any."""
-        with torch.no_grad():
-            for weight, mean in call.means.items():
-                weight.copy_(mean)
+        for weight, mean in call.means.items():
+            weight.copy_(mean)
         call.means = {}
 
 
@@ -227,16 +227,14 @@ def _perturbed(parameters: list[nn.Parameter], size: float) -> Iterator[None]:
     """Perturb each parameter by ``size`` along its gradient within the block."""
     moved = [(p, p.grad, p.detach().clone()) for p in parameters if p.grad is not None]
     try:
-        with torch.no_grad():
-            for parameter, gradient, _ in moved:
-                length = torch.linalg.vector_norm(gradient).item()
-                if 0 < length < math.inf:  # otherwise the direction is undefined
-                    parameter.add_(gradient, alpha=size / length)
+        for parameter, gradient, _ in moved:
+            length = torch.linalg.vector_norm(gradient).item()
+            if 0 < length < math.inf:  # otherwise the direction is undefined
+                parameter.data.add_(gradient, alpha=size / length)
         yield
     finally:
-        with torch.no_grad():
-            for parameter, _, before in moved:
-                parameter.copy_(before)  # subtracting the perturbation would leave rounding errors
+        for parameter, _, before in moved:
+            parameter.data.copy_(before)  # subtracting it would leave rounding errors
 
 
 @contextmanager

@@ -125,6 +125,6 @@ def test_files_for_containers():
 def _parsed(argv):
     from sklearn_recft.cli._parser import make_parser
 
-    args = make_parser(*[None] * 5).parse_args(argv)
+    args = make_parser(*[None] * 6).parse_args(argv)
     assert args.run is _serve.serve
     return args
