@@ -172,7 +172,7 @@ class Service:
         self._n_behind += 1
         try:
             await asyncio.wait_for(learned, _PATIENCE)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             problem = f"Event {seq} has not been learned yet."
             raise Problem("behind", problem, retry_after=1) from None
         finally:
