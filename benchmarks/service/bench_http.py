@@ -24,19 +24,26 @@ sys.path.insert(0, str(ROOT))
 N_USERS, N_ITEMS = 2000, 1000
 
 
-def serve(folder, port, learn):
-    """Serve a factorization; this runs in a process of its own."""
+def make_app(folder, watched):
+    """Return the service of a factorization that is fitted on synthetic feedback."""
     from sklearn_recft import IncrementalMFRecommender
     from sklearn_recft.datasets import make_interactions
-    from sklearn_recft.serving import FeedbackStore, Limits, Loop, create_app, make_server
+    from sklearn_recft.serving import FeedbackStore, Limits, Loop, create_app
 
     X, y = make_interactions(N_USERS, N_ITEMS, 100_000, random_state=0, return_X_y=True)
     model = IncrementalMFRecommender(n_factors=32, max_epochs=3, random_state=0).fit(X, y)
     model.partial_fit_predict(X[:10], y[:10])  # compiled before the clock runs
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db")
     loop = Loop(model, store, f"{folder}/models")
-    app = create_app(loop, limits=Limits(max_waiting=4096), watched=float(learn))
-    make_server(app, port=port).run()
+    return create_app(loop, limits=Limits(max_waiting=4096), watched=watched)
+
+
+def serve(folder, port, watched):
+    """Serve until a signal; this runs in a process of its own."""
+    from sklearn_recft.serving import make_server
+
+    share = None if watched == "None" else float(watched)
+    make_server(make_app(folder, share), port=port).run()
 
 
 # ------------------------------------------------------------------------------ the load
@@ -185,7 +192,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--watched", type=float, default=0.1)
+    parser.add_argument("--watched", type=float, help="as in create_app")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:

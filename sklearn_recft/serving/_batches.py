@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -93,32 +92,68 @@ class MicroBatcher(Generic[Request]):
             self._running = None
 
 
-class Bridge:
-    """Bring results of futures of other threads to the event loop, many with one wake-up."""
+class Bridge(Generic[Request]):
+    """Collect requests of one turn of the event loop, and hand them to another thread at once.
 
-    def __init__(self) -> None:
-        self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
-        self._is_woken = False
+    Their answers come back with one wake-up of the event loop.
 
-    def wait(self, future: Future[Any]) -> asyncio.Future[Any]:
-        """Return a future of the running event loop that ends as the given one does."""
-        loop = asyncio.get_running_loop()
+    Parameters
+    ----------
+    call : callable
+        ``call(requests)`` returns a future with a list of answers.
+    size_of : callable
+        Size of a request.
+    most : int, default=512
+        A call has at most so much, or one request.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Request]], Future[Any]],
+        size_of: Callable[[Request], int],
+        most: int = 512,
+    ) -> None:
+        self._call, self._size_of, self._most = call, size_of, most
+        self._requests: list[Request] = []
+        self._answers: list[asyncio.Future[Any]] = []
+        self._size = 0
+
+    def submit(self, request: Request) -> asyncio.Future[Any]:
+        """Return a future of the running event loop with the answer of a request."""
+        loop, size = asyncio.get_running_loop(), self._size_of(request)
+        if self._requests and self._size + size > self._most:
+            self._send(loop)
+        if not self._requests:
+            loop.call_soon(self._send, loop)
         answer: asyncio.Future[Any] = loop.create_future()
-
-        def ready(future: Future[Any]) -> None:  # in the other thread
-            self._done.append((answer, future))
-            if not self._is_woken:
-                self._is_woken = True
-                loop.call_soon_threadsafe(self._resolve)
-
-        future.add_done_callback(ready)
+        self._requests.append(request)
+        self._answers.append(answer)
+        self._size += size
         return answer
 
-    def _resolve(self) -> None:
-        self._is_woken = False  # before the queue is read: what comes later wakes again
-        while self._done:
-            answer, future = self._done.popleft()
-            _resolve(answer, future.exception() or future.result())
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        requests, answers = self._requests, self._answers
+        self._requests, self._answers, self._size = [], [], 0
+        if not requests:
+            return
+
+        def ready(future: Future[Any]) -> None:  # in the other thread
+            loop.call_soon_threadsafe(_resolve_all, answers, future)
+
+        try:
+            future = self._call(requests)
+        except Exception as error:  # the same for all of them
+            for answer in answers:
+                _resolve(answer, error)
+        else:
+            future.add_done_callback(ready)
+
+
+def _resolve_all(answers: Sequence[asyncio.Future[Any]], future: Future[Any]) -> None:
+    error = future.exception()
+    results = [error] * len(answers) if error else future.result()
+    for answer, result in zip(answers, results, strict=True):
+        _resolve(answer, result)
 
 
 def _resolve(answer: asyncio.Future[Any], result: Any) -> None:

@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
+from typing import Any, NamedTuple
 
 from sklearn_recft.serving._errors import NotRunningError, QueueFullError
 from sklearn_recft.serving._events import Appended, Event
@@ -15,7 +17,14 @@ from sklearn_recft.serving._store import FeedbackStore
 # Lists alone are stored once there are so many, or after so many seconds.
 _MANY_LISTS, _PATIENCE = 256, 0.2
 
-_Waiting = tuple[Sequence[Event], "Future[Appended]"]
+
+class _Waiting(NamedTuple):
+    """Events of one or several callers that wait for the same commit."""
+
+    groups: Sequence[Sequence[Event]]
+    future: Future[Any]
+    is_one: bool  # whether the answer is that of one caller, not a list of answers
+    size: int
 
 
 class Committer:
@@ -68,22 +77,11 @@ class Committer:
 
     def submit(self, events: Sequence[Event]) -> Future[Appended]:
         """Queue checked events; the future has the answer after the commit."""
-        future: Future[Appended] = Future()
-        with self._changed:
-            if not self._open:
-                raise NotRunningError(
-                    "The loop is not running: call start, or use it in a with-block."
-                )
-            if self._n_events and self._n_events + len(events) > self._queue_size:
-                raise QueueFullError(
-                    f"{self._n_events} events wait for their commit, and the queue holds "
-                    f"{self._queue_size}. Nothing was stored; send these {len(events)} events "
-                    "again later."
-                )
-            self._waiting.append((events, future))
-            self._n_events += len(events)
-            self._changed.notify_all()
-        return future
+        return self._queue([events], True)
+
+    def submit_all(self, groups: Sequence[Sequence[Event]]) -> Future[list[Appended]]:
+        """Queue checked events of several callers, all of them or none."""
+        return self._queue(groups, False)
 
     def add_lists(self, lists: Sequence[ShownList]) -> None:
         """Queue lists for the next commit; they are dropped if too many wait."""
@@ -97,42 +95,64 @@ class Committer:
 
     # ------------------------------------------------------------------ private
 
+    def _queue(self, groups: Sequence[Sequence[Event]], is_one: bool) -> Future[Any]:
+        waiting = _Waiting(groups, Future(), is_one, sum(map(len, groups)))
+        with self._changed:
+            if not self._open:
+                raise NotRunningError(
+                    "The loop is not running: call start, or use it in a with-block."
+                )
+            if self._n_events and self._n_events + waiting.size > self._queue_size:
+                raise QueueFullError(
+                    f"{self._n_events} events wait for their commit, and the queue holds "
+                    f"{self._queue_size}. Nothing was stored; send these {waiting.size} events "
+                    "again later."
+                )
+            self._waiting.append(waiting)
+            self._n_events += waiting.size
+            self._changed.notify_all()
+        return waiting.future
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 while self._open and not self._waiting and len(self._lists) < _MANY_LISTS:
                     if not self._changed.wait(_PATIENCE if self._lists else None):
                         break
-                groups, lists = self._take()
-                if not groups and not lists:
+                calls, lists = self._take()
+                if not calls and not lists:
                     return  # stopped, and nothing is left
-            self._commit(groups, lists)
+            self._commit(calls, lists)
 
     def _take(self) -> tuple[list[_Waiting], list[ShownList]]:
         """Take what one commit stores: whole calls, up to some batches of the store."""
-        groups: list[_Waiting] = []
+        calls: list[_Waiting] = []
         size = 0
-        while self._waiting and (not groups or size < 8 * self._store.batch_size):
-            group = self._waiting.popleft()
-            groups.append(group)
-            size += len(group[0])
+        while self._waiting and (not calls or size < 8 * self._store.batch_size):
+            call = self._waiting.popleft()
+            calls.append(call)
+            size += call.size
         self._n_events -= size
         lists = list(self._lists)
         self._lists.clear()
-        return groups, lists
+        return calls, lists
 
-    def _commit(self, groups: list[_Waiting], lists: list[ShownList]) -> None:
-        groups = [group for group in groups if group[1].set_running_or_notify_cancel()]
+    def _commit(self, calls: list[_Waiting], lists: list[ShownList]) -> None:
+        calls = [call for call in calls if call.future.set_running_or_notify_cancel()]
         try:
-            answers = self._store.append_all([events for events, _ in groups], lists)
+            found = self._store.append_all(
+                [group for call in calls for group in call.groups], lists
+            )
         except BaseException as error:
             self.error = str(error)
             self.n_dropped_lists += len(lists)
-            for _, future in groups:
-                future.set_exception(error)
+            for call in calls:
+                call.future.set_exception(error)
             return
         self.error = None
         self.n_commits += 1
-        for (_, future), answer in zip(groups, answers, strict=True):
-            future.set_result(answer)
+        answers = iter(found)
+        for call in calls:
+            own = list(islice(answers, len(call.groups)))
+            call.future.set_result(own[0] if call.is_one else own)
         self._after_commit()

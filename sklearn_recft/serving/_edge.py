@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Coroutine
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from time import perf_counter
 from typing import Any, Protocol
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sklearn_recft.serving._access import Access
@@ -44,10 +46,22 @@ class Edge:
     watcher : Watcher
     max_body : int
         Bytes.
+    direct : mapping
+        Endpoints by method and path that are called at once. The framework has them too; its own
+        way to them takes longer than they do.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, watcher: Watcher, max_body: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        watcher: Watcher,
+        max_body: int,
+        direct: Mapping[tuple[str, str], Callable[[Scope], Awaitable[Response]]],
+    ) -> None:
         self.app = app
+        self._direct = direct
         self._access = access
         self._watcher = watcher
         self._max_body = max_body
@@ -61,6 +75,7 @@ class Edge:
             await send({"type": "websocket.close", "code": 1008})
             return
         clock, status = perf_counter(), 0
+        direct = self._direct.get((scope["method"], scope["path"]))
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -71,7 +86,11 @@ class Edge:
         try:
             scope[PRINCIPAL] = self._access.identify(scope)
             scope[BODY] = body = await self._body(scope, receive)
-            await self.app(scope, _replay(body, receive), watched)
+            if direct is None:
+                await self.app(scope, _replay(body, receive), watched)
+            else:
+                response = await direct(scope)
+                await response(scope, receive, watched)
         except Problem as problem:
             await problem.response()(scope, receive, watched)
         except Exception as error:
@@ -83,7 +102,7 @@ class Edge:
             )
         finally:
             seconds = perf_counter() - clock
-            route = getattr(scope.get("route"), "path", "none")
+            route = scope["path"] if direct else getattr(scope.get("route"), "path", "none")
             self._watcher.request(route, status, seconds)
             if status >= 400 or log.isEnabledFor(logging.DEBUG):
                 log.log(
@@ -125,6 +144,11 @@ class Edge:
 
 async def _in_time(body: Coroutine[Any, Any, bytes]) -> bytes:
     """Wait for a body; `asyncio.wait_for` does the same with a task, which takes longer."""
+    try:
+        waits_for = body.send(None)
+    except StopIteration as end:  # it was there already: no clock is needed
+        whole: bytes = end.value
+        return whole
     task, late = asyncio.current_task(), False
 
     def expire() -> None:
@@ -135,13 +159,29 @@ async def _in_time(body: Coroutine[Any, Any, bytes]) -> bytes:
 
     timer = asyncio.get_running_loop().call_later(_PATIENCE, expire)
     try:
-        return await body
+        return await _resumed(body, waits_for)
     except asyncio.CancelledError:
         if not late:
             raise
         raise Problem("timeout", f"The body must arrive within {_PATIENCE:g} s.") from None
     finally:
         timer.cancel()
+
+
+@types.coroutine
+def _resumed(body: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, Any, bytes]:
+    """Go on with a coroutine that was started by hand, and waits for a future."""
+    while True:
+        try:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = body.throw(error)
+            else:
+                waits_for = body.send(sent)
+        except StopIteration as end:
+            whole: bytes = end.value
+            return whole
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

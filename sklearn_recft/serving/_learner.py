@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,7 +75,9 @@ class Learner:
         self.in_doubt = False  # whether steps may be written that were not done
         self.is_broken = False  # whether a step may be done in part
         self._lock = SharedLock()
+        self.is_level = False  # whether memory showed that the last step ended with the log
         self._changed = threading.Condition()
+        self._calls: dict[Callable[[], object], int] = {}  # with the number that each waits for
 
     # ------------------------------------------------------------------ reading
 
@@ -96,6 +98,21 @@ class Learner:
         """Wait until the model has learned up to a number."""
         with self._changed:
             return self._changed.wait_for(lambda: self.seq >= seq, timeout)
+
+    def when(self, seq: int, call: Callable[[], object]) -> Callable[[], None]:
+        """Call a function once the model has learned up to a number; return what cancels it."""
+        with self._changed:
+            is_done = self.seq >= seq
+            if not is_done:
+                self._calls[call] = seq
+
+        def cancel() -> None:
+            with self._changed:
+                self._calls.pop(call, None)
+
+        if is_done:
+            call()
+        return cancel
 
     # ------------------------------------------------------------------ starting
 
@@ -154,7 +171,9 @@ class Learner:
 
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
-        batch = first_sort(self.store.read(self.seq, size))
+        found, more = self.store.fresh(self.seq, size) or (self.store.read(self.seq, size), True)
+        batch = first_sort(found)
+        self.is_level = not more and len(batch) == len(found)
         if not len(batch):
             return 0
         step = Step(self.step + 1, self.verb_for(batch), self.seq, int(batch.seq[-1]))
@@ -248,6 +267,11 @@ class Learner:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+            due = [call for call, seq in self._calls.items() if seq <= self.seq]
+            for call in due:
+                del self._calls[call]
+        for call in due:
+            call()
 
 
 def _joined(pairs: Sequence[tuple[Step, EventBatch]]) -> tuple[Step, EventBatch]:

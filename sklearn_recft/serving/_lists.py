@@ -38,20 +38,12 @@ class ShownList:
     seq: int = 0
     model: str = ""
 
-    def rows(self, now: float) -> list[dict[str, Any]]:
-        """Return the rows of the table ``shown``."""
+    def rows(self, now: float) -> list[tuple[Any, ...]]:
+        """Return the rows of the table ``shown``, in the order of its columns."""
         scores = self.scores or [None] * len(self.items)
+        user, rest = as_json(self.user_id), (self.seq, self.model, now)
         return [
-            {
-                "list_id": self.list_id,
-                "position": position,
-                "user_id": as_json(self.user_id),
-                "item_id": as_json(item),
-                "score": score,
-                "seq": self.seq,
-                "model": self.model,
-                "received": now,
-            }
+            (self.list_id, position, user, as_json(item), score, *rest)
             for position, (item, score) in enumerate(zip(self.items, scores, strict=True), 1)
         ]
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sklearn.utils import Bunch
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
-from sklearn_recft.serving._events import Appended, check_stored_events
+from sklearn_recft.serving._events import Appended, Event, check_stored_events
 from sklearn_recft.serving._folder_lock import FolderLock
 from sklearn_recft.serving._items import check_stored_items, check_takes_items
 from sklearn_recft.serving._learner import Learner
@@ -265,6 +265,11 @@ class Loop:
         check_takes_items(self._learner.model)
         return self._committer.submit(check_stored_items(items))
 
+    def submit_all(self, groups: Sequence[Sequence[Event]]) -> Future[list[Appended]]:
+        """Queue the checked events of several callers; the future has an answer for each."""
+        self._check_writer()
+        return self._committer.submit_all(groups)
+
     def wait(self, seq: int, timeout: float | None = None) -> bool:
         """Wait until the model has learned the events up to a number.
 
@@ -280,6 +285,22 @@ class Loop:
             False if the time was up.
         """
         return self._learner.wait(seq, timeout)
+
+    def when(self, seq: int, call: Callable[[], object]) -> Callable[[], None]:
+        """Call a function once the model has learned the events up to a number.
+
+        Parameters
+        ----------
+        seq : int
+        call : callable
+            Called in the thread that learns, or at once if they are learned.
+
+        Returns
+        -------
+        cancel : callable
+            Call it without arguments if the function need not be called any more.
+        """
+        return self._learner.when(seq, call)
 
     @property
     def seq(self) -> int:
@@ -548,7 +569,7 @@ class Loop:
                 self._error = None
             except Exception as error:
                 self._error = f"{type(error).__name__}: {error}"
-            if not n_done:
+            if not n_done or self._learner.is_level:
                 self._work.wait(self._pace.seconds(self._poll))
                 self._work.clear()
 

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import math
 import secrets
-import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from sklearn_recft.serving._audit import AuditLog
 from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
-from sklearn_recft.serving._events import Appended
+from sklearn_recft.serving._events import Appended, Event, check_stored_events
 from sklearn_recft.serving._history import History
 from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._loop import Loop
@@ -28,8 +27,6 @@ from sklearn_recft.serving._watch import Watch
 
 # Seconds for which a request waits until the event of its `min_seq` is learned.
 _PATIENCE = 30.0
-# Seconds between two looks at it: at first, and at most.
-_LOOK, _LONGEST_LOOK = 0.001, 0.02
 # Requests that are answered by one call of the model.
 _MAX_BATCH = 64
 _INTEGERS = 2**63
@@ -42,7 +39,7 @@ class Options:
     feedback: Mapping[str, float] | None
     kinds: tuple[str, ...]
     exclude_seen: bool
-    watched: float
+    watched: float | None
 
 
 class Service:
@@ -71,7 +68,7 @@ class Service:
             name="recft-reader",
         )
         self._n_behind = 0  # requests that wait until an event is learned
-        self._commits = Bridge()
+        self._commits: Bridge[Sequence[Event]] = Bridge(loop.submit_all, len)
         feedback = options.feedback
         self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
         self.history = History(self.watch)
@@ -104,7 +101,10 @@ class Service:
         return JSONResponse(answer, 202)
 
     async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
-        return await self._commits.wait(self._loop.submit_later([_stored(e) for e in events]))
+        found: Appended = await self._commits.submit(
+            check_stored_events([_stored(one) for one in events])
+        )
+        return found
 
     async def put_items(self, body: messages.NewItems) -> Response:
         """Store new items, and register them: they can be recommended without an event.
@@ -118,7 +118,7 @@ class Service:
         return JSONResponse(answer, 202)
 
     async def _later(self, rows: Sequence[Mapping[str, Any]]) -> Appended:
-        return await self._commits.wait(self._loop.add_items_later(rows))
+        return await asyncio.wrap_future(self._loop.add_items_later(rows))
 
     # ------------------------------------------------------------------------------ lists
 
@@ -185,16 +185,18 @@ class Service:
             return
         if self._n_behind >= self._limits.max_waiting:
             raise Problem("queue-full", "Send the request again later.", retry_after=1)
-        end, pause = time.monotonic() + _PATIENCE, _LOOK
+        running = asyncio.get_running_loop()
+        learned: asyncio.Future[None] = running.create_future()
+        cancel = self._loop.when(seq, lambda: running.call_soon_threadsafe(_finish, learned))
         self._n_behind += 1
         try:
-            while self._loop.seq < seq:
-                if time.monotonic() > end:
-                    raise Problem("behind", f"Event {seq} has not been learned yet.", retry_after=1)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_LOOK)
+            await asyncio.wait_for(learned, _PATIENCE)
+        except asyncio.TimeoutError:
+            problem = f"Event {seq} has not been learned yet."
+            raise Problem("behind", problem, retry_after=1) from None
         finally:
             self._n_behind -= 1
+            cancel()
 
     # ------------------------------------------------------------------------------ users
 
@@ -320,11 +322,23 @@ async def _problems(answer: Awaitable[Any]) -> Any:
 _PREFIX, _COUNTER = secrets.token_hex(12), itertools.count()
 
 
-def _stored(event: messages.NewEvent) -> dict[str, Any]:
+def _stored(event: messages.NewEvent) -> Event:
     """Return an event as the store takes it."""
-    found = {name: value for name, value in event.__dict__.items() if value is not None}
-    found.setdefault("event_id", f"{_PREFIX}-{next(_COUNTER):x}")
-    return found
+    return Event(
+        event.event_id or f"{_PREFIX}-{next(_COUNTER):x}",
+        event.user_id,
+        event.item_id,
+        event.timestamp,
+        event.kind,
+        event.value,
+        event.list_id,
+        event.context or {},
+    )
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _item(item: messages.NewItem) -> dict[str, Any]:

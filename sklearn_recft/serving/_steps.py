@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sklearn_recft.serving._bulk import insert_rows
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._schema import tables
 
@@ -47,11 +48,9 @@ class StepLog:
 
     def add(self, steps: Sequence[Step], *, durable: bool) -> None:
         """Write steps, all or none."""
-        from sqlalchemy import insert
-
-        rows = [_row(step) for step in steps]
+        rows = [tuple(_row(step).values()) for step in steps]
         with self._database.writing(durable) as connection:
-            connection.execute(insert(tables().learned), rows)
+            insert_rows(connection, "learned", rows)
 
     def describe(self, step: Step) -> None:
         """Write the details of a step again, which are on disk when it returns."""

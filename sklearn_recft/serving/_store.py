@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
+from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._events import (
     Appended,
@@ -122,6 +123,7 @@ class FeedbackStore:
         self.max_future = max_future
         self._clock = clock
         self._latest = -np.inf
+        self._fresh = Fresh()
         self.database = Database(url, durable)
 
     # ------------------------------------------------------------------ events
@@ -169,9 +171,12 @@ class FeedbackStore:
         if not any(groups) and not lists:
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
-            found = self._append(connection, groups, now) if any(groups) else None
-            self._insert_lists(connection, lists, now)
-        return found or [Appended([], 0) for _ in groups]
+            found, rows = self._append(connection, groups, now)
+            if lists:
+                self._insert_lists(connection, lists, now)
+            generation = self._fresh.generation
+        self._fresh.add(((row[0], _event(row)) for row in rows), generation)
+        return found
 
     def read(self, after: int = 0, limit: int = 1000, *, until: int | None = None) -> EventBatch:
         """Return the next events after a number.
@@ -199,6 +204,22 @@ class FeedbackStore:
         with self.database.reading() as connection:
             rows = connection.execute(query.order_by(event.c.seq).limit(limit)).all()
         return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(_event, rows)))
+
+    def fresh(self, after: int, limit: int) -> tuple[EventBatch, bool] | None:
+        """Return the next events from memory, if this store has just stored them.
+
+        Parameters
+        ----------
+        after, limit : int
+            As in `read`.
+
+        Returns
+        -------
+        found : (EventBatch, bool) or None
+            The same events as those of `read`, possibly fewer, and whether memory has more. None if
+            the log must be read.
+        """
+        return self._fresh.after(after, limit)
 
     def last_seq(self) -> int:
         """Return the number of the newest event, 0 for an empty log."""
@@ -336,6 +357,7 @@ class FeedbackStore:
                     ("event", delete(event).where(event.c.user_id.in_(part))),
                 ):
                     removed[name] += connection.execute(statement).rowcount
+            self._fresh.clear()
         self.database.overwrite_deleted()
         return StoreReceipt(n_users, removed, self._now())
 
@@ -364,6 +386,7 @@ class FeedbackStore:
             old = event.c.seq <= until, event.c.received < oldest, event.c.user_id != _NOBODY
             gone = select(event.c.seq).where(*old)
             connection.execute(delete(rejected).where(rejected.c.seq.in_(gone)))
+            self._fresh.clear()
             return connection.execute(delete(event).where(*old)).rowcount
 
     def close(self) -> None:
@@ -378,27 +401,22 @@ class FeedbackStore:
         return self._latest
 
     def _counter(self, name: str) -> int:
-        from sqlalchemy import select
-
-        counter = tables().counter
         with self.database.reading() as connection:
-            return connection.execute(
-                select(counter.c.value).where(counter.c.name == name)
-            ).scalar_one()
+            return read_counter(connection, name)
 
     def _append(
         self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
-    ) -> list[Appended]:
-        from sqlalchemy import insert, select, update
-
-        event, counter = tables().event, tables().counter
-        stored: dict[str, int] = {}
-        for part in _pieces([one.event_id for group in groups for one in group], self.batch_size):
-            query = select(event.c.event_id, event.c.seq).where(event.c.event_id.in_(part))
-            stored.update({row[0]: row[1] for row in connection.execute(query)})
-        is_seq = counter.c.name == "seq"
-        last = connection.execute(select(counter.c.value).where(is_seq)).scalar_one()
-        found, rows = [], []
+    ) -> tuple[list[Appended], list[_Row]]:
+        """Insert what is new; return an answer for each group, and the new rows."""
+        if not any(groups):
+            return [Appended([], 0) for _ in groups], []
+        ids = [one.event_id for group in groups for one in group]
+        stored: dict[str, int] = dict(
+            known_ids(connection, "event", ("event_id", "seq"), ids, self.batch_size)
+        )
+        last = read_counter(connection, "seq")
+        found: list[Appended] = []
+        rows: list[_Row] = []
         for group in groups:
             seqs, duplicates = [], 0
             for one in group:
@@ -409,33 +427,19 @@ class FeedbackStore:
                     rows.append(self._row(one, last, now))
                 seqs.append(stored[one.event_id])
             found.append(Appended(seqs, duplicates))
-        for part in _pieces(rows, self.batch_size):
-            connection.execute(insert(event), part)
-        moved = Counter(row["clipped"] for row in rows)
+        insert_rows(connection, "event", rows, self.batch_size)
+        moved = Counter(row[_CLIPPED] for row in rows)
         for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):
             if added:
-                connection.execute(
-                    update(counter)
-                    .where(counter.c.name == name)
-                    .values(value=counter.c.value + added)
-                )
-        return found
+                raise_counter(connection, name, added)
+        return found, rows
 
-    def _row(self, one: Event, seq: int, now: float) -> dict[str, Any]:
+    def _row(self, one: Event, seq: int, now: float) -> _Row:
+        """Return a row of the table, as `_READ` says, and the time of arrival."""
         timestamp, clipped = self._clip(one.timestamp, now)
-        return {
-            "seq": seq,
-            "event_id": one.event_id,
-            "user_id": as_json(one.user_id),
-            "item_id": as_json(one.item_id),
-            "timestamp": timestamp,
-            "kind": one.kind,
-            "value": one.value,
-            "list_id": one.list_id,
-            "context": json_of(one.context),
-            "clipped": clipped,
-            "received": now,
-        }
+        user, item = as_json(one.user_id), as_json(one.item_id)
+        own = (timestamp, one.kind, one.value, one.list_id, json_of(one.context), clipped)
+        return seq, one.event_id, user, item, *own, now
 
     def _clip(self, timestamp: float | None, now: float) -> tuple[float, int]:
         """Move a time into the window around now; 1 if it was late, -1 if it lay in the future."""
@@ -448,20 +452,17 @@ class FeedbackStore:
         return timestamp, 0
 
     def _insert_lists(self, connection: Connection, lists: Sequence[ShownList], now: float) -> int:
-        from sqlalchemy import insert, select
-
-        shown, known = tables().shown, set()
-        for part in _pieces([one.list_id for one in lists], self.batch_size):
-            query = select(shown.c.list_id).where(shown.c.list_id.in_(part)).distinct()
-            known |= set(connection.execute(query).scalars())
+        ids, most = [one.list_id for one in lists], self.batch_size
+        known = dict(known_ids(connection, "shown", ("list_id", "seq"), ids, most))
         new = {one.list_id: one for one in lists if one.list_id not in known}
         rows = [row for one in new.values() for row in one.rows(now)]
-        for part in _pieces(rows, self.batch_size):
-            connection.execute(insert(shown), part)
+        insert_rows(connection, "shown", rows, most)
         return len(new)
 
 
 _NOBODY = as_json(None)  # type: ignore[arg-type]  # in place of the user of a new item
+# A row of the table of events.
+_Row = tuple[Any, ...]
 _READ = (
     "seq",
     "event_id",
@@ -476,8 +477,11 @@ _READ = (
 )
 
 
+_CLIPPED = _READ.index("clipped")
+
+
 def _event(row: Any) -> Event:
-    _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row
+    _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row[: len(_READ)]
     past = json.loads(context) if context else {}
     user, item = from_json(user), from_json(item)
     return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)

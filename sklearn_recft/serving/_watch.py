@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._reads import WatchCall, Watched
 from sklearn_recft.tags import recommender_tags
 
+# Requests a second of which the loss is computed, unless a share is given.
+_A_SECOND = 10.0
 _NUMBERS = ("seq", "lag", "snapshot_age", "rejected", "forget_pending")
 
 
@@ -31,8 +35,8 @@ class Watch:
         Feedback by kind; None for a model of positives, which has no loss.
     kinds : sequence of str
         Kinds of events that are counted by name.
-    share : float
-        Share of the requests with events whose loss is computed, 0 to 1.
+    share : float or None
+        Share of the requests with events whose loss is computed, 0 to 1; None: up to 10 a second.
     """
 
     def __init__(
@@ -41,13 +45,14 @@ class Watch:
         reads: MicroBatcher[Any],
         feedback: Mapping[str, float] | None,
         kinds: Sequence[str],
-        share: float,
+        share: float | None,
     ) -> None:
         self._loop = loop
         self._reads = reads
         self._feedback = feedback
         self._share = share
         self._due = 0.0
+        self._next = -math.inf  # when the next request is due without a share
         self._has_loss = False
         self.n_storing = 0
         self.quality = Quality(probability=False)
@@ -74,10 +79,8 @@ class Watch:
 
     async def before(self, events: Sequence[Any]) -> Watched | None:
         """Predict events that are about to be stored; None if these are not watched."""
-        self._due += self._share
-        if self._due < 1:
+        if not self._is_due():
             return None
-        self._due -= 1
         return await self._reads.submit(WatchCall(events, self._has_loss))
 
     def after(self, events: Sequence[Any], duplicates: int, before: Watched | None) -> None:
@@ -96,6 +99,18 @@ class Watch:
             self.quality.add_unknown("items", before.unknown_items)
             if before.predictions is not None:
                 self.quality.add_predictions(np.array(values), before.predictions)
+
+    def _is_due(self) -> bool:
+        if self._share is None:
+            now = time.monotonic()
+            is_due = now >= self._next
+            if is_due:
+                self._next = now + 1.0 / _A_SECOND
+            return is_due
+        self._due += self._share
+        is_due = self._due >= 1
+        self._due -= is_due
+        return is_due
 
     def _value(self, event: Any) -> float:
         if self._feedback is None:

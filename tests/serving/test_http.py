@@ -337,6 +337,30 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path, monkeypatch):
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize(("parts", "status"), [(3, 202), (2, 422)])
+def test_a_body_that_arrives_in_parts(tmp_path, parts, status):
+    body, sent = b'{"events": [{"user_id": "a", "item_id": "i0", "kind": "click"}]}', []
+    pieces = [body[:9], body[9:20], body[20:]][:parts]
+
+    async def receive():
+        await asyncio.sleep(0)
+        piece = pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/events", "query_string": b"",
+        "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        "client": ("127.0.0.1", 1), "root_path": "",
+    }  # fmt: skip
+    with running(tmp_path) as client:
+        client.portal.call(client.app, scope, receive, send)
+    assert sent[0]["status"] == status
+
+
 # ------------------------------------------------------------------------------ who is answered
 
 

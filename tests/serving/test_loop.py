@@ -504,3 +504,18 @@ def test_a_model_that_only_serves_is_refused_before_it_is_saved(store, folder):
     with Loop(compress(fitted, keep="learn"), store, folder) as loop:
         feed(loop, events(10))
         assert loop.health().rejected == 0
+
+
+def test_calls_when_events_are_learned(tmp_path):
+    store, done = FeedbackStore(f"sqlite:///{tmp_path}/feedback.db"), []
+    with Loop(factors(), store, tmp_path / "models") as loop:
+        for name, seq in (("learned", 5), ("never", 5), ("beyond", 6)):
+            cancel = loop.when(seq, lambda name=name: done.append(name))
+            if name == "never":
+                cancel()
+        assert not done
+        assert loop.wait(loop.submit(events(5)).seq[-1], 60)
+        loop.when(5, lambda: done.append("at once"))
+        assert done[-1] == "at once"
+    assert sorted(done) == ["at once", "learned"]
+    store.close()

@@ -1,5 +1,8 @@
 """Figures of a service equal those of the package's own metrics on the same rows."""
 
+import asyncio
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
@@ -11,6 +14,7 @@ from sklearn_recft.metrics import (
     ndcg_at_k,
 )
 from sklearn_recft.serving._quality import Quality
+from sklearn_recft.serving._watch import Watch
 
 
 def test_losses_equal_the_metrics_however_the_stream_is_cut():
@@ -59,3 +63,22 @@ def test_lists_are_joined_with_what_was_taken_from_them():
     quality.add_unknown("users", np.array([True, False, True, False]))
     assert quality.summary([])["unknown_users"] == pytest.approx(0.5, abs=0.01)
     assert np.isnan(quality.summary([])["unknown_items"])
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 5), (1.0, 20), (None, 2)])
+def test_how_many_requests_are_watched(monkeypatch, share, expected):
+    calls, clock = [], iter(np.arange(20) * 0.0098)  # seconds, just below two tenths
+    times = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("sklearn_recft.serving._watch.time", times)
+
+    class Reads:
+        async def submit(self, call):
+            calls.append(call)
+
+    async def send():
+        watch = Watch(None, Reads(), {"click": 1.0}, ("click",), share)
+        for _ in range(20):
+            await watch.before([])
+
+    asyncio.run(send())
+    assert len(calls) == expected

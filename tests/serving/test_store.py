@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_recft.serving import FeedbackStore, StoreError
+from sklearn_recft.serving import Event, FeedbackStore, StoreError
+from sklearn_recft.serving._bulk import Fresh
 
 
 def events(n, prefix="e", **more):
@@ -57,6 +58,35 @@ def test_an_event_is_stored_once(store):
     assert again == ([16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 26], 6)
     assert store.append([]) == ([], 0)
     assert store.last_seq() == 27
+
+
+def test_fresh_events_are_those_of_the_log(store, monkeypatch):
+    more = {"user_id": "Zoë\0", "value": -0.0, "timestamp": 1e9 / 3, "context": {"hour": -0.0}}
+    store.append([*events(20, value=0.1), {"event_id": "z", "item_id": 2**70, **more}])
+    store.append(events(23))
+    for after, limit in ((0, 100), (3, 2), (21, 1), (22, 9)):
+        (batch, has_more), log = store.fresh(after, limit), store.read(after, limit)
+        assert repr(batch.events) == repr(log.events)
+        assert batch.seq.tolist() == log.seq.tolist()
+        assert has_more == (after + limit < store.last_seq())
+    assert store.fresh(24, 9) is None  # nothing is new
+    store.forget([0])
+    assert store.fresh(0, 9) is None
+    store.append(events(2, "n"))
+    assert store.fresh(22, 9) is None  # the log knows what comes next, memory does not
+    assert [event.event_id for event in store.fresh(24, 9)[0].events] == ["n0", "n1"]
+    monkeypatch.setattr("sklearn_recft.serving._bulk._SECONDS", -1.0)
+    assert store.fresh(24, 9) is None  # too old
+
+
+def test_what_was_forgotten_does_not_become_fresh_late():
+    fresh, event = Fresh(), Event("e", "a", "b")
+    generation = fresh.generation  # of a commit
+    fresh.clear()  # before the commit is added
+    fresh.add([(1, event)], generation)
+    assert fresh.after(0, 9) is None
+    fresh.add([(1, event)], fresh.generation)
+    assert fresh.after(0, 9)[0].events == [event]
 
 
 def test_threads_and_processes_send_the_same_events(store, url):
