@@ -412,6 +412,9 @@ class Loop:
         receipt : LoopReceipt
         """
         ids = list(user_ids)
+        self._check_writer()
+        # Events and lists that were queued before: they would be stored after the erasure.
+        self._committer.submit([]).result()
         return self._exchange(lambda: self._versions.forget(ids))
 
     def export(self, user_id: Any) -> dict[str, Any]:
@@ -473,11 +476,15 @@ class Loop:
     def _repeat(self) -> None:
         """Do all steps that are written."""
         learner = self._learner
-        if learner.is_broken:
-            self._versions.drop("a step failed")
-            learner.restore()
-        while learner.repeat() or (not self.follow and self._versions.finish()):
-            pass
+        try:
+            if learner.is_broken:
+                self._versions.drop("a step failed")
+                learner.restore()
+            while learner.repeat() or (not self.follow and self._versions.finish()):
+                pass
+        except BaseException:
+            learner.in_doubt = True  # also where another base came before the step that failed
+            raise
         learner.in_doubt = False
 
     def _check_writer(self) -> None:
@@ -530,6 +537,8 @@ class Loop:
 
     def _follow(self) -> int:
         try:
+            if self._learner.is_broken:
+                self._learner.restore()
             return self._learner.repeat()
         except ServingError:  # the steps, or the base, were removed meanwhile
             before = self._learner.step

@@ -13,6 +13,7 @@ import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.serving._database import Database
+from sklearn_recft.serving._errors import StoreError
 from sklearn_recft.serving._events import (
     Appended,
     Event,
@@ -476,8 +477,11 @@ _READ = (
 
 def _event(row: Any) -> Event:
     _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row
-    past = json.loads(context) if context else {}
-    user, item = from_json(user), from_json(item)
+    try:
+        past = json.loads(context) if context else {}
+        user, item = from_json(user), from_json(item)
+    except ValueError:
+        raise StoreError(f"Event {row[0]} is damaged: restore the store from a copy.") from None
     return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)
 
 
