@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 from starlette.types import Scope
@@ -57,7 +58,7 @@ class Access:
         """
         headers = dict(scope["headers"])
         if not self._verifiers:
-            _check_local(scope, headers.get(b"host", b"").decode("latin-1"))
+            _check_local(scope, headers)
             return LOCAL
         given = headers.get(b"authorization")
         if given is None:
@@ -99,9 +100,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _check_local(scope: Scope, host: str) -> None:
-    """Refuse other machines, and pages of other sites that a browser here has open."""
-    client = scope.get("client")
+def _is_local(host: str) -> bool:
+    """Whether the host of a header, with or without a port, is this machine."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if (client and not is_loopback(client[0])) or not is_loopback(name.strip("[]")):
+    return is_loopback(name.strip("[]").lower())
+
+
+def _check_local(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Refuse other machines, and pages of other sites that a browser here has open.
+
+    Such a page may send a request without a body and does not need its answer: browsers then name
+    its site in ``Origin``.
+    """
+    client = scope.get("client")
+    names = [headers.get(b"host", b"").decode("latin-1")]
+    if b"origin" in headers:
+        names.append(headers[b"origin"].decode("latin-1").partition("://")[2])
+    if (client and not is_loopback(client[0])) or not all(map(_is_local, names)):
         raise Problem("forbidden", "Without keys, the service answers this machine only.")

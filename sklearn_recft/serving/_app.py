@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,6 +30,22 @@ _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 # Kinds of events that a model of positives learns.
 _POSITIVES = ("click", "purchase")
 
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path: any text, of which slashes and line ends are a part."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+
+register_url_convertor("recft_id", _IdConvertor())
 
 # How the OpenAPI document names the schema of a message.
 _REFERENCE = "#/components/schemas/{model}"
@@ -82,8 +99,12 @@ ROUTES = (
         messages.Predictions,
         body=messages.Rows,
     ),
-    Route("DELETE", "/v1/users/{user_id}", "privacy:admin", "forget_user", messages.Forgotten),
-    Route("GET", "/v1/users/{user_id}/export", "privacy:admin", "export_user", dict[str, Any]),
+    Route(
+        "DELETE", "/v1/users/{user_id:recft_id}", "privacy:admin", "forget_user", messages.Forgotten
+    ),
+    Route(
+        "GET", "/v1/users/{user_id:recft_id}/export", "privacy:admin", "export_user", dict[str, Any]
+    ),
     Route("GET", "/v1/models", "model:admin", "list_models", messages.Models),
     Route("POST", "/v1/models", "model:admin", "save_model", messages.Served),
     Route("POST", "/v1/models/rollback", "model:admin", "roll_back_model", messages.Served),
@@ -227,7 +248,8 @@ def _with_body(
 
     async def endpoint(request: Request) -> Response:
         access.allow(request.scope[PRINCIPAL], needed)
-        if not request.headers.get("content-type", "").startswith("application/json"):
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if kind.strip().lower() != "application/json":
             raise Problem("unsupported-media-type", "Send application/json.")
         try:
             body = schema.model_validate_json(request.scope[BODY])

@@ -150,7 +150,7 @@ def check_id(value: Any, name: str, where: str = "") -> Id:
         if _has_surrogate(value):
             raise ValueError(f"{where}{name} has a character that UTF-8 has not: {value!r}.")
         return str(value)
-    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)):
+    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64)):
         number = int(value)
         if abs(number) >= _LARGEST_ID:
             raise ValueError(f"{where}{name} is an integer of more than {_LONGEST_ID} digits.")
@@ -252,6 +252,8 @@ def _checked_number(value: Any, name: str) -> float:
     try:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         number = float(value) if is_number else math.nan
+    except TypeError:  # a duration of numpy calls itself an integer
+        raise TypeError(f"{name} must be a number, got {_name(value)}.") from None
     except OverflowError:
         raise ValueError(f"{name} is a number beyond the largest float.") from None
     if not math.isfinite(number):

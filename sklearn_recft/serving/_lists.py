@@ -122,6 +122,6 @@ def _checked(one: Mapping[str, Any] | ShownList, row: int) -> ShownList:
     list_id = check_text(one["list_id"], f"{where}list_id")
     user = check_id(one["user_id"], "user_id", where)
     seq, model = check_id(one.get("seq", 0), "seq", where), one.get("model", "")
-    if not isinstance(seq, int) or not isinstance(model, str):
-        raise TypeError(f"{where}seq must be an integer, and model a text.")
+    if not isinstance(seq, int) or not 0 <= seq < 2**63 or not isinstance(model, str):
+        raise ValueError(f"{where}seq must be an integer of 64 bits, and model a text.")
     return ShownList(list_id, user, items, scores, seq, model)

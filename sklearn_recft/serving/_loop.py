@@ -18,7 +18,7 @@ from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, check_stored_events
-from sklearn_recft.serving._folder_lock import FolderLock
+from sklearn_recft.serving._folder_lock import FolderLock, check_store
 from sklearn_recft.serving._learner import Learner
 from sklearn_recft.serving._lists import Recommended, shown_lists
 from sklearn_recft.serving._model import Served
@@ -250,6 +250,11 @@ class Loop:
         return self._learner.wait(seq, timeout)
 
     @property
+    def is_new(self) -> bool:
+        """Whether neither the store nor the folder has a model yet: `start` needs the first one."""
+        return self._learner.last_number() == 0 and not self._snapshots.saved()
+
+    @property
     def seq(self) -> int:
         """Number of the last event that the model has learned."""
         return self._learner.seq
@@ -462,6 +467,7 @@ class Loop:
     def _restore(self) -> None:
         """Load the newest model, and repeat the steps after it."""
         learner = self._learner
+        check_store(self.folder, self.store, writes=not self.follow)
         if not learner.restore():
             if self.follow or self._first is None:
                 raise ServingError(

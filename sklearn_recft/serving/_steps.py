@@ -149,13 +149,12 @@ def _row(step: Step) -> dict[str, Any]:
 
 
 def _step(row: Any) -> Step:
+    details: Any = {}
     try:
         details = json.loads(row.details) if row.details else {}
-    except ValueError:
-        details = None
-    is_whole = isinstance(details, dict) and (
-        row.verb != BASE or {"name", "user_ids"} & set(details)
-    )
-    if not is_whole or not 0 <= row.after <= row.until:
+        is_whole = row.verb != BASE or "name" in details or "user_ids" in details
+    except (TypeError, ValueError):
+        is_whole = False
+    if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
         raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
     return Step(row.step, row.verb, row.after, row.until, details)

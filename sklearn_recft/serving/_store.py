@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,6 +201,28 @@ class FeedbackStore:
         with self.database.reading() as connection:
             rows = connection.execute(query.order_by(event.c.seq).limit(limit)).all()
         return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(_event, rows)))
+
+    def identity(self) -> int:
+        """Return a random number that this store keeps for its life; 0 if it has none yet."""
+        from sqlalchemy import select
+
+        counter = tables().counter
+        own = select(counter.c.value).where(counter.c.name == "identity")
+        with self.database.reading() as connection:
+            return connection.execute(own).scalar() or 0
+
+    def identify(self) -> int:
+        """Return `identity`, which is drawn by the first call."""
+        from sqlalchemy import insert, select
+
+        counter = tables().counter
+        own = select(counter.c.value).where(counter.c.name == "identity")
+        with self.database.writing() as connection:
+            found = connection.execute(own).scalar()
+            if found is None:
+                found = secrets.randbits(62) | 1
+                connection.execute(insert(counter), [{"name": "identity", "value": found}])
+        return int(found)
 
     def last_seq(self) -> int:
         """Return the number of the newest event, 0 for an empty log."""
