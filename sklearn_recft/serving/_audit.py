@@ -44,7 +44,7 @@ class AuditLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._n, self._head = self._walk()
+        self._n, self._head = self._walk(to_append=True)
 
     @property
     def head(self) -> str:
@@ -107,15 +107,19 @@ class AuditLog:
             )
         return n
 
-    def _walk(self) -> tuple[int, str]:
-        """Check the chain; return the number of rows, and the hash of the last."""
+    def _walk(self, *, to_append: bool = False) -> tuple[int, str]:
+        """Check the chain; return the number of rows, and the hash of the last.
+
+        Half a row at the end, which a crash or a full disk has left, does not stop those that
+        append: nobody was answered that it is written, and the next row takes its place.
+        """
         n, previous = 0, _FIRST
         if not self.path.is_file():
             return n, previous
         with open(self.path, encoding="utf-8") as file:
             for line in file:
-                if not line.endswith("\n"):
-                    break  # a crash came in between: nobody was told that it is written
+                if to_append and not line.endswith("\n"):
+                    break
                 n += 1
                 try:
                     row = json.loads(line)
