@@ -31,8 +31,8 @@ def check_store(folder: Path, store: FeedbackStore, *, writes: bool) -> None:
     known = path.read_text(encoding="ascii").strip() if path.exists() else ""
     if known and known != str(store.identity()):
         raise ServingError(
-            f"{folder} has models of another store than {store.database.name}. Give the store that "
-            "goes with the folder, or another folder."
+            f"{folder} has models of another store than {store.database.name}: the two do not "
+            "belong together. Give the store that goes with the folder, or another folder."
         )
     if writes and not known:
         replace_text(path, f"{store.identify()}\n")

@@ -467,15 +467,18 @@ class Loop:
     def _restore(self) -> None:
         """Load the newest model, and repeat the steps after it."""
         learner = self._learner
-        check_store(self.folder, self.store, writes=not self.follow)
+        check_store(self.folder, self.store, writes=False)
         if not learner.restore():
             if self.follow or self._first is None:
                 raise ServingError(
                     f"{self.folder} holds no model yet; give one to a loop that writes."
                 )
+            verb_of(self._first, self.learn)
+            check_form(self._first)  # before it is saved: a restart would take it again
             learner.begin(self._first, self._after, "start")
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)
+        check_store(self.folder, self.store, writes=not self.follow)
         self._saved_seq, self._saved_at = learner.seq, time.time()
         self._repeat()
 

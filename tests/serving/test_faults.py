@@ -148,6 +148,8 @@ def test_items_of_arrays_of_floats_are_integers_in_lists(store, tmp_path):
     other = PopularityRecommender().fit(np.array([[1, 7.5], [2, 7.5]]))
     with pytest.raises(TypeError, match="item_ids_ of the model must be an integer or a text"):
         Loop(other, store, tmp_path / "others", feedback=None).start()
+    with Loop(model, store, tmp_path / "others", feedback=None) as loop:  # it was not saved
+        assert loop.recommend([1], 1, exclude_seen=False).items.tolist() == [[7.0]]
 
 
 @pytest.mark.parametrize(
