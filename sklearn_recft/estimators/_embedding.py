@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sklearn_recft.features import feature_names
 from sklearn_recft.estimators._new_items import NewItemsMixin
+from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import check_items
 from sklearn_recft.models import Call, ContentModel
 from sklearn_recft.names import EMBEDDING

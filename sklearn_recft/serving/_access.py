@@ -102,11 +102,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _check_local(scope: Scope, host: str) -> None:
-    """Refuse other machines, and pages of other sites that a browser here has open."""
-    client = scope.get("client")
+def _is_local(host: str) -> bool:
+    """Whether the host of a header, with or without a port, is this machine."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if (client and not is_loopback(client[0])) or not is_loopback(name.strip("[]")):
+    return is_loopback(name.strip("[]").lower())
+
+
+def _check_local(scope: Scope, host: str) -> None:
+    """Refuse other machines, and names of other machines that lead here."""
+    client = scope.get("client")
+    if (client and not is_loopback(client[0])) or not _is_local(host):
         raise Problem("forbidden", "Without keys, the service answers this machine only.")
 
 

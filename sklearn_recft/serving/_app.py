@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -32,6 +33,22 @@ _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 # Kinds of events that a model of positives learns.
 _POSITIVES = ("click", "purchase")
 
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path: any text, of which slashes and line ends are a part."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+
+register_url_convertor("recft_id", _IdConvertor())
 
 # How the OpenAPI document names the schema of a message.
 _REFERENCE = "#/components/schemas/{model}"
@@ -95,8 +112,12 @@ ROUTES = (
         messages.NewItems,
     ),
     Route("GET", "/v1/quality", "metrics:read", "quality", messages.QualityHistory),
-    Route("DELETE", "/v1/users/{user_id}", "privacy:admin", "forget_user", messages.Forgotten),
-    Route("GET", "/v1/users/{user_id}/export", "privacy:admin", "export_user", dict[str, Any]),
+    Route(
+        "DELETE", "/v1/users/{user_id:recft_id}", "privacy:admin", "forget_user", messages.Forgotten
+    ),
+    Route(
+        "GET", "/v1/users/{user_id:recft_id}/export", "privacy:admin", "export_user", dict[str, Any]
+    ),
     Route("GET", "/v1/models", "model:admin", "list_models", messages.Models),
     Route("POST", "/v1/models", "model:admin", "save_model", messages.Served),
     Route("POST", "/v1/models/rollback", "model:admin", "roll_back_model", messages.Served),
@@ -271,7 +292,7 @@ def _with_body(
 
 def _is_json(scope: Scope) -> bool:
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    return bool(kind.startswith(b"application/json"))
+    return bool(kind.partition(b";")[0].strip().lower() == b"application/json")
 
 
 def _of_request(

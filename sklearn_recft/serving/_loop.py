@@ -18,7 +18,7 @@ from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, Event, check_stored_events
-from sklearn_recft.serving._folder_lock import FolderLock
+from sklearn_recft.serving._folder_lock import FolderLock, check_store
 from sklearn_recft.serving._items import check_stored_items, check_takes_items
 from sklearn_recft.serving._learner import Learner
 from sklearn_recft.serving._lists import Recommended, shown_lists
@@ -303,6 +303,11 @@ class Loop:
         return self._learner.when(seq, call)
 
     @property
+    def is_new(self) -> bool:
+        """Whether neither the store nor the folder has a model yet: `start` needs the first one."""
+        return self._learner.last_number() == 0 and not self._snapshots.saved()
+
+    @property
     def seq(self) -> int:
         """Number of the last event that the model has learned."""
         return self._learner.seq
@@ -465,6 +470,9 @@ class Loop:
         receipt : LoopReceipt
         """
         ids = list(user_ids)
+        self._check_writer()
+        # Events and lists that were queued before: they would be stored after the erasure.
+        self._committer.submit([]).result()
         return self._exchange(lambda: self._versions.forget(ids))
 
     def export(self, user_id: Any) -> dict[str, Any]:
@@ -514,27 +522,33 @@ class Loop:
     def _restore(self) -> None:
         """Load the newest model, and repeat the steps after it."""
         learner = self._learner
+        check_store(self.folder, self.store, writes=False)
         if not learner.restore():
             if self.follow or self._first is None:
                 raise ServingError(
                     f"{self.folder} holds no model yet; give one to a loop that writes."
                 )
-            verb_of(self._first, self.learn)  # before anything is written
-            check_form(self._first)
+            verb_of(self._first, self.learn)
+            check_form(self._first)  # before it is saved: a restart would take it again
             learner.begin(self._first, self._after, "start")
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)
+        check_store(self.folder, self.store, writes=not self.follow)
         self._saved_seq, self._saved_at = learner.seq, time.time()
         self._repeat()
 
     def _repeat(self) -> None:
         """Do all steps that are written."""
         learner = self._learner
-        if learner.is_broken:
-            self._versions.drop("a step failed")
-            learner.restore()
-        while learner.repeat() or (not self.follow and self._versions.finish()):
-            pass
+        try:
+            if learner.is_broken:
+                self._versions.drop("a step failed")
+                learner.restore()
+            while learner.repeat() or (not self.follow and self._versions.finish()):
+                pass
+        except BaseException:
+            learner.in_doubt = True  # also where another base came before the step that failed
+            raise
         learner.in_doubt = False
 
     def _check_writer(self) -> None:
@@ -587,6 +601,8 @@ class Loop:
 
     def _follow(self) -> int:
         try:
+            if self._learner.is_broken:
+                self._learner.restore()
             return self._learner.repeat()
         except ServingError:  # the steps, or the base, were removed meanwhile
             before = self._learner.step

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal
 
+from sklearn.exceptions import NotFittedError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,7 +17,7 @@ from sklearn_recft.serving._audit import AuditLog
 from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
-from sklearn_recft.serving._events import Appended, Event, check_stored_events
+from sklearn_recft.serving._events import Appended, Event, check_stored_events, listed_id
 from sklearn_recft.serving._history import History
 from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._loop import Loop
@@ -130,14 +131,15 @@ class Service:
         lists = []
         for row, user in enumerate(call.users):
             own = [
-                {"item_id": item, "score": score}
+                {"item_id": listed_id(item, "item_id"), "score": score}
                 for item, score in zip(found.items[row], found.scores[row], strict=True)
                 if item is not None
             ]
             if found.because is not None:
                 for place, reasons in zip(own, found.because[row], strict=False):
                     place["because"] = [
-                        {"item_id": item, "contribution": value} for item, value in reasons
+                        {"item_id": listed_id(item, "item_id"), "contribution": value}
+                        for item, value in reasons
                     ]
             list_id = found.list_ids[row]
             if body.remember:
@@ -305,6 +307,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("queue-full", "Send the request again later.", retry_after=1)
     if isinstance(error, ServingError):
         return Problem("not-ready", "The store or the loop cannot do this now.", retry_after=5)
+    if isinstance(error, NotFittedError):
+        return Problem("not-ready", "The model has learned no event yet.", retry_after=1)
     if isinstance(error, (TypeError, ValueError)):
         return Problem("invalid", str(error))
     raise error

@@ -122,11 +122,12 @@ class Versions:
                 raise ValueError(f"No saved model is older than event {learner.seq}.")
             name = max(older, key=lambda one: (one.seq, one.step)).name
         one = self._find(name)
-        after, until = refuse or (one.seq, learner.seq)
-        if not one.seq <= after <= until:
+        after, until = _range_of(refuse) if refuse is not None else (one.seq, learner.seq)
+        if not one.seq <= after <= until <= learner.seq:
             raise ValueError(
-                f"refuse={refuse}: give two numbers from that of the model on, {one.seq}: the "
-                "events after the first, up to the second, are left out."
+                f"refuse={refuse}: give two numbers from that of the model on, {one.seq}, up to "
+                f"{learner.seq}, the last event that was learned: the events after the first, up "
+                "to the second, are left out."
             )
         model = learner.snapshots.load(name, base=one.base)
         return self.go_live(model, one.seq, "rollback", (*learner.refused, (after, until)))
@@ -348,6 +349,14 @@ class Versions:
             name = candidate.base.details["name"]
             self.decisions.append({"model": name, "verdict": verdict, "reason": reason})
             del self.decisions[:-20]
+
+
+def _range_of(refuse: Any) -> Range:
+    """Return a range of events, of two plain integers."""
+    pair = tuple(refuse) if isinstance(refuse, (tuple, list)) else ()
+    if len(pair) != 2 or not all(type(one) is int for one in pair):
+        raise TypeError(f"refuse={refuse!r}: give two integers.")
+    return pair[0], pair[1]
 
 
 def _without(model: Served, user_ids: Sequence[Any]) -> Served:
