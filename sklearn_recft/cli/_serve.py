@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 import warnings
@@ -51,7 +52,8 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
         "--feedback",
         type=_numbers,
         metavar="KIND=VALUE,...",
-        help="feedback of each kind of event; default: click and purchase are positives",
+        help="feedback of each kind of event; default: as at the last start, or click and purchase "
+        "are positives",
     )
     command.add_argument(
         "--rates",
@@ -63,7 +65,8 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--repeat",
         action=argparse.BooleanOptionalAction,
-        help="lists may hold items the user has taken before; default: as saved",
+        help="lists may hold items the user has taken before; default: as at the last start, or as "
+        "saved",
     )
     command.add_argument(
         "--follow", action="store_true", help="only read, and learn what another process learns"
@@ -98,18 +101,19 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
     make_server(None, host=args.host, port=args.port, secured=secured)  # fail before the model
     folder = Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model, repeat = _first_model(args, folder)
+    model, about = _first_model(args, folder)
+    repeat, feedback = _options(args, folder, about)
     store = FeedbackStore(args.store or f"sqlite:///{folder}/feedback.db")
     try:
-        loop = Loop(model, store, folder / "models", feedback=args.feedback, follow=args.follow)
+        loop = Loop(model, store, folder / "models", feedback=feedback, follow=args.follow)
         app = create_app(
             loop,
             keys=keys,
             tokens=tokens,
             limits=Limits(rates=args.rates),
             audit=None if args.follow else AuditLog(folder / "audit.jsonl"),
-            feedback=args.feedback,
-            exclude_seen=not (repeat if args.repeat is None else args.repeat),
+            feedback=feedback,
+            exclude_seen=not repeat,
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
         with loop:  # the address is told when it is ready to learn
@@ -132,18 +136,39 @@ def _tokens(args: argparse.Namespace) -> TokenVerifier | None:
     return TokenVerifier(key, audience=args.jwt_audience, algorithms=[args.jwt_algorithm])
 
 
-def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
-    """Return a model for an empty folder, and whether its lists may repeat items."""
+def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a model for an empty folder, and what its file says about the log."""
     is_empty = not (folder / "models").is_dir()
     if args.demo:
-        return (_groceries() if is_empty else None), True
+        return (_groceries() if is_empty else None), {"repeat": True}
     if args.model is None:
         if is_empty:
             raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
-        return None, False
+        return None, {}
     saved = of_store(args.model)
     about = persistence.inspect(saved).metadata
-    return persistence.load(saved), isinstance(about, dict) and bool(about.get("repeat"))
+    return persistence.load(saved), about if isinstance(about, dict) else {}
+
+
+def _options(
+    args: argparse.Namespace, folder: Path, about: dict[str, Any]
+) -> tuple[bool, dict[str, float] | None]:
+    """Return repeat and feedback: as given, else as at the last start, else as saved."""
+    file = folder / "options.json"
+    last = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = {
+        "repeat": bool(last.get("repeat", about.get("repeat", False))),
+        "feedback": last.get("feedback"),
+    }
+    found |= {name: vars(args)[name] for name in found if vars(args)[name] is not None}
+    if about.get("feedback") and found["feedback"] is None:
+        raise ValueError(
+            f"The model learns the feedback {about['feedback']!r}: give the feedback of each kind "
+            "of event, such as --feedback click=1,skip=0. An event may carry its own as `value`."
+        )
+    if not args.follow:
+        file.write_text(json.dumps(found), encoding="utf-8")
+    return found["repeat"], found["feedback"]
 
 
 def _groceries() -> Any:
