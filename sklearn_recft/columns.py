@@ -239,8 +239,7 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         if many := sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed):
             raise ValueError(
                 f"{name}: not numeric ({many} of {len(listed)} rows are lists or arrays); drop it, "
-                "or make a column of each number. IncrementalDCN estimators read such vectors; "
-                "DecayBert and RealtimeTransformer read those of items, in a column embedding."
+                "or make a column of each number. IncrementalDCN estimators read such vectors."
             ) from error
         wrong = [v for v in listed if not (is_missing(v) or is_number(v))]
         if not wrong:

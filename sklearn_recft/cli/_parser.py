@@ -63,7 +63,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     """Make the parser of the command line; its commands run the functions."""
     parser = argparse.ArgumentParser(
         prog="recft",
-        description="Recommenders that keep learning: evaluate them on a log, get lists, serve them.",
+        description="Recommenders that keep learning: evaluate, recommend, save and serve.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
