@@ -138,7 +138,7 @@ def _save(args):
     key = key_of(args.key_file)
     log = _read(args)
     model = best_model(Facts.of(log)).fit(log.X, log.y)
-    return {"saved": save_fitted(model, log, args.folder, key)}
+    return {"saved": save_fitted(model, log, args.folder, key, args.feedback)}
 
 
 def _inspect(args):

@@ -63,7 +63,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     """Make the parser of the command line; its commands run the functions."""
     parser = argparse.ArgumentParser(
         prog="recft",
-        description="Recommenders that keep learning: measure them on a log, or ask them.",
+        description="Recommenders that keep learning: evaluate, recommend, save and serve.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -131,7 +131,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
 
 def check_usage(parser, args):
     """Stop if options were given that the command would ignore."""
-    if "model" not in args or "columns" not in args:  # `recft serve` reads no log
+    if not {"model", "columns"} <= vars(args).keys():  # only `recft recommend` has both
         return
     given = [name for name in OF_A_LOG if vars(args)[name] is not None]
     if args.model is not None and given:

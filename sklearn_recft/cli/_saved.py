@@ -25,10 +25,16 @@ def key_of(file: str | None) -> SecretKey | None:
 
 
 def save_fitted(
-    model: RecommenderMixin, log: Log, folder: str, key: SecretKey | None
+    model: RecommenderMixin,
+    log: Log,
+    folder: str,
+    key: SecretKey | None,
+    feedback: str | None = None,
 ) -> dict[str, Any]:
     """Save a model that was fitted to a log; its rows are numbered from 1."""
     about = {"log": log.name, "repeat": bool(log.repeat), "called": log.user_word}
+    if feedback is not None:
+        about["feedback"] = feedback
     persistence.save(model, folder, seq=len(log.X), metadata=about, key=key)
     return described(folder, key)
 

@@ -55,7 +55,8 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
         "--feedback",
         type=_numbers,
         metavar="KIND=VALUE,...",
-        help="feedback of each kind of event; default: click and purchase are positives",
+        help="feedback of each kind of event; default: as at the last start, or click and purchase "
+        "are positives",
     )
     command.add_argument(
         "--rates",
@@ -67,7 +68,8 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--repeat",
         action=argparse.BooleanOptionalAction,
-        help="lists may hold items the user has taken before; default: as saved",
+        help="lists may hold items the user has taken before; default: as at the last start, or as "
+        "saved",
     )
     command.add_argument(
         "--follow", action="store_true", help="only read, and learn what another process learns"
@@ -109,8 +111,15 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
         for name, value in settings.items():
             if name in ("feedback", "repeat") and getattr(args, name) is None:
                 setattr(args, name, value)
+        about = _about(args)
         if args.repeat is None:
-            args.repeat = _may_repeat(args)
+            args.repeat = args.demo or bool(about.get("repeat"))
+        if about.get("feedback") and args.feedback is None:
+            raise ValueError(
+                f"The model learns the feedback {about['feedback']!r}: give the feedback of each "
+                "kind of event, such as --feedback click=1,skip=0. An event may carry its own as "
+                "`value`."
+            )
         loop = Loop(model, store, folder / "models", feedback=args.feedback, follow=args.follow)
         app = create_app(
             loop,
@@ -156,14 +165,12 @@ def _first_model(args: argparse.Namespace, folder: Path, is_new: bool) -> Any:
     return persistence.load(of_store(args.model))
 
 
-def _may_repeat(args: argparse.Namespace) -> bool:
-    """Return whether lists of the first model may hold items that the user has taken before."""
-    if args.demo:
-        return True
-    if args.model is None:
-        return False
+def _about(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the file of the first model says of the log."""
+    if args.demo or args.model is None:
+        return {}
     about = persistence.inspect(of_store(args.model)).metadata
-    return isinstance(about, dict) and bool(about.get("repeat"))
+    return about if isinstance(about, dict) else {}
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class _IdConvertor(Convertor[str]):
 register_url_convertor("recft_id", _IdConvertor())
 
 # How the OpenAPI document names the schema of a message.
+_SEE_SCHEMA = "See errors. /openapi.json has the fields of each route."
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -283,7 +284,7 @@ def _with_body(
         try:
             body = schema.model_validate_json(scope[BODY])
         except ValidationError as error:
-            raise Problem("invalid", "See errors.", errors=faults_of(error.errors())) from None
+            raise Problem("invalid", _SEE_SCHEMA, errors=faults_of(error.errors())) from None
         response: Response = await answer(body)
         return response
 
@@ -324,8 +325,9 @@ def _described(app: "FastAPI") -> Callable[..., Any]:
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    return Problem("invalid", "See errors.", errors=faults_of(error.errors())).response()
+    return Problem("invalid", _SEE_SCHEMA, errors=faults_of(error.errors())).response()
 
 
 async def _of_framework(request: Request, error: Any) -> Response:
-    return problem_of_status(error.status_code, "").response()
+    detail = "/openapi.json has all routes." if error.status_code == 404 else ""
+    return problem_of_status(error.status_code, detail).response()

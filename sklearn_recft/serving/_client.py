@@ -90,6 +90,9 @@ class Client:
     ------
     ImportError
         Without httpx (extra ``[serve]``).
+    ServiceError
+        By all methods, if the service refuses a request. A service that cannot be reached raises an
+        error of httpx, such as ``httpx.ConnectError``.
 
     Examples
     --------
@@ -303,9 +306,13 @@ class Client:
 
 def _error(answer: httpx.Response) -> ServiceError:
     if answer.headers.get("content-type") != "application/problem+json":
-        return ServiceError("unknown", answer.status_code, "The answer is from no service of ours.")
+        return ServiceError(
+            "unknown", answer.status_code, "No `recft serve` has answered: check the URL."
+        )
     found = answer.json()
-    faults = "".join(f" {one['at']}: {one['fault']}." for one in found.get("errors", ()))
+    faults = "".join(
+        f" {one['at']}: {one.get('message', one['fault'])}." for one in found.get("errors", ())
+    )
     return ServiceError(found["type"].rpartition(":")[2], found["status"], found["detail"] + faults)
 
 

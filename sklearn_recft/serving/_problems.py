@@ -12,7 +12,7 @@ from starlette.responses import Response
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "unauthorized": (401, "No valid key or token"),
     "forbidden": (403, "The key does not allow this"),
-    "not-found": (404, "There is no such thing here"),
+    "not-found": (404, "Not found"),
     "method-not-allowed": (405, "The route has other methods"),
     "timeout": (408, "The request did not arrive in time"),
     "behind": (409, "The event has not been learned yet"),
@@ -80,6 +80,10 @@ def problem_of_status(status: int, detail: str) -> Problem:
 def faults_of(errors: Any) -> list[dict[str, str]]:
     """Return where a body differs from its schema, without the values of the body."""
     return [
-        {"at": "/".join(str(part) for part in one["loc"]), "fault": str(one["type"])}
+        {
+            "at": "/".join(str(part) for part in one["loc"]),
+            "fault": str(one["type"]),
+            "message": str(one["msg"]),
+        }
         for one in list(errors)[:20]
     ]

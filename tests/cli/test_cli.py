@@ -805,3 +805,38 @@ def test_a_file_or_a_model_is_needed(capsys):
         main(["recommend", "--user", "3"])
     assert stop.value.code == 2
     assert "one of the arguments FILE --model is required" in capsys.readouterr().err
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Let servers end at once, and return the feedback and `exclude_seen` of each."""
+    import sklearn_recft.serving as serving
+
+    seen, create = [], serving.create_app
+
+    class Server:
+        def run(self):
+            """Serve nobody."""
+
+    def app(loop, **options):
+        seen.append((options["feedback"], options["exclude_seen"]))
+        return create(loop, **options)
+
+    monkeypatch.setattr(serving, "create_app", app)
+    monkeypatch.setattr(serving, "make_server", lambda *args, **options: Server())
+    return seen
+
+
+def test_a_service_keeps_its_options_when_it_starts_again(capsys, write_log, tmp_path, served):
+    pytest.importorskip("fastapi")
+    model, folder = str(tmp_path / "model"), str(tmp_path / "service")
+    assert "give --model DIR" in error_of(capsys, "serve", "--folder", folder)
+    path = write_log(("click",))
+    run_json(capsys, "save", path, model, "--feedback", "rating", "--repeat")
+    start = ("serve", "--folder", folder)
+    assert "--feedback click=1" in error_of(capsys, *start, "--model", model)
+    assert main([*start, "--model", model, "--feedback", "click=4"]) == 0
+    assert main(list(start)) == 0
+    assert main([*start, "--no-repeat"]) == 0
+    assert main(list(start)) == 0
+    assert served == [({"click": 4.0}, False)] * 2 + [({"click": 4.0}, True)] * 2

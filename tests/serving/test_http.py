@@ -159,7 +159,11 @@ def test_bodies_that_are_not_valid(client, path, body):
 def test_an_invalid_body_is_not_repeated_in_the_answer(client):
     answer = client.post("/v1/events", json={"events": [click("a", secret="hidden")]})
     assert problem(answer, 422, "invalid")["errors"] == [
-        {"at": "events/0/secret", "fault": "extra_forbidden"}
+        {
+            "at": "events/0/secret",
+            "fault": "extra_forbidden",
+            "message": "Extra inputs are not permitted",
+        }
     ]
     form = {"content-type": "application/json"}
     for content in (b"{", b"\xff", b'{"events": NaN}', b""):
