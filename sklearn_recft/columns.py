@@ -238,8 +238,8 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         listed = values.tolist()
         if many := sum(isinstance(cell, (list, tuple, np.ndarray)) for cell in listed):
             raise ValueError(
-                f"{name}: not numeric ({many} of {len(listed)} rows are lists or arrays); drop it, "
-                "or make a column of each number. IncrementalDCN estimators read such vectors."
+                f"{name}: not numeric ({many} of {len(values)} rows are lists or arrays). Drop "
+                "it. IncrementalDCN* reads it; DecayBert* and RealtimeTransformer* as embedding."
             ) from error
         wrong = [v for v in listed if not (is_missing(v) or is_number(v))]
         if not wrong:

@@ -344,6 +344,12 @@ def items_of(X: Any) -> np.ndarray:
     return to_ids(columns_of(X, (USER, ITEM, TIME))[ITEM], ITEM)
 
 
+def check_log(X: Any) -> Interactions:
+    """Check the ids and times of a table of events; other columns are not read."""
+    columns = columns_of(X, (USER, ITEM, TIME))
+    return _checked({name: columns[name] for name in (USER, ITEM, TIME) if name in columns}, None)
+
+
 # ---------------------------------------------------------------------- private
 
 

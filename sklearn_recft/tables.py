@@ -183,6 +183,24 @@ def stacked(X: Any, below: Any) -> Any:
     return nw.concat(frames, how="vertical").to_native()
 
 
+def without(X: Any, name: str) -> Any:
+    """Table without a column; as it is if it has none of that name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_recft.tables import without
+    >>> without(pd.DataFrame({"user_id": [1], "price": [2.0]}), "price").columns.tolist()
+    ['user_id']
+    """
+    if not is_frame(X):
+        return X
+    table = nw.from_native(X, eager_only=True, allow_series=True)
+    if isinstance(table, nw.Series) or name not in table.columns:
+        return X
+    return table.drop(name).to_native()
+
+
 def refuse_names(X: Any) -> None:
     """Raise where what is no frame has names of columns all the same, or has not been read yet."""
     if isinstance(X, np.ndarray) and X.dtype.names is None:

@@ -76,7 +76,9 @@ def to_vectors(
             f"{name}: {infinite} of {len(places)} rows are vectors with infinite numbers; set "
             "them to None, which counts as missing."
         )
-    refuse_beyond_float32(np.nan_to_num(np.abs(table).max(axis=1)), name)
+    largest = np.zeros(len(cells))
+    largest[at] = np.nan_to_num(np.abs(table).max(axis=1))
+    refuse_beyond_float32(largest[places], name)
     place, vectors = _distinct(table.astype(np.float32))
     of_cells = np.full(len(cells), -1)
     of_cells[at] = place
@@ -136,7 +138,9 @@ def check_vectors(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             f"{name}: {wrong} of {n} rows are vectors with NaN or infinite numbers. Replace these "
             "numbers, or set the vector to None, which counts as missing."
         )
-    refuse_beyond_float32(np.abs(table).max(axis=1), name)
+    largest = np.zeros(n)
+    largest[known] = np.abs(table).max(axis=1)[cell_of[known]]
+    refuse_beyond_float32(largest, name)
     place, vectors = _distinct(table.astype(np.float32) + np.float32(0))  # no negative zeros
     places = np.full(n, -1)
     places[known] = place[cell_of[known]]
@@ -165,7 +169,8 @@ def _vector_cells(cells: Any, name: str) -> tuple[list[np.ndarray], np.ndarray]:
     if wrong:
         raise TypeError(
             f"{name}: {wrong.total()} of {len(cells)} rows are no vectors but {sorted(wrong)}. "
-            "Give lists or arrays of numbers, all of one length, and None for a missing one."
+            "Give lists or arrays of numbers, all of one length, and None for a missing one; or "
+            "rename the column if it holds no vectors of items."
         )
     return arrays, cell_of
 

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_recft.features import check_features, to_feature
+from sklearn_recft.vectors import check_vectors
 
 TABLE = np.array([[0.5, -1.0, 2.0], [0.25, 0.0, 1.0], [0.5, -1.0, 2.0]])
 ARRAY = pl.Array(pl.Float32, 3)
@@ -99,3 +100,10 @@ def test_rows_of_a_shared_wrong_vector_are_all_counted():
     short = [0.5]
     with pytest.raises(ValueError, match="2 of 5 rows are vectors of another width than 2"):
         to_feature([[0.5, 1.0], short, [0.1, 0.2], short, [0.3, 0.4]], "x")
+
+
+@pytest.mark.parametrize("read", [check_vectors, to_feature])
+def test_rows_that_share_a_too_large_vector_are_all_counted(read):
+    large = [1e300, 0.5]
+    with pytest.raises(ValueError, match="image: 3 of 4 rows are larger than float32"):
+        read([large, [0.5, 1.0], large, large], "image")

@@ -131,7 +131,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
 
 def check_usage(parser, args):
     """Stop if options were given that the command would ignore."""
-    if "model" not in args or "columns" not in args:
+    if "model" not in args or "columns" not in args:  # `recft serve` reads no log
         return
     given = [name for name in OF_A_LOG if vars(args)[name] is not None]
     if args.model is not None and given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 import warnings
@@ -17,6 +18,9 @@ from sklearn_recft.vocabulary import IdTypeWarning
 if TYPE_CHECKING:
     from sklearn_recft.serving import TokenVerifier
 
+# What the first start was given, in the folder.
+_SETTINGS = "settings.json"
+_WEEK = 7 * 86_400
 _DEMO = """\
 A year of groceries is served at {url}; stop it with Ctrl+C. In another terminal:
 
@@ -98,9 +102,15 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
     make_server(None, host=args.host, port=args.port, secured=secured)  # fail before the model
     folder = Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model, repeat = _first_model(args, folder)
     store = FeedbackStore(args.store or f"sqlite:///{folder}/feedback.db")
     try:
+        is_new = Loop(None, store, folder / "models").is_new
+        model, settings = _first_model(args, folder, is_new), _settings(folder)
+        for name, value in settings.items():
+            if name in ("feedback", "repeat") and getattr(args, name) is None:
+                setattr(args, name, value)
+        if args.repeat is None:
+            args.repeat = _may_repeat(args)
         loop = Loop(model, store, folder / "models", feedback=args.feedback, follow=args.follow)
         app = create_app(
             loop,
@@ -109,10 +119,13 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
             limits=Limits(rates=args.rates),
             audit=None if args.follow else AuditLog(folder / "audit.jsonl"),
             feedback=args.feedback,
-            exclude_seen=not (repeat if args.repeat is None else args.repeat),
+            exclude_seen=not args.repeat,
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
-        with loop:  # the address is told when it is ready to learn
+        with loop:
+            if not args.follow:
+                _keep_settings(folder, args)
+            # the address is told when it is ready to learn
             _tell(args, model)
             warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
             server.run()
@@ -132,22 +145,52 @@ def _tokens(args: argparse.Namespace) -> TokenVerifier | None:
     return TokenVerifier(key, audience=args.jwt_audience, algorithms=[args.jwt_algorithm])
 
 
-def _first_model(args: argparse.Namespace, folder: Path) -> tuple[Any, bool]:
-    """Return a model for an empty folder, and whether its lists may repeat items."""
-    is_empty = not (folder / "models").is_dir()
+def _first_model(args: argparse.Namespace, folder: Path, is_new: bool) -> Any:
+    """Return a model for an empty folder, None for one that has models."""
+    if not is_new:
+        return None
     if args.demo:
-        return (_groceries() if is_empty else None), True
+        return _groceries()
     if args.model is None:
-        if is_empty:
-            raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
-        return None, False
-    saved = of_store(args.model)
-    about = persistence.inspect(saved).metadata
-    return persistence.load(saved), isinstance(about, dict) and bool(about.get("repeat"))
+        raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
+    return persistence.load(of_store(args.model))
+
+
+def _may_repeat(args: argparse.Namespace) -> bool:
+    """Return whether lists of the first model may hold items that the user has taken before."""
+    if args.demo:
+        return True
+    if args.model is None:
+        return False
+    about = persistence.inspect(of_store(args.model)).metadata
+    return isinstance(about, dict) and bool(about.get("repeat"))
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return what an earlier start was given, which a restart goes on with."""
+    path = folder / _SETTINGS
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged; remove it, and give the options again.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _keep_settings(folder: Path, args: argparse.Namespace) -> None:
+    text = json.dumps({"feedback": args.feedback, "repeat": bool(args.repeat)})
+    part = folder / f".{_SETTINGS}.part"
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(folder / _SETTINGS)
 
 
 def _groceries() -> Any:
-    """Fit what households buy again, and what is popular; items have their names as ids."""
+    """Fit what households buy again, and what is popular; items have their names as ids.
+
+    The year is moved by whole weeks, so that it ends now: habits decay, and an event of today would
+    else be the only one that counts.
+    """
     import numpy as np
 
     from sklearn_recft import HabitRecommender
@@ -162,7 +205,8 @@ def _groceries() -> Any:
     X = np.empty(log.data.shape, dtype=object)
     X[:, 0] = [f"household {user}" for user in log.data[:, 0].tolist()]
     X[:, 1] = np.array([names[item] for item in items.tolist()], dtype=object)[codes]
-    X[:, 2] = log.data[:, 2]
+    times = log.data[:, 2].astype(np.float64)
+    X[:, 2] = times + (time.time() - times.max()) // _WEEK * _WEEK
     return HabitRecommender().fit(X)
 
 

@@ -84,9 +84,10 @@ def compress(
         `with_onnx_encoder`.
     keep : {"serve", "learn"}, default="serve"
         "serve": drop what only learning needs. `recommend`, `predict`, `observe`, `similar_items`,
-        `explain` and `forget` work; `partial_fit` and `adapt` raise an error. "learn":
-        `partial_fit` works as in a model whose tables were rounded once. It expands the tables
-        while it learns, and then keeps the rows that have changed in float32.
+        `explain` and `forget` work. `partial_fit` raises an error; so does `adapt`, except that of
+        ALS and of the transformer. "learn": `partial_fit` works as in a model whose tables were
+        rounded once. It expands the tables while it learns, and then keeps the rows that have
+        changed in float32.
 
     Returns
     -------

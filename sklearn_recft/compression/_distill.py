@@ -10,10 +10,13 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.columns import to_feedback
 from sklearn_recft.events import Interactions
 from sklearn_recft.history import SeenItems
+from sklearn_recft.interactions import users_of
 from sklearn_recft.models import FactorizationModel
-from sklearn_recft.tables import stacked, with_items_of
+from sklearn_recft.names import EMBEDDING
+from sklearn_recft.tables import stacked, with_items_of, without
 from sklearn_recft.tags import recommender_tags
 from sklearn_recft.vocabulary import Vocabulary
 
@@ -106,16 +109,19 @@ def distill(
     _check_pair(teacher, student)
     fresh: Any = clone(student)
     rng = check_random_state(random_state)
-    target = _predictions(teacher, X) if y is None else np.asarray(y, np.float64)
-    rows = clone(fresh).__recommender_start__(X, target)
+    reads_vectors = EMBEDDING in getattr(teacher, "feature_columns_", ())
+    target = _predictions(teacher, X) if y is None else to_feedback(y, len(users_of(X)))
+    own = without(X, EMBEDDING) if reads_vectors else X  # the student reads no vectors
+    rows = clone(fresh).__recommender_start__(own, target)
     weight = np.ones(len(rows))
     if n_pairs:
         taken, others = _draw(rows, int(n_pairs), rng)
-        pairs = with_items_of(X, taken, others, getattr(teacher, "item_features", None) or ())
-        X = stacked(X, pairs)
+        names = [EMBEDDING] * reads_vectors + list(getattr(teacher, "item_features", None) or ())
+        pairs = with_items_of(X, taken, others, names)
+        own = stacked(own, without(pairs, EMBEDDING) if reads_vectors else pairs)
         target = np.concatenate([target, _predictions(teacher, pairs)])
         weight = np.concatenate([weight, np.full(len(taken), float(pair_weight))])
-    fresh.fit(X, target, sample_weight=weight)
+    fresh.fit(own, target, sample_weight=weight)
     _count_rows(fresh.__recommender_model__(), rows)
     return fresh
 

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.compression._models import CompactModel
 from sklearn_recft.compression._onnx_encoder import encoder_graph, encoder_of, has_encoder
 from sklearn_recft.compression._onnx_extra import import_extra
 from sklearn_recft.compression._onnx_scores import scores_graph
@@ -98,7 +99,8 @@ def export_onnx(model: RecommenderMixin, path: str | os.PathLike[str]) -> Path:
     onnx = import_extra()
     fitted = _model_of(model)
     if isinstance(fitted, _FACTORIZATIONS):
-        data, facts = _scores(model, fitted)
+        full = fitted.expanded() if isinstance(fitted, CompactModel) else fitted
+        data, facts = _scores(model, full)
     elif fitted is not None and has_encoder(model):
         data, facts = _encoder(model)
     else:

@@ -13,7 +13,7 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.compression._compress import fitted_model
 from sklearn_recft.events import Interactions
 from sklearn_recft.history import EventHistory
-from sklearn_recft.interactions import check_interactions
+from sklearn_recft.interactions import check_log
 from sklearn_recft.models import FittedModel
 
 Recommender = TypeVar("Recommender", bound=RecommenderMixin)
@@ -70,7 +70,7 @@ def prune_items(
     """
     fitted = fitted_model(model)
     _check_given(min_events=min_events, older_than=older_than)
-    rows = None if X is None else check_interactions(X)
+    rows = None if X is None else check_log(X)
     if older_than is not None and (rows is None or rows.timestamps is None):
         raise ValueError(
             "older_than: models keep no times of items. Give X, a log with the column `timestamp`."
@@ -145,7 +145,7 @@ def prune_users(
     _check_given(idle_for=idle_for)
     if not isinstance(return_history, (bool, np.bool_)):
         raise TypeError(f"return_history={return_history!r}: give True or False.")
-    rows = None if X is None else check_interactions(X)
+    rows = None if X is None else check_log(X)
     with fitted.reading():
         users, times = _times_of_users(fitted, rows)
         codes = np.flatnonzero(_are_old(users, times, fitted.n_users, idle_for))
@@ -166,7 +166,8 @@ def _check_given(**options: Any) -> None:
             or not isinstance(value, kind)
             or not float(value) > 0
         ):
-            raise ValueError(f"{name}={value!r}: give a number above 0.")
+            what = "an integer of at least 1" if kind is Integral else "a number above 0"
+            raise ValueError(f"{name}={value!r}: give {what}.")
 
 
 def _are_old(codes: np.ndarray, times: np.ndarray, n: int, days: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import _BaseComposition
 
 from sklearn_recft.base import ObserveMixin, RecommenderMixin, RecommenderTags, recommender_tags
+from sklearn_recft.estimators._embedding import reads_embedding
 from sklearn_recft.estimators._verbs import ExplainMixin
 from sklearn_recft.events import Interactions
 from sklearn_recft.features import feature_names
@@ -28,7 +30,8 @@ from sklearn_recft.models import (
     Member,
     MemberRows,
 )
-from sklearn_recft.names import ITEM, USER
+from sklearn_recft.names import EMBEDDING, ITEM, USER
+from sklearn_recft.tables import without
 from sklearn_recft.vocabulary import warn_of_other_types
 
 _TEXT = "the estimators of a blend"
@@ -119,7 +122,8 @@ class AdaptiveRecommender(
     `observe`, and gives new items its lowest score. `IncrementalMFRecommender` with "softmax" does:
     they join the last events of its users. `forget` and saving include all members.
 
-    Pipelines cannot be members. Put the transformers before the blend.
+    A column ``embedding`` of vectors goes to the members that read it, if there is one, and the
+    others do not see it. Pipelines cannot be members. Put the transformers before the blend.
 
     References
     ----------
@@ -278,6 +282,12 @@ class AdaptiveRecommender(
     # ------------------------------------------------------------------ what it has learned
 
     @property
+    def feature_columns_(self) -> list[str]:
+        """Columns of ``X`` that members read as features, and that are no context."""
+        self._check_is_fitted()
+        return list(self._features())
+
+    @property
     def estimators_(self) -> list[Any]:
         """The fitted estimators, without those that are dropped."""
         model = self._fitted("estimators_")
@@ -341,7 +351,10 @@ class AdaptiveRecommender(
         if reset:
             self._check_estimators()
             members = self._new_members()
-            rows = tuple(m.__recommender_start__(X, y, sample_weight) for m in members.values())
+            rows = tuple(
+                m.__recommender_start__(_as_read(X, m, members), y, sample_weight)
+                for m in members.values()
+            )
             self._starts = tuple(m.__recommender_model__() for m in members.values())
             self._members = tuple((name, _without_model(m)) for name, m in members.items())
         elif X is None:
@@ -353,7 +366,10 @@ class AdaptiveRecommender(
             return replace(_no_rows(self._model), shown=lists)
         else:
             members = self._members_of_now()
-            rows = tuple(m.__recommender_resume__(X, y, sample_weight) for m in members.values())
+            rows = tuple(
+                m.__recommender_resume__(_as_read(X, m, members), y, sample_weight)
+                for m in members.values()
+            )
         outcomes = {getattr(m, "outcome", None) for m in members.values()}
         if len(outcomes) > 1:
             raise ValueError(
@@ -367,12 +383,18 @@ class AdaptiveRecommender(
             sample_weight=sample_weight,
             reset=reset,
             outcome=outcomes.pop(),
-            features=self._features(),
+            features=self._features_of_fit() if reset else self._features(),
         )
         return MemberRows(**vars(own), members=rows, shown=lists)
 
-    def _features(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(n for _, m in self._members for n in feature_names(m)))
+    def _features_of_fit(self) -> Collection[str]:
+        kinds = dict.fromkeys((n for _, m in self._members for n in feature_names(m)), "")
+        vectors = {EMBEDDING: "vector"} if any(reads_embedding(m) for _, m in self._members) else {}
+        return {**vectors, **kinds}
+
+    def _features(self) -> Collection[str]:
+        # A table without names has no such columns.
+        return self._features_of_fit() if hasattr(self, "feature_names_in_") else ()
 
     def _outcome(self) -> str | None:
         return getattr(self._members[0][1], "outcome", None)
@@ -473,6 +495,12 @@ class AdaptiveRecommender(
             personal=any(tag.personal for tag in tags),
             finds_new=any(tag.finds_new for tag in tags),
         )
+
+
+def _as_read(X: Any, member: Any, members: dict[str, Any]) -> Any:
+    """Return a table without vectors of items that only other members read."""
+    alone = not reads_embedding(member) and any(map(reads_embedding, members.values()))
+    return without(X, EMBEDDING) if alone else X
 
 
 def _no_rows(model: AdaptiveModel) -> MemberRows:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.estimators._new_items import NewItemsMixin
 from sklearn_recft.events import Interactions
 from sklearn_recft.features import (
     PARAMETERS,
@@ -18,13 +19,13 @@ from sklearn_recft.features import (
     feature_names,
     to_feature,
 )
-from sklearn_recft.models import BayesianMFModel, CrossModel
+from sklearn_recft.models import BayesianMFModel, Call, CrossModel
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
 from sklearn_recft.vocabulary import warn_of_other_types
 
 
-class FeaturesMixin:
+class FeaturesMixin(NewItemsMixin):
     """Mixin of recommenders with the parameters ``user_features``, ``item_features``, ``backbone``.
 
     `_check` takes the tables ``users`` and ``items``. A feature of this name is a column of the
@@ -42,6 +43,33 @@ class FeaturesMixin:
         """Columns of queries that are read as features: those of `fit`, also of its tables."""
         check_is_fitted(self)
         return self._model.feature_columns
+
+    def add_items(self, items: Any) -> Any:
+        """Register new items without events by their features; they can be recommended at once.
+
+        Weights and users stay as they are. What the model knows of an item with events stays too.
+
+        Parameters
+        ----------
+        items : table with the column ``item_id`` and features
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If columns are missing or of another kind than in `fit`. Nothing changes.
+        """
+        check_is_fitted(self)
+        reads_text, names = self.backbone is not None, self.item_features
+        table = check_features(items, ITEM, names=names, text=reads_text)
+        self._register_items(Call(), **{ITEM: table})
+        return self
 
     def _features(self) -> tuple[str, ...]:
         given: tuple[str, ...] = super()._features()  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -323,7 +324,8 @@ class HistoryMixin:
         """
         self._check_is_fitted()  # type: ignore[attr-defined]
         model = self._model
-        given = None if history is None else _check_history(history, model)
+        features = self._features()  # type: ignore[attr-defined]
+        given = None if history is None else _check_history(history, model, features)
         queries = self._queries_beside(X, given)
         options = ListOptions(
             n_recommendations,
@@ -345,7 +347,8 @@ class HistoryMixin:
             return self._check_queries(X)  # type: ignore[attr-defined]
         fitted = {name: value for name, value in vars(self).items() if name in _COLUMNS_OF_FIT}
         known = SimpleNamespace(**fitted, user_ids_=history.user_ids)
-        return check_queries(X, known, outcome=self._outcome())  # type: ignore[attr-defined]
+        outcome, features = self._outcome(), self._features()  # type: ignore[attr-defined]
+        return check_queries(X, known, outcome=outcome, features=features)
 
 
 class AttendMixin:
@@ -398,10 +401,10 @@ def names_of_past(model: FittedModel, codes: np.ndarray) -> np.ndarray:
     return names
 
 
-def _check_history(history: Any, model: FittedModel) -> Interactions:
+def _check_history(history: Any, model: FittedModel, features: Collection[str]) -> Interactions:
     """Check the events that replace the stored histories."""
     X, y = history if isinstance(history, tuple) else (history, None)
-    rows = check_interactions(X, y)
+    rows = check_interactions(X, y, features=features)
     if (y is None) != model.positives_only:
         raise ValueError(
             "history: fit was given feedback, and so must history be, as (table, feedback)."

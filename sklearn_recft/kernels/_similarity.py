@@ -8,6 +8,8 @@ import numpy as np
 
 from sklearn_recft.kernels._compile import inlined, jit
 
+LARGEST_RULE = 1e24  # float32 holds sums of rules times feedback
+
 
 @jit
 def gram_rows(first, last, item_starts, users, item_values, starts, codes, values, out):
@@ -170,7 +172,8 @@ def follow_items(
         ``taken`` weigh an event as the earlier and as the later one of a pair; times in seconds.
     max_distance : events that are farther apart make no pair.
     gap_half_life : seconds between two events after which a pair counts half, 0 for no decay.
-    row_scale, column_scale : (n_items,) factors of a rule by its earlier and its later item.
+    row_scale, column_scale : (n_items,) factors of a rule by its earlier and its later item. No
+        rule is larger than ``LARGEST_RULE``, also where an item's count has decayed to nothing.
     found, strength, n_found : as in `nearest_items`; pairs count ``1 / distance``.
     """
     n_items, n_events = row_scale.shape[0], user.shape[0]
@@ -197,7 +200,7 @@ def follow_items(
         near[:n_near].sort()
         for a in range(n_near):
             j = near[a]
-            score[a] = total[j] * row_scale[i] * column_scale[j]
+            score[a] = min(total[j] * row_scale[i] * column_scale[j], LARGEST_RULE)
             total[j] = 0.0
             is_near[j] = False
         n_found[i] = _keep_largest(i, near, score, n_near, scratch, found, strength)

@@ -136,7 +136,7 @@ class CrossModel(FittedModel):
 
     def _learn(self, events: Events, undo: Transaction, call: Call) -> np.ndarray:
         """Fit the first events, and update by later ones."""
-        self.newest = max(self.newest, float(events.time.max()))
+        self.newest = float(events.time.max(initial=self.newest))
         first = not self.network.is_built
         if first:
             self._set_target(events)

@@ -19,6 +19,11 @@ from sklearn_recft.models._receipt import ERASED, EXACT
 from sklearn_recft.parallel import in_threads
 from sklearn_recft.ranking import TileScorer
 
+# Of the feedback of a row: float32 holds its product with rules.
+_LARGEST = 1e12
+# Of the factors of a rule: float64 holds the product of two.
+_LARGEST_SCALE = 1e140
+
 
 @dataclass(frozen=True)
 class SequentialRulesSettings:
@@ -96,9 +101,12 @@ class SequentialRulesModel(ItemBasedModel):
         """Append the positive events to the histories, in the order of their time."""
         value = events.weight * np.maximum(events.feedback, 0.0)
         kept = np.flatnonzero(value > 0)
-        wrong = int((value > np.finfo(np.float32).max).sum())
+        wrong = int((value > _LARGEST).sum())
         if wrong:
-            raise ValueError(f"y: {wrong} of {len(value)} rows are too large for float32; scale y.")
+            raise ValueError(
+                f"y: {wrong} of {len(value)} rows are too large for float32; scale y to at most "
+                f"{_LARGEST:.0e}."
+            )
         kept = kept[np.argsort(events.time[kept], kind="stable")]
         user, item, time = (column[kept] for column in (events.user, events.item, events.time))
         self.history.append(user, item, value[kept], time, self.n_users)
@@ -263,7 +271,8 @@ class SequentialRulesModel(ItemBasedModel):
 
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:
-    """Return powers of values, and 0 for 0."""
+    """Return powers of values, and 0 for 0; finite, also of what has decayed to almost nothing."""
     found = np.zeros(len(values))
-    np.power(values, exponent, out=found, where=values > 0)
-    return found
+    with np.errstate(over="ignore"):
+        np.power(values, exponent, out=found, where=values > 0)
+    return np.minimum(found, _LARGEST_SCALE)

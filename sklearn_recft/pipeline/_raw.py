@@ -204,10 +204,15 @@ def _by_name(X: Any) -> dict[str, nw.Series]:
 
 def _two_values(values: np.ndarray) -> np.ndarray:
     """Return the least and the largest number, or the first value and the first other one."""
-    if values.dtype.kind in "iuf" and not np.isnan(values).any():
+    if values.ndim == 1 and values.dtype.kind in "iuf" and not np.isnan(values).any():
         return values[[values.argmin(), values.argmax()]]
-    others = (row for row, value in enumerate(values.tolist()) if value != values[0])
-    return values[[0, next(others, 0)]]
+    cells = values.tolist()
+    other = next((row for row, cell in enumerate(cells) if not _are_equal(cell, cells[0])), 0)
+    if values.ndim == 1:
+        return values[[0, other]]
+    pair = np.empty(2, object)  # of lists
+    pair[:] = cells[0], cells[other]
+    return pair
 
 
 def _twice(column: Any) -> Any:
@@ -245,4 +250,11 @@ def _has_equal_halves(values: np.ndarray) -> bool:
     if values.dtype.kind in "iufb":
         return np.array_equal(first, second, equal_nan=True)
     pairs = zip(first.tolist(), second.tolist(), strict=True)
-    return all(a is b or a == b or (a != a and b != b) for a, b in pairs)
+    return all(_are_equal(a, b) for a, b in pairs)
+
+
+def _are_equal(a: Any, b: Any) -> bool:
+    """Whether two cells are equal; cells may be arrays, and missing values are equal."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
+    return bool(a is b or a == b or (a != a and b != b))

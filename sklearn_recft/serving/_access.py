@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
@@ -57,7 +58,9 @@ class Access:
         """
         headers = dict(scope["headers"])
         if not self._verifiers:
-            _check_local(scope, headers.get(b"host", b"").decode("latin-1"))
+            host = headers.get(b"host", b"").decode("latin-1")
+            _check_local(scope, host)
+            _check_origin(headers.get(b"origin"), host)
             return LOCAL
         given = headers.get(b"authorization")
         if given is None:
@@ -99,9 +102,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _check_local(scope: Scope, host: str) -> None:
-    """Refuse other machines, and pages of other sites that a browser here has open."""
-    client = scope.get("client")
+def _is_local(host: str) -> bool:
+    """Whether the host of a header, with or without a port, is this machine."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if (client and not is_loopback(client[0])) or not is_loopback(name.strip("[]")):
+    return is_loopback(name.strip("[]").lower())
+
+
+def _check_local(scope: Scope, host: str) -> None:
+    """Refuse other machines, and names of other machines that lead here."""
+    client = scope.get("client")
+    if (client and not is_loopback(client[0])) or not _is_local(host):
         raise Problem("forbidden", "Without keys, the service answers this machine only.")
+
+
+def _check_origin(origin: bytes | None, host: str) -> None:
+    """Refuse what pages of other sites send: a browser names the page, other clients do not."""
+    if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+        raise Problem("forbidden", "Without keys, pages of other sites are not answered.")

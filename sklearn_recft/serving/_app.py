@@ -1,5 +1,6 @@
 """The application: routes, each with the scope it needs, around a loop."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +17,7 @@ from starlette.types import Scope
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._access import Access, Verifier
 from sklearn_recft.serving._audit import AuditLog
+from sklearn_recft.serving._dashboard import dashboard_pages
 from sklearn_recft.serving._edge import BODY, PRINCIPAL, Edge
 from sklearn_recft.serving._keys import KeyFile
 from sklearn_recft.serving._limits import Limits, RateLimiter
@@ -30,6 +33,22 @@ _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 # Kinds of events that a model of positives learns.
 _POSITIVES = ("click", "purchase")
 
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path: any text, of which slashes and line ends are a part."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+
+register_url_convertor("recft_id", _IdConvertor())
 
 # How the OpenAPI document names the schema of a message.
 _REFERENCE = "#/components/schemas/{model}"
@@ -83,8 +102,22 @@ ROUTES = (
         messages.Predictions,
         body=messages.Rows,
     ),
-    Route("DELETE", "/v1/users/{user_id}", "privacy:admin", "forget_user", messages.Forgotten),
-    Route("GET", "/v1/users/{user_id}/export", "privacy:admin", "export_user", dict[str, Any]),
+    Route(
+        "PUT",
+        "/v1/items",
+        "events:write",
+        "put_items",
+        messages.Acknowledged,
+        202,
+        messages.NewItems,
+    ),
+    Route("GET", "/v1/quality", "metrics:read", "quality", messages.QualityHistory),
+    Route(
+        "DELETE", "/v1/users/{user_id:recft_id}", "privacy:admin", "forget_user", messages.Forgotten
+    ),
+    Route(
+        "GET", "/v1/users/{user_id:recft_id}/export", "privacy:admin", "export_user", dict[str, Any]
+    ),
     Route("GET", "/v1/models", "model:admin", "list_models", messages.Models),
     Route("POST", "/v1/models", "model:admin", "save_model", messages.Served),
     Route("POST", "/v1/models/rollback", "model:admin", "roll_back_model", messages.Served),
@@ -171,7 +204,11 @@ def create_app(
     async def lifespan(_: Any) -> AsyncIterator[None]:
         with loop:
             service.watch.begin()
+            points = asyncio.create_task(service.history.run())
             yield
+            points.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await points
         service.close()
 
     app = FastAPI(
@@ -209,6 +246,9 @@ def create_app(
         openapi_extra={"security": []},
         operation_id="openapi",
     )
+    # They hold no data: the page asks the routes above, with a key.
+    for path, page in dashboard_pages(secured=bool(verifiers)).items():
+        app.add_api_route(path, page, methods=["GET"], openapi_extra={"security": []})
     app.add_middleware(
         Edge,
         access=access,
@@ -252,7 +292,7 @@ def _with_body(
 
 def _is_json(scope: Scope) -> bool:
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    return bool(kind.startswith(b"application/json"))
+    return bool(kind.partition(b";")[0].strip().lower() == b"application/json")
 
 
 def _of_request(

@@ -44,7 +44,7 @@ class AuditLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._n, self._head = self._walk()
+        self._n, self._head = self._walk(to_append=True)
 
     @property
     def head(self) -> str:
@@ -67,14 +67,25 @@ class AuditLog:
             row = {"n": self._n + 1, "time": time.time(), "who": who, "what": what, **details}
             digest = _digest(self._head, row)
             line = json.dumps({**row, "previous": self._head, "hash": digest}) + "\n"
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, line.encode())
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._write(line.encode())
             self._head, self._n = digest, self._n + 1
             return digest
+
+    def _write(self, line: bytes) -> None:
+        """Append a row, whole or not at all; what an earlier crash has left of one makes way."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            end = _end_of_rows(descriptor)
+            os.ftruncate(descriptor, end)
+            try:
+                if os.pwrite(descriptor, line, end) != len(line):
+                    raise OSError(f"{self.path}: the disk is full; the row was not written.")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, end)
+                raise
+        finally:
+            os.close(descriptor)
 
     def verify(self, head: str | None = None) -> int:
         """Check the whole chain, and return the number of rows.
@@ -96,13 +107,20 @@ class AuditLog:
             )
         return n
 
-    def _walk(self) -> tuple[int, str]:
-        """Check the chain; return the number of rows, and the hash of the last."""
+    def _walk(self, *, to_append: bool = False) -> tuple[int, str]:
+        """Check the chain; return the number of rows, and the hash of the last.
+
+        Half a row at the end, which a crash or a full disk has left, does not stop those that
+        append: nobody was answered that it is written, and the next row takes its place.
+        """
         n, previous = 0, _FIRST
         if not self.path.is_file():
             return n, previous
         with open(self.path, encoding="utf-8") as file:
-            for n, line in enumerate(file, 1):
+            for line in file:
+                if to_append and not line.endswith("\n"):
+                    break
+                n += 1
                 try:
                     row = json.loads(line)
                     found = (row.pop("previous"), row.pop("hash"))
@@ -112,6 +130,18 @@ class AuditLog:
                     raise ValueError(f"{self.path}: row {n} was changed, or follows a removed row.")
                 previous = found[1]
         return n, previous
+
+
+def _end_of_rows(descriptor: int) -> int:
+    """Return the place after the last whole row of a file."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(end - 4096, 0)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _digest(previous: str, row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sklearn_recft.events import Interactions
 from sklearn_recft.interactions import check_interactions, check_queries
+from sklearn_recft.serving._items import check_stored_items
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -177,6 +178,24 @@ class Client:
         self.seq = max(self.seq, answer["seq"])
         return answer
 
+    def add_items(self, items: Any) -> int:
+        """Send new items; they can be recommended without an event, soon after this returns.
+
+        Parameters
+        ----------
+        items : data frame, or iterable of dict
+            ``item_id``, and the ``text``, ``embedding`` or features that the model reads.
+
+        Returns
+        -------
+        seq : int
+            Number of the last item; pass it as ``min_seq``.
+        """
+        rows = [{"item_id": one.item_id, **one.context} for one in check_stored_items(items)]
+        answer = self._call("PUT", "/v1/items", {"items": [_described(row) for row in rows]})
+        self.seq = max(self.seq, answer["seq"])
+        return answer["seq"]
+
     def recommend(
         self,
         X: Any,
@@ -293,6 +312,14 @@ def _error(answer: httpx.Response) -> ServiceError:
 def _user(user_id: int | str) -> str:
     kind = "string" if isinstance(user_id, str) else "integer"
     return f"/v1/users/{quote(str(user_id), safe='')}?id_type={kind}"
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an item as the service takes it: features apart."""
+    own = ("item_id", "text", "embedding")
+    found: dict[str, Any] = {name: value for name, value in row.items() if name in own}
+    features = {name: value for name, value in row.items() if name not in own}
+    return {**found, "features": features} if features else found
 
 
 def _plain(ids: Any) -> list[Any]:

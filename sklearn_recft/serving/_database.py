@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Key of the advisory lock of Postgres that those who append hold until their commit.
 _ADVISORY_LOCK = 0x5EC_F7
+# Write the log of SQLite into its file, and empty it.
+_CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 # Seconds that a transaction waits for another process, unless the URL has ?timeout=SECONDS.
 _PATIENCE = 5.0
 
@@ -86,9 +88,13 @@ class Database:
         if not self.is_sqlite:
             return
         with self._mutex, naming_store(self.name), self._engines[True].connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.exec_driver_sql("VACUUM")
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            for statement in (_CHECKPOINT, "VACUUM", _CHECKPOINT):
+                found = connection.exec_driver_sql(statement)
+                if statement == _CHECKPOINT and found.one()[0]:  # a reader holds the old bytes
+                    raise StoreError(
+                        f"{self.name}: the rows are deleted, but another connection reads the "
+                        "file, so that their bytes could not be overwritten. Repeat the call."
+                    )
 
     def close(self) -> None:
         """Close all connections."""

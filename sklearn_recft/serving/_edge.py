@@ -102,7 +102,7 @@ class Edge:
             )
         finally:
             seconds = perf_counter() - clock
-            route = scope["path"] if direct else getattr(scope.get("route"), "path", "none")
+            route = scope["path"] if direct else getattr(scope.get("route"), "path_format", "none")
             self._watcher.request(route, status, seconds)
             if status >= 400 or log.isEnabledFor(logging.DEBUG):
                 log.log(

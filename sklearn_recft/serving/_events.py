@@ -22,8 +22,9 @@ _Value = TypeVar("_Value")
 
 # Longest text of an id, of a kind and of a context, in characters: an event is a small row.
 _LONGEST_ID = 1_024
+_LARGEST_ID = 10**_LONGEST_ID
 _LONGEST_KIND = 64
-_LONGEST_CONTEXT = 65_536
+LONGEST_CONTEXT = 65_536
 
 
 class Appended(NamedTuple):
@@ -50,6 +51,7 @@ class Event(NamedTuple):
     event_id : str
         The same event sent again has the same id, and is stored once.
     user_id, item_id : int or str
+        ``user_id`` is None in a row of a new item, whose ``context`` describes it.
     timestamp : float or None
         Seconds since 1970; None is the time of arrival.
     kind : str
@@ -146,13 +148,24 @@ def check_id(value: Any, name: str, where: str = "") -> Id:
             raise ValueError(
                 f"{where}{name} is a text of {len(value)} characters; give 1 to {_LONGEST_ID}."
             )
+        if _has_surrogate(value):
+            raise ValueError(f"{where}{name} has a character that UTF-8 has not: {value!r}.")
         return str(value)
-    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)):
-        return int(value)
+    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64)):
+        number = int(value)
+        if abs(number) >= _LARGEST_ID:
+            raise ValueError(f"{where}{name} is an integer of more than {_LONGEST_ID} digits.")
+        return number
     raise TypeError(
         f"{where}{name} must be an integer or a text, which the log can keep, got {value!r} of the "
         f"type {_name(value)}."
     )
+
+
+def listed_id(value: Any, name: str) -> Id:
+    """Return the id of a model as the log keeps it: 7.0 of an array of floats is 7."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return check_id(int(value) if is_whole else value, name)
 
 
 # ---------------------------------------------------------------------- private
@@ -210,13 +223,13 @@ def _checked(event: Any, row: int) -> Event:
     if absent:
         raise ValueError(f"{where}{absent} are missing.")
     return Event(
-        _optional(event, "event_id", where, _checked_text) or uuid.uuid4().hex,
+        _optional(event, "event_id", where, check_text) or uuid.uuid4().hex,
         check_id(event["user_id"], "user_id", where),
         check_id(event["item_id"], "item_id", where),
         _optional(event, "timestamp", where, _checked_time),
         _optional(event, "kind", where, _checked_kind) or "click",
         _optional(event, "value", where, _checked_number),
-        _optional(event, "list_id", where, _checked_text),
+        _optional(event, "list_id", where, check_text),
         _optional(event, "context", where, _checked_context) or {},
     )
 
@@ -230,9 +243,10 @@ def _optional(
     return None if absent else check(value, f"{where}{name}")
 
 
-def _checked_text(value: Any, name: str) -> str:
+def check_text(value: Any, name: str) -> str:
+    """Return the id of an event or of a list as a text."""
     if isinstance(value, Integral) and not isinstance(value, bool):
-        value = str(value)
+        value = str(check_id(value, name))
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID or not _is_plain(value):
         raise ValueError(f"{name} must be a text of 1 to {_LONGEST_ID} characters, got {value!r}.")
     return value
@@ -249,22 +263,36 @@ def _checked_kind(value: Any, name: str) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether each database takes a text: no zero character, and nothing that UTF-8 has not."""
-    if text.isascii():
-        return "\0" not in text
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "\0" not in text and not _has_surrogate(text)
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _checked_number(value: Any, name: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    try:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        number = float(value) if is_number else math.nan
+    except TypeError:  # a duration of numpy calls itself an integer
+        raise TypeError(f"{name} must be a number, got {_name(value)}.") from None
+    except OverflowError:
+        raise ValueError(f"{name} is a number beyond the largest float.") from None
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
-    return float(value) + 0.0  # a zero without a sign, which SQLite does not keep
+    return number + 0.0  # a zero without a sign, which SQLite does not keep
 
 
 def _checked_time(value: Any, name: str) -> float:
     if isinstance(value, Real) and not isinstance(value, bool):
         seconds = _checked_number(value, name)
     else:
-        seconds = float(to_seconds([value], name)[0])
+        try:
+            seconds = float(to_seconds([value], name)[0])
+        except TypeError:
+            raise TypeError(
+                f"{name} must be seconds, a datetime or an ISO string, got {_name(value)}."
+            ) from None
     if abs(seconds) >= 1e11:
         raise ValueError(f"{name}={value!r} lies beyond the year 5138: give seconds since 1970.")
     return seconds
@@ -280,8 +308,12 @@ def _checked_context(value: Any, name: str) -> dict[str, Any]:
         found[key] = cell.item() if isinstance(cell, np.generic) else cell
         if not isinstance(found[key], (int, float, str, bool, type(None))):
             raise TypeError(f"{name}: {key!r} must be a number or a text, got {_name(cell)}.")
-    if len(json.dumps(found)) > _LONGEST_CONTEXT:
-        raise ValueError(f"{name} takes more than {_LONGEST_CONTEXT} characters.")
+        if isinstance(cell, int) and abs(cell) >= _LARGEST_ID:
+            raise ValueError(f"{name}: {key!r} has more than {_LONGEST_ID} digits.")
+        if any(isinstance(text, str) and _has_surrogate(text) for text in (key, found[key])):
+            raise ValueError(f"{name}: {key!r} has a character that UTF-8 has not.")
+    if len(json.dumps(found)) > LONGEST_CONTEXT:
+        raise ValueError(f"{name} takes more than {LONGEST_CONTEXT} characters.")
     return found
 
 

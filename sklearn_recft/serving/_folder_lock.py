@@ -1,4 +1,4 @@
-"""One process at a time writes the models of a folder."""
+"""One process at a time writes the models of a folder, and from one store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,35 @@ from pathlib import Path
 from typing import IO
 
 from sklearn_recft.serving._errors import ServingError
+from sklearn_recft.serving._store import FeedbackStore
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small file in one step: a crash leaves the old or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def check_store(folder: Path, store: FeedbackStore, *, writes: bool) -> None:
+    """Refuse a store that is not the one of the folder; the first that writes is noted there.
+
+    Raises
+    ------
+    ServingError
+    """
+    path = folder / "STORE"
+    known = path.read_text(encoding="ascii").strip() if path.exists() else ""
+    if known and known != str(store.identity()):
+        raise ServingError(
+            f"{folder} has models of another store than {store.database.name}: the two do not "
+            "belong together. Give the store that goes with the folder, or another folder."
+        )
+    if writes and not known:
+        replace_text(path, f"{store.identify()}\n")
 
 
 class FolderLock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -19,6 +20,8 @@ from typing import Any
 
 SCOPES = ("events:write", "recommend:read", "model:admin", "privacy:admin", "metrics:read")
 _DAY = 86_400.0
+# A thousand years; dates end in the year 9999.
+_MOST_DAYS = 365_000
 _KEY = re.compile(r"recft_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _FIELDS = {"id", "hash", "scopes", "tenant", "name", "created", "expires", "revoked"}
 # What a key with an unknown id is compared with, so that it takes as long as one with a known id.
@@ -139,8 +142,8 @@ class KeyFile:
             The only time that the secret is shown.
         """
         chosen = _check_scopes(scopes)
-        if days is not None and not days > 0:
-            raise ValueError(f"days must be above 0, got {days!r}.")
+        if days is not None and not 0 < days <= _MOST_DAYS:
+            raise ValueError(f"days must be above 0 and at most {_MOST_DAYS}, got {days!r}.")
         now = time.time()
         key, record = _new_key(
             chosen, tenant, name, now, None if days is None else now + days * _DAY
@@ -156,6 +159,8 @@ class KeyFile:
         -------
         key : str
         """
+        if not 0 <= grace_days <= _MOST_DAYS:
+            raise ValueError(f"grace_days must be 0 to {_MOST_DAYS}, got {grace_days!r}.")
         now = time.time()
         with self._changing() as records:
             old = _known(records, key_id)
@@ -259,7 +264,18 @@ def _read(path: Path) -> dict[str, KeyRecord]:
 def _record(fields: dict[str, Any]) -> KeyRecord:
     if set(fields) != _FIELDS:
         raise ValueError(f"a key has the fields {sorted(fields)}")
+    texts = [fields[name] for name in ("id", "hash", "tenant", "name")]
+    times = [
+        fields["created"],
+        *(fields[n] for n in ("expires", "revoked") if fields[n] is not None),
+    ]
+    if not all(isinstance(one, str) for one in texts) or not all(map(_is_time, times)):
+        raise ValueError("a key has a field of another type")
     return KeyRecord(**{**fields, "scopes": _check_scopes(fields["scopes"])})
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

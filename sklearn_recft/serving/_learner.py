@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from sklearn_recft.parallel import SharedLock
-from sklearn_recft.serving._errors import NotRunningError, ServingError
+from sklearn_recft.serving._errors import NotRunningError, ServingError, StoreError
 from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item
 from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import RowMaker, is_cut_free, teach
+from sklearn_recft.serving._rows import VERBS, RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
@@ -131,7 +132,8 @@ class Learner:
         ServingError
             If the folder is ahead of the store, or only damaged models are left.
         """
-        last, saved = self.last_number(), self.snapshots.saved()
+        saved = self.snapshots.saved()  # before the steps: a writer may add both meanwhile
+        last = self.last_number()
         beyond = [one.name for one in saved if one.step > last]
         if beyond:
             raise ServingError(
@@ -162,6 +164,7 @@ class Learner:
         found = self.steps.after(self.step, limit)
         if found and found[0].number != self.step + 1:
             raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
+        self._check(found)
         for step, batch in self._merged(self._with_events(found)):
             if step.verb == BASE and "name" not in step.details:
                 return 0  # it is not saved yet: a writer is at it
@@ -170,16 +173,21 @@ class Learner:
 
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
-        batch, more = self.store.fresh(self.seq, size) or (self.store.read(self.seq, size), True)
-        self.is_level = not more
+        found, more = self.store.fresh(self.seq, size) or (self.store.read(self.seq, size), True)
+        batch = first_sort(found)
+        self.is_level = not more and len(batch) == len(found)
         if not len(batch):
             return 0
-        step = Step(self.step + 1, self.verb, self.seq, int(batch.seq[-1]))
+        step = Step(self.step + 1, self.verb_for(batch), self.seq, int(batch.seq[-1]))
         self.in_doubt = True
         self.steps.add([step], durable=False)
         self._learn(step, batch)
         self.in_doubt = False
         return len(batch)
+
+    def verb_for(self, batch: EventBatch) -> str:
+        """Return the verb of a step: new items have their own."""
+        return ADD_ITEMS if batch.events and is_item(batch.events[0]) else self.verb
 
     def exchange(self, model: Served, base: Step, last: Step | None = None) -> None:
         """Replace the model, in one moment, by one that is after a base, and a last step."""
@@ -201,6 +209,18 @@ class Learner:
         return 0 if last is None else last.number
 
     # ------------------------------------------------------------------ private
+
+    def _check(self, steps: Sequence[Step]) -> None:
+        """Refuse steps that do not follow each other: events would be lost, or learned twice."""
+        at, last = self.seq, self.store.last_seq() if steps else 0
+        for step in steps:
+            learns = step.verb in VERBS and step.after == at and step.until <= last
+            if not learns and step.verb != BASE:
+                raise StoreError(
+                    f"{self.store.database.name}: row {step.number} of the table learned is "
+                    "damaged, or events are missing. Restore the store from a copy."
+                )
+            at = step.until
 
     def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
         """Yield steps with their events, which are read for many steps at once."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from sklearn_recft.serving._events import Id, as_json, check_id
+from sklearn_recft.serving._events import Id, as_json, check_id, check_text, listed_id
 from sklearn_recft.tables import table_of_queries
 
 _NAMES = {"list_id", "user_id", "items", "scores", "seq", "model"}
@@ -81,7 +82,7 @@ def shown_lists(users: Any, found: Recommended) -> list[ShownList]:
         ShownList(
             list_id,
             check_id(user, "user_id"),
-            [item for item in items if item is not None],
+            [listed_id(item, "items") for item in items if item is not None],
             [score for item, score in zip(items, scores, strict=True) if item is not None],
             found.seq,
             found.model,
@@ -104,12 +105,15 @@ def _checked(one: Mapping[str, Any] | ShownList, row: int) -> ShownList:
             f"{where}give a dict with list_id, user_id and items, and optionally "
             "scores, seq and model."
         )
+    if not isinstance(one["items"], (Sequence, np.ndarray)) or isinstance(one["items"], str):
+        raise TypeError(f"{where}items must be a list, got {type(one['items']).__name__}.")
     items = [check_id(item, "items", where) for item in one["items"]]
     scores = [None if s is None else float(s) for s in one.get("scores") or [None] * len(items)]
-    if len(scores) != len(items):
-        raise ValueError(f"{where}{len(items)} items, but {len(scores)} scores.")
-    list_id = one["list_id"]
-    if not isinstance(list_id, str) or not list_id:
-        raise ValueError(f"{where}list_id must be a text, got {list_id!r}.")
+    if len(scores) != len(items) or any(s is not None and not math.isfinite(s) for s in scores):
+        raise ValueError(f"{where}scores: give {len(items)} finite numbers or None, one per item.")
+    list_id = check_text(one["list_id"], f"{where}list_id")
     user = check_id(one["user_id"], "user_id", where)
-    return ShownList(list_id, user, items, scores, int(one.get("seq", 0)), one.get("model", ""))
+    seq, model = check_id(one.get("seq", 0), "seq", where), one.get("model", "")
+    if not isinstance(seq, int) or not 0 <= seq < 2**63 or not isinstance(model, str):
+        raise ValueError(f"{where}seq must be an integer of 64 bits, and model a text.")
+    return ShownList(list_id, user, items, scores, seq, model)

@@ -18,7 +18,8 @@ from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, Event, check_stored_events
-from sklearn_recft.serving._folder_lock import FolderLock
+from sklearn_recft.serving._folder_lock import FolderLock, check_store
+from sklearn_recft.serving._items import check_stored_items, check_takes_items
 from sklearn_recft.serving._learner import Learner
 from sklearn_recft.serving._lists import Recommended, shown_lists
 from sklearn_recft.serving._model import Served
@@ -233,6 +234,37 @@ class Loop:
         self._check_writer()
         return self._committer.submit(check_stored_events(events))
 
+    def add_items(self, items: Any) -> Appended:
+        """Store new items, and return after the commit; the model learns them in their turn.
+
+        They are rows of the log, so that a replay learns them at the same place. The model needs
+        the method `add_items`.
+
+        Parameters
+        ----------
+        items : iterable of dict, or data frame
+            ``item_id``, and the ``text``, ``embedding`` or features that the model reads.
+
+        Returns
+        -------
+        appended : Appended
+            ``seq`` of each item; give the last one to `wait`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an item is not valid, or the model knows items by events alone. Nothing is stored.
+        QueueFullError, StoreError, NotRunningError
+            As in `submit`.
+        """
+        return self.add_items_later(items).result()
+
+    def add_items_later(self, items: Any) -> Future[Appended]:
+        """Queue new items, and return a future that has the answer of `add_items`."""
+        self._check_writer()
+        check_takes_items(self._learner.model)
+        return self._committer.submit(check_stored_items(items))
+
     def submit_all(self, groups: Sequence[Sequence[Event]]) -> Future[list[Appended]]:
         """Queue the checked events of several callers; the future has an answer for each."""
         self._check_writer()
@@ -269,6 +301,11 @@ class Loop:
             Call it without arguments if the function need not be called any more.
         """
         return self._learner.when(seq, call)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether neither the store nor the folder has a model yet: `start` needs the first one."""
+        return self._learner.last_number() == 0 and not self._snapshots.saved()
 
     @property
     def seq(self) -> int:
@@ -433,6 +470,9 @@ class Loop:
         receipt : LoopReceipt
         """
         ids = list(user_ids)
+        self._check_writer()
+        # Events and lists that were queued before: they would be stored after the erasure.
+        self._committer.submit([]).result()
         return self._exchange(lambda: self._versions.forget(ids))
 
     def export(self, user_id: Any) -> dict[str, Any]:
@@ -449,7 +489,8 @@ class Loop:
             ``queue`` (events that wait for their commit), ``n_commits``, ``n_learned`` since the
             start, ``model``, ``snapshot_seq``, ``snapshot_age`` in seconds, ``damaged`` (saved
             models that cannot be read), ``refused`` (ranges), ``candidate`` (verdict of the guard
-            so far), ``decisions`` (the last ones), ``n_dropped_lists``, ``error`` (the last one of
+            so far), ``decisions`` (the last ones), ``forget_pending`` (users that
+            are still to be erased after a failure), ``n_dropped_lists``, ``error`` (the last one of
             a thread, None if it has recovered), and `FeedbackStore.counts`.
         """
         learner, candidate = self._learner, self._versions.candidate
@@ -471,6 +512,7 @@ class Loop:
             refused=learner.refused,
             candidate=None if candidate is None else candidate.verdict,
             decisions=list(self._versions.decisions),
+            forget_pending=self._versions.n_forgetting(),
             error=self._error or self._committer.error,
             **self.store.counts(),
         )
@@ -480,25 +522,33 @@ class Loop:
     def _restore(self) -> None:
         """Load the newest model, and repeat the steps after it."""
         learner = self._learner
+        check_store(self.folder, self.store, writes=False)
         if not learner.restore():
             if self.follow or self._first is None:
                 raise ServingError(
                     f"{self.folder} holds no model yet; give one to a loop that writes."
                 )
+            verb_of(self._first, self.learn)
+            check_form(self._first)  # before it is saved: a restart would take it again
             learner.begin(self._first, self._after, "start")
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)
+        check_store(self.folder, self.store, writes=not self.follow)
         self._saved_seq, self._saved_at = learner.seq, time.time()
         self._repeat()
 
     def _repeat(self) -> None:
         """Do all steps that are written."""
         learner = self._learner
-        if learner.is_broken:
-            self._versions.drop("a step failed")
-            learner.restore()
-        while learner.repeat() or (not self.follow and self._versions.finish()):
-            pass
+        try:
+            if learner.is_broken:
+                self._versions.drop("a step failed")
+                learner.restore()
+            while learner.repeat() or (not self.follow and self._versions.finish()):
+                pass
+        except BaseException:
+            learner.in_doubt = True  # also where another base came before the step that failed
+            raise
         learner.in_doubt = False
 
     def _check_writer(self) -> None:
@@ -551,6 +601,8 @@ class Loop:
 
     def _follow(self) -> int:
         try:
+            if self._learner.is_broken:
+                self._learner.restore()
             return self._learner.repeat()
         except ServingError:  # the steps, or the base, were removed meanwhile
             before = self._learner.step

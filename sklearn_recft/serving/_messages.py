@@ -44,6 +44,27 @@ class NewEvents(_Schema):
     events: list[NewEvent] = Field(min_length=1)
 
 
+Cell = Value | StrictBool | Annotated[StrictStr, Field(max_length=4096)]
+Feature = Cell | Annotated[list[Cell], Field(max_length=4096)] | None
+
+
+class NewItem(_Schema):
+    """A new item, by what the model knows items by."""
+
+    item_id: Id
+    text: Annotated[StrictStr, Field(max_length=4096)] | None = None
+    embedding: list[Value] | None = Field(None, min_length=1, max_length=4096)
+    features: Annotated[dict[Name, Feature], Field(max_length=256)] | None = Field(
+        None, description="Columns of the table of items that the model was fitted with."
+    )
+
+
+class NewItems(_Schema):
+    """Items to store and to register, which need no events."""
+
+    items: list[NewItem] = Field(min_length=1)
+
+
 class Acknowledged(BaseModel):
     """Acknowledgement: the events are on disk."""
 
@@ -85,6 +106,9 @@ class ListRequest(_Schema):
         None, ge=0, lt=_INTEGERS, strict=True, description="Answer after this event is learned."
     )
     because: StrictBool = Field(False, description="Add the past items behind each score.")
+    remember: StrictBool = Field(
+        True, description="False: nobody is shown the lists, so they are neither kept nor counted."
+    )
 
 
 class Reason(BaseModel):
@@ -147,6 +171,7 @@ class ModelInfo(BaseModel):
     seq: int
     digest: str
     kind: str
+    live: bool = Field(description="Whether the model in use comes from it.")
 
 
 class Models(BaseModel):
@@ -159,6 +184,16 @@ class Served(BaseModel):
     """The name of a model."""
 
     model: str
+
+
+class QualityHistory(BaseModel):
+    """Figures of the model and of the loop over time; null where a figure is not defined."""
+
+    metric: str = Field(description="What the loss is: log_loss or rmse.")
+    time: list[float] = Field(description="Seconds since 1970, oldest first; the last is now.")
+    model: list[str] = Field(description="The model in use.")
+    figures: dict[str, list[float | None]]
+    reasons: bool = Field(description="Whether the model gives reasons (`because`).")
 
 
 class Forgotten(BaseModel):

@@ -38,6 +38,7 @@ GAUGES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ),
     ("snapshot_age_seconds", "Seconds since the model was saved", {"": "snapshot_age"}),
     ("rejected_events", "Events that the model refused", {"": "rejected"}),
+    ("forget_pending", "Users that are still to be erased after a failure", {"": "forget_pending"}),
     (
         "guard_decisions",
         "Verdicts of the guard on the last 20 updates",

@@ -73,7 +73,10 @@ class Quality:
     def add_predictions(self, y: np.ndarray, predictions: np.ndarray) -> None:
         """Add what was predicted for events before they were learned, both of shape (n,)."""
         y, p = np.asarray(y, np.float64), np.asarray(predictions, np.float64)
-        losses = self._losses(y, p)
+        with np.errstate(over="ignore"):
+            losses = self._losses(y, p)
+        kept = np.isfinite(losses)  # a mean would never forget another one
+        y, p, losses = y[kept], p[kept], losses[kept]
         with self._lock:
             self._n += len(y)
             self._loss += float(losses.sum())

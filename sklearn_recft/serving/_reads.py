@@ -28,7 +28,8 @@ class ListCall:
     options : tuple
         Items of a list, and whether seen items are left out.
     own : dict
-        ``queries``, ``candidates``, ``exclude``, ``history``, and ``because`` for reasons.
+        ``queries``, ``candidates``, ``exclude``, ``history``, ``because`` for
+        reasons, and ``remember``.
     """
 
     users: Sequence[Any]
@@ -145,10 +146,12 @@ class Reader:
     def _lists(self, call: ListCall) -> Made:
         own = dict(call.own)
         because, queries = own.pop("because", False), own.pop("queries", None)
+        remember = own.pop("remember", True)
         n, exclude_seen = call.options
         found = self._loop.recommend(
             as_ids(call.users) if queries is None else query_table(queries),
             n_recommendations=n,
+            remember=remember,
             exclude_seen=exclude_seen,
             on_missing="pad",
             **own,

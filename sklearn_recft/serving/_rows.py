@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,21 @@ from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
-from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.pipeline import RecommenderPipeline
+from sklearn_recft.serving._errors import ServingError
+from sklearn_recft.serving._events import Event, EventBatch, listed_id
+from sklearn_recft.serving._items import (
+    ADD_ITEMS,
+    check_takes_items,
+    is_item,
+    item_table,
+    runs_of,
+)
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
+# Floats below it are integers without rounding.
+_EXACT = 2.0**53
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
 # Verbs by the option `learn` of the loop; the first that a model has.
 _VERBS = {
@@ -21,6 +33,8 @@ _VERBS = {
     "observe": ("observe",),
     "chunk": ("partial_fit",),
 }
+# All of them.
+VERBS = frozenset(verb for verbs in _VERBS.values() for verb in verbs)
 
 
 class RowMaker:
@@ -43,7 +57,7 @@ class RowMaker:
         if self.feedback is None:
             return None
         labels = np.array([self._label(event) for event in events])
-        if is_classifier(model) and (labels % 1 == 0).all():
+        if is_classifier(model) and (labels % 1 == 0).all() and (abs(labels) < _EXACT).all():
             return labels.astype(np.int64)
         return labels
 
@@ -68,7 +82,20 @@ def verb_of(model: Served, learn: str) -> str:
         raise ValueError(
             f"learn={learn!r}: {type(model).__name__} has none of the methods {_VERBS[learn]}."
         )
+    if found != "observe" and _only_serves(model):
+        raise ValueError(
+            f"learn={learn!r}: the model was compressed with keep='serve', so it refuses every "
+            "event. Give learn='observe', or a model that was compressed with keep='learn'."
+        )
     return found
+
+
+def _only_serves(model: Served) -> bool:
+    """Whether a model, or the last step of a pipeline, has dropped what it would learn with."""
+    last = model.steps[-1][1] if isinstance(model, RecommenderPipeline) else model
+    if not isinstance(last, RecommenderMixin) or not hasattr(last, "n_users_"):
+        return False
+    return getattr(last.__recommender_model__(), "keep", None) == "serve"
 
 
 def is_cut_free(model: Served, verb: str) -> bool:
@@ -89,24 +116,52 @@ def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[i
     """Let a model learn events; return the reason for each ``seq`` that it refused.
 
     A call that raises has changed nothing. Then each half is learned by itself, down to single
-    events. So the same events lead to the same model in each replay.
+    events. So the same events lead to the same model in each replay. New items among them are
+    learned in their place, by `add_items`. Whatever the error is, it refuses the event, but for
+    those of the machine: without memory or disk, the step is tried again later. A warning that the
+    process turns into an error refuses nothing: a replay elsewhere would not.
     """
-    if not len(batch):
-        return {}
+    refused: dict[int, str] = {}
+    for run in runs_of(batch):
+        refused |= _taught(model, ADD_ITEMS if is_item(run.events[0]) else verb, run, rows)
+    return refused
+
+
+def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+    """Let a model learn events, or new items."""
     try:
-        X, y = rows.make(model, batch)
-        getattr(model, verb)(X, y)
+        _teach(model, verb, batch, rows)
         return {}
-    except (ValueError, TypeError) as error:
+    except (MemoryError, OSError, ServingError):
+        raise
+    except Exception as error:
         if len(batch) == 1:
             return {int(batch.seq[0]): f"{type(error).__name__}: {error}"}
     half = len(batch) // 2
-    refused = teach(model, verb, batch.take(slice(None, half)), rows)
-    return {**refused, **teach(model, verb, batch.take(slice(half, None)), rows)}
+    refused = _taught(model, verb, batch.take(slice(None, half)), rows)
+    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows)}
+
+
+def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> None:
+    arguments: tuple[Any, ...]
+    if verb == ADD_ITEMS:
+        check_takes_items(model)
+        arguments = (item_table(batch),)
+    else:
+        arguments = rows.make(model, batch)
+    learn = getattr(model, verb)
+    try:
+        learn(*arguments)
+    except Warning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            learn(*arguments)
 
 
 def check_form(model: Served) -> None:
-    """Refuse a model whose columns cannot be made of events."""
+    """Refuse a model whose columns cannot be made of events, or whose items the log cannot keep."""
+    for item in getattr(model, "item_ids_", ()):
+        listed_id(item, "item_ids_ of the model")
     names = _names(model)
     width = getattr(model, "n_features_in_", 2)
     if names is None and width > 3:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal
 
+from sklearn.exceptions import NotFittedError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,7 +17,8 @@ from sklearn_recft.serving._audit import AuditLog
 from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
 from sklearn_recft.serving._errors import QueueFullError, ServingError
-from sklearn_recft.serving._events import Appended, Event, check_stored_events
+from sklearn_recft.serving._events import Appended, Event, check_stored_events, listed_id
+from sklearn_recft.serving._history import History
 from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._problems import Problem
@@ -70,6 +72,7 @@ class Service:
         self._commits: Bridge[Sequence[Event]] = Bridge(loop.submit_all, len)
         feedback = options.feedback
         self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
+        self.history = History(self.watch)
 
     def close(self) -> None:
         """End the thread that reads."""
@@ -104,6 +107,20 @@ class Service:
         )
         return found
 
+    async def put_items(self, body: messages.NewItems) -> Response:
+        """Store new items, and register them: they can be recommended without an event.
+
+        The answer comes after the commit. The model must read texts, vectors or features of items.
+        """
+        self._check_size("items", len(body.items), self._limits.max_events)
+        rows = [_item(one) for one in body.items]
+        found = await _problems(self._later(rows))
+        answer = {"seq": max(found.seq), "accepted": len(rows), "duplicates": 0}
+        return JSONResponse(answer, 202)
+
+    async def _later(self, rows: Sequence[Mapping[str, Any]]) -> Appended:
+        return await asyncio.wrap_future(self._loop.add_items_later(rows))
+
     # ------------------------------------------------------------------------------ lists
 
     async def recommend(self, body: messages.ListRequest) -> Response:
@@ -114,17 +131,19 @@ class Service:
         lists = []
         for row, user in enumerate(call.users):
             own = [
-                {"item_id": item, "score": score}
+                {"item_id": listed_id(item, "item_id"), "score": score}
                 for item, score in zip(found.items[row], found.scores[row], strict=True)
                 if item is not None
             ]
             if found.because is not None:
                 for place, reasons in zip(own, found.because[row], strict=False):
                     place["because"] = [
-                        {"item_id": item, "contribution": value} for item, value in reasons
+                        {"item_id": listed_id(item, "item_id"), "contribution": value}
+                        for item, value in reasons
                     ]
             list_id = found.list_ids[row]
-            self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
+            if body.remember:
+                self.watch.quality.add_list(list_id, [place["item_id"] for place in own])
             lists.append({"user_id": user, "list_id": list_id, "items": own})
         return JSONResponse({"lists": lists, "model": found.model, "seq": found.seq})
 
@@ -157,6 +176,8 @@ class Service:
             own["history"] = event_table(body.history)
         if body.because:
             own["because"] = True
+        if not body.remember:
+            own["remember"] = False
         seen = self._options.exclude_seen if body.exclude_seen is None else body.exclude_seen
         return ListCall(users, (body.n, seen), own)
 
@@ -206,7 +227,7 @@ class Service:
     async def list_models(self) -> Response:
         """Return the saved models, oldest first."""
         found = await _problems(asyncio.to_thread(self._loop.models))
-        names = ("name", "seq", "digest", "kind")
+        names = ("name", "seq", "digest", "kind", "live")
         return JSONResponse({"models": [{name: one[name] for name in names} for one in found]})
 
     async def save_model(self, request: Request) -> Response:
@@ -247,6 +268,10 @@ class Service:
         text, kind = await asyncio.to_thread(self.watch.metrics.text)
         return Response(text, media_type=kind)
 
+    async def quality(self) -> Response:
+        """Return the figures of the model and of the loop, now and since the start."""
+        return JSONResponse(await _problems(asyncio.to_thread(self.history.document)))
+
     # ------------------------------------------------------------------------------ private
 
     @staticmethod
@@ -282,6 +307,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("queue-full", "Send the request again later.", retry_after=1)
     if isinstance(error, ServingError):
         return Problem("not-ready", "The store or the loop cannot do this now.", retry_after=5)
+    if isinstance(error, NotFittedError):
+        return Problem("not-ready", "The model has learned no event yet.", retry_after=1)
     if isinstance(error, (TypeError, ValueError)):
         return Problem("invalid", str(error))
     raise error
@@ -316,6 +343,16 @@ def _stored(event: messages.NewEvent) -> Event:
 def _finish(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _item(item: messages.NewItem) -> dict[str, Any]:
+    """Return a new item as the loop takes it."""
+    found = {name: value for name, value in item.__dict__.items() if value is not None}
+    features = found.pop("features", {})
+    both = sorted(features.keys() & {"item_id", "text", "embedding"})
+    if both:
+        raise Problem("invalid", f"features: give {both} beside the features, not in them.")
+    return {**found, **features}
 
 
 def _id_of(text: str, id_type: str | None) -> int | str:

@@ -9,10 +9,13 @@ from typing import Any
 
 from sklearn_recft.serving._bulk import insert_rows
 from sklearn_recft.serving._database import Database
+from sklearn_recft.serving._errors import StoreError
 from sklearn_recft.serving._schema import tables
 
 # The verb of a step that replaces the model by a saved one, where others learn events.
 BASE = "base"
+# Numbers in one query: databases limit them.
+_PIECE = 500
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Step:
     number : int
         From 1 on, without gaps.
     verb : str
-        The method that learns the events ``(after, until]``, such as "partial_fit_predict"; or
-        "base": the model becomes the saved one that ``details`` names.
+        The method that learns the events ``(after, until]``, such as "partial_fit_predict", or
+        "add_items" for rows of new items; or "base": the model becomes the saved one that
+        ``details`` names.
     after, until : int
     details : dict
         Of a base: ``name`` of the saved model (absent while it is not saved yet), ``reason``, and
@@ -100,9 +104,11 @@ class StepLog:
         from sqlalchemy import insert, select
 
         rejected = tables().rejected
+        seqs, known = list(reasons), set()
         with self._database.writing(durable=False) as connection:
-            query = select(rejected.c.seq).where(rejected.c.seq.in_(list(reasons)))
-            known = set(connection.execute(query).scalars())
+            for start in range(0, len(seqs), _PIECE):
+                part = rejected.c.seq.in_(seqs[start : start + _PIECE])
+                known |= set(connection.execute(select(rejected.c.seq).where(part)).scalars())
             rows = [
                 {"seq": seq, "reason": text[:2000]}
                 for seq, text in reasons.items()
@@ -143,5 +149,12 @@ def _row(step: Step) -> dict[str, Any]:
 
 
 def _step(row: Any) -> Step:
-    details = json.loads(row.details) if row.details else {}
+    details: Any = {}
+    try:
+        details = json.loads(row.details) if row.details else {}
+        is_whole = row.verb != BASE or "name" in details or "user_ids" in details
+    except (TypeError, ValueError):
+        is_whole = False
+    if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
+        raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
     return Step(row.step, row.verb, row.after, row.until, details)

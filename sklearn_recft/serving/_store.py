@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
 from sklearn_recft.serving._database import Database
+from sklearn_recft.serving._errors import StoreError
 from sklearn_recft.serving._events import (
     Appended,
     Event,
@@ -221,6 +223,28 @@ class FeedbackStore:
         """
         return self._fresh.after(after, limit)
 
+    def identity(self) -> int:
+        """Return a random number that this store keeps for its life; 0 if it has none yet."""
+        from sqlalchemy import select
+
+        counter = tables().counter
+        own = select(counter.c.value).where(counter.c.name == "identity")
+        with self.database.reading() as connection:
+            return connection.execute(own).scalar() or 0
+
+    def identify(self) -> int:
+        """Return `identity`, which is drawn by the first call."""
+        from sqlalchemy import insert, select
+
+        counter = tables().counter
+        own = select(counter.c.value).where(counter.c.name == "identity")
+        with self.database.writing() as connection:
+            found = connection.execute(own).scalar()
+            if found is None:
+                found = secrets.randbits(62) | 1
+                connection.execute(insert(counter), [{"name": "identity", "value": found}])
+        return int(found)
+
     def last_seq(self) -> int:
         """Return the number of the newest event, 0 for an empty log."""
         return self._counter("seq")
@@ -364,6 +388,8 @@ class FeedbackStore:
     def expire(self, until: int) -> int:
         """Remove events up to a number, and lists, that are older than ``retention_days``.
 
+        New items stay: they are of no user.
+
         Parameters
         ----------
         until : int
@@ -381,12 +407,11 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         with self.database.writing() as connection:
             connection.execute(delete(shown).where(shown.c.received < oldest))
-            gone = select(event.c.seq).where(event.c.seq <= until, event.c.received < oldest)
+            old = event.c.seq <= until, event.c.received < oldest, event.c.user_id != _NOBODY
+            gone = select(event.c.seq).where(*old)
             connection.execute(delete(rejected).where(rejected.c.seq.in_(gone)))
             self._fresh.clear()
-            return connection.execute(
-                delete(event).where(event.c.seq <= until, event.c.received < oldest)
-            ).rowcount
+            return connection.execute(delete(event).where(*old)).rowcount
 
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
@@ -459,6 +484,7 @@ class FeedbackStore:
         return len(new)
 
 
+_NOBODY = as_json(None)  # type: ignore[arg-type]  # in place of the user of a new item
 # A row of the table of events.
 _Row = tuple[Any, ...]
 _READ = (
@@ -480,8 +506,11 @@ _CLIPPED = _READ.index("clipped")
 
 def _event(row: Any) -> Event:
     _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row[: len(_READ)]
-    past = json.loads(context) if context else {}
-    user, item = from_json(user), from_json(item)
+    try:
+        past = json.loads(context) if context else {}
+        user, item = from_json(user), from_json(item)
+    except ValueError:
+        raise StoreError(f"Event {row[0]} is damaged: restore the store from a copy.") from None
     return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)
 
 

@@ -13,7 +13,8 @@ from sklearn.utils import Bunch
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._errors import ServingError
 from sklearn_recft.serving._events import EventBatch, check_id
-from sklearn_recft.serving._learner import PIECE, Learner, Range
+from sklearn_recft.serving._items import ADD_ITEMS, first_sort, item_table, of_sort
+from sklearn_recft.serving._learner import PIECE, Learner, Range, without
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._rows import teach
 from sklearn_recft.serving._steps import BASE, Step
@@ -73,7 +74,7 @@ class Candidate:
 
     def learn(self, step: Step, batch: EventBatch) -> None:
         """Compare both models on events, then learn them."""
-        if self.verdict == "watch" and len(batch):
+        if self.verdict == "watch" and len(batch) and step.verb != ADD_ITEMS:
             self.verdict = self._compare(batch)
         teach(self.model, step.verb, batch, self._learner.rows)
         self.cuts.append(step)
@@ -121,11 +122,12 @@ class Versions:
                 raise ValueError(f"No saved model is older than event {learner.seq}.")
             name = max(older, key=lambda one: (one.seq, one.step)).name
         one = self._find(name)
-        after, until = refuse or (one.seq, learner.seq)
-        if not one.seq <= after <= until:
+        after, until = _range_of(refuse) if refuse is not None else (one.seq, learner.seq)
+        if not one.seq <= after <= until <= learner.seq:
             raise ValueError(
-                f"refuse={refuse}: give two numbers from that of the model on, {one.seq}: the "
-                "events after the first, up to the second, are left out."
+                f"refuse={refuse}: give two numbers from that of the model on, {one.seq}, up to "
+                f"{learner.seq}, the last event that was learned: the events after the first, up "
+                "to the second, are left out."
             )
         model = learner.snapshots.load(name, base=one.base)
         return self.go_live(model, one.seq, "rollback", (*learner.refused, (after, until)))
@@ -177,18 +179,28 @@ class Versions:
             model, after = learner.snapshots.load(learner.name, base=True), base.until
         else:
             raise ValueError(f"verb={verb!r}: give 'fit' or 'partial_fit'.")
-        batch = learner.read(after, until, until - after, refused)
+        rows = learner.read(after, until, until - after, refused)
+        new, batch = of_sort(rows, items=True), of_sort(rows, items=False)
         if last is not None:
             batch = batch.take(slice(max(len(batch) - last, 0), None))
         if not len(batch):
             raise ValueError("The log has no events to learn.")
-        reasons = teach(model, verb, batch, learner.rows) if verb != "fit" else {}
+        reasons: dict[int, str] = {}
         if verb == "fit":
-            X, y = learner.rows.make(model, self._without_rejected(batch))
-            getattr(model, "fit")(X, y)  # noqa: B009
+            self._fit(model, batch, new)
+        else:
+            teach(model, verb, new, learner.rows)
+            reasons = teach(model, verb, batch, learner.rows)
         if len(reasons) == len(batch):
             raise ValueError(f"The model refused all events: {next(iter(reasons.values()))}")
         return model, until, batch.take(slice(max(len(batch) - _DESCRIBED, 0), None))
+
+    def _fit(self, model: Served, batch: EventBatch, new: EventBatch) -> None:
+        """Fit a model to events, and to items that it takes without any."""
+        new = self._without_rejected(new)
+        X, y = self._learner.rows.make(model, self._without_rejected(batch))
+        more = {"items": item_table(new)} if len(new) else {}
+        getattr(model, "fit")(X, y, **more)  # noqa: B009
 
     def propose(self, model: Served, seq: int, reason: str, newest: EventBatch) -> str | None:
         """Let a model go live: at once without a guard, else when the guard says so."""
@@ -246,6 +258,10 @@ class Versions:
         learner.in_doubt = True
         learner.steps.add([step], durable=True)
         return self._finish_forget(step)
+
+    def n_forgetting(self) -> int:
+        """Return how many users are not erased yet, though the log says so."""
+        return sum(len(step.details.get("user_ids", ())) for step in self._learner.steps.bases())
 
     def finish(self) -> bool:
         """Finish to erase users, where the process ended meanwhile."""
@@ -311,11 +327,13 @@ class Versions:
         steps: list[Step] = []
         refused = [(a, b) for a, b in base.details["refused"]]
         while at < learner.seq:
-            all_of = learner.store.read(at, PIECE, until=learner.seq)
-            until = int(all_of.seq[-1]) if len(all_of) == PIECE else learner.seq
-            batch = learner.read(at, until, PIECE, refused)
-            steps.append(Step(base.number + len(steps) + 1, learner.verb, at, until))
-            teach(model, learner.verb, batch, learner.rows)
+            found = learner.store.read(at, PIECE, until=learner.seq)
+            piece = first_sort(found)
+            is_last = len(piece) == len(found) < PIECE
+            until = learner.seq if is_last else int(piece.seq[-1])
+            verb, batch = learner.verb_for(piece), without(piece, refused)
+            steps.append(Step(base.number + len(steps) + 1, verb, at, until))
+            teach(model, verb, batch, learner.rows)
             at = until
         return steps
 
@@ -331,6 +349,14 @@ class Versions:
             name = candidate.base.details["name"]
             self.decisions.append({"model": name, "verdict": verdict, "reason": reason})
             del self.decisions[:-20]
+
+
+def _range_of(refuse: Any) -> Range:
+    """Return a range of events, of two plain integers."""
+    pair = tuple(refuse) if isinstance(refuse, (tuple, list)) else ()
+    if len(pair) != 2 or not all(type(one) is int for one in pair):
+        raise TypeError(f"refuse={refuse!r}: give two integers.")
+    return pair[0], pair[1]
 
 
 def _without(model: Served, user_ids: Sequence[Any]) -> Served:

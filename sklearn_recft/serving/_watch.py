@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,16 @@ import numpy as np
 from sklearn_recft.serving._batches import MicroBatcher
 from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._metrics import Metrics
+from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._reads import WatchCall, Watched
 from sklearn_recft.tags import recommender_tags
 
+log = logging.getLogger("sklearn_recft.serving")
+
 # Requests a second of which the loss is computed, unless a share is given.
 _A_SECOND = 10.0
-_NUMBERS = ("seq", "lag", "snapshot_age", "rejected")
+_NUMBERS = ("seq", "lag", "snapshot_age", "rejected", "forget_pending")
 
 
 class Watch:
@@ -56,7 +60,7 @@ class Watch:
         self._has_loss = False
         self.n_storing = 0
         self.quality = Quality(probability=False)
-        self.metrics = Metrics(kinds, self._figures)
+        self.metrics = Metrics(kinds, self.figures)
 
     def begin(self) -> None:
         """Find out what the model of the running loop predicts."""
@@ -65,11 +69,32 @@ class Watch:
         self._has_loss = self._feedback is not None and predicts != "order"
         self.quality = Quality(probability=predicts == "probability")
 
+    @property
+    def model(self) -> str:
+        """Name of the model in use."""
+        with self._loop.reading() as view:
+            return view.name
+
+    @property
+    def gives_reasons(self) -> bool:
+        """Whether the model explains its lists."""
+        with self._loop.reading() as view:
+            return hasattr(view.model, "explain")
+
     async def before(self, events: Sequence[Any]) -> Watched | None:
-        """Predict events that are about to be stored; None if these are not watched."""
+        """Predict events that are about to be stored; None if these are not watched.
+
+        The events are stored, whatever the model says of them: it may know no event yet.
+        """
         if not self._is_due():
             return None
-        return await self._reads.submit(WatchCall(events, self._has_loss))
+        try:
+            return await self._reads.submit(WatchCall(events, self._has_loss))
+        except Problem:
+            raise  # too many wait
+        except Exception as error:
+            log.info("events are not watched: %s", type(error).__name__)
+            return None
 
     def after(self, events: Sequence[Any], duplicates: int, before: Watched | None) -> None:
         """Count events that were stored, and join them with their predictions and lists."""
@@ -105,10 +130,13 @@ class Watch:
             return 1.0
         return self._feedback.get(event.kind, 0.0) if event.value is None else event.value
 
-    def _figures(self) -> Mapping[str, float]:
+    def figures(self) -> dict[str, float]:
+        """Return all figures by name, NaN where one is not defined yet."""
         health = self._loop.health()
         with self._loop.reading() as view:
-            catalogue = view.model.item_ids_
+            catalogue = np.asarray(
+                getattr(view.model, "item_ids_", ())
+            )  # none before the first event
         found = self.quality.summary(catalogue.tolist())
         found |= {name: float(health[name]) for name in _NUMBERS}
         verdicts = [one.get("verdict") for one in health.decisions]

@@ -131,3 +131,33 @@ def test_what_cannot_be_distilled_is_named(teacher):
     past.fit(rated[:60], np.arange(60) % 2)
     with pytest.raises(ValueError, match="past feedback from the column 'stars'"):
         distill(past, STUDENT, rated)
+
+
+def test_vectors_of_items_are_for_the_teacher_alone():
+    vectors = np.random.default_rng(0).normal(size=(30, 3))
+    likes = np.greater(Y, np.median(Y)).astype(int)
+    items = LOG["item_id"].to_numpy(int)
+    log = LOG.assign(embedding=list(vectors[items]))
+    options = {"backbone": None, "width": 8, "n_heads": 1, "max_epochs": 1, "random_state": 0}
+    known, asked = items < 25, []
+
+    class Spy(DecayBertRecommender):
+        def predict_proba(self, X):
+            asked.append(X)
+            return super().predict_proba(X)
+
+    teacher = Spy(**options).fit(log[known], likes[known])
+    assert_equal = np.testing.assert_array_equal
+    small = distill(teacher, STUDENT, log, n_pairs=0)
+    direct = STUDENT.fit(LOG, teacher.predict_proba(log)[:, 1])
+    assert_equal(small.predict(LOG), direct.predict(LOG))
+    # Drawn items that the teacher does not know come with their own vectors.
+    distill(teacher, STUDENT, log, n_pairs=2, random_state=0)
+    pairs = asked[-1]
+    assert (pairs["item_id"] >= 25).any()
+    assert_equal(np.stack(pairs["embedding"]), vectors[pairs["item_id"].to_numpy(int)])
+
+
+def test_labels_in_place_of_numbers_are_refused(teacher):
+    with pytest.raises(ValueError, match="y: not numeric: 600 of 600 rows are labels"):
+        distill(teacher, STUDENT, LOG, np.full(600, "yes"))

@@ -18,7 +18,7 @@ from sklearn_recft import (
     IncrementalMFClassifier,
     IncrementalMFRecommender,
 )
-from sklearn_recft.compression import export_onnx
+from sklearn_recft.compression import compress, export_onnx
 from sklearn_recft.datasets import make_interactions
 
 X, Y = make_interactions(30, 25, 900, random_state=0, return_X_y=True)
@@ -152,3 +152,25 @@ def test_a_missing_package_is_an_error_that_names_the_extra(missing, model, tmp_
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=rf'{missing}: pip install "sklearn-recft\[onnx\]'):
         export_onnx(model, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("keep", ["serve", "learn"])
+@pytest.mark.parametrize("name", ["ratings", "classifier", "softmax"])
+def test_compressed_models_export_what_they_predict(name, keep, tmp_path):
+    model, y = CASES[name]
+    log = LOG if name == "softmax" else WITH_CONTEXT
+    model.set_params(n_factors=8, random_state=0).fit(log[:400], y if y is None else y[:400])
+    small = compress(model, keep=keep)
+    session, facts = exported(small, tmp_path)
+    rows = log[:20].copy()
+    rows.loc[:4, "user_id"], rows.loc[3:7, "item_id"] = 999, 888  # unknown
+    given = {
+        "user": codes(rows["user_id"].to_numpy(), facts["users"]),
+        "item": codes(rows["item_id"].to_numpy(), facts["items"]),
+    }
+    if "context" in facts:
+        given["context"] = rows[facts["context"]].to_numpy(float)
+    found = np.diag(session.run(["predictions"], given)[0])
+    has_labels = name == "classifier"
+    wanted = small.predict_proba(rows)[:, 1] if has_labels else small.predict(rows)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)

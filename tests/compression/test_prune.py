@@ -122,8 +122,8 @@ def test_compressed_models_are_pruned(factors):
 
 BAD = {
     "nothing": ({}, ValueError, "Give min_events or older_than"),
-    "zero": ({"min_events": 0}, ValueError, "min_events=0: give a number above 0"),
-    "share": ({"min_events": 2.5}, ValueError, "min_events=2.5: give a number above 0"),
+    "zero": ({"min_events": 0}, ValueError, "min_events=0: give an integer of at least 1"),
+    "share": ({"min_events": 2.5}, ValueError, "min_events=2.5: give an integer of at least 1"),
     "flag": ({"older_than": True}, ValueError, "older_than=True: give a number"),
     "nan": ({"older_than": float("nan")}, ValueError, "older_than=nan: give a number"),
     "no log": ({"older_than": 3.0}, ValueError, "older_than: models keep no times of items"),
@@ -157,3 +157,15 @@ def test_models_of_shared_weights_refuse_to_drop_items(log):
     ).fit(log[0])
     with pytest.raises(ValueError, match="forget_items: a RealtimeTransformerRecommender cannot"):
         prune_items(model, min_events=4)
+
+
+def test_columns_that_no_count_needs_are_not_read(log):
+    X = pd.DataFrame(log[0], columns=["user_id", "item_id", "timestamp"])
+    more = X.assign(genre="a", price=np.nan, embedding=[[0.5, 1.0]] * len(X))
+    model = PopularityRecommender().fit(X)
+    for given in ({"min_events": 4}, {"older_than": 2.0}):
+        found, wanted = (prune_items(model, log, **given).item_ids_ for log in (more, X))
+        assert_array_equal(found, wanted)
+    found, wanted = (prune_users(model, log, idle_for=2.0).user_ids_ for log in (more, X))
+    assert_array_equal(found, wanted)
+    assert len(found) < model.n_users_

@@ -5,12 +5,22 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender, load, save
+from sklearn_recft import (
+    AdaptiveRecommender,
+    DecayBertRecommender,
+    PopularityRecommender,
+    RealtimeTransformerRecommender,
+    load,
+    save,
+)
+from sklearn_recft.pipeline import make_recommender_pipeline
 
 N_KNOWN, N_ITEMS, N_USERS = 40, 60, 40
 MODELS = {
@@ -285,3 +295,60 @@ def test_texts_and_vectors_add_up(log):
         assert auc(log, model, log.with_vectors(without)) > auc(log, model, without) + 0.1
         query = pd.DataFrame({"user_id": [0], "query": ["of 1"]})
         assert len(model.recommend(query, n_recommendations=3)[0][0]) == 3
+
+
+def test_numbers_of_that_name_are_to_be_renamed(log):
+    for name, plain in MODELS.items():
+        X, *y = log.learned(name, log.X[:50])
+        wanted = rf"embedding: {len(X)} of {len(X)} rows are no vectors but .* rename the column"
+        with pytest.raises(TypeError, match=wanted):
+            clone(plain).fit(X.assign(embedding=0.5), *y)
+
+
+def test_a_blend_gives_vectors_to_the_members_that_read_them(log):
+    X = log.with_vectors(log.learned("realtime", log.X)[0])
+    member = clone(MODELS["realtime"]).set_params(max_epochs=1, max_history=10)
+    blend = AdaptiveRecommender([("popular", PopularityRecommender()), ("net", member)])
+    blend.fit(X[:150]).partial_fit(X[150:170])
+    direct = clone(member).fit(X[:120])
+    for part in (*np.array_split(np.arange(120, 150), 5), np.arange(150, 170)):
+        direct.partial_fit(X.iloc[part])
+    popular, net = blend.estimators_
+    assert_array_equal(net.predict(X), direct.predict(X))
+    assert (net.feature_columns_, blend.feature_columns_) == (["embedding"], ["embedding"])
+    assert popular.n_features_in_ == 3
+    plain = X.drop(columns="embedding")
+    assert_array_equal(blend.predict(X), blend.predict(plain))
+    with pytest.raises(ValueError, match=r"embedding: all 5 rows are vectors of width 2"):
+        blend.partial_fit(X[170:175].assign(embedding=[[0.5, 1.0]] * 5))
+    alone = AdaptiveRecommender([("popular", PopularityRecommender())])
+    with pytest.raises(ValueError, match=r"embedding: not numeric \(50 of 50 rows are lists"):
+        alone.fit(X[:50])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "arrays"])
+def test_a_pipeline_answers_queries_without_vectors(library, log):
+    X = log.with_vectors(log.learned("realtime", log.X)[0][:80])
+    direct = clone(MODELS["realtime"]).set_params(max_epochs=1).fit(X)
+    queries = pd.DataFrame({"user_id": [0, 1], "timestamp": 10**7})
+    wanted = direct.recommend(queries, n_recommendations=3)
+    if library != "pandas":
+        lists = X.assign(embedding=[row.tolist() for row in X["embedding"]])
+        X, queries = pl.from_pandas(lists), pl.from_pandas(queries)
+    if library == "arrays":
+        X = X.with_columns(pl.col("embedding").cast(pl.Array(pl.Float64, 6)))
+    steps = FunctionTransformer(), clone(direct)
+    found = make_recommender_pipeline(*steps).fit(X).recommend(queries, n_recommendations=3)
+    assert_array_equal(found[0], wanted[0])
+    assert_array_equal(found[1], wanted[1])
+
+
+def test_a_history_may_have_vectors(log, fitted):
+    name, model = fitted
+    if name != "realtime":
+        return
+    history = log.X[log.X["user_id"] == 3]
+    queries = pd.DataFrame({"user_id": [3], "timestamp": 10**7})
+    given = log.with_vectors(history)
+    found = model.recommend(queries.assign(embedding=None), history=given, n_recommendations=3)
+    assert_array_equal(found, model.recommend(queries, history=history, n_recommendations=3))

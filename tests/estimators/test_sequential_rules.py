@@ -184,3 +184,22 @@ def test_feedback_beyond_float32_changes_nothing():
 def test_gaps_need_times():
     with pytest.raises(ValueError, match="gap_half_life"):
         SequentialRulesRecommender(gap_half_life=1.0).fit([[0, 1], [0, 2]])
+
+
+def test_rules_of_items_that_have_decayed_to_nothing_are_finite():
+    # c_x is 2^-399 or 2^-1050, so C_xy / c_x would be beyond float32, or float64.
+    X = [["ann", "x", 0], ["ann", "y", 400 * DAY], ["bob", "x", 0], ["bob", "z", DAY]]
+    for half_life in (1.0, 0.381):
+        model = SequentialRulesRecommender(alpha=1.0, half_life=half_life).fit(X)
+        assert model.rules_.toarray().max() == np.float32(1e24)
+        items, scores = model.recommend(["bob", "new"], n_recommendations=1)
+        assert items.ravel().tolist() == ["y", "y"]
+        assert np.isfinite(scores).all()
+
+
+def test_sums_of_large_feedback_are_finite_or_refused():
+    X = [[user, item] for user in range(4) for item in range(3)]
+    model = SequentialRulesRecommender().fit(X, np.full(12, 1e12))
+    assert np.isfinite(model.recommend([0, 9], n_recommendations=3, exclude_seen=False)[1]).all()
+    with pytest.raises(ValueError, match=r"y: 12 of 12 rows are too large for float32; scale y to"):
+        model.partial_fit(X, np.full(12, 1e13))

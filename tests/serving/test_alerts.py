@@ -16,7 +16,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "service.rst"
 GOOD = {
     "ready": 1, "lag": 30, "snapshot_age": 3600, "drift": 1.02, "calibration_gap": 0.05,
     "unknown_items": 0.1, "unknown_users": 0.9, "rejected": 2, "guard_refused": 1,
-    "guard_promoted": 19, "waiting_events": 20, "waiting_reads": 600,
+    "guard_promoted": 19, "forget_pending": 0, "waiting_events": 20, "waiting_reads": 600,
 }  # fmt: skip
 BAD = {
     "RecftNotReady": {"ready": 0},
@@ -26,6 +26,7 @@ BAD = {
     "RecftNotCalibrated": {"calibration_gap": 0.3},
     "RecftUnknownItems": {"unknown_items": 0.8},
     "RecftEventsRejected": {"rejected": 1000},
+    "RecftForgetPending": {"forget_pending": 1},
     "RecftGuardRefuses": {"guard_refused": 5},
     "RecftQueueFull": {"waiting_events": 900},
 }

@@ -371,6 +371,11 @@ def test_without_keys_only_this_machine_is_answered(tmp_path):
         problem(other.get("/health/live"), 403, "forbidden")
         page = TestClient(client.app, base_url="http://rebound.test", client=("127.0.0.1", 4000))
         problem(page.get("/health/live"), 403, "forbidden")
+        for origin in ("https://elsewhere.test", "null", "file://"):
+            answer = client.post("/v1/models/rollback", headers={"Origin": origin})
+            problem(answer, 403, "forbidden")
+        own = client.get("/health/live", headers={"Origin": "http://127.0.0.1"})
+        assert own.status_code == 200
 
 
 def test_keys_that_are_refused(service):
@@ -417,8 +422,9 @@ def test_every_route_needs_its_scope(tmp_path):
     found = list(operations(app))
     assert {scope for _, _, scope in found} == {*SCOPES, None}
     public = {path for _, path, scope in found if scope is None}
-    assert public == {"/health/live", "/health/ready", "/openapi.json"}
-    assert len(found) >= 13
+    pages = {"/dashboard", "/dashboard.css", "/dashboard.js"}
+    assert public == {"/health/live", "/health/ready", "/openapi.json", *pages}
+    assert len(found) >= 18
     with TestClient(app, **LOCAL) as client:
         for method, path, needed in found:
             url = path.replace("{user_id}", "ann").replace("{name}", "m")

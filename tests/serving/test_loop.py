@@ -17,6 +17,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     PopularityRecommender,
 )
+from sklearn_recft.compression import compress
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import (
@@ -493,6 +494,16 @@ def test_killed_at_random_nothing_is_lost_or_doubled():
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["round"] == 5
     assert found["n_stored"] >= found["n_acknowledged"] > 0
+
+
+def test_a_model_that_only_serves_is_refused_before_it_is_saved(store, folder):
+    X = np.array([[e["user_id"], e["item_id"], e["timestamp"]] for e in events(60)], object)
+    fitted = factors().fit(X, np.ones(60))
+    with pytest.raises(ValueError, match=r"learn='event': .* keep='serve'.* keep='learn'"):
+        Loop(compress(fitted), store, folder).start()
+    with Loop(compress(fitted, keep="learn"), store, folder) as loop:
+        feed(loop, events(10))
+        assert loop.health().rejected == 0
 
 
 def test_calls_when_events_are_learned(tmp_path):
