@@ -34,7 +34,7 @@ _VERBS = {
     "chunk": ("partial_fit",),
 }
 # All of them.
-VERBS = frozenset(verb for verbs in _VERBS.values() for verb in verbs)
+VERBS = frozenset({ADD_ITEMS, *(verb for verbs in _VERBS.values() for verb in verbs)})
 
 
 class RowMaker:
