@@ -214,7 +214,7 @@ class Learner:
         """Refuse steps that do not follow each other: events would be lost, or learned twice."""
         at, last = self.seq, self.store.last_seq() if steps else 0
         for step in steps:
-            learns = step.verb in (*VERBS, ADD_ITEMS) and step.after == at and step.until <= last
+            learns = step.verb in VERBS and step.after == at and step.until <= last
             if not learns and step.verb != BASE:
                 raise StoreError(
                     f"{self.store.database.name}: row {step.number} of the table learned is "
