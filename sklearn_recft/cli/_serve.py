@@ -156,7 +156,7 @@ def _options(
     """Return repeat and feedback: as given, else as at the last start, else as saved."""
     file = folder / "options.json"
     last = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {
+    found: dict[str, Any] = {
         "repeat": bool(last.get("repeat", about.get("repeat", False))),
         "feedback": last.get("feedback"),
     }
