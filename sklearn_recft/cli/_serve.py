@@ -111,7 +111,7 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
         for name, value in settings.items():
             if name in ("feedback", "repeat") and getattr(args, name) is None:
                 setattr(args, name, value)
-        about = _about(args)
+        about = _about(args) if is_new else {}
         if args.repeat is None:
             args.repeat = args.demo or bool(about.get("repeat"))
         if about.get("feedback") and args.feedback is None:
