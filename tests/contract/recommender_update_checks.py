@@ -308,7 +308,7 @@ def interrupted(at_line):
 
 def check_killed_leaves_no_trace(estimator):
     """Whatever line Ctrl-C strikes, the call has happened whole or not at all."""
-    _kill(estimator, make_news(), n_points=50)
+    _kill(estimator, make_news(), n_points=40)
 
 
 def check_killed_on_known_ids_leaves_no_trace(estimator):

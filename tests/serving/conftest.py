@@ -18,6 +18,7 @@ def _find(name):
 @pytest.fixture(scope="session")
 def postgres():
     """Return the URL of an empty database, or skip."""
+    pytest.importorskip("psycopg")
     address = os.environ.get("SKLEARN_RECFT_POSTGRES")
     if address:
         yield address
