@@ -168,15 +168,12 @@ class GaussianTable:
     def grow(self, n: int) -> None:
         """Resize to ``n`` rows; new rows have no events, and must be solved."""
         before, self._n = self._n, min(self._n, n)
-        if n > len(self._means):
+        names = [f"_{name}" for name in (_ROWS[:4] if self.of_users else _ROWS)]
+        # An interrupt may have left some of them shorter than others.
+        if n > min(len(getattr(self, name)) for name in names):
             capacity = int(n * _GROWTH) if before else n
-            self._sums = _resized(self._sums, self._n, capacity)
-            self._means = _resized(self._means, self._n, capacity)
-            self._is_late = _resized(self._is_late, self._n, capacity)
-            self._times = _resized(self._times, self._n, capacity)
-            if not self.of_users:
-                self._covariances = _resized(self._covariances, self._n, capacity)
-                self._moments = _resized(self._moments, self._n, capacity)
+            for name in names:
+                setattr(self, name, _resized(getattr(self, name), self._n, capacity))
         self._sums[before:n] = 0.0
         self._is_late[before:n], self._times[before:n] = True, -np.inf
         self._n = n
