@@ -1,6 +1,6 @@
 """Speed of the service, relative to a bare ping of the same server in the same run.
 
-python benchmarks/service/bench_http.py [--seconds 3] [--rounds 3] [--watched 0.1]
+python benchmarks/service/bench_http.py [--seconds 3] [--rounds 3] [--watched SHARE]
 
 Two kinds of ratios: requests per second on the clock, and requests per second of CPU time of the
 server. The second says what one core can do, and other load on the machine hardly changes it.

@@ -134,8 +134,8 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
         with loop:
             if not args.follow:
                 _keep_settings(folder, args)
-            # the address is told when it is ready to learn
-            _tell(args, model)
+            # The address is printed once the loop is ready.
+            _print_address(args, model)
             warnings.simplefilter("ignore", IdTypeWarning)  # each request has ids of its own
             server.run()
     finally:
@@ -166,7 +166,7 @@ def _first_model(args: argparse.Namespace, folder: Path, is_new: bool) -> Any:
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the file of the first model says of the log."""
+    """Return the metadata of the first model."""
     if args.demo or args.model is None:
         return {}
     about = persistence.inspect(of_store(args.model)).metadata
@@ -217,7 +217,7 @@ def _groceries() -> Any:
     return HabitRecommender().fit(X)
 
 
-def _tell(args: argparse.Namespace, model: RecommenderMixin | None) -> None:
+def _print_address(args: argparse.Namespace, model: RecommenderMixin | None) -> None:
     url = f"http://{args.host}:{args.port}"
     if args.demo and model is not None and not args.quiet:
         key = "" if args.keys is None else " -H 'authorization: Bearer KEY'"
