@@ -181,7 +181,7 @@ def check_lists_hold_the_best_eligible_items(estimator):
         lists = model.recommend(users, n_recommendations=k, on_missing="pad", **given)
         wanted, barred = _chosen(candidates, users, catalogue), _chosen(exclude, users, [])
         for user, score_of, items, scores in zip(users, scores_of, *lists, strict=True):
-            allowed = wanted[user] - barred[user]
+            allowed = set(wanted[user] - barred[user])
             allowed -= seen[user] if given["exclude_seen"] else set()
             size = min(k, len(allowed))
             assert set(items[:size]) <= allowed
@@ -203,7 +203,8 @@ def _some_pairs(rng, users, items, n):
 def _chosen(given, users, default):
     """Return the items that an option names for each user."""
     if not isinstance(given, pd.DataFrame):
-        return dict.fromkeys(users, set(default if given is None else given))
+        chosen = frozenset(default if given is None else given)
+        return dict.fromkeys(users, chosen)
     found = {user: set() for user in users}
     for user, item in given[["user_id", "item_id"]].to_numpy():
         if user in found:
