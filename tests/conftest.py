@@ -12,8 +12,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile("suite", deadline=None, max_examples=50)
-settings.load_profile("suite")
+# A suite that judges a change gives one verdict: the same examples in each run. The profile
+# "search" looks for more of them at random.
+settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.register_profile("search", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session")

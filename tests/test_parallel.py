@@ -103,6 +103,13 @@ def in_a_thread(call):
         return pool.submit(call).result(PATIENCE)
 
 
+@pytest.fixture(autouse=True)
+def _no_open_blocks(monkeypatch):
+    """Start without blocks of earlier tests, which an interrupt may have left open."""
+    monkeypatch.setattr(parallel, "_BLAS", {})
+    monkeypatch.setattr(parallel._TORCH, "blocks", set())
+
+
 @pytest.fixture
 def two_threads():
     """Torch with two threads, whatever the environment."""

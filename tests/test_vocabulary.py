@@ -41,7 +41,6 @@ def grow(known, ids):
 @given(batches)
 @example([[LEAST + 9000 - j for j in range(4500)], [LEAST + 100]])
 @example([list(range(5000)), [-1], [5001, -2000], [10**15]])
-@settings(deadline=None, max_examples=300)
 def test_codes_are_those_of_a_dictionary(batches):
     vocabulary, known = Vocabulary(), {}
     for ids in batches:
@@ -59,7 +58,6 @@ def test_codes_are_those_of_a_dictionary(batches):
 
 
 @given(batches, st.data())
-@settings(deadline=None, max_examples=200)
 def test_truncate_takes_growth_back(batches, data):
     vocabulary, known = Vocabulary(), {}
     for ids in batches[:-1]:

@@ -175,12 +175,14 @@ def check_lists_hold_the_best_eligible_items(estimator):
     scores_of = [dict(zip(*map(list, row), strict=True)) for row in zip(*full, strict=True)]
     few, many = (_some_pairs(rng, users, catalogue, n) for n in (30, 400))
     choices = (None, catalogue[3:20], few, many), (None, [*catalogue[10:15], 10**6], many)
+    seen = {user: set(X[X[:, 0] == user, 1].tolist()) for user in users}
     for place, (candidates, exclude) in enumerate(product(*choices)):
         given = {"candidates": candidates, "exclude": exclude, "exclude_seen": place % 2 == 0}
         lists = model.recommend(users, n_recommendations=k, on_missing="pad", **given)
+        wanted, barred = _chosen(candidates, users, catalogue), _chosen(exclude, users, [])
         for user, score_of, items, scores in zip(users, scores_of, *lists, strict=True):
-            allowed = _chosen(candidates, user, catalogue) - _chosen(exclude, user, [])
-            allowed -= set(X[X[:, 0] == user, 1].tolist()) if given["exclude_seen"] else set()
+            allowed = set(wanted[user] - barred[user])
+            allowed -= seen[user] if given["exclude_seen"] else set()
             size = min(k, len(allowed))
             assert set(items[:size]) <= allowed
             assert len(set(items[:size])) == size
@@ -198,11 +200,16 @@ def _some_pairs(rng, users, items, n):
     return pd.DataFrame({"item_id": rng.choice(items, n), "user_id": rng.choice(users, n)})
 
 
-def _chosen(given, user, default):
-    """Return the items that an option names for a user."""
-    if isinstance(given, pd.DataFrame):
-        return {item for one, item in given[["user_id", "item_id"]].to_numpy() if one == user}
-    return set(default if given is None else given)
+def _chosen(given, users, default):
+    """Return the items that an option names for each user."""
+    if not isinstance(given, pd.DataFrame):
+        chosen = frozenset(default if given is None else given)
+        return dict.fromkeys(users, chosen)
+    found = {user: set() for user in users}
+    for user, item in given[["user_id", "item_id"]].to_numpy():
+        if user in found:
+            found[user].add(item)
+    return found
 
 
 def check_lists_as_a_table(estimator):
@@ -323,18 +330,21 @@ def check_quality_on_a_small_log(estimator):
     if only_orders(estimator) and not is_personal(estimator):
         return  # its scores are not ratings, and say nothing of tastes
     in_order = learns_order(estimator)
-    size = (50, 40, 3000) if in_order else (80, 60, 8000)  # long sequences, or many users
+    if in_order:
+        size = (40, 30, 2000)  # long sequences
+    else:
+        size = (80, 60, 5000 if hasattr(type(estimator), "net_") else 8000)  # many users
     log = make_interactions(*size, n_factors=2, noise=0.3, random_state=0)
     y = np.clip(log.target, 0, 6) / 6
     rows = np.random.default_rng(0).permutation(len(y))
     n_train = len(y) * 7 // 8
     train, test = np.sort(rows[:n_train]), rows[n_train:]
-    model, liked = _long_trained(estimator, 4 if in_order else 1), y > 0.5
+    model, liked = _long_trained(estimator, 3 if in_order else 1), y > 0.5
     if is_personal(estimator) and only_ranks(estimator):
         train = train[liked[train]]
         said = fit(model, log.data[train], y[train]).predict(log.data[test])
         # Logits of a softmax tell of a user's items, and little of one user beside another.
-        assert np.corrcoef(said, y[test])[0, 1] > 0.25
+        assert np.corrcoef(said, y[test])[0, 1] > (0.35 if in_order else 0.25)
         return
     target = for_target(estimator, y)
     said = predict(fit(model, log.data[train], y[train]), log.data[test])
@@ -461,14 +471,19 @@ def check_processes(estimator):
     there = another_process().submit(_fit_and_answer, estimator)
     # The last bit of a matrix product in torch may differ from process to process.
     rtol = 1e-5 if hasattr(type(estimator), "net_") else 0
-    assert_allclose(_fit_and_answer(estimator), there.result(), rtol=rtol)
+    here = answers(update(fitted(estimator), *make_news()))
+    assert_allclose(here, there.result(), rtol=rtol)
 
 
 def check_seed_decides_everything(estimator):
-    assert_array_equal(*(_fit_and_answer(estimator) for _ in range(2)))
+    model, news = fitted(estimator), make_news()  # of a fit of its own, before this one
+    again = fit(estimator, *make_log())
+    expected = answers(model)
+    assert_array_equal(answers(again), expected)
+    assert_array_equal(answers(update(again, *news)), answers(update(model, *news)))
     if "random_state" in estimator.get_params():
         other = clone(estimator).set_params(random_state=1)
-        assert (answers(fit(other, *make_log())) != answers(fit(estimator, *make_log()))).any()
+        assert (answers(fit(other, *make_log())) != expected).any()
 
 
 def check_global_generators_are_left_alone(estimator):

@@ -9,6 +9,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,8 @@ def check_growth_keeps_codes(estimator):
 
 
 def check_future_changes_no_past_prediction(estimator):
-    X, y = make_log(90)
-    cut = 70
+    X, y = make_log(70)
+    cut = 54
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
     y, y_later = for_target(estimator, y), for_target(estimator, y_later)
@@ -288,6 +289,11 @@ def check_failing_leaves_no_trace(estimator):
     assert_array_equal(answers(update(model, news, y)), expected)
 
 
+@cache
+def _takes_a_lock(filename, line):
+    return TAKES_A_LOCK.match(linecache.getline(filename, line)) is not None
+
+
 @contextmanager
 def interrupted(at_line):
     """Raise KeyboardInterrupt as the n-th line of the package is about to run; count lines.
@@ -298,11 +304,12 @@ def interrupted(at_line):
     lines = []
 
     def local(frame, event, arg):
-        code, line = frame.f_code, frame.f_lineno
-        if event == "line" and not TAKES_A_LOCK.match(linecache.getline(code.co_filename, line)):
-            lines.append((code.co_name, line, code.co_filename))
-            if len(lines) == at_line:
-                raise KeyboardInterrupt
+        if event == "line":
+            code, line = frame.f_code, frame.f_lineno
+            if not _takes_a_lock(code.co_filename, line):
+                lines.append((code.co_name, line, code.co_filename))
+                if len(lines) == at_line:
+                    raise KeyboardInterrupt
         return local
 
     def everywhere(frame, event, arg):

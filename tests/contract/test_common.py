@@ -123,13 +123,13 @@ CONFIGURATIONS = [
 N_CHECKS = 58 if parse_version(sklearn.__version__) >= parse_version("1.9") else 57
 
 _SGD = {"n_factors": 8, "max_epochs": 8, "random_state": 0}
-_ADAM = {**_SGD, "solver": "adam", "max_epochs": 3}
+_ADAM = {**_SGD, "solver": "adam", "max_epochs": 2}
 _SEQUENCES = {
-    "max_epochs": 3, "max_history": 20, "random_state": 0,
+    "max_epochs": 2, "max_history": 20, "random_state": 0,
     "width": 16, "net_params": {"batch_size": 256},
 }  # fmt: skip
 _READERS = {"random_state": 0, "net_params": {"batch_size": 128}}  # fewer steps
-_CROSSES = {"replay_size": 100, "net_params": {"batch_size": 128}}
+_CROSSES = {"max_epochs": 2, "replay_size": 100, "net_params": {"batch_size": 128}}
 # Further configurations for our own contract; one by the name of a class replaces `small` of it.
 OPTIONS = {
     "recent popularity": PopularityRecommender(half_life=30, window=400),
@@ -164,7 +164,7 @@ OPTIONS = {
     "adam log_loss": IncrementalMFRecommender(**_ADAM, loss="log_loss"),
     "adam bpr": IncrementalMFRecommender(**_ADAM, loss="bpr"),
     "RealtimeTransformerRecommender": RealtimeTransformerRecommender(**_SEQUENCES, n_layers=1),
-    "DecayBertRecommender": small(DecayBertRecommender, net_params={"batch_size": 128}),
+    "DecayBertRecommender": small(DecayBertRecommender, max_epochs=2, **_READERS),
     "decay with texts": DecayBertRecommender("scratch", **_READERS),
     "decay that trains": DecayBertRecommender(
         "scratch", freeze=1, max_epochs=1, training=FineTuning(update_rate=0.1), **_READERS

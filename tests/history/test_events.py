@@ -87,7 +87,6 @@ def test_the_state_does_not_depend_on_the_split_into_calls(cuts, seed, max_histo
 
 
 @given(sizes, sizes, seeds, lengths, st.integers(10, 40))
-@settings(deadline=None, max_examples=200)
 def test_restore_resets_events(before, after, seed, max_history, n_users):
     """After compaction, doubling, and users beyond the table."""
     rng = np.random.default_rng(seed)

@@ -50,7 +50,6 @@ def test_seen_items_are_the_set_of_each_user(batches):
 
 
 @given(logs, logs, st.integers(10, 40))
-@settings(deadline=None, max_examples=200)
 def test_restore_resets_seen_items(before, after, n_users):
     """After compaction, doubling, and users beyond the table."""
     seen, twin = SeenItems(), SeenItems()

@@ -36,7 +36,6 @@ rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 6)), max_size=40)
 
 
 @given(rows, st.integers(0, 5))
-@settings(deadline=None, max_examples=300)
 def test_windows_hold_the_last_strictly_earlier_events(rows, max_history):
     users, times = np.array(rows, np.int64).reshape(-1, 2).T
     order, start, stop = log_windows(users, times * 0.5, max_history)

@@ -59,7 +59,6 @@ def brute_force(log, user, now, max_history):
 
 
 @given(sizes, seeds, spans, st.booleans(), st.integers(0, 7))
-@settings(deadline=None, max_examples=200)
 def test_past_is_the_users_last_events_strictly_earlier(sizes, seed, span, ordered, max_history):
     rng = np.random.default_rng(seed)
     log = draw(rng, sum(sizes), span)
@@ -87,7 +86,6 @@ def window_of(log, user, now, max_history):
 
 
 @given(st.integers(0, 150), seeds, spans, st.integers(1, 7))
-@settings(deadline=None, max_examples=150)
 def test_serving_and_training_see_the_same_events(size, seed, span, max_history):
     """For a log in time order, and queries that skip at most ``max_history`` newer events."""
     rng = np.random.default_rng(seed)
@@ -162,7 +160,6 @@ def known_by_hand(events, item, now):
 
 
 @given(st.integers(0, 80), seeds, spans)
-@settings(deadline=None, max_examples=150)
 def test_a_query_sees_the_events_before_it(size, seed, span):
     """All events before its time, and events at its time up to its own item."""
     rng = np.random.default_rng(seed)

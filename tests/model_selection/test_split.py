@@ -213,7 +213,7 @@ def test_inside_scikit_learn(splitter):
     n_splits = splitter.get_n_splits()
     assert len(cross_validate(model, X, y, cv=splitter)["test_score"]) == n_splits
     grid = {"strategy": ["mean", "median"]}
-    search = GridSearchCV(model, grid, cv=splitter, n_jobs=2).fit(X, y)
+    search = GridSearchCV(model, grid, cv=splitter).fit(X, y)
     assert search.n_splits_ == n_splits
     halving = HalvingGridSearchCV(
         model, grid, cv=splitter, factor=2, min_resources=30, random_state=0

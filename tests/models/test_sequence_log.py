@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -24,7 +24,6 @@ def make_rows(rng, n):
 
 
 @given(st.integers(0, 10_000), st.integers(0, 12), st.integers(0, 12))
-@settings(deadline=None, max_examples=150)
 def test_stored_events_are_matched_one_by_one(seed, n_known, n_new):
     rng = np.random.default_rng(seed)
     known, new = make_rows(rng, n_known), make_rows(rng, n_new)

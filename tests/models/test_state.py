@@ -84,7 +84,6 @@ def same(one, other):
 
 
 @given(values)
-@settings(deadline=None, max_examples=200)
 def test_plain_values_round_trip(value):
     plain = to_plain(value)
     assert is_plain(plain)

@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -41,6 +39,7 @@ from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.preprocessing import ActivityFeatures, BehaviorText, PairMeans
 from tests.contract.discovery import all_estimators, small
 from tests.contract.helpers import answers, as_table, make_log, make_news, update
+from tests.persistence.processes import Started
 
 FIXTURES = Path(__file__).parent / "format_1"
 
@@ -270,13 +269,7 @@ def use(model):
             del error
 
 
-@settings(
-    max_examples=250,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_refused(seed, sources, tmp_path_factory):
@@ -303,16 +296,6 @@ def test_every_part_has_a_layout():
 # ------------------------------------------------------------------ other processes
 
 
-def in_process(code, *args, status=0):
-    """Run code in a fresh process; return its output."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done.stdout
-
-
 AUDITED = """
 import sys
 from sklearn_recft import persistence
@@ -332,7 +315,7 @@ print(seen)
 
 
 def test_nothing_of_a_file_is_run(sources):
-    assert in_process(AUDITED, *sources).strip() == "[]"
+    assert Started(AUDITED, *sources).output().strip() == "[]"
 
 
 CRASH = """
@@ -405,12 +388,13 @@ print(n_steps)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.parametrize("mode", ["kill", "full disk"])
 def test_a_crash_leaves_the_old_or_the_new_model(mode, tmp_path):
-    assert int(in_process(CRASH, tmp_path, mode)) >= 15
+    assert int(Started(CRASH, tmp_path, mode).output()) >= 15
 
 
 def test_the_digest_of_another_process(sources, tmp_path):
     code = "import sys; from sklearn_recft import load; print(load(sys.argv[1]).save(sys.argv[2]))"
-    assert in_process(code, sources[0], tmp_path / "again").strip() == inspect(sources[0]).digest
+    printed = Started(code, sources[0], tmp_path / "again").output()
+    assert printed.strip() == inspect(sources[0]).digest
 
 
 # ------------------------------------------------------------------ stores

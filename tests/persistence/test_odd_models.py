@@ -3,11 +3,8 @@
 import json
 import os
 import stat
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +22,7 @@ from sklearn_recft.cli import main
 from sklearn_recft.persistence import ModelStore, _folder, inspect, load, save
 from tests.contract.discovery import small
 from tests.contract.helpers import make_log
+from tests.persistence.processes import Started
 
 
 def popularity(*items):
@@ -312,12 +310,8 @@ for n in range(25):
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no lock")
 def test_two_processes_save_to_one_store(tmp_path):
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SAVER, tmp_path / "store", str(first)], cwd=root)
-        for first in (100, 200)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
+    processes = [Started(SAVER, tmp_path / "store", first) for first in (100, 200)]
+    assert [process.output() for process in processes] == ["", ""]
     assert ModelStore(tmp_path / "store").load().n_items_ > 20
 
 

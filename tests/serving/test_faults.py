@@ -111,7 +111,7 @@ def raising(monkeypatch):
 def test_no_error_of_a_model_stops_the_loop(error, raising, store, tmp_path):
     with loop_of(raising(error), store, tmp_path) as loop:
         loop.submit([event("dan", "rye"), event("dan", "poison"), event("eva", "tea")])
-        assert loop.wait(3, timeout=10)
+        assert loop.wait(3, timeout=60)
         assert loop.health().error is None
         assert loop.recommend(["new"], 1, exclude_seen=False).scores.tolist() == [[4.0]]
     assert store.counts()["rejected"] == 1
@@ -121,9 +121,9 @@ def test_no_error_of_a_model_stops_the_loop(error, raising, store, tmp_path):
 def test_an_error_of_the_machine_is_tried_again(error, raising, store, tmp_path):
     with loop_of(raising(error, n_failures=3), store, tmp_path, poll_seconds=0.01) as loop:
         loop.submit([event("dan", "poison")])
-        assert loop.wait(1, timeout=10)
+        assert loop.wait(1, timeout=60)
         loop.submit([event("dan", "tea")])
-        assert loop.wait(2, timeout=10)
+        assert loop.wait(2, timeout=60)
         assert loop.health().rejected == 0
         assert "poison" in loop.recommend(["new"], 4, exclude_seen=False).items
 
@@ -135,7 +135,7 @@ def test_a_warning_that_is_an_error_refuses_nothing(store, tmp_path):
         warnings.simplefilter("error")
         with loop_of(model, store, tmp_path, feedback={"click": 1}) as loop:
             loop.submit([event("1", "7")])  # strings, where all known ids are numbers
-            assert loop.wait(1, timeout=10)
+            assert loop.wait(1, timeout=60)
             assert loop.health().error is None
     assert store.counts()["rejected"] == 0
 
@@ -159,7 +159,7 @@ def test_items_of_arrays_of_floats_are_integers_in_lists(store, tmp_path):
 def test_a_range_of_events_to_come_is_not_refused(refuse, error, store, tmp_path):
     with loop_of(popularity(), store, tmp_path) as loop:
         loop.submit([event()])
-        assert loop.wait(1, timeout=10)
+        assert loop.wait(1, timeout=60)
         with pytest.raises(error, match="refuse="):
             loop.rollback(loop.models()[0].name, refuse)
         assert loop.health().refused == ()
@@ -184,7 +184,7 @@ def test_a_damaged_step_is_named_and_not_learned(change, store, tmp_path):
     with loop_of(popularity(), store, tmp_path, learn="chunk", chunk_seconds=0) as loop:
         for n in (1, 2):
             loop.submit([event()])
-            assert loop.wait(n, timeout=10)
+            assert loop.wait(n, timeout=60)
     for path in (tmp_path / "models" / "models").iterdir():
         path.rename(tmp_path / path.name)  # the snapshot is lost, and all is repeated
     with sqlite3.connect(tmp_path / "feedback.db") as database:
