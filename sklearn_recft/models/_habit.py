@@ -117,9 +117,24 @@ class HabitModel(PopularityModel):
         """What `forget_items` does: a basket of these items alone still counts for other items."""
         return ERASED
 
-    def merge(self, other: FittedModel) -> None:
-        """Refuse: how often items were taken again depends on the order of baskets."""
-        raise ValueError(
-            "HabitRecommender models cannot be merged: what counts as taken again depends on the "
-            "baskets that came before, in either model. Fit one model on all events."
-        )
+    def _add(self, other: PopularityModel, undo: Transaction, seconds: float = 0.0) -> None:
+        """Add the counts and habits of another model.
+
+        Raises
+        ------
+        ValueError
+            If both know a user: what counts as taken again depends on earlier baskets.
+        """
+        assert isinstance(other, HabitModel)
+        if np.isin(other.users.ids, self.users.ids).any() or self.timed != other.timed:
+            raise ValueError(
+                "merge: what counts as taken again depends on the baskets that a user had before, "
+                "which must all be in one model, and all with timestamps or all without. Split "
+                "the log by users."
+            )
+        seconds = 0.0 if self.timed else float(self.n_rows)  # without times, rows are counted
+        super()._add(other, undo, seconds)
+        users, items = self.users.encode(other.users.ids), self.items.encode(other.items.ids)
+        undo.keep(self.habits, users, items)
+        self.habits.merge(other.habits.state(), users, items, seconds)
+        self.n_rows += other.n_rows
