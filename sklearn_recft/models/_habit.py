@@ -9,7 +9,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import Habits
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._receipt import ERASED

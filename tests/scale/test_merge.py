@@ -83,7 +83,7 @@ def test_merged_parts_equal_one_fit(log, estimator, split, seed):
     whole = clone(estimator).fit(X[order], None if y is None else y[order])
     assert_same(merged, whole, X)
     # and go on equally
-    news = X[:50] + [0, 3, 40_000_000]
+    news = np.add(X[:50], [0, 3, 40_000_000])
     for model in (merged, whole):
         model.partial_fit(news, None if y is None else y[:50]).forget([3, 5])
     assert_same(merged, whole, X)
