@@ -70,7 +70,7 @@ HOMES = {
     "scipy": EVERYWHERE - {"modules", "kernels"},
     "sklearn": EVERYWHERE - {"modules", "kernels", "text", "models"},
     "threadpoolctl": {"parallel"},
-    "joblib": {"model_selection", "parallel", "scale"},
+    "joblib": {"model_selection", "parallel"},
     "numba": {"kernels"},
     "torch": {"ranking", "modules", "text", "training", "models", "persistence", "compression"},
     "skorch": {"training"},

@@ -16,7 +16,7 @@ from sklearn_recft.history import SeenItems
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._layout import check_model_state, check_sizes, size_of
-from sklearn_recft.models._merge import refuse_other_settings
+from sklearn_recft.models._merge import check_alike
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._state import from_plain, to_plain
@@ -495,12 +495,7 @@ class FittedModel:
 
     def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
         """Add another model's ids and seen items; return the codes of its ids here."""
-        refuse_other_settings(self.settings, other.settings)
-        if (self.positives_only, self.context_names) != (other.positives_only, other.context_names):
-            raise ValueError(
-                "merge: both models must be fitted with feedback or both without, and with the "
-                "same context columns."
-            )
+        check_alike(self, other)
         users, items = self.users.extend(other.users.ids), self.items.extend(other.items.ids)
         pairs = other.seen.state()
         self.seen.append(users[pairs["user"]], items[pairs["item"]], self.n_users)

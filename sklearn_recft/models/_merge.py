@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,26 +11,39 @@ import numpy as np
 _FREE = frozenset({"n_threads", "verbose"})
 
 
-def refuse_other_settings(ours: Any, theirs: Any) -> None:
-    """Raise if the settings of two models differ.
+class _Fitted(Protocol):
+    """What is read of a fitted model."""
+
+    settings: Any
+    positives_only: bool
+    context_names: tuple[str, ...]
+
+
+def check_alike(ours: _Fitted, theirs: _Fitted) -> None:
+    """Raise if two models cannot be merged, because their settings or columns differ.
 
     Parameters
     ----------
-    ours, theirs : dataclass
-        Settings of the model that is merged into, and of the one that is merged.
+    ours, theirs : FittedModel
 
     Raises
     ------
     ValueError
         With the names of the settings that differ.
     """
-    names = [field.name for field in fields(ours) if field.name not in _FREE]
-    other = [n for n in names if not _are_equal(getattr(ours, n), getattr(theirs, n))]
+    one, two = ours.settings, theirs.settings
+    names = [field.name for field in fields(one) if field.name not in _FREE]
+    other = [n for n in names if not _are_equal(getattr(one, n), getattr(two, n))]
     if other:
         first = other[0]
         raise ValueError(
-            f"merge: the models differ in {', '.join(other)} ({first}: {getattr(ours, first)!r} "
-            f"and {getattr(theirs, first)!r}). Fit them with the same parameters."
+            f"merge: the models differ in {', '.join(other)} ({first}: {getattr(one, first)!r} "
+            f"and {getattr(two, first)!r}). Fit them with the same parameters."
+        )
+    if (ours.positives_only, ours.context_names) != (theirs.positives_only, theirs.context_names):
+        raise ValueError(
+            "merge: both models must be fitted with feedback or both without, and with the "
+            "same context columns."
         )
 
 
