@@ -614,6 +614,7 @@ def check_merge_equals_a_fit_on_both(estimator):
                 assert len(refusal) > 80  # it says why, and what to do
                 assert_array_equal(answers(ours), before)
                 if by == "users":
+                    assert not recommender_tags(estimator).merges
                     return  # whatever the rows
                 break  # users are in both
 
