@@ -279,7 +279,8 @@ class BiasModel(FittedModel):
                 undo = calls.enter_context(self.transaction(other.known_users()))
                 undo.keep(self.pairs)
                 users, items = self._merge_ids(other)
-                user, item, *sums = (other.pairs.state()[name] for name in _COLUMNS)
+                pairs = other.pairs.state()
+                user, item, *sums = (pairs[name] for name in _COLUMNS)
                 self.pairs.append(users[user], items[item], *sums)
             self._sum_again()
 

@@ -126,11 +126,10 @@ class HabitModel(PopularityModel):
             If both know a user: what counts as taken again depends on earlier baskets.
         """
         assert isinstance(other, HabitModel)
-        if np.isin(other.users.ids, self.users.ids).any() or self.timed != other.timed:
+        if (self.users.encode(other.users.ids) >= 0).any():
             raise ValueError(
-                "merge: what counts as taken again depends on the baskets that a user had before, "
-                "which must all be in one model, and all with timestamps or all without. Split "
-                "the log by users."
+                "merge: both models know some users. What counts as taken again depends on the "
+                "earlier baskets of a user, which must all be in one model; split the log by users."
             )
         seconds = 0.0 if self.timed else float(self.n_rows)  # without times, rows are counted
         super()._add(other, undo, seconds)

@@ -16,6 +16,7 @@ class _Fitted(Protocol):
 
     settings: Any
     positives_only: bool
+    timed: bool
     context_names: tuple[str, ...]
 
 
@@ -31,6 +32,12 @@ def check_alike(ours: _Fitted, theirs: _Fitted) -> None:
     ValueError
         With the names of the settings that differ.
     """
+    columns = [(m.positives_only, m.timed, m.context_names) for m in (ours, theirs)]
+    if columns[0] != columns[1]:
+        raise ValueError(
+            "merge: both models must be fitted with feedback or both without, with timestamps or "
+            "both without, and with the same context columns."
+        )
     one, two = ours.settings, theirs.settings
     names = [field.name for field in fields(one) if field.name not in _FREE]
     other = [n for n in names if not _are_equal(getattr(one, n), getattr(two, n))]
@@ -39,11 +46,6 @@ def check_alike(ours: _Fitted, theirs: _Fitted) -> None:
         raise ValueError(
             f"merge: the models differ in {', '.join(other)} ({first}: {getattr(one, first)!r} "
             f"and {getattr(two, first)!r}). Fit them with the same parameters."
-        )
-    if (ours.positives_only, ours.context_names) != (theirs.positives_only, theirs.context_names):
-        raise ValueError(
-            "merge: both models must be fitted with feedback or both without, and with the "
-            "same context columns."
         )
 
 

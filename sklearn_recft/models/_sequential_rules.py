@@ -263,7 +263,7 @@ class SequentialRulesModel(ItemBasedModel):
 
     def _add(self, other: SequentialRulesModel, undo: Transaction) -> None:
         """Add the ids and events of another model."""
-        if np.isin(other.users.ids, self.users.ids).any():
+        if (self.users.encode(other.users.ids) >= 0).any():
             raise ValueError(
                 "merge: both models know some users. Rules come from the order of a user's last "
                 "events, which must all be in one model; split the log by users."

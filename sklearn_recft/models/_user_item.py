@@ -215,7 +215,7 @@ class UserItemModel(ItemBasedModel):
         """Add the ids and sums of another model."""
         if (
             self.settings.history_half_life is not None
-            and np.isin(other.users.ids, self.users.ids).any()
+            and (self.users.encode(other.users.ids) >= 0).any()
         ):
             raise ValueError(
                 "merge: with history_half_life the events of a user must all be in one model; "

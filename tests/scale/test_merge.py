@@ -103,7 +103,7 @@ def test_a_user_in_two_parts_is_refused_where_order_counts(log, estimator):
     X, y = log
     one, other = (clone(estimator).fit(X[rows], y[rows]) for rows in (slice(400), slice(400, None)))
     before = pickle.dumps(one), pickle.dumps(other)
-    with pytest.raises(ValueError, match=r"split the log by users|Split the log by users"):
+    with pytest.raises(ValueError, match="split the log by users"):
         merge([one, other])
     assert (pickle.dumps(one), pickle.dumps(other)) == before
 
@@ -118,7 +118,7 @@ def test_rows_without_times_are_baskets_of_their_own(log):
         model.partial_fit(X[:100])
     assert_array_equal(merged.predict(X), whole.predict(X))
     timed = HabitRecommender().fit(log[0][~first])
-    with pytest.raises(ValueError, match="all with timestamps"):
+    with pytest.raises(ValueError, match="timestamps or both without"):
         merge([HabitRecommender().fit(X[first]), timed])
 
 
