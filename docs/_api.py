@@ -21,6 +21,7 @@ ROOMS = {
     "sklearn_recft.text": "Texts",
     "sklearn_recft.persistence": "Persistence",
     "sklearn_recft.compression": "Compression",
+    "sklearn_recft.scale": "Scale",
     "sklearn_recft.serving": "Serving",
 }
 

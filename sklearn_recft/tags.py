@@ -34,6 +34,9 @@ class RecommenderTags:
     forget : {"exact", "erased"}
         What `forget` leaves of users. "exact": nothing, the model equals a fit without them.
         "erased": what other parameters learned from them.
+    merges : {"", "any parts", "parts by users"}
+        Which parts of a log `sklearn_recft.scale.merge` merges exactly, with the default
+        parameters: any, or those with different users. Empty: none.
     learns : str
         One line: what the model learns.
     """
@@ -47,6 +50,7 @@ class RecommenderTags:
     adapts: str = ""
     keeps: str = ""
     forget: str = "erased"
+    merges: str = ""
     learns: str = ""
 
 

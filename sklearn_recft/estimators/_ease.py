@@ -93,6 +93,7 @@ class EASERecommender(
         partial_fit="exact",
         reads=("time",),
         forget="exact",
+        merges="any parts",
         keeps="sums of distinct pairs, items × items weights",
         learns="each item from all others, in closed form",
     )

@@ -87,6 +87,7 @@ class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstim
         reads=("time",),
         finds_new=False,
         forget="exact",
+        merges="parts by users",
         keeps="a count and a time of each pair, two sums an item",
         learns="what each user takes again, by decayed counts; needs `exclude_seen=False`",
     )

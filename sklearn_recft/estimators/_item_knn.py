@@ -104,6 +104,7 @@ class ItemKNNRecommender(
         partial_fit="exact",
         reads=("time",),
         forget="exact",
+        merges="any parts",
         keeps="sums of distinct pairs, neighbours",
         learns="items that occur together: cosine or BM25, shrinkage",
     )

@@ -131,6 +131,7 @@ class RP3BetaRecommender(
         partial_fit="exact",
         reads=("time",),
         forget="exact",
+        merges="any parts",
         keeps="sums of distinct pairs, weights of walks",
         learns="items that random walks reach, also over a knowledge graph",
     )

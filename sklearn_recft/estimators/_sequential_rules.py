@@ -115,6 +115,7 @@ class SequentialRulesRecommender(
         partial_fit="exact",
         reads=("time", "order"),
         forget="exact",
+        merges="parts by users",
         keeps="the last events of each user, rules",
         learns="which item follows which: sequential rules, Markov chain",
     )

@@ -274,6 +274,37 @@ class Habits:
         self.repeats = np.delete(self.repeats, known)
         self._exposed = np.delete(self._exposed, known)
 
+    def merge(
+        self, other: dict[str, Any], users: np.ndarray, items: np.ndarray, seconds: float = 0.0
+    ) -> None:
+        """Add the `state` of habits of other users.
+
+        Parameters
+        ----------
+        other : dict
+        users, items : ndarray
+            The codes here of the codes there. No user may have pairs in both.
+        seconds : float, default=0.0
+            How much later the times are here.
+        """
+        n_users, n_items = (int(codes.max(initial=-1)) + 1 for codes in (users, items))
+        self._make_room(len(other["user"]), n_users, n_items)
+        ours = {name: getattr(self, f"_{name}")[: self.size] for name in _PAIR_TYPES}
+        theirs = {name: other[name] for name in _PAIR_TYPES}
+        theirs |= {"user": users[other["user"]], "item": items[other["item"]]}
+        theirs["time"] = other["time"] + seconds
+        self.size += len(other["user"])
+        self._last = np.full(len(self._last), -1, np.int32)
+        self._take({n: np.concatenate([ours[n], theirs[n]]) for n in _PAIR_TYPES}, self.size)
+        self._basket = self._basket.copy()
+        n_known = min(len(users), len(other["basket"]))  # one of them may have room to grow
+        self._basket[users[:n_known]] = other["basket"][:n_known] + seconds
+        known = items[: len(other["repeats"])]
+        self.repeats, self._exposed = self.repeats.copy(), self._exposed.copy()
+        np.add.at(self.repeats, known, other["repeats"])
+        np.add.at(self._exposed, known, other["exposed"])
+        self.latest = max(self.latest, other["latest"] + seconds)
+
     def _keep_pairs(
         self, state: dict[str, Any], kept: np.ndarray, changed: dict[str, np.ndarray]
     ) -> None:

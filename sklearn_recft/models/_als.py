@@ -137,11 +137,11 @@ class ALSModel(UserItemModel):
         self.item_factors = np.delete(self.item_factors, items, axis=0)
         super().forget_items(items)
 
-    def merge(self, other: UserItemModel) -> None:
-        """Add the sums of another model, and refit all factors, as a fit on both logs."""
-        with self.transaction(other.known_users()):
-            self.user_factors = self.user_factors[:0]
-            super().merge(other)
+    def merge(self, *others: UserItemModel) -> None:
+        """Add the sums of other models, and refit all factors, as a fit on all logs."""
+        with self.transaction(Interactions.none(True, (), False)):
+            self.user_factors, self.item_factors = self.user_factors[:0], self.item_factors[:0]
+            super().merge(*others)
 
     def _extend(self, users: np.ndarray) -> None:
         """Solve for the factors of ``users``, given those of the items; new items have zeros."""

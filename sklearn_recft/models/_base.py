@@ -16,6 +16,7 @@ from sklearn_recft.history import SeenItems
 from sklearn_recft.models._batches import joined_batches
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._layout import check_model_state, check_sizes, size_of
+from sklearn_recft.models._merge import check_alike
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._state import from_plain, to_plain
@@ -474,8 +475,8 @@ class FittedModel:
                 elif part is not self.users:
                     part.forget_items(items)  # type: ignore[attr-defined]
 
-    def merge(self: Model, other: Model) -> None:
-        """Merge another model of the same kind, if the sums add up exactly.
+    def merge(self: Model, *others: Model) -> None:
+        """Merge other models of the same kind, if the sums add up exactly.
 
         Raises
         ------
@@ -494,11 +495,7 @@ class FittedModel:
 
     def _merge_ids(self, other: FittedModel) -> tuple[np.ndarray, np.ndarray]:
         """Add another model's ids and seen items; return the codes of its ids here."""
-        if (self.positives_only, self.context_names) != (other.positives_only, other.context_names):
-            raise ValueError(
-                "merge: both models must be fitted with feedback or both without, and with the "
-                "same context columns."
-            )
+        check_alike(self, other)
         users, items = self.users.extend(other.users.ids), self.items.extend(other.items.ids)
         pairs = other.seen.state()
         self.seen.append(users[pairs["user"]], items[pairs["item"]], self.n_users)

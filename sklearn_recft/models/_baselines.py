@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,29 +128,35 @@ class PopularityModel(FittedModel):
         self.latest = self.pairs.latest
         self.weight, self.popularity = self.pairs.by_item(self.n_items, self.latest)
 
-    def merge(self, other: PopularityModel) -> None:
-        """Add the counts of another model."""
+    def merge(self, *others: PopularityModel) -> None:
+        """Add the counts of other models."""
+        with ExitStack() as calls:
+            for other in others:
+                undo = calls.enter_context(self.transaction(other.known_users()))
+                self._add(other, undo)
+
+    def _add(self, other: PopularityModel, undo: Transaction, seconds: float = 0.0) -> None:
+        """Add the ids and counts of another model, whose times are so many seconds later here."""
         half_life = self.settings.half_life
         rows, pairs = other.recent.copy(), other.pairs.state()
-        with self.transaction(other.known_users()) as undo:
-            undo.keep(self.pairs)
-            users, items = self._merge_ids(other)
-            sums_of_pairs = (pairs[name] for name in ("time", "weight", "total"))
-            self.pairs.append(users[pairs["user"]], items[pairs["item"]], *sums_of_pairs)
-            latest = max(self.latest, other.latest)
-            sums = []
-            for ours, theirs in ((self.weight, other.weight), (self.popularity, other.popularity)):
-                if half_life is not None:
-                    ours = ours * fade(latest - self.latest, half_life)
-                    theirs = theirs * fade(latest - other.latest, half_life)
-                grown = np.pad(ours, (0, self.n_items - len(ours)))
-                sums.append(grown + np.bincount(items, theirs, self.n_items))
-            self.weight, self.popularity = sums
-            if self.settings.window is not None:
-                rows[:, 0] = items[rows[:, 0].astype(np.int64)]
-                rows[:, 4] = users[rows[:, 4].astype(np.int64)]
-                self._recount(np.concatenate([self.recent, rows]), latest)
-            self.latest = latest
+        undo.keep(self.pairs)
+        users, items = self._merge_ids(other)
+        times, sums_of_pairs = pairs["time"] + seconds, (pairs["weight"], pairs["total"])
+        self.pairs.append(users[pairs["user"]], items[pairs["item"]], times, *sums_of_pairs)
+        latest = max(self.latest, other.latest + seconds)
+        sums = []
+        for ours, theirs in ((self.weight, other.weight), (self.popularity, other.popularity)):
+            if half_life is not None:
+                ours = ours * fade(latest - self.latest, half_life)
+                theirs = theirs * fade(latest - other.latest, half_life)
+            grown = np.pad(ours, (0, self.n_items - len(ours)))
+            sums.append(grown + np.bincount(items, theirs, self.n_items))
+        self.weight, self.popularity = sums
+        if self.settings.window is not None:
+            rows[:, 0] = items[rows[:, 0].astype(np.int64)]
+            rows[:, 4] = users[rows[:, 4].astype(np.int64)]
+            self._recount(np.concatenate([self.recent, rows]), latest)
+        self.latest = latest
 
     def _recount(self, rows: np.ndarray, latest: float) -> None:
         """Recount the events inside the window."""
@@ -164,6 +171,10 @@ class PopularityModel(FittedModel):
         self.popularity = np.zeros(self.n_items) + np.bincount(
             items, now * rows[:, 3], self.n_items
         )
+
+
+# Columns of `PairSums`.
+_COLUMNS = ("user", "item", "time", "weight", "total")
 
 
 @dataclass(frozen=True)
@@ -261,12 +272,17 @@ class BiasModel(FittedModel):
         sums = [np.bincount(user, values, self.n_users) for values in (weight, rest)]
         self.user_sums = np.stack(sums)
 
-    def merge(self, other: BiasModel) -> None:
-        """Raise: user sums depend on the item means at the arrival of their events."""
-        raise ValueError(
-            "Bias models cannot be merged: a user's sum is taken after the item means that the "
-            "same model had then. Fit one model on all events."
-        )
+    def merge(self, *others: BiasModel) -> None:
+        """Add the sums of other models, and compute all biases again, as `forget` does."""
+        with ExitStack() as calls:
+            for other in others:
+                undo = calls.enter_context(self.transaction(other.known_users()))
+                undo.keep(self.pairs)
+                users, items = self._merge_ids(other)
+                pairs = other.pairs.state()
+                user, item, *sums = (pairs[name] for name in _COLUMNS)
+                self.pairs.append(users[user], items[item], *sums)
+            self._sum_again()
 
 
 def _added(

@@ -390,7 +390,7 @@ class BayesianMFModel(BayesianFeaturesModel):
         """Return a function that writes cosines of the means of item vectors."""
         return cosine_tiles(self.item_table.means[:, 1:].astype(np.float32), items)
 
-    def merge(self, other: FittedModel) -> None:
+    def merge(self, *others: FittedModel) -> None:
         """Raise: sums of two fits belong to different vectors."""
         raise ValueError(
             f"{self.kind} models cannot be merged: the sums of each user belong to the item "

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn_recft import kernels
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import Habits
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._receipt import ERASED
@@ -117,9 +117,23 @@ class HabitModel(PopularityModel):
         """What `forget_items` does: a basket of these items alone still counts for other items."""
         return ERASED
 
-    def merge(self, other: FittedModel) -> None:
-        """Refuse: how often items were taken again depends on the order of baskets."""
-        raise ValueError(
-            "HabitRecommender models cannot be merged: what counts as taken again depends on the "
-            "baskets that came before, in either model. Fit one model on all events."
-        )
+    def _add(self, other: PopularityModel, undo: Transaction, seconds: float = 0.0) -> None:
+        """Add the counts and habits of another model.
+
+        Raises
+        ------
+        ValueError
+            If both know a user: what counts as taken again depends on earlier baskets.
+        """
+        assert isinstance(other, HabitModel)
+        if (self.users.encode(other.users.ids) >= 0).any():
+            raise ValueError(
+                "merge: both models know some users. What counts as taken again depends on the "
+                "earlier baskets of a user, which must all be in one model; split the log by users."
+            )
+        seconds = 0.0 if self.timed else float(self.n_rows)  # without times, rows are counted
+        super()._add(other, undo, seconds)
+        users, items = self.users.encode(other.users.ids), self.items.encode(other.items.ids)
+        undo.keep(self.habits, users, items)
+        self.habits.merge(other.habits.state(), users, items, seconds)
+        self.n_rows += other.n_rows

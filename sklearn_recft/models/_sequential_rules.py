@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -245,29 +246,32 @@ class SequentialRulesModel(ItemBasedModel):
         self._derive()
         self._refresh()
 
-    def merge(self, other: SequentialRulesModel) -> None:
-        """Add the events of another model, and count the rules again.
+    def merge(self, *others: SequentialRulesModel) -> None:
+        """Add the events of other models, and count the rules again, once.
 
         Raises
         ------
         ValueError
-            If both know a user: the order of that user's events is not known, or older ones were
+            If two know a user: the order of that user's events is not known, or older ones were
             dropped.
         """
-        if np.isin(other.users.ids, self.users.ids).any():
+        with ExitStack() as calls:
+            for other in others:
+                self._add(other, calls.enter_context(self.transaction(other.known_users())))
+            self._derive()
+            self._refresh()
+
+    def _add(self, other: SequentialRulesModel, undo: Transaction) -> None:
+        """Add the ids and events of another model."""
+        if (self.users.encode(other.users.ids) >= 0).any():
             raise ValueError(
                 "merge: both models know some users. Rules come from the order of a user's last "
                 "events, which must all be in one model; split the log by users."
             )
-        with self.transaction(other.known_users()) as undo:
-            users, items = self._merge_ids(other)
-            undo.keep(self.history, users)
-            log, _ = other.history.events_of(np.arange(other.n_users))
-            self.history.append(
-                users[log.user], items[log.item], log.feedback, log.time, self.n_users
-            )
-            self._derive()
-            self._refresh()
+        users, items = self._merge_ids(other)
+        undo.keep(self.history, users)
+        log, _ = other.history.events_of(np.arange(other.n_users))
+        self.history.append(users[log.user], items[log.item], log.feedback, log.time, self.n_users)
 
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -194,43 +195,49 @@ class UserItemModel(ItemBasedModel):
         self._derive()
         self._refresh(np.arange(self.n_users), np.arange(self.n_items))
 
-    def merge(self, other: UserItemModel) -> None:
-        """Add the sums of another model, and recompute the model.
+    def merge(self, *others: UserItemModel) -> None:
+        """Add the sums of other models, and recompute the model once.
 
         Raises
         ------
         ValueError
-            With ``history_half_life``, if both know a user: the order of that user's events is
+            With ``history_half_life``, if two know a user: the order of that user's events is
             not kept.
         """
+        with ExitStack() as calls:
+            for other in others:
+                calls.enter_context(self.transaction(other.known_users()))
+                self._add(other)
+            self._derive()
+            self._refresh(np.arange(self.n_users), np.arange(self.n_items))
+
+    def _add(self, other: UserItemModel) -> None:
+        """Add the ids and sums of another model."""
         if (
             self.settings.history_half_life is not None
-            and np.isin(other.users.ids, self.users.ids).any()
+            and (self.users.encode(other.users.ids) >= 0).any()
         ):
             raise ValueError(
                 "merge: with history_half_life the events of a user must all be in one model; "
                 "split the log by users."
             )
-        with self.transaction(other.known_users()):
-            users, items = self._merge_ids(other)
-            left, theirs = 1.0, 1.0
-            if self.settings.half_life is not None:
-                latest = max(self.latest, other.latest)
-                left = fade(latest - self.latest, self.settings.half_life)
-                theirs = fade(latest - other.latest, self.settings.half_life)
-                self.latest, self.newest = latest, self._grown_newest()
-                np.maximum.at(self.newest, users, other.newest)
-            own_profiles = self.profiles is not self.feedback
-            self.feedback = self.feedback.scaled(left).merged(
-                other.feedback.scaled(theirs), users, items
-            )
-            self.profiles = (
-                self.profiles.scaled(left).merged(other.profiles.scaled(theirs), users, items)
-                if own_profiles
-                else self.feedback
-            )
-            self._derive()
-            self._refresh(np.arange(self.n_users), np.arange(self.n_items))
+        users, items = self._merge_ids(other)
+        left, theirs = 1.0, 1.0
+        if self.settings.half_life is not None:
+            latest = max(self.latest, other.latest)
+            left = fade(latest - self.latest, self.settings.half_life)
+            theirs = fade(latest - other.latest, self.settings.half_life)
+            self.latest, self.newest = latest, self._grown_newest()
+            np.maximum.at(self.newest, users, other.newest)
+        own_profiles = self.profiles is not self.feedback
+        self.feedback = self.feedback.scaled(left).merged(
+            other.feedback.scaled(theirs), users, items
+        )
+        self.profiles = (
+            self.profiles.scaled(left).merged(other.profiles.scaled(theirs), users, items)
+            if own_profiles
+            else self.feedback
+        )
 
 
 def by_item(matrix: csr_array) -> csr_array:

@@ -598,7 +598,7 @@ def callable_only(value):
 def check_merge_equals_a_fit_on_both(estimator):
     """Where sums add up, two models are one; where they do not, the refusal says why."""
     X, y = make_log()
-    for first in (np.arange(len(X)) < 200, X[:, 0] < 15):  # by time, and by users
+    for by, first in (("users", X[:, 0] < 15), ("time", np.arange(len(X)) < 200)):
         order = np.r_[np.flatnonzero(first), np.flatnonzero(~first)]
         for feedback in (None, y):
             parts = [_rows(X, feedback, rows) for rows in (first, ~first)]
@@ -608,11 +608,15 @@ def check_merge_equals_a_fit_on_both(estimator):
             assert memory(theirs) == untouched
             if refusal is None:
                 _check_merged(estimator, ours, fit(estimator, *_rows(X, feedback, order)))
+                assert recommender_tags(estimator).merges
             else:
                 assert "merge" in refusal
                 assert len(refusal) > 80  # it says why, and what to do
                 assert_array_equal(answers(ours), before)
-                return  # whatever the rows
+                if by == "users":
+                    assert not recommender_tags(estimator).merges
+                    return  # whatever the rows
+                break  # users are in both
 
 
 def _rows(X, feedback, rows):
@@ -633,7 +637,8 @@ def _check_merged(estimator, ours, expected):
     assert_array_equal(ours.user_ids_, expected.user_ids_)
     assert_array_equal(ours.item_ids_, expected.item_ids_)
     assert_same(ours._model.seen.state(), expected._model.seen.state(), "seen")
-    decays = any(getattr(estimator, name, None) for name in ("half_life", "history_half_life"))
+    names = ("half_life", "history_half_life", "habit_half_life", "gap_half_life")
+    decays = any(getattr(estimator, name, None) for name in names)
     if ours._model.positives_only and not decays:
         assert_array_equal(answers(ours), answers(expected))  # counts are whole numbers
     else:

@@ -1,0 +1,6 @@
+"""Logs beyond the memory or the processors of one fit: merged models, and streams of files."""
+
+from sklearn_recft.scale._merge import fit_partitions, merge
+from sklearn_recft.scale._stream import StreamError, StreamPosition, fit_stream
+
+__all__ = ["StreamError", "StreamPosition", "fit_partitions", "fit_stream", "merge"]

@@ -1,0 +1,380 @@
+"""A dataset of files learned batch by batch, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+from sklearn_recft.interactions import times_or_none
+from sklearn_recft.names import ITEM, TIME, USER
+
+# Record batches that pyarrow reads ahead, of at most so many rows each: bounds memory.
+_READ_AHEAD = 2
+_READ_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class StreamPosition:
+    """How far `fit_stream` has learned a dataset.
+
+    Attributes
+    ----------
+    fragment : int
+        Place of the file of the last learned row, among the files of the dataset.
+    path : str
+        Name of that file; empty if no row was learned.
+    row : int
+        Number of rows of that file that were learned.
+    n_rows, n_batches : int
+        Rows and batches that were learned since the start of the dataset.
+    latest : float
+        Time of the newest learned row in seconds since 1970; -inf if times were not checked.
+    """
+
+    fragment: int = 0
+    path: str = ""
+    row: int = 0
+    n_rows: int = 0
+    n_batches: int = 0
+    latest: float = -np.inf
+
+
+class StreamError(ValueError):
+    """A batch that cannot be read or learned; the batches before it were learned.
+
+    Attributes
+    ----------
+    position : StreamPosition
+        Where the learned rows end: pass it as ``after`` once the file is fixed.
+    """
+
+    def __init__(self, message: str, position: StreamPosition) -> None:
+        super().__init__(message)
+        self.position = position
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.position)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is read: columns of the dataset, and what they are called in ``X``."""
+
+    names: dict[str, str]
+    target: str | None
+    sample_weight: str | None
+
+    def read(self) -> list[str]:
+        """Return the columns to read from files."""
+        others = [name for name in (self.target, self.sample_weight) if name is not None]
+        return list(dict.fromkeys([*self.names, *others]))
+
+
+def fit_stream(
+    estimator: Any,
+    dataset: Any,
+    *,
+    target: str | None = None,
+    sample_weight: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    batch_rows: int = 200_000,
+    in_order: bool = True,
+    after: StreamPosition | None = None,
+    on_batch: Callable[[StreamPosition], None] | None = None,
+) -> StreamPosition:
+    """Learn a dataset of Parquet files batch by batch with `partial_fit`, in bounded memory.
+
+    Rows are learned in the order of the files in the dataset, ``batch_rows`` at a time. Batches
+    do not depend on where files or row groups end. Memory holds the model, one batch, and a few
+    record batches of pyarrow. The first batch is learned as `fit` learns it, if the estimator is
+    not fitted; how further batches are learned is in the docstring of `partial_fit`.
+
+    Parameters
+    ----------
+    estimator : object
+        A recommender, or another object with ``partial_fit(X, y)``; it is changed.
+    dataset : pyarrow.dataset.Dataset or path
+        Files to read. A path is a Parquet file, or a folder of them with Hive partitions such as
+        ``day=2024-01-31``. For remote files, pass ``pyarrow.dataset.dataset(path,
+        filesystem=...)`` with a file system of pyarrow or fsspec.
+    target : str, default=None
+        Column with the feedback. None means positive-only events, without ``y``.
+    sample_weight : str, default=None
+        Column with the weights of rows.
+    columns : mapping of str to str, default=None
+        Columns of the dataset to read, and their names in ``X``, such as ``{"userId":
+        "user_id"}``. None reads all other columns under their own names.
+    batch_rows : int, default=200000
+        Number of rows in a call of `partial_fit`.
+    in_order : bool, default=True
+        Raise an error if the column ``timestamp`` decreases anywhere. Without this column, nothing
+        is checked.
+    after : StreamPosition, default=None
+        Skip the rows up to here: what an earlier call returned, or ``error.position``.
+    on_batch : callable, default=None
+        Called with the `StreamPosition` after each batch, for example to save the model.
+
+    Returns
+    -------
+    position : StreamPosition
+        The end of the dataset. Pass it as ``after`` when files were added.
+
+    Raises
+    ------
+    StreamError
+        A `ValueError` that names the files and rows of a batch that cannot be read or learned.
+        Earlier batches were learned; nothing of this one was, if `partial_fit` is a transaction,
+        as in all estimators of this package.
+    ValueError
+        Before anything is read: if a column is missing, or ``after`` is not in the dataset.
+    ImportError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import pyarrow as pa, pyarrow.parquet as pq
+    >>> from sklearn_recft import PopularityRecommender
+    >>> from sklearn_recft.scale import fit_stream
+    >>> model = PopularityRecommender()
+    >>> with TemporaryDirectory() as folder:
+    ...     table = pa.table({"user_id": ["ann", "bob", "bob"], "item_id": ["tea", "tea", "rye"]})
+    ...     pq.write_table(table, Path(folder, "monday.parquet"))
+    ...     position = fit_stream(model, folder, batch_rows=2)
+    >>> position.n_rows, position.n_batches, model.popularity_.tolist()
+    (3, 2, [2.0, 1.0])
+    """
+    if not callable(getattr(estimator, "partial_fit", None)):
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__}, which has no partial_fit; give a "
+            "recommender or another estimator that learns in batches."
+        )
+    check_scalar(batch_rows, "batch_rows", Integral, min_val=1)
+    files = _dataset(dataset)
+    given = _columns(files.schema, target, sample_weight, columns)
+    position = after or StreamPosition()
+    fragments = _fragments(files, position)
+    try:
+        for batch, begin, end in _batches(files, fragments, given, batch_rows, position):
+            try:
+                latest = _learn(estimator, batch, given, position.latest if in_order else None)
+            except (ValueError, TypeError) as error:
+                where = f"{begin.path}, row {begin.row}, to {end.path}, row {end.row}"
+                raise StreamError(_message(where, error, position), position) from error
+            position = replace(end, latest=latest)
+            if on_batch is not None:
+                on_batch(position)
+    except _UnreadableError as error:
+        message = _message(error.where, error.__cause__, position)
+        raise StreamError(message, position) from error.__cause__
+    return position
+
+
+class _UnreadableError(Exception):
+    """A file that cannot be read; the cause says why."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+
+def _message(where: str, error: BaseException | None, position: StreamPosition) -> str:
+    return (
+        f"{where}: {error} The {position.n_rows} rows before this batch were learned; fix the "
+        "file, and call fit_stream again with after=error.position."
+    )
+
+
+def _learn(estimator: Any, batch: Any, columns: _Columns, latest: float | None) -> float:
+    """Learn a batch; return the time of its newest row, unless ``latest`` is None: -inf."""
+    X = batch.select(list(columns.names)).rename_columns(list(columns.names.values()))
+    y = None if columns.target is None else batch[columns.target].to_numpy()
+    newest = -np.inf
+    if latest is not None:
+        newest = _in_order(X, latest)
+    options = {}
+    if columns.sample_weight is not None:
+        options["sample_weight"] = batch[columns.sample_weight].to_numpy()
+    estimator.partial_fit(X, y, **options)
+    return newest
+
+
+def _in_order(X: Any, latest: float) -> float:
+    """Return the newest time of rows; raise if a row is earlier than the one before it."""
+    times = times_or_none(X)
+    if times is None or not len(times):
+        return latest
+    earlier = np.flatnonzero(times < np.concatenate([[latest], times[:-1]]))
+    if len(earlier):
+        raise ValueError(
+            f"{TIME}: {len(earlier)} rows of this batch of {len(times)} rows are earlier than the "
+            f"row before them, the first is row {earlier[0]} of the batch. Sort the files by time, "
+            "or pass in_order=False if the order does not matter."
+        )
+    return float(times[-1])
+
+
+def _dataset(dataset: Any) -> Any:
+    """Return a dataset of pyarrow; of a path, that of the Parquet files there."""
+    try:
+        import pyarrow.dataset
+    except ImportError as error:
+        raise ImportError("Reading Parquet needs pyarrow: pip install pyarrow.") from error
+    if isinstance(dataset, (str, os.PathLike)):
+        return pyarrow.dataset.dataset(os.fspath(dataset), format="parquet", partitioning="hive")
+    if not isinstance(dataset, pyarrow.dataset.Dataset):
+        raise TypeError(
+            f"dataset is a {type(dataset).__name__}; give a path of Parquet files, or a "
+            "pyarrow.dataset.Dataset."
+        )
+    return dataset
+
+
+def _columns(
+    schema: Any, target: str | None, sample_weight: str | None, columns: Mapping[str, str] | None
+) -> _Columns:
+    """Return the columns to read; raise if one is missing or no number where one is needed."""
+    import pyarrow.types as kinds
+
+    aside = [name for name in (target, sample_weight) if name is not None]
+    own = {name: name for name in schema.names if name not in aside}
+    found = _Columns(dict(own if columns is None else columns), target, sample_weight)
+    missing = [name for name in found.read() if name not in schema.names]
+    if missing:
+        raise ValueError(f"dataset: no columns {missing}; its columns are {schema.names}.")
+    roles = list(found.names.values())
+    absent = [role for role in (USER, ITEM) if role not in roles]
+    if absent:
+        raise ValueError(
+            f"dataset: no columns {absent} among {roles}. Name them in columns, such as "
+            f"columns={{'userId': '{USER}', 'itemId': '{ITEM}'}}."
+        )
+    for name in aside:
+        kind = schema.field(name).type
+        number = (kinds.is_integer, kinds.is_floating, kinds.is_boolean)
+        if not any(test(kind) for test in number):
+            raise ValueError(f"{name}: the column is of type {kind}; numbers are needed.")
+    return found
+
+
+def _fragments(dataset: Any, after: StreamPosition) -> list[Any]:
+    """Return the files of a dataset; raise if the last learned one is not where it was."""
+    fragments = list(dataset.get_fragments())
+    names = [_name(fragment) for fragment in fragments]
+    if after.n_rows and (after.fragment >= len(names) or names[after.fragment] != after.path):
+        raise ValueError(
+            f"after: file {after.fragment} of the dataset is not {after.path!r}. Files may only "
+            "be added after those that were learned; learn all files from the start."
+        )
+    return fragments
+
+
+def _name(fragment: Any) -> str:
+    return str(getattr(fragment, "path", ""))
+
+
+def _batches(
+    dataset: Any,
+    fragments: list[Any],
+    columns: _Columns,
+    batch_rows: int,
+    after: StreamPosition,
+) -> Iterator[tuple[Any, StreamPosition, StreamPosition]]:
+    """Yield tables of ``batch_rows`` rows, with the positions of their first row and their end."""
+    import pyarrow
+
+    held: list[Any] = []
+    n_held, begin, done = 0, after, after
+    for piece, place in _pieces(dataset, fragments, columns, after):
+        first = 0
+        while first < piece.num_rows:
+            if not n_held:
+                begin = replace(place, row=place.row + first)
+            taken = min(batch_rows - n_held, piece.num_rows - first)
+            held.append(piece.slice(first, taken))
+            first, n_held = first + taken, n_held + taken
+            end = replace(
+                place,
+                row=place.row + first,
+                n_rows=done.n_rows + n_held,
+                n_batches=done.n_batches + 1,
+            )
+            if n_held == batch_rows:
+                batch, held, n_held, done = pyarrow.Table.from_batches(held), [], 0, end
+                yield batch, begin, end
+                del batch
+    if n_held:
+        yield pyarrow.Table.from_batches(held), begin, end
+
+
+def _pieces(
+    dataset: Any, fragments: list[Any], columns: _Columns, after: StreamPosition
+) -> Iterator[tuple[Any, StreamPosition]]:
+    """Yield record batches after a position, each with the position of its first row."""
+    import pyarrow
+
+    options, read = _options(dataset), columns.read()
+    for number in range(after.fragment, len(fragments)):
+        fragment, row = fragments[number], 0
+        skipped = after.row if number == after.fragment else 0
+        try:
+            _check_types(dataset.schema, fragment, read)
+            for piece in fragment.to_batches(schema=dataset.schema, columns=read, **options):
+                kept = piece.slice(min(max(skipped - row, 0), piece.num_rows))
+                row += piece.num_rows
+                if kept.num_rows:
+                    yield kept, StreamPosition(number, _name(fragment), row - kept.num_rows)
+        except (OSError, TypeError, pyarrow.ArrowException) as error:
+            raise _UnreadableError(f"{_name(fragment)}, after row {row}") from error
+
+
+def _options(dataset: Any) -> dict[str, Any]:
+    """Return options of pyarrow that bound what it reads ahead."""
+    import pyarrow.dataset as arrow
+
+    options: dict[str, Any] = {
+        "batch_size": _READ_ROWS,
+        "batch_readahead": _READ_AHEAD,
+        "fragment_readahead": 1,
+    }
+    options["cache_metadata"] = False
+    if isinstance(getattr(dataset, "format", None), arrow.ParquetFileFormat):
+        buffered = {"use_buffered_stream": True, "pre_buffer": False}
+        options["fragment_scan_options"] = arrow.ParquetFragmentScanOptions(**buffered)
+    return options
+
+
+def _check_types(schema: Any, fragment: Any, names: list[str]) -> None:
+    """Raise if a column of a file is of another kind than in the dataset."""
+    there = fragment.physical_schema
+    for name in names:
+        if name in there.names:
+            found, expected = there.field(name).type, schema.field(name).type
+            if _kind(found) != _kind(expected):
+                raise TypeError(
+                    f"{name}: the column is of type {found} in this file, and of type {expected} "
+                    "in the dataset. Write all files with one type."
+                )
+
+
+def _kind(kind: Any) -> str:
+    """Return a name that is equal for types whose values are equal: int32 and int64."""
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if kinds.is_integer(kind) or kinds.is_null(kind):
+        return "integer"
+    if kinds.is_floating(kind):
+        return "float"
+    if kinds.is_timestamp(kind) or kinds.is_date(kind):
+        return "time"
+    is_text = kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
+    return "text" if is_text else str(kind)
