@@ -471,6 +471,7 @@ class FeedbackStore:
         last = read_counter(connection, "seq")
         found: list[Appended] = []
         rows: list[Row] = []
+        new: list[str] = []
         for group, own in zip(groups, names, strict=True):
             seqs, duplicates = [], 0
             for one, name in zip(group, own, strict=True):
@@ -478,10 +479,11 @@ class FeedbackStore:
                     duplicates += 1
                 else:
                     stored[name] = last = last + 1
+                    new.append(name)
                     rows.append(row_of(one, last, now, self.max_late, self.max_future))
                 seqs.append(stored[name])
             found.append(Appended(seqs, duplicates))
-        hidden = self._ids.hide_events(connection, rows)
+        hidden = self._ids.hide_events(connection, rows, new)
         insert_rows(connection, "event", hidden, self.batch_size)
         moved = Counter(row[CLIPPED] for row in rows)
         for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import os
 import threading
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,8 +67,10 @@ class PlainIds:
         """Return what stands for the id of an event in the database."""
         return event.event_id
 
-    def hide_events(self, connection: Connection, rows: Sequence[_Row]) -> Sequence[_Row]:
-        """Return rows of events as the database holds them."""
+    def hide_events(
+        self, connection: Connection, rows: Sequence[_Row], names: Sequence[str]
+    ) -> Sequence[_Row]:
+        """Return rows of events, with their `event_name`, as the database holds them."""
         return rows
 
     def show_events(self, connection: Connection, rows: Sequence[_Row]) -> Sequence[_Row]:
@@ -120,15 +123,15 @@ class _Subject(NamedTuple):
     text: str
     cipher: Any
 
-    def hide(self, text: str, place: str, nonce: bytes) -> str:
+    def hide(self, text: str, place: bytes, nonce: bytes) -> str:
         """Encrypt a text; ``place`` is where it belongs, and binds it to there."""
-        sealed = self.cipher.encrypt(nonce, text.encode(), place.encode())
-        return base64.b64encode(nonce + sealed).decode("ascii")
+        sealed = self.cipher.encrypt(nonce, text.encode(), place)
+        return b2a_base64(nonce + sealed, newline=False).decode()
 
-    def show(self, sealed: str, place: str) -> str:
+    def show(self, sealed: str, place: bytes) -> str:
         """Decrypt a text."""
-        raw = base64.b64decode(sealed)
-        found: bytes = self.cipher.decrypt(raw[:_NONCE], raw[_NONCE:], place.encode())
+        raw = a2b_base64(sealed)
+        found: bytes = self.cipher.decrypt(raw[:_NONCE], raw[_NONCE:], place)
         return found.decode()
 
 
@@ -160,6 +163,7 @@ class Subjects(PlainIds):
         self.key: SecretKey = SecretKey.of(key)
         self._new_cipher, self._invalid = _ciphers()
         self._own = _Subject("", "", self._new_cipher(self._derived(b"cipher")))
+        self._hmac = _hmac_of(self._derived(b"lookup"))
         self._number = int.from_bytes(self._derived(b"check")[:7], "big")
         self.counters = {"subject": 0, "erased": 0, "key": self._number}
         self._lock = threading.Lock()
@@ -180,9 +184,11 @@ class Subjects(PlainIds):
             raise ValueError(f"key: {name} was made with another key.")
 
     def event_name(self, event: Event) -> str:
-        return event.event_id if event.user_id is None else self._tag(b"event", event.event_id)
+        return event.event_id if event.user_id is None else self._tag(event.event_id)
 
-    def hide_events(self, connection: Connection, rows: Sequence[_Row]) -> Sequence[_Row]:
+    def hide_events(
+        self, connection: Connection, rows: Sequence[_Row], names: Sequence[str]
+    ) -> Sequence[_Row]:
         subjects = self._ensured(connection, [row[_USER] for row in rows])
         nonces = os.urandom(_NONCE * len(rows))
         hidden = []
@@ -191,11 +197,10 @@ class Subjects(PlainIds):
             if user != NOBODY:
                 one = subjects[user]
                 nonce = nonces[_NONCE * place : _NONCE * (place + 1)]
-                event_id = row[_EVENT_ID]
-                text = f"{event_id}\0{row[_CONTEXT] or ''}"
-                sealed = one.hide(text, f"event {row[_SEQ]}", nonce)
-                tag = self._tag(b"event", event_id)
-                row = (row[_SEQ], tag, one.code, *row[3:_CONTEXT], sealed, *row[_CONTEXT + 1 :])
+                text = f"{row[_EVENT_ID]}\0{row[_CONTEXT] or ''}"
+                sealed = one.hide(text, b"event %d" % row[_SEQ], nonce)
+                own = row[_SEQ], names[place], one.code, *row[3:_CONTEXT], sealed
+                row = (*own, *row[_CONTEXT + 1 :])
             hidden.append(row)
         return hidden
 
@@ -205,7 +210,7 @@ class Subjects(PlainIds):
         for row in rows:
             code = row[_USER]
             if code != NOBODY:
-                one, place = subjects[code], f"event {row[_SEQ]}"
+                one, place = subjects[code], b"event %d" % row[_SEQ]
                 text = self._opened(one, row[_CONTEXT], place)
                 event_id, _, context = text.partition("\0")
                 own = row[_SEQ], event_id, one.text, *row[3:_CONTEXT], context or None
@@ -229,7 +234,7 @@ class Subjects(PlainIds):
     def hide_reasons(self, connection: Connection, reasons: dict[int, str]) -> dict[int, str]:
         owners = self._owners(connection, reasons)
         return {
-            seq: owners[seq].hide(text, f"reason {seq}", os.urandom(_NONCE))
+            seq: owners[seq].hide(text, b"reason %d" % seq, os.urandom(_NONCE))
             for seq, text in reasons.items()
             if seq in owners
         }
@@ -237,16 +242,16 @@ class Subjects(PlainIds):
     def show_reasons(self, connection: Connection, reasons: dict[int, str]) -> dict[int, str]:
         owners = self._owners(connection, reasons)
         return {
-            seq: self._opened(owners[seq], text, f"reason {seq}")
+            seq: self._opened(owners[seq], text, b"reason %d" % seq)
             for seq, text in reasons.items()
             if seq in owners
         }
 
     def hide_text(self, text: str) -> str:
-        return self._own.hide(text, "text", os.urandom(_NONCE))
+        return self._own.hide(text, b"text", os.urandom(_NONCE))
 
     def show_text(self, text: str) -> str:
-        return self._opened(self._own, text, "text")
+        return self._opened(self._own, text, b"text")
 
     def erase(self, connection: Connection, codes: Sequence[str]) -> Sequence[Any]:
         from sqlalchemy import delete, select
@@ -279,17 +284,16 @@ class Subjects(PlainIds):
     def _derived(self, name: bytes) -> bytes:
         return self.key.digest(_PURPOSE + name)
 
-    def _tag(self, name: bytes, text: str) -> str:
-        """Return what an id is found by: 128 bits of a code that needs the key."""
-        raw = self.key.digest(b"%s%s\0%s" % (_PURPOSE, name, text.encode()))[:16]
-        return base64.b64encode(raw).decode("ascii")
+    def _tag(self, text: str) -> str:
+        """Return what an id is found by: 128 bits of its HMAC-SHA256."""
+        return b2a_base64(self._hmac(text.encode())[:16], newline=False).decode()
 
-    def _opened(self, subject: _Subject, sealed: str | None, place: str) -> str:
+    def _opened(self, subject: _Subject, sealed: str | None, place: bytes) -> str:
         try:
             return subject.show(sealed or "", place)
         except (self._invalid, ValueError):
             raise StoreError(
-                f"The text of {place} is damaged: restore the store from a copy."
+                f"The text of {place.decode()} is damaged: restore the store from a copy."
             ) from None
 
     def _raise_erased(self, connection: Connection) -> None:
@@ -298,13 +302,13 @@ class Subjects(PlainIds):
 
     def _subject_of(self, sealed: str) -> _Subject:
         """Return the subject of a row of the table."""
-        raw = self._opened(self._own, sealed, "a row of the table subject")
+        raw = self._opened(self._own, sealed, b"a row of the table subject")
         secret, code, text = raw.split("\0", 2)
         return _Subject(code, text, self._new_cipher(bytes.fromhex(secret)))
 
     def _looked_up(self, connection: Connection, users: Iterable[str]) -> dict[str, _Subject]:
         """Return those users who are in the table, by the text of the id."""
-        tags = {self._tag(b"user", text): text for text in users}
+        tags = {self._tag(f"user\0{text}"): text for text in users}
         found = {}
         for tag, sealed in known_ids(
             connection, "subject", ("lookup", "sealed"), list(tags), _MOST_SUBJECTS
@@ -343,8 +347,8 @@ class Subjects(PlainIds):
         for number, text in enumerate(new, last + 1):
             secret, code = os.urandom(_KEY), str(number)
             raw = f"{secret.hex()}\0{code}\0{text}"
-            sealed = self._own.hide(raw, "a row of the table subject", os.urandom(_NONCE))
-            rows.append((code, self._tag(b"user", text), sealed))
+            sealed = self._own.hide(raw, b"a row of the table subject", os.urandom(_NONCE))
+            rows.append((code, self._tag(f"user\0{text}"), sealed))
             found[text] = self._by_text[text] = _Subject(code, text, self._new_cipher(secret))
         insert_rows(connection, "subject", rows)
         raise_counter(connection, "subject", len(new))
@@ -390,6 +394,21 @@ class Subjects(PlainIds):
 def ids_of(key: str | SecretKey | None) -> PlainIds:
     """Return what a store does with ids: nothing without a key."""
     return PlainIds() if key is None else Subjects(key)
+
+
+def _hmac_of(key: bytes) -> Callable[[bytes], bytes]:
+    """Return HMAC-SHA256 under a key of 32 bytes; it does not begin anew with each message."""
+    inner, outer = (
+        hashlib.sha256(bytes(one ^ pad for one in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C)
+    )
+
+    def digest(message: bytes) -> bytes:
+        first, second = inner.copy(), outer.copy()
+        first.update(message)
+        second.update(first.digest())
+        return second.digest()
+
+    return digest
 
 
 def _ciphers() -> tuple[Callable[[bytes], Any], type[Exception]]:

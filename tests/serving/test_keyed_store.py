@@ -233,6 +233,7 @@ def run(folder, key):
         for start in range(0, 100, 20):
             assert loop.wait(loop.submit(events(20, start)).seq[-1], 60)
         loop.wait(loop.submit([{**events(1, 200)[0], "kind": "unheard of"}]).seq[-1], 60)
+        loop.snapshot()  # after the step, with what it refused
         assert "unheard of" in loop._learner.steps.rejected()[101]
         loop.recommend(["user-5"], 2, exclude_seen=False)
         loop.rollback(refuse=(90, 95))
