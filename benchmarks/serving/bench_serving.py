@@ -3,8 +3,8 @@
 "kills" kills a loop with 16 clients at random, and compares the model with one that repeats all
 steps and is never killed. "memory" streams many events through one loop. "replay" compares a
 restart with a refit, and a replay with the rate at which events came in. "reads" compares the times
-of reads while the model learns with those while it does not. "cuts" learns one stream in pieces of
-several sizes.
+of reads while the model learns with those while it does not. "observe" compares a replay of models
+that observe with the rate of the events. "keyed" compares a store that has a key with one without.
 
     python benchmarks/serving/bench_serving.py --task kills --n 1000
     python benchmarks/serving/bench_serving.py --task memory --n 1000000
