@@ -13,6 +13,9 @@ import numpy as np
 from sklearn.utils import column_or_1d
 
 SECONDS_PER_DAY = 86_400.0
+_FLOAT32 = float(np.finfo(np.float32).max)
+# Larger feedback is refused: sums of fewer than 2**32 of these are finite in float32.
+LARGEST = _FLOAT32 / 2**32
 
 # Below this, setting how NumPy handles errors takes longer than a second pass over the rows.
 _FEW_ROWS = 1000
@@ -221,14 +224,20 @@ def to_numbers(column: Any, name: str) -> np.ndarray:
     return values
 
 
-def refuse_beyond_float32(values: np.ndarray, name: str) -> None:
-    """Raise where models, whose tables are float32, would read infinity."""
-    bad = int((np.abs(values) > np.finfo(np.float32).max).sum())
+def refuse_beyond_float32(values: np.ndarray, name: str, largest: float = _FLOAT32) -> None:
+    """Raise where models, whose tables are float32, would read infinity, or add up to it."""
+    bad = int((np.abs(values) > largest).sum())
     if bad:
         raise ValueError(
-            f"{name}: {bad} of {len(values)} rows are larger than float32 can hold (3.4e38); scale "
-            "the column."
+            f"{name}: {bad} of {len(values)} rows are larger than float32 can "
+            f"{'hold' if largest == _FLOAT32 else 'add up'} ({largest:.1e}); scale the column."
         )
+
+
+def summable(values: np.ndarray, name: str) -> np.ndarray:
+    """Return numbers that can be added up in float32."""
+    refuse_beyond_float32(values, name, LARGEST)
+    return values
 
 
 def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
@@ -295,8 +304,8 @@ def to_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if not weight.any():
         raise ValueError(f"{name}: every weight is zero; at least one must be positive.")
-    limits = np.finfo(np.float32)
-    wrong = ((weight < limits.smallest_subnormal) & (weight > 0)) | (weight > limits.max / 2**32)
+    smallest = np.finfo(np.float32).smallest_subnormal
+    wrong = ((weight < smallest) & (weight > 0)) | (weight > LARGEST)
     if wrong.any():
         raise ValueError(
             f"{name}: {int(wrong.sum())} of {len(weight)} rows, the first "
@@ -313,7 +322,7 @@ def to_feedback(y: Any, n_rows: int) -> np.ndarray:
         values = column_or_1d(values, warn=True)
     same_length(values, n_rows, "y")
     _refuse_labels(values)
-    return to_numbers(values, "Input y")
+    return summable(to_numbers(values, "Input y"), "Input y")
 
 
 def _refuse_labels(y: np.ndarray) -> None:
@@ -352,25 +361,6 @@ def to_texts(column: Any, name: str = "text") -> np.ndarray:
         values[empty] = ""
     _refuse_surrogates(values, name)
     return values
-
-
-def to_queries(column: Any, name: str) -> np.ndarray | None:
-    """Search words as strings; missing or blank ones are empty. None if there are no words."""
-    values = plain(column)
-    if values.dtype.kind in "iufbcMm" and not all(map(is_absent, values.tolist())):
-        raise ValueError(
-            f"{name}: this column is for search words, and all {len(values)} rows are no texts; "
-            "rename the column if it is context of another kind."
-        )
-    words = to_texts(values, name)
-    wrong = [word for word in words.tolist() if not isinstance(word, str)]
-    if wrong:
-        raise ValueError(
-            f"{name}: {len(wrong)} of {len(words)} rows are no texts, the first {wrong[0]!r}; give "
-            "search words, or None in a row without them."
-        )
-    words[:] = [word.strip() for word in words.tolist()]
-    return words if any(words.tolist()) else None
 
 
 def _refuse_surrogates(values: np.ndarray, name: str) -> None:

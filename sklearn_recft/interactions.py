@@ -11,12 +11,13 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from sklearn_recft.columns import (
+    is_absent,
     plain,
     refuse_beyond_float32,
+    summable,
     to_feedback,
     to_ids,
     to_numbers,
-    to_queries,
     to_texts,
     to_weights,
     warn_of_missing_texts,
@@ -100,7 +101,10 @@ def _check_table(
     events = replace(_checked(columns, y, features=features), absent=absent)
     if sample_weight is None:
         return events
-    object.__setattr__(events, "sample_weight", to_weights(sample_weight, len(events)))
+    weight = to_weights(sample_weight, len(events))
+    if events.feedback is not None:
+        summable(weight * events.feedback, "sample_weight times y")
+    object.__setattr__(events, "sample_weight", weight)
     return events
 
 
@@ -384,8 +388,27 @@ def _checked(
             name: _vector_feature(column, name) if name in vectors else to_feature(column, name)
             for name, column in side.items()
         },
-        query=to_queries(columns[QUERY], QUERY) if QUERY in columns else None,
+        query=_search_words(columns[QUERY], QUERY) if QUERY in columns else None,
     )
+
+
+def _search_words(column: Any, name: str) -> np.ndarray | None:
+    """Search words as strings; missing or blank ones are empty. None if there are no words."""
+    values = plain(column)
+    if values.dtype.kind in "iufbcMm" and not all(map(is_absent, values.tolist())):
+        raise ValueError(
+            f"{name}: this column is for search words, and all {len(values)} rows are no texts; "
+            "rename the column if it is context of another kind."
+        )
+    words = to_texts(values, name)
+    wrong = [word for word in words.tolist() if not isinstance(word, str)]
+    if wrong:
+        raise ValueError(
+            f"{name}: {len(wrong)} of {len(words)} rows are no texts, the first {wrong[0]!r}; give "
+            "search words, or None in a row without them."
+        )
+    words[:] = [word.strip() for word in words.tolist()]
+    return words if any(words.tolist()) else None
 
 
 def _vector_feature(column: Any, name: str) -> FeatureColumn:

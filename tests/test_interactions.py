@@ -722,3 +722,13 @@ def test_features_may_be_left_out_after_fit():
     assert queries.context.tolist() == [[7]]
     with pytest.raises(ValueError, match="looks like events"):
         check_queries(np.array([[1, 60, 7, 20]]), model, features=("age",))
+
+
+@pytest.mark.parametrize("feedback", [1e29, -1e29, 1e300])
+def test_feedback_whose_sums_overflow_is_refused(feedback):
+    X = [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match=r"Input y: 1 of 2 rows are larger .*8\); scale"):
+        check_interactions(X, [1, feedback])
+    with pytest.raises(ValueError, match=r"sample_weight times y: 1 of 2 rows are larger"):
+        check_interactions(X, [1, -1e20], sample_weight=[1, 1e20])
+    assert check_interactions(X, [1, -7e28]).feedback.tolist() == [1, -7e28]

@@ -250,12 +250,6 @@ class RP3BetaModel(UserItemModel):
 
     def _positive(self, sums: FeedbackMatrix) -> csr_array:
         """Return sums of feedback, (n_users, n_items), with 0 for negative ones."""
-        wrong = int((np.abs(sums.sums.data.imag) > np.finfo(np.float32).max).sum())
-        if wrong:
-            raise ValueError(
-                f"y: the sums of {wrong} of {sums.sums.nnz} pairs of users and items overflow in "
-                "float32; scale y."
-            )
         matrix = sums.total()
         matrix.data = np.maximum(matrix.data, 0)
         matrix.resize(self.n_users, self.n_items)

@@ -9,13 +9,18 @@ import narwhals as nw
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from sklearn_recft.columns import is_absent, plain, to_feedback, to_ids, to_numbers
+from sklearn_recft.columns import (
+    is_absent,
+    plain,
+    summable,
+    to_feedback,
+    to_ids,
+    to_numbers,
+)
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.tables import Table
 from sklearn_recft.times import to_seconds
 
-# Larger numbers are refused: sums of fewer than 2**32 of them are finite in float32.
-_LARGEST = float(np.finfo(np.float32).max) / 2**32
 # A column of any values: the cells, and which of them are missing (None: no one).
 Cells = tuple[np.ndarray, "np.ndarray | None"]
 
@@ -55,7 +60,7 @@ class LogRows:
 
     def numbers(self, name: str, owner: str) -> np.ndarray:
         """Return a column of finite numbers, whose sums are finite too."""
-        return _bounded(to_numbers(self._column(name, owner), name), name)
+        return summable(to_numbers(self._column(name, owner), name), name)
 
     def _column(self, name: str, owner: str) -> Any:
         if name not in self.columns:
@@ -90,7 +95,7 @@ def read_rows(estimator: Any, X: Any, y: Any = None, *, reset: bool) -> tuple[Lo
     columns = table.columns((USER, ITEM, TIME))
     n_rows = len(columns[USER])
     times = to_seconds(columns[TIME], TIME) if TIME in columns else None
-    feedback = None if y is None else _bounded(to_feedback(y, n_rows), "Input y")
+    feedback = None if y is None else to_feedback(y, n_rows)
     return LogRows(n_rows, times, feedback, columns), table
 
 
@@ -134,17 +139,6 @@ def beside(X: Any, features: np.ndarray, names: list[str]) -> Any:
         for name, column in zip(names, features.T, strict=True)
     ]
     return table.values.with_columns(*added).to_native()
-
-
-def _bounded(numbers: np.ndarray, name: str) -> np.ndarray:
-    """Raise where the sums of numbers would overflow."""
-    wrong = int((np.abs(numbers) > _LARGEST).sum())
-    if wrong:
-        raise ValueError(
-            f"{name}: {wrong} of {len(numbers)} rows are beyond {_LARGEST:.1e}, so that sums "
-            "overflow; scale the numbers, or correct these rows."
-        )
-    return numbers
 
 
 def _check_names(estimator: Any, table: Table) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from sklearn_recft.columns import LARGEST
 from sklearn_recft.tables import Table, is_frame
 from sklearn_recft.times import to_seconds
 
@@ -204,7 +205,7 @@ def _is_sound(event: Event) -> bool:
         and (_is_short(kind) and kind.isprintable())
         and (list_id is None or (_is_short(list_id) and list_id.isprintable()))
         and (timestamp is None or (type(timestamp) is float and 0 < timestamp < 1e11))
-        and (value is None or (type(value) is float and 0 < abs(value) < math.inf))
+        and (value is None or (type(value) is float and 0 < abs(value) <= LARGEST))
     )
 
 
@@ -232,7 +233,7 @@ def _checked(event: Any, row: int) -> Event:
         check_id(event["item_id"], "item_id", where),
         _optional(event, "timestamp", where, _checked_time),
         _optional(event, "kind", where, _checked_kind) or "click",
-        _optional(event, "value", where, _checked_number),
+        _optional(event, "value", where, checked_feedback),
         _optional(event, "list_id", where, check_text),
         _optional(event, "context", where, _checked_context) or {},
     )
@@ -285,6 +286,16 @@ def _checked_number(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
     return number + 0.0  # a zero without a sign, which SQLite does not keep
+
+
+def checked_feedback(value: Any, name: str) -> float:
+    """Return a number that a model can add up, else raise."""
+    number = _checked_number(value, name)
+    if abs(number) > LARGEST:
+        raise ValueError(
+            f"{name}={value!r} is beyond {LARGEST:.1e}, so that sums overflow; scale the numbers."
+        )
+    return number
 
 
 def _checked_time(value: Any, name: str) -> float:

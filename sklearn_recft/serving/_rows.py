@@ -13,7 +13,7 @@ from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import Event, EventBatch, listed_id
+from sklearn_recft.serving._events import Event, EventBatch, checked_feedback, listed_id
 from sklearn_recft.serving._items import (
     ADD_ITEMS,
     check_takes_items,
@@ -47,7 +47,9 @@ class RowMaker:
     """
 
     def __init__(self, feedback: Mapping[str, float] | None) -> None:
-        self.feedback = None if feedback is None else {k: float(v) for k, v in feedback.items()}
+        self.feedback = feedback and {
+            kind: checked_feedback(value, f"feedback[{kind!r}]") for kind, value in feedback.items()
+        }
 
     def make(self, model: Served, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
         """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""

@@ -6,6 +6,7 @@ import linecache
 import pickle
 import re
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import issparse
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
 import sklearn_recft
 from sklearn_recft import ALSRecommender
@@ -151,23 +152,35 @@ def check_rows_of_weight_zero_are_answered(estimator):
 
 
 def check_huge_numbers_are_learned_or_refused(estimator):
-    """A context cell that makes parameters infinite undoes the call; no answer is ever NaN."""
+    """A number that makes parameters infinite undoes the call; no answer is ever NaN."""
     (X, y), (news, y_news) = make_log(), make_news()
     rng = np.random.default_rng(0)
     X, news = (np.column_stack([rows, rng.normal(size=len(rows))]) for rows in (X, news))
-    model, asked = fit(estimator, X, y), X[:50]
-    before = predict(model, asked)
+    model = fit(estimator, X, for_target(estimator, y))
     for size in (1e20, 1e300):
-        news[3, 3], refusal = size, None
-        try:
-            update(model, news, y_news)
-        except ValueError as error:
-            refusal = str(error)
-        if refusal is not None:
-            assert "scale" in refusal
-            assert_array_equal(predict(model, asked), before)
-        before = predict(model, asked)
-        assert np.isfinite(before).all()
+        context, weight, huge = news.copy(), np.ones(len(news)), y_news.astype(float)
+        context[3, 3], weight[3], huge[3] = size, 1e8 * size, 1e8 * size
+        _learned_or_refused(model, X[:50], context, y_news)
+        _learned_or_refused(model, X[:50], news, y_news, sample_weight=weight)
+        if not is_classifier(model):
+            _learned_or_refused(model, X[:50], news, huge)
+
+
+def _learned_or_refused(model, asked, X, y, **options):
+    model = copy.deepcopy(model)
+    before, refusal = predict(model, asked), None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "reg=.* is lost in rounding", UserWarning)  # EASE
+            update(model, X, y, **options)
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is not None:
+        assert "scale" in refusal
+        assert_array_equal(predict(model, asked), before)
+    assert np.isfinite(predict(model, asked)).all()
+    _, scores = model.recommend(asked[:5, 0], n_recommendations=3, exclude_seen=False)
+    assert np.isfinite(scores).all()
 
 
 def check_memory_is_bounded(estimator):

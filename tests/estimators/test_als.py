@@ -311,6 +311,6 @@ def test_feedback_beyond_float32_is_refused(verb):
     X, y, _ = log_of("ratings")
     model = ALSRecommender(**SMALL).fit(X, y)
     before = model.predict(X)
-    with pytest.raises(ValueError, match=r"nothing. To fix this, scale 'y' \(up to 1e\+200 in"):
+    with pytest.raises(ValueError, match=r"y: 1 of 3 rows are larger than float32 can add up"):
         getattr(model, verb)(X[:3], [1.0, 1e200, -1.0])
     assert_array_equal(model.predict(X), before)

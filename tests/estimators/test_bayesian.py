@@ -371,7 +371,7 @@ def test_ratings_that_are_all_alike():
     assert (std < 0.1).all()
 
 
-@pytest.mark.parametrize("constant", [0.1, 1e30, 1e-300])  # whose mean is rounded
+@pytest.mark.parametrize("constant", [0.1, 1e28, 1e-300])  # whose mean is rounded
 def test_constant_ratings_of_any_size(constant):
     X, _ = drawn()[0]
     model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
@@ -381,7 +381,7 @@ def test_constant_ratings_of_any_size(constant):
     assert_allclose(std / constant, ones[1])
 
 
-@pytest.mark.parametrize("unit", [1e-200, 1e200])  # whose squares vanish or overflow
+@pytest.mark.parametrize("unit", [1e-200, 1e27])  # whose squares vanish or overflow in 32 bits
 def test_predictions_are_in_the_unit_of_the_ratings(unit):
     X, y = drawn()[0]
     model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0)
@@ -396,8 +396,6 @@ def test_numbers_that_overflow_are_refused_with_the_fix():
     model = BayesianMFRecommender(n_factors=2, max_epochs=3, random_state=0).fit(X[:500], y[:500])
     state = model._model.state()
     rows = [[X[0, 0], 1], ["new", 2], ["new", "new item"]]
-    with pytest.raises(
-        ValueError, match=r"nothing. To fix this, scale 'y' \(up to 1e\+200 in size"
-    ):
+    with pytest.raises(ValueError, match="y: 3 of 3 rows are larger than float32 can add up"):
         model.adapt(rows, [1e200, -1e200, 1e200])
     assert_same(model._model.state(), state, "")

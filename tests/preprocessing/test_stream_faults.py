@@ -70,7 +70,7 @@ def test_numbers_whose_sums_overflow_are_refused(features, column):
     before = features.transform(X)
     huge = [1.0, 1e300, 0.0, 1e308]
     X_new, y = (X.assign(price=huge), Y) if column == "price" else (X, huge)
-    with pytest.raises(ValueError, match=rf"{column}: 2 of 4 rows are beyond 7.9e\+28"):
+    with pytest.raises(ValueError, match=rf"{column}: 2 of 4 rows are larger .* \(7.9e\+28\)"):
         features.partial_fit(X_new, y)
     assert np.array_equal(features.transform(X), before, equal_nan=True)
 
