@@ -172,9 +172,11 @@ class Subjects(PlainIds):
         self._erased = -1
 
     def needs(self, table: str) -> bool:
+        """Whether a store has a table of this name: all of them."""
         return True
 
     def check(self, name: str, version: int, checked: int | None) -> None:
+        """Refuse a database without a key, or with another one."""
         if version == VERSION:
             raise ValueError(
                 f"key: {name} was made without one, and its ids are plain. Give no key, or append "
@@ -184,11 +186,13 @@ class Subjects(PlainIds):
             raise ValueError(f"key: {name} was made with another key.")
 
     def event_name(self, event: Event) -> str:
+        """Return what stands for the id of an event in the database."""
         return event.event_id if event.user_id is None else self._tag(event.event_id)
 
     def hide_events(
         self, connection: Connection, rows: Sequence[_Row], names: Sequence[str]
     ) -> Sequence[_Row]:
+        """Return rows of events, with their `event_name`, as the database holds them."""
         subjects = self._ensured(connection, [row[_USER] for row in rows])
         nonces = os.urandom(_NONCE * len(rows))
         hidden = []
@@ -205,6 +209,7 @@ class Subjects(PlainIds):
         return hidden
 
     def show_events(self, connection: Connection, rows: Sequence[_Row]) -> Sequence[_Row]:
+        """Return rows of events as they were, in the order of the table, with further columns."""
         subjects = self._found(connection, (row[_USER] for row in rows))
         shown = []
         for row in rows:
@@ -219,6 +224,7 @@ class Subjects(PlainIds):
         return shown
 
     def hide_lists(self, connection: Connection, rows: Sequence[_Row]) -> Sequence[_Row]:
+        """Return rows of lists as the database holds them."""
         subjects = self._ensured(connection, [row[_LIST_USER] for row in rows])
         return [
             (*row[:_LIST_USER], subjects[row[_LIST_USER]].code, *row[_LIST_USER + 1 :])
@@ -226,12 +232,15 @@ class Subjects(PlainIds):
         ]
 
     def show_user(self, connection: Connection, code: str) -> str:
+        """Return the text of the id of a user in a row."""
         return self._found(connection, [code])[code].text
 
     def codes(self, connection: Connection, users: Sequence[str]) -> list[str]:
+        """Return what stands for users in rows; those who have no row may be left out."""
         return [one.code for one in self._looked_up(connection, users).values()]
 
     def hide_reasons(self, connection: Connection, reasons: dict[int, str]) -> dict[int, str]:
+        """Return the reasons why events are set aside, as the database holds them."""
         owners = self._owners(connection, reasons)
         return {
             seq: owners[seq].hide(text, b"reason %d" % seq, os.urandom(_NONCE))
@@ -240,6 +249,7 @@ class Subjects(PlainIds):
         }
 
     def show_reasons(self, connection: Connection, reasons: dict[int, str]) -> dict[int, str]:
+        """Return the reasons as they were."""
         owners = self._owners(connection, reasons)
         return {
             seq: self._opened(owners[seq], text, b"reason %d" % seq)
@@ -248,12 +258,15 @@ class Subjects(PlainIds):
         }
 
     def hide_text(self, text: str) -> str:
+        """Return a text of no single user as the database holds it."""
         return self._own.hide(text, b"text", os.urandom(_NONCE))
 
     def show_text(self, text: str) -> str:
+        """Return the text as it was."""
         return self._opened(self._own, text, b"text")
 
     def erase(self, connection: Connection, codes: Sequence[str]) -> Sequence[Any]:
+        """Destroy the keys of users; return queries of all users in rows that have no key."""
         from sqlalchemy import delete, select
 
         event, shown, subject = (tables()[name] for name in ("event", "shown", "subject"))
@@ -268,6 +281,7 @@ class Subjects(PlainIds):
         )
 
     def drop_unused(self, connection: Connection) -> None:
+        """Destroy the keys of users who have no rows."""
         from sqlalchemy import delete, exists
 
         event, shown, subject = (tables()[name] for name in ("event", "shown", "subject"))
@@ -276,6 +290,7 @@ class Subjects(PlainIds):
             self._raise_erased(connection)
 
     def clear(self) -> None:
+        """Drop what memory has: a commit failed, so that it may be of no row."""
         with self._lock:
             self._by_text, self._by_code, self._erased = {}, {}, -1
 
