@@ -3,8 +3,8 @@
 "kills" kills a loop with 16 clients at random, and compares the model with one that repeats all
 steps and is never killed. "memory" streams many events through one loop. "replay" compares a
 restart with a refit, and a replay with the rate at which events came in. "reads" compares the times
-of reads while the model learns with those while it does not. "cuts" learns one stream in pieces of
-several sizes.
+of reads while the model learns with those while it does not. "observe" compares a replay of models
+that observe with the rate of the events. "keyed" compares a store that has a key with one without.
 
     python benchmarks/serving/bench_serving.py --task kills --n 1000
     python benchmarks/serving/bench_serving.py --task memory --n 1000000
@@ -12,6 +12,7 @@ several sizes.
 """
 
 import argparse
+import copy
 import json
 import resource
 import sys
@@ -26,11 +27,17 @@ from sklearn.base import clone
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.serving.kills import FEEDBACK, kill_rounds
-from sklearn_recft import IncrementalMFRecommender
+from sklearn_recft import (
+    IncrementalMFRecommender,
+    RealtimeTransformerRecommender,
+    SequentialRulesRecommender,
+)
 from sklearn_recft.persistence import save
+from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.serving import FeedbackStore, Loop, replay
 
 KINDS = list(FEEDBACK)
+KEY = SecretKey(b"a key of the benchmark")
 
 
 def log(n, n_users, n_items, seed=0):
@@ -140,6 +147,79 @@ def replays(n, seed):
         store.close()
 
 
+def observations(n, seed):
+    """Compare the replay of a model that observes with the rate of the events."""
+    first = log(5000, 200, 300, seed)
+    X = np.array([[e["user_id"], e["item_id"], 1e9 + j] for j, e in enumerate(first)])
+    models = (
+        RealtimeTransformerRecommender(max_epochs=1, width=32, max_history=50, random_state=0),
+        SequentialRulesRecommender(),
+    )
+    for model in models:
+        model.fit(X)
+        for n_clients in (1, 16):
+            with TemporaryDirectory() as folder:
+                store = FeedbackStore(f"sqlite:///{folder}/feedback.db")
+                options = {"learn": "observe", "feedback": None}
+                with Loop(copy.deepcopy(model), store, f"{folder}/models", **options) as loop:
+                    cpu = time.process_time()
+                    _send(loop, log(n, 200, 300, seed + 1), n_clients, 1)
+                    loop.wait(n)
+                    used = time.process_time() - cpu
+                    with loop.reading() as view:
+                        digest = save(view.model, f"{folder}/a")
+                cpu = time.process_time()
+                clean = replay(store, f"{folder}/models", feedback=None)
+                replayed = time.process_time() - cpu
+                same = save(clean, f"{folder}/b") == digest
+                store.close()
+            yield {
+                "task": "observe",
+                "model": type(model).__name__,
+                "clients": n_clients,
+                "events a CPU second": round(n / used),
+                "replay, CPU": round(n / replayed),
+                "ratio, CPU": round(used / replayed, 1),
+                "same digest": same,
+            }
+
+
+def keyed(n, seed):
+    """Compare appends and reads of a store with a key with those of one without."""
+    for size, n_users in ((1, 500), (16, 2000), (100, 2000), (500, 2000), (500, 1 << 40)):
+        found = [_times(key, size, n, n_users, seed) for _ in range(3) for key in (None, KEY)]
+        plain, own = np.median(found[::2], 0), np.median(found[1::2], 0)
+        yield {
+            "task": "keyed",
+            "a call": size,
+            "users": n_users,
+            "append, us": [round(plain[0], 1), round(own[0], 1)],
+            "append, ratio": round(own[0] / plain[0], 2),
+            "read, us": [round(plain[1], 1), round(own[1], 1)],
+            "read, ratio": round(own[1] / plain[1], 2),
+            "file, MiB": [round(plain[2], 2), round(own[2], 2)],
+        }
+
+
+def _times(key, size, n, n_users, seed):
+    """Return CPU time of appending and of reading an event, in microseconds, and the file's MiB."""
+    n = min(n, 2000 * size)
+    users = np.random.default_rng(seed).integers(n_users, size=n).tolist()
+    events = [{"user_id": user, "item_id": user % 100} for user in users]
+    with TemporaryDirectory() as folder:
+        store = FeedbackStore(f"sqlite:///{folder}/feedback.db", key=key)
+        begin = time.process_time()
+        for start in range(0, n, size):
+            store.append(events[start : start + size])
+        stored = time.process_time()
+        store.read(0, n)
+        end = time.process_time()
+        store.database.overwrite_deleted()
+        mib = Path(f"{folder}/feedback.db").stat().st_size / 2**20
+        store.close()
+    return (stored - begin) / n * 1e6, (end - stored) / n * 1e6, mib
+
+
 def _send(loop, events, n_clients, size):
     """Send events by threads, some at a time, and wait for each answer."""
 
@@ -247,6 +327,8 @@ TASKS = {
     "memory": (memory, 1_000_000),
     "replay": (replays, 100_000),
     "reads": (reads, 2000),
+    "observe": (observations, 2000),
+    "keyed": (keyed, 20_000),
 }
 
 

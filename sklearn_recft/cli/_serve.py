@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn_recft import persistence
 from sklearn_recft.base import RecommenderMixin
-from sklearn_recft.cli._saved import of_store
+from sklearn_recft.cli._saved import key_of, of_store
 from sklearn_recft.vocabulary import IdTypeWarning
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--demo", action="store_true", help="start with a year of groceries")
     command.add_argument("--store", metavar="URL", help="events; default: SQLite in the folder")
+    command.add_argument(
+        "--store-key-file",
+        metavar="FILE",
+        help="a file with the key of ids in the store and of saved models, 16 bytes or more; needs "
+        "cryptography",
+    )
     command.add_argument("--keys", metavar="FILE", help="keys of `recft keys add`")
     command.add_argument("--jwt-key", metavar="PEM", help="public key of an identity provider")
     command.add_argument("--jwt-audience", metavar="NAME", help="this service's name there")
@@ -104,7 +110,8 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
     make_server(None, host=args.host, port=args.port, secured=secured)  # fail before the model
     folder = Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    store = FeedbackStore(args.store or f"sqlite:///{folder}/feedback.db")
+    url = args.store or f"sqlite:///{folder}/feedback.db"
+    store = FeedbackStore(url, key=key_of(args.store_key_file))
     try:
         is_new = Loop(None, store, folder / "models").is_new
         model, settings = _first_model(args, folder, is_new), _settings(folder)

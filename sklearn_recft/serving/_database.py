@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sklearn_recft.serving._errors import StoreError, naming_store
-from sklearn_recft.serving._schema import VERSION, tables
+from sklearn_recft.serving._schema import KEYED_VERSION, VERSION, tables
+from sklearn_recft.serving._subjects import PlainIds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -30,9 +31,11 @@ class Database:
         A URL of SQLAlchemy.
     durable : bool
         Whether `writing` returns only after the disk has the commit.
+    ids : PlainIds
+        What the tables hold of ids and texts.
     """
 
-    def __init__(self, url: str, durable: bool) -> None:
+    def __init__(self, url: str, durable: bool, ids: PlainIds) -> None:
         from sqlalchemy import make_url
 
         parsed = make_url(url)
@@ -48,6 +51,7 @@ class Database:
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.name = parsed.render_as_string(hide_password=True)
         self.durable = durable
+        self.ids = ids
         self._mutex = threading.Lock()
         # Two engines: one whose commits wait for the disk, and one whose commits need not.
         self._engines = {True: self._engine(parsed, durable), False: self._engine(parsed, False)}
@@ -68,20 +72,13 @@ class Database:
         end of the process, but a power failure may undo the last ones.
         """
         with self._mutex, naming_store(self.name), self._engines[durable].connect() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
+            transaction = self._sqlite if self.is_sqlite else self._postgres
+            try:
+                with transaction(connection, durable):
                     yield connection
-                    connection.exec_driver_sql("COMMIT")
-                except BaseException:
-                    _rolled_back(connection)
-                    raise
-            else:
-                with connection.begin():
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-                    if not durable:
-                        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                    yield connection
+            except BaseException:
+                self.ids.clear()
+                raise
 
     def overwrite_deleted(self) -> None:
         """Overwrite what was deleted, where the database keeps it in a file of its own."""
@@ -102,6 +99,24 @@ class Database:
             engine.dispose()
 
     # ------------------------------------------------------------------ private
+
+    @contextmanager
+    def _sqlite(self, connection: Connection, _: bool) -> Iterator[None]:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            _rolled_back(connection)
+            raise
+
+    @contextmanager
+    def _postgres(self, connection: Connection, durable: bool) -> Iterator[None]:
+        with connection.begin():
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            if not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield
 
     def _engine(self, url: Any, durable: bool) -> Engine:
         from sqlalchemy import create_engine, event
@@ -126,24 +141,34 @@ class Database:
         counter = tables().counter
         with self._engines[True].connect() as connection:
             if inspect(connection).has_table("counter"):
-                found = connection.execute(
-                    select(counter.c.value).where(counter.c.name == "version")
-                ).scalar()
-                if found == VERSION:
+                rows = connection.execute(select(counter.c.name, counter.c.value))
+                found = {row[0]: row[1] for row in rows}
+                if "version" in found:
+                    self._check_version(found)
                     return
-                if found is not None:
-                    raise StoreError(
-                        f"{self.name}: its tables have the version {found}, and this release "
-                        f"reads {VERSION}."
-                    )
             if self.is_sqlite:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         with self.writing() as connection:
-            tables().metadata.create_all(connection)
-            if connection.execute(select(counter.c.value)).first() is None:
-                first = [{"name": "version", "value": VERSION}]
-                first += [{"name": name, "value": 0} for name in ("seq", "late", "future")]
-                connection.execute(insert(counter), first)
+            own = [one for one in tables().metadata.sorted_tables if self.ids.needs(one.name)]
+            tables().metadata.create_all(connection, tables=own)
+            rows = connection.execute(select(counter.c.name, counter.c.value))
+            found = {row[0]: row[1] for row in rows}
+            if found:  # another process was faster
+                self._check_version(found)
+                return
+            first = {"version": self.ids.version, "seq": 0, "late": 0, "future": 0}
+            first |= self.ids.counters
+            connection.execute(insert(counter), [{"name": n, "value": v} for n, v in first.items()])
+
+    def _check_version(self, found: Mapping[str, int]) -> None:
+        """Refuse tables of another version, or of another key."""
+        version = found["version"]
+        if version not in (VERSION, KEYED_VERSION):
+            raise StoreError(
+                f"{self.name}: its tables have the version {version}, and this release "
+                f"reads {VERSION} and {KEYED_VERSION}."
+            )
+        self.ids.check(self.name, version, found.get("key"))
 
 
 def _rolled_back(connection: Connection) -> None:

@@ -135,6 +135,10 @@ def as_json(identity: Id) -> str:
     return str(identity) if type(identity) is int else json.dumps(identity)
 
 
+# In place of the user of a new item.
+NOBODY = json.dumps(None)
+
+
 @lru_cache(maxsize=1 << 16)
 def from_json(text: str) -> Id:
     """Return what `as_json` was given."""

@@ -123,7 +123,7 @@ class Loop:
         self.follow = follow
         self.snapshot_every = snapshot_every
         self._first, self._after = model, after
-        self._snapshots = Snapshots(folder, keep)
+        self._snapshots = Snapshots(folder, keep, key=store.key)
         self._learner = Learner(store, self._snapshots, RowMaker(feedback))
         self._learner.writes = not follow
         self._versions = Versions(self._learner, guard)

@@ -34,7 +34,7 @@ def replay(
     model : estimator
         Equal to that of the loop, and to that of a loop that was never interrupted.
     """
-    learner = Learner(store, Snapshots(folder), RowMaker(feedback))
+    learner = Learner(store, Snapshots(folder, key=store.key), RowMaker(feedback))
     learner.writes = False
     base = learner.steps.last(BASE)
     if base is None:

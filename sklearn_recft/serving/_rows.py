@@ -104,14 +104,16 @@ def is_cut_free(model: Served, verb: str) -> bool:
     """Whether events learned in one call or in several lead to the same model, bit by bit.
 
     The contract tests check it. The order of the pairs of habits depends on the calls, and so does
-    what the transformers of a pipeline have learned.
+    what the transformers of a pipeline have learned. Of the models that observe, only the
+    transformer keeps histories alone; others also solve, sort or round by call, and it encodes the
+    texts of a call together.
     """
-    return (
-        verb in _PREDICTING
-        and isinstance(model, RecommenderMixin)
-        and hasattr(model, "n_users_")  # fitted: the first call draws the seed
-        and getattr(model, "habit_half_life", None) is None
-    )
+    if not isinstance(model, RecommenderMixin) or not hasattr(model, "n_users_"):
+        return False  # not fitted: the first call draws the seed
+    if verb == "observe":
+        is_history = type(model).__name__ == "RealtimeTransformerRecommender"
+        return is_history and getattr(model, "backbone", None) is None
+    return verb in _PREDICTING and getattr(model, "habit_half_life", None) is None
 
 
 def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Changes of the tables raise it; a store of another number is refused.
 VERSION = 1
+# That of a store with a key, which earlier releases do not read.
+KEYED_VERSION = 2
 
 
 @cache
@@ -28,6 +30,9 @@ def tables() -> Bunch:
         ``(after, until]``. It is written before the model learns.
     ``rejected``
         Events that the model refused, and the reason.
+    ``subject``
+        Only in a store with a key: the users, whose ``user_id`` in all tables is a surrogate then.
+        ``lookup`` is a keyed code of the id, and ``sealed`` the encrypted id and key of the user.
     ``counter``
         Plain numbers: the version of the tables, the last ``seq`` given out, and how many
         timestamps were moved.
@@ -79,6 +84,12 @@ def tables() -> Bunch:
         "rejected",
         Column("seq", whole, primary_key=True, autoincrement=False),
         Column("reason", Text, nullable=False),
+    )
+    add(
+        "subject",
+        Column("user_id", Text, primary_key=True),
+        Column("lookup", Text, nullable=False, unique=True),
+        Column("sealed", Text, nullable=False),
     )
     add("counter", Column("name", Text, primary_key=True), Column("value", whole, nullable=False))
     return found

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.utils import Bunch
 
 from sklearn_recft.persistence import ModelStore, inspect
 from sklearn_recft.serving._model import Served
+
+if TYPE_CHECKING:
+    from sklearn_recft.preprocessing import SecretKey
 
 
 class Snapshots:
@@ -25,13 +28,22 @@ class Snapshots:
     folder : path-like
     keep : int
         Snapshots that stay.
+    key : str or SecretKey, default=None
+        Key of the files.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 5) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        keep: int = 5,
+        *,
+        key: str | SecretKey | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self._key = key
         self._stores = {
-            False: ModelStore(self.folder, keep=keep),
-            True: ModelStore(self.folder / "bases", keep=2),
+            False: ModelStore(self.folder, keep=keep, key=key),
+            True: ModelStore(self.folder / "bases", keep=2, key=key),
         }
         self.damaged: dict[str, str] = {}
 
@@ -52,7 +64,7 @@ class Snapshots:
         found = []
         for path in sorted((self._stores[base].folder / "models").glob("[0-9]*-*")):
             try:
-                about = inspect(path)
+                about = inspect(path, key=self._key)
                 step = int(about.metadata["step"])
             except FileNotFoundError:
                 continue  # removed meanwhile
@@ -88,7 +100,7 @@ class Snapshots:
         """
         names = {}
         store = self._stores[base]
-        all_of_them = ModelStore(store.folder, keep=1_000_000)
+        all_of_them = ModelStore(store.folder, keep=1_000_000, key=self._key)
         try:
             current = store.current()
         except (FileNotFoundError, ValueError):

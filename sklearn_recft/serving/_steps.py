@@ -51,7 +51,7 @@ class StepLog:
 
     def add(self, steps: Sequence[Step], *, durable: bool) -> None:
         """Write steps, all or none."""
-        rows = [tuple(_row(step).values()) for step in steps]
+        rows = [tuple(self._row(step).values()) for step in steps]
         with self._database.writing(durable) as connection:
             insert_rows(connection, "learned", rows)
 
@@ -59,7 +59,7 @@ class StepLog:
         """Write the details of a step again, which are on disk when it returns."""
         from sqlalchemy import update
 
-        learned, row = tables().learned, _row(step)
+        learned, row = tables().learned, self._row(step)
         with self._database.writing() as connection:
             connection.execute(
                 update(learned)
@@ -74,7 +74,7 @@ class StepLog:
         learned = tables().learned
         query = select(learned).where(learned.c.step > number).order_by(learned.c.step)
         with self._database.reading() as connection:
-            return [_step(row) for row in connection.execute(query.limit(limit))]
+            return [self._step(row) for row in connection.execute(query.limit(limit))]
 
     def last(self, verb: str | None = None, until: int | None = None) -> Step | None:
         """Return the newest step, or the newest of a verb, up to a number."""
@@ -88,7 +88,7 @@ class StepLog:
             query = query.where(learned.c.step <= until)
         with self._database.reading() as connection:
             row = connection.execute(query).first()
-        return None if row is None else _step(row)
+        return None if row is None else self._step(row)
 
     def bases(self) -> list[Step]:
         """Return all steps that replaced the model, oldest first."""
@@ -97,7 +97,7 @@ class StepLog:
         learned = tables().learned
         query = select(learned).where(learned.c.verb == BASE).order_by(learned.c.step)
         with self._database.reading() as connection:
-            return [_step(row) for row in connection.execute(query)]
+            return [self._step(row) for row in connection.execute(query)]
 
     def reject(self, reasons: Mapping[int, str]) -> None:
         """Set events aside, with the reason; a replay that refuses them again changes nothing."""
@@ -109,11 +109,9 @@ class StepLog:
             for start in range(0, len(seqs), _PIECE):
                 part = rejected.c.seq.in_(seqs[start : start + _PIECE])
                 known |= set(connection.execute(select(rejected.c.seq).where(part)).scalars())
-            rows = [
-                {"seq": seq, "reason": text[:2000]}
-                for seq, text in reasons.items()
-                if seq not in known
-            ]
+            new = {seq: text[:2000] for seq, text in reasons.items() if seq not in known}
+            hidden = self._database.ids.hide_reasons(connection, new)
+            rows = [{"seq": seq, "reason": text} for seq, text in hidden.items()]
             if rows:
                 connection.execute(insert(rejected), rows)
 
@@ -124,7 +122,8 @@ class StepLog:
         rejected = tables().rejected
         query = select(rejected).order_by(rejected.c.seq.desc()).limit(limit)
         with self._database.reading() as connection:
-            return {row.seq: row.reason for row in connection.execute(query)}
+            found = {row.seq: row.reason for row in connection.execute(query)}
+            return self._database.ids.show_reasons(connection, found)
 
     def sync(self) -> None:
         """Wait until the disk has all steps that were written."""
@@ -136,25 +135,26 @@ class StepLog:
                 update(counter).where(counter.c.name == "version").values(value=counter.c.value)
             )
 
+    # ------------------------------------------------------------------ private
 
-def _row(step: Step) -> dict[str, Any]:
-    details = json.dumps(dict(step.details)) if step.details else None
-    return {
-        "step": step.number,
-        "verb": step.verb,
-        "after": step.after,
-        "until": step.until,
-        "details": details,
-    }
+    def _row(self, step: Step) -> dict[str, Any]:
+        text = json.dumps(dict(step.details)) if step.details else None
+        details = text and self._database.ids.hide_text(text)  # an erasure names its users
+        return {
+            "step": step.number,
+            "verb": step.verb,
+            "after": step.after,
+            "until": step.until,
+            "details": details,
+        }
 
-
-def _step(row: Any) -> Step:
-    details: Any = {}
-    try:
-        details = json.loads(row.details) if row.details else {}
-        is_whole = row.verb != BASE or "name" in details or "user_ids" in details
-    except (TypeError, ValueError):
-        is_whole = False
-    if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
-        raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
-    return Step(row.step, row.verb, row.after, row.until, details)
+    def _step(self, row: Any) -> Step:
+        details: Any = {}
+        try:
+            details = json.loads(self._database.ids.show_text(row.details)) if row.details else {}
+            is_whole = row.verb != BASE or "name" in details or "user_ids" in details
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
+            raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
+        return Step(row.step, row.verb, row.after, row.until, details)

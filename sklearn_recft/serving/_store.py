@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import Counter
@@ -15,8 +14,8 @@ import numpy as np
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
 from sklearn_recft.serving._database import Database
-from sklearn_recft.serving._errors import StoreError
 from sklearn_recft.serving._events import (
+    NOBODY,
     Appended,
     Event,
     EventBatch,
@@ -24,14 +23,17 @@ from sklearn_recft.serving._events import (
     check_id,
     check_stored_events,
     from_json,
-    json_of,
     texts_of,
 )
 from sklearn_recft.serving._lists import ShownList, check_lists
 from sklearn_recft.serving._schema import tables
+from sklearn_recft.serving._stored_rows import CLIPPED, READ, Row, event_of, exported, row_of
+from sklearn_recft.serving._subjects import ErasedError, ids_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from sklearn_recft.preprocessing import SecretKey
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class FeedbackStore:
         time of arrival, which never runs backwards within a process.
     clock : callable, default=time.time
         Returns seconds since 1970.
+    key : str or SecretKey, default=None
+        Keep users as surrogates, integers that lead to no user without this key: the name of an
+        environment variable that holds the key, or the key itself. The ids of events, their
+        context and the reasons why a model refused them are encrypted under a key of the user's
+        own. `forget` destroys it, so that no copy of the other tables can be read either. Items,
+        kinds, times, values and the ids of lists stay as they are. A store has its key from the
+        first day on, or none. It needs the extra ``[privacy]``. A `Loop` also encrypts its saved
+        models by this key.
 
     Examples
     --------
@@ -109,6 +119,7 @@ class FeedbackStore:
         max_late: float | None = None,
         max_future: float | None = 300.0,
         clock: Callable[[], float] = time.time,
+        key: str | SecretKey | None = None,
     ) -> None:
         for name, value in (
             ("retention_days", retention_days),
@@ -126,7 +137,9 @@ class FeedbackStore:
         self._clock = clock
         self._latest = -np.inf
         self._fresh = Fresh()
-        self.database = Database(url, durable)
+        self.key = key
+        self._ids = ids_of(key)
+        self.database = Database(url, durable, self._ids)
 
     # ------------------------------------------------------------------ events
 
@@ -177,7 +190,7 @@ class FeedbackStore:
             if lists:
                 self._insert_lists(connection, lists, now)
             generation = self._fresh.generation
-        self._fresh.add(((row[0], _event(row)) for row in rows), generation)
+        self._fresh.add(((row[0], event_of(row)) for row in rows), generation)
         return found
 
     def read(self, after: int = 0, limit: int = 1000, *, until: int | None = None) -> EventBatch:
@@ -200,12 +213,11 @@ class FeedbackStore:
         from sqlalchemy import select
 
         event = tables().event
-        query = select(*[event.c[name] for name in _READ]).where(event.c.seq > after)
+        query = select(*[event.c[name] for name in READ]).where(event.c.seq > after)
         if until is not None:
             query = query.where(event.c.seq <= until)
-        with self.database.reading() as connection:
-            rows = connection.execute(query.order_by(event.c.seq).limit(limit)).all()
-        return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(_event, rows)))
+        rows = self._rows(query.order_by(event.c.seq).limit(limit))
+        return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(event_of, rows)))
 
     def fresh(self, after: int, limit: int) -> tuple[EventBatch, bool] | None:
         """Return the next events from memory, if this store has just stored them.
@@ -306,11 +318,15 @@ class FeedbackStore:
         query = select(shown).where(shown.c.list_id == list_id).order_by(shown.c.position)
         with self.database.reading() as connection:
             rows = connection.execute(query).all()
-        if not rows:
+            try:
+                user = self._ids.show_user(connection, rows[0].user_id) if rows else None
+            except ErasedError:
+                user = None
+        if user is None:
             return None
         return ShownList(
             list_id,
-            from_json(rows[0].user_id),
+            from_json(user),
             [from_json(row.item_id) for row in rows],
             [row.score for row in rows],
             rows[0].seq,
@@ -335,19 +351,19 @@ class FeedbackStore:
 
         own, event, shown = as_json(check_id(user_id, "user_id")), tables().event, tables().shown
         with self.database.reading() as connection:
-            events = connection.execute(
-                select(event).where(event.c.user_id == own).order_by(event.c.seq)
-            ).mappings()
-            rows = connection.execute(
+            codes = self._ids.codes(connection, [own])
+            query = (
                 select(shown)
-                .where(shown.c.user_id == own)
+                .where(shown.c.user_id.in_(codes))
                 .order_by(shown.c.received, shown.c.list_id, shown.c.position)
-            ).mappings()
-            return {
-                "user_id": user_id,
-                "events": [_exported(dict(row)) for row in events],
-                "lists": [_exported(dict(row)) for row in rows],
-            }
+            )
+            lists = [dict(row) for row in connection.execute(query).mappings()]
+        events = self._rows(select(event).where(event.c.user_id.in_(codes)).order_by(event.c.seq))
+        return {
+            "user_id": user_id,
+            "events": [exported(event.c.keys(), row) for row in events],
+            "lists": [exported(row, [*{**row, "user_id": own}.values()]) for row in lists],
+        }
 
     def forget(self, user_ids: Iterable[Any]) -> StoreReceipt:
         """Remove all rows of users, and overwrite their bytes in a file of SQLite.
@@ -370,10 +386,13 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         removed, n_users = {"event": 0, "shown": 0, "rejected": 0}, 0
         with self.database.writing() as connection:
-            for part in _pieces(own, 500):
+            codes = self._ids.codes(connection, own)
+            parts: list[Any] = list(_pieces(codes, 500))
+            for part in parts:
                 n_users += connection.execute(
                     select(func.count(event.c.user_id.distinct())).where(event.c.user_id.in_(part))
                 ).scalar_one()
+            for part in [*parts, *self._ids.erase(connection, codes)]:
                 theirs = select(event.c.seq).where(event.c.user_id.in_(part))
                 for name, statement in (
                     ("rejected", delete(rejected).where(rejected.c.seq.in_(theirs))),
@@ -407,11 +426,13 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         with self.database.writing() as connection:
             connection.execute(delete(shown).where(shown.c.received < oldest))
-            old = event.c.seq <= until, event.c.received < oldest, event.c.user_id != _NOBODY
+            old = event.c.seq <= until, event.c.received < oldest, event.c.user_id != NOBODY
             gone = select(event.c.seq).where(*old)
             connection.execute(delete(rejected).where(rejected.c.seq.in_(gone)))
             self._fresh.clear()
-            return connection.execute(delete(event).where(*old)).rowcount
+            n_events = connection.execute(delete(event).where(*old)).rowcount
+            self._ids.drop_unused(connection)
+        return n_events
 
     def close(self) -> None:
         """Close the connections. The store cannot be used afterwards."""
@@ -428,97 +449,55 @@ class FeedbackStore:
         with self.database.reading() as connection:
             return read_counter(connection, name)
 
+    def _rows(self, query: Any) -> Sequence[Row]:
+        """Return rows of events as they were."""
+        with self.database.reading() as connection:
+            try:
+                return self._ids.show_events(connection, connection.execute(query).all())
+            except ErasedError:  # perhaps between the two queries
+                return self._ids.show_events(connection, connection.execute(query).all())
+
     def _append(
         self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
-    ) -> tuple[list[Appended], list[_Row]]:
+    ) -> tuple[list[Appended], list[Row]]:
         """Insert what is new; return an answer for each group, and the new rows."""
         if not any(groups):
             return [Appended([], 0) for _ in groups], []
-        ids = [one.event_id for group in groups for one in group]
+        names = [[self._ids.event_name(one) for one in group] for group in groups]
+        ids = [name for own in names for name in own]
         stored: dict[str, int] = dict(
             known_ids(connection, "event", ("event_id", "seq"), ids, self.batch_size)
         )
         last = read_counter(connection, "seq")
         found: list[Appended] = []
-        rows: list[_Row] = []
-        for group in groups:
+        rows: list[Row] = []
+        new: list[str] = []
+        for group, own in zip(groups, names, strict=True):
             seqs, duplicates = [], 0
-            for one in group:
-                if one.event_id in stored:
+            for one, name in zip(group, own, strict=True):
+                if name in stored:
                     duplicates += 1
                 else:
-                    stored[one.event_id] = last = last + 1
-                    rows.append(self._row(one, last, now))
-                seqs.append(stored[one.event_id])
+                    stored[name] = last = last + 1
+                    new.append(name)
+                    rows.append(row_of(one, last, now, self.max_late, self.max_future))
+                seqs.append(stored[name])
             found.append(Appended(seqs, duplicates))
-        insert_rows(connection, "event", rows, self.batch_size)
-        moved = Counter(row[_CLIPPED] for row in rows)
+        hidden = self._ids.hide_events(connection, rows, new)
+        insert_rows(connection, "event", hidden, self.batch_size)
+        moved = Counter(row[CLIPPED] for row in rows)
         for name, added in (("seq", len(rows)), ("late", moved[1]), ("future", moved[-1])):
             if added:
                 raise_counter(connection, name, added)
         return found, rows
-
-    def _row(self, one: Event, seq: int, now: float) -> _Row:
-        """Return a row of the table, as `_READ` says, and the time of arrival."""
-        timestamp, clipped = self._clip(one.timestamp, now)
-        user, item = as_json(one.user_id), as_json(one.item_id)
-        own = (timestamp, one.kind, one.value, one.list_id, json_of(one.context), clipped)
-        return seq, one.event_id, user, item, *own, now
-
-    def _clip(self, timestamp: float | None, now: float) -> tuple[float, int]:
-        """Move a time into the window around now; 1 if it was late, -1 if it lay in the future."""
-        if timestamp is None:
-            return now, 0
-        if self.max_late is not None and timestamp < now - self.max_late:
-            return now - self.max_late, 1
-        if self.max_future is not None and timestamp > now + self.max_future:
-            return now + self.max_future, -1
-        return timestamp, 0
 
     def _insert_lists(self, connection: Connection, lists: Sequence[ShownList], now: float) -> int:
         ids, most = [one.list_id for one in lists], self.batch_size
         known = dict(known_ids(connection, "shown", ("list_id", "seq"), ids, most))
         new = {one.list_id: one for one in lists if one.list_id not in known}
         rows = [row for one in new.values() for row in one.rows(now)]
-        insert_rows(connection, "shown", rows, most)
+        insert_rows(connection, "shown", self._ids.hide_lists(connection, rows), most)
         return len(new)
-
-
-_NOBODY = as_json(None)  # type: ignore[arg-type]  # in place of the user of a new item
-# A row of the table of events.
-_Row = tuple[Any, ...]
-_READ = (
-    "seq",
-    "event_id",
-    "user_id",
-    "item_id",
-    "timestamp",
-    "kind",
-    "value",
-    "list_id",
-    "context",
-    "clipped",
-)
-
-
-_CLIPPED = _READ.index("clipped")
-
-
-def _event(row: Any) -> Event:
-    _, event_id, user, item, timestamp, kind, value, list_id, context, clipped = row[: len(_READ)]
-    try:
-        past = json.loads(context) if context else {}
-        user, item = from_json(user), from_json(item)
-    except ValueError:
-        raise StoreError(f"Event {row[0]} is damaged: restore the store from a copy.") from None
-    return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)
-
-
-def _exported(found: dict[str, Any]) -> dict[str, Any]:
-    for name in ("user_id", "item_id", "context"):
-        if found.get(name) is not None:
-            found[name] = json.loads(found[name])
-    return found
 
 
 def _pieces(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

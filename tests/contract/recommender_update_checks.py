@@ -124,6 +124,8 @@ def check_cuts_of_a_stream_change_nothing(estimator):
         for a, b in cuts:
             other.observe(news[a:b], y[a:b])
         assert_allclose(predict(one, PAIRS), predict(other, PAIRS), rtol=1e-5, atol=1e-6)
+        if is_cut_free(one, "observe"):
+            assert_same(one._model.state(), other._model.state(), "state")
 
 
 def check_rows_of_weight_zero_are_answered(estimator):

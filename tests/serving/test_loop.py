@@ -16,6 +16,7 @@ from sklearn_recft import (
     IncrementalMFClassifier,
     IncrementalMFRecommender,
     PopularityRecommender,
+    RealtimeTransformerRecommender,
 )
 from sklearn_recft.compression import compress
 from sklearn_recft.model_selection import Guard
@@ -111,6 +112,10 @@ def test_a_click_changes_the_next_list(store, folder):
         (factors(replay_size=10), {"learn": "chunk", "chunk_size": 30, "chunk_seconds": 0.0}),
         (EASERecommender(reg=1.0, half_life=1e-3), {"learn": "observe"}),
         (IncrementalMFClassifier(n_factors=4, random_state=0), {}),
+        (
+            RealtimeTransformerRecommender(max_epochs=1, max_history=5, width=8, random_state=0),
+            {"learn": "observe"},
+        ),
     ],
 )
 def test_restart_and_replay_equal_a_run_without_interruption(
