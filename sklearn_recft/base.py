@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.event_stream import EventStream
 from sklearn_recft.events import Interactions
 from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import check_events, check_ids, check_queries
@@ -200,6 +201,19 @@ class RecommenderMixin(SaveMixin):
             seen = model.seen.contains(events.user, events.item).all()
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
+
+    def stream(self) -> EventStream:
+        """Return an object that learns, predicts and lists one event a call, by plain ids.
+
+        Its methods ``learn_one``, ``predict_learn_one``, ``predict_one`` and ``recommend_one`` do
+        what the methods of the recommender do for a table of one row, in less time.
+
+        Returns
+        -------
+        events : EventStream
+            It keeps no copy of the recommender: what it learns, the recommender has learned.
+        """
+        return EventStream(self)
 
     def has_learned(self, batch_id: Any) -> bool:
         """Whether `partial_fit` has learned rows of this ``batch_id`` since the last `fit`.
@@ -524,6 +538,22 @@ class RecommenderMixin(SaveMixin):
         self._check_parameters()
         self._check_fixed()
         return self._check(X, y, sample_weight, reset=False, **check)
+
+    # For streams of single events.
+
+    def __recommender_turn__(self) -> Any:
+        """Return the lock of calls that change this estimator."""
+        return _TURNS.of(self)
+
+    def __recommender_ready__(self) -> Any:
+        """Check the parameters, and return the settings of an update."""
+        self._check_parameters()
+        self._check_fixed()
+        return self._settings()
+
+    def __recommender_needs_time__(self) -> bool:
+        """Whether rows to learn need a timestamp."""
+        return any(getattr(self, name, None) is not None for name in self._NEED_TIME)
 
     def __recommender_settings__(self) -> Any:
         """Return the settings of the model from the current parameters."""

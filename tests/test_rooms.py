@@ -43,6 +43,7 @@ ROOMS = (
     "inspection",
     "lists",
     "persistence",  # it looks up the kinds of a file in the rooms below by name, when it loads
+    "event_stream",
     "base",
     "estimators",
     "pipeline",

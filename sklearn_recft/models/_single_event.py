@@ -1,0 +1,122 @@
+"""Single events of a factorization: learned and scored in a microsecond, as many are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit
+
+from sklearn_recft import kernels
+from sklearn_recft.models import _factorization_sgd as sgd
+from sklearn_recft.models._base import FittedModel
+from sklearn_recft.models._factorization_base import FactorizationSettings
+from sklearn_recft.parallel import SharedLock
+
+if TYPE_CHECKING:
+    from sklearn_recft.models._factorization import SGDFactorizationModel
+
+
+class FactorizationEvents:
+    """Learn and score single events of known ids, to the same bits as `FittedModel.learn`.
+
+    It holds the addresses of a model's arrays, as long as nothing else writes to the model: see
+    `is_current`. A step takes no turn: it holds the mutex of the model's lock, and does nothing if
+    others hold the lock or wait for it.
+
+    Parameters
+    ----------
+    model : SGDFactorizationModel
+        Without context, stored rows and habits.
+    lock : SharedLock
+        The lock of the model.
+    settings : FactorizationSettings
+        What `learn` sets as the settings of the model.
+    """
+
+    def __init__(
+        self, model: SGDFactorizationModel, lock: SharedLock, settings: FactorizationSettings
+    ) -> None:
+        with lock.mutex:
+            self._lock = lock
+            # What a writer is about to replace is never current.
+            self._n_writings = lock.n_writings if lock.may_read() else -1
+            self._model, self._settings = model, settings
+            self._seen, self._reservoir = model.seen, model.reservoir
+            self._user_code, self._item_code = model.users.code, model.items.code
+            given, loss = settings.learning_rate, settings.loss
+            rate = sgd.LEARNING_RATE[loss] if given is None else given
+            named = model.tables.arrays()
+            tables = kernels.EventTables(
+                *(named[name] for name in kernels.EventTables._fields[:7]),
+                model.moments,
+                *self._seen.arrays(),
+                np.array([sgd.pass_rates(loss, rate, chunk=c) for c in (True, False)]),
+            )
+            if not all(array.flags.writeable and array.flags.c_contiguous for array in tables):
+                self._n_writings = -1  # those of a mapped file, until the model has learned
+            self._tables, self._loss = tables, loss
+            self._n_slots = len(tables.previous)
+            self._scratch = kernels.EventScratch(tables, sgd.LOSS[loss], model.tables.NEWEST)
+            self._words = self._scratch.words
+
+    def is_current(self, model: FittedModel) -> bool:
+        """Whether this is of ``model``, and nothing else has written to it."""
+        return model is self._model and self._lock.n_writings == self._n_writings
+
+    def learn(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
+    ) -> float | None:
+        """Learn an event, and return its prediction before; None if nothing was learned.
+
+        Parameters
+        ----------
+        user_id, item_id : int or str
+        target : float
+            Finite in float32.
+        streams : bool
+            Whether to learn as `partial_fit_predict` does; if not, as `partial_fit`.
+
+        Returns
+        -------
+        scored : float or None
+            None if an id is new, memory is to be allocated, parameters are not small numbers, or
+            others are at the model. `FittedModel.learn` can do it then, or raises an error.
+        """
+        lock, seen, reservoir, model = self._lock, self._seen, self._reservoir, self._model
+        with lock.mutex:
+            if lock.n_writings != self._n_writings or not lock.may_write():
+                return None
+            user, item, size = self._user_code(user_id), self._item_code(item_id), seen.size
+            if user < 0 or item < 0 or size >= self._n_slots:
+                return None
+            n_offered, settings = reservoir.n_offered, model.settings
+            try:
+                scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
+                if scored != scored:
+                    return None
+                seen.size = size + 1
+                reservoir.n_offered = n_offered + 1
+                model.settings = self._settings
+            except BaseException:  # an interrupt
+                kernels.undo_event(self._words, user, item, size)
+                seen.size, reservoir.n_offered, model.settings = size, n_offered, settings
+                raise
+            return scored
+
+    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+        """Return what `FittedModel.score` does for one row; None if it has to."""
+        tables, lock = self._tables, self._lock
+        with lock.mutex:
+            if lock.n_writings != self._n_writings or not lock.may_read():
+                return None
+            user, item = self._user_code(user_id), self._item_code(item_id)
+            if user < 0 or item < 0:
+                return None
+            dot = np.einsum("k,k->", tables.user_factors[user], tables.item_factors[item])
+            found = dot + tables.user_bias[user] + tables.item_bias[item] + tables.mean[0]
+            score = float(found)
+            if self._loss == "log_loss":
+                return float(expit(score))
+            n, _, _, least, largest = tables.moments.tolist()
+            return min(max(score, least), largest) if n else score
