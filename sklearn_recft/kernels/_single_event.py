@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_recft.kernels._compile import brief, inlined
@@ -49,7 +50,7 @@ class EventScratch:
 
     Attributes
     ----------
-    words : ndarray of shape (24,), int64
+    words : ndarray of shape (25,), int64
         The only array that `learn_event` is given.
     """
 
@@ -60,14 +61,15 @@ class EventScratch:
         moments = np.zeros(5)
         self._arrays = (*tables, row, before, moments)  # which must live as long as the addresses
         addresses = [array.__array_interface__["data"][0] for array in self._arrays]
-        numbers = [*map(len, tables[:2]), n_factors, loss, newest, -1, 0]
+        numbers = [*map(len, tables[:2]), n_factors, loss, newest, 0, -1, 0, _address_of_pass()]
         self.words = np.array([*addresses, *numbers], np.int64)
 
 
 # Places in `EventScratch.words`, after those of `EventTables`.
-_ROW, _BEFORE, _MOMENTS, _N_USERS, _N_ITEMS, _N_FACTORS, _LOSS, _NEWEST, _DONE, _LAST = range(
-    len(EventTables._fields), len(EventTables._fields) + 10
-)
+(
+    _ROW, _BEFORE, _MOMENTS, _N_USERS, _N_ITEMS, _N_FACTORS, _LOSS, _NEWEST, _RAW, _DONE, _LAST,
+    _PASS,
+) = range(len(EventTables._fields), len(EventTables._fields) + 12)  # fmt: skip
 (
     _USER_FACTORS, _ITEM_FACTORS, _USER_BIAS, _ITEM_BIAS, _USER_COUNT, _ITEM_COUNT, _MEAN,
     _TARGETS, _SEEN_LAST, _SEEN_PREVIOUS, _SEEN_ITEM, _SEEN_USER, _RATES,
@@ -92,6 +94,41 @@ def _pointer_to(kind):
 
 
 _floats, _doubles, _ints = map(_pointer_to, (types.float32, types.float64, types.int32))
+_vector, _matrix = types.float32[::1], types.float32[:, ::1]
+# Types of the arguments of `online_pass`, wherever it is called.
+_TYPES = (
+    types.int32[::1], types.int32[::1], _vector, _vector, _matrix, _vector,
+    types.float64[::1], _vector, types.int64, types.int64, types.boolean,
+    _vector, _vector, _vector, _matrix, _matrix, _vector, _vector, _vector,
+)  # fmt: skip
+
+
+def _address_of_pass():
+    """Return the address of the compiled `online_pass`."""
+    online_pass.compile(_TYPES)
+    compiled = online_pass.overloads[_TYPES]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+@intrinsic
+def _call_pass(_, address, arguments):
+    """Call `online_pass` at an address.
+
+    A call by name would compile another copy into this kernel. Its sums may be in another order,
+    and differ in the last digit from those of `online_pass` elsewhere.
+    """
+
+    def generate(context, builder, signature, values):
+        convention = context.call_conv
+        kind = convention.get_function_type(types.none, _TYPES).as_pointer()
+        function = builder.inttoptr(values[0], kind)
+        own = cgutils.unpack_tuple(builder, values[1], len(_TYPES))
+        status, _ = convention.call_function(builder, function, types.none, _TYPES, own)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.Tuple(_TYPES)), generate
 
 
 @brief
@@ -100,7 +137,7 @@ def learn_event(words, user, item, target, size, streams):
 
     Parameters
     ----------
-    words : (24,) int64
+    words : (25,) int64
         Of an `EventScratch`.
     user, item : int
         Codes.
@@ -146,26 +183,29 @@ def learn_event(words, user, item, target, size, streams):
     context_weight = numba.carray(_floats(words[_ROW] + 20), (0,))
     users[0], items[0] = user, item
     targets[0], weight[0] = target, 1.0
-    online_pass(
-        users,
-        items,
-        targets,
-        weight,
-        context,
-        scored,
-        moments,
-        rates,
-        words[_LOSS],
-        words[_NEWEST],
-        False,
-        mean,
-        user_bias,
-        item_bias,
-        user_factors,
-        item_factors,
-        context_weight,
-        user_count,
-        item_count,
+    _call_pass(
+        words[_PASS],
+        (
+            users,
+            items,
+            targets,
+            weight,
+            context,
+            scored,
+            moments,
+            rates,
+            words[_LOSS],
+            words[_NEWEST],
+            words[_RAW] != 0,
+            mean,
+            user_bias,
+            item_bias,
+            user_factors,
+            item_factors,
+            context_weight,
+            user_count,
+            item_count,
+        ),
     )
     p_size, q_size = _f4(0.0), _f4(0.0)
     for k in range(n_factors):
