@@ -88,7 +88,9 @@ class EventStream:
         self._turn = self._learner.__recommender_turn__()
         self._parameters = attrgetter("__class__", *estimator.get_params(deep=False))
         self._single: SingleEvents | None = None  # to learn
-        self._checked: Any = None  # the parameters that its settings are of
+        self._model: FittedModel | None = None  # that it is of, with `_settings`
+        self._settings: Any = None
+        self._checked: Any = None  # the parameters that the settings are of
         self._takes_no_time = False
         self._target: Callable[[Any], float | None] = _no_target
         self._reader: SingleEvents | None = None  # to predict before, or beside
@@ -241,18 +243,21 @@ class EventStream:
 
     def _prepare(self) -> SingleEvents | None:
         """Return what learns single events of the model, with the parameters of now."""
-        learner, self._single = self._learner, None
+        learner = self._learner
+        self._single = None
         if not (learner.__sklearn_is_fitted__() and learner.__recommender_model__().takes_single):
             return None
-        parameters = self._parameters(self.estimator)
-        try:
-            settings = learner.__recommender_ready__()
-        except (TypeError, ValueError):
-            return None  # the recommender raises it
-        model = learner.__recommender_model__()
-        self._takes_no_time = not learner.__recommender_needs_time__()
-        self._target = _targets_of(self.estimator, model)
-        self._single, self._checked = model.single_events(settings), parameters
+        parameters, model = self._parameters(self.estimator), learner.__recommender_model__()
+        if model is not self._model or parameters != self._checked:
+            self._checked = None
+            try:
+                self._settings = learner.__recommender_ready__()
+            except (TypeError, ValueError):
+                return None  # the recommender raises it
+            self._takes_no_time = not learner.__recommender_needs_time__()
+            self._target = _targets_of(self.estimator, model)
+            self._model, self._checked = model, parameters
+        self._single = model.single_events(self._settings)
         return self._single
 
     def _single_of_now(self) -> SingleEvents | None:

@@ -4,6 +4,7 @@ A call of a compiled function takes 0.1 to 0.2 microseconds for each array that 
 than the arithmetic on two rows of a table. So the addresses of all arrays are in one array.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numba
@@ -103,6 +104,7 @@ _TYPES = (
 )  # fmt: skip
 
 
+@cache
 def _address_of_pass():
     """Return the address of the compiled `online_pass`."""
     online_pass.compile(_TYPES)

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models import _factorization_sgd as sgd
-from sklearn_recft.models._base import FittedModel
+from sklearn_recft.models._base import Call, FittedModel
 from sklearn_recft.models._factorization_base import FactorizationSettings
 from sklearn_recft.parallel import SharedLock
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from sklearn_recft.models._factorization import SGDFactorizationModel
 
 
+_NO_CONTEXT = np.empty((1, 0))
+
+
 class FactorizationEvents:
-    """Learn and score single events of known ids, to the same bits as `FittedModel.learn`.
+    """Learn and score single events, to the same bits as `FittedModel.learn` and `score`.
 
     It holds the addresses of a model's arrays, as long as nothing else writes to the model: see
     `is_current`. A step takes no turn: it holds the mutex of the model's lock, and does nothing if
@@ -44,6 +48,7 @@ class FactorizationEvents:
             self._model, self._settings = model, settings
             self._seen, self._reservoir = model.seen, model.reservoir
             self._user_code, self._item_code = model.users.code, model.items.code
+            self._kinds = _kind(model.users.ids), _kind(model.items.ids)
             given, loss = settings.learning_rate, settings.loss
             rate = sgd.LEARNING_RATE[loss] if given is None else given
             named = model.tables.arrays()
@@ -80,8 +85,13 @@ class FactorizationEvents:
         Returns
         -------
         scored : float or None
-            None if an id is new, memory is to be allocated, parameters are not small numbers, or
-            others are at the model. `FittedModel.learn` can do it then, or raises an error.
+            None if the types of new ids are others than before, parameters are not small numbers,
+            or others are at the model.
+
+        Raises
+        ------
+        ValueError
+            If parameters are no longer finite.
         """
         lock, seen, reservoir, model = self._lock, self._seen, self._reservoir, self._model
         with lock.mutex:
@@ -89,7 +99,7 @@ class FactorizationEvents:
                 return None
             user, item, size = self._user_code(user_id), self._item_code(item_id), seen.size
             if user < 0 or item < 0 or size >= self._n_slots:
-                return None
+                return self._learn_new(user_id, item_id, target, streams)
             n_offered, settings = reservoir.n_offered, model.settings
             try:
                 scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
@@ -112,7 +122,7 @@ class FactorizationEvents:
                 return None
             user, item = self._user_code(user_id), self._item_code(item_id)
             if user < 0 or item < 0:
-                return None
+                return self._score_unknown(user_id, item_id, user, item)
             dot = np.einsum("k,k->", tables.user_factors[user], tables.item_factors[item])
             found = dot + tables.user_bias[user] + tables.item_bias[item] + tables.mean[0]
             score = float(found)
@@ -120,3 +130,36 @@ class FactorizationEvents:
                 return float(expit(score))
             n, _, _, least, largest = tables.moments.tolist()
             return min(max(score, least), largest) if n else score
+
+    def _learn_new(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
+    ) -> float | None:
+        """Learn an event for which memory is to be allocated, as one row."""
+        if (type(user_id), type(item_id)) != self._kinds:
+            return None
+        feedback = None if self._model.positives_only else np.array([target], np.float64)
+        rows = Interactions(
+            _one_id(user_id), _one_id(item_id), feedback, None, None, _NO_CONTEXT, ()
+        )
+        answers = self._model.learn(rows, self._settings, Call(predict=streams))
+        return float(answers[0]) if streams else target
+
+    def _score_unknown(
+        self, user_id: int | str, item_id: int | str, user: int, item: int
+    ) -> float | None:
+        if (type(user_id), type(item_id)) != self._kinds:
+            return None
+        codes, one = (np.array([code]) for code in (user, item)), np.ones(1)
+        return float(self._model.score(Events(*codes, np.zeros(1), one, one, _NO_CONTEXT))[0])
+
+
+def _kind(ids: np.ndarray) -> type:
+    """Return the type of known ids, by which a new one is of another type or not."""
+    return int if ids.dtype == np.int64 else type(ids[0])
+
+
+def _one_id(value: int | str) -> np.ndarray:
+    """Return an id as a column of ids, as `columns.to_ids` does."""
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return np.array([value], np.int64)
+    return np.fromiter([value], object, 1)
