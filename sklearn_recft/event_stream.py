@@ -147,7 +147,9 @@ class EventStream:
             As `learn_one`.
         """
         found = None if columns else self._learn(user, item, y, timestamp, True)
-        return self._predict_and_learn(user, item, y, timestamp, columns) if found is None else found
+        return (
+            self._predict_and_learn(user, item, y, timestamp, columns) if found is None else found
+        )
 
     def predict_one(self, user: Any, item: Any, timestamp: Any = None, **columns: Any) -> float:
         """Predict the feedback of one event; nothing is learned.

@@ -35,7 +35,14 @@ from sklearn_recft.names import (
     as_roles,
 )
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
-from sklearn_recft.tables import EventRow, Table, columns_of, is_frame, refuse_events, table_of_queries
+from sklearn_recft.tables import (
+    EventRow,
+    Table,
+    columns_of,
+    is_frame,
+    refuse_events,
+    table_of_queries,
+)
 from sklearn_recft.times import to_seconds
 from sklearn_recft.vectors import check_vectors
 from sklearn_recft.vocabulary import warn_of_other_types

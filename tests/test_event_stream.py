@@ -45,7 +45,9 @@ def make_events(name, n=N_EVENTS, as_text=False):
         y /= 5
     ids = (lambda code: f"id {code}") if as_text else int
     times = np.sort(rng.integers(1_600_000_000, 1_700_000_000, n)).tolist()
-    return [(ids(u), ids(i), r, t) for u, i, r, t in zip(users, items, y.tolist(), times, strict=True)]
+    return [
+        (ids(u), ids(i), r, t) for u, i, r, t in zip(users, items, y.tolist(), times, strict=True)
+    ]
 
 
 def table(events, width):
@@ -69,7 +71,9 @@ def assert_equal(model, other):
 
 def verbs_of(model):
     classifies = hasattr(model, "predict_proba")
-    predict = (lambda X: model.predict_proba(X)[0, 1]) if classifies else (lambda X: model.predict(X)[0])
+    predict = (
+        (lambda X: model.predict_proba(X)[0, 1]) if classifies else (lambda X: model.predict(X)[0])
+    )
     learns = model.partial_fit_predict_proba if classifies else model.partial_fit_predict
     return predict, lambda X, y: learns(X, y)[0]
 

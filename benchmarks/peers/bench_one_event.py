@@ -101,7 +101,7 @@ def main() -> None:
     found: dict[str, list[dict[str, object]]] = {name: [] for name in LIBRARIES}
     for record in rounds(options.data, options.rounds, options.max_rows):
         found[str(record["library"])].append(record)
-        print(json.dumps(record), flush=True)  # noqa: T201
+        print(json.dumps(record), flush=True)
     for name, records in found.items():
         medians = {key: median(float(str(r[key])) for r in records) for key in ("us", "steady_us")}
         ratios = {
@@ -111,7 +111,7 @@ def main() -> None:
             )
             for key in ("us", "steady_us")
         }
-        print(json.dumps({"library": name, **medians, **ratios}), flush=True)  # noqa: T201
+        print(json.dumps({"library": name, **medians, **ratios}), flush=True)
 
 
 if __name__ == "__main__":

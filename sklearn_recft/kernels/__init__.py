@@ -1,9 +1,9 @@
 """Compiled loops over NumPy arrays: the only package that imports numba.
 
 Kernels start no threads. All but those of single events release the interpreter lock; callers may
-split the rows and run the parts in parallel. Tables are updated in place, and those of torch modules share memory
-with the parameters. Loops are written out, because a helper function that takes one array view
-per row halves the speed.
+split the rows and run the parts in parallel. Tables are updated in place, and those of torch
+modules share memory with the parameters. Loops are written out, because a helper function that
+takes one array view per row halves the speed.
 """
 
 from sklearn_recft.kernels._als import als_rows

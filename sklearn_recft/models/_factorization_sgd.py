@@ -273,9 +273,7 @@ def stream(
     return scored
 
 
-def pass_rates(
-    loss: str, learning_rate: float, *, chunk: bool, fast: bool = False
-) -> np.ndarray:
+def pass_rates(loss: str, learning_rate: float, *, chunk: bool, fast: bool = False) -> np.ndarray:
     """Return the rates (11,), float32, of `kernels.online_pass`: see `stream`."""
     settings = (_FAST_CHUNK if fast else _CHUNK) if chunk else _FAST_STREAM if fast else STREAM
     numbers = np.array(settings, np.float32)

@@ -52,11 +52,10 @@ class FactorizationEvents:
             given, loss = settings.learning_rate, settings.loss
             rate = sgd.LEARNING_RATE[loss] if given is None else given
             named = model.tables.arrays()
-            tables = kernels.EventTables(
-                *(named[name] for name in kernels.EventTables._fields[:7]),
-                model.moments,
-                *self._seen.arrays(),
-                np.array([sgd.pass_rates(loss, rate, chunk=c) for c in (True, False)]),
+            arrays = [named[name] for name in kernels.EventTables._fields[:7]]
+            rates = np.array([sgd.pass_rates(loss, rate, chunk=chunk) for chunk in (True, False)])
+            tables = kernels.EventTables._make(
+                [*arrays, model.moments, *self._seen.arrays(), rates]
             )
             if not all(array.flags.writeable and array.flags.c_contiguous for array in tables):
                 self._n_writings = -1  # those of a mapped file, until the model has learned
@@ -149,8 +148,9 @@ class FactorizationEvents:
     ) -> float | None:
         if (type(user_id), type(item_id)) != self._kinds:
             return None
-        codes, one = (np.array([code]) for code in (user, item)), np.ones(1)
-        return float(self._model.score(Events(*codes, np.zeros(1), one, one, _NO_CONTEXT))[0])
+        one = np.ones(1)
+        event = Events(np.array([user]), np.array([item]), 0 * one, one, one, _NO_CONTEXT)
+        return float(self._model.score(event)[0])
 
 
 def _kind(ids: np.ndarray) -> type:

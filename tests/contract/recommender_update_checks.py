@@ -179,7 +179,7 @@ def check_memory_is_bounded(estimator):
 
 
 def check_a_stream_of_events_equals_rows(estimator):
-    model, other, (news, y) = fitted(estimator), fitted(estimator), make_news(3)
+    model, other, (news, y) = fitted(estimator), fitted(estimator), make_news(2)
     events = model.stream()
     for (user, item, time), label in zip(news.tolist(), for_target(model, y).tolist(), strict=True):
         assert events.predict_one(user, item, time) == predict(other, [[user, item, time]])[0]
