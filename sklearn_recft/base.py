@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recft.event_stream import EventStream
+from sklearn_recft.event_stream import TURNS as _TURNS
+from sklearn_recft.event_stream import StreamMixin
 from sklearn_recft.events import Interactions
 from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import check_events, check_ids, check_queries
@@ -26,7 +27,7 @@ from sklearn_recft.models import (
     copy_without,
     warn_of_known_batch,
 )
-from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.parallel import n_threads
 from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.tags import RecommenderTags, recommender_tags
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -34,16 +35,10 @@ from sklearn_recft.vocabulary import warn_of_other_types
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
 
-# Calls that change an estimator take turns: `partial_fit`, `observe`, `adapt`, `forget` and the
-# last step of `fit`. A thread that has the turn may take it again, as in `partial_fit` on an
-# unfitted estimator. Readers (`predict`, `recommend`) take no turn. They wait only while the model
-# itself learns (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
-_TURNS = Turns()
-
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
 
 
-class RecommenderMixin(SaveMixin):
+class RecommenderMixin(StreamMixin, SaveMixin):
     """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
     A subclass has
@@ -201,19 +196,6 @@ class RecommenderMixin(SaveMixin):
             seen = model.seen.contains(events.user, events.item).all()
         scorer = make_ranking_scorer("ndcg", k=10, exclude_seen=not seen)
         return float(scorer(self, X, self._relevance(y), sample_weight=sample_weight))
-
-    def stream(self) -> EventStream:
-        """Return an object that learns, predicts and lists one event a call, by plain ids.
-
-        Its methods ``learn_one``, ``predict_learn_one``, ``predict_one`` and ``recommend_one`` do
-        what the methods of the recommender do for a table of one row, in less time.
-
-        Returns
-        -------
-        events : EventStream
-            It keeps no copy of the recommender: what it learns, the recommender has learned.
-        """
-        return EventStream(self)
 
     def has_learned(self, batch_id: Any) -> bool:
         """Whether `partial_fit` has learned rows of this ``batch_id`` since the last `fit`.
@@ -538,22 +520,6 @@ class RecommenderMixin(SaveMixin):
         self._check_parameters()
         self._check_fixed()
         return self._check(X, y, sample_weight, reset=False, **check)
-
-    # For streams of single events.
-
-    def __recommender_turn__(self) -> Any:
-        """Return the lock of calls that change this estimator."""
-        return _TURNS.of(self)
-
-    def __recommender_ready__(self) -> Any:
-        """Check the parameters, and return the settings of an update."""
-        self._check_parameters()
-        self._check_fixed()
-        return self._settings()
-
-    def __recommender_needs_time__(self) -> bool:
-        """Whether rows to learn need a timestamp."""
-        return any(getattr(self, name, None) is not None for name in self._NEED_TIME)
 
     def __recommender_settings__(self) -> Any:
         """Return the settings of the model from the current parameters."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from sklearn.base import is_classifier
 
-from sklearn_recft.models import FittedModel, SingleEvents
+from sklearn_recft.models import FittedModel
 from sklearn_recft.names import ITEM, TIME, USER
+from sklearn_recft.parallel import Turns
 from sklearn_recft.tables import EventRow
 
 # Types of ids and feedback that need no check; others are checked as those of a table are.
@@ -18,7 +19,30 @@ _PLAIN_IDS = frozenset((int, str))
 _LABELS = frozenset((bool, int, float, str))
 # Feedback and times below this are finite in all that reads them.
 _LARGE_FEEDBACK, _LARGE_TIME = 1e18, 1e11
+# Calls that change an estimator take turns: `partial_fit`, `observe`, `adapt`, `forget` and the
+# last step of `fit`. A thread that has the turn may take it again, as in `partial_fit` on an
+# unfitted estimator. Readers (`predict`, `recommend`) take no turn. They wait only while the model
+# itself learns (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
+TURNS = Turns()
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
+
+
+class SingleEvents(Protocol):
+    """What learns and scores single events of known ids, to the same bits as `FittedModel` does.
+
+    Each method returns None if it has done nothing, since `FittedModel.learn` or `score` has to.
+    """
+
+    def is_current(self, model: FittedModel) -> bool:
+        """Whether this is of ``model``, and nothing else has written to it."""
+
+    def learn(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
+    ) -> float | None:
+        """Learn an event; ``streams``: as ``call.predict`` says. Return the prediction before."""
+
+    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+        """Return the score of an event."""
 
 
 class Learner(Protocol):
@@ -247,31 +271,35 @@ class EventStream:
         """Return what learns single events of the model, with the parameters of now."""
         learner = self._learner
         self._single = None
-        if not (learner.__sklearn_is_fitted__() and learner.__recommender_model__().takes_single):
+        if not learner.__sklearn_is_fitted__():
             return None
-        parameters, model = self._parameters(self.estimator), learner.__recommender_model__()
-        if model is not self._model or parameters != self._checked:
+        fitted: Any = learner.__recommender_model__()
+        if not getattr(fitted, "takes_single", False):
+            return None
+        parameters = self._parameters(self.estimator)
+        if fitted is not self._model or parameters != self._checked:
             self._checked = None
             try:
                 self._settings = learner.__recommender_ready__()
             except (TypeError, ValueError):
                 return None  # the recommender raises it
             self._takes_no_time = not learner.__recommender_needs_time__()
-            self._target = _targets_of(self.estimator, model)
-            self._model, self._checked = model, parameters
-        self._single = model.single_events(self._settings)
+            self._target = _targets_of(self.estimator, fitted)
+            self._model, self._checked = fitted, parameters
+        self._single = fitted.single_events(self._settings)
         return self._single
 
     def _single_of_now(self) -> SingleEvents | None:
         """Return what predicts single events of the model, if anything does."""
         if not self._learner.__sklearn_is_fitted__():
             return None
-        model = self._learner.__recommender_model__()
+        fitted: Any = self._learner.__recommender_model__()
         for single in (self._single, self._reader):
-            if single is not None and single.is_current(model):
+            if single is not None and single.is_current(fitted):
                 return single
         # Not in place of `_single`: another thread may be about to learn.
-        self._reader = model.single_events(model.settings) if model.takes_single else None
+        takes = getattr(fitted, "takes_single", False)
+        self._reader = fitted.single_events(fitted.settings) if takes else None
         return self._reader
 
     def _row(self, user: Any, item: Any, timestamp: Any, columns: dict[str, Any]) -> Any:
@@ -336,3 +364,36 @@ def _of_number(y: Any) -> float | None:
 
 def _of_share(y: Any) -> float | None:
     return y if isinstance(y, (float, int)) and 0 <= y <= 1 else None
+
+
+class StreamMixin:
+    """Mixin of recommenders: the method `stream`, and what the stream asks of them."""
+
+    _NEED_TIME: ClassVar[tuple[str, ...]]
+
+    def stream(self) -> EventStream:
+        """Return an object that learns, predicts and lists one event a call, by plain ids.
+
+        Its methods ``learn_one``, ``predict_learn_one``, ``predict_one`` and ``recommend_one`` do
+        what the methods of the recommender do for a table of one row, in less time.
+
+        Returns
+        -------
+        events : EventStream
+            It keeps no copy of the recommender: what it learns, the recommender has learned.
+        """
+        return EventStream(self)
+
+    def __recommender_turn__(self) -> Any:
+        """Return the lock of calls that change this estimator."""
+        return TURNS.of(self)
+
+    def __recommender_ready__(self) -> Any:
+        """Check the parameters, and return the settings of an update."""
+        self._check_parameters()  # type: ignore[attr-defined]
+        self._check_fixed()  # type: ignore[attr-defined]
+        return self._settings()  # type: ignore[attr-defined]
+
+    def __recommender_needs_time__(self) -> bool:
+        """Whether rows to learn need a timestamp."""
+        return any(getattr(self, name, None) is not None for name in self._NEED_TIME)

@@ -68,13 +68,34 @@ class EventScratch:
 
 # Places in `EventScratch.words`, after those of `EventTables`.
 (
-    _ROW, _BEFORE, _MOMENTS, _N_USERS, _N_ITEMS, _N_FACTORS, _LOSS, _NEWEST, _RAW, _DONE, _LAST,
+    _ROW,
+    _BEFORE,
+    _MOMENTS,
+    _N_USERS,
+    _N_ITEMS,
+    _N_FACTORS,
+    _LOSS,
+    _NEWEST,
+    _RAW,
+    _DONE,
+    _LAST,
     _PASS,
-) = range(len(EventTables._fields), len(EventTables._fields) + 12)  # fmt: skip
+) = range(len(EventTables._fields), len(EventTables._fields) + 12)
 (
-    _USER_FACTORS, _ITEM_FACTORS, _USER_BIAS, _ITEM_BIAS, _USER_COUNT, _ITEM_COUNT, _MEAN,
-    _TARGETS, _SEEN_LAST, _SEEN_PREVIOUS, _SEEN_ITEM, _SEEN_USER, _RATES,
-) = range(len(EventTables._fields))  # fmt: skip
+    _USER_FACTORS,
+    _ITEM_FACTORS,
+    _USER_BIAS,
+    _ITEM_BIAS,
+    _USER_COUNT,
+    _ITEM_COUNT,
+    _MEAN,
+    _TARGETS,
+    _SEEN_LAST,
+    _SEEN_PREVIOUS,
+    _SEEN_ITEM,
+    _SEEN_USER,
+    _RATES,
+) = range(len(EventTables._fields))
 # Sums of squares up to this are far from infinity.
 _SAFE = np.float32(1e36)
 
@@ -98,10 +119,26 @@ _floats, _doubles, _ints = map(_pointer_to, (types.float32, types.float64, types
 _vector, _matrix = types.float32[::1], types.float32[:, ::1]
 # Types of the arguments of `online_pass`, wherever it is called.
 _TYPES = (
-    types.int32[::1], types.int32[::1], _vector, _vector, _matrix, _vector,
-    types.float64[::1], _vector, types.int64, types.int64, types.boolean,
-    _vector, _vector, _vector, _matrix, _matrix, _vector, _vector, _vector,
-)  # fmt: skip
+    types.int32[::1],
+    types.int32[::1],
+    _vector,
+    _vector,
+    _matrix,
+    _vector,
+    types.float64[::1],
+    _vector,
+    types.int64,
+    types.int64,
+    types.boolean,
+    _vector,
+    _vector,
+    _vector,
+    _matrix,
+    _matrix,
+    _vector,
+    _vector,
+    _vector,
+)
 
 
 @cache
@@ -218,7 +255,7 @@ def learn_event(words, user, item, target, size, streams):
     words[_DONE] = size
     # Written so that NaN is refused as well.
     if not (p_size < _SAFE and q_size < _SAFE and abs(scored[0]) < _SAFE):
-        _undo(words, user, item)
+        _put_back(words, user, item)
         return np.nan
     numba.carray(_ints(words[_SEEN_PREVIOUS]), (size + 1,))[size] = last[user]
     numba.carray(_ints(words[_SEEN_ITEM]), (size + 1,))[size] = item
@@ -228,7 +265,7 @@ def learn_event(words, user, item, target, size, streams):
 
 
 @inlined
-def _undo(words, user, item):
+def _put_back(words, user, item):
     n_factors = words[_N_FACTORS]
     place = 2 * n_factors
     before = numba.carray(_floats(words[_BEFORE]), (place + 5,))
@@ -253,4 +290,4 @@ def _undo(words, user, item):
 def undo_event(words, user, item, size):
     """Undo a call of `learn_event` with these arguments, if it is the latest one and was done."""
     if words[_DONE] == size:
-        _undo(words, user, item)
+        _put_back(words, user, item)

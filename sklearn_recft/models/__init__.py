@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         Call,
         FittedModel,
         Part,
-        SingleEvents,
         Transaction,
     )
     from sklearn_recft.models._baselines import (
@@ -207,7 +206,6 @@ __all__ = [
     "SequentialRulesSettings",
     "Shown",
     "SideFeatures",
-    "SingleEvents",
     "SoftmaxFactorizationModel",
     "SoftmaxFactorizationSettings",
     "Transaction",
@@ -283,7 +281,6 @@ __getattr__ = lazy_names(
         "SequentialRulesSettings": "_sequential_rules",
         "Shown": "_adaptive_shown",
         "SideFeatures": "_side_features",
-        "SingleEvents": "_base",
         "SoftmaxFactorizationModel": "_factorization_softmax",
         "SoftmaxFactorizationSettings": "_factorization_softmax",
         "Transaction": "_base",

@@ -110,24 +110,6 @@ class Call:
     listing: Listing | None = None
 
 
-class SingleEvents(Protocol):
-    """What learns and scores single events of known ids, to the same bits as `FittedModel` does.
-
-    Each method returns None if it has done nothing, since `FittedModel.learn` or `score` has to.
-    """
-
-    def is_current(self, model: FittedModel) -> bool:
-        """Whether this is of ``model``, and nothing else has written to it."""
-
-    def learn(
-        self, user_id: int | str, item_id: int | str, target: float, streams: bool
-    ) -> float | None:
-        """Learn an event; ``streams``: as ``call.predict`` says. Return the prediction before."""
-
-    def score(self, user_id: int | str, item_id: int | str) -> float | None:
-        """Return the score of an event."""
-
-
 class _Reading:
     """A with-block that reads a model: the lock, and the error handling of NumPy."""
 
@@ -353,21 +335,6 @@ class FittedModel:
     def _is_finite(self, events: Events) -> bool:
         """Whether parameters are finite after events were learned; others cannot overflow."""
         return True
-
-    @property
-    def takes_single(self) -> bool:
-        """Whether `single_events` may return something."""
-        return False
-
-    def single_events(self, settings: Any) -> SingleEvents | None:
-        """Return what learns and scores single events quickly; None if nothing does.
-
-        Parameters
-        ----------
-        settings : dataclass
-            As in `learn`.
-        """
-        return None
 
     # ------------------------------------------------------------------ scoring
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -20,7 +20,7 @@ from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._receipt import ERASED
-from sklearn_recft.models._single_event import FactorizationEvents
+from sklearn_recft.models._single_event import SingleEventsMixin
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
@@ -221,16 +221,6 @@ class FactorizationModel(FactorizationBase):
         """Learn new rows together with rehearsed ones; return predictions before, (n,)."""
         raise NotImplementedError
 
-    def state(self) -> dict[str, Any]:
-        """Return the model as named arrays and plain values.
-
-        The moments are copied: single events are learned in place.
-        """
-        with self.reading():
-            state = super().state()
-            state["values"]["moments"] = state["values"]["moments"].copy()
-            return state
-
     # ------------------------------------------------------------------ scoring
 
     def _factor_scores(self, events: Events) -> np.ndarray:
@@ -280,7 +270,7 @@ class FactorizationModel(FactorizationBase):
         return self.scorer.tile_scorer(users, columns, context)
 
 
-class SGDFactorizationModel(FactorizationModel):
+class SGDFactorizationModel(SingleEventsMixin, FactorizationModel):
     """A factorization trained by compiled stochastic gradient descent.
 
     Attributes
@@ -306,26 +296,6 @@ class SGDFactorizationModel(FactorizationModel):
     def forget_items_level(self) -> str:
         """What `forget_items` does: users keep what they learned from these items."""
         return ERASED
-
-    @property
-    def takes_single(self) -> bool:
-        """Whether an event changes nothing but the rows of its ids, the mean and the moments."""
-        return (
-            type(self) is SGDFactorizationModel
-            and self.settings.loss in sgd.LOSS
-            and not self.reservoir.capacity
-            and not self.context_names
-        )
-
-    def single_events(self, settings: FactorizationSettings) -> FactorizationEvents | None:
-        """Return what learns and scores single events quickly; None if rows are missing."""
-        with self._lock.mutex:
-            sizes = self.n_users, self.n_items
-            if not self.takes_single or self.tables.n_rows != sizes:
-                return None
-            if len(self.seen.last) < self.n_users:
-                return None
-            return FactorizationEvents(self, self._lock, settings)
 
     def _one_at_a_time(self, call: Call) -> bool:
         # Decaying popularity changes every item between rows.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
 from sklearn_recft.events import Events, Interactions
+from sklearn_recft.history import Reservoir
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, FittedModel
-from sklearn_recft.models._factorization_base import FactorizationSettings
+from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
+from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
-
-if TYPE_CHECKING:
-    from sklearn_recft.models._factorization import SGDFactorizationModel
-
 
 _NO_CONTEXT = np.empty((1, 0))
 
@@ -30,7 +28,7 @@ class FactorizationEvents:
 
     Parameters
     ----------
-    model : SGDFactorizationModel
+    model : SingleEventsMixin
         Without context, stored rows and habits.
     lock : SharedLock
         The lock of the model.
@@ -39,7 +37,7 @@ class FactorizationEvents:
     """
 
     def __init__(
-        self, model: SGDFactorizationModel, lock: SharedLock, settings: FactorizationSettings
+        self, model: SingleEventsMixin, lock: SharedLock, settings: FactorizationSettings
     ) -> None:
         with lock.mutex:
             self._lock = lock
@@ -151,6 +149,44 @@ class FactorizationEvents:
         one = np.ones(1)
         event = Events(np.array([user]), np.array([item]), 0 * one, one, one, _NO_CONTEXT)
         return float(self._model.score(event)[0])
+
+
+class SingleEventsMixin(FactorizationBase):
+    """Mixin of a factorization whose single events may change nothing but rows, mean and moments.
+
+    They do if it has one copy of its tables, no context and no stored rows.
+    """
+
+    tables: MatrixFactorization
+    moments: np.ndarray
+    reservoir: Reservoir
+    _RAW: ClassVar[bool]
+
+    @property
+    def takes_single(self) -> bool:
+        """Whether `single_events` may return something."""
+        plain = not (self._RAW or self.reservoir.capacity or self.context_names)
+        return plain and self.settings.loss in sgd.LOSS
+
+    def single_events(self, settings: FactorizationSettings) -> FactorizationEvents | None:
+        """Return what learns and scores single events quickly; None if rows are missing."""
+        with self._lock.mutex:
+            sizes = self.n_users, self.n_items
+            if not self.takes_single or self.tables.n_rows != sizes:
+                return None
+            if not all(sizes) or len(self.seen.last) < self.n_users:
+                return None
+            return FactorizationEvents(self, self._lock, settings)
+
+    def state(self) -> dict[str, Any]:
+        """Return the model as named arrays and plain values.
+
+        The moments are copied: single events are learned in place.
+        """
+        with self.reading():
+            state = super().state()
+            state["values"]["moments"] = state["values"]["moments"].copy()
+            return state
 
 
 def _kind(ids: np.ndarray) -> type:
