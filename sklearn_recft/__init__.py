@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RP3BetaRecommender,
         SequentialRulesRecommender,
     )
+    from sklearn_recft.event_stream import EventStream
     from sklearn_recft.models import ForgetReceipt
     from sklearn_recft.persistence import load, save, trusted_types
     from sklearn_recft.training import FineTuning
@@ -38,6 +39,7 @@ __all__ = [
     "BiasRecommender",
     "DecayBertRecommender",
     "EASERecommender",
+    "EventStream",
     "FineTuning",
     "ForgetReceipt",
     "HabitRecommender",
@@ -66,6 +68,7 @@ __getattr__ = lazy_names(
         "BiasRecommender": "estimators",
         "DecayBertRecommender": "estimators",
         "EASERecommender": "estimators",
+        "EventStream": "event_stream",
         "FineTuning": "training",
         "ForgetReceipt": "models",
         "HabitRecommender": "estimators",

@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recft.event_stream import TURNS as _TURNS
+from sklearn_recft.event_stream import StreamMixin
 from sklearn_recft.events import Interactions
 from sklearn_recft.features import PARAMETERS, feature_names
 from sklearn_recft.interactions import check_events, check_ids, check_queries
@@ -25,7 +27,7 @@ from sklearn_recft.models import (
     copy_without,
     warn_of_known_batch,
 )
-from sklearn_recft.parallel import Turns, n_threads
+from sklearn_recft.parallel import n_threads
 from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.tags import RecommenderTags, recommender_tags
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -33,16 +35,10 @@ from sklearn_recft.vocabulary import warn_of_other_types
 # Kinds of parameters that may be True or False.
 _FLAGS = {"boolean", "verbose", "random_state"}
 
-# Calls that change an estimator take turns: `partial_fit`, `observe`, `adapt`, `forget` and the
-# last step of `fit`. A thread that has the turn may take it again, as in `partial_fit` on an
-# unfitted estimator. Readers (`predict`, `recommend`) take no turn. They wait only while the model
-# itself learns (`FittedModel.learn`), not while `fit` makes a new model or `forget` changes a copy.
-_TURNS = Turns()
-
 Recommender = TypeVar("Recommender", bound="RecommenderMixin")
 
 
-class RecommenderMixin(SaveMixin):
+class RecommenderMixin(StreamMixin, SaveMixin):
     """Mixin of every recommender: it holds one `FittedModel` and adds the shared methods.
 
     A subclass has

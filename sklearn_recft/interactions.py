@@ -36,7 +36,14 @@ from sklearn_recft.names import (
     as_roles,
 )
 from sklearn_recft.suspects import refuse_leaked_label, refuse_times_as_context
-from sklearn_recft.tables import Table, columns_of, is_frame, refuse_events, table_of_queries
+from sklearn_recft.tables import (
+    EventRow,
+    Table,
+    columns_of,
+    is_frame,
+    refuse_events,
+    table_of_queries,
+)
 from sklearn_recft.times import to_seconds
 from sklearn_recft.vectors import check_vectors
 from sklearn_recft.vocabulary import warn_of_other_types
@@ -225,7 +232,8 @@ def check_events(
             estimator.n_features_in_ = len(estimator.feature_names_in_)
         return events
     if named:
-        events = _in_order_of_fit(estimator, events, (outcome, *features))
+        by_role = isinstance(X, EventRow)
+        events = _in_order_of_fit(estimator, events, (outcome, *features), by_role)
     _warn_of_types(estimator, events)
     return events
 
@@ -296,11 +304,14 @@ def _set_aside(events: Interactions, outcome: str | None) -> Interactions:
 
 
 def _in_order_of_fit(
-    estimator: Any, events: Interactions, aside: Sequence[str | None]
+    estimator: Any, events: Interactions, aside: Sequence[str | None], by_role: bool
 ) -> Interactions:
     names = events.context_names
     fitted = as_roles(getattr(estimator, "feature_names_in_", ()))
-    if not fitted or are_numbered(fitted):
+    unnamed = not fitted or are_numbered(fitted)
+    if unnamed and by_role:  # the arguments of a function, whatever the table of fit
+        fitted = (fitted or [f"x{j}" for j in range(estimator.n_features_in_)])[3:]
+    elif unnamed:
         given = [USER, ITEM, *([] if events.timestamps is None else [TIME]), *names]
         places = ", ".join(("user", "item", "timestamp", "context")[: estimator.n_features_in_])
         raise ValueError(

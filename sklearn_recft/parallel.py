@@ -210,11 +210,25 @@ class SharedLock:
     >>> lock = SharedLock()
     >>> with lock.writing(), lock.reading():
     ...     pass
+
+    A step of a microsecond may hold ``mutex`` in place of the lock, if `may_read` or `may_write`
+    says so: nobody takes the lock or gives it back meanwhile.
+
+    >>> with lock.mutex:
+    ...     lock.may_write(), lock.n_writings
+    (True, 1)
+
+    Attributes
+    ----------
+    mutex : RLock
+    n_writings : int
+        How many times `writing` has been entered.
     """
 
     def __init__(self) -> None:
         # Not a Condition: its own Python code can be interrupted between acquiring and returning.
-        self._mutex = RLock()
+        self._mutex = self.mutex = RLock()
+        self.n_writings = 0
         self._readers: WeakSet[_Claim] = WeakSet()
         self._writers: WeakSet[_Claim] = WeakSet()
         self._waiting_readers: WeakSet[_Claim] = WeakSet()
@@ -227,6 +241,22 @@ class SharedLock:
     def writing(self) -> _Claim:
         """Hold the lock alone inside a with-block."""
         return _Claim(self._admit_writer, self._let_go, self._writers, self._waiting_writers)
+
+    # The sets of references: the methods of a `WeakSet` take three times as long. A reference to
+    # what is gone only makes the answer no.
+
+    def may_read(self) -> bool:
+        """Whether nobody writes or waits to write, while the caller holds ``mutex``."""
+        return not (self._writers.data or self._waiting_writers.data)  # type: ignore[attr-defined]
+
+    def may_write(self) -> bool:
+        """Whether nobody holds the lock or waits for it, while the caller holds ``mutex``."""
+        return not (
+            self._readers.data  # type: ignore[attr-defined]
+            or self._writers.data  # type: ignore[attr-defined]
+            or self._waiting_readers.data  # type: ignore[attr-defined]
+            or self._waiting_writers.data  # type: ignore[attr-defined]
+        )
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:
@@ -244,6 +274,7 @@ class SharedLock:
                 self._waiting_writers.add(claim)
                 return False
             self._writers.add(claim)
+            self.n_writings += 1
             self._waiting_writers.discard(claim)
             return True
 

@@ -44,6 +44,31 @@ def is_frame(X: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class EventRow:
+    """One event by the names of its columns: a table for `check_events`, without a data frame.
+
+    Attributes
+    ----------
+    columns : dict of str to object
+        ``user_id`` and ``item_id``, and optionally ``timestamp`` and others.
+    """
+
+    columns: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        return 1, len(self.columns)
+
+    def cells(self) -> list[np.ndarray]:
+        """Return each column as an array of shape (1,), object."""
+        cells = [np.empty(1, object) for _ in self.columns]
+        for cell, value in zip(cells, self.columns.values(), strict=True):
+            cell[0] = value
+        return cells
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of events or queries, which is looked at once.
 
@@ -51,9 +76,9 @@ class Table:
     ----------
     given : object
         The table as it was passed.
-    values : DataFrame or Series of narwhals, or ndarray of shape (n, n_columns)
+    values : DataFrame or Series of narwhals, ndarray of shape (n, n_columns), or EventRow
     names : list, or None
-        Names of the columns of a frame.
+        Names of the columns of a frame, or of an event.
     """
 
     given: Any
@@ -63,6 +88,8 @@ class Table:
     @classmethod
     def of(cls, X: Any) -> Table:
         """Read any table but a sparse one."""
+        if isinstance(X, EventRow):
+            return cls(X, X, list(X.columns))
         if is_frame(X):
             values = nw.from_native(X, eager_only=True, allow_series=True)
             return cls(X, values, None if isinstance(values, nw.Series) else values.columns)
@@ -95,6 +122,8 @@ class Table:
     def columns(self, positions: tuple[str, ...]) -> dict[str, Any]:
         """Columns by role: by name in a frame, by position in a table without names."""
         values = self.values
+        if isinstance(values, EventRow):
+            return dict(zip(as_roles(values.columns), values.cells(), strict=True))
         if isinstance(values, nw.Series):
             raise ValueError(
                 f"Expected a table of events (2D), got a single column {values.name!r} instead: "

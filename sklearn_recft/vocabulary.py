@@ -195,6 +195,14 @@ class Vocabulary:
         found = (self._encode_by_table(_one_integer(v)) for v in values.tolist())
         return np.fromiter((c[0] if c.size else -1 for c in found), np.int64, len(values))
 
+    def code(self, value: int | str) -> int:
+        """Code of one id, -1 if it is unknown; `encode` takes many, of any type."""
+        table = self._table
+        if table is None:
+            return self._index.get(value, -1)
+        slot = value - self._low if isinstance(value, int) else -1
+        return table.item(slot) if 0 <= slot < len(table) else -1
+
     def extend(self, ids: Any) -> np.ndarray:
         """Encode ``ids`` and add those that are new, in order of first appearance."""
         values = _as_values(ids)

@@ -43,6 +43,7 @@ ROOMS = (
     "inspection",
     "lists",
     "persistence",  # it looks up the kinds of a file in the rooms below by name, when it loads
+    "event_stream",
     "base",
     "estimators",
     "pipeline",
@@ -328,7 +329,7 @@ def privacy_faults(source: str) -> list[str]:
 
 
 # Names that others begin so: torch's counts of writes and tree of modules, named tuples' fields.
-OF_OTHER_PACKAGES = {"_version", "_modules", "_fields"}
+OF_OTHER_PACKAGES = {"_version", "_modules", "_fields", "_make"}
 
 
 def faults(path: str, source: str) -> list[str]:

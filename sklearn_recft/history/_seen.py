@@ -71,6 +71,13 @@ class SeenItems:
         """Return copies of ``last`` (n_users,), ``previous`` and ``item`` (size,)."""
         return self.last.copy(), self.previous[: self.size].copy(), self.item[: self.size].copy()
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return ``last``, ``previous`` and ``item``, and the user of each entry, to write to.
+
+        An entry that is written behind the others counts once ``size`` says so.
+        """
+        return self.last, self.previous, self.item, self._user
+
     def mark(self, users: np.ndarray) -> tuple[Any, ...]:
         """Return what `restore` needs to undo later appends of ``users``."""
         known = users[users < len(self.last)]

@@ -1,9 +1,9 @@
 """Compiled loops over NumPy arrays: the only package that imports numba.
 
-Every kernel releases the interpreter lock and starts no threads; callers may split the rows and
-run the parts in parallel. Tables are updated in place, and those of torch modules share memory
-with the parameters. Loops are written out, because a helper function that takes one array view
-per row halves the speed.
+Kernels start no threads. All but those of single events release the interpreter lock; callers may
+split the rows and run the parts in parallel. Tables are updated in place, and those of torch
+modules share memory with the parameters. Loops are written out, because a helper function that
+takes one array view per row halves the speed.
 """
 
 from sklearn_recft.kernels._als import als_rows
@@ -44,6 +44,12 @@ from sklearn_recft.kernels._similarity import (
     mark_largest,
     nearest_items,
     spread,
+)
+from sklearn_recft.kernels._single_event import (
+    EventScratch,
+    EventTables,
+    learn_event,
+    undo_event,
 )
 from sklearn_recft.kernels._softmax import (
     draw_negatives,
@@ -86,6 +92,8 @@ __all__ = [
     "SQUARED_ERROR",
     "TIMES",
     "USER_STATISTICS",
+    "EventScratch",
+    "EventTables",
     "add_keys",
     "add_moments",
     "add_to_tile",
@@ -112,6 +120,7 @@ __all__ = [
     "int8_products",
     "latest_events",
     "learn_blend",
+    "learn_event",
     "link_keys",
     "link_pairs",
     "look_up",
@@ -132,6 +141,7 @@ __all__ = [
     "transform_factorization",
     "transform_statistics",
     "transform_sums",
+    "undo_event",
     "update_factorization",
     "update_statistics",
     "update_sums",

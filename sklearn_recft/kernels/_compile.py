@@ -7,11 +7,24 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 def jit(function):
     """Compile a function on its first call, and cache the result on disk if possible."""
+    return _compiled(function, _OPTIONS)
+
+
+def brief(function):
+    """Compile a function of a microsecond, as `jit` does: it keeps the interpreter lock.
+
+    To give the lock back and take it again would take a good part of the time, and much longer if
+    another thread takes it meanwhile.
+    """
+    return _compiled(function, {**_OPTIONS, "nogil": False})
+
+
+def _compiled(function, options):
     try:
-        return numba.njit(function, cache=True, **_OPTIONS)
+        return numba.njit(function, cache=True, **options)
     except RuntimeError:
         # Without a writable cache directory, compile in memory only.
-        return numba.njit(function, **_OPTIONS)
+        return numba.njit(function, **options)
 
 
 def inlined(function):

@@ -20,6 +20,7 @@ from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._receipt import ERASED
+from sklearn_recft.models._single_event import SingleEventsMixin
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
@@ -269,7 +270,7 @@ class FactorizationModel(FactorizationBase):
         return self.scorer.tile_scorer(users, columns, context)
 
 
-class SGDFactorizationModel(FactorizationModel):
+class SGDFactorizationModel(SingleEventsMixin, FactorizationModel):
     """A factorization trained by compiled stochastic gradient descent.
 
     Attributes

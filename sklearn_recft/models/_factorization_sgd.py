@@ -238,8 +238,8 @@ def stream(
     if chunk and n > 1:
         order = rng.permutation(n)
         rows = rows.take(order)
-    speed = learning_rate / LEARNING_RATE[loss]
     if loss == "bpr":
+        speed = learning_rate / LEARNING_RATE[loss]
         _, keep, (user_rate, item_rate, *regs) = _BPR_CHUNK if chunk else _BPR_STREAM
         rates = (speed * user_rate, speed * item_rate, *regs)
         for start in range(0, n, _BLOCK):
@@ -250,14 +250,11 @@ def stream(
                 n_items = max(n_items, int(items.max()) + 1)
             _bpr(arrays, rows, piece, drawn, scored[piece], True, keep, rates, newest)
         return scored
-    settings = (_FAST_CHUNK if fast else _CHUNK) if chunk else _FAST_STREAM if fast else STREAM
-    numbers = np.array(settings, np.float32)
-    numbers[4:6] *= speed
     kernels.online_pass(
         *_columns(rows, slice(None)),
         scored,
         moments,
-        numbers,
+        pass_rates(loss, learning_rate, chunk=chunk, fast=fast),
         LOSS[loss],
         newest,
         raw,
@@ -274,6 +271,14 @@ def stream(
         ),
     )
     return scored
+
+
+def pass_rates(loss: str, learning_rate: float, *, chunk: bool, fast: bool = False) -> np.ndarray:
+    """Return the rates (11,), float32, of `kernels.online_pass`: see `stream`."""
+    settings = (_FAST_CHUNK if fast else _CHUNK) if chunk else _FAST_STREAM if fast else STREAM
+    numbers = np.array(settings, np.float32)
+    numbers[4:6] *= learning_rate / LEARNING_RATE[loss]
+    return numbers
 
 
 def draw_negatives(

@@ -194,6 +194,25 @@ def check_memory_is_bounded(estimator):
     assert max(sizes[16:]) <= max(sizes[:16]) + 1000
 
 
+def check_a_stream_of_events_equals_rows(estimator):
+    model, other, (news, y) = fitted(estimator), fitted(estimator), make_news(2)
+    events = model.stream()
+    for (user, item, time), label in zip(news.tolist(), for_target(model, y).tolist(), strict=True):
+        assert events.predict_one(user, item, time) == predict(other, [[user, item, time]])[0]
+        events.learn_one(user, item, label, time)
+        other.partial_fit([[user, item, time]], [label])
+    assert_same(model._model.state(), other._model.state(), "model")
+    items, scores = events.recommend_one(user, 5, timestamp=2_000_000_000)
+    listed = other.recommend([[user, 2_000_000_000]], n_recommendations=5)
+    assert_array_equal(items, listed[0][0])
+    assert_array_equal(scores, listed[1][0])
+    verb = predicting_verb(estimator)
+    if verb is not None:
+        found = getattr(other, verb)([[user, item, time]], [label])
+        assert events.predict_learn_one(user, item, label, time) == np.ravel(found)[-1]
+        assert_same(model._model.state(), other._model.state(), "model")
+
+
 def check_a_batch_is_learned_once(estimator):
     if any(getattr(estimator, name, None) is not None for name in ("backbone", "training")):
         return  # slow, and the same code as without texts

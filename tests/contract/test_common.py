@@ -237,7 +237,7 @@ LEFT_OUT = {
         _WITHOUT_TRAINING | {"check_memory_is_bounded"},
     ),
 }
-N_OUR_CHECKS = 68
+N_OUR_CHECKS = 69
 OUR_CHECKS = [
     *recommender_checks(),
     *recommender_adapt_checks(),

@@ -1,0 +1,201 @@
+"""Single events of a factorization: learned and scored in a microsecond, as many are."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import expit
+
+from sklearn_recft import kernels
+from sklearn_recft.events import Events, Interactions
+from sklearn_recft.history import Reservoir
+from sklearn_recft.models import _factorization_sgd as sgd
+from sklearn_recft.models._base import Call, FittedModel
+from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
+from sklearn_recft.modules import MatrixFactorization
+from sklearn_recft.parallel import SharedLock
+
+_NO_CONTEXT = np.empty((1, 0))
+
+
+class FactorizationEvents:
+    """Learn and score single events, to the same bits as `FittedModel.learn` and `score`.
+
+    It holds the addresses of a model's arrays, as long as nothing else writes to the model: see
+    `is_current`. A step takes no turn: it holds the mutex of the model's lock, and does nothing if
+    others hold the lock or wait for it.
+
+    Parameters
+    ----------
+    model : SingleEventsMixin
+        Without context, stored rows and habits.
+    lock : SharedLock
+        The lock of the model.
+    settings : FactorizationSettings
+        What `learn` sets as the settings of the model.
+    """
+
+    def __init__(
+        self, model: SingleEventsMixin, lock: SharedLock, settings: FactorizationSettings
+    ) -> None:
+        with lock.mutex:
+            self._lock = lock
+            # What a writer is about to replace is never current.
+            self._n_writings = lock.n_writings if lock.may_read() else -1
+            self._model, self._settings = model, settings
+            self._seen, self._reservoir = model.seen, model.reservoir
+            self._user_code, self._item_code = model.users.code, model.items.code
+            self._kinds = _kind(model.users.ids), _kind(model.items.ids)
+            given, loss = settings.learning_rate, settings.loss
+            rate = sgd.LEARNING_RATE[loss] if given is None else given
+            named = model.tables.arrays()
+            arrays = [named[name] for name in kernels.EventTables._fields[:7]]
+            rates = np.array([sgd.pass_rates(loss, rate, chunk=chunk) for chunk in (True, False)])
+            tables = kernels.EventTables._make(
+                [*arrays, model.moments, *self._seen.arrays(), rates]
+            )
+            if not all(array.flags.writeable and array.flags.c_contiguous for array in tables):
+                self._n_writings = -1  # those of a mapped file, until the model has learned
+            self._tables, self._loss = tables, loss
+            self._n_slots = len(tables.previous)
+            self._scratch = kernels.EventScratch(tables, sgd.LOSS[loss], model.tables.NEWEST)
+            self._words = self._scratch.words
+
+    def is_current(self, model: FittedModel) -> bool:
+        """Whether this is of ``model``, and nothing else has written to it."""
+        return model is self._model and self._lock.n_writings == self._n_writings
+
+    def learn(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
+    ) -> float | None:
+        """Learn an event, and return its prediction before; None if nothing was learned.
+
+        Parameters
+        ----------
+        user_id, item_id : int or str
+        target : float
+            Finite in float32.
+        streams : bool
+            Whether to learn as `partial_fit_predict` does; if not, as `partial_fit`.
+
+        Returns
+        -------
+        scored : float or None
+            None if the types of new ids are others than before, parameters are not small numbers,
+            or others are at the model.
+
+        Raises
+        ------
+        ValueError
+            If parameters are no longer finite.
+        """
+        lock, seen, reservoir, model = self._lock, self._seen, self._reservoir, self._model
+        with lock.mutex:
+            if lock.n_writings != self._n_writings or not lock.may_write():
+                return None
+            user, item, size = self._user_code(user_id), self._item_code(item_id), seen.size
+            if user < 0 or item < 0 or size >= self._n_slots:
+                return self._learn_new(user_id, item_id, target, streams)
+            n_offered, settings = reservoir.n_offered, model.settings
+            try:
+                scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
+                if scored != scored:
+                    return None
+                seen.size = size + 1
+                reservoir.n_offered = n_offered + 1
+                model.settings = self._settings
+            except BaseException:  # an interrupt
+                kernels.undo_event(self._words, user, item, size)
+                seen.size, reservoir.n_offered, model.settings = size, n_offered, settings
+                raise
+            return scored
+
+    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+        """Return what `FittedModel.score` does for one row; None if it has to."""
+        tables, lock = self._tables, self._lock
+        with lock.mutex:
+            if lock.n_writings != self._n_writings or not lock.may_read():
+                return None
+            user, item = self._user_code(user_id), self._item_code(item_id)
+            if user < 0 or item < 0:
+                return self._score_unknown(user_id, item_id, user, item)
+            dot = np.einsum("k,k->", tables.user_factors[user], tables.item_factors[item])
+            found = dot + tables.user_bias[user] + tables.item_bias[item] + tables.mean[0]
+            score = float(found)
+            if self._loss == "log_loss":
+                return float(expit(score))
+            n, _, _, least, largest = tables.moments.tolist()
+            return min(max(score, least), largest) if n else score
+
+    def _learn_new(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
+    ) -> float | None:
+        """Learn an event for which memory is to be allocated, as one row."""
+        if (type(user_id), type(item_id)) != self._kinds:
+            return None
+        feedback = None if self._model.positives_only else np.array([target], np.float64)
+        rows = Interactions(
+            _one_id(user_id), _one_id(item_id), feedback, None, None, _NO_CONTEXT, ()
+        )
+        answers = self._model.learn(rows, self._settings, Call(predict=streams))
+        return float(answers[0]) if streams else target
+
+    def _score_unknown(
+        self, user_id: int | str, item_id: int | str, user: int, item: int
+    ) -> float | None:
+        if (type(user_id), type(item_id)) != self._kinds:
+            return None
+        one = np.ones(1)
+        event = Events(np.array([user]), np.array([item]), 0 * one, one, one, _NO_CONTEXT)
+        return float(self._model.score(event)[0])
+
+
+class SingleEventsMixin(FactorizationBase):
+    """Mixin of a factorization whose single events may change nothing but rows, mean and moments.
+
+    They do if it has one copy of its tables, no context and no stored rows.
+    """
+
+    tables: MatrixFactorization
+    moments: np.ndarray
+    reservoir: Reservoir
+    _RAW: ClassVar[bool]
+
+    @property
+    def takes_single(self) -> bool:
+        """Whether `single_events` may return something."""
+        plain = not (self._RAW or self.reservoir.capacity or self.context_names)
+        return plain and self.settings.loss in sgd.LOSS
+
+    def single_events(self, settings: FactorizationSettings) -> FactorizationEvents | None:
+        """Return what learns and scores single events quickly; None if rows are missing."""
+        with self._lock.mutex:
+            sizes = self.n_users, self.n_items
+            if not self.takes_single or self.tables.n_rows != sizes:
+                return None
+            if not all(sizes) or len(self.seen.last) < self.n_users:
+                return None
+            return FactorizationEvents(self, self._lock, settings)
+
+    def state(self) -> dict[str, Any]:
+        """Return the model as named arrays and plain values.
+
+        The moments are copied: single events are learned in place.
+        """
+        with self.reading():
+            state = super().state()
+            state["values"]["moments"] = state["values"]["moments"].copy()
+            return state
+
+
+def _kind(ids: np.ndarray) -> type:
+    """Return the type of known ids, by which a new one is of another type or not."""
+    return int if ids.dtype == np.int64 else type(ids[0])
+
+
+def _one_id(value: int | str) -> np.ndarray:
+    """Return an id as a column of ids, as `columns.to_ids` does."""
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return np.array([value], np.int64)
+    return np.fromiter([value], object, 1)
