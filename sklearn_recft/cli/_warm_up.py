@@ -58,7 +58,7 @@ def warm_up(args: argparse.Namespace) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         for name, options, kind in _RUNS:
             if name in args.only:
-                _call(_make(name, options), kind)
+                _call(name, options, kind)
     text = f"Compiled loops of {len(set(args.only))} estimators are in {folder}."
     return {"text": text, "folder": folder, "seconds": perf_counter() - clock}
 
@@ -70,8 +70,9 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     return getattr(sklearn_recft, name)(**options)
 
 
-def _call(model: Any, kind: str) -> None:
+def _call(name: str, options: dict[str, Any], kind: str) -> None:
     """Fit, update and query one model."""
+    model = _make(name, options)
     X, ratings = make_interactions(100, 50, 1000, random_state=0, return_X_y=True)
     y = {"none": None, "rating": ratings, "click": (ratings > 3).astype(int)}[kind]
     past, new = slice(0, 900), slice(900, 1000)
