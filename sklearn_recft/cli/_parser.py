@@ -8,6 +8,7 @@ from sklearn_recft.cli._candidates import find_candidates
 from sklearn_recft.cli._log import DATASETS
 from sklearn_recft.cli._saved import TABLES
 from sklearn_recft.cli._serve import add_service
+from sklearn_recft.cli._warm_up import add_warm_up
 
 _EXAMPLES = """\
 examples:
@@ -22,6 +23,7 @@ examples:
   recft compress model small                     factors in 8 bits: a quarter of their bytes
   recft serve --demo                             a service that learns from clicks
   recft keys add keys.json                       a key for `recft serve --keys keys.json`
+  recft warm-up                                  compile at installation, not at the first call
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
 A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
@@ -70,7 +72,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
     commands = parser.add_subparsers(
         required=True,
-        metavar="{demo,evaluate,recommend,save,inspect,compress,serve,keys}",
+        metavar="{demo,evaluate,recommend,save,inspect,compress,serve,keys,warm-up}",
     )
 
     def add(name, run, about, *parents):
@@ -126,6 +128,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
         help="numbers of the tables of factors; default: %(default)s",
     )
     add_service(add, output)
+    add_warm_up(add, output)
     return parser
 
 

@@ -7,6 +7,7 @@ The matrix is given as CSR arrays by user (``starts``, item ``codes``, ``values`
 import numpy as np
 
 from sklearn_recft.kernels._compile import inlined, jit
+from sklearn_recft.kernels._sort import sort_part
 
 LARGEST_RULE = 1e24  # float32 holds sums of rules times feedback
 
@@ -35,7 +36,11 @@ def _nth(values, n, k):
     while low < high:
         middle = (low + high) // 2
         a, b, c = values[low], values[middle], values[high]
-        pivot = max(min(a, b), min(max(a, b), c))  # the median of three
+        pivot = c  # the median of three
+        if (a < b) == (b < c):
+            pivot = b
+        elif (b < a) == (a < c):
+            pivot = a
         left, right = low, high
         while left <= right:
             while values[left] < pivot:
@@ -123,7 +128,7 @@ def nearest_items(
                         is_near[j] = True
                         near[n_near] = j
                         n_near += 1
-            near[:n_near].sort()
+            sort_part(near, 0, n_near)
         else:  # many terms: one scan over all items is cheaper than a check per term
             for s in range(item_starts[i], item_starts[i + 1]):
                 u, value = users[s], np.float64(item_values[s])
@@ -197,7 +202,7 @@ def follow_items(
                     is_near[j] = True
                     near[n_near] = j
                     n_near += 1
-        near[:n_near].sort()
+        sort_part(near, 0, n_near)
         for a in range(n_near):
             j = near[a]
             score[a] = min(total[j] * row_scale[i] * column_scale[j], LARGEST_RULE)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sklearn_recft.kernels._compile import inlined, jit
+from sklearn_recft.kernels._compile import jit
+from sklearn_recft.kernels._sort import sort_part
 
 _BLOCK = 64
 
@@ -81,23 +82,6 @@ def update_topk_among(tile, first_item, indptr, items, pointer, top_scores, top_
         pointer[r] = p
 
 
-@inlined
-def _sort(values, start, stop):
-    """Sort a part of an array of integers in place (Shell 1959).
-
-    `numpy.ndarray.sort` takes longer to compile than the kernel around it.
-    """
-    gap = stop - start
-    while gap > 1:
-        gap = max(1, (5 * gap - 1) // 11)  # the steps of Gonnet and Baeza-Yates (1991)
-        for i in range(start + gap, stop):
-            value, j = values[i], i - gap
-            while j >= start and values[j] > value:
-                values[j + gap] = values[j]
-                j -= gap
-            values[j + gap] = value
-
-
 @jit
 def gather_seen(users, last, previous, item, lookup):
     """Return the distinct seen items of each user in CSR form, as ascending score columns.
@@ -105,7 +89,8 @@ def gather_seen(users, last, previous, item, lookup):
     ``lookup[item]`` is the score column of an item, or -1 if it is no candidate; it must ascend
     with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
     """
-    indptr = np.zeros(users.shape[0] + 1, np.int64)
+    indptr = np.empty(users.shape[0] + 1, np.int64)
+    indptr[0] = 0
     total = 0
     for r in range(users.shape[0]):
         place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
@@ -123,7 +108,7 @@ def gather_seen(users, last, previous, item, lookup):
                 columns[size] = column
                 size += 1
             place = previous[place]
-        _sort(columns, start, size)
+        sort_part(columns, start, size)
         kept = start
         for j in range(start, size):
             if kept == start or columns[j] != columns[kept - 1]:

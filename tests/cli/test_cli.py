@@ -5,12 +5,23 @@ import dataclasses
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import sklearn_recft
 from sklearn_recft import __version__, persistence
-from sklearn_recft.cli import _candidates, _compare, _household, _log, _replay, _summary, main
+from sklearn_recft.cli import (
+    _candidates,
+    _compare,
+    _household,
+    _log,
+    _replay,
+    _summary,
+    _warm_up,
+    main,
+)
 from sklearn_recft.datasets import make_interactions
 
 RATING_MODELS = ["damped means", "MF", "MF, each event"]
@@ -840,3 +851,26 @@ def test_a_service_keeps_its_options_when_it_starts_again(capsys, write_log, tmp
     assert main([*start, "--no-repeat"]) == 0
     assert main(list(start)) == 0
     assert served == [({"click": 4.0}, False)] * 2 + [({"click": 4.0}, True)] * 2
+
+
+# ---------------------------------------------------------------------------- warm-up
+
+
+def test_warm_up_names_the_directory_of_compiled_loops(capsys):
+    assert main(["warm-up", "--only", "PopularityRecommender", "HabitRecommender", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["folder"]
+    assert report["text"].startswith("Compiled loops of 2 estimators are in")
+
+
+def test_warm_up_covers_every_estimator():
+    public = {n for n in sklearn_recft.__all__ if n.endswith(("Recommender", "Classifier"))}
+    assert set(_warm_up.NAMES) == public
+
+
+def test_warm_up_without_a_directory_says_what_to_set(monkeypatch, capsys):
+    monkeypatch.setattr(
+        _warm_up, "update_topk", SimpleNamespace(stats=SimpleNamespace(cache_path=None))
+    )
+    assert main(["warm-up"]) == 1
+    assert "NUMBA_CACHE_DIR" in capsys.readouterr().err
