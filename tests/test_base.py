@@ -168,8 +168,8 @@ def test_too_few_eligible_items_are_counted(monkeypatch, fitted):
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_scores_without_an_order_are_refused():
-    X, y = [["a", "x"], ["b", "y"]], [-1e39, -2e39]  # -inf in float32
-    model = PopularityRecommender().fit(X, y)
+    model = PopularityRecommender().fit([["a", "x"], ["b", "y"]])
+    model._model.popularity *= -1e39  # -inf in float32
     with pytest.raises(ValueError, match="The scores of 2 lists are NaN or beyond"):
         model.recommend(["a", "b"], n_recommendations=1)
 
