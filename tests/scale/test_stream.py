@@ -209,9 +209,7 @@ def test_an_unnamed_index_of_pandas_is_no_context(tmp_path):
 
 def test_a_position_needs_the_model_that_learned(table, tmp_path):
     position = learn(mf(), write(tmp_path, table), batch_rows=300)
-    with pytest.raises(
-        ValueError, match=r"after: 1000 rows .* is not fitted"
-    ):
+    with pytest.raises(ValueError, match=r"after: 1000 rows .* is not fitted"):
         learn(mf(), tmp_path, after=position)
 
 
