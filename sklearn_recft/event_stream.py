@@ -127,7 +127,8 @@ class EventStream:
         Parameters
         ----------
         user, item : hashable
-            Ids, known or new.
+            Ids, known or new. Pass ``int`` or ``str``: an integer of numpy takes as long as a
+            one-row call.
         y : number or label, default=None
             Feedback, if the recommender was fitted with any.
         timestamp : number, datetime or str, default=None
@@ -240,6 +241,9 @@ class EventStream:
             exclude_seen=exclude_seen,
         )
         return items[0], scores[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.estimator!r})"
 
     def __reduce__(self) -> tuple[type[EventStream], tuple[Any]]:
         return EventStream, (self.estimator,)

@@ -51,6 +51,7 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
         help="a file with the key of ids in the store and of saved models, 16 bytes or more; needs "
         "cryptography",
     )
+    command.add_argument("--key-file", metavar="FILE", help="the key of an encrypted --model")
     command.add_argument("--keys", metavar="FILE", help="keys of `recft keys add`")
     command.add_argument("--jwt-key", metavar="PEM", help="public key of an identity provider")
     command.add_argument("--jwt-audience", metavar="NAME", help="this service's name there")
@@ -169,14 +170,14 @@ def _first_model(args: argparse.Namespace, folder: Path, is_new: bool) -> Any:
         return _groceries()
     if args.model is None:
         raise ValueError(f"{folder} holds no model yet: give --model DIR, or --demo.")
-    return persistence.load(of_store(args.model))
+    return persistence.load(of_store(args.model), key=key_of(args.key_file))
 
 
 def _about(args: argparse.Namespace) -> dict[str, Any]:
     """Return the metadata of the first model."""
     if args.demo or args.model is None:
         return {}
-    about = persistence.inspect(of_store(args.model)).metadata
+    about = persistence.inspect(of_store(args.model), key=key_of(args.key_file)).metadata
     return about if isinstance(about, dict) else {}
 
 

@@ -59,7 +59,8 @@ def warm_up(args: argparse.Namespace) -> dict[str, Any]:
         for name, options, kind in _RUNS:
             if name in args.only:
                 _call(name, options, kind)
-    text = f"Compiled loops of {len(set(args.only))} estimators are in {folder}."
+    n = len(set(args.only))
+    text = f"Compiled loops of {n} estimator{'s' * (n > 1)} are in {folder}."
     return {"text": text, "folder": folder, "seconds": perf_counter() - clock}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -66,6 +66,10 @@ def merge(recommenders: Iterable[Recommender]) -> Recommender:
     >>> merge([monday, tuesday]).user_ids_.tolist()
     ['ann', 'bob', 'cem']
     """
+    if isinstance(recommenders, BaseEstimator):
+        raise TypeError(
+            f"recommenders is a {type(recommenders).__name__}; give a list of recommenders."
+        )
     given = list(recommenders)
     if not given:
         raise ValueError("recommenders: there are none; give at least one fitted recommender.")
@@ -114,6 +118,8 @@ def fit_partitions(
 
     Raises
     ------
+    TypeError
+        If a part is a table instead of a tuple, or this is no recommender.
     ValueError
         Before any fit: if there are no parts, or the recommender cannot be merged. Otherwise what
         `fit` and `merge` raise.
@@ -147,4 +153,10 @@ def _fitted(
     recommender: Recommender, part: tuple[Any, ...] | Callable[[], tuple[Any, ...]]
 ) -> Recommender:
     """Fit one part where this is called: in a worker."""
-    return recommender.fit(*(part() if callable(part) else part))  # type: ignore[attr-defined]
+    arguments = part() if callable(part) else part
+    if not isinstance(arguments, (tuple, list)):
+        raise TypeError(
+            f"parts: a part is a {type(arguments).__name__}; give a tuple of the arguments of fit: "
+            "(X,), (X, y) or (X, y, sample_weight)."
+        )
+    return recommender.fit(*arguments)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -17,6 +18,8 @@ from sklearn_recft.names import ITEM, TIME, USER
 # Record batches that pyarrow reads ahead, of at most so many rows each: bounds memory.
 _READ_AHEAD = 2
 _READ_ROWS = 65_536
+# What pandas calls the index of a frame without a name: no column of the log.
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,17 @@ def fit_stream(
         Column with the weights of rows.
     columns : mapping of str to str, default=None
         Columns of the dataset to read, and their names in ``X``, such as ``{"userId":
-        "user_id"}``. None reads all other columns under their own names.
+        "user_id"}``. None reads all other columns under their own names, except an unnamed index
+        that pandas has written. As in `fit`, numbers in further columns are context: name the
+        columns if the files have more.
     batch_rows : int, default=200000
         Number of rows in a call of `partial_fit`.
     in_order : bool, default=True
         Raise an error if the column ``timestamp`` decreases anywhere. Without this column, nothing
         is checked.
     after : StreamPosition, default=None
-        Skip the rows up to here: what an earlier call returned, or ``error.position``.
+        Skip the rows up to here: what an earlier call returned, or ``error.position``. Give the
+        estimator that learned these rows. None learns all rows, also if they were learned before.
     on_batch : callable, default=None
         Called with the `StreamPosition` after each batch, for example to save the model.
 
@@ -132,7 +138,8 @@ def fit_stream(
         Earlier batches were learned; nothing of this one was, if `partial_fit` is a transaction,
         as in all estimators of this package.
     ValueError
-        Before anything is read: if a column is missing, or ``after`` is not in the dataset.
+        Before anything is read: if there are no files, a column is missing, ``after`` is not in
+        the dataset, or the estimator is not fitted and ``after`` is the end of learned rows.
     ImportError
         If pyarrow is not installed.
 
@@ -160,6 +167,7 @@ def fit_stream(
     files = _dataset(dataset)
     given = _columns(files.schema, target, sample_weight, columns)
     position = after or StreamPosition()
+    _check_learned(estimator, position)
     fragments = _fragments(files, position)
     try:
         for batch, begin, end in _batches(files, fragments, given, batch_rows, position):
@@ -175,6 +183,16 @@ def fit_stream(
         message = _message(error.where, error.__cause__, position)
         raise StreamError(message, position) from error.__cause__
     return position
+
+
+def _check_learned(estimator: Any, after: StreamPosition) -> None:
+    """Raise if rows were learned, and the estimator says that it has learned none."""
+    is_fitted = getattr(estimator, "__sklearn_is_fitted__", None)
+    if after.n_rows and is_fitted is not None and not is_fitted():
+        raise ValueError(
+            f"after: {after.n_rows} rows were learned, but this {type(estimator).__name__} is not "
+            "fitted. Give the model that learned them, or leave out after to learn all rows."
+        )
 
 
 class _UnreadableError(Exception):
@@ -215,8 +233,10 @@ def _in_order(X: Any, latest: float) -> float:
     if len(earlier):
         raise ValueError(
             f"{TIME}: {len(earlier)} rows of this batch of {len(times)} rows are earlier than the "
-            f"row before them, the first is row {earlier[0]} of the batch. Sort the files by time, "
-            "or pass in_order=False if the order does not matter."
+            f"row before them, the first is row {earlier[0]} of the batch. Sort the rows by time; "
+            "files are read in the order of their names, so part-10 comes before part-2. If files "
+            "are in the wrong order, rename them and fit a new model. Pass in_order=False if the "
+            "order does not matter."
         )
     return float(times[-1])
 
@@ -243,8 +263,11 @@ def _columns(
     """Return the columns to read; raise if one is missing or no number where one is needed."""
     import pyarrow.types as kinds
 
+    if not schema.names:
+        raise ValueError("dataset: no Parquet files with columns were found; check the path.")
     aside = [name for name in (target, sample_weight) if name is not None]
-    own = {name: name for name in schema.names if name not in aside}
+    others = [name for name in schema.names if name not in aside and not _INDEX.fullmatch(name)]
+    own = {name: name for name in others}
     found = _Columns(dict(own if columns is None else columns), target, sample_weight)
     missing = [name for name in found.read() if name not in schema.names]
     if missing:

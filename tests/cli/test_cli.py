@@ -838,6 +838,18 @@ def served(monkeypatch):
     return seen
 
 
+def test_a_service_of_an_encrypted_model(capsys, write_log, tmp_path, served):
+    pytest.importorskip("fastapi")
+    path, model = write_log(("click",)), str(tmp_path / "model")
+    (tmp_path / "key").write_text("a key of the tests\n")
+    key = ("--key-file", str(tmp_path / "key"))
+    run_json(capsys, "save", path, model, *key)
+    start = ("serve", "--model", model, "--folder", str(tmp_path / "service"))
+    assert "it is encrypted: give its key" in error_of(capsys, *start)
+    assert main([*start, *key]) == 0
+    assert len(served) == 1
+
+
 def test_a_service_keeps_its_options_when_it_starts_again(capsys, write_log, tmp_path, served):
     pytest.importorskip("fastapi")
     model, folder = str(tmp_path / "model"), str(tmp_path / "service")

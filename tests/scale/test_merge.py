@@ -199,3 +199,11 @@ class Part:
     def __call__(self):
         with np.load(self.path) as arrays:
             return arrays["X"], arrays["y"]
+
+
+def test_a_table_or_a_recommender_alone_is_refused_with_the_fix():
+    X = np.array([[1, 2], [3, 4]])
+    with pytest.raises(TypeError, match="a part is a ndarray; give a tuple"):
+        fit_partitions(PopularityRecommender(), [X, X])
+    with pytest.raises(TypeError, match="give a list of recommenders"):
+        merge(PopularityRecommender().fit(X))

@@ -137,7 +137,7 @@ def test_order_of_time_is_checked_between_batches_and_calls(table, tmp_path):
     folder, model = write(tmp_path, table), PopularityRecommender()
     position = learn(model, folder, batch_rows=300)
     pq.write_table(table.slice(0, 10), tmp_path / "999.parquet")
-    with pytest.raises(StreamError, match="Sort the files by time"):
+    with pytest.raises(StreamError, match="Sort the rows by time"):
         learn(model, folder, after=position)
     assert learn(model, folder, after=position, in_order=False).n_rows == 1010
 
@@ -195,3 +195,24 @@ def test_partitions_and_file_systems(table, tmp_path):
     with_context = IncrementalMFRecommender(n_factors=2, max_epochs=1, random_state=0)
     fit_stream(with_context, ds.dataset(files.schema.empty_table()))  # no rows, nothing learned
     assert not hasattr(with_context, "item_ids_")
+
+
+def test_an_unnamed_index_of_pandas_is_no_context(tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "timestamp": [5e8, 6e8]}, [9, 7])
+    frame.to_parquet(tmp_path / "0.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "0.parquet").names
+    model = mf()
+    assert fit_stream(model, tmp_path).n_rows == 2
+    assert_array_equal(model.predict(frame), model.predict(frame.reset_index(drop=True)))
+
+
+def test_a_position_needs_the_model_that_learned(table, tmp_path):
+    position = learn(mf(), write(tmp_path, table), batch_rows=300)
+    with pytest.raises(ValueError, match=r"after: 1000 rows .* is not fitted"):
+        learn(mf(), tmp_path, after=position)
+
+
+def test_a_folder_without_files(tmp_path):
+    with pytest.raises(ValueError, match="no Parquet files"):
+        fit_stream(mf(), tmp_path)
