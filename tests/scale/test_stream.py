@@ -99,7 +99,9 @@ def test_files_that_are_added_later_are_learned_alone(table, tmp_path):
     assert learn(model, tmp_path, after=position).n_rows == 1000
     assert_array_equal(np.sort(model.popularity_), np.sort(learned_at_once(table)))
     (tmp_path / "000.parquet").unlink()
-    with pytest.raises(ValueError, match=r"file 1 of the dataset is .*999.parquet., not .*001.parquet"):
+    with pytest.raises(
+        ValueError, match=r"file 1 of the dataset is .*999.parquet., not .*001.parquet"
+    ):
         learn(model, tmp_path, after=position)
 
 
