@@ -178,7 +178,7 @@ def test_what_does_not_belong_together_is_refused(log):
         merge(ease)
     with pytest.raises(TypeError, match=r"part 1 is a ndarray; give a tuple"):
         fit_partitions(EASERecommender(), [(X, y), X])
-    with pytest.raises(ValueError, match=r"part 1: X is empty|part 1: .*X has 900 rows"):
+    with pytest.raises(ValueError, match=r"part 1: .*X has 900 rows"):
         fit_partitions(EASERecommender(), [(X, y), lambda: (X, y[:5])])
     with pytest.raises(ValueError, match="at least one part"):
         fit_partitions(EASERecommender(), [])
