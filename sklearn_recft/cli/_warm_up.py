@@ -83,4 +83,8 @@ def _call(name: str, options: dict[str, Any], kind: str) -> None:
     for verb in ("partial_fit", "observe"):
         if hasattr(model, verb):
             getattr(model, verb)(X[new], None if y is None else y[new])
+    user, item, seconds = X[-1].tolist()
+    events, target = model.stream(), None if y is None else y[-1].item()
+    events.predict_one(user, item, timestamp=seconds)
+    events.predict_learn_one(user, item, target, timestamp=seconds)
     model.recommend(X[:5, 0], n_recommendations=5)

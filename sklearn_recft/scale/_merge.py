@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -49,7 +50,8 @@ def merge(recommenders: Iterable[Recommender]) -> Recommender:
     TypeError
         If these are not recommenders of one class.
     ValueError
-        If there are none, their parameters or columns differ, or the result would not be exact.
+        If there are none, one is given twice, their parameters or columns differ, or the result
+        would not be exact.
     NotFittedError
         If one is not fitted.
 
@@ -66,9 +68,9 @@ def merge(recommenders: Iterable[Recommender]) -> Recommender:
     >>> merge([monday, tuesday]).user_ids_.tolist()
     ['ann', 'bob', 'cem']
     """
-    if isinstance(recommenders, BaseEstimator):
+    if not isinstance(recommenders, Iterable):
         raise TypeError(
-            f"recommenders is a {type(recommenders).__name__}; give a list of recommenders."
+            f"recommenders is a {type(recommenders).__name__}; give a list of fitted recommenders."
         )
     given = list(recommenders)
     if not given:
@@ -79,6 +81,8 @@ def merge(recommenders: Iterable[Recommender]) -> Recommender:
             f"recommenders are of {', '.join(kinds)}; give recommenders of one class. Of "
             "pipelines, merge the last steps."
         )
+    if len(set(map(id, given))) < len(given):
+        raise ValueError("recommenders: one is given twice; its events would count twice.")
     for each in given:
         check_is_fitted(each)
     merged = copy.deepcopy(given[0])
@@ -118,11 +122,11 @@ def fit_partitions(
 
     Raises
     ------
-    TypeError
-        If a part is a table instead of a tuple, or this is no recommender.
     ValueError
-        Before any fit: if there are no parts, or the recommender cannot be merged. Otherwise what
-        `fit` and `merge` raise.
+        If there are no parts; before any fit, if the recommender cannot be merged; what `fit`
+        raises, with the number of the part; and what `merge` raises.
+    TypeError
+        If this is no recommender, or a part is no tuple.
 
     Examples
     --------
@@ -143,20 +147,27 @@ def fit_partitions(
             "parameters depend on the order of all events. Fit it on all events, with "
             "sklearn_recft.scale.fit_stream if they do not fit in memory."
         )
-    models = Parallel(n_jobs=n_jobs)(delayed(_fitted)(clone(recommender), part) for part in parts)
+    models = Parallel(n_jobs=n_jobs)(
+        delayed(_fitted)(clone(recommender), part, number) for number, part in enumerate(parts)
+    )
     if not models:
         raise ValueError("parts: there are none; give at least one part of the log.")
     return merge(models)
 
 
 def _fitted(
-    recommender: Recommender, part: tuple[Any, ...] | Callable[[], tuple[Any, ...]]
+    recommender: Recommender, part: tuple[Any, ...] | Callable[[], tuple[Any, ...]], number: int
 ) -> Recommender:
     """Fit one part where this is called: in a worker."""
-    arguments = part() if callable(part) else part
-    if not isinstance(arguments, (tuple, list)):
+    given = part() if callable(part) else part
+    if not isinstance(given, tuple):
         raise TypeError(
-            f"parts: a part is a {type(arguments).__name__}; give a tuple of the arguments of fit: "
-            "(X,), (X, y) or (X, y, sample_weight)."
+            f"parts: part {number} is a {type(given).__name__}; give a tuple of the arguments of "
+            "fit: (X,), (X, y) or (X, y, sample_weight), or a function that returns one."
         )
-    return recommender.fit(*arguments)  # type: ignore[attr-defined]
+    try:
+        return recommender.fit(*given)  # type: ignore[attr-defined]
+    except InvalidParameterError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"parts: part {number}: {error}") from error

@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
 from sklearn_recft.interactions import times_or_none
@@ -18,7 +19,7 @@ from sklearn_recft.names import ITEM, TIME, USER
 # Record batches that pyarrow reads ahead, of at most so many rows each: bounds memory.
 _READ_AHEAD = 2
 _READ_ROWS = 65_536
-# What pandas calls the index of a frame without a name: no column of the log.
+# Columns in which pandas keeps an index without a name: numbers of rows, not of events.
 _INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -72,6 +73,7 @@ class _Columns:
     names: dict[str, str]
     target: str | None
     sample_weight: str | None
+    all_others: bool  # whether no columns were named
 
     def read(self) -> list[str]:
         """Return the columns to read from files."""
@@ -107,14 +109,15 @@ def fit_stream(
         ``day=2024-01-31``. For remote files, pass ``pyarrow.dataset.dataset(path,
         filesystem=...)`` with a file system of pyarrow or fsspec.
     target : str, default=None
-        Column with the feedback. None means positive-only events, without ``y``.
+        Column with the feedback, numbers; of a classifier also texts. None means positive-only
+        events, without ``y``.
     sample_weight : str, default=None
         Column with the weights of rows.
     columns : mapping of str to str, default=None
         Columns of the dataset to read, and their names in ``X``, such as ``{"userId":
-        "user_id"}``. None reads all other columns under their own names, except an unnamed index
-        that pandas has written. As in `fit`, numbers in further columns are context: name the
-        columns if the files have more.
+        "user_id"}``. None reads all other columns under their own names, but for the index of
+        pandas; a file with further columns raises an error then. As in `fit`, numbers in further
+        columns are context: name the columns if the files have more.
     batch_rows : int, default=200000
         Number of rows in a call of `partial_fit`.
     in_order : bool, default=True
@@ -138,8 +141,11 @@ def fit_stream(
         Earlier batches were learned; nothing of this one was, if `partial_fit` is a transaction,
         as in all estimators of this package.
     ValueError
-        Before anything is read: if there are no files, a column is missing, ``after`` is not in
-        the dataset, or the estimator is not fitted and ``after`` is the end of learned rows.
+        Before anything is learned: if there are no files, a column is missing, two are read under
+        one name, the target is also in ``columns``, ``after`` is not in the dataset, or the
+        estimator is not fitted and ``after`` is the end of learned rows.
+    TypeError
+        If an argument has another type.
     ImportError
         If pyarrow is not installed.
 
@@ -164,13 +170,15 @@ def fit_stream(
             "recommender or another estimator that learns in batches."
         )
     check_scalar(batch_rows, "batch_rows", Integral, min_val=1)
+    position = StreamPosition() if after is None else after
+    check_scalar(position, "after", StreamPosition)
     files = _dataset(dataset)
     given = _columns(files.schema, target, sample_weight, columns)
-    position = after or StreamPosition()
     _check_learned(estimator, position)
+    _check_aside(files.schema, given, is_classifier(estimator))
     fragments = _fragments(files, position)
     try:
-        for batch, begin, end in _batches(files, fragments, given, batch_rows, position):
+        for batch, begin, end in _batches(files, fragments, given, int(batch_rows), position):
             try:
                 latest = _learn(estimator, batch, given, position.latest if in_order else None)
             except (ValueError, TypeError) as error:
@@ -204,8 +212,9 @@ class _UnreadableError(Exception):
 
 
 def _message(where: str, error: BaseException | None, position: StreamPosition) -> str:
+    reason = str(error).rstrip(". \n")
     return (
-        f"{where}: {error} The {position.n_rows} rows before this batch were learned; fix the "
+        f"{where}: {reason}. The {position.n_rows} rows before this batch were learned; fix the "
         "file, and call fit_stream again with after=error.position."
     )
 
@@ -260,15 +269,17 @@ def _dataset(dataset: Any) -> Any:
 def _columns(
     schema: Any, target: str | None, sample_weight: str | None, columns: Mapping[str, str] | None
 ) -> _Columns:
-    """Return the columns to read; raise if one is missing or no number where one is needed."""
-    import pyarrow.types as kinds
-
+    """Return the columns to read; raise if one is missing."""
+    if columns is not None and not isinstance(columns, Mapping):
+        raise TypeError(
+            f"columns is a {type(columns).__name__}; give a mapping of columns of the dataset to "
+            f"their names in X, such as {{'userId': '{USER}', 'itemId': '{ITEM}'}}."
+        )
     if not schema.names:
         raise ValueError("dataset: no Parquet files with columns were found; check the path.")
-    aside = [name for name in (target, sample_weight) if name is not None]
-    others = [name for name in schema.names if name not in aside and not _INDEX.fullmatch(name)]
-    own = {name: name for name in others}
-    found = _Columns(dict(own if columns is None else columns), target, sample_weight)
+    others = {n: n for n in schema.names if n not in (target, sample_weight) and not _is_index(n)}
+    named = others if columns is None else dict(columns)
+    found = _Columns(named, target, sample_weight, columns is None)
     missing = [name for name in found.read() if name not in schema.names]
     if missing:
         raise ValueError(f"dataset: no columns {missing}; its columns are {schema.names}.")
@@ -279,23 +290,55 @@ def _columns(
             f"dataset: no columns {absent} among {roles}. Name them in columns, such as "
             f"columns={{'userId': '{USER}', 'itemId': '{ITEM}'}}."
         )
-    for name in aside:
+    twice = sorted({role for role in roles if roles.count(role) > 1})
+    if twice:
+        raise ValueError(f"columns: several columns are read as {twice}; name one for each.")
+    return found
+
+
+def _check_aside(schema: Any, columns: _Columns, classifies: bool) -> None:
+    """Raise if the target is among the columns of ``X``, or the target or weights are no numbers.
+
+    A classifier may have texts as labels.
+    """
+    import pyarrow.types as kinds
+
+    if columns.target in columns.names:
+        raise ValueError(
+            f"{columns.target}: the target is also in columns, so that the feedback would be read "
+            "as context. Leave it out of columns."
+        )
+    for name, texts in ((columns.target, classifies), (columns.sample_weight, False)):
+        if name is None:
+            continue
         kind = schema.field(name).type
         number = (kinds.is_integer, kinds.is_floating, kinds.is_boolean)
-        if not any(test(kind) for test in number):
+        if not any(test(kind) for test in number) and not (texts and _kind(kind) == "text"):
             raise ValueError(f"{name}: the column is of type {kind}; numbers are needed.")
-    return found
+
+
+def _is_index(name: str) -> bool:
+    return _INDEX.fullmatch(name) is not None
 
 
 def _fragments(dataset: Any, after: StreamPosition) -> list[Any]:
     """Return the files of a dataset; raise if the last learned one is not where it was."""
     fragments = list(dataset.get_fragments())
     names = [_name(fragment) for fragment in fragments]
-    if after.n_rows and (after.fragment >= len(names) or names[after.fragment] != after.path):
-        raise ValueError(
-            f"after: file {after.fragment} of the dataset is not {after.path!r}. Files may only "
-            "be added after those that were learned; learn all files from the start."
-        )
+    if after.n_rows:
+        there = repr(names[after.fragment]) if after.fragment < len(names) else "absent"
+        if there != repr(after.path):
+            raise ValueError(
+                f"after: file {after.fragment} of the dataset is {there}, not {after.path!r}. Give "
+                "the same path as before. Files may only be added after those that were learned; "
+                "otherwise learn all files from the start."
+            )
+        n_rows = fragments[after.fragment].count_rows()
+        if n_rows < after.row:
+            raise ValueError(
+                f"after: {after.path} has {n_rows} rows, but {after.row} of it were learned, so it "
+                "was written anew. Learn all files from the start."
+            )
     return fragments
 
 
@@ -348,7 +391,7 @@ def _pieces(
         fragment, row = fragments[number], 0
         skipped = after.row if number == after.fragment else 0
         try:
-            _check_types(dataset.schema, fragment, read)
+            _check_types(dataset.schema, fragment, read, columns.all_others)
             for piece in fragment.to_batches(schema=dataset.schema, columns=read, **options):
                 kept = piece.slice(min(max(skipped - row, 0), piece.num_rows))
                 row += piece.num_rows
@@ -374,13 +417,21 @@ def _options(dataset: Any) -> dict[str, Any]:
     return options
 
 
-def _check_types(schema: Any, fragment: Any, names: list[str]) -> None:
-    """Raise if a column of a file is of another kind than in the dataset."""
+def _check_types(schema: Any, fragment: Any, names: list[str], all_others: bool) -> None:
+    """Raise if a column of a file is of another kind than in the dataset, or would not be read."""
+    import pyarrow.types as kinds
+
     there = fragment.physical_schema
+    new = [n for n in there.names if n not in schema.names and not _is_index(n)]
+    if new and all_others:
+        raise TypeError(
+            f"this file has columns that the dataset has not: {new}. Write all files with the "
+            "same columns, or name those to read in columns."
+        )
     for name in names:
         if name in there.names:
             found, expected = there.field(name).type, schema.field(name).type
-            if _kind(found) != _kind(expected):
+            if not kinds.is_null(found) and _kind(found) != _kind(expected):
                 raise TypeError(
                     f"{name}: the column is of type {found} in this file, and of type {expected} "
                     "in the dataset. Write all files with one type."
@@ -393,7 +444,7 @@ def _kind(kind: Any) -> str:
 
     if kinds.is_dictionary(kind):
         return _kind(kind.value_type)
-    if kinds.is_integer(kind) or kinds.is_null(kind):
+    if kinds.is_integer(kind):
         return "integer"
     if kinds.is_floating(kind):
         return "float"

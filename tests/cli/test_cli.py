@@ -23,6 +23,7 @@ from sklearn_recft.cli import (
     main,
 )
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.event_stream import EventStream
 
 RATING_MODELS = ["damped means", "MF", "MF, each event"]
 CLASSICS = ["ALS", "EASE", "ItemKNN"]
@@ -878,6 +879,13 @@ def test_warm_up_names_the_directory_of_compiled_loops(capsys):
 def test_warm_up_covers_every_estimator():
     public = {n for n in sklearn_recft.__all__ if n.endswith(("Recommender", "Classifier"))}
     assert set(_warm_up.NAMES) == public
+
+
+def test_warm_up_learns_single_events(monkeypatch):
+    learned = []
+    monkeypatch.setattr(EventStream, "predict_learn_one", lambda *given, **_: learned.append(given))
+    assert main(["warm-up", "--only", "IncrementalMFRecommender", "PopularityRecommender"]) == 0
+    assert len(learned) == 4
 
 
 def test_warm_up_without_a_directory_says_what_to_set(monkeypatch, capsys):

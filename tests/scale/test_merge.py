@@ -172,11 +172,19 @@ def test_what_does_not_belong_together_is_refused(log):
         merge([ease, EASERecommender(reg=3.0)])
     with pytest.raises(ValueError, match="at least one fitted"):
         merge([])
+    with pytest.raises(ValueError, match="given twice"):
+        merge([ease, ease])
+    with pytest.raises(TypeError, match="recommenders is a EASERecommender; give a list"):
+        merge(ease)
+    with pytest.raises(TypeError, match=r"part 1 is a ndarray; give a tuple"):
+        fit_partitions(EASERecommender(), [(X, y), X])
+    with pytest.raises(ValueError, match=r"part 1: .*X has 900 rows"):
+        fit_partitions(EASERecommender(), [(X, y), lambda: (X, y[:5])])
     with pytest.raises(ValueError, match="at least one part"):
         fit_partitions(EASERecommender(), [])
     mf = IncrementalMFRecommender(n_factors=2, max_epochs=1, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"cannot be merged.*order of events"):
-        merge([mf, mf])
+        merge([mf, pickle.loads(pickle.dumps(mf))])
     assert merge([mf]).predict(X).tolist() == mf.predict(X).tolist()  # one is a copy
 
 
@@ -203,7 +211,7 @@ class Part:
 
 def test_a_table_or_a_recommender_alone_is_refused_with_the_fix():
     X = np.array([[1, 2], [3, 4]])
-    with pytest.raises(TypeError, match="a part is a ndarray; give a tuple"):
+    with pytest.raises(TypeError, match="part 0 is a ndarray; give a tuple"):
         fit_partitions(PopularityRecommender(), [X, X])
     with pytest.raises(TypeError, match="give a list of recommenders"):
         merge(PopularityRecommender().fit(X))

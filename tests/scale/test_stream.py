@@ -6,8 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
 
-from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
+from sklearn_recft import (
+    IncrementalMFClassifier,
+    IncrementalMFRecommender,
+    PopularityRecommender,
+)
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.scale import StreamError, fit_stream
 
@@ -94,7 +99,9 @@ def test_files_that_are_added_later_are_learned_alone(table, tmp_path):
     assert learn(model, tmp_path, after=position).n_rows == 1000
     assert_array_equal(np.sort(model.popularity_), np.sort(learned_at_once(table)))
     (tmp_path / "000.parquet").unlink()
-    with pytest.raises(ValueError, match=r"file 1 of the dataset is not .*001.parquet"):
+    with pytest.raises(
+        ValueError, match=r"file 1 of the dataset is .*999.parquet., not .*001.parquet"
+    ):
         learn(model, tmp_path, after=position)
 
 
@@ -155,11 +162,65 @@ def test_a_damaged_file_and_one_of_another_type_are_named(table, tmp_path):
         learn(model, folder, batch_rows=300, after=caught.value.position)
 
 
+def test_a_file_with_a_further_column_is_refused_unless_columns_are_named(table, tmp_path):
+    plain = table.select(["user_id", "item_id", "rating"])
+    pq.write_table(plain.slice(0, 500), tmp_path / "0.parquet")
+    pq.write_table(table.slice(500), tmp_path / "1.parquet")  # else its times would not be read
+    model = PopularityRecommender()
+    with pytest.raises(StreamError, match=r"1.parquet.*not: \['timestamp', 'weight'\]"):
+        fit_stream(model, tmp_path, target="rating", batch_rows=500)
+    names = {"user_id": "user_id", "item_id": "item_id"}
+    assert fit_stream(mf(), tmp_path, target="rating", columns=names).n_rows == 1000
+
+
+def test_the_target_and_the_index_of_pandas_are_no_context(table, tmp_path):
+    rows = table.select(["user_id", "item_id", "rating"])
+    pq.write_table(
+        rows.append_column("__index_level_0__", pa.array(np.arange(1000))), tmp_path / "0.parquet"
+    )
+    model = mf()
+    fit_stream(model, tmp_path, target="rating")
+    assert model.n_features_in_ == 2
+    names = {name: name for name in rows.column_names}
+    with pytest.raises(ValueError, match="rating: the target is also in columns"):
+        fit_stream(model, tmp_path, target="rating", columns=names)
+
+
+def test_an_empty_file_of_null_columns_changes_nothing(table, tmp_path):
+    folder = write(tmp_path, table.select(list(COLUMNS)))
+    pq.write_table(
+        pa.table({name: pa.nulls(0) for name in COLUMNS}), tmp_path / "001a.parquet"
+    )  # what pandas writes of a frame without rows
+    model = PopularityRecommender()
+    assert fit_stream(model, folder).n_rows == 1000
+    expected = PopularityRecommender().fit(table.select(list(COLUMNS)))
+    assert_array_equal(model.popularity_, expected.popularity_)
+
+
+def test_labels_of_a_classifier_may_be_texts(table):
+    labels = np.where(table["rating"].to_numpy() > 3, "like", "skip")
+    model = IncrementalMFClassifier(n_factors=2, max_epochs=1, random_state=0)
+    X = table.select(list(COLUMNS))
+    files = ds.dataset(X.append_column("label", pa.array(labels)))
+    fit_stream(model, files, target="label")
+    assert_array_equal(model.predict_proba(X), clone(model).fit(X, labels).predict_proba(X))
+
+
+def test_a_file_that_was_written_anew_with_fewer_rows_is_refused(table, tmp_path):
+    folder, model = write(tmp_path, table.slice(0, 300), (0, 300)), PopularityRecommender()
+    position = learn(model, folder)
+    pq.write_table(table.slice(0, 100), tmp_path / "000.parquet")
+    pq.write_table(table.slice(300), tmp_path / "001.parquet")
+    with pytest.raises(ValueError, match=r"000.parquet has 100 rows, but 300 of it were learned"):
+        learn(model, folder, after=position)
+
+
 def test_what_is_missing_is_said_before_anything_is_read(table, tmp_path):
     folder, model = write(tmp_path, table), PopularityRecommender()
     for options, message in (
         ({"target": "stars"}, r"no columns \['stars'\]"),
         ({"columns": {"user_id": "user_id"}}, r"no columns \['item_id'\] among"),
+        ({"columns": {**COLUMNS, "rating": "user_id"}}, r"columns are read as \['user_id'\]"),
         ({"batch_rows": 0}, "batch_rows"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -169,6 +230,10 @@ def test_what_is_missing_is_said_before_anything_is_read(table, tmp_path):
         fit_stream(model, ds.dataset(texts), target="rating")
     with pytest.raises(TypeError, match=r"pyarrow\.dataset\.Dataset"):
         fit_stream(model, table)
+    with pytest.raises(TypeError, match="columns is a list; give a mapping"):
+        fit_stream(model, folder, columns=list(COLUMNS))
+    with pytest.raises(TypeError, match="after must be an instance of"):
+        fit_stream(model, folder, after=3)
     with pytest.raises(TypeError, match="no partial_fit"):
         fit_stream(object(), folder)
     assert not hasattr(model, "item_ids_")
