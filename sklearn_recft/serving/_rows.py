@@ -24,6 +24,8 @@ from sklearn_recft.serving._items import (
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
+# Feedback of events, and what a model predicted for them before it learned them, each (n,).
+Predicted = tuple[np.ndarray, np.ndarray]
 # Floats below it are integers without rounding.
 _EXACT = 2.0**53
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
@@ -116,8 +118,21 @@ def is_cut_free(model: Served, verb: str) -> bool:
     return verb in _PREDICTING and getattr(model, "habit_half_life", None) is None
 
 
-def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+def predicts_first(verb: str, *, probability: bool) -> bool:
+    """Whether a verb returns the predictions of the events, as probabilities or as feedback."""
+    return verb == _PREDICTING[probability]
+
+
+def teach(
+    model: Served,
+    verb: str,
+    batch: EventBatch,
+    rows: RowMaker,
+    predicted: list[Predicted] | None = None,
+) -> dict[int, str]:
     """Let a model learn events; return the reason for each ``seq`` that it refused.
+
+    What the model predicted for events before it learned them is appended to ``predicted``.
 
     A call that raises has changed nothing. Then each half is learned by itself, down to single
     events. So the same events lead to the same model in each replay. New items among them are
@@ -127,14 +142,23 @@ def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[i
     """
     refused: dict[int, str] = {}
     for run in runs_of(batch):
-        refused |= _taught(model, ADD_ITEMS if is_item(run.events[0]) else verb, run, rows)
+        own = ADD_ITEMS if is_item(run.events[0]) else verb
+        refused |= _taught(model, own, run, rows, predicted)
     return refused
 
 
-def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+def _taught(
+    model: Served,
+    verb: str,
+    batch: EventBatch,
+    rows: RowMaker,
+    predicted: list[Predicted] | None,
+) -> dict[int, str]:
     """Let a model learn events, or new items."""
     try:
-        _teach(model, verb, batch, rows)
+        found = _teach(model, verb, batch, rows)
+        if predicted is not None and found is not None:
+            predicted.append(found)
         return {}
     except (MemoryError, OSError, ServingError):
         raise
@@ -142,11 +166,12 @@ def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict
         if len(batch) == 1:
             return {int(batch.seq[0]): f"{type(error).__name__}: {error}"}
     half = len(batch) // 2
-    refused = _taught(model, verb, batch.take(slice(None, half)), rows)
-    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows)}
+    refused = _taught(model, verb, batch.take(slice(None, half)), rows, predicted)
+    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows, predicted)}
 
 
-def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> None:
+def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> Predicted | None:
+    """Let a model learn events; return their feedback and predictions, if there are any."""
     arguments: tuple[Any, ...]
     if verb == ADD_ITEMS:
         check_takes_items(model)
@@ -155,11 +180,14 @@ def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> None:
         arguments = rows.make(model, batch)
     learn = getattr(model, verb)
     try:
-        learn(*arguments)
+        answer = learn(*arguments)
     except Warning:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            learn(*arguments)
+            answer = learn(*arguments)
+    if verb not in _PREDICTING or arguments[1] is None:
+        return None
+    return arguments[1], answer if answer.ndim == 1 else answer[:, 1]
 
 
 def check_form(model: Served) -> None:
