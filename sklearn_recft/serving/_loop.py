@@ -248,7 +248,8 @@ class Loop:
         Returns
         -------
         appended : Appended
-            ``seq`` of each item; give the last one to `wait`.
+            ``seq`` of each item; give the last one to `wait`. An item that the log has with the
+            same content is not stored again, and counted in ``duplicates``.
 
         Raises
         ------
@@ -263,7 +264,7 @@ class Loop:
         """Queue new items, and return a future that has the answer of `add_items`."""
         self._check_writer()
         check_takes_items(self._learner.model)
-        return self._committer.submit(check_stored_items(items))
+        return self._committer.submit(check_stored_items(items, self._learner.refused))
 
     def submit_all(self, groups: Sequence[Sequence[Event]]) -> Future[list[Appended]]:
         """Queue the checked events of several callers; the future has an answer for each."""

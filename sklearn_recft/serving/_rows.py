@@ -35,6 +35,7 @@ _VERBS = {
     "observe": ("observe",),
     "chunk": ("partial_fit",),
 }
+_REFUSES = "the model was compressed with keep='serve', so it refuses every event."
 # All of them.
 VERBS = frozenset({ADD_ITEMS, *(verb for verbs in _VERBS.values() for verb in verbs)})
 
@@ -88,10 +89,24 @@ def verb_of(model: Served, learn: str) -> str:
         )
     if found != "observe" and _only_serves(model):
         raise ValueError(
-            f"learn={learn!r}: the model was compressed with keep='serve', so it refuses every "
-            "event. Give learn='observe', or a model that was compressed with keep='learn'."
+            f"learn={learn!r}: {_REFUSES} Give learn='observe', or a model that was compressed "
+            "with keep='learn'."
         )
     return found
+
+
+def check_learns(model: Served, verb: str) -> None:
+    """Refuse a model that cannot go live, since it could not learn by the verb of the loop."""
+    if not hasattr(model, verb):
+        raise ValueError(
+            f"The loop learns by {verb}, which this {type(model).__name__} does not have. Take "
+            "another saved model, or start a loop with another `learn`."
+        )
+    if verb != "observe" and _only_serves(model):
+        raise ValueError(
+            f"The loop learns by {verb}: {_REFUSES} Take another saved model, one that was "
+            "compressed with keep='learn', or a loop with learn='observe'."
+        )
 
 
 def _only_serves(model: Served) -> bool:
