@@ -43,25 +43,32 @@ class ServiceError(Exception):
         self.detail = detail
 
 
-class ServedLists(NamedTuple):
-    """Lists of a service.
-
-    Attributes
-    ----------
-    items, scores : ndarray of shape (n_queries, n_recommendations)
-        Padded with None and -inf.
-    list_ids : list of str
-        Name of each list, for the events that follow from it.
-    model : str
-    seq : int
-        The last event that the model had learned.
-    """
-
+class _Lists(NamedTuple):
     items: np.ndarray
     scores: np.ndarray
     list_ids: list[str]
     model: str
     seq: int
+
+
+class ServedLists(_Lists):
+    """Lists of a service: a tuple of the first five attributes.
+
+    Attributes
+    ----------
+    items, scores : ndarray of shape (n_queries, n_recommendations)
+        Padded with None and -inf. A score that is not finite is NaN.
+    list_ids : list of str
+        Name of each list, for the events that follow from it.
+    model : str
+    seq : int
+        The last event that the model had learned.
+    because : list of list of dict, or None
+        With ``because=True``, an entry for each list: by item, a list of (past item, contribution),
+        largest contribution first.
+    """
+
+    because: list[dict[int | str, list[tuple[int | str, float]]]] | None = None
 
 
 class Client:
@@ -209,6 +216,7 @@ class Client:
         exclude_seen: bool | None = None,
         history: Any = None,
         min_seq: int | None = None,
+        because: bool = False,
     ) -> ServedLists:
         """Return the best items for each query.
 
@@ -223,12 +231,14 @@ class Client:
             Events in place of those that the model has of these users.
         min_seq : int, default=None
             Wait until this event is learned.
+        because : bool, default=False
+            Return the past items behind each score, too; the model must have `explain`.
 
         Returns
         -------
         lists : ServedLists
-            ``items`` and ``scores`` as in `recommend` of an estimator, ``list_ids``, ``model`` and
-            ``seq``.
+            ``items`` and ``scores`` as in `recommend` of an estimator, ``list_ids``, ``model``,
+            ``seq`` and the attribute ``because``.
         """
         queries = check_queries(X)
         body: dict[str, Any] = {"n": n_recommendations}
@@ -243,24 +253,30 @@ class Client:
             body["history"] = _dicts(check_interactions(history))
         given = {"exclude_seen": exclude_seen, "min_seq": min_seq}
         body |= {name: value for name, value in given.items() if value is not None}
+        if because:
+            body["because"] = True
         answer = self._call("POST", "/v1/recommend", body)
         shape = len(answer["lists"]), n_recommendations
         items, scores = np.full(shape, None, object), np.full(shape, -np.inf)
         for row, one in enumerate(answer["lists"]):
             for place, found in enumerate(one["items"]):
-                items[row, place], scores[row, place] = found["item_id"], found["score"]
+                items[row, place], scores[row, place] = found["item_id"], _number(found["score"])
         list_ids = [one["list_id"] for one in answer["lists"]]
-        return ServedLists(items, scores, list_ids, answer["model"], answer["seq"])
+        lists = ServedLists(items, scores, list_ids, answer["model"], answer["seq"])
+        if because:
+            lists.because = [_reasons(one["items"]) for one in answer["lists"]]
+        return lists
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the predictions of rows, shape (n,).
+        """Return the predictions of rows, shape (n,); NaN for one that is not finite.
 
         Parameters
         ----------
         X : table of events of shape (n, n_columns)
         """
         rows = {"rows": _dicts(check_interactions(X))}
-        return np.array(self._call("POST", "/v1/predict", rows)["predictions"])
+        found = self._call("POST", "/v1/predict", rows)["predictions"]
+        return np.array([_number(one) for one in found])
 
     # ------------------------------------------------------------------------------ users, models
 
@@ -281,9 +297,23 @@ class Client:
         """Save the model as it is now, and return its name."""
         return self._call("POST", "/v1/models")["model"]
 
-    def promote(self, name: str) -> str:
-        """Go back to a saved model, and learn the events after it again."""
-        return self._call("POST", f"/v1/models/{quote(name, safe='')}/promote")["model"]
+    def promote(self, name: str, *, release: bool = False) -> str:
+        """Go back to a saved model, and learn the events after it again.
+
+        Parameters
+        ----------
+        name : str
+            One of `models`.
+        release : bool, default=False
+            Learn also the events that an earlier `rollback` refused.
+
+        Returns
+        -------
+        name : str
+            Name of the model in use.
+        """
+        query = "?release=true" if release else ""
+        return self._call("POST", f"/v1/models/{quote(name, safe='')}/promote{query}")["model"]
 
     def rollback(self) -> str:
         """Go back to the saved model before, without the events after it."""
@@ -327,6 +357,23 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {name: value for name, value in row.items() if name in own}
     features = {name: value for name, value in row.items() if name not in own}
     return {**found, "features": features} if features else found
+
+
+def _number(value: Any) -> Any:
+    """Return a value of an answer: null is a number that is not finite."""
+    return np.nan if value is None else value
+
+
+def _reasons(
+    listed: Sequence[Mapping[str, Any]],
+) -> dict[int | str, list[tuple[int | str, float]]]:
+    """Return the reasons of one list by item."""
+    return {
+        one["item_id"]: [
+            (past["item_id"], _number(past["contribution"])) for past in one.get("because") or ()
+        ]
+        for one in listed
+    }
 
 
 def _plain(ids: Any) -> list[Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -23,7 +23,7 @@ _KIND = "item"
 _NOBODY: Any = None
 
 
-def check_stored_items(items: Any) -> list[Event]:
+def check_stored_items(items: Any, refused: Sequence[tuple[int, int]] = ()) -> list[Event]:
     """Check new items before they are stored: all of them are sound, or one error names the fault.
 
     Parameters
@@ -31,11 +31,14 @@ def check_stored_items(items: Any) -> list[Event]:
     items : iterable of dict, or data frame
         ``item_id``, and what the model knows items by: ``text``, ``embedding`` or features. Values
         are numbers, texts, and lists of either.
+    refused : sequence of (int, int), default=()
+        Ranges that a rollback refused: an item among them may be stored again.
 
     Returns
     -------
     rows : list of Event
-        Rows without a user; ``context`` has all but the id.
+        Rows without a user; ``context`` has all but the id. The same item with the same content
+        has the same ``event_id``, so the store keeps it once.
 
     Examples
     --------
@@ -52,7 +55,8 @@ def check_stored_items(items: Any) -> list[Event]:
         ]
     elif isinstance(items, (str, bytes, Mapping)):
         raise TypeError("items must be a list of dicts or a data frame.")
-    return [_checked(item, row) for row, item in enumerate(items)]
+    ranges = [list(pair) for pair in refused]
+    return [_named(_checked(item, row), ranges) for row, item in enumerate(items)]
 
 
 def check_takes_items(model: Served) -> None:
@@ -119,7 +123,13 @@ def _checked(item: Any, row: int) -> Event:
         raise ValueError(f"{where}the item takes more than {LONGEST_CONTEXT} characters.")
     described = {name: value for name, value in context.items() if value is not None}
     own = check_id(item[ITEM], ITEM, where)
-    return Event(uuid.uuid4().hex, _NOBODY, own, kind=_KIND, context=described)
+    return Event("", _NOBODY, own, kind=_KIND, context=described)
+
+
+def _named(row: Event, refused: list[list[int]]) -> Event:
+    """Name a row after its content."""
+    content = json.dumps([row.item_id, dict(row.context), refused], sort_keys=True)
+    return row._replace(event_id=f"item-{hashlib.sha256(content.encode()).hexdigest()}")
 
 
 def _plain(value: Any) -> Any:

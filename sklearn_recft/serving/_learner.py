@@ -15,7 +15,7 @@ from sklearn_recft.serving._errors import NotRunningError, ServingError, StoreEr
 from sklearn_recft.serving._events import EventBatch
 from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item
 from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import VERBS, RowMaker, is_cut_free, teach
+from sklearn_recft.serving._rows import VERBS, Predicted, RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
@@ -44,6 +44,16 @@ class Beside(Protocol):
         """Learn a step, too."""
 
 
+class Monitor(Protocol):
+    """What watches how a model learns: events are given in the order of the log, each once."""
+
+    def before(self, model: Served, batch: EventBatch) -> None:
+        """Take events that the model is about to learn; do not change the model."""
+
+    def after(self, predicted: Sequence[Predicted]) -> None:
+        """Take what the model predicted for them before it learned them."""
+
+
 class Learner:
     """A model that follows a log.
 
@@ -70,6 +80,8 @@ class Learner:
         self.refused: tuple[Range, ...] = ()
         self.n_learned = 0  # events, since the start of this process
         self.beside: Beside | None = None
+        self._monitor: Monitor | None = None
+        self._monitored = 0  # the last event that the monitor was given
         self._model: Served | None = None
         self.writes = True
         self.in_doubt = False  # whether steps may be written that were not done
@@ -113,6 +125,11 @@ class Learner:
         if is_done:
             call()
         return cancel
+
+    def watch(self, monitor: Monitor) -> None:
+        """Give a monitor all events that are learned from now on."""
+        with self._lock.reading():
+            self._monitor, self._monitored = monitor, self.seq
 
     # ------------------------------------------------------------------ starting
 
@@ -269,8 +286,16 @@ class Learner:
         self.is_broken = True  # unless all of this ends well
         if self.beside is not None:
             self.beside.learn(step, batch)
+        # None where a step is repeated after a rollback or an error: each event counts once.
+        monitor = self._monitor if step.after >= self._monitored else None
+        if monitor is not None:
+            monitor.before(self.model, batch)
+        predicted: list[Predicted] = []
         with self._lock.writing():
-            reasons = teach(self.model, step.verb, batch, self.rows)
+            reasons = teach(self.model, step.verb, batch, self.rows, predicted)
+            if monitor is not None:
+                monitor.after(predicted)
+                self._monitored = step.until
             self.seq, self.step = step.until, step.number
         self.is_broken = False
         self.n_learned += len(batch) - len(reasons)

@@ -20,11 +20,11 @@ from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, Event, check_stored_events
 from sklearn_recft.serving._folder_lock import FolderLock, check_store
 from sklearn_recft.serving._items import check_stored_items, check_takes_items
-from sklearn_recft.serving._learner import Learner
+from sklearn_recft.serving._learner import Learner, Monitor
 from sklearn_recft.serving._lists import Recommended, shown_lists
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._pace import Pace
-from sklearn_recft.serving._rows import RowMaker, check_form, verb_of
+from sklearn_recft.serving._rows import RowMaker, check_form, predicts_first, verb_of
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._store import FeedbackStore
 from sklearn_recft.serving._versions import LoopReceipt, Versions
@@ -248,7 +248,8 @@ class Loop:
         Returns
         -------
         appended : Appended
-            ``seq`` of each item; give the last one to `wait`.
+            ``seq`` of each item; give the last one to `wait`. An item that the log has with the
+            same content is not stored again, and counted in ``duplicates``.
 
         Raises
         ------
@@ -263,7 +264,7 @@ class Loop:
         """Queue new items, and return a future that has the answer of `add_items`."""
         self._check_writer()
         check_takes_items(self._learner.model)
-        return self._committer.submit(check_stored_items(items))
+        return self._committer.submit(check_stored_items(items, self._learner.refused))
 
     def submit_all(self, groups: Sequence[Sequence[Event]]) -> Future[list[Appended]]:
         """Queue the checked events of several callers; the future has an answer for each."""
@@ -301,6 +302,26 @@ class Loop:
             Call it without arguments if the function need not be called any more.
         """
         return self._learner.when(seq, call)
+
+    def watch(self, monitor: Monitor, *, probability: bool) -> bool:
+        """Give a monitor the predictions of the steps that learn events, from now on.
+
+        Parameters
+        ----------
+        monitor : Monitor
+            ``before(model, batch)`` and ``after(predicted)`` are called around each step.
+        probability : bool
+            Whether it takes probabilities, or else feedback.
+
+        Returns
+        -------
+        watches : bool
+            False, and no call follows, if the method that learns returns no such predictions.
+        """
+        found = predicts_first(self._learner.verb, probability=probability)
+        if found:
+            self._learner.watch(monitor)
+        return found
 
     @property
     def is_new(self) -> bool:

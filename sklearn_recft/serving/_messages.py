@@ -115,14 +115,14 @@ class Reason(BaseModel):
     """A past item, and what it adds to a score."""
 
     item_id: Id
-    contribution: float
+    contribution: float | None = Field(description="Null if it is not finite.")
 
 
 class ListedItem(BaseModel):
     """An item of a list."""
 
     item_id: Id
-    score: float
+    score: float | None = Field(description="Null if the model's score is not finite.")
     because: list[Reason] | None = None
 
 
@@ -158,9 +158,9 @@ class Rows(_Schema):
 
 
 class Predictions(BaseModel):
-    """Prediction of each row, as the model's `predict` returns it."""
+    """Prediction of each row, as the model's `predict` returns it; null if it is not finite."""
 
-    predictions: list[float | int | str]
+    predictions: list[float | int | str | None]
     seq: int
 
 

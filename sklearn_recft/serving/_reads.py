@@ -11,6 +11,7 @@ import numpy as np
 
 from sklearn_recft.names import USER
 from sklearn_recft.serving._loop import Loop
+from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._tables import RowForm, as_ids, query_table
 
@@ -106,7 +107,7 @@ class Reader:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._form = RowForm()
-        self._known = (_Known("user_ids_"), _Known("item_ids_"))
+        self._known = KnownIds()
 
     def answer(self, requests: Sequence[Any]) -> Sequence[Any]:
         """Return an answer, or an exception, for each request."""
@@ -190,14 +191,24 @@ class Reader:
             return view.model.predict(table)
 
     def _watched(self, call: WatchCall) -> Watched:
-        users, items = self._known
         with self._loop.reading() as view:
-            unknown = (
-                users.missing(view.model, [row.user_id for row in call.rows]),
-                items.missing(view.model, [row.item_id for row in call.rows]),
-            )
+            unknown = self._known.unknown(view.model, call.rows)
         predicted = self._form.call(self._feedback, call.rows) if call.predicts else None
         return Watched(*unknown, predicted)
+
+
+class KnownIds:
+    """Known users and items of a model."""
+
+    def __init__(self) -> None:
+        self._users, self._items = _Known("user_ids_"), _Known("item_ids_")
+
+    def unknown(self, model: Served, events: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which events have unknown users, and which unknown items, bool."""
+        return (
+            self._users.missing(model, [event.user_id for event in events]),
+            self._items.missing(model, [event.item_id for event in events]),
+        )
 
 
 class _Known:

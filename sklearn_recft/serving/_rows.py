@@ -24,6 +24,8 @@ from sklearn_recft.serving._items import (
 from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import of_rows
 
+# Feedback of events, and what a model predicted for them before it learned them, each (n,).
+Predicted = tuple[np.ndarray, np.ndarray]
 # Floats below it are integers without rounding.
 _EXACT = 2.0**53
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
@@ -33,6 +35,7 @@ _VERBS = {
     "observe": ("observe",),
     "chunk": ("partial_fit",),
 }
+_REFUSES = "the model was compressed with keep='serve', so it refuses every event."
 # All of them.
 VERBS = frozenset({ADD_ITEMS, *(verb for verbs in _VERBS.values() for verb in verbs)})
 
@@ -86,10 +89,24 @@ def verb_of(model: Served, learn: str) -> str:
         )
     if found != "observe" and _only_serves(model):
         raise ValueError(
-            f"learn={learn!r}: the model was compressed with keep='serve', so it refuses every "
-            "event. Give learn='observe', or a model that was compressed with keep='learn'."
+            f"learn={learn!r}: {_REFUSES} Give learn='observe', or a model that was compressed "
+            "with keep='learn'."
         )
     return found
+
+
+def check_learns(model: Served, verb: str) -> None:
+    """Refuse a model that cannot go live, since it could not learn by the verb of the loop."""
+    if not hasattr(model, verb):
+        raise ValueError(
+            f"The loop learns by {verb}, which this {type(model).__name__} does not have. Take "
+            "another saved model, or start a loop with another `learn`."
+        )
+    if verb != "observe" and _only_serves(model):
+        raise ValueError(
+            f"The loop learns by {verb}: {_REFUSES} Take another saved model, one that was "
+            "compressed with keep='learn', or a loop with learn='observe'."
+        )
 
 
 def _only_serves(model: Served) -> bool:
@@ -116,8 +133,21 @@ def is_cut_free(model: Served, verb: str) -> bool:
     return verb in _PREDICTING and getattr(model, "habit_half_life", None) is None
 
 
-def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+def predicts_first(verb: str, *, probability: bool) -> bool:
+    """Whether a verb returns the predictions of the events, as probabilities or as feedback."""
+    return verb == _PREDICTING[probability]
+
+
+def teach(
+    model: Served,
+    verb: str,
+    batch: EventBatch,
+    rows: RowMaker,
+    predicted: list[Predicted] | None = None,
+) -> dict[int, str]:
     """Let a model learn events; return the reason for each ``seq`` that it refused.
+
+    What the model predicted for events before it learned them is appended to ``predicted``.
 
     A call that raises has changed nothing. Then each half is learned by itself, down to single
     events. So the same events lead to the same model in each replay. New items among them are
@@ -127,14 +157,23 @@ def teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[i
     """
     refused: dict[int, str] = {}
     for run in runs_of(batch):
-        refused |= _taught(model, ADD_ITEMS if is_item(run.events[0]) else verb, run, rows)
+        own = ADD_ITEMS if is_item(run.events[0]) else verb
+        refused |= _taught(model, own, run, rows, predicted)
     return refused
 
 
-def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict[int, str]:
+def _taught(
+    model: Served,
+    verb: str,
+    batch: EventBatch,
+    rows: RowMaker,
+    predicted: list[Predicted] | None,
+) -> dict[int, str]:
     """Let a model learn events, or new items."""
     try:
-        _teach(model, verb, batch, rows)
+        found = _teach(model, verb, batch, rows)
+        if predicted is not None and found is not None:
+            predicted.append(found)
         return {}
     except (MemoryError, OSError, ServingError):
         raise
@@ -142,11 +181,12 @@ def _taught(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> dict
         if len(batch) == 1:
             return {int(batch.seq[0]): f"{type(error).__name__}: {error}"}
     half = len(batch) // 2
-    refused = _taught(model, verb, batch.take(slice(None, half)), rows)
-    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows)}
+    refused = _taught(model, verb, batch.take(slice(None, half)), rows, predicted)
+    return {**refused, **_taught(model, verb, batch.take(slice(half, None)), rows, predicted)}
 
 
-def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> None:
+def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> Predicted | None:
+    """Let a model learn events; return their feedback and predictions, if there are any."""
     arguments: tuple[Any, ...]
     if verb == ADD_ITEMS:
         check_takes_items(model)
@@ -155,11 +195,14 @@ def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> None:
         arguments = rows.make(model, batch)
     learn = getattr(model, verb)
     try:
-        learn(*arguments)
+        answer = learn(*arguments)
     except Warning:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            learn(*arguments)
+            answer = learn(*arguments)
+    if verb not in _PREDICTING or arguments[1] is None:
+        return None
+    return arguments[1], answer if answer.ndim == 1 else answer[:, 1]
 
 
 def check_form(model: Served) -> None:

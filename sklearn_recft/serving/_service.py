@@ -111,11 +111,13 @@ class Service:
         """Store new items, and register them: they can be recommended without an event.
 
         The answer comes after the commit. The model must read texts, vectors or features of items.
+        An item that is sent again with the same content is stored once.
         """
         self._check_size("items", len(body.items), self._limits.max_events)
         rows = [_item(one) for one in body.items]
         found = await _problems(self._later(rows))
-        answer = {"seq": max(found.seq), "accepted": len(rows), "duplicates": 0}
+        accepted = len(rows) - found.duplicates
+        answer = {"seq": max(found.seq), "accepted": accepted, "duplicates": found.duplicates}
         return JSONResponse(answer, 202)
 
     async def _later(self, rows: Sequence[Mapping[str, Any]]) -> Appended:
@@ -131,14 +133,14 @@ class Service:
         lists = []
         for row, user in enumerate(call.users):
             own = [
-                {"item_id": listed_id(item, "item_id"), "score": score}
+                {"item_id": listed_id(item, "item_id"), "score": _finite(score)}
                 for item, score in zip(found.items[row], found.scores[row], strict=True)
                 if item is not None
             ]
             if found.because is not None:
                 for place, reasons in zip(own, found.because[row], strict=False):
                     place["because"] = [
-                        {"item_id": listed_id(item, "item_id"), "contribution": value}
+                        {"item_id": listed_id(item, "item_id"), "contribution": _finite(value)}
                         for item, value in reasons
                     ]
             list_id = found.list_ids[row]
@@ -151,7 +153,8 @@ class Service:
         """Predict the feedback of pairs of user and item."""
         self._check_size("rows", len(body.rows), self._limits.max_events)
         predictions = await _problems(self._reads.submit(PredictCall(body.rows)))
-        answer = {"predictions": predictions.tolist(), "seq": self._loop.seq}
+        values = [_finite(one) for one in predictions.tolist()]
+        answer = {"predictions": values, "seq": self._loop.seq}
         return JSONResponse(answer)
 
     def _list_call(self, body: messages.ListRequest) -> ListCall:
@@ -236,12 +239,15 @@ class Service:
         self._note(request, "save", model=name)
         return JSONResponse({"model": name})
 
-    async def promote_model(self, request: Request, name: str) -> Response:
-        """Go back to a saved model, and learn the events after it again."""
+    async def promote_model(self, request: Request, name: str, release: bool = False) -> Response:
+        """Go back to a saved model, and learn the events after it again.
+
+        With `release`, also those that a rollback refused.
+        """
         if name not in [one.name for one in await asyncio.to_thread(self._loop.models)]:
             raise Problem("not-found", "There is no saved model of this name.")
-        served = await _problems(asyncio.to_thread(self._loop.promote, name))
-        self._note(request, "promote", model=served)
+        served = await _problems(asyncio.to_thread(self._loop.promote, name, release=release))
+        self._note(request, "promote", model=served, release=release)
         return JSONResponse({"model": served})
 
     async def roll_back_model(self, request: Request) -> Response:
@@ -368,6 +374,11 @@ def _id_of(text: str, id_type: str | None) -> int | str:
     return int(text)
 
 
+def _finite(value: Any) -> Any:
+    """Return a value, or None for an infinity or NaN, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _plain(value: Any) -> Any:
     """Return receipts and exports as JSON holds them."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -376,5 +387,4 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return _finite(value.item() if hasattr(value, "item") else value)

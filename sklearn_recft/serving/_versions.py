@@ -16,7 +16,7 @@ from sklearn_recft.serving._events import EventBatch, check_id
 from sklearn_recft.serving._items import ADD_ITEMS, first_sort, item_table, of_sort
 from sklearn_recft.serving._learner import PIECE, Learner, Range, without
 from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import teach
+from sklearn_recft.serving._rows import check_learns, teach
 from sklearn_recft.serving._steps import BASE, Step
 
 # Newest rows of an update that the guard describes.
@@ -109,7 +109,7 @@ class Versions:
     def promote(self, name: str, *, release: bool = False) -> str:
         """Take a saved model, and learn what came after it."""
         one = self._find(name)
-        model = self._learner.snapshots.load(name, base=one.base)
+        model = self._loaded(one)
         refused = () if release else self._learner.refused
         return self.go_live(model, one.seq, "promote", refused)
 
@@ -129,7 +129,7 @@ class Versions:
                 f"{learner.seq}, the last event that was learned: the events after the first, up "
                 "to the second, are left out."
             )
-        model = learner.snapshots.load(name, base=one.base)
+        model = self._loaded(one)
         return self.go_live(model, one.seq, "rollback", (*learner.refused, (after, until)))
 
     def saved(self) -> list[Bunch]:
@@ -311,6 +311,12 @@ class Versions:
         if found is None:
             raise ValueError(f"There is no model {name!r}; there are {[o.name for o in saved]}.")
         return found
+
+    def _loaded(self, one: Bunch) -> Served:
+        """Load a saved model that can take the place of the one in use."""
+        model = self._learner.snapshots.load(one.name, base=one.base)
+        check_learns(model, self._learner.verb)
+        return model
 
     def _saved_base(
         self, model: Served, seq: int, reason: str, refused: Sequence[Range], live: bool = True

@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from sklearn_recft.serving._batches import MicroBatcher
+from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._items import is_item
 from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._metrics import Metrics
+from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._quality import Quality
-from sklearn_recft.serving._reads import WatchCall, Watched
+from sklearn_recft.serving._reads import KnownIds, WatchCall, Watched
+from sklearn_recft.serving._rows import Predicted
 from sklearn_recft.tags import recommender_tags
 
 log = logging.getLogger("sklearn_recft.serving")
@@ -25,11 +29,36 @@ _A_SECOND = 10.0
 _NUMBERS = ("seq", "lag", "snapshot_age", "rejected", "forget_pending")
 
 
+class LearnerWatch:
+    """Take predictions from the steps that learn events; an error here never stops a step."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def before(self, model: Served, batch: EventBatch) -> None:
+        """Count unknown ids."""
+        events = [event for event in batch.events if not is_item(event)]
+        try:
+            if events:
+                self._watch.before_learning(model, events)
+        except Exception as error:
+            log.info("unknown ids are not counted: %s", type(error).__name__)
+
+    def after(self, predicted: Sequence[Predicted]) -> None:
+        """Add the loss."""
+        try:
+            for y, predictions in predicted:
+                self._watch.quality.add_predictions(y, predictions)
+        except Exception as error:
+            log.info("events are not watched: %s", type(error).__name__)
+
+
 class Watch:
     """Count requests and events, and compute the figures of quality.
 
-    The model predicts the feedback of events before they are stored, so no event can influence
-    its own prediction.
+    No event can influence its own prediction. Where the method that learns returns predictions,
+    they are taken from there, in the thread that learns. Otherwise, the model predicts the feedback
+    of events before they are stored.
 
     Parameters
     ----------
@@ -41,6 +70,8 @@ class Watch:
         Kinds of events that are counted by name.
     share : float or None
         Share of the requests with events whose loss is computed, 0 to 1; None: up to 10 a second.
+        Where the method that learns returns predictions, the loss is that of all events unless the
+        share is 0, and the share is that of steps whose unknown ids are counted.
     """
 
     def __init__(
@@ -58,6 +89,8 @@ class Watch:
         self._due = 0.0
         self._next = -math.inf  # when the next request is due without a share
         self._has_loss = False
+        self._in_learner = False
+        self._known = KnownIds()
         self.n_storing = 0
         self.quality = Quality(probability=False)
         self.metrics = Metrics(kinds, self.figures)
@@ -67,7 +100,10 @@ class Watch:
         with self._loop.reading() as view:
             predicts = recommender_tags(view.model).predicts
         self._has_loss = self._feedback is not None and predicts != "order"
-        self.quality = Quality(probability=predicts == "probability")
+        probability = predicts == "probability"
+        self.quality = Quality(probability=probability)
+        wanted = self._has_loss and self._share != 0
+        self._in_learner = wanted and self._loop.watch(LearnerWatch(self), probability=probability)
 
     @property
     def model(self) -> str:
@@ -86,7 +122,7 @@ class Watch:
 
         The events are stored, whatever the model says of them: it may know no event yet.
         """
-        if not self._is_due():
+        if self._in_learner or not self._is_due():
             return None
         try:
             return await self._reads.submit(WatchCall(events, self._has_loss))
@@ -112,6 +148,13 @@ class Watch:
             self.quality.add_unknown("items", before.unknown_items)
             if before.predictions is not None:
                 self.quality.add_predictions(np.array(values), before.predictions)
+
+    def before_learning(self, model: Served, events: Sequence[Any]) -> None:
+        """Count unknown ids of events that are about to be learned."""
+        if self._is_due():
+            users, items = self._known.unknown(model, events)
+            self.quality.add_unknown("users", users)
+            self.quality.add_unknown("items", items)
 
     def _is_due(self) -> bool:
         if self._share is None:

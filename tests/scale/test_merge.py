@@ -213,5 +213,5 @@ def test_a_table_or_a_recommender_alone_is_refused_with_the_fix():
     X = np.array([[1, 2], [3, 4]])
     with pytest.raises(TypeError, match="part 0 is a ndarray; give a tuple"):
         fit_partitions(PopularityRecommender(), [X, X])
-    with pytest.raises(TypeError, match="give a list of recommenders"):
+    with pytest.raises(TypeError, match="give a list of fitted recommenders"):
         merge(PopularityRecommender().fit(X))

@@ -12,7 +12,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from sklearn_recft import EASERecommender, PopularityRecommender
-from sklearn_recft.serving import AuditLog, Limits, QueueFullError, StoreError, create_app
+from sklearn_recft.serving import (
+    AuditLog,
+    Client,
+    Limits,
+    QueueFullError,
+    StoreError,
+    create_app,
+)
 from sklearn_recft.serving._keys import SCOPES
 from sklearn_recft.tags import RecommenderTags
 from tests.serving.http_service import LOCAL, ROWS, Keys, header, running, secured
@@ -111,6 +118,11 @@ def test_reasons_of_a_list(tmp_path):
         assert [one["because"][0]["item_id"] for one in found] == ["tea", "tea"]
         both = lists(client, ["bob", "zoe"], n=3, because=True)
         assert [one["because"] for one in both[1]["items"]] == [[], [], []]
+        own = Client("http://127.0.0.1")
+        own._http = client
+        (reasons,) = own.recommend(["ann"], n_recommendations=2, because=True).because
+        assert [past[0][0] for past in reasons.values()] == ["tea", "tea"]
+        assert own.recommend(["ann"], n_recommendations=2).because is None
         answer = client.post(
             "/v1/recommend",
             json={"queries": [{"user_id": "ann", "timestamp": 5}], "n": 2, "because": True},
@@ -223,9 +235,36 @@ def test_models_are_saved_promoted_and_rolled_back(tmp_path):
         names = [one["name"] for one in client.get("/v1/models").json()["models"]]
         assert first in names
         client.post(f"/v1/models/{first}/promote").raise_for_status()
+        assert items(lists(client, ["eve"], n=1)[0]) == ["tea"]
+        client.post(f"/v1/models/{first}/promote?release=true").raise_for_status()
+        assert items(lists(client, ["eve"], n=1)[0]) == ["jam"]
+        problem(client.post(f"/v1/models/{first}/promote?release=x"), 422, "invalid")
         problem(client.post("/v1/models/none/promote"), 404, "not-found")
         rows = (tmp_path / "audit.jsonl").read_text().splitlines()
-        assert [json.loads(row)["what"] for row in rows] == ["save", "rollback", "promote"]
+        assert [json.loads(row)["what"] for row in rows] == [
+            "save", "rollback", "promote", "promote",
+        ]  # fmt: skip
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path, monkeypatch):
+    of_items = PopularityRecommender.recommend
+
+    def infinite(self, *args, **options):
+        items, scores = of_items(self, *args, **options)
+        return items, np.where(np.arange(scores.shape[1]) % 2, -np.inf, np.inf) + 0 * scores
+
+    monkeypatch.setattr(PopularityRecommender, "recommend", infinite)
+    monkeypatch.setattr(PopularityRecommender, "predict", lambda self, X: np.full(len(X), np.nan))
+    with running(tmp_path) as client:
+        found = lists(client, ["eve"], n=3)[0]
+        assert [one["score"] for one in found["items"]] == [None] * 3
+        rows = [{"user_id": "eve", "item_id": item} for item in ("tea", "rye")]
+        answer = client.post("/v1/predict", json={"rows": rows})
+        assert (answer.status_code, answer.json()["predictions"]) == (200, [None, None])
+        own = Client("http://127.0.0.1")
+        own._http = client
+        assert np.isnan(own.recommend(["eve"], n_recommendations=3).scores).all()
+        assert np.isnan(own.predict([["eve", "tea"]])).all()
 
 
 def test_a_user_is_erased(tmp_path):

@@ -30,6 +30,7 @@ from sklearn_recft.serving import (
     StoreError,
     replay,
 )
+from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1, "purchase": 3, "skip": 0}
 
@@ -508,6 +509,23 @@ def test_a_model_that_only_serves_is_refused_before_it_is_saved(store, folder):
         Loop(compress(fitted), store, folder).start()
     with Loop(compress(fitted, keep="learn"), store, folder) as loop:
         feed(loop, events(10))
+        assert loop.health().rejected == 0
+
+
+def test_a_model_that_only_serves_is_not_promoted(store, folder):
+    X = np.array([[e["user_id"], e["item_id"], e["timestamp"]] for e in events(60)], object)
+    fitted = factors().fit(X, np.ones(60))
+    with Loop(fitted, store, folder) as loop:
+        learner = loop._learner
+        name = Snapshots(folder, 9).save(compress(fitted), 0, learner.step)
+        feed(loop, events(10))
+        before = loop.health().model, learner.last_number(), [one.name for one in loop.models()]
+        for change in (loop.promote, loop.rollback):
+            with pytest.raises(ValueError, match=r"partial_fit_predict: .* keep='serve'"):
+                change(name)
+        after = loop.health().model, learner.last_number(), [one.name for one in loop.models()]
+        assert after == before
+        feed(loop, events(10, 10))
         assert loop.health().rejected == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn_recft import BayesianMFRecommender, PopularityRecommender
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.persistence import save
-from sklearn_recft.serving import Client, FeedbackStore, Loop, ServiceError, replay
+from sklearn_recft.serving import Appended, Client, FeedbackStore, Loop, ServiceError, replay
 from sklearn_recft.serving._items import check_stored_items
 from tests.serving.http_service import header, running, secured
 
@@ -62,12 +62,13 @@ def test_a_replay_learns_items_and_events_in_the_same_order(fitted, store, tmp_p
     options = {"feedback": FEEDBACK, "poll_seconds": 0.01}
     with Loop(fitted, store, folder, **options) as loop:
         feed(loop, events(3))
-        put(loop, NEW[:1])
+        seq = put(loop, NEW[:1])
         found = loop.recommend(["nobody"], 5, exclude_seen=False)
         assert "oat" in found.items[0]
         with Loop(None, store, folder, follow=True, **options) as follower:
-            together = [*check_stored_items(NEW[1:]), *check_stored_items(NEW[:1])]
-            loop._committer.submit(together).result()  # a known item again
+            again = {**NEW[0], "price": 3.0}  # a known item
+            assert loop.add_items([NEW[1], again]).duplicates == 0
+            assert loop.add_items(NEW) == Appended([seq, seq + 1], 2) == loop.add_items(NEW)
             feed(loop, events(4, 10))
             put(loop, pd.DataFrame({"item_id": ["rye"], "price": [float("nan")]}))
             assert follower.wait(loop.seq, 60)
@@ -164,6 +165,18 @@ def test_a_user_that_is_still_to_be_erased_is_counted(fitted, store, tmp_path, m
 # ------------------------------------------------------------------------------ HTTP
 
 
+def test_items_that_a_rollback_refused_can_be_sent_again(fitted, store, tmp_path):
+    with Loop(fitted, store, tmp_path / "models", feedback=FEEDBACK) as loop:
+        new = [{"item_id": "fig", "price": 2.0}]  # the model of the module has the others
+        name = loop.snapshot()
+        put(loop, new)
+        loop.rollback(name)
+        assert "fig" not in known(loop)
+        put(loop, new)
+        assert loop.add_items(new).duplicates == 1
+        assert "fig" in known(loop)
+
+
 def test_items_by_http(fitted, tmp_path):
     options = {"feedback": FEEDBACK, "loop_options": {"feedback": FEEDBACK}}
     with secured(tmp_path, model=fitted, **options) as (http, keys):
@@ -174,6 +187,11 @@ def test_items_by_http(fitted, tmp_path):
         assert seq == 2
         found = client.recommend(["nobody"], n_recommendations=6, min_seq=seq)
         assert {"oat", "soy"} <= set(found.items[0])
+        assert client.add_items(pd.DataFrame(NEW)) == 2
+        answer = http.put(
+            "/v1/items", json={"items": [{"item_id": "oat", "features": {"price": 2}}]}
+        )
+        assert answer.json() == {"seq": 1, "accepted": 0, "duplicates": 1}
         assert client.add_items([{"item_id": 7}]) == 3
         for wrong in ({"item_id": "a", "user_id": "b"}, {"item_id": True}, {"text": "a"},
                       {"item_id": "a", "embedding": ["x"]},
