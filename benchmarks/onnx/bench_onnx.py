@@ -3,11 +3,13 @@
 "speed" encodes the texts of MovieLens by all-MiniLM-L6-v2 in turns, torch and ONNX Runtime, and
 compares vectors and neighbours. "auc" hides 30 % of the items of ML-100K from `fit`. They appear in
 the stream with their texts, which torch or ONNX Runtime encodes. "distill" compares factorizations
-of ML-100K that learned a BayesianMFRecommender, or the ratings alone.
+of ML-100K that learned a BayesianMFRecommender, or the ratings alone. "layers" keeps two of the
+six layers of the encoder, as they are or trained on vectors of the six.
 
     python benchmarks/onnx/bench_onnx.py --task speed
     python benchmarks/onnx/bench_onnx.py --task auc
     python benchmarks/onnx/bench_onnx.py --task distill
+    python benchmarks/onnx/bench_onnx.py --task layers --limit 50000
 """
 
 import argparse
@@ -21,8 +23,10 @@ from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
+from benchmarks.common.backbone import minilm_folder
 from benchmarks.common.report import row
 from benchmarks.decay.log import Log, load, make_model
+from benchmarks.onnx.layers import layers_task
 from benchmarks.onnx.students import distill_task
 from sklearn_recft.compression import onnx_encoder, with_onnx_encoder
 from sklearn_recft.datasets import fetch_movielens
@@ -129,7 +133,7 @@ def auc(log: Log, backbone: str, seeds: list[int]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run one task."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=("speed", "auc", "distill"), required=True)
+    parser.add_argument("--task", choices=("speed", "auc", "distill", "layers"), required=True)
     parser.add_argument("--backbone", default="auto")
     parser.add_argument("--n-pairs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
@@ -140,6 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
         speed(texts.tolist(), options.backbone, options.n_pairs)
     elif options.task == "auc":
         auc(load("ml-100k", options.limit), options.backbone, options.seeds)
+    elif options.task == "layers":
+        layers_task(load("ml-100k", options.limit), minilm_folder(), options.seeds)
     else:
         distill_task(load("ml-100k", options.limit), options.seeds)
 
