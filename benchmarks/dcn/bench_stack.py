@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("--shrink", type=float, default=1.0, help="first part of the log to use")
     parser.add_argument("--save", type=Path, help="folder for the logits")
     options = parser.parse_args()
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
     for data in options.data:
         X, y, names = rich(data)
         n = int(options.shrink * len(y))

@@ -148,6 +148,15 @@ MODELS = (
         stochastic=True,
     ),
     Model(
+        OURS, "BayesianMF, implicit", "ours_bayesian",
+        listed=_listed(
+            ("n_factors", "negatives", "half_life"),
+            (12, 1, None), (12, 3, None), (32, 1, None), (32, 3, None), (12, 1, 30),
+            (12, 3, 30), (32, 3, 30), (32, 3, 7),
+        ),
+        stochastic=True,
+    ),
+    Model(
         OURS, "Adaptive", "ours_adaptive",
         listed=_listed(
             ("learning_rate", "context"),

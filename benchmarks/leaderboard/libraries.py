@@ -28,6 +28,11 @@ ESTIMATORS = {
     "RP3beta": ("RP3BetaRecommender", {}, ("n_jobs",)),
     "Sequential rules": ("SequentialRulesRecommender", {}, ("n_jobs",)),
     "ALS": ("ALSRecommender", {}, ("n_jobs", "random_state")),
+    "BayesianMF, implicit": (
+        "BayesianMFRecommender",
+        {"loss": "implicit"},
+        ("n_jobs", "random_state"),
+    ),
 }
 
 
@@ -82,6 +87,10 @@ def ours_rules(log, seed, **setting):
 
 def ours_als(log, seed, **setting):
     return _ours(estimator("ALS", log, seed, setting), log)
+
+
+def ours_bayesian(log, seed, **setting):
+    return _ours(estimator("BayesianMF, implicit", log, seed, setting), log)
 
 
 def ours_adaptive(log, seed, members, **setting):
