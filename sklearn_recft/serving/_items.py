@@ -129,7 +129,7 @@ def _checked(item: Any, row: int) -> Event:
 def _named(row: Event, refused: list[list[int]]) -> Event:
     """Name a row after its content."""
     content = json.dumps([row.item_id, dict(row.context), refused], sort_keys=True)
-    return row._replace(event_id=f"item-{hashlib.sha256(content.encode()).hexdigest()}")
+    return Event(f"item-{hashlib.sha256(content.encode()).hexdigest()}", *row[1:])
 
 
 def _plain(value: Any) -> Any:

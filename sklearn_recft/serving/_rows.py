@@ -188,11 +188,13 @@ def _taught(
 def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> Predicted | None:
     """Let a model learn events; return their feedback and predictions, if there are any."""
     arguments: tuple[Any, ...]
+    y: np.ndarray | None = None
     if verb == ADD_ITEMS:
         check_takes_items(model)
         arguments = (item_table(batch),)
     else:
-        arguments = rows.make(model, batch)
+        X, y = rows.make(model, batch)
+        arguments = (X, y)
     learn = getattr(model, verb)
     try:
         answer = learn(*arguments)
@@ -200,9 +202,9 @@ def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> Predi
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer = learn(*arguments)
-    if verb not in _PREDICTING or arguments[1] is None:
+    if verb not in _PREDICTING or y is None:
         return None
-    return arguments[1], answer if answer.ndim == 1 else answer[:, 1]
+    return y, answer if answer.ndim == 1 else answer[:, 1]
 
 
 def check_form(model: Served) -> None:
