@@ -297,6 +297,9 @@ class StubLoop:
     def health(self):
         return SimpleNamespace(running=False, error="down")
 
+    def watch(self, monitor, *, probability):
+        return False
+
     @contextlib.contextmanager
     def reading(self):
         yield SimpleNamespace(
