@@ -48,5 +48,5 @@ def warn_of_known_batch(batch_id: Any) -> None:
 
 def joined_batches(batches: np.ndarray, more: np.ndarray) -> np.ndarray:
     """Return the newest `MAX_BATCHES` of two arrays of hashes, the second being newer."""
-    kept = batches[~np.isin(batches, more)]
+    kept = batches[~np.isin(batches, more, kind="sort")]  # NumPy 2.0 overflows at 2**63 otherwise
     return np.concatenate([kept, more])[-MAX_BATCHES:]
