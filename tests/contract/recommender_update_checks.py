@@ -66,12 +66,15 @@ def check_growth_keeps_codes(estimator):
 
 
 def check_future_changes_no_past_prediction(estimator):
+    """A future that contradicts the last rows and adds ids is as good as none."""
     X, y = make_log(70)
     cut = 54
     later, y_later = X.copy(), y.copy()
     later[cut:, :2], y_later[cut:] = later[cut:, :2][::-1] + 3, 1 - y[cut:]
+    again = slice(cut - 8, cut)  # the replays predict them
+    later[cut : cut + 8, :2], y_later[cut : cut + 8] = X[again, :2], 1 - y[again]
     y, y_later = for_target(estimator, y), for_target(estimator, y_later)
-    futures = (X, y), (later, y_later), (X[:cut], y[:cut])
+    futures = (X[:cut], y[:cut]), (later, y_later)
 
     def replayed(rows, feedback, size, n_rows):
         begin = cut - n_rows
@@ -84,12 +87,10 @@ def check_future_changes_no_past_prediction(estimator):
     for size, n_rows in ((1, 5), (10, 20)):
         said = [replayed(*future, size, n_rows) for future in futures]
         assert_array_equal(said[0], said[1])
-        assert_array_equal(said[0], said[2])
     verb = predicting_verb(estimator)
     if verb:
         said = [getattr(clone(estimator), verb)(*future)[:cut] for future in futures]
         assert_array_equal(said[0], said[1])
-        assert_array_equal(said[0], said[2])
 
 
 def check_a_predicted_row_equals_predict(estimator):
@@ -187,8 +188,8 @@ def _learned_or_refused(model, asked, X, y, **options):
 def check_memory_is_bounded(estimator):
     model = fitted(estimator)
     sizes = []
-    for call in range(24):
-        X, y = make_log(200, seed=call % 7)
+    for call in range(20):
+        X, y = make_log(200, seed=call % 4)
         update(model, X + np.array([0, 0, call * 400 * DAY]), y)
         sizes.append(len(pickle.dumps(model)))
     assert max(sizes[16:]) <= max(sizes[:16]) + 1000

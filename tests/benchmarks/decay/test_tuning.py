@@ -40,22 +40,26 @@ def backbone(log):
     return pretrain("scratch", log.catalogue["text"], max_epochs=1, random_state=0)
 
 
-def test_a_method_that_is_off_changes_nothing(log):
-    plain, _ = tuning.predictions(log, 0, None)
+@pytest.fixture(scope="module")
+def plain(log):
+    return tuning.predictions(log, 0, None)[0]
+
+
+def test_a_method_that_is_off_changes_nothing(log, plain):
     for callback in (HistoryDropout(0.0), MovingAverage(0.0)):
-        seconds = tuning.predictions(log, 0, None, callback)[1]
+        found, seconds = tuning.predictions(log, 0, None, callback)
         assert seconds > 0
-    found, _ = tuning.predictions(log, 0, None, MovingAverage(0.0))
     np.testing.assert_allclose(found, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [HistoryDropout(0.9), Mixup(1.0), MovingAverage(0.9)])
-def test_a_method_changes_the_fit_and_leaves_no_trace(log, method):
-    plain, _ = tuning.predictions(log, 0, None)
+def test_a_method_changes_the_fit_and_leaves_no_trace(log, plain, method, monkeypatch):
+    made = []
+    make = tuning.make_model
+    monkeypatch.setattr(tuning, "make_model", lambda *given: made.append(make(*given)) or made[-1])
     found, _ = tuning.predictions(log, 0, None, method)
     assert 0 < np.abs(found - plain).max() < 1
-    model = logs.make_model(None, 0, {"net_params": {"callbacks": [method]}})
-    model.fit(log.X[: log.start], log.y[: log.start])
+    [model] = made
     assert not {"score"} & set(vars(model.module_))
     assert not {"forward"} & set(vars(model.net_.criterion_))
 
@@ -84,12 +88,12 @@ def test_the_pretraining_of_likes_and_of_a_log_without_labels(log, monkeypatch, 
     monkeypatch.setattr(pretraining, "load", lambda name, limit: log)
     events = log.X[["user_id", "item_id", "timestamp", "text"]]
     monkeypatch.setattr(pretraining, "read", lambda name, limit: (events, log.catalogue))
-    names = ["scratch", "scratch+1"]
-    pretraining.main(["--data", "ml-tiny", "shop", "--seeds", "0", "--backbones", *names])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["model"] for line in lines] == names * 2
-    assert all(0 <= line["auc"] <= 1 for line in lines)
-    assert [len(line["losses"]) for line in lines] == [0, 2, 0, 2]
+    for data, names, n_losses in (("ml-tiny", ["scratch+1"], [2]), ("shop", ["scratch"], [0])):
+        pretraining.main(["--data", data, "--seeds", "0", "--backbones", *names])
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["model"] for line in lines] == names
+        assert all(0 <= line["auc"] <= 1 for line in lines)
+        assert [len(line["losses"]) for line in lines] == n_losses
 
 
 def test_virtual_tokens(log, monkeypatch, backbone):

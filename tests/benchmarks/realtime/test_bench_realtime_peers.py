@@ -1,6 +1,7 @@
 """The benchmark beside RecTools' SASRec: what is learned and queried, what the clock counts."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -298,9 +299,29 @@ def printed(capfd):
     return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
-def test_the_process_answers_with_the_curve(shop, capfd):
+def script_of(folder, *lines):
+    """Write what stands in for an interpreter of Python; its fifth argument is the folder."""
+    script = folder / "interpreter"
+    script.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_the_process_answers_with_the_curve(shop, split, capfd, tmp_path):
     options = ["--only", "matched", "--epochs", "2", "--threads", "1", "--length", "8"]
-    assert bench.main(options) == 0
+    log, _ = split
+    log.write(tmp_path)
+    (tmp_path / "job.json").write_text(
+        json.dumps(bench.job_of("matched", log, bench.parse(options)))
+    )
+    assert curve_worker.main(tmp_path) == 0  # in this process, which has imported everything
+    (tmp_path / "said").write_text(capfd.readouterr().out)
+    script = script_of(
+        tmp_path,
+        f'cmp "$5/job.json" {tmp_path}/job.json && cmp "$5/log.npz" {tmp_path}/log.npz || exit 9',
+        f'cp {tmp_path}/1.npz {tmp_path}/2.npz "$5"; exec cat {tmp_path}/said',
+    )
+    assert bench.main([*options, "--python", f"sklearn-recft={script}"]) == 0
     _, head, first, second, *levels = printed(capfd)
     assert (head["library"], head["version"] != "") == ("sklearn-recft", True)
     assert head["setting"]["max_epochs"] == 2
@@ -311,33 +332,23 @@ def test_the_process_answers_with_the_curve(shop, capfd):
     assert len(levels) == 2 * len(bench.LEVELS)
 
 
-def test_a_failing_library_is_reported(shop, split, capfd, tmp_path):
-    # A history of no events is none it can learn from, where it is there at all.
-    options = ["--only", "rectools", "--threads", "1", "--length", "0"]
-    log, _ = split
-    log.write(tmp_path)
-    job = bench.job_of("rectools", log, bench.parse(options))
-    (tmp_path / "job.json").write_text(json.dumps(job))
-    assert curve_worker.main(tmp_path) == 1  # what the process does, without starting one
-    said = capfd.readouterr().out
-    assert "Error" in json.loads(said)["failed"]
-    script = tmp_path / "says_it"
-    script.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\nexit 1\n")
-    script.chmod(0o755)
+def test_a_failing_library_is_reported(shop, capfd, tmp_path):
+    # Without torch it fails, where it is there at all; and the process starts quickly.
+    (tmp_path / "torch.py").write_text("def set_num_threads(n_threads): pass")
+    options = ["--only", "rectools", "--threads", "1"]
+    command = f'PYTHONPATH="{tmp_path}:$PYTHONPATH" exec {sys.executable} "$@"'
+    script = script_of(tmp_path, command)
     assert bench.main([*options, "--python", f"rectools={script}"]) == 1
     head, line, *levels = printed(capfd)
     assert head["n_users"] == 20
     assert line["model"] == "rectools"
-    assert line["failed"] == json.loads(said)["failed"]
+    assert "Error" in line["failed"]
     assert len(levels) == 2 * len(bench.LEVELS)
     assert levels[0]["seconds"] == {"rectools": None}
 
 
 def test_a_process_that_dies_is_reported(shop, split, tmp_path):
-    script = tmp_path / "dies"
-    script.write_text("#!/bin/sh\nexit 9\n")
-    script.chmod(0o755)
     log, truth = split
     job = bench.job_of("rectools", log, bench.parse([]))
-    [line] = bench.curve(job, log, truth, str(script))
+    [line] = bench.curve(job, log, truth, script_of(tmp_path, "exit 9"))
     assert line == {"failed": "the process died with 9"}
