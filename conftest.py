@@ -25,20 +25,22 @@ def pytest_collection():
 
 
 def pytest_collection_modifyitems(items):
-    """Start each worker with its part of the tests of kernels.
+    """Start each worker with its part of the tests of kernels, then of the pages.
 
-    What it compiles there, the other workers load from the cache. Each worker gets one piece of
-    the list at first.
+    What it compiles there, the other workers load from the cache. A page is one long test, which
+    others can fill the time of. Each worker gets one piece of the list at first.
     """
     n = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if n == 1:
         return
-    kernels = [item for item in items if item.nodeid.startswith("tests/kernels/")]
-    others = [item for item in items if not item.nodeid.startswith("tests/kernels/")]
+    parts = [[], [], []]  # kernels, pages, others
+    for item in items:
+        is_page = item.nodeid.partition("::")[0].endswith((".rst", ".md"))
+        parts[0 if item.nodeid.startswith("tests/kernels/") else 2 - is_page].append(item)
     items[:] = [
         item
         for k in range(n)
-        for part in (kernels, others)
+        for part in parts
         for item in part[len(part) * k // n : len(part) * (k + 1) // n]
     ]
 

@@ -49,6 +49,12 @@ def log():
     return logs.read("online-retail")
 
 
+@pytest.fixture(scope="module")
+def ours(log):
+    """Return our model, fitted to the training events; tests change copies of it."""
+    return logs.make_model(0, PARAMS).fit(log.split_in_time()[0])
+
+
 class Follower:
     """Ranks what followed the user's last item most often, and keeps its training rows."""
 
@@ -224,11 +230,10 @@ def test_days_are_cut_at_midnight(log):
 
 @pytest.mark.parametrize("model", ["follower", "ours"])
 @pytest.mark.parametrize("exclude_seen", [False, True])
-def test_rounds_answer_as_event_by_event(log, model, exclude_seen):
+def test_rounds_answer_as_event_by_event(log, ours, model, exclude_seen):
     learned, later = log.split_in_time()
     later = later[-30:]  # with a midnight, an unknown user and a new item
-    model = Follower() if model == "follower" else logs.make_model(0, PARAMS)
-    model.fit(learned)
+    model = Follower().fit(learned) if model == "follower" else copy.deepcopy(ours)
     twin = copy.deepcopy(model)
     lists = streams.query_and_observe(model, later, exclude_seen)
     np.testing.assert_array_equal(lists, one_by_one(twin, later, exclude_seen))
@@ -242,24 +247,19 @@ def changed(events, row):
     return events
 
 
-def makers(name):
-    """Return what makes a model, and what may follow at midnight."""
-    make = Follower if name == "follower" else lambda: logs.make_model(0, PARAMS)
-    return make, {
-        "observe": None,
-        "daily": streams.learn_part,
-        "refit": lambda dawn, day: make().fit(day),
-    }
-
-
 @pytest.mark.parametrize("way", ["observe", "daily", "refit"])
 @pytest.mark.parametrize("name", ["follower", "ours"])
-def test_no_list_knows_an_event_at_or_after_its_own_place(log, name, way):
+def test_no_list_knows_an_event_at_or_after_its_own_place(log, ours, name, way):
     learned, later = log.split_in_time()
     row, later = 47, later[:80]  # of three days
-    make, ways = makers(name)
+    fitted = Follower().fit(learned) if name == "follower" else ours
+    learn = {
+        "observe": None,
+        "daily": streams.learn_part,
+        "refit": lambda dawn, day: copy.deepcopy(fitted).fit(day),
+    }[way]
     found = [
-        streams.follow(make().fit(learned), streams.days(events), False, ways[way])[0]
+        streams.follow(copy.deepcopy(fitted), streams.days(events), False, learn)[0]
         for events in (later, changed(later, row))
     ]
     np.testing.assert_array_equal(found[0][: row + 1], found[1][: row + 1])
@@ -330,11 +330,10 @@ def test_the_error_of_a_difference_is_that_of_drawing_users_anew():
     assert figures["its error, observe"] == pytest.approx(np.std(means), rel=0.08)
 
 
-def test_days_make_no_difference_to_who_learns_nothing(log):
-    learned, later = log.split_in_time()
-    model = logs.make_model(0, PARAMS).fit(learned)
+def test_days_make_no_difference_to_who_learns_nothing(log, ours):
+    _, later = log.split_in_time()
     one, many = (
-        streams.follow(copy.deepcopy(model), parts, False)[0]
+        streams.follow(copy.deepcopy(ours), parts, False)[0]
         for parts in ([later], streams.days(later))
     )
     np.testing.assert_array_equal(one, many)
