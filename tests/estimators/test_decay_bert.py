@@ -27,6 +27,9 @@ WORDS = [
 ]
 
 
+FEW_STEPS = {"batch_size": 256}  # where it does not matter how well is learned
+
+
 def make_log(n=400, n_users=30, n_items=40, seed=0):
     """Make users who like half of the words, and items of three words each."""
     rng = np.random.default_rng(seed)
@@ -51,7 +54,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted():
     X, y = make_log()
-    return DecayBertRecommender("scratch", outcome="stars", random_state=0).fit(X[:300], y[:300])
+    model = DecayBertRecommender("scratch", outcome="stars", random_state=0, net_params=FEW_STEPS)
+    return model.fit(X[:300], y[:300])
 
 
 # ---------------------------------------------------------------------------- who may speak
@@ -136,7 +140,7 @@ def test_a_row_does_not_use_its_own_outcome(fitted):
 
 def test_prequential_loop_follows_rows():
     X, y = make_log()
-    model = DecayBertRecommender(None, random_state=0)
+    model = DecayBertRecommender(None, random_state=0, net_params=FEW_STEPS)
     table = X[["user_id", "item_id", "timestamp"]]
     result = prequential_score(model, table, y, warm_up=300, chunk_size=1, scoring="auc")
     expected = model.fit(table[:300], y[:300]).partial_fit_predict_proba(table[300:], y[300:])
@@ -164,14 +168,14 @@ def test_observe_does_not_change_weights(fitted):
 
 def test_partial_fit_trains_the_net_with_an_update_rate():
     X, y = make_log()
-    still = DecayBertRecommender("scratch", random_state=0).fit(X[:300], y[:300])
-    moving = DecayBertRecommender("scratch", random_state=0, training=FineTuning(update_rate=0.2))
-    moving.fit(X[:300], y[:300])
-    for model, moves in ((still, False), (moving, True)):
+    for training, moves in ((None, False), (FineTuning(update_rate=0.2), True)):
+        model = DecayBertRecommender(
+            "scratch", random_state=0, training=training, net_params=FEW_STEPS
+        ).fit(X[:300], y[:300])
         before = model.module_.hidden.weight.detach().numpy().copy()
         model.partial_fit(X[300:], y[300:])
         assert (model.module_.hidden.weight.detach().numpy() != before).any() == moves
-    assert len(moving._model.reservoir) > 300
+    assert len(model._model.reservoir) > 300
 
 
 def test_texts_predict_cold_items():
@@ -238,7 +242,10 @@ def test_half_lives_are_learned():
 
 def test_grid_search_encodes_each_text_once(folder):
     X, y = make_log()
-    steps = [("as it is", FunctionTransformer()), ("model", DecayBertRecommender(folder))]
+    steps = [
+        ("as it is", FunctionTransformer()),
+        ("model", DecayBertRecommender(folder, net_params=FEW_STEPS)),
+    ]
     search = GridSearchCV(
         Pipeline(steps),
         {"model__decay": ["exponential", "none"], "model__n_heads": [1, 2]},
@@ -265,7 +272,7 @@ def test_a_saved_model_with_a_folder_continues(folder):
     X, y = make_log()
     for freeze in ("all", 2):
         model = DecayBertRecommender(folder, freeze=freeze, max_epochs=1, outcome="stars")
-        model.set_params(random_state=0).fit(X[:300], y[:300])
+        model.set_params(random_state=0, net_params=FEW_STEPS).fit(X[:300], y[:300])
         other = pickle.loads(pickle.dumps(model))
         new = X[300:].assign(item_id=X.item_id[300:] + 1000, text="quite another thing")
         assert_array_equal(
@@ -295,7 +302,11 @@ def test_training_options_are_accepted():
 def test_replay_size_zero_rehearses_nothing():
     X, y = make_log()
     model = DecayBertRecommender(
-        None, random_state=0, replay_size=0, training=FineTuning(update_rate=0.2)
+        None,
+        random_state=0,
+        replay_size=0,
+        training=FineTuning(update_rate=0.2),
+        net_params=FEW_STEPS,
     )
     model.fit(X[:300], y[:300])
     before = model.module_.hidden.weight.detach().numpy().copy()
@@ -313,7 +324,8 @@ def test_replay_size_zero_rehearses_nothing():
 def test_any_text_is_accepted(text):
     X, y = make_log(120)
     X.loc[X.item_id % 5 == 0, "text"] = text
-    model = DecayBertRecommender("scratch", max_epochs=1, random_state=0).fit(X[:100], y[:100])
+    model = DecayBertRecommender("scratch", max_epochs=1, random_state=0, net_params=FEW_STEPS)
+    model.fit(X[:100], y[:100])
     assert np.isfinite(model.partial_fit_predict_proba(X[100:], y[100:])).all()
 
 

@@ -14,6 +14,19 @@ from sklearn_recft.datasets import make_interactions
 DAY = 86_400
 
 
+def make_model(backbone, seed, *settings):
+    """Make the model of the benchmark, which learns in fewer steps."""
+    return logs.make_model(backbone, seed, {"net_params": {"batch_size": 256}}, *settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (bench_decay, cost):
+            patch.setattr(room, "make_model", make_model)
+        yield
+
+
 @pytest.fixture(scope="module")
 def log():
     """Six hundred ratings of 30 items by 20 users, times tied in pairs."""

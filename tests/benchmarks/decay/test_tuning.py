@@ -18,6 +18,19 @@ from benchmarks.decay.augment import (
 from sklearn_recft.text import pretrain
 
 
+def make_model(backbone, seed, *settings):
+    """Make the model of the benchmark, which learns in fewer steps."""
+    return logs.make_model(backbone, seed, {"net_params": {"batch_size": 256}}, *settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (tuning, pretraining):
+            patch.setattr(room, "make_model", make_model)
+        yield
+
+
 @pytest.fixture(scope="module")
 def log():
     """Draw six hundred ratings of 20 items by 15 users."""
@@ -68,14 +81,14 @@ def test_token_dropout_restores_the_texts(log, backbone):
     variants = tuning.token_variants(log, backbone, 0, 0.5)
     assert variants.shape == (1 + tuning.N_VARIANTS, 20, 128)
     X, y = log.X[: log.start], log.y[: log.start]
-    plain = logs.make_model(backbone, 0).fit(X, y)
+    plain = make_model(backbone, 0).fit(X, y)
     callbacks = {"net_params": {"callbacks": [TokenDropout(variants)]}}
-    model = logs.make_model(backbone, 0, callbacks).fit(X, y)
+    model = make_model(backbone, 0, callbacks).fit(X, y)
     assert model.module_.item_texts.equal(plain.module_.item_texts)
     assert not model.module_.text.weight.equal(plain.module_.text.weight)
     wrong = {"net_params": {"callbacks": [TokenDropout(variants[:, ::-1].copy())]}}
     with pytest.raises(AssertionError):
-        logs.make_model(backbone, 0, wrong).fit(X, y)
+        make_model(backbone, 0, wrong).fit(X, y)
 
 
 def test_words_are_dropped_but_one():

@@ -14,7 +14,10 @@ from benchmarks.realtime import stream as streams
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = streams.DAY
-PARAMS = {"max_epochs": 1, "max_history": 10, "width": 8, "dropout": 0.0}
+PARAMS = {
+    "max_epochs": 1, "max_history": 10, "width": 8, "dropout": 0.0,
+    "net_params": {"batch_size": 256},  # few steps
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
