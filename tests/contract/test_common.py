@@ -105,7 +105,7 @@ EXPECTED_FAILURES = {
 CONFIGURATIONS = [
     small(
         DecayBertRecommender, backbone="scratch", decay="none", freeze=1, max_epochs=1,
-        training=FineTuning(update_rate=0.1),
+        training=FineTuning(update_rate=0.1), net_params={"batch_size": 128},
     ),
     EASERecommender(reg=1.0, zero_diagonal=False),
     small(IncrementalMFRecommender, loss="bpr"),
@@ -249,7 +249,8 @@ OUR_CHECKS = [
 
 def instances():
     """Return what scikit-learn's checks run on."""
-    return [*(small(cls) for cls in all_estimators().values()), *CONFIGURATIONS]
+    few = {DecayBertRecommender: {"net_params": {"batch_size": 128}}}
+    return [*(small(cls, **few.get(cls, {})) for cls in all_estimators().values()), *CONFIGURATIONS]
 
 
 def expected_failures(estimator):

@@ -25,7 +25,13 @@ from sklearn_recft.pipeline import make_recommender_pipeline
 N_KNOWN, N_ITEMS, N_USERS = 40, 60, 40
 MODELS = {
     "decay": DecayBertRecommender(
-        backbone=None, n_heads=1, n_factors=4, width=16, max_epochs=6, random_state=0
+        backbone=None,
+        n_heads=1,
+        n_factors=4,
+        width=16,
+        max_epochs=6,
+        random_state=0,
+        net_params={"batch_size": 64},
     ),
     "realtime": RealtimeTransformerRecommender(
         n_layers=1, n_heads=1, width=16, max_epochs=8, random_state=0

@@ -17,11 +17,13 @@ from sklearn_recft.datasets import make_interactions
 from sklearn_recft.inspection import InterestDecayDisplay
 
 plt = pytest.importorskip("matplotlib.pyplot")
+FEW_STEPS = {"batch_size": 256}
 
 
 def fitted(**params):
     X, y = make_interactions(30, 40, 300, feedback="click", random_state=0, return_X_y=True)
-    return DecayBertRecommender(backbone=None, max_epochs=1, random_state=0, **params).fit(X, y)
+    model = DecayBertRecommender(None, max_epochs=1, random_state=0, net_params=FEW_STEPS, **params)
+    return model.fit(X, y)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +158,10 @@ def test_both_attention_models_are_drawn(decay):
     X, y = make_interactions(20, 15, 300, random_state=0, return_X_y=True)
     likes = (y > np.median(y)).astype(int)
     for model, n_lines in (
-        (DecayBertRecommender(backbone=None, decay=decay, n_heads=3, random_state=0), 3),
+        (DecayBertRecommender(backbone=None, decay=decay, n_heads=3, random_state=0,
+                              net_params=FEW_STEPS), 3),
         (RealtimeTransformerRecommender(n_layers=2, n_heads=2, width=8, decay=decay, max_epochs=1,
-                                        random_state=0), 4),
+                                        random_state=0, net_params=FEW_STEPS), 4),
     ):  # fmt: skip
         display = InterestDecayDisplay.from_estimator(model.fit(X, likes))
         assert display.decay == model.decay_ == decay
