@@ -13,6 +13,7 @@ from benchmarks.dcn.data import Counts
 from sklearn_recft import FineTuning, IncrementalDCNClassifier, IncrementalDCNRecommender
 
 PLAIN = {"n_factors": 0, "random_state": 0}
+FEW_STEPS = {"batch_size": 256}
 
 
 def clicks(n=1500, seed=0):
@@ -54,7 +55,9 @@ def test_lists_are_split_only_where_told(crossed):
     model, (X, y, _, items) = crossed
     widths = model._model.columns.widths
     assert widths == (1, 4)  # hour, and two genres at most, with room for more
-    other = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, items=items)
+    other = IncrementalDCNClassifier(**PLAIN, max_epochs=1, net_params=FEW_STEPS).fit(
+        X, y, items=items
+    )
     assert other._model.columns.widths == (1,)  # four strings; the hour is a number
 
 
@@ -73,7 +76,7 @@ def test_features_in_rows_equal_those_of_a_table():
 def test_polars_equals_pandas():
     X, y, _, items = clicks(400)
     X["device"] = np.where(X["hour"] > 12, "phone", None)
-    model = IncrementalDCNClassifier(**PLAIN, lists=["genres"], max_epochs=1)
+    model = IncrementalDCNClassifier(**PLAIN, lists=["genres"], max_epochs=1, net_params=FEW_STEPS)
     expected = model.fit(X, y, items=items).predict_proba(X)
     found = model.fit(pl.from_pandas(X), y, items=pl.from_pandas(items))
     assert_array_equal(found.predict_proba(pl.from_pandas(X)), expected)
@@ -82,7 +85,9 @@ def test_polars_equals_pandas():
 def test_new_values_are_learned_and_untouched_ones_do_not_move():
     X, y, _, _ = clicks(600)
     X["shop"] = np.where(X["hour"] % 2, "a", "b")
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, replay_size=0).fit(X, y)
+    model = IncrementalDCNClassifier(
+        **PLAIN, max_epochs=1, net_params=FEW_STEPS, replay_size=0
+    ).fit(X, y)
     module = model.module_
     before = {name: getattr(module, name).detach().clone() for name in module.TABLES}
     news = X[:50].assign(user_id=900, item_id=901, shop="c")
@@ -102,7 +107,9 @@ def test_a_row_does_not_see_its_own_label():
     for label in (0, 1):
         target = y.copy()
         target[-3:] = label
-        model = IncrementalDCNClassifier(n_factors=4, random_state=0, max_epochs=1)
+        model = IncrementalDCNClassifier(
+            n_factors=4, random_state=0, max_epochs=1, net_params=FEW_STEPS
+        )
         models.append(model.fit(X, target)._model)
     inputs = [model.reservoir.take(np.arange(300)) for model in models]
     for name in ("numbers", "offset"):
@@ -113,7 +120,9 @@ def test_a_row_does_not_see_its_own_label():
 def test_the_offset_is_the_first_score():
     X, y, _, _ = clicks(400)
     X["offset"] = np.linspace(-2, 2, 400)
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, training=FineTuning(learning_rate=1e-9))
+    model = IncrementalDCNClassifier(
+        **PLAIN, max_epochs=1, net_params=FEW_STEPS, training=FineTuning(learning_rate=1e-9)
+    )
     found = model.fit(X, y).predict_proba(X)[:, 1]
     expected = X["offset"].to_numpy() + model.module_.head.bias.item()
     assert_allclose(found, 1 / (1 + np.exp(-expected)), atol=1e-4)
@@ -174,7 +183,9 @@ def test_counts_as_a_target():
 def test_frozen_layers_stay():
     X, y, _, _ = clicks(300)
     training = FineTuning(freeze_blocks="all")
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, training=training).fit(X, y)
+    model = IncrementalDCNClassifier(
+        **PLAIN, max_epochs=1, net_params=FEW_STEPS, training=training
+    ).fit(X, y)
     before = [p.detach().clone() for p in model.module_.deep.parameters()]
     head = model.module_.head.weight.detach().clone()
     model.partial_fit(X[:100], y[:100])
@@ -245,14 +256,18 @@ def test_categories_and_lists_that_no_table_has_are_named():
         ):
             model.fit(X, [1.0, 2.0])
     items = pd.DataFrame({"item_id": [1, 2], "typo": [1, 2]})
-    model = IncrementalDCNRecommender(categorical=["typo"], max_epochs=1, n_factors=0)
+    model = IncrementalDCNRecommender(
+        categorical=["typo"], max_epochs=1, net_params=FEW_STEPS, n_factors=0
+    )
     assert model.fit(X, [1.0, 2.0], items=items).feature_columns_ == ["c", "typo"]
 
 
 def test_feedback_whose_squares_overflow_is_scaled():
     X, y = [[1, 1], [2, 2], [3, 1]], np.array([1.0, 2.0, 4.0])
     models = [
-        IncrementalDCNRecommender(max_epochs=1, n_factors=0, random_state=0).fit(X, unit * y)
+        IncrementalDCNRecommender(
+            max_epochs=1, net_params=FEW_STEPS, n_factors=0, random_state=0
+        ).fit(X, unit * y)
         for unit in (1.0, 2.0**90)
     ]
     assert_array_equal(models[1].predict(X), 2.0**90 * models[0].predict(X))

@@ -12,6 +12,7 @@ from sklearn_recft import IncrementalDCNClassifier, IncrementalDCNRecommender
 from sklearn_recft.persistence import trusted_types
 
 PLAIN = {"n_factors": 0, "random_state": 0}
+FEW_STEPS = {"batch_size": 256}
 N_KNOWN, N_ITEMS = 50, 70
 
 
@@ -106,7 +107,9 @@ def test_a_saved_model_has_its_vectors(seen):
 def test_vectors_of_users_are_removed_with_them():
     X, y, items, _ = images(600)
     users = pd.DataFrame({"user_id": np.arange(40), "face": list(np.eye(40)[:, :6] + 0.5)})
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, users=users, items=items)
+    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, net_params=FEW_STEPS).fit(
+        X, y, users=users, items=items
+    )
     kept = X[X["user_id"] > 9]
     expected = model.predict_proba(kept)
     assert_array_equal(model.forget(np.arange(10)).predict_proba(kept), expected)
@@ -116,7 +119,9 @@ def test_vectors_of_users_are_removed_with_them():
 def test_users_with_other_features_than_vectors_are_removed():
     X, y, items, _ = images(300)
     users = pd.DataFrame({"user_id": np.arange(40), "age": np.arange(40.0)})
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, users=users, items=items)
+    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, net_params=FEW_STEPS).fit(
+        X, y, users=users, items=items
+    )
     kept = X[X["user_id"] > 9]
     expected = model.predict_proba(kept)
     assert_array_equal(model.forget(np.arange(10)).predict_proba(kept), expected)
@@ -133,7 +138,7 @@ def test_vectors_of_rows_are_context():
     assert model.partial_fit(X[1500:1700], y[1500:1700]).score(X[1700:], y[1700:]) > 0.7
     assert model._model.reservoir.rows["row_vectors"].shape[1] == 5
     frame = pl.DataFrame({"user_id": X["user_id"], "item_id": X["item_id"], "request": query})
-    other = IncrementalDCNRecommender(**PLAIN, max_epochs=1).fit(frame, y)
+    other = IncrementalDCNRecommender(**PLAIN, max_epochs=1, net_params=FEW_STEPS).fit(frame, y)
     assert other._model.columns.vector_widths == (5,)  # of polars, an array of two dimensions
     assert_allclose(model.predict(frame[1700:]), model.predict(X[1700:]), rtol=1e-6)
     assert np.isfinite(model.predict(X[["user_id", "item_id"]])).all()
@@ -144,7 +149,7 @@ def test_vectors_of_rows_are_context():
 
 def test_training_does_not_depend_on_the_scale_of_vectors():
     X, y, items, _ = images(400)
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1)
+    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, net_params=FEW_STEPS)
     expected = model.fit(X, y, items=items).predict_proba(X)
     items["image"] *= 1e20
     assert_allclose(model.fit(X, y, items=items).predict_proba(X), expected, atol=1e-5)
@@ -153,7 +158,9 @@ def test_training_does_not_depend_on_the_scale_of_vectors():
 def test_constant_vectors_are_learned():
     X, y, items, _ = images(200)
     items["image"] = [[0.5, 0.5]] * N_ITEMS
-    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1).fit(X, y, items=items)
+    model = IncrementalDCNClassifier(**PLAIN, max_epochs=1, net_params=FEW_STEPS).fit(
+        X, y, items=items
+    )
     assert np.isfinite(model.predict_proba(X)).all()
 
 

@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_recft import IncrementalDCNClassifier, IncrementalDCNRecommender, load
 
+FEW_STEPS = {"batch_size": 256}
+
 
 def counts(n=1200, seed=0):
     rng = np.random.default_rng(seed)
@@ -47,7 +49,9 @@ def test_counts_without_ids_are_learned(fitted):
 def test_a_saved_model_without_ids_is_loaded_and_learns(fitted, tmp_path, ids):
     _, X, y = fitted
     X = with_ids(X)[["clicks", "buys", "device", *ids]]
-    model = IncrementalDCNRecommender(use_ids=False, max_epochs=1, random_state=0)
+    model = IncrementalDCNRecommender(
+        use_ids=False, max_epochs=1, net_params=FEW_STEPS, random_state=0
+    )
     model.fit(X[:1000], y[:1000]).save(tmp_path)
     loaded = load(tmp_path)
     assert_array_equal(loaded.predict(X), model.predict(X))
