@@ -14,7 +14,7 @@ from hypothesis import settings  # noqa: E402
 
 # A suite that judges a change gives one verdict: the same examples in each run. The profile
 # "search" looks for more of them at random.
-settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.register_profile("suite", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 

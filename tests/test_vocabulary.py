@@ -77,7 +77,7 @@ def test_truncate_takes_growth_back(batches, data):
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))])
 @given(batches)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_a_copy_knows_the_same_and_grows_alone(clone, batches):
     vocabulary = Vocabulary()
     for ids in batches:

@@ -36,7 +36,7 @@ def by_item(columns, kept, n_items, half_life):
 
 
 @given(logs, st.sampled_from([None, 9.0]), st.sets(st.integers(0, 4)))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_sums_equal_those_of_the_rows_that_are_left(calls, half_life, gone):
     pairs, columns = appended(calls, half_life)
     kept = ~np.isin(columns[0], list(gone))

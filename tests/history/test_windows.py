@@ -26,7 +26,7 @@ from sklearn_recft.training import LogWindows, SequenceWindows
 N_USERS, N_ITEMS, START, DAY = 4, 6, 1.7e9, 86_400.0
 seeds = st.integers(0, 10_000)
 time_spans = st.sampled_from([3, 40, 10**6])  # ties are the rule, or rare
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=30)
 
 
 # --------------------------------------------------------------------------- windows of a log
@@ -266,7 +266,7 @@ def windows_by_hand(log, max_history, until):
 
 
 @given(seeds, st.integers(0, 60), st.integers(1, 8), st.sampled_from([np.inf, START + 4, 0.0]))
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_windows_are_cut_from_the_newest_back(seed, size, max_history, until):
     log = draw_log(seed, size, weights=(0.0, 1.0, 2.5))
     found = training_windows(log, max_history, until)
@@ -276,7 +276,7 @@ def test_windows_are_cut_from_the_newest_back(seed, size, max_history, until):
 
 
 @given(seeds, st.integers(1, 60), st.integers(1, 8))
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_each_event_with_a_predecessor_is_a_target_once(seed, size, max_history):
     """In its window, exactly the events right before it precede it."""
     log = draw_log(seed, size)
@@ -298,7 +298,7 @@ def test_each_event_with_a_predecessor_is_a_target_once(seed, size, max_history)
 
 
 @given(seeds, st.integers(2, 40), st.integers(1, 6))
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_windows_collate_the_columns_of_their_events(seed, size, max_history):
     log = draw_log(seed, size, weights=(0.0, 1.0, 2.5))
     cut = training_windows(log, max_history)

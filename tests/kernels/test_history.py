@@ -193,7 +193,7 @@ def test_events_at_one_time_are_seen_in_log_order(item, n_known):
 
 
 @given(sizes, seeds, st.integers(1, 5), st.integers(0, 12))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_the_latest_events_are_the_last_to_arrive(sizes, seed, max_history, limit):
     rng, history = np.random.default_rng(seed), EventHistory(max_history)
     log = draw(rng, sum(sizes), 40)

@@ -20,7 +20,7 @@ rows = st.tuples(
     st.integers(0, N_USERS - 2), st.integers(0, N_ITEMS - 2), steps, st.integers(0, 1), weights
 )
 logs = st.lists(rows, max_size=40)
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=30)
 
 
 def columns_of(log):

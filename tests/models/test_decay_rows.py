@@ -13,7 +13,7 @@ from sklearn_recft.models._decay_rows import draw_negatives
     st.integers(0, 5),
     st.integers(0, 10_000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_negatives_follow_their_row_and_are_known_by_then(items, met, n_draws, seed):
     items, before = np.array(items, np.int64), np.array(sorted(met), np.int64)
     event, codes = draw_negatives(items, before, n_draws, np.random.default_rng(seed))

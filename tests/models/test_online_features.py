@@ -17,7 +17,7 @@ kinds = pytest.mark.parametrize("outcome", [False, True])
 learners = pytest.mark.parametrize("items_learn", [True, False])
 seeds = st.integers(0, 10_000)
 sizes = st.integers(1, 30)
-quick = settings(deadline=None, max_examples=40)
+quick = settings(deadline=None, max_examples=25)
 
 
 def make_features(outcome, *, grown=True):

@@ -30,7 +30,7 @@ rows = st.lists(st.tuples(st.integers(0, 9), st.sampled_from("pqrs")), max_size=
 
 
 @given(rows, rows)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_an_items_text_is_its_first_one(known, new):
     """In the order of codes, and without known items."""
     vocabulary = Vocabulary()
