@@ -187,7 +187,9 @@ def test_daily_popularity_is_learned():
     X = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     hit = {}
     for speeds in ((), (0.2, np.inf)):
-        model = make_model(8, width=16, learning_rate=0.02, trend_half_lives=speeds)
+        model = make_model(
+            4, width=16, n_layers=1, learning_rate=0.05, batch_size=256, trend_half_lives=speeds
+        )
         model.fit(X[X.timestamp < START + 35 * DAY])
         hits = []
         for day in range(35, 40):
