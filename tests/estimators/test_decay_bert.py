@@ -195,7 +195,7 @@ def test_texts_predict_cold_items():
 
 def test_positives_only_rank_bought_items_first():
     X, _ = make_interactions(50, 60, 2000, random_state=0, return_X_y=True)
-    model = DecayBertRecommender(None, random_state=0).fit(X)
+    model = DecayBertRecommender(None, random_state=0, net_params=FEW_STEPS).fit(X)
     assert_array_equal(model.classes_, [0, 1])
     seen, often = np.unique(X[:, 1], return_counts=True)
     items, _ = model.recommend([12345], n_recommendations=10)
@@ -382,7 +382,9 @@ def test_class_weights_shift_predictions():
     table = X[["user_id", "item_id", "timestamp"]]
     shares = []
     for weight in ({0: 10.0, 1: 1.0}, None, "balanced", {0: 1.0, 1: 10.0}):
-        model = DecayBertRecommender(None, class_weight=weight, random_state=0).fit(table, y)
+        model = DecayBertRecommender(
+            None, class_weight=weight, random_state=0, net_params=FEW_STEPS
+        ).fit(table, y)
         shares.append(model.predict(table).mean())
     assert shares[0] < shares[1] < shares[3]
     assert shares[0] < shares[2] < shares[3]
