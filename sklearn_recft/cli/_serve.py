@@ -135,7 +135,6 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
             tokens=tokens,
             limits=Limits(rates=args.rates),
             audit=None if args.follow else AuditLog(folder / "audit.jsonl"),
-            feedback=args.feedback,
             exclude_seen=not args.repeat,
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)

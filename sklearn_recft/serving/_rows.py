@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.names import ITEM, TIME, USER
-from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import Event, EventBatch, checked_feedback, listed_id
+from sklearn_recft.serving._events import Event, EventBatch, listed_id
+from sklearn_recft.serving._feedback import (
+    Feedback,
+    check_suits,
+    checked_mapping,
+    labels_of,
+    last_step,
+    value_of,
+)
 from sklearn_recft.serving._items import (
     ADD_ITEMS,
     check_takes_items,
@@ -26,8 +31,6 @@ from sklearn_recft.tables import of_rows
 
 # Feedback of events, and what a model predicted for them before it learned them, each (n,).
 Predicted = tuple[np.ndarray, np.ndarray]
-# Floats below it are integers without rounding.
-_EXACT = 2.0**53
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
 # Verbs by the option `learn` of the loop; the first that a model has.
 _VERBS = {
@@ -45,37 +48,26 @@ class RowMaker:
 
     Parameters
     ----------
-    feedback : dict of str to float, or None
+    feedback : dict of str to float or str, or None
         Feedback of an event without a value, by its kind. None: a model of positives, without y.
     """
 
-    def __init__(self, feedback: Mapping[str, float] | None) -> None:
-        self.feedback = feedback and {
-            kind: checked_feedback(value, f"feedback[{kind!r}]") for kind, value in feedback.items()
-        }
+    def __init__(self, feedback: Feedback | None) -> None:
+        self.feedback = checked_mapping(feedback)
 
     def make(self, model: Served, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
         """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""
         return _table(model, batch.events), self._labels(model, batch.events)
 
-    def _labels(self, model: Served, events: list[Event]) -> np.ndarray | None:
-        if self.feedback is None:
-            return None
-        labels = np.array([self._label(event) for event in events])
-        if is_classifier(model) and (labels % 1 == 0).all() and (abs(labels) < _EXACT).all():
-            return labels.astype(np.int64)
-        return labels
+    def check(self, model: Served) -> None:
+        """Refuse a model that could not learn the feedback of some kind of event."""
+        check_suits(model, self.feedback)
 
-    def _label(self, event: Event) -> float:
-        value = event.value
-        if value is None:
-            value = self.feedback.get(event.kind)  # type: ignore[union-attr]
-        if value is None:
-            raise ValueError(
-                f"kind={event.kind!r} has no feedback, and the event no value. Known kinds: "
-                f"{sorted(self.feedback or ())}."
-            )
-        return value
+    def _labels(self, model: Served, events: list[Event]) -> np.ndarray | None:
+        feedback = self.feedback
+        if feedback is None:
+            return None
+        return labels_of(model, [value_of(event, feedback) for event in events])
 
 
 def verb_of(model: Served, learn: str) -> str:
@@ -111,7 +103,7 @@ def check_learns(model: Served, verb: str) -> None:
 
 def _only_serves(model: Served) -> bool:
     """Whether a model, or the last step of a pipeline, has dropped what it would learn with."""
-    last = model.steps[-1][1] if isinstance(model, RecommenderPipeline) else model
+    last = last_step(model)
     if not isinstance(last, RecommenderMixin) or not hasattr(last, "n_users_"):
         return False
     return getattr(last.__recommender_model__(), "keep", None) == "serve"

@@ -316,6 +316,7 @@ class Versions:
         """Load a saved model that can take the place of the one in use."""
         model = self._learner.snapshots.load(one.name, base=one.base)
         check_learns(model, self._learner.verb)
+        self._learner.rows.check(model)
         return model
 
     def _saved_base(

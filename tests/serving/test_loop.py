@@ -137,6 +137,38 @@ def test_restart_and_replay_equal_a_run_without_interruption(
     assert digest(clean, tmp_path) == uninterrupted
 
 
+MF = IncrementalMFRecommender
+PAIRS = [[1, 7], [2, 7], [2, 8], [1, 8]]
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "feedback", "message"),
+    [
+        (PopularityRecommender(), None, {"click": 1}, "without y.*'click'.*Give feedback=None"),
+        (PopularityRecommender(), [1, 2, 1, 3], None, "with y.*Give a dict"),
+        (IncrementalMFClassifier(), [0, 1, 0, 1], {"click": 1, "buy": 3}, "'buy'.*=3.0.*[0, 1]"),
+        (IncrementalMFClassifier(), list("anan"), {"click": "y"}, "'click'.*='y'.*'a', 'n'"),
+        (IncrementalMFClassifier(), None, {"a": 0, "b": 1, "c": 2}, "two labels, and these are 3"),
+        (MF(loss="log_loss"), [0, 1, 0, 1], {"buy": 3}, "'buy'.*=3: .*0 to 1"),
+        (MF(), [0, 1, 0, 1], {"buy": "yes"}, "'buy'.*'yes'.*Give a number"),
+    ],
+)
+def test_feedback_that_the_model_cannot_learn_is_refused_at_the_start(
+    model, y, feedback, message, store, folder
+):
+    if y is not None or not hasattr(model, "predict_proba"):
+        model.fit(PAIRS, y)
+    loop = Loop(model, store, folder, feedback=feedback)
+    assert loop.feedback == feedback
+    with pytest.raises(ValueError, match=f"feedback.*{message}"):
+        loop.start()
+    assert store.last_seq() == 0
+    assert loop.is_new
+    if feedback is not None:
+        with pytest.raises(TypeError):
+            loop.feedback["click"] = 2.0
+
+
 def test_the_loop_equals_direct_calls(store, folder):
     given = events(90)
     with Loop(factors(), store, folder) as loop:
