@@ -153,7 +153,7 @@ class Checker:
         clean = Learner(store, snapshots, RowMaker(FEEDBACK))
         clean.writes = False
         if self.clean is None:
-            first = clean.steps.bases()[0]
+            first = clean.steps.after(0, 1)[0]
             clean.exchange(model(), first)
         else:
             base = clean.steps.last("base", until=self.clean.step)

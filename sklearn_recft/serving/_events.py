@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -96,6 +96,12 @@ class EventBatch:
 
     def __len__(self) -> int:
         return len(self.events)
+
+    @classmethod
+    def of(cls, pairs: Collection[tuple[int, Event]]) -> EventBatch:
+        """Return a batch of numbers and their events."""
+        seq = np.fromiter((number for number, _ in pairs), np.int64, len(pairs))
+        return cls(seq, [event for _, event in pairs])
 
     def take(self, rows: Sequence[int] | np.ndarray | slice) -> EventBatch:
         """Return some of the events, by position."""

@@ -23,9 +23,8 @@ from sklearn_recft.serving._store import FeedbackStore
 Range = tuple[int, int]
 # Largest number of events that are learned while readers wait.
 PIECE = 256
-_ALL = 1 << 62
-# Events that a replay reads at once.
-_AHEAD = 10_000
+# Events that are read, and repeated, at once.
+PAGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -159,9 +158,8 @@ class Learner:
                 "that goes with the folder, or another folder."
             )
         places = {(one.step, one.name, False): one.seq for one in saved}
-        for step in self.steps.bases():
-            if "name" in step.details:
-                places[step.number, step.details["name"], True] = step.until
+        for step in self.steps.bases(self.snapshots.names(base=True)):
+            places[step.number, step.details["name"], True] = step.until
         found = self.snapshots.load_newest(list(places))
         if found is None:
             if self.snapshots.damaged and last:
@@ -216,10 +214,6 @@ class Learner:
             self.in_doubt = self.is_broken = False
         self._notify()
 
-    def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
-        """Return the next events of ``(after, until]`` that are not refused."""
-        return without(self.store.read(after, limit, until=until), refused)
-
     def last_number(self) -> int:
         """Return the number of the last step that is written."""
         last = self.steps.last()
@@ -247,10 +241,10 @@ class Learner:
             if step.verb != BASE and not start <= step.after <= step.until <= end:
                 start, end = step.after, step.until
                 for later in steps[place:]:
-                    if later.verb == BASE or later.until > step.after + _AHEAD:
+                    if later.verb == BASE or later.until > step.after + PAGE:
                         break
                     end = max(end, later.until)
-                ahead = self.store.read(step.after, _ALL, until=end)
+                ahead = self.store.read(step.after, end - step.after, until=end)
             first, last = np.searchsorted(ahead.seq, (step.after, step.until), side="right")
             yield step, ahead.take(slice(first, last))
 
@@ -259,11 +253,14 @@ class Learner:
     ) -> Iterator[tuple[Step, EventBatch]]:
         """Join steps that follow each other, where the model does not mind the cuts."""
         held: list[tuple[Step, EventBatch]] = []
+        n_events = 0
         for step, batch in pairs:
             verbs = {step.verb, *(one.verb for one, _ in held[:1])}
-            if held and (len(verbs) > 1 or not is_cut_free(self.model, step.verb)):
+            n_events += len(batch)
+            ends = len(verbs) > 1 or n_events > PAGE or not is_cut_free(self.model, step.verb)
+            if held and ends:
                 yield _joined(held)
-                held = []
+                held, n_events = [], len(batch)
             held.append((step, batch))
         if held:
             yield _joined(held)

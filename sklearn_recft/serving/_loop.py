@@ -188,8 +188,7 @@ class Loop:
         if not self.follow:
             try:
                 with self._turn:
-                    if self._learner.in_doubt:
-                        self._repeat()
+                    self._settle()
                     while self._learner.advance(self._pace.size):
                         self._versions.settle()
                     if self._learner.seq > self._saved_seq:
@@ -478,9 +477,11 @@ class Loop:
         self._check_writer()
         with self._turn:
             self._check_running()
+            self._settle()
             name = self._learner.name
         model, seq, newest = self._versions.updated(verb, last)
         with self._turn:
+            self._settle()
             if self._learner.name != name:
                 raise ServingError("Another model went live meanwhile; call update again.")
             return self._versions.propose(model, seq, verb, newest)
@@ -585,6 +586,11 @@ class Loop:
             raise
         learner.in_doubt = False
 
+    def _settle(self) -> None:
+        """Do steps that are written, where the last one failed: no other may follow before."""
+        if self._learner.in_doubt:
+            self._repeat()
+
     def _check_writer(self) -> None:
         if self.follow:
             raise NotRunningError("This loop follows another process, and changes nothing.")
@@ -598,8 +604,7 @@ class Loop:
         self._check_writer()
         with self._turn:
             self._check_running()
-            if self._learner.in_doubt:
-                self._repeat()
+            self._settle()
             found = change()
             self.snapshot()
         return found
@@ -623,8 +628,7 @@ class Loop:
 
     def _advance(self) -> int:
         learner = self._learner
-        if learner.in_doubt:  # the last step failed half-way
-            self._repeat()
+        self._settle()
         if not self._pace.is_time(learner.seq, self.store.last_seq):
             return 0
         n_done = learner.advance(self._pace.size)

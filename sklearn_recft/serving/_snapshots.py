@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +59,14 @@ class Snapshots:
         """Load a model by name."""
         return self._stores[base].load(name)
 
+    def names(self, *, base: bool = False) -> list[str]:
+        """Return the names of the models that are there, whether they can be read or not."""
+        return sorted(path.name for path in self._paths(base))
+
     def saved(self, *, base: bool = False) -> list[Bunch]:
         """Return the models that can be read: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
         found = []
-        for path in sorted((self._stores[base].folder / "models").glob("[0-9]*-*")):
+        for path in sorted(self._paths(base)):
             try:
                 about = inspect(path, key=self._key)
                 step = int(about.metadata["step"])
@@ -77,6 +81,9 @@ class Snapshots:
                 )
             )
         return sorted(found, key=lambda one: one.step)
+
+    def _paths(self, base: bool) -> Iterator[Path]:
+        return (self._stores[base].folder / "models").glob("[0-9]*-*")
 
     def load_newest(self, names: list[tuple[int, str, bool]]) -> tuple[Any, int, str, bool] | None:
         """Load the newest of some models that can be read: (step, name, whether it is a base)."""

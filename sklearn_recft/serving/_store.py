@@ -347,23 +347,49 @@ class FeedbackStore:
         found : dict
             ``user_id``, and a list of dicts for each of ``events`` and ``lists``.
         """
-        from sqlalchemy import select
+        found: dict[str, Any] = {"user_id": user_id, "events": [], "lists": []}
+        for name, rows in self.export_parts(user_id):
+            found[name] += rows
+        return found
+
+    def export_parts(
+        self, user_id: Any, size: int = 1000
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield the rows of `export` in parts, so that memory holds one part at a time.
+
+        Parameters
+        ----------
+        user_id : int or str
+        size : int, default=1000
+            Largest number of rows of a part.
+
+        Yields
+        ------
+        name : str
+            "events", and then "lists".
+        rows : list of dict
+        """
+        from sqlalchemy import select, tuple_
 
         own, event, shown = as_json(check_id(user_id, "user_id")), tables().event, tables().shown
         with self.database.reading() as connection:
             codes = self._ids.codes(connection, [own])
-            query = (
-                select(shown)
-                .where(shown.c.user_id.in_(codes))
-                .order_by(shown.c.received, shown.c.list_id, shown.c.position)
-            )
-            lists = [dict(row) for row in connection.execute(query).mappings()]
-        events = self._rows(select(event).where(event.c.user_id.in_(codes)).order_by(event.c.seq))
-        return {
-            "user_id": user_id,
-            "events": [exported(event.c.keys(), row) for row in events],
-            "lists": [exported(row, [*{**row, "user_id": own}.values()]) for row in lists],
-        }
+        after = 0
+        own_events = select(event).where(event.c.user_id.in_(codes)).order_by(event.c.seq)
+        while events := self._rows(own_events.where(event.c.seq > after).limit(size)):
+            after = events[-1][0]
+            yield "events", [exported(event.c.keys(), row) for row in events]
+        place = shown.c.received, shown.c.list_id, shown.c.position
+        query = select(shown).where(shown.c.user_id.in_(codes)).order_by(*place).limit(size)
+        last: tuple[Any, ...] | None = None
+        while True:
+            further = query if last is None else query.where(tuple_(*place) > tuple_(*last))
+            with self.database.reading() as connection:
+                rows = [dict(row) for row in connection.execute(further).mappings()]
+            if not rows:
+                return
+            last = tuple(rows[-1][column.name] for column in place)
+            yield "lists", [exported(row, [*{**row, "user_id": own}.values()]) for row in rows]
 
     def forget(self, user_ids: Iterable[Any]) -> StoreReceipt:
         """Remove all rows of users, and overwrite their bytes in a file of SQLite.

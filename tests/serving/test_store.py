@@ -11,6 +11,7 @@ import pytest
 
 from sklearn_recft.serving import Event, FeedbackStore, StoreError
 from sklearn_recft.serving._bulk import Fresh
+from sklearn_recft.serving._steps import Step, StepLog
 
 
 def events(n, prefix="e", **more):
@@ -204,6 +205,26 @@ def test_a_user_is_exported_and_forgotten_to_the_last_byte(store, tmp_path):
     assert store.read().seq.tolist() == [51, 52, 53, 54, 55, 56]  # no number is given out twice
     for file in tmp_path.iterdir():
         assert not any(word in file.read_bytes() for word in (b"mallory", b"xyzzy")), file
+
+
+def test_what_is_read_in_parts_equals_the_whole(store):
+    store.append([{"user_id": "ann", "item_id": j} for j in range(30)])
+    store.append_lists({"list_id": f"l{j}", "user_id": "ann", "items": [1, 2, 3]} for j in range(5))
+    parts = list(store.export_parts("ann", size=4))
+    whole = store.export("ann")
+    assert max(len(rows) for _, rows in parts) == 4
+    assert (len(whole["events"]), len(whole["lists"])) == (30, 15)
+    for name in ("events", "lists"):
+        assert [row for own, rows in parts if own == name for row in rows] == whole[name]
+    steps = StepLog(store.database)
+    steps.reject(dict.fromkeys((2, 3, 11, 12, 29), "no"))
+    expected = np.isin(np.arange(2, 31), (2, 3, 11, 12, 29))
+    assert steps.are_rejected(np.arange(2, 31), size=2).tolist() == expected.tolist()
+    assert steps.are_rejected(np.empty(0, np.int64)).tolist() == []
+    steps.add([Step(n, "base", 0, 0, {"name": f"b{n}"}) for n in range(1, 8)], durable=False)
+    found = [steps.bases(["b2", "b7", "b3", "b9"], size=size) for size in (2, 100)]
+    assert [step.number for step in found[0]] == [2, 3, 7]
+    assert found[0] == found[1]
 
 
 def test_old_events_expire(url):
