@@ -209,6 +209,7 @@ class Learner:
         last = last or base
         with self._lock.writing():
             self._model, self.name = model, base.details["name"]
+            self.rows.clear()
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
             self.in_doubt = self.is_broken = False

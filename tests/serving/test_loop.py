@@ -1,9 +1,11 @@
 """The loop: what it learns is a function of the log, whatever happens to the process."""
 
+import copy
 import json
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ from sklearn_recft.serving import (
     StoreError,
     replay,
 )
+from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.serving._rows import RowMaker, teach
 from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1, "purchase": 3, "skip": 0}
@@ -179,6 +183,39 @@ def test_the_loop_equals_direct_calls(store, folder):
     direct = factors()
     direct.partial_fit_predict(X, np.array([FEEDBACK[e["kind"]] for e in given], float))
     assert_array_equal(found, direct.predict(X))
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("kind", [IncrementalMFRecommender, IncrementalMFClassifier])
+def test_single_events_are_learned_to_the_bit_as_by_the_model(kind, width, tmp_path, monkeypatch):
+    """Rows of new ids, of other types, of bad values and without feedback take the slow way."""
+    given = events(80, seed=3, value=None)
+    X = np.array([[e["user_id"], e["item_id"], e["timestamp"]] for e in given], object)[:, :width]
+    model = kind(n_factors=4, random_state=0).fit(X, np.arange(80) % 2)
+    verb = "partial_fit_predict" + ("_proba" if kind is IncrementalMFClassifier else "")
+    slow, rows = copy.deepcopy(model), RowMaker({"click": 1, "purchase": 1, "skip": 0})
+    log = [Event(**e) for e in events(60, 100, seed=4)]
+    log[20:20] = [Event("new", 99, "new", 2e9), Event("bad", 1, "i1", 2e9, value=1e30)]
+    log[40:40] = [Event("other", "text", "i1", 2e9), Event("none", 1, "i1", 2e9, kind="view")]
+    n_calls, found, expected, refused = [], [], [], []
+    call = getattr(kind, verb)
+    counted = lambda self, *given: n_calls.append(1) or call(self, *given)  # noqa: E731
+    for seq, event in enumerate(log):
+        batch = EventBatch(np.array([seq]), [event])
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, verb, counted)
+            refused += teach(model, verb, batch, rows, found)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answer = call(slow, *rows.make(slow, batch))
+        except ValueError:
+            continue
+        expected.append(answer if answer.ndim == 1 else answer[:, 1])
+    assert_array_equal(np.concatenate([p for _, p in found]), np.concatenate(expected))
+    assert digest(model, tmp_path) == digest(slow, tmp_path)
+    assert [log[seq].event_id for seq in refused] == ["bad", "none"]
+    assert len(n_calls) < 10 < len(log)
 
 
 def test_context_comes_by_name(store, folder, tmp_path):
