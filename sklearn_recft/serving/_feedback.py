@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.pipeline import RecommenderPipeline
-from sklearn_recft.serving._events import Event, checked_feedback
+from sklearn_recft.serving._events import checked_feedback
 from sklearn_recft.serving._model import Served
 
 # By kind: a number, or a label of a classifier whose labels are texts.
@@ -34,20 +34,25 @@ def checked_mapping(feedback: Feedback | None) -> dict[str, float | str] | None:
     }
 
 
-def value_of(event: Event, feedback: Feedback) -> float | str:
-    """Return the feedback of an event: its own, or that of its kind."""
-    value = feedback.get(event.kind) if event.value is None else event.value
-    if value is None:
+def values_of(
+    kinds: Sequence[str], values: Sequence[float | None], feedback: Feedback
+) -> list[float | str]:
+    """Return the feedback of events: their own values, or those of their kinds."""
+    found = [
+        feedback.get(kind) if value is None else value
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+    if None in found:
         raise ValueError(
-            f"kind={event.kind!r} has no feedback, and the event no value. Known kinds: "
-            f"{sorted(feedback)}."
+            f"kind={kinds[found.index(None)]!r} has no feedback, and the event no value. Known "
+            f"kinds: {sorted(feedback)}."
         )
-    return value
+    return cast("list[float | str]", found)
 
 
 def labels_of(model: Served, values: list[float | str]) -> np.ndarray:
     """Return feedback as ``y`` (n,); whole numbers are integers for a classifier."""
-    if any(isinstance(value, str) for value in values):
+    if str in set(map(type, values)):
         labels = np.empty(len(values), object)  # an array of both would turn numbers into texts
         labels[:] = values
         return labels

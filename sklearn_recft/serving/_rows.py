@@ -19,17 +19,15 @@ from sklearn_recft.serving._feedback import (
     checked_mapping,
     labels_of,
     last_step,
-    value_of,
+    values_of,
 )
 from sklearn_recft.serving._items import (
     ADD_ITEMS,
     check_takes_items,
-    is_item,
     item_table,
     runs_of,
 )
 from sklearn_recft.serving._model import Served
-from sklearn_recft.tables import of_rows
 
 # Feedback of events, and what a model predicted for them before it learned them, each (n,).
 Predicted = tuple[np.ndarray, np.ndarray]
@@ -60,11 +58,15 @@ class RowMaker:
 
     def make(self, model: Served, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
         """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""
-        return _table(model, batch.events), self._labels(model, batch.events)
+        return _table(model, batch), self._labels(model, batch)
 
     def check(self, model: Served) -> None:
         """Refuse a model that could not learn the feedback of some kind of event."""
         check_suits(model, self.feedback)
+
+    def takes_columns(self, model: Served) -> bool:
+        """Whether a model learns `Columns` alone, without context."""
+        return _width(model) is not None
 
     def learn_one(self, model: Served, event: Event) -> Predicted | None:
         """Let a model learn one event by its stream; None, and nothing is learned, without one.
@@ -78,7 +80,7 @@ class RowMaker:
             return None
         if self._stream is None or self._stream.estimator is not model:
             self._stream = model.stream()
-        y = labels_of(model, [value_of(event, self.feedback)])
+        y = labels_of(model, values_of([event.kind], [event.value], self.feedback))
         time = event.timestamp if width > 2 else None
         found = self._stream.predict_learn_one(event.user_id, event.item_id, y.item(), time)
         return y, np.array([found])
@@ -87,11 +89,11 @@ class RowMaker:
         """Drop what is kept of a model: another one takes its place."""
         self._stream = None
 
-    def _labels(self, model: Served, events: list[Event]) -> np.ndarray | None:
-        feedback = self.feedback
-        if feedback is None:
+    def _labels(self, model: Served, batch: EventBatch) -> np.ndarray | None:
+        if self.feedback is None:
             return None
-        return labels_of(model, [value_of(event, feedback) for event in events])
+        own = batch.columns
+        return labels_of(model, values_of(own.kinds, own.values, self.feedback))
 
 
 def verb_of(model: Served, learn: str) -> str:
@@ -173,7 +175,7 @@ def teach(
     """
     refused: dict[int, str] = {}
     for run in runs_of(batch):
-        own = ADD_ITEMS if is_item(run.events[0]) else verb
+        own = ADD_ITEMS if run.users[0] is None else verb
         refused |= _taught(model, own, run, rows, predicted)
     return refused
 
@@ -265,10 +267,14 @@ def _width(model: Served) -> int | None:
     return getattr(model, "n_features_in_", 3) if names is None else _as_array(names)
 
 
-def _table(model: Served, events: list[Event]) -> Any:
+def _table(model: Served, batch: EventBatch) -> Any:
     width = _width(model)
     if width is not None:
-        return of_rows([(e.user_id, e.item_id, e.timestamp)[:width] for e in events])
+        table = np.empty((len(batch), width), object)
+        for place, column in enumerate(batch.columns[:width]):
+            table[:, place] = np.fromiter(column, object, len(batch))
+        return table
+    events = batch.events
     own: dict[str, list[Any]] = {
         USER: [event.user_id for event in events],
         ITEM: [event.item_id for event in events],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ BASE = "base"
 _PIECE = 500
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of the model.
 
     Attributes
@@ -42,7 +41,7 @@ class Step:
     verb: str
     after: int
     until: int
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
 
 
 class StepLog:
@@ -192,12 +191,15 @@ class StepLog:
         }
 
     def _step(self, row: Any) -> Step:
+        number, verb, after, until, text = row
+        if text is None and verb != BASE and 0 <= after <= until:
+            return Step(number, verb, after, until)
         details: Any = {}
         try:
-            details = json.loads(self._database.ids.show_text(row.details)) if row.details else {}
-            is_whole = row.verb != BASE or "name" in details or "user_ids" in details
+            details = json.loads(self._database.ids.show_text(text)) if text else {}
+            is_whole = verb != BASE or "name" in details or "user_ids" in details
         except (TypeError, ValueError):
             is_whole = False
-        if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
-            raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
-        return Step(row.step, row.verb, row.after, row.until, details)
+        if not is_whole or not isinstance(details, dict) or not 0 <= after <= until:
+            raise StoreError(f"Row {number} of the table learned is damaged: restore a copy.")
+        return Step(number, verb, after, until, details)

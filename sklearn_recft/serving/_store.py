@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
+from sklearn_recft.serving._bulk import (
+    Fresh,
+    event_parts,
+    insert_rows,
+    known_ids,
+    raise_counter,
+    read_counter,
+)
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._events import (
     NOBODY,
@@ -27,7 +34,16 @@ from sklearn_recft.serving._events import (
 )
 from sklearn_recft.serving._lists import ShownList, check_lists
 from sklearn_recft.serving._schema import tables
-from sklearn_recft.serving._stored_rows import CLIPPED, READ, Row, event_of, exported, row_of
+from sklearn_recft.serving._stored_rows import (
+    CLIPPED,
+    LEARNED,
+    READ,
+    Row,
+    columns_of,
+    event_of,
+    exported,
+    row_of,
+)
 from sklearn_recft.serving._subjects import ErasedError, ids_of
 
 if TYPE_CHECKING:
@@ -218,6 +234,25 @@ class FeedbackStore:
             query = query.where(event.c.seq <= until)
         rows = self._rows(query.order_by(event.c.seq).limit(limit))
         return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(event_of, rows)))
+
+    def read_columns(self, after: int, until: int) -> EventBatch:
+        """Return the events of ``(after, until]``, as far as a model without context learns them.
+
+        Parameters
+        ----------
+        after, until : int
+
+        Returns
+        -------
+        batch : EventBatch
+            In less time than by `read`. Its ``events`` have no ids, lists and context, unless some
+            rows are new items.
+        """
+        found = None
+        if self.key is None:  # else texts are to be opened
+            with self.database.reading() as connection:
+                found = columns_of(event_parts(connection, LEARNED, after, until))
+        return self.read(after, until - after, until=until) if found is None else found
 
     def fresh(self, after: int, limit: int) -> tuple[EventBatch, bool] | None:
         """Return the next events from memory, if this store has just stored them.

@@ -124,7 +124,7 @@ def test_a_click_changes_the_next_list(store, folder):
     ],
 )
 def test_restart_and_replay_equal_a_run_without_interruption(
-    model, options, store, folder, tmp_path
+    model, options, store, folder, tmp_path, monkeypatch
 ):
     options["feedback"] = {"click": 1, "purchase": 1, "skip": 0}
     first = [[e["user_id"], e["item_id"], e["timestamp"]] for e in events(60, seed=9)]
@@ -137,6 +137,7 @@ def test_restart_and_replay_equal_a_run_without_interruption(
     abandon(loop)
     with Loop(None, store, folder, **options) as loop:
         assert (loop.seq, digest(loop, tmp_path)) == (200, uninterrupted)
+    monkeypatch.setattr("sklearn_recft.serving._learner.PAGE", 30)
     clean = replay(store, folder, feedback=options["feedback"])
     assert digest(clean, tmp_path) == uninterrupted
 

@@ -11,6 +11,7 @@ import pytest
 
 from sklearn_recft.serving import Event, FeedbackStore, StoreError
 from sklearn_recft.serving._bulk import Fresh
+from sklearn_recft.serving._items import check_stored_items
 from sklearn_recft.serving._steps import Step, StepLog
 
 
@@ -205,6 +206,24 @@ def test_a_user_is_exported_and_forgotten_to_the_last_byte(store, tmp_path):
     assert store.read().seq.tolist() == [51, 52, 53, 54, 55, 56]  # no number is given out twice
     for file in tmp_path.iterdir():
         assert not any(word in file.read_bytes() for word in (b"mallory", b"xyzzy")), file
+
+
+def test_columns_are_those_of_the_events(store, tmp_path):
+    store.append([*events(600), {"user_id": "7", "item_id": 2**70, "value": 0.1, "timestamp": 5.5}])
+    whole, found = store.read(2, 700), store.read_columns(2, 700)
+    for some in (slice(None), slice(3, 300), np.array([0, 5, 598])):
+        one, other = whole.take(some), found.take(some)
+        assert one.seq.tolist() == other.seq.tolist()
+        for own, expected in zip(other.columns, one.columns, strict=True):
+            assert list(map(repr, own)) == list(map(repr, expected))
+    assert [e[1:6] for e in found.events] == [e[1:6] for e in whole.events]
+    assert len(store.read_columns(601, 700)) == 0
+    store.append_all([check_stored_items([{"item_id": "oat", "text": "oat milk"}])])
+    assert store.read_columns(500, 700).events[-1].context == {"text": "oat milk"}
+    with sqlite3.connect(tmp_path / "feedback.db") as database:
+        database.execute("UPDATE event SET item_id = '{' WHERE seq = 9")
+    with pytest.raises(StoreError, match="Event 9 is damaged"):
+        store.read_columns(5, 20)
 
 
 def test_what_is_read_in_parts_equals_the_whole(store):
