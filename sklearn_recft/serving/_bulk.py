@@ -118,19 +118,24 @@ def read_counter(connection: Connection, name: str) -> int:
     return found
 
 
+def read_counters(connection: Connection) -> dict[str, int]:
+    """Return the values of all counters."""
+    return {row[0]: row[1] for row in connection.execute(_counter_statements()[2])}
+
+
 def raise_counter(connection: Connection, name: str, added: int) -> None:
     """Add to a counter."""
     connection.execute(_counter_statements()[1], {"which": name, "added": added})
 
 
 @cache
-def _counter_statements() -> tuple[Any, Any]:
-    """Return a query and an update, made once: SQLAlchemy takes longer to make than to run them."""
+def _counter_statements() -> tuple[Any, Any, Any]:
+    """Return two queries and an update, made once: making them takes longer than running them."""
     from sqlalchemy import bindparam, select, update
 
     value, is_it = tables().counter.c.value, tables().counter.c.name == bindparam("which")
     change = update(tables().counter).where(is_it).values(value=value + bindparam("added"))
-    return select(value).where(is_it), change
+    return select(value).where(is_it), change, select(tables().counter.c.name, value)
 
 
 def _in_powers(rows: Sequence[tuple[Any, ...]], most: int) -> Iterator[Sequence[tuple[Any, ...]]]:

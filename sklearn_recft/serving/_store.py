@@ -202,6 +202,7 @@ class FeedbackStore:
         if not any(groups) and not lists:
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
+            self.database.check_key(connection)
             found, rows = self._append(connection, groups, now)
             if lists:
                 self._insert_lists(connection, lists, now)
@@ -333,6 +334,7 @@ class FeedbackStore:
         """
         checked, now = check_lists(lists), self._now()
         with self.database.writing() as connection:
+            self.database.check_key(connection)
             return self._insert_lists(connection, checked, now)
 
     def shown(self, list_id: str) -> ShownList | None:
@@ -447,6 +449,7 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         removed, n_users = {"event": 0, "shown": 0, "rejected": 0}, 0
         with self.database.writing() as connection:
+            self.database.check_key(connection)
             codes = self._ids.codes(connection, own)
             parts: list[Any] = list(_pieces(codes, 500))
             for part in parts:

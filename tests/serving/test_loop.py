@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -93,6 +94,28 @@ def abandon(loop):
     loop._thread.join()
     loop._committer.stop()
     loop._lock.release()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of POSIX")
+def test_new_files_are_those_of_their_owner_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        store = FeedbackStore(f"sqlite:///{tmp_path}/feedback.db", durable=False)
+        with Loop(PopularityRecommender(), store, tmp_path / "models") as loop:
+            feed(loop, events(3))
+            loop.snapshot()
+            paths = [path for path in tmp_path.rglob("*") if path.name != "LOCK"]
+            rights = {path: path.stat().st_mode & 0o777 for path in paths}
+        store.close()
+    finally:
+        os.umask(before)
+    assert {"feedback.db-wal", "STORE"} <= {path.name for path in paths}
+    models = [path for path in paths if path.parent.name[:1].isdigit()]
+    assert {rights[path] for path in models} == {0o600}
+    for path in (tmp_path / "models", *(tmp_path / "models").rglob("models")):
+        assert rights[path] == 0o700, path
+    assert {rights[path] for path in tmp_path.glob("feedback.db*")} == {0o600}
+    assert rights[tmp_path / "models" / "STORE"] == 0o600
 
 
 def test_a_click_changes_the_next_list(store, folder):
