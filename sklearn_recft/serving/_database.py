@@ -165,10 +165,11 @@ class Database:
             first |= self.ids.counters
             connection.execute(insert(counter), [{"name": n, "value": v} for n, v in first.items()])
 
-    def check_key(self, connection: Connection) -> None:
-        """Refuse to write under a key that is no longer that of the database."""
+    def check_key(self, connection: Connection) -> dict[str, int]:
+        """Refuse to write under a key that is no longer that of the database; return counters."""
         found = read_counters(connection)
         self.ids.check(self.name, found["version"], found.get("key"))
+        return found
 
     def _check_version(self, found: Mapping[str, int]) -> None:
         """Refuse tables of another version, or of another key."""

@@ -202,8 +202,8 @@ class FeedbackStore:
         if not any(groups) and not lists:
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
-            self.database.check_key(connection)
-            found, rows = self._append(connection, groups, now)
+            last = self.database.check_key(connection)["seq"]
+            found, rows = self._append(connection, groups, now, last)
             if lists:
                 self._insert_lists(connection, lists, now)
             generation = self._fresh.generation
@@ -522,7 +522,7 @@ class FeedbackStore:
                 return self._ids.show_events(connection, connection.execute(query).all())
 
     def _append(
-        self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
+        self, connection: Connection, groups: Sequence[Sequence[Event]], now: float, last: int
     ) -> tuple[list[Appended], list[Row]]:
         """Insert what is new; return an answer for each group, and the new rows."""
         if not any(groups):
@@ -532,7 +532,6 @@ class FeedbackStore:
         stored: dict[str, int] = dict(
             known_ids(connection, "event", ("event_id", "seq"), ids, self.batch_size)
         )
-        last = read_counter(connection, "seq")
         found: list[Appended] = []
         rows: list[Row] = []
         new: list[str] = []
