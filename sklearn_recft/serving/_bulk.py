@@ -121,7 +121,7 @@ def read_counter(connection: Connection, name: str) -> int:
 def read_counters(connection: Connection) -> dict[str, int]:
     """Return the values of all counters."""
     if connection.dialect.name != "sqlite":
-        return dict(connection.execute(_counter_statements()[2]).tuples().all())
+        return {row[0]: row[1] for row in connection.execute(_counter_statements()[2])}
     cursor: Any = connection.connection.cursor()  # each commit waits for it
     try:
         return dict(cursor.execute('SELECT "name", "value" FROM "counter"').fetchall())

@@ -273,16 +273,25 @@ def test_an_erasure_that_waits_names_nobody(tmp_path, monkeypatch):
     store.close()
 
 
-def test_postgres(postgres):
+def test_postgres(postgres, tmp_path):
     from sqlalchemy import create_engine, text
 
     engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.execute(text("create schema if not exists keyed"))
     engine.dispose()
-    store = FeedbackStore(f"{postgres}&options=-csearch_path%3Dkeyed", key=KEY)
+    url = f"{postgres}&options=-csearch_path%3Dkeyed"
+    store = FeedbackStore(url)
     store.append(events(30))
     store.append_lists([{"list_id": "l", "user_id": "user-1", "items": ["a", 3]}])
+    expected = store.read().events, store.read_columns(3, 20), store.export("user-1")
+    store.close()
+    for old, new in ((None, OTHER), (OTHER, KEY)):
+        assert change_key(url, tmp_path, key=old, new_key=new, size=4) == (30, 0)
+    store = FeedbackStore(url, key=KEY)
+    assert (store.read().events, store.export("user-1")) == (expected[0], expected[2])
+    found = store.read_columns(3, 20).columns
+    assert list(map(list, found)) == list(map(list, expected[1].columns))
     assert store.append(events(31)).duplicates == 30
     assert store.forget(["user-1"]).removed == {"event": 5, "shown": 2, "rejected": 0}
     assert {event.user_id for event in store.read().events} == {
