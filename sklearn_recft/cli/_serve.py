@@ -169,7 +169,7 @@ def _rekey(args: argparse.Namespace) -> dict[str, Any]:
     url = args.store or f"sqlite:///{folder}/feedback.db"
     done = change_key(url, folder / "models", key=old, new_key=new)
     text = f"{done.n_events} events and {done.n_models} models are under the new key."
-    return {"text": text, **done._asdict()}
+    return {"text": text, "n_events": done.n_events, "n_models": done.n_models}
 
 
 def _tokens(args: argparse.Namespace) -> TokenVerifier | None:

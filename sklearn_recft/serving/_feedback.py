@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -22,16 +23,17 @@ _SMALLEST = {"log_loss": 0.0, "poisson": 0.0}
 _LARGEST = {"log_loss": 1.0}
 
 
-def checked_mapping(feedback: Feedback | None) -> dict[str, float | str] | None:
-    """Return the feedback of each kind of event, which is a text or a finite number."""
+def checked_mapping(feedback: Feedback | None) -> Feedback | None:
+    """Return the feedback of each kind of event, a text or a finite number, to be read only."""
     if feedback is None:
         return None
     if not isinstance(feedback, Mapping):
         raise TypeError(f"feedback={feedback!r}: give a dict of feedback by kind, or None.")
-    return {
+    found = {
         kind: value if isinstance(value, str) else checked_feedback(value, f"feedback[{kind!r}]")
         for kind, value in feedback.items()
     }
+    return MappingProxyType(found)
 
 
 def values_of(

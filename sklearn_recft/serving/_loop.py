@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -335,8 +334,7 @@ class Loop:
     @property
     def feedback(self) -> Feedback | None:
         """Feedback by kind of event, read only; None if the model learns positives."""
-        found = self._learner.rows.feedback
-        return None if found is None else MappingProxyType(found)
+        return self._learner.rows.feedback
 
     @property
     def seq(self) -> int:
