@@ -104,8 +104,8 @@ class FeedbackStore:
         context and the reasons why a model refused them are encrypted under a key of the user's
         own. `forget` destroys it, so that no copy of the other tables can be read either. Items,
         kinds, times, values and the ids of lists stay as they are. `change_key` gives a
-        store another key, or its first one. It needs the extra ``[privacy]``. A `Loop` also encrypts its saved
-        models by this key.
+        store another key, or its first one. It needs the extra ``[privacy]``. A `Loop` also
+        encrypts its saved models by this key.
 
     Examples
     --------
