@@ -99,7 +99,7 @@ async def measure(apps, rounds, n=6):
 
 async def counting(n=5000, rounds=7):
     """Return the smallest and largest CPU seconds of counting a request with an event."""
-    watch = _watch.Watch(None, None, {"click": 1.0}, ("click",), 0.0)
+    watch = _watch.Watch(SimpleNamespace(feedback={"click": 1.0}), None, ("click",), 0.0)
     events = [SimpleNamespace(kind="click", value=3.0, list_id=None, item_id=1)]
     spent = []
     for _ in range(rounds):

@@ -1,10 +1,11 @@
 """What a loop loses, and what it costs; prints JSON lines.
 
 "kills" kills a loop with 16 clients at random, and compares the model with one that repeats all
-steps and is never killed. "memory" streams many events through one loop. "replay" compares a
-restart with a refit, and a replay with the rate at which events came in. "reads" compares the times
-of reads while the model learns with those while it does not. "observe" compares a replay of models
-that observe with the rate of the events. "keyed" compares a store that has a key with one without.
+steps and is never killed; "keyed-kills" does so with a key. "memory" streams many events through
+one loop. "replay" compares a restart with a refit, and a replay with the rate at which events came
+in. "reads" compares the times of reads while the model learns with those while it does not.
+"observe" compares a replay of models that observe with the rate of the events. "keyed" compares a
+store that has a key with one without.
 
     python benchmarks/serving/bench_serving.py --task kills --n 1000
     python benchmarks/serving/bench_serving.py --task memory --n 1000000
@@ -57,11 +58,16 @@ def resident():
     return pages * resource.getpagesize() / 2**20
 
 
-def kills(n, seed):
+def keyed_kills(n, seed):
+    """Kill a loop ``n`` times whose store and models have a key."""
+    yield from kills(n, seed, KEY)
+
+
+def kills(n, seed, key=None):
     """Kill a loop ``n`` times."""
     begin = time.time()
     with TemporaryDirectory() as folder:
-        for found in kill_rounds(folder, n, seed=seed, share_rollback=0.2):
+        for found in kill_rounds(folder, n, seed=seed, share_rollback=0.2, key=key):
             if found["round"] % 50 == 49 or found["round"] == n - 1:
                 own, children = (
                     resource.getrusage(who)
@@ -69,7 +75,7 @@ def kills(n, seed):
                 )
                 cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
                 yield {
-                    "task": "kills",
+                    "task": "kills" if key is None else "keyed-kills",
                     **found,
                     "cpu": round(cpu, 1),
                     "wall": round(time.time() - begin, 1),
@@ -324,6 +330,7 @@ def _read(loop, n, n_users):
 
 TASKS = {
     "kills": (kills, 1000),
+    "keyed-kills": (keyed_kills, 60),
     "memory": (memory, 1_000_000),
     "replay": (replays, 100_000),
     "reads": (reads, 2000),

@@ -51,12 +51,12 @@ def url(folder):
     return f"sqlite:///{folder}/feedback.db"
 
 
-def serve(folder, n_clients, sent, rollback):
+def serve(folder, n_clients, sent, rollback, key=None):
     """Run a loop until the process is killed; each client goes on after its last answer."""
     answers = os.open(folder / "answers", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     loop = Loop(
         model(),
-        FeedbackStore(url(folder)),
+        FeedbackStore(url(folder), key=key),
         folder / "models",
         keep=3,
         snapshot_every=SNAPSHOT_EVERY,
@@ -96,13 +96,13 @@ def _wait_for_answers(folder, patience):
 class Checker:
     """What must hold after each kill."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, key=None):
+        self.folder, self.key = folder, key
         self.clean = None  # of a model that repeats all steps, and is never loaded
 
     def check(self):
         """Return what was found; raise if anything is lost, doubled or different."""
-        store = FeedbackStore(url(self.folder))
+        store = FeedbackStore(url(self.folder), key=self.key)
         try:
             found = self._check_log(store)
             found |= self._check_models(store)
@@ -112,11 +112,15 @@ class Checker:
 
     def _check_log(self, store):
         with sqlite3.connect(self.folder / "feedback.db") as connection:
-            rows = dict(connection.execute("select event_id, seq from event").fetchall())
+            n_rows = connection.execute("select count(*) from event").fetchone()[0]
             steps = connection.execute(
                 'select verb, "after", until from learned order by step'
             ).fetchall()
         connection.close()
+        found = store.read(0, n_rows + 1)  # the ids of a store with a key are encrypted
+        ids = [event.event_id for event in found.events]
+        rows = dict(zip(ids, found.seq.tolist(), strict=True))
+        assert len(rows) == n_rows, "an event is stored twice"
         acknowledged = answered(self.folder)
         lost = [one for one, seq in acknowledged.items() if rows.get(one) != seq]
         assert not lost, f"lost or moved: {lost[:5]}"
@@ -136,7 +140,7 @@ class Checker:
         }
 
     def _check_models(self, store):
-        snapshots = Snapshots(self.folder / "models", 3)
+        snapshots = Snapshots(self.folder / "models", 3, key=self.key)
         restored = Learner(store, snapshots, RowMaker(FEEDBACK))
         restored.writes = False
         if not restored.restore():
@@ -153,7 +157,7 @@ class Checker:
         clean = Learner(store, snapshots, RowMaker(FEEDBACK))
         clean.writes = False
         if self.clean is None:
-            first = clean.steps.bases()[0]
+            first = clean.steps.after(0, 1)[0]
             clean.exchange(model(), first)
         else:
             base = clean.steps.last("base", until=self.clean.step)
@@ -173,8 +177,8 @@ def _digest(one):
         return save(one, Path(folder) / "model")
 
 
-def _check_forever(folder, pipe):
-    checker = Checker(folder)
+def _check_forever(folder, pipe, key):
+    checker = Checker(folder, key)
     while pipe.recv():
         try:
             pipe.send(checker.check())
@@ -183,9 +187,9 @@ def _check_forever(folder, pipe):
             return
 
 
-def _warm_up(folder):
+def _warm_up(folder, key):
     """Compile what the loop needs, and leave no thread nor connection behind."""
-    store = FeedbackStore(url(folder))
+    store = FeedbackStore(url(folder), key=key)
     with Loop(model(), store, folder / "models") as loop:
         loop.submit([event(0, number) for number in range(50)])
         loop.wait(50)
@@ -193,14 +197,16 @@ def _warm_up(folder):
     store.close()
 
 
-def kill_rounds(folder, n_rounds, *, n_clients=16, longest=0.3, seed=0, share_rollback=0.05):
-    """Yield what is found after each kill."""
+def kill_rounds(
+    folder, n_rounds, *, n_clients=16, longest=0.3, seed=0, share_rollback=0.05, key=None
+):
+    """Yield what is found after each kill; with a key, that of the store and of its models."""
     folder, rng = Path(folder), np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as other:
-        _warm_up(Path(other))
+        _warm_up(Path(other), key)
     context = multiprocessing.get_context("fork")
     pipe, theirs = context.Pipe()
-    checker = context.Process(target=_check_forever, args=(folder, theirs), daemon=True)
+    checker = context.Process(target=_check_forever, args=(folder, theirs, key), daemon=True)
     checker.start()
     for number in range(n_rounds):
         sent = [0] * n_clients
@@ -212,7 +218,7 @@ def kill_rounds(folder, n_rounds, *, n_clients=16, longest=0.3, seed=0, share_ro
         if not child:
             os.setpgid(0, 0)
             try:
-                serve(folder, n_clients, sent, rollback)
+                serve(folder, n_clients, sent, rollback, key)
             finally:
                 os._exit(1)
         if rng.random() < 0.8:  # while it serves; else from the start on

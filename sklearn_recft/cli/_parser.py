@@ -72,7 +72,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
     commands = parser.add_subparsers(
         required=True,
-        metavar="{demo,evaluate,recommend,save,inspect,compress,serve,keys,warm-up}",
+        metavar="{demo,evaluate,recommend,save,inspect,compress,serve,rekey,keys,warm-up}",
     )
 
     def add(name, run, about, *parents):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn_recft import persistence
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.cli._saved import key_of, of_store
+from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.vocabulary import IdTypeWarning
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--follow", action="store_true", help="only read, and learn what another process learns"
     )
+    rekey = add("rekey", _rekey, "give a store and its models another key, or a first one", output)
+    rekey.add_argument("--folder", metavar="DIR", default="recft-service", help="of `recft serve`")
+    rekey.add_argument("--store", metavar="URL", help="events; default: SQLite in the folder")
+    rekey.add_argument("--store-key-file", metavar="FILE", help="the key of today, if there is one")
+    rekey.add_argument("--new-key-file", metavar="FILE", required=True, help="the new key")
     keys = add("keys", _keys, "make, list and revoke keys of a service", output)
     keys.add_argument("action", choices=["add", "list", "revoke", "rotate"])
     keys.add_argument("file", metavar="FILE", help="the file of keys")
@@ -110,7 +116,7 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
     secured = keys is not None or tokens is not None
     make_server(None, host=args.host, port=args.port, secured=secured)  # fail before the model
     folder = Path(args.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     url = args.store or f"sqlite:///{folder}/feedback.db"
     store = FeedbackStore(url, key=key_of(args.store_key_file))
     try:
@@ -135,7 +141,6 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
             tokens=tokens,
             limits=Limits(rates=args.rates),
             audit=None if args.follow else AuditLog(folder / "audit.jsonl"),
-            feedback=args.feedback,
             exclude_seen=not args.repeat,
         )
         server = make_server(app, host=args.host, port=args.port, secured=secured)
@@ -149,6 +154,22 @@ def serve(args: argparse.Namespace) -> dict[str, Any]:
     finally:
         store.close()
     return {"text": "The service has stopped."}
+
+
+def _rekey(args: argparse.Namespace) -> dict[str, Any]:
+    """Change the key of a store that no process uses."""
+    from sklearn_recft.serving import change_key
+
+    folder = Path(args.folder)
+    old, new = key_of(args.store_key_file), SecretKey.from_file(args.new_key_file)
+    if args.store is None and not (folder / "feedback.db").exists():
+        raise ValueError(
+            f"{folder} holds no store; give --folder of `recft serve`, or --store URL."
+        )
+    url = args.store or f"sqlite:///{folder}/feedback.db"
+    done = change_key(url, folder / "models", key=old, new_key=new)
+    text = f"{done.n_events} events and {done.n_models} models are under the new key."
+    return {"text": text, "n_events": done.n_events, "n_models": done.n_models}
 
 
 def _tokens(args: argparse.Namespace) -> TokenVerifier | None:

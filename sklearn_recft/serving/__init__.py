@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sklearn_recft.serving._limits import Limits
     from sklearn_recft.serving._lists import Recommended, ShownList
     from sklearn_recft.serving._loop import Loop
+    from sklearn_recft.serving._rekey import Rekeyed, change_key
     from sklearn_recft.serving._replay import replay
     from sklearn_recft.serving._server import make_server
     from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
@@ -39,6 +40,7 @@ __all__ = [
     "NotRunningError",
     "QueueFullError",
     "Recommended",
+    "Rekeyed",
     "ServedLists",
     "ServiceError",
     "ServingError",
@@ -46,6 +48,7 @@ __all__ = [
     "StoreError",
     "StoreReceipt",
     "TokenVerifier",
+    "change_key",
     "create_app",
     "make_server",
     "replay",
@@ -77,5 +80,7 @@ __getattr__ = lazy_names(
         "StoreError": "_errors",
         "StoreReceipt": "_store",
         "replay": "_replay",
+        "change_key": "_rekey",
+        "Rekeyed": "_rekey",
     },
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ from sklearn_recft.serving._tokens import TokenVerifier
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 # Kinds of events that a model of positives learns.
 _POSITIVES = ("click", "purchase")
 
@@ -140,7 +139,6 @@ def create_app(
     tokens: TokenVerifier | None = None,
     limits: Limits | None = None,
     audit: AuditLog | None = None,
-    feedback: Mapping[str, float] | None = _FEEDBACK,
     exclude_seen: bool = True,
     watched: float | None = None,
     tenant: str = "default",
@@ -152,6 +150,8 @@ def create_app(
     Parameters
     ----------
     loop : Loop
+        Its `feedback` has the kinds of events that are taken; an event of another kind needs a
+        value. None: the model learns positives, of the kinds "click" and "purchase".
     keys : KeyFile, default=None
         Keys with their scopes. Without keys and tokens, only this machine is answered.
     tokens : TokenVerifier, default=None
@@ -160,9 +160,6 @@ def create_app(
         Sizes and rates; None takes the defaults.
     audit : AuditLog, default=None
         Where changes of models and erased users are written down.
-    feedback : mapping of str to float, or None
-        Feedback by kind of event, as in `Loop`; an event of another kind needs a value. None: the
-        model learns positives, of the kinds "click" and "purchase".
     exclude_seen : bool, default=True
         Whether lists leave out what the user has had, if the request does not say.
     watched : float, default=None
@@ -196,8 +193,8 @@ def create_app(
             "The service needs fastapi: pip install 'sklearn-recft[serve]'"
         ) from error
     limits = limits or Limits()
-    kinds = tuple(_POSITIVES if feedback is None else feedback)
-    service = Service(loop, limits, audit, Options(feedback, kinds, exclude_seen, watched))
+    kinds = tuple(_POSITIVES if loop.feedback is None else loop.feedback)
+    service = Service(loop, limits, audit, Options(kinds, exclude_seen, watched))
     verifiers: tuple[Verifier, ...] = tuple(one for one in (keys, tokens) if one is not None)
     access = Access(verifiers, RateLimiter(limits.rates), tenant)
 

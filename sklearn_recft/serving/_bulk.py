@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Largest number of rows of one statement: SQLite of any build takes 999 values.
 _MOST_ROWS = 64
+# Rows that are fetched at once.
+_FETCHED = 256
 # Events that are kept for the thread that learns, and seconds for which they are.
 _MOST_EVENTS, _SECONDS = 8192, 1.0
 
@@ -50,6 +52,32 @@ def insert_rows(
     for part in _in_powers(rows, min(most, _MOST_ROWS)):
         values = tuple(value for row in part for value in row)
         connection.exec_driver_sql(_insertion(name, len(part)), values)
+
+
+def event_parts(
+    connection: Connection, names: Sequence[str], after: int, until: int
+) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Yield columns of the events of ``(after, until]``, in order and some rows at a time.
+
+    The rows of the driver of SQLite are read in half the time that those of SQLAlchemy take.
+    """
+    from sqlalchemy import select
+
+    event = tables().event
+    if connection.dialect.name != "sqlite":
+        query = select(*[event.c[name] for name in names]).order_by(event.c.seq)
+        query = query.where(event.c.seq > after, event.c.seq <= until)
+        yield from connection.execute(query).partitions(_FETCHED)
+        return
+    wanted = ", ".join(f'"{name}"' for name in names)
+    text = f'SELECT {wanted} FROM "event" WHERE "seq" > ? AND "seq" <= ? ORDER BY "seq"'
+    cursor: Any = connection.connection.cursor()
+    try:
+        cursor.execute(text, (after, until))
+        while rows := cursor.fetchmany(_FETCHED):
+            yield rows
+    finally:
+        cursor.close()
 
 
 def known_ids(
@@ -90,19 +118,30 @@ def read_counter(connection: Connection, name: str) -> int:
     return found
 
 
+def read_counters(connection: Connection) -> dict[str, int]:
+    """Return the values of all counters."""
+    if connection.dialect.name != "sqlite":
+        return {row[0]: row[1] for row in connection.execute(_counter_statements()[2])}
+    cursor: Any = connection.connection.cursor()  # each commit waits for it
+    try:
+        return dict(cursor.execute('SELECT "name", "value" FROM "counter"').fetchall())
+    finally:
+        cursor.close()
+
+
 def raise_counter(connection: Connection, name: str, added: int) -> None:
     """Add to a counter."""
     connection.execute(_counter_statements()[1], {"which": name, "added": added})
 
 
 @cache
-def _counter_statements() -> tuple[Any, Any]:
-    """Return a query and an update, made once: SQLAlchemy takes longer to make than to run them."""
+def _counter_statements() -> tuple[Any, Any, Any]:
+    """Return two queries and an update, made once: making them takes longer than running them."""
     from sqlalchemy import bindparam, select, update
 
     value, is_it = tables().counter.c.value, tables().counter.c.name == bindparam("which")
     change = update(tables().counter).where(is_it).values(value=value + bindparam("added"))
-    return select(value).where(is_it), change
+    return select(value).where(is_it), change, select(tables().counter.c.name, value)
 
 
 def _in_powers(rows: Sequence[tuple[Any, ...]], most: int) -> Iterator[Sequence[tuple[Any, ...]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sklearn_recft.serving._bulk import read_counters
 from sklearn_recft.serving._errors import StoreError, naming_store
 from sklearn_recft.serving._schema import KEYED_VERSION, VERSION, tables
 from sklearn_recft.serving._subjects import PlainIds
@@ -49,6 +52,8 @@ class Database:
             raise ValueError(f"url={url!r}: the store runs on sqlite and postgresql.")
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
+        if self.is_sqlite:
+            _make_private(parsed.database)
         self.name = parsed.render_as_string(hide_password=True)
         self.durable = durable
         self.ids = ids
@@ -160,6 +165,12 @@ class Database:
             first |= self.ids.counters
             connection.execute(insert(counter), [{"name": n, "value": v} for n, v in first.items()])
 
+    def check_key(self, connection: Connection) -> dict[str, int]:
+        """Refuse to write under a key that is no longer that of the database; return counters."""
+        found = read_counters(connection)
+        self.ids.check(self.name, found["version"], found.get("key"))
+        return found
+
     def _check_version(self, found: Mapping[str, int]) -> None:
         """Refuse tables of another version, or of another key."""
         version = found["version"]
@@ -169,6 +180,16 @@ class Database:
                 f"reads {VERSION} and {KEYED_VERSION}."
             )
         self.ids.check(self.name, version, found.get("key"))
+
+
+def _make_private(path: str | None) -> None:
+    """Make the file of a new database of SQLite, which its owner alone may read and write.
+
+    SQLite gives the same rights to the files beside it.
+    """
+    with contextlib.suppress(OSError):  # it is there; or SQLite cannot make it either, and says so
+        if path and not path.startswith("file:"):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _rolled_back(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -81,6 +81,16 @@ class Event(NamedTuple):
 FIELDS = ("event_id", "user_id", "item_id", "timestamp", "kind", "value", "list_id", "context")
 
 
+class Columns(NamedTuple):
+    """What a model without context learns of events, n values each."""
+
+    users: Sequence[Any]
+    items: Sequence[Any]
+    times: Sequence[Any]
+    kinds: Sequence[str]
+    values: Sequence[float | None]
+
+
 @dataclass(frozen=True)
 class EventBatch:
     """Events of the log, by column and in the order of ``seq``.
@@ -95,12 +105,71 @@ class EventBatch:
     events: list[Event]
 
     def __len__(self) -> int:
-        return len(self.events)
+        return len(self.seq)
+
+    @property
+    def users(self) -> Sequence[Id | None]:
+        """The user of each row; None for a new item."""
+        return [event.user_id for event in self.events]
+
+    @property
+    def columns(self) -> Columns:
+        """What a model without context learns."""
+        cells = [(e.user_id, e.item_id, e.timestamp, e.kind, e.value) for e in self.events]
+        return Columns(*zip(*cells, strict=True)) if cells else Columns((), (), (), (), ())
+
+    @classmethod
+    def of(cls, pairs: Collection[tuple[int, Event]]) -> EventBatch:
+        """Return a batch of numbers and their events."""
+        seq = np.fromiter((number for number, _ in pairs), np.int64, len(pairs))
+        return cls(seq, [event for _, event in pairs])
 
     def take(self, rows: Sequence[int] | np.ndarray | slice) -> EventBatch:
         """Return some of the events, by position."""
+        if isinstance(rows, slice):
+            return EventBatch(self.seq[rows], self.events[rows])
         places = np.arange(len(self))[rows]
         return EventBatch(self.seq[places], [self.events[j] for j in places.tolist()])
+
+
+class ColumnBatch(EventBatch):
+    """Events of users by column, read without ids of events, lists and context.
+
+    Parameters
+    ----------
+    seq : ndarray of shape (n,), int64
+    columns : Columns
+    """
+
+    def __init__(self, seq: np.ndarray, columns: Columns) -> None:
+        self.__dict__.update(seq=seq, _columns=columns)
+
+    @property
+    def events(self) -> list[Event]:
+        """The events, as far as they were read."""
+        own = self.columns
+        rows = zip(own.users, own.items, own.times, own.kinds, own.values, strict=True)
+        return [Event("", *row) for row in rows]
+
+    @property
+    def users(self) -> Sequence[Id | None]:
+        """The user of each row."""
+        return self.columns.users
+
+    @property
+    def columns(self) -> Columns:
+        """What a model without context learns."""
+        found: Columns = self.__dict__["_columns"]
+        return found
+
+    def take(self, rows: Sequence[int] | np.ndarray | slice) -> EventBatch:
+        """Return some of the events, by position."""
+        if isinstance(rows, slice):
+            cells: list[Any] = [one[rows] for one in self.columns]
+        else:
+            places = np.asarray(rows).tolist()
+            cells = [[one[place] for place in places] for one in self.columns]
+        return ColumnBatch(self.seq[rows], Columns(*cells))
 
 
 def check_stored_events(events: Any) -> list[Event]:

@@ -9,11 +9,26 @@ from typing import IO
 from sklearn_recft.serving._errors import ServingError
 from sklearn_recft.serving._store import FeedbackStore
 
+# A folder beside the models while their key is changed.
+CHANGING = "new-key"
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file in one step: a crash leaves the old or the new one."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -27,6 +42,11 @@ def check_store(folder: Path, store: FeedbackStore, *, writes: bool) -> None:
     ------
     ServingError
     """
+    if (folder / CHANGING).exists():
+        raise ServingError(
+            f"{folder}: a change of the key was interrupted. Repeat it by `recft rekey` or "
+            "change_key."
+        )
     path = folder / "STORE"
     known = path.read_text(encoding="ascii").strip() if path.exists() else ""
     if known and known != str(store.identity()):
@@ -52,7 +72,7 @@ class FolderLock:
 
     def take(self) -> None:
         """Take the lock, or raise an error: another process has it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = self._path.open("ab")
         if os.name == "nt":  # no such lock there: only one process may write
             return

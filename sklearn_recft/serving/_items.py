@@ -81,11 +81,12 @@ def first_sort(batch: EventBatch) -> EventBatch:
 
 def runs_of(batch: EventBatch) -> Iterator[EventBatch]:
     """Yield the rows in order, events apart from items."""
-    sorts = [event.user_id is None for event in batch.events]
-    if not any(sorts):
-        if sorts:
+    users = batch.users
+    if None not in users:
+        if users:
             yield batch
         return
+    sorts = [user is None for user in users]
     ends = [*(np.flatnonzero(np.diff(sorts)) + 1).tolist(), len(sorts)]
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         yield batch.take(slice(start, end))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +24,8 @@ from sklearn_recft.serving._store import FeedbackStore
 Range = tuple[int, int]
 # Largest number of events that are learned while readers wait.
 PIECE = 256
-_ALL = 1 << 62
-# Events that a replay reads at once.
-_AHEAD = 10_000
+# Events that are read, and repeated, at once.
+PAGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,8 @@ class Learner:
                 "that goes with the folder, or another folder."
             )
         places = {(one.step, one.name, False): one.seq for one in saved}
-        for step in self.steps.bases():
-            if "name" in step.details:
-                places[step.number, step.details["name"], True] = step.until
+        for step in self.steps.bases(self.snapshots.names(base=True)):
+            places[step.number, step.details["name"], True] = step.until
         found = self.snapshots.load_newest(list(places))
         if found is None:
             if self.snapshots.damaged and last:
@@ -176,16 +175,22 @@ class Learner:
 
     # ------------------------------------------------------------------ learning
 
-    def repeat(self, limit: int = 1000) -> int:
+    def repeat(self, limit: int = PAGE) -> int:
         """Repeat the next steps that are written, and return how many."""
         found = self.steps.after(self.step, limit)
         if found and found[0].number != self.step + 1:
             raise ServingError(f"{self.store.database.name}: steps after {self.step} are missing.")
         self._check(found)
-        for step, batch in self._merged(self._with_events(found)):
-            if step.verb == BASE and "name" not in step.details:
-                return 0  # it is not saved yet: a writer is at it
-            self._repeat(step, batch)
+        for is_base, group in groupby(found, lambda step: step.verb == BASE):
+            steps = list(group)
+            if not is_base:
+                for step, batch in self._with_events(self._joined(steps), steps[-1].until):
+                    self._learn(step, batch)
+                continue
+            for step in steps:
+                if "name" not in step.details:
+                    return 0  # it is not saved yet: a writer is at it
+                self._exchange(step)
         return len(found)
 
     def advance(self, size: int = PIECE) -> int:
@@ -211,14 +216,11 @@ class Learner:
         last = last or base
         with self._lock.writing():
             self._model, self.name = model, base.details["name"]
+            self.rows.clear()
             self.seq, self.step = last.until, last.number
             self.refused = tuple((a, b) for a, b in base.details.get("refused", ()))
             self.in_doubt = self.is_broken = False
         self._notify()
-
-    def read(self, after: int, until: int, limit: int, refused: Sequence[Range]) -> EventBatch:
-        """Return the next events of ``(after, until]`` that are not refused."""
-        return without(self.store.read(after, limit, until=until), refused)
 
     def last_number(self) -> int:
         """Return the number of the last step that is written."""
@@ -239,39 +241,44 @@ class Learner:
                 )
             at = step.until
 
-    def _with_events(self, steps: Sequence[Step]) -> Iterator[tuple[Step, EventBatch]]:
-        """Yield steps with their events, which are read for many steps at once."""
+    def _joined(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """Join steps that follow each other, where the model does not mind the cuts."""
+        held: Step | None = None
+        is_free: bool | None = None
+        for step in steps:
+            if held is None:
+                held = step
+                continue
+            if is_free is None:  # the model changes only when a step is yielded
+                is_free = is_cut_free(self.model, held.verb)
+            if is_free and step.verb == held.verb and step.until - held.after <= PAGE:
+                held = Step(step.number, step.verb, held.after, step.until)
+                continue
+            yield held
+            held, is_free = step, None
+        if held is not None:
+            yield held
+
+    def _with_events(self, steps: Iterable[Step], last: int) -> Iterator[tuple[Step, EventBatch]]:
+        """Yield steps with their events, which are read for many steps at once, up to the last."""
         ahead = EventBatch(np.empty(0, np.int64), [])
         start, end = 0, -1  # of what was read
-        for place, step in enumerate(steps):
-            if step.verb != BASE and not start <= step.after <= step.until <= end:
-                start, end = step.after, step.until
-                for later in steps[place:]:
-                    if later.verb == BASE or later.until > step.after + _AHEAD:
-                        break
-                    end = max(end, later.until)
-                ahead = self.store.read(step.after, _ALL, until=end)
-            first, last = np.searchsorted(ahead.seq, (step.after, step.until), side="right")
-            yield step, ahead.take(slice(first, last))
+        for step in steps:
+            if not start <= step.after <= step.until <= end:
+                start, end = step.after, max(step.until, min(step.after + PAGE, last))
+                ahead = self._read(start, end)
+            places = np.searchsorted(ahead.seq, (step.after, step.until), side="right").tolist()
+            whole = places == [0, len(ahead)]
+            yield step, ahead if whole else ahead.take(slice(*places))
 
-    def _merged(
-        self, pairs: Iterable[tuple[Step, EventBatch]]
-    ) -> Iterator[tuple[Step, EventBatch]]:
-        """Join steps that follow each other, where the model does not mind the cuts."""
-        held: list[tuple[Step, EventBatch]] = []
-        for step, batch in pairs:
-            verbs = {step.verb, *(one.verb for one, _ in held[:1])}
-            if held and (len(verbs) > 1 or not is_cut_free(self.model, step.verb)):
-                yield _joined(held)
-                held = []
-            held.append((step, batch))
-        if held:
-            yield _joined(held)
+    def _read(self, after: int, until: int) -> EventBatch:
+        """Return the events of a range, or what the model learns of them."""
+        if self.rows.takes_columns(self.model):
+            return self.store.read_columns(after, until)
+        return self.store.read(after, until - after, until=until)
 
-    def _repeat(self, step: Step, batch: EventBatch) -> None:
-        if step.verb != BASE:
-            self._learn(step, batch)
-            return
+    def _exchange(self, step: Step) -> None:
+        """Replace the model by the saved one that a step names."""
         try:
             model = self.snapshots.load(step.details["name"], base=True)
         except (ValueError, OSError) as error:
@@ -313,18 +320,10 @@ class Learner:
             call()
 
 
-def _joined(pairs: Sequence[tuple[Step, EventBatch]]) -> tuple[Step, EventBatch]:
-    """Return one step for several that follow each other."""
-    first, last = pairs[0][0], pairs[-1][0]
-    if first is last:
-        return pairs[0]
-    events = [event for _, batch in pairs for event in batch.events]
-    joined = EventBatch(np.concatenate([batch.seq for _, batch in pairs]), events)
-    return Step(last.number, last.verb, first.after, last.until), joined
-
-
 def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:
     """Leave out the events of ranges ``(after, until]``."""
+    if not refused:
+        return batch
     kept = np.ones(len(batch), bool)
     for after, until in refused:
         kept &= (batch.seq <= after) | (batch.seq > until)

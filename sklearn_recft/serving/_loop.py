@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._committer import Committer
 from sklearn_recft.serving._errors import NotRunningError, ServingError
 from sklearn_recft.serving._events import Appended, Event, check_stored_events
+from sklearn_recft.serving._feedback import Feedback
 from sklearn_recft.serving._folder_lock import FolderLock, check_store
 from sklearn_recft.serving._items import check_stored_items, check_takes_items
 from sklearn_recft.serving._learner import Learner, Monitor
@@ -57,9 +58,10 @@ class Loop:
         ``observe``, which changes histories but no shared weights; call `update` each night.
         "chunk": by ``partial_fit``, once ``chunk_size`` events wait, or the oldest of them has
         waited for ``chunk_seconds``.
-    feedback : dict of str to float, or None
-        Feedback of an event that has no value, by its kind. By default, a click is 1, a purchase 3
-        and a skip 0. None: the model learns positives, and is fitted without ``y``.
+    feedback : dict of str to float or str, or None
+        Feedback of an event that has no value, by its kind: a number, or a label of a classifier.
+        By default, a click is 1, a purchase 3 and a skip 0. None: the model learns positives, and
+        is fitted without ``y``. `start` raises an error if the model cannot learn it.
     snapshot_every : int, default=50_000
         The model is saved after this many events.
     guard : Guard, default=None
@@ -103,7 +105,7 @@ class Loop:
         folder: str | os.PathLike[str],
         *,
         learn: str = "event",
-        feedback: Mapping[str, float] | None = _FEEDBACK,
+        feedback: Feedback | None = _FEEDBACK,
         snapshot_every: int = 50_000,
         guard: Guard | None = None,
         follow: bool = False,
@@ -152,6 +154,8 @@ class Loop:
         ServingError
             If another loop writes the folder, if no saved model can be read, or if the store is not
             the one that goes with the folder.
+        ValueError
+            If the model cannot learn by `learn`, or not the `feedback` of some kind of event.
         """
         with self._turn:
             if self._running:
@@ -183,8 +187,7 @@ class Loop:
         if not self.follow:
             try:
                 with self._turn:
-                    if self._learner.in_doubt:
-                        self._repeat()
+                    self._settle()
                     while self._learner.advance(self._pace.size):
                         self._versions.settle()
                     if self._learner.seq > self._saved_seq:
@@ -329,6 +332,11 @@ class Loop:
         return self._learner.last_number() == 0 and not self._snapshots.saved()
 
     @property
+    def feedback(self) -> Feedback | None:
+        """Feedback by kind of event, read only; None if the model learns positives."""
+        return self._learner.rows.feedback
+
+    @property
     def seq(self) -> int:
         """Number of the last event that the model has learned."""
         return self._learner.seq
@@ -467,9 +475,11 @@ class Loop:
         self._check_writer()
         with self._turn:
             self._check_running()
+            self._settle()
             name = self._learner.name
         model, seq, newest = self._versions.updated(verb, last)
         with self._turn:
+            self._settle()
             if self._learner.name != name:
                 raise ServingError("Another model went live meanwhile; call update again.")
             return self._versions.propose(model, seq, verb, newest)
@@ -551,9 +561,11 @@ class Loop:
                 )
             verb_of(self._first, self.learn)
             check_form(self._first)  # before it is saved: a restart would take it again
+            learner.rows.check(self._first)
             learner.begin(self._first, self._after, "start")
         learner.verb = verb_of(learner.model, self.learn)
         check_form(learner.model)
+        learner.rows.check(learner.model)
         check_store(self.folder, self.store, writes=not self.follow)
         self._saved_seq, self._saved_at = learner.seq, time.time()
         self._repeat()
@@ -572,6 +584,11 @@ class Loop:
             raise
         learner.in_doubt = False
 
+    def _settle(self) -> None:
+        """Do steps that are written, where the last one failed: no other may follow before."""
+        if self._learner.in_doubt:
+            self._repeat()
+
     def _check_writer(self) -> None:
         if self.follow:
             raise NotRunningError("This loop follows another process, and changes nothing.")
@@ -585,8 +602,7 @@ class Loop:
         self._check_writer()
         with self._turn:
             self._check_running()
-            if self._learner.in_doubt:
-                self._repeat()
+            self._settle()
             found = change()
             self.snapshot()
         return found
@@ -610,8 +626,7 @@ class Loop:
 
     def _advance(self) -> int:
         learner = self._learner
-        if learner.in_doubt:  # the last step failed half-way
-            self._repeat()
+        self._settle()
         if not self._pace.is_time(learner.seq, self.store.last_seq):
             return 0
         n_done = learner.advance(self._pace.size)

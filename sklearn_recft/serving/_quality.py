@@ -70,9 +70,22 @@ class Quality:
 
     # ------------------------------------------------------------------------------ what happens
 
-    def add_predictions(self, y: np.ndarray, predictions: np.ndarray) -> None:
-        """Add what was predicted for events before they were learned, both of shape (n,)."""
-        y, p = np.asarray(y, np.float64), np.asarray(predictions, np.float64)
+    def add_predictions(
+        self, y: np.ndarray, predictions: np.ndarray, classes: np.ndarray | None = None
+    ) -> None:
+        """Add what was predicted for events before they were learned.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,)
+            Feedback, or labels of a classifier.
+        predictions : ndarray of shape (n,)
+            Feedback, or probabilities of the second class.
+        classes : ndarray of shape (2,), default=None
+            ``classes_`` of a classifier: the log loss is that of these labels, and rows of others
+            are left out. None takes ``y`` as probabilities, such as 0 and 1.
+        """
+        y, p = self._targets(np.asarray(y), classes), np.asarray(predictions, np.float64)
         with np.errstate(over="ignore"):
             losses = self._losses(y, p)
         kept = np.isfinite(losses)  # a mean would never forget another one
@@ -124,6 +137,13 @@ class Quality:
             lists = list(self._lists.values())
             hits = [self._hits.get(list_id, set()) for list_id in self._lists]
         return found | _of_lists(lists, hits, list(catalogue))
+
+    def _targets(self, y: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+        """Return feedback as numbers, a label as 0 or 1; NaN for what is no label."""
+        if classes is None or self.metric == "rmse":
+            return np.asarray(y, np.float64)
+        first, second = np.asarray(classes).tolist()
+        return np.where(y == second, 1.0, np.where(y == first, 0.0, np.nan))
 
     def _losses(self, y: np.ndarray, p: np.ndarray) -> np.ndarray:
         if self.metric == "rmse":

@@ -62,16 +62,18 @@ class WatchCall:
 
 @dataclass(frozen=True)
 class Watched:
-    """What the model knows of events: each of shape (n,)."""
+    """What the model knows of events, each of shape (n,), and its ``classes`` if it has any."""
 
     unknown_users: np.ndarray
     unknown_items: np.ndarray
     predictions: np.ndarray | None
+    classes: np.ndarray | None = None
 
     def part(self, start: int, stop: int) -> Watched:
         """Return some of the events."""
         predictions = None if self.predictions is None else self.predictions[start:stop]
-        return Watched(self.unknown_users[start:stop], self.unknown_items[start:stop], predictions)
+        users, items = self.unknown_users[start:stop], self.unknown_items[start:stop]
+        return Watched(users, items, predictions, self.classes)
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,9 @@ class Reader:
     def _watched(self, call: WatchCall) -> Watched:
         with self._loop.reading() as view:
             unknown = self._known.unknown(view.model, call.rows)
+            classes = getattr(view.model, "classes_", None)
         predicted = self._form.call(self._feedback, call.rows) if call.predicts else None
-        return Watched(*unknown, predicted)
+        return Watched(*unknown, predicted, classes)
 
 
 class KnownIds:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
+from sklearn_recft.serving._feedback import Feedback
 from sklearn_recft.serving._learner import Learner
 from sklearn_recft.serving._rows import RowMaker
 from sklearn_recft.serving._snapshots import Snapshots
@@ -17,7 +17,7 @@ def replay(
     store: FeedbackStore,
     folder: str | os.PathLike[str],
     *,
-    feedback: Mapping[str, float] | None,
+    feedback: Feedback | None,
 ) -> Any:
     """Repeat all steps from the newest base on, and return the model; nothing is written.
 
@@ -26,7 +26,7 @@ def replay(
     store : FeedbackStore
     folder : str or path-like
         The folder of the `Loop`.
-    feedback : dict of str to float, or None
+    feedback : dict of str to float or str, or None
         As in `Loop`.
 
     Returns

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.event_stream import EventStream
 from sklearn_recft.names import ITEM, TIME, USER
-from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import Event, EventBatch, checked_feedback, listed_id
+from sklearn_recft.serving._events import Event, EventBatch, listed_id
+from sklearn_recft.serving._feedback import (
+    Feedback,
+    check_suits,
+    checked_mapping,
+    labels_of,
+    last_step,
+    values_of,
+)
 from sklearn_recft.serving._items import (
     ADD_ITEMS,
     check_takes_items,
-    is_item,
     item_table,
     runs_of,
 )
 from sklearn_recft.serving._model import Served
-from sklearn_recft.tables import of_rows
 
 # Feedback of events, and what a model predicted for them before it learned them, each (n,).
 Predicted = tuple[np.ndarray, np.ndarray]
-# Floats below it are integers without rounding.
-_EXACT = 2.0**53
 _PREDICTING = ("partial_fit_predict", "partial_fit_predict_proba")
 # Verbs by the option `learn` of the loop; the first that a model has.
 _VERBS = {
@@ -45,37 +48,52 @@ class RowMaker:
 
     Parameters
     ----------
-    feedback : dict of str to float, or None
+    feedback : dict of str to float or str, or None
         Feedback of an event without a value, by its kind. None: a model of positives, without y.
     """
 
-    def __init__(self, feedback: Mapping[str, float] | None) -> None:
-        self.feedback = feedback and {
-            kind: checked_feedback(value, f"feedback[{kind!r}]") for kind, value in feedback.items()
-        }
+    def __init__(self, feedback: Feedback | None) -> None:
+        self.feedback = checked_mapping(feedback)
+        self._stream: EventStream | None = None
 
     def make(self, model: Served, batch: EventBatch) -> tuple[Any, np.ndarray | None]:
         """Return ``X`` and ``y`` of events, in the form that the model was fitted on."""
-        return _table(model, batch.events), self._labels(model, batch.events)
+        return _table(model, batch), self._labels(model, batch)
 
-    def _labels(self, model: Served, events: list[Event]) -> np.ndarray | None:
+    def check(self, model: Served) -> None:
+        """Refuse a model that could not learn the feedback of some kind of event."""
+        check_suits(model, self.feedback)
+
+    def takes_columns(self, model: Served) -> bool:
+        """Whether a model learns `Columns` alone, without context."""
+        return _width(model) is not None
+
+    def learn_one(self, model: Served, event: Event) -> Predicted | None:
+        """Let a model learn one event by its stream; None, and nothing is learned, without one.
+
+        To the same bits as the verbs that predict do it for a table of one row, in less time.
+        """
+        if not hasattr(model, "n_users_") or not hasattr(model, "stream"):
+            return None
+        width = _width(model)
+        if width is None or self.feedback is None:
+            return None
+        if self._stream is None or self._stream.estimator is not model:
+            self._stream = model.stream()
+        y = labels_of(model, values_of([event.kind], [event.value], self.feedback))
+        time = event.timestamp if width > 2 else None
+        found = self._stream.predict_learn_one(event.user_id, event.item_id, y.item(), time)
+        return y, np.array([found])
+
+    def clear(self) -> None:
+        """Drop what is kept of a model: another one takes its place."""
+        self._stream = None
+
+    def _labels(self, model: Served, batch: EventBatch) -> np.ndarray | None:
         if self.feedback is None:
             return None
-        labels = np.array([self._label(event) for event in events])
-        if is_classifier(model) and (labels % 1 == 0).all() and (abs(labels) < _EXACT).all():
-            return labels.astype(np.int64)
-        return labels
-
-    def _label(self, event: Event) -> float:
-        value = event.value
-        if value is None:
-            value = self.feedback.get(event.kind)  # type: ignore[union-attr]
-        if value is None:
-            raise ValueError(
-                f"kind={event.kind!r} has no feedback, and the event no value. Known kinds: "
-                f"{sorted(self.feedback or ())}."
-            )
-        return value
+        own = batch.columns
+        return labels_of(model, values_of(own.kinds, own.values, self.feedback))
 
 
 def verb_of(model: Served, learn: str) -> str:
@@ -111,7 +129,7 @@ def check_learns(model: Served, verb: str) -> None:
 
 def _only_serves(model: Served) -> bool:
     """Whether a model, or the last step of a pipeline, has dropped what it would learn with."""
-    last = model.steps[-1][1] if isinstance(model, RecommenderPipeline) else model
+    last = last_step(model)
     if not isinstance(last, RecommenderMixin) or not hasattr(last, "n_users_"):
         return False
     return getattr(last.__recommender_model__(), "keep", None) == "serve"
@@ -157,7 +175,7 @@ def teach(
     """
     refused: dict[int, str] = {}
     for run in runs_of(batch):
-        own = ADD_ITEMS if is_item(run.events[0]) else verb
+        own = ADD_ITEMS if run.users[0] is None else verb
         refused |= _taught(model, own, run, rows, predicted)
     return refused
 
@@ -193,18 +211,26 @@ def _teach(model: Served, verb: str, batch: EventBatch, rows: RowMaker) -> Predi
         check_takes_items(model)
         arguments = (item_table(batch),)
     else:
+        if verb in _PREDICTING and len(batch) == 1:
+            found = _patient(rows.learn_one, model, batch.events[0])
+            if found is not None:
+                return found
         X, y = rows.make(model, batch)
         arguments = (X, y)
-    learn = getattr(model, verb)
-    try:
-        answer = learn(*arguments)
-    except Warning:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            answer = learn(*arguments)
+    answer = _patient(getattr(model, verb), *arguments)
     if verb not in _PREDICTING or y is None:
         return None
     return y, answer if answer.ndim == 1 else answer[:, 1]
+
+
+def _patient(learn: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, once more without warnings if they are errors."""
+    try:
+        return learn(*arguments)
+    except Warning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return learn(*arguments)
 
 
 def check_form(model: Served) -> None:
@@ -235,19 +261,29 @@ def _as_array(names: list[str] | None) -> int | None:
     return 2 if names == [USER, ITEM] else None
 
 
-def _table(model: Served, events: list[Event]) -> Any:
+def _width(model: Served) -> int | None:
+    """Return how many columns the array of a model's rows has, None if it needs a frame."""
     names = _names(model)
-    width = _as_array(names)
+    return getattr(model, "n_features_in_", 3) if names is None else _as_array(names)
+
+
+def _table(model: Served, batch: EventBatch) -> Any:
+    width = _width(model)
     if width is not None:
-        if names is None:
-            width = getattr(model, "n_features_in_", 3)
-        return of_rows([(e.user_id, e.item_id, e.timestamp)[:width] for e in events])
+        table = np.empty((len(batch), width), object)
+        for place, column in enumerate(batch.columns[:width]):
+            table[:, place] = np.fromiter(column, object, len(batch))
+        return table
+    events = batch.events
     own: dict[str, list[Any]] = {
         USER: [event.user_id for event in events],
         ITEM: [event.item_id for event in events],
         TIME: [event.timestamp for event in events],
     }
-    columns = {n: own.get(n) or [event.context.get(n) for event in events] for n in names or ()}
+    columns = {
+        name: own.get(name) or [event.context.get(name) for event in events]
+        for name in _names(model) or ()
+    }
     return _pandas().DataFrame(columns)
 
 

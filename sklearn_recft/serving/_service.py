@@ -37,7 +37,6 @@ _INTEGERS = 2**63
 class Options:
     """What the service does with events and lists; see `create_app`."""
 
-    feedback: Mapping[str, float] | None
     kinds: tuple[str, ...]
     exclude_seen: bool
     watched: float | None
@@ -70,8 +69,7 @@ class Service:
         )
         self._n_behind = 0  # requests that wait until an event is learned
         self._commits: Bridge[Sequence[Event]] = Bridge(loop.submit_all, len)
-        feedback = options.feedback
-        self.watch = Watch(loop, self._reads, feedback, options.kinds, options.watched)
+        self.watch = Watch(loop, self._reads, options.kinds, options.watched)
         self.history = History(self.watch)
 
     def close(self) -> None:
@@ -287,7 +285,7 @@ class Service:
 
     def _check_kinds(self, events: Sequence[messages.NewEvent]) -> None:
         """Refuse events that the loop could store but not learn."""
-        if self._options.feedback is None:
+        if self._loop.feedback is None:
             if any(event.value is not None for event in events):
                 raise Problem("invalid", "value: the model learns positives, without values.")
             unknown = [event for event in events if event.kind not in self._kinds]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Snapshots:
-    """Two stores of models in a folder.
+    """Two stores of models in a folder. New folders and files are those of their owner alone.
 
     A snapshot is the model after a step of the log, and saves time at a restart. A base is a model
     that no event leads to, such as the first one and that of a nightly `fit`.
@@ -53,16 +53,23 @@ class Snapshots:
         """Save a model as it is after a step, and return its name."""
         metadata = {"step": step}
         own: Any = model
-        return self._stores[base].save(own, seq=seq, metadata=metadata, promote=live)
+        store = self._stores[base]
+        for folder in dict.fromkeys((self.folder, store.folder, store.folder / "models")):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _private(store, store.save(own, seq=seq, metadata=metadata, promote=live))
 
     def load(self, name: str, *, base: bool = False) -> Any:
         """Load a model by name."""
         return self._stores[base].load(name)
 
+    def names(self, *, base: bool = False) -> list[str]:
+        """Return the names of the models that are there, whether they can be read or not."""
+        return sorted(path.name for path in self._paths(base))
+
     def saved(self, *, base: bool = False) -> list[Bunch]:
         """Return the models that can be read: ``name``, ``seq``, ``step``, ``digest``, ``kind``."""
         found = []
-        for path in sorted((self._stores[base].folder / "models").glob("[0-9]*-*")):
+        for path in sorted(self._paths(base)):
             try:
                 about = inspect(path, key=self._key)
                 step = int(about.metadata["step"])
@@ -77,6 +84,9 @@ class Snapshots:
                 )
             )
         return sorted(found, key=lambda one: one.step)
+
+    def _paths(self, base: bool) -> Iterator[Path]:
+        return (self._stores[base].folder / "models").glob("[0-9]*-*")
 
     def load_newest(self, names: list[tuple[int, str, bool]]) -> tuple[Any, int, str, bool] | None:
         """Load the newest of some models that can be read: (step, name, whether it is a base)."""
@@ -111,9 +121,19 @@ class Snapshots:
             except (ValueError, OSError) as error:
                 self.damaged[one.name] = str(error)
                 continue
-            names[one.name] = all_of_them.save(
+            name = all_of_them.save(
                 model, seq=one.seq, metadata={"step": one.step}, promote=one.name == current
             )
+            names[one.name] = _private(store, name)
         for name in self.damaged:
             self.remove(name, base=base)
         return names
+
+
+def _private(store: ModelStore, name: str) -> str:
+    """Let the owner alone read a saved model; return its name."""
+    folder = store.folder / "models" / name
+    folder.chmod(0o700)
+    for path in folder.iterdir():
+        path.chmod(0o600)
+    return name

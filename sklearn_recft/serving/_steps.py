@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from sklearn_recft.serving._bulk import insert_rows
 from sklearn_recft.serving._database import Database
@@ -18,8 +20,7 @@ BASE = "base"
 _PIECE = 500
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One step of the model.
 
     Attributes
@@ -40,7 +41,7 @@ class Step:
     verb: str
     after: int
     until: int
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
 
 
 class StepLog:
@@ -90,14 +91,32 @@ class StepLog:
             row = connection.execute(query).first()
         return None if row is None else self._step(row)
 
-    def bases(self) -> list[Step]:
-        """Return all steps that replaced the model, oldest first."""
+    def bases(self, names: Iterable[str], size: int = _PIECE) -> list[Step]:
+        """Return the steps that replaced the model by one of some saved models, oldest first.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names of saved bases.
+        size : int, default=500
+            Steps that are read at once, the newest first, until each name is found.
+        """
         from sqlalchemy import select
 
-        learned = tables().learned
-        query = select(learned).where(learned.c.verb == BASE).order_by(learned.c.step)
-        with self._database.reading() as connection:
-            return [self._step(row) for row in connection.execute(query)]
+        learned, missing = tables().learned, set(names)
+        found: list[Step] = []
+        newest = select(learned).where(learned.c.verb == BASE).order_by(learned.c.step.desc())
+        before = 1 << 62
+        while missing:
+            query = newest.where(learned.c.step < before).limit(size)
+            with self._database.reading() as connection:
+                steps = [self._step(row) for row in connection.execute(query)]
+            if not steps:
+                break
+            before = steps[-1].number
+            found += [step for step in steps if step.details.get("name") in missing]
+            missing -= {step.details.get("name") for step in steps}
+        return found[::-1]
 
     def reject(self, reasons: Mapping[int, str]) -> None:
         """Set events aside, with the reason; a replay that refuses them again changes nothing."""
@@ -125,6 +144,29 @@ class StepLog:
             found = {row.seq: row.reason for row in connection.execute(query)}
             return self._database.ids.show_reasons(connection, found)
 
+    def are_rejected(self, seq: np.ndarray, size: int = 1000) -> np.ndarray:
+        """Return which of some ascending numbers (n,) were set aside, bool.
+
+        Parameters
+        ----------
+        seq : ndarray of shape (n,), int64
+        size : int, default=1000
+            Rows that are read at once.
+        """
+        from sqlalchemy import select
+
+        rejected, found = tables().rejected.c.seq, np.zeros(len(seq), bool)
+        after, until = (int(seq[0]) - 1, int(seq[-1])) if len(seq) else (0, 0)
+        while after < until:
+            query = select(rejected).where(rejected > after, rejected <= until)
+            with self._database.reading() as connection:
+                part = connection.execute(query.order_by(rejected).limit(size)).scalars().all()
+            if not part:
+                break
+            after = part[-1]
+            found |= np.isin(seq, part)
+        return found
+
     def sync(self) -> None:
         """Wait until the disk has all steps that were written."""
         from sqlalchemy import update
@@ -149,12 +191,15 @@ class StepLog:
         }
 
     def _step(self, row: Any) -> Step:
+        number, verb, after, until, text = row
+        if text is None and verb != BASE and 0 <= after <= until:
+            return Step(number, verb, after, until)
         details: Any = {}
         try:
-            details = json.loads(self._database.ids.show_text(row.details)) if row.details else {}
-            is_whole = row.verb != BASE or "name" in details or "user_ids" in details
+            details = json.loads(self._database.ids.show_text(text)) if text else {}
+            is_whole = verb != BASE or "name" in details or "user_ids" in details
         except (TypeError, ValueError):
             is_whole = False
-        if not is_whole or not isinstance(details, dict) or not 0 <= row.after <= row.until:
-            raise StoreError(f"Row {row.step} of the table learned is damaged: restore a copy.")
-        return Step(row.step, row.verb, row.after, row.until, details)
+        if not is_whole or not isinstance(details, dict) or not 0 <= after <= until:
+            raise StoreError(f"Row {number} of the table learned is damaged: restore a copy.")
+        return Step(number, verb, after, until, details)

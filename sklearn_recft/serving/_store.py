@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.serving._bulk import Fresh, insert_rows, known_ids, raise_counter, read_counter
+from sklearn_recft.serving._bulk import (
+    Fresh,
+    event_parts,
+    insert_rows,
+    known_ids,
+    raise_counter,
+    read_counter,
+)
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._events import (
     NOBODY,
@@ -27,7 +34,16 @@ from sklearn_recft.serving._events import (
 )
 from sklearn_recft.serving._lists import ShownList, check_lists
 from sklearn_recft.serving._schema import tables
-from sklearn_recft.serving._stored_rows import CLIPPED, READ, Row, event_of, exported, row_of
+from sklearn_recft.serving._stored_rows import (
+    CLIPPED,
+    LEARNED,
+    READ,
+    Row,
+    columns_of,
+    event_of,
+    exported,
+    row_of,
+)
 from sklearn_recft.serving._subjects import ErasedError, ids_of
 
 if TYPE_CHECKING:
@@ -87,9 +103,9 @@ class FeedbackStore:
         environment variable that holds the key, or the key itself. The ids of events, their
         context and the reasons why a model refused them are encrypted under a key of the user's
         own. `forget` destroys it, so that no copy of the other tables can be read either. Items,
-        kinds, times, values and the ids of lists stay as they are. A store has its key from the
-        first day on, or none. It needs the extra ``[privacy]``. A `Loop` also encrypts its saved
-        models by this key.
+        kinds, times, values and the ids of lists stay as they are. `change_key` gives a
+        store another key, or its first one. It needs the extra ``[privacy]``. A `Loop` also
+        encrypts its saved models by this key.
 
     Examples
     --------
@@ -186,7 +202,8 @@ class FeedbackStore:
         if not any(groups) and not lists:
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
-            found, rows = self._append(connection, groups, now)
+            last = self.database.check_key(connection)["seq"]
+            found, rows = self._append(connection, groups, now, last)
             if lists:
                 self._insert_lists(connection, lists, now)
             generation = self._fresh.generation
@@ -218,6 +235,25 @@ class FeedbackStore:
             query = query.where(event.c.seq <= until)
         rows = self._rows(query.order_by(event.c.seq).limit(limit))
         return EventBatch(np.array([row[0] for row in rows], np.int64), list(map(event_of, rows)))
+
+    def read_columns(self, after: int, until: int) -> EventBatch:
+        """Return the events of ``(after, until]``, as far as a model without context learns them.
+
+        Parameters
+        ----------
+        after, until : int
+
+        Returns
+        -------
+        batch : EventBatch
+            In less time than by `read`. Its ``events`` have no ids, lists and context, unless some
+            rows are new items.
+        """
+        found = None
+        if self.key is None:  # else texts are to be opened
+            with self.database.reading() as connection:
+                found = columns_of(event_parts(connection, LEARNED, after, until))
+        return self.read(after, until - after, until=until) if found is None else found
 
     def fresh(self, after: int, limit: int) -> tuple[EventBatch, bool] | None:
         """Return the next events from memory, if this store has just stored them.
@@ -298,6 +334,7 @@ class FeedbackStore:
         """
         checked, now = check_lists(lists), self._now()
         with self.database.writing() as connection:
+            self.database.check_key(connection)
             return self._insert_lists(connection, checked, now)
 
     def shown(self, list_id: str) -> ShownList | None:
@@ -347,23 +384,49 @@ class FeedbackStore:
         found : dict
             ``user_id``, and a list of dicts for each of ``events`` and ``lists``.
         """
-        from sqlalchemy import select
+        found: dict[str, Any] = {"user_id": user_id, "events": [], "lists": []}
+        for name, rows in self.export_parts(user_id):
+            found[name] += rows
+        return found
+
+    def export_parts(
+        self, user_id: Any, size: int = 1000
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield the rows of `export` in parts, so that memory holds one part at a time.
+
+        Parameters
+        ----------
+        user_id : int or str
+        size : int, default=1000
+            Largest number of rows of a part.
+
+        Yields
+        ------
+        name : str
+            "events", and then "lists".
+        rows : list of dict
+        """
+        from sqlalchemy import select, tuple_
 
         own, event, shown = as_json(check_id(user_id, "user_id")), tables().event, tables().shown
         with self.database.reading() as connection:
             codes = self._ids.codes(connection, [own])
-            query = (
-                select(shown)
-                .where(shown.c.user_id.in_(codes))
-                .order_by(shown.c.received, shown.c.list_id, shown.c.position)
-            )
-            lists = [dict(row) for row in connection.execute(query).mappings()]
-        events = self._rows(select(event).where(event.c.user_id.in_(codes)).order_by(event.c.seq))
-        return {
-            "user_id": user_id,
-            "events": [exported(event.c.keys(), row) for row in events],
-            "lists": [exported(row, [*{**row, "user_id": own}.values()]) for row in lists],
-        }
+        after = 0
+        own_events = select(event).where(event.c.user_id.in_(codes)).order_by(event.c.seq)
+        while events := self._rows(own_events.where(event.c.seq > after).limit(size)):
+            after = events[-1][0]
+            yield "events", [exported(event.c.keys(), row) for row in events]
+        place = shown.c.received, shown.c.list_id, shown.c.position
+        query = select(shown).where(shown.c.user_id.in_(codes)).order_by(*place).limit(size)
+        last: tuple[Any, ...] | None = None
+        while True:
+            further = query if last is None else query.where(tuple_(*place) > tuple_(*last))
+            with self.database.reading() as connection:
+                rows = [dict(row) for row in connection.execute(further).mappings()]
+            if not rows:
+                return
+            last = tuple(rows[-1][column.name] for column in place)
+            yield "lists", [exported(row, [*{**row, "user_id": own}.values()]) for row in rows]
 
     def forget(self, user_ids: Iterable[Any]) -> StoreReceipt:
         """Remove all rows of users, and overwrite their bytes in a file of SQLite.
@@ -386,6 +449,7 @@ class FeedbackStore:
         event, shown, rejected = tables().event, tables().shown, tables().rejected
         removed, n_users = {"event": 0, "shown": 0, "rejected": 0}, 0
         with self.database.writing() as connection:
+            self.database.check_key(connection)
             codes = self._ids.codes(connection, own)
             parts: list[Any] = list(_pieces(codes, 500))
             for part in parts:
@@ -458,7 +522,7 @@ class FeedbackStore:
                 return self._ids.show_events(connection, connection.execute(query).all())
 
     def _append(
-        self, connection: Connection, groups: Sequence[Sequence[Event]], now: float
+        self, connection: Connection, groups: Sequence[Sequence[Event]], now: float, last: int
     ) -> tuple[list[Appended], list[Row]]:
         """Insert what is new; return an answer for each group, and the new rows."""
         if not any(groups):
@@ -468,7 +532,6 @@ class FeedbackStore:
         stored: dict[str, int] = dict(
             known_ids(connection, "event", ("event_id", "seq"), ids, self.batch_size)
         )
-        last = read_counter(connection, "seq")
         found: list[Appended] = []
         rows: list[Row] = []
         new: list[str] = []

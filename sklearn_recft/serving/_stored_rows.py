@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from sklearn_recft.serving._errors import StoreError
-from sklearn_recft.serving._events import Event, as_json, from_json, json_of
+from sklearn_recft.serving._events import (
+    NOBODY,
+    ColumnBatch,
+    Columns,
+    Event,
+    as_json,
+    from_json,
+    json_of,
+)
 
 # A row of the table of events.
 Row = tuple[Any, ...]
@@ -23,6 +34,8 @@ READ = (
     "context",
     "clipped",
 )
+# Those that a model without context learns.
+LEARNED = ("seq", "user_id", "item_id", "timestamp", "kind", "value")
 CLIPPED = READ.index("clipped")
 
 
@@ -53,6 +66,25 @@ def event_of(row: Any) -> Event:
     except ValueError:
         raise StoreError(f"Event {row[0]} is damaged: restore the store from a copy.") from None
     return Event(event_id, user, item, timestamp, kind, value, list_id, past, clipped)
+
+
+def columns_of(parts: Iterable[Sequence[Row]]) -> ColumnBatch | None:
+    """Return rows of the columns `LEARNED`; None if one is a new item, or damaged.
+
+    Parts of some hundred rows keep the collector of garbage from searching the whole process.
+    """
+    columns: list[list[Any]] = [[] for _ in LEARNED]
+    for rows in parts:
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+            column += cells
+    seq, users, items, *others = columns
+    if NOBODY in users:
+        return None
+    try:
+        own = list(map(from_json, users)), list(map(from_json, items))
+    except ValueError:
+        return None
+    return ColumnBatch(np.array(seq, np.int64), Columns(*own, *others))
 
 
 def exported(names: Any, row: Any) -> dict[str, Any]:

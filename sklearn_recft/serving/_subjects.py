@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _Row = tuple[Any, ...]
 _PURPOSE = b"sklearn_recft store\0"  # the same key may also be that of saved models
 _NONCE, _KEY = 12, 32
+# Where the texts of the table of users belong.
+_SUBJECT = b"a row of the table subject"
 # Subjects whose ciphers are kept in memory, 2 KiB each.
 _MOST_SUBJECTS = 8_192
 # Places of columns in the tables of events and of lists.
@@ -179,8 +181,8 @@ class Subjects(PlainIds):
         """Refuse a database without a key, or with another one."""
         if version == VERSION:
             raise ValueError(
-                f"key: {name} was made without one, and its ids are plain. Give no key, or append "
-                "its events to a new store with this key."
+                f"key: {name} was made without one, and its ids are plain. Give no key, or move "
+                "the store to this key by `recft rekey` or change_key."
             )
         if checked != self._number:
             raise ValueError(f"key: {name} was made with another key.")
@@ -289,6 +291,15 @@ class Subjects(PlainIds):
         if connection.execute(delete(subject).where(~has_rows[0], ~has_rows[1])).rowcount:
             self._raise_erased(connection)
 
+    def unsealed(self, sealed: str) -> str:
+        """Return what a row of the table ``subject`` holds of a user."""
+        return self._opened(self._own, sealed, _SUBJECT)
+
+    def resealed(self, raw: str) -> tuple[str, str]:
+        """Return ``lookup`` and ``sealed`` of a row, of what the row of another key holds."""
+        text = raw.split("\0", 2)[2]
+        return self._tag(f"user\0{text}"), self._own.hide(raw, _SUBJECT, os.urandom(_NONCE))
+
     def clear(self) -> None:
         """Drop what memory has: a commit failed, so that it may be of no row."""
         with self._lock:
@@ -317,7 +328,7 @@ class Subjects(PlainIds):
 
     def _subject_of(self, sealed: str) -> _Subject:
         """Return the subject of a row of the table."""
-        raw = self._opened(self._own, sealed, b"a row of the table subject")
+        raw = self.unsealed(sealed)
         secret, code, text = raw.split("\0", 2)
         return _Subject(code, text, self._new_cipher(bytes.fromhex(secret)))
 
@@ -362,8 +373,7 @@ class Subjects(PlainIds):
         for number, text in enumerate(new, last + 1):
             secret, code = os.urandom(_KEY), str(number)
             raw = f"{secret.hex()}\0{code}\0{text}"
-            sealed = self._own.hide(raw, b"a row of the table subject", os.urandom(_NONCE))
-            rows.append((code, self._tag(f"user\0{text}"), sealed))
+            rows.append((code, *self.resealed(raw)))
             found[text] = self._by_text[text] = _Subject(code, text, self._new_cipher(secret))
         insert_rows(connection, "subject", rows)
         raise_counter(connection, "subject", len(new))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import EventBatch, check_id
-from sklearn_recft.serving._items import ADD_ITEMS, first_sort, item_table, of_sort
-from sklearn_recft.serving._learner import PIECE, Learner, Range, without
+from sklearn_recft.serving._events import Event, EventBatch, check_id
+from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item, item_table
+from sklearn_recft.serving._learner import PAGE, PIECE, Learner, Range, without
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._rows import check_learns, teach
 from sklearn_recft.serving._steps import BASE, Step
@@ -135,7 +137,8 @@ class Versions:
     def saved(self) -> list[Bunch]:
         """Return all saved models, by step."""
         learner = self._learner
-        bases = {step.details.get("name") for step in learner.steps.bases()}
+        names = learner.snapshots.names(base=True)
+        bases = {step.details.get("name") for step in learner.steps.bases(names)}
         found = [
             Bunch(**one, base=base, live=base and one.name == learner.name)
             for base in (False, True)
@@ -179,10 +182,7 @@ class Versions:
             model, after = learner.snapshots.load(learner.name, base=True), base.until
         else:
             raise ValueError(f"verb={verb!r}: give 'fit' or 'partial_fit'.")
-        rows = learner.read(after, until, until - after, refused)
-        new, batch = of_sort(rows, items=True), of_sort(rows, items=False)
-        if last is not None:
-            batch = batch.take(slice(max(len(batch) - last, 0), None))
+        new, batch = self._of_log(after, until, refused, last)
         if not len(batch):
             raise ValueError("The log has no events to learn.")
         reasons: dict[int, str] = {}
@@ -242,7 +242,7 @@ class Versions:
         """Drop the candidate, if there is one."""
         if self.candidate is not None:
             learner, name = self._learner, self.candidate.base.details["name"]
-            if all(step.details.get("name") != name for step in learner.steps.bases()):
+            if not learner.steps.bases([name]):
                 learner.snapshots.remove(name, base=True)  # no step needs a model equal to it
             self._decide("roll back", reason)
 
@@ -261,7 +261,8 @@ class Versions:
 
     def n_forgetting(self) -> int:
         """Return how many users are not erased yet, though the log says so."""
-        return sum(len(step.details.get("user_ids", ())) for step in self._learner.steps.bases())
+        last = self._learner.steps.last(BASE)  # nothing follows an erasure that is not finished
+        return 0 if last is None else len(last.details.get("user_ids", ()))
 
     def finish(self) -> bool:
         """Finish to erase users, where the process ended meanwhile."""
@@ -278,11 +279,10 @@ class Versions:
         snapshots = learner.snapshots
         old = snapshots.rewrite(lambda model: _without(model, ids))
         bases = snapshots.rewrite(lambda model: _without(model, ids), base=True)
-        for base in learner.steps.bases():
-            name = base.details.get("name")
-            if name in bases:
-                details = {**base.details, "name": bases[name]}
-                learner.steps.describe(Step(base.number, BASE, base.after, base.until, details))
+        for base in learner.steps.bases(bases):
+            name = base.details["name"]
+            details = {**base.details, "name": bases[name]}
+            learner.steps.describe(Step(base.number, BASE, base.after, base.until, details))
         for names, is_base in ((old, False), (bases, True)):
             for name, new in names.items():
                 if new != name:
@@ -316,6 +316,7 @@ class Versions:
         """Load a saved model that can take the place of the one in use."""
         model = self._learner.snapshots.load(one.name, base=one.base)
         check_learns(model, self._learner.verb)
+        self._learner.rows.check(model)
         return model
 
     def _saved_base(
@@ -343,10 +344,26 @@ class Versions:
             at = until
         return steps
 
+    def _of_log(
+        self, after: int, until: int, refused: Sequence[Range], last: int | None
+    ) -> tuple[EventBatch, EventBatch]:
+        """Return the new items, and the events, or the ``last`` ones of them alone."""
+        learner = self._learner
+        items: list[tuple[int, Event]] = []
+        events: deque[tuple[int, Event]] = deque(maxlen=last)
+        while after < until:
+            found = learner.store.read(after, PAGE, until=until)
+            if not len(found):
+                break
+            after = int(found.seq[-1])
+            kept = without(found, refused)
+            for seq, event in zip(kept.seq.tolist(), kept.events, strict=True):
+                (items if is_item(event) else events).append((seq, event))
+        return EventBatch.of(items), EventBatch.of(events)
+
     def _without_rejected(self, batch: EventBatch) -> EventBatch:
-        rejected = self._learner.steps.rejected(limit=1 << 30)
-        kept = [row for row, seq in enumerate(batch.seq.tolist()) if seq not in rejected]
-        return batch.take(kept)
+        rejected = self._learner.steps.are_rejected(batch.seq)
+        return batch.take(np.flatnonzero(~rejected)) if rejected.any() else batch
 
     def _decide(self, verdict: str, reason: str) -> None:
         candidate = self.candidate

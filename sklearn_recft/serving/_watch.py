@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,11 @@ class LearnerWatch:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._model: Served | None = None
 
     def before(self, model: Served, batch: EventBatch) -> None:
         """Count unknown ids."""
+        self._model = model
         events = [event for event in batch.events if not is_item(event)]
         try:
             if events:
@@ -47,8 +49,9 @@ class LearnerWatch:
     def after(self, predicted: Sequence[Predicted]) -> None:
         """Add the loss."""
         try:
+            classes = getattr(self._model, "classes_", None)  # not before the first events
             for y, predictions in predicted:
-                self._watch.quality.add_predictions(y, predictions)
+                self._watch.quality.add_predictions(y, predictions, classes)
         except Exception as error:
             log.info("events are not watched: %s", type(error).__name__)
 
@@ -64,8 +67,6 @@ class Watch:
     ----------
     loop : Loop
     reads : MicroBatcher
-    feedback : mapping of str to float, or None
-        Feedback by kind; None for a model of positives, which has no loss.
     kinds : sequence of str
         Kinds of events that are counted by name.
     share : float or None
@@ -78,13 +79,12 @@ class Watch:
         self,
         loop: Loop,
         reads: MicroBatcher[Any],
-        feedback: Mapping[str, float] | None,
         kinds: Sequence[str],
         share: float | None,
     ) -> None:
         self._loop = loop
         self._reads = reads
-        self._feedback = feedback
+        self._feedback = loop.feedback  # None: a model of positives has no loss
         self._share = share
         self._due = 0.0
         self._next = -math.inf  # when the next request is due without a share
@@ -141,13 +141,14 @@ class Watch:
         values = [self._value(event) for event in events]
         for event, value in zip(events, values, strict=True):
             self.metrics.events(event.kind, "accepted")
-            if event.list_id is not None and value > 0:
+            if event.list_id is not None and self._is_taken(value):
                 self.quality.add_feedback(event.list_id, event.item_id)
         if before is not None:
             self.quality.add_unknown("users", before.unknown_users)
             self.quality.add_unknown("items", before.unknown_items)
             if before.predictions is not None:
-                self.quality.add_predictions(np.array(values), before.predictions)
+                y = np.array(values, object)
+                self.quality.add_predictions(y, before.predictions, before.classes)
 
     def before_learning(self, model: Served, events: Sequence[Any]) -> None:
         """Count unknown ids of events that are about to be learned."""
@@ -168,10 +169,17 @@ class Watch:
         self._due -= is_due
         return is_due
 
-    def _value(self, event: Any) -> float:
+    def _value(self, event: Any) -> float | str:
         if self._feedback is None:
             return 1.0
-        return self._feedback.get(event.kind, 0.0) if event.value is None else event.value
+        found: float | str = event.value
+        return self._feedback.get(event.kind, 0.0) if found is None else found
+
+    def _is_taken(self, value: float | str) -> bool:
+        """Whether feedback is positive: the larger of the labels, where they are texts."""
+        if isinstance(value, str):
+            return value == max(str(label) for label in (self._feedback or {}).values())
+        return value > 0
 
     def figures(self) -> dict[str, float]:
         """Return all figures by name, NaN where one is not defined yet."""

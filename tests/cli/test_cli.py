@@ -831,7 +831,7 @@ def served(monkeypatch):
             """Serve nobody."""
 
     def app(loop, **options):
-        seen.append((options["feedback"], options["exclude_seen"]))
+        seen.append((loop.feedback, options["exclude_seen"]))
         return create(loop, **options)
 
     monkeypatch.setattr(serving, "create_app", app)

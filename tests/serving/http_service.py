@@ -35,7 +35,7 @@ def running(folder, model=None, *, loop_options=None, **options):
         model = PopularityRecommender().fit(ROWS)
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
     loop = Loop(model, store, folder / "models", **({"feedback": None} | (loop_options or {})))
-    app = create_app(loop, **({"feedback": None, "watched": 1.0} | options))
+    app = create_app(loop, **({"watched": 1.0} | options))
     try:
         with TestClient(app, **LOCAL) as client:
             yield client

@@ -26,7 +26,7 @@ def served(tmp_path_factory):
     keys = Keys(folder)
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
     loop = Loop(PopularityRecommender().fit(ROWS), store, folder / "models", feedback=None)
-    app = create_app(loop, keys=keys.file, feedback=None)
+    app = create_app(loop, keys=keys.file)
     server = make_server(app, port=0, secured=True)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -120,7 +120,7 @@ def served(folder, first=None, feedback=None, **options):
     """Serve at a port; yield its address."""
     store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
     loop = Loop(first or model(), store, folder / "models", feedback=feedback)
-    app = create_app(loop, feedback=feedback, watched=1.0, **options)
+    app = create_app(loop, watched=1.0, **options)
     server = make_server(app, port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

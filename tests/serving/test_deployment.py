@@ -74,12 +74,13 @@ def test_a_saved_model_is_served(tmp_path, served, capsys):
     assert (folder / "feedback.db").is_file()
     KeyFile(tmp_path / "keys.json").add(["model:admin"])
     run("serve", "--model", tmp_path / "model", "--folder", folder, "--host", "0.0.0.0",
-        "--keys", tmp_path / "keys.json", "--feedback", "click=1,skip=0",
-        "--rates", "events:write=5/second")  # fmt: skip
+        "--keys", tmp_path / "keys.json", "--rates", "events:write=5/second")  # fmt: skip
     assert served[-1]["host"] == "0.0.0.0"
     assert served[-1]["secured"]
     assert served[-1]["paths"] == [200, 401]
     capsys.readouterr()
+    assert run("serve", "--folder", folder, "--feedback", "click=1") == 1
+    assert "Give feedback=None, or fit the model with y" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_types_of_bodies(tmp_path):
 def test_a_huge_value_spoils_no_figure_and_no_list(make, tmp_path):
     feedback = {"click": 1.0, "skip": 0.0}
     model = make().fit(ROWS, [1, 0, 1, 0, 1])
-    options = {"feedback": feedback, "loop_options": {"feedback": feedback}}
+    options = {"loop_options": {"feedback": feedback}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with running(tmp_path, model, **options) as client:
@@ -365,7 +365,7 @@ def test_a_restart_goes_on_with_the_options_of_the_start(tmp_path, monkeypatch):
         return SimpleNamespace(run=lambda: None)
 
     def application(loop, **options):
-        found.append((options["feedback"], options["exclude_seen"]))
+        found.append((dict(loop.feedback), options["exclude_seen"]))
 
     monkeypatch.setattr("sklearn_recft.serving.make_server", server)
     monkeypatch.setattr("sklearn_recft.serving.create_app", application)

@@ -287,6 +287,7 @@ class StubLoop:
     def __init__(self, error):
         self.error = error
         self.seq = 0
+        self.feedback = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 
     def __enter__(self):
         return self

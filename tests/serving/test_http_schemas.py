@@ -65,7 +65,7 @@ def objects_of(schema, document):
 def client(tmp_path_factory):
     feedback = {"click": 1.0, "purchase": 3.0}
     model = PopularityRecommender().fit(ROWS, [1.0] * len(ROWS))
-    options = {"feedback": feedback, "loop_options": {"feedback": feedback}}
+    options = {"loop_options": {"feedback": feedback}}
     with running(tmp_path_factory.mktemp("fuzz"), model, **options) as found:
         yield found
 
@@ -114,7 +114,7 @@ def test_the_loss_equals_that_of_a_prequential_evaluation(tmp_path, chunk, loop_
     fitted = model.fit(X[:start], y[:start])
     feedback = {"rating": 3.0}
     options = {**loop_options, "feedback": feedback}
-    with running(tmp_path, fitted, watched=1.0, feedback=feedback, loop_options=options) as client:
+    with running(tmp_path, fitted, watched=1.0, loop_options=options) as client:
         for step in range(start, len(X), 50):
             rows = zip(X[step : step + 50].tolist(), y[step : step + 50].tolist(), strict=True)
             events = [

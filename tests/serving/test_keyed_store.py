@@ -11,7 +11,10 @@ from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.cli import main
 from sklearn_recft.persistence import save
 from sklearn_recft.preprocessing import SecretKey
-from sklearn_recft.serving import FeedbackStore, Loop, StoreError, replay
+from sklearn_recft.serving import FeedbackStore, Loop, ServingError, StoreError, change_key, replay
+from sklearn_recft.serving import _rekey as rekey
+from sklearn_recft.serving._items import check_stored_items
+from sklearn_recft.serving._steps import StepLog
 
 pytest.importorskip("cryptography")
 
@@ -270,19 +273,131 @@ def test_an_erasure_that_waits_names_nobody(tmp_path, monkeypatch):
     store.close()
 
 
-def test_postgres(postgres):
+def test_postgres(postgres, tmp_path):
     from sqlalchemy import create_engine, text
 
     engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.execute(text("create schema if not exists keyed"))
     engine.dispose()
-    store = FeedbackStore(f"{postgres}&options=-csearch_path%3Dkeyed", key=KEY)
+    url = f"{postgres}&options=-csearch_path%3Dkeyed"
+    store = FeedbackStore(url)
     store.append(events(30))
     store.append_lists([{"list_id": "l", "user_id": "user-1", "items": ["a", 3]}])
+    expected = store.read().events, store.read_columns(3, 20), store.export("user-1")
+    store.close()
+    for old, new in ((None, OTHER), (OTHER, KEY)):
+        assert change_key(url, tmp_path, key=old, new_key=new, size=4) == (30, 0)
+    store = FeedbackStore(url, key=KEY)
+    assert (store.read().events, store.export("user-1")) == (expected[0], expected[2])
+    found = store.read_columns(3, 20).columns
+    assert list(map(list, found)) == list(map(list, expected[1].columns))
     assert store.append(events(31)).duplicates == 30
     assert store.forget(["user-1"]).removed == {"event": 5, "shown": 2, "rejected": 0}
     assert {event.user_id for event in store.read().events} == {
         f"user-{j}" for j in (0, 2, 3, 4, 5, 6)
     }
     store.close()
+
+
+# ------------------------------------------------------------------------------ another key
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """Return folders and contents of stores that a loop has used: without a key, and with one."""
+    found = {}
+    for key in (None, KEY):
+        folder = tmp_path_factory.mktemp("used")
+        store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False, key=key)
+        model = IncrementalMFRecommender(n_factors=2, max_epochs=1, random_state=0)
+        with Loop(model, store, folder / "models", feedback=FEEDBACK) as loop:
+            loop.submit([*events(20), *events(1, 20, kind="unknown", context={"why": "secret"})])
+            store.append_all([check_stored_items([{"item_id": "oat", "text": "oat milk"}])])
+            assert loop.wait(store.last_seq(), 60)
+            loop.snapshot()
+            loop.recommend(["user-1", "user-2"], 3)
+            loop.submit(events(3, 30))
+            assert loop.wait(store.last_seq(), 60)
+        store.close()
+        found[key] = folder, contents(store.database.name, folder, key)
+    return found
+
+
+def contents(url, folder, key):
+    """Return all that a store has, and the digest of the model of its log."""
+    store = FeedbackStore(url, key=key)
+    found = [
+        store.read().events,
+        store.counts(),
+        StepLog(store.database).rejected(),
+        [store.export(f"user-{j}") for j in range(7)],
+        save(replay(store, folder / "models", feedback=FEEDBACK), f"{folder}-digest"),
+    ]
+    store.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [(None, None), (KEY, None), (None, "save"), (KEY, "_steps"), (None, "commit"),
+     (KEY, "sync_folder"), (None, "overwrite_deleted")],
+)  # fmt: skip
+def test_another_key_also_after_a_kill(key, end, used, tmp_path, monkeypatch):
+    folder, expected = used[key]
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    url, models = f"sqlite:///{tmp_path}/feedback.db", tmp_path / "models"
+    assert [len(one) for one in expected[:3]] == [25, 4, 2]
+    stale = FeedbackStore(url, key=key)
+    if end is not None:
+        owner = {"save": rekey.Snapshots, "_steps": rekey._Rewriting, "sync_folder": rekey,
+                 "commit": rekey, "overwrite_deleted": type(stale.database)}[end]  # fmt: skip
+        name, n_calls = {"commit": "_swap"}.get(end, end), []
+        call, n_before = getattr(owner, name), {"save": 1, "sync_folder": 1}.get(end, 0)
+
+        def kill(*given, **options):
+            n_calls.append(given)
+            if len(n_calls) > n_before:
+                raise Killed
+            return call(*given, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, kill)
+            with pytest.raises(Killed):
+                change_key(url, models, key=key, new_key=OTHER, size=4)
+        for one in (key, OTHER):
+            with pytest.raises((ServingError, ValueError), match="key"):
+                Loop(None, FeedbackStore(url, key=one), models, feedback=FEEDBACK).start()
+    done = change_key(url, models, key=key, new_key=OTHER, size=4)
+    assert done.n_events == (25 if end in (None, "save", "_steps") else 0)
+    assert contents(url, tmp_path, OTHER) == expected
+    with pytest.raises(ValueError, match="key"):
+        stale.append(events(1, 90))
+    stale.close()
+    with pytest.raises(ValueError, match="another key"):
+        FeedbackStore(url, key=KEY)
+    assert not holds(tmp_path, b"user-1", b"mail-1", b"secret")
+    store = FeedbackStore(url, key=OTHER)
+    with Loop(None, store, models, feedback=FEEDBACK) as loop:
+        assert loop.health().damaged == {}
+        assert loop.submit(events(1)).duplicates == 1
+        loop.forget(["user-1"])
+    store.close()
+
+
+def test_another_key_by_the_command(used, tmp_path, capsys):
+    shutil.copytree(used[KEY][0], tmp_path, dirs_exist_ok=True)
+    for name, text in (("old", b"sixteen bytes or more"), ("new", b"another sixteen bytes")):
+        (tmp_path / name).write_bytes(text)
+    command = ["rekey", "--folder", str(tmp_path), "--store-key-file", str(tmp_path / "old")]
+    assert main([*command, "--new-key-file", str(tmp_path / "old")]) == 1
+    assert "the key that the store has" in capsys.readouterr().err
+    assert main([*command, "--new-key-file", str(tmp_path / "new")]) == 0
+    assert "25 events" in capsys.readouterr().out
+    assert main(["rekey", "--folder", str(tmp_path / "none"), *command[3:], "--new-key-file",
+                 str(tmp_path / "new")]) == 1  # fmt: skip
+    assert "holds no store" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """The loop: what it learns is a function of the log, whatever happens to the process."""
 
+import copy
 import json
+import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,8 @@ from sklearn_recft.serving import (
     StoreError,
     replay,
 )
+from sklearn_recft.serving._events import Event, EventBatch
+from sklearn_recft.serving._rows import RowMaker, teach
 from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1, "purchase": 3, "skip": 0}
@@ -91,6 +96,28 @@ def abandon(loop):
     loop._lock.release()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="rights of POSIX")
+def test_new_files_are_those_of_their_owner_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        store = FeedbackStore(f"sqlite:///{tmp_path}/feedback.db", durable=False)
+        with Loop(PopularityRecommender(), store, tmp_path / "models") as loop:
+            feed(loop, events(3))
+            loop.snapshot()
+            paths = [path for path in tmp_path.rglob("*") if path.name != "LOCK"]
+            rights = {path: path.stat().st_mode & 0o777 for path in paths}
+        store.close()
+    finally:
+        os.umask(before)
+    assert {"feedback.db-wal", "STORE"} <= {path.name for path in paths}
+    models = [path for path in paths if path.parent.name[:1].isdigit()]
+    assert {rights[path] for path in models} == {0o600}
+    for path in (tmp_path / "models", *(tmp_path / "models").rglob("models")):
+        assert rights[path] == 0o700, path
+    assert {rights[path] for path in tmp_path.glob("feedback.db*")} == {0o600}
+    assert rights[tmp_path / "models" / "STORE"] == 0o600
+
+
 def test_a_click_changes_the_next_list(store, folder):
     with Loop(PopularityRecommender(), store, folder) as loop:
         feed(loop, [{"user_id": 1, "item_id": "a"}, {"user_id": 2, "item_id": "b", "value": 0.5}])
@@ -120,7 +147,7 @@ def test_a_click_changes_the_next_list(store, folder):
     ],
 )
 def test_restart_and_replay_equal_a_run_without_interruption(
-    model, options, store, folder, tmp_path
+    model, options, store, folder, tmp_path, monkeypatch
 ):
     options["feedback"] = {"click": 1, "purchase": 1, "skip": 0}
     first = [[e["user_id"], e["item_id"], e["timestamp"]] for e in events(60, seed=9)]
@@ -133,8 +160,41 @@ def test_restart_and_replay_equal_a_run_without_interruption(
     abandon(loop)
     with Loop(None, store, folder, **options) as loop:
         assert (loop.seq, digest(loop, tmp_path)) == (200, uninterrupted)
+    monkeypatch.setattr("sklearn_recft.serving._learner.PAGE", 30)
     clean = replay(store, folder, feedback=options["feedback"])
     assert digest(clean, tmp_path) == uninterrupted
+
+
+MF = IncrementalMFRecommender
+PAIRS = [[1, 7], [2, 7], [2, 8], [1, 8]]
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "feedback", "message"),
+    [
+        (PopularityRecommender(), None, {"click": 1}, "without y.*'click'.*Give feedback=None"),
+        (PopularityRecommender(), [1, 2, 1, 3], None, "with y.*Give a dict"),
+        (IncrementalMFClassifier(), [0, 1, 0, 1], {"click": 1, "buy": 3}, "'buy'.*=3.0.*[0, 1]"),
+        (IncrementalMFClassifier(), list("anan"), {"click": "y"}, "'click'.*='y'.*'a', 'n'"),
+        (IncrementalMFClassifier(), None, {"a": 0, "b": 1, "c": 2}, "two labels, and these are 3"),
+        (MF(loss="log_loss"), [0, 1, 0, 1], {"buy": 3}, "'buy'.*=3: .*0 to 1"),
+        (MF(), [0, 1, 0, 1], {"buy": "yes"}, "'buy'.*'yes'.*Give a number"),
+    ],
+)
+def test_feedback_that_the_model_cannot_learn_is_refused_at_the_start(
+    model, y, feedback, message, store, folder
+):
+    if y is not None or not hasattr(model, "predict_proba"):
+        model.fit(PAIRS, y)
+    loop = Loop(model, store, folder, feedback=feedback)
+    assert loop.feedback == feedback
+    with pytest.raises(ValueError, match=f"feedback.*{message}"):
+        loop.start()
+    assert store.last_seq() == 0
+    assert loop.is_new
+    if feedback is not None:
+        with pytest.raises(TypeError):
+            loop.feedback["click"] = 2.0
 
 
 def test_the_loop_equals_direct_calls(store, folder):
@@ -147,6 +207,39 @@ def test_the_loop_equals_direct_calls(store, folder):
     direct = factors()
     direct.partial_fit_predict(X, np.array([FEEDBACK[e["kind"]] for e in given], float))
     assert_array_equal(found, direct.predict(X))
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("kind", [IncrementalMFRecommender, IncrementalMFClassifier])
+def test_single_events_are_learned_to_the_bit_as_by_the_model(kind, width, tmp_path, monkeypatch):
+    """Rows of new ids, of other types, of bad values and without feedback take the slow way."""
+    given = events(80, seed=3, value=None)
+    X = np.array([[e["user_id"], e["item_id"], e["timestamp"]] for e in given], object)[:, :width]
+    model = kind(n_factors=4, random_state=0).fit(X, np.arange(80) % 2)
+    verb = "partial_fit_predict" + ("_proba" if kind is IncrementalMFClassifier else "")
+    slow, rows = copy.deepcopy(model), RowMaker({"click": 1, "purchase": 1, "skip": 0})
+    log = [Event(**e) for e in events(60, 100, seed=4)]
+    log[20:20] = [Event("new", 99, "new", 2e9), Event("bad", 1, "i1", 2e9, value=1e30)]
+    log[40:40] = [Event("other", "text", "i1", 2e9), Event("none", 1, "i1", 2e9, kind="view")]
+    n_calls, found, expected, refused = [], [], [], []
+    call = getattr(kind, verb)
+    counted = lambda self, *given: n_calls.append(1) or call(self, *given)  # noqa: E731
+    for seq, event in enumerate(log):
+        batch = EventBatch(np.array([seq]), [event])
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, verb, counted)
+            refused += teach(model, verb, batch, rows, found)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answer = call(slow, *rows.make(slow, batch))
+        except ValueError:
+            continue
+        expected.append(answer if answer.ndim == 1 else answer[:, 1])
+    assert_array_equal(np.concatenate([p for _, p in found]), np.concatenate(expected))
+    assert digest(model, tmp_path) == digest(slow, tmp_path)
+    assert [log[seq].event_id for seq in refused] == ["bad", "none"]
+    assert len(n_calls) < 10 < len(log)
 
 
 def test_context_comes_by_name(store, folder, tmp_path):

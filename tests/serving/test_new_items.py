@@ -178,8 +178,7 @@ def test_items_that_a_rollback_refused_can_be_sent_again(fitted, store, tmp_path
 
 
 def test_items_by_http(fitted, tmp_path):
-    options = {"feedback": FEEDBACK, "loop_options": {"feedback": FEEDBACK}}
-    with secured(tmp_path, model=fitted, **options) as (http, keys):
+    with secured(tmp_path, model=fitted, loop_options={"feedback": FEEDBACK}) as (http, keys):
         http.headers.update(header(keys.all))
         client = Client("http://127.0.0.1", key=keys.all)
         client._http = http

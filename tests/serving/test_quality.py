@@ -1,18 +1,21 @@
 """Figures of a service equal those of the package's own metrics on the same rows."""
 
 import asyncio
+import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from sklearn_recft import IncrementalMFClassifier
 from sklearn_recft.metrics import (
     catalogue_coverage_at_k,
     expected_calibration_error,
     gini_index_at_k,
     ndcg_at_k,
 )
+from sklearn_recft.serving import FeedbackStore, Loop
 from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._watch import Watch
 
@@ -35,6 +38,30 @@ def test_losses_equal_the_metrics_however_the_stream_is_cut():
             assert one["loss"] == pytest.approx(expected, abs=1e-9)
             assert one["calibration_gap"] == pytest.approx(gap, abs=1e-9)
             assert one["loss_recent"] == pytest.approx(found[0]["loss_recent"], rel=1e-9)
+
+
+@pytest.mark.parametrize("labels", [(-1, 1), ("no", "yes")])
+def test_the_log_loss_is_that_of_the_labels_of_the_model(labels, tmp_path):
+    first, second = labels
+    model = IncrementalMFClassifier(n_factors=2, random_state=0)
+    model.fit([[1, 7], [2, 7], [2, 8], [1, 8]], [first, second, first, second])
+    clicks = np.random.default_rng(0).integers(0, 2, 30)
+    rows = [[int(n) % 2 + 1, 7 + n // 2 % 2] for n in range(30)]
+    y = np.array([labels[click] for click in clicks])
+    expected = log_loss(y, copy.deepcopy(model).partial_fit_predict_proba(rows, y))
+    store = FeedbackStore(f"sqlite:///{tmp_path}/feedback.db", durable=False)
+    feedback = {"click": second, "skip": first}
+    with Loop(model, store, tmp_path / "models", feedback=feedback) as loop:
+        watch = Watch(loop, None, tuple(feedback), 1.0)
+        watch.begin()
+        done = loop.submit(
+            {"user_id": u, "item_id": i, "kind": ("skip", "click")[c]}
+            for (u, i), c in zip(rows, clicks.tolist(), strict=True)
+        )
+        assert loop.wait(done.seq[-1], 60)
+    store.close()
+    assert loop.health().rejected == 0
+    assert watch.quality.summary([])["loss"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_drift_rises_when_the_loss_does():
@@ -76,7 +103,7 @@ def test_how_many_requests_are_watched(monkeypatch, share, expected):
             calls.append(call)
 
     async def send():
-        watch = Watch(None, Reads(), {"click": 1.0}, ("click",), share)
+        watch = Watch(SimpleNamespace(feedback={"click": 1.0}), Reads(), ("click",), share)
         for _ in range(20):
             await watch.before([])
 

@@ -11,6 +11,8 @@ import pytest
 
 from sklearn_recft.serving import Event, FeedbackStore, StoreError
 from sklearn_recft.serving._bulk import Fresh
+from sklearn_recft.serving._items import check_stored_items
+from sklearn_recft.serving._steps import Step, StepLog
 
 
 def events(n, prefix="e", **more):
@@ -204,6 +206,44 @@ def test_a_user_is_exported_and_forgotten_to_the_last_byte(store, tmp_path):
     assert store.read().seq.tolist() == [51, 52, 53, 54, 55, 56]  # no number is given out twice
     for file in tmp_path.iterdir():
         assert not any(word in file.read_bytes() for word in (b"mallory", b"xyzzy")), file
+
+
+def test_columns_are_those_of_the_events(store, tmp_path):
+    store.append([*events(600), {"user_id": "7", "item_id": 2**70, "value": 0.1, "timestamp": 5.5}])
+    whole, found = store.read(2, 700), store.read_columns(2, 700)
+    for some in (slice(None), slice(3, 300), np.array([0, 5, 598])):
+        one, other = whole.take(some), found.take(some)
+        assert one.seq.tolist() == other.seq.tolist()
+        for own, expected in zip(other.columns, one.columns, strict=True):
+            assert list(map(repr, own)) == list(map(repr, expected))
+    assert [e[1:6] for e in found.events] == [e[1:6] for e in whole.events]
+    assert len(store.read_columns(601, 700)) == 0
+    store.append_all([check_stored_items([{"item_id": "oat", "text": "oat milk"}])])
+    assert store.read_columns(500, 700).events[-1].context == {"text": "oat milk"}
+    with sqlite3.connect(tmp_path / "feedback.db") as database:
+        database.execute("UPDATE event SET item_id = '{' WHERE seq = 9")
+    with pytest.raises(StoreError, match="Event 9 is damaged"):
+        store.read_columns(5, 20)
+
+
+def test_what_is_read_in_parts_equals_the_whole(store):
+    store.append([{"user_id": "ann", "item_id": j} for j in range(30)])
+    store.append_lists({"list_id": f"l{j}", "user_id": "ann", "items": [1, 2, 3]} for j in range(5))
+    parts = list(store.export_parts("ann", size=4))
+    whole = store.export("ann")
+    assert max(len(rows) for _, rows in parts) == 4
+    assert (len(whole["events"]), len(whole["lists"])) == (30, 15)
+    for name in ("events", "lists"):
+        assert [row for own, rows in parts if own == name for row in rows] == whole[name]
+    steps = StepLog(store.database)
+    steps.reject(dict.fromkeys((2, 3, 11, 12, 29), "no"))
+    expected = np.isin(np.arange(2, 31), (2, 3, 11, 12, 29))
+    assert steps.are_rejected(np.arange(2, 31), size=2).tolist() == expected.tolist()
+    assert steps.are_rejected(np.empty(0, np.int64)).tolist() == []
+    steps.add([Step(n, "base", 0, 0, {"name": f"b{n}"}) for n in range(1, 8)], durable=False)
+    found = [steps.bases(["b2", "b7", "b3", "b9"], size=size) for size in (2, 100)]
+    assert [step.number for step in found[0]] == [2, 3, 7]
+    assert found[0] == found[1]
 
 
 def test_old_events_expire(url):
