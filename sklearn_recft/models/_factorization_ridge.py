@@ -54,8 +54,14 @@ def adapt(arrays: Arrays, rows: Rows, n_items: int, *, loss: str, scale: float) 
 
 
 def fold_in_event(
-    arrays: Arrays, codes: tuple[int, int], new: tuple[bool, bool], target: float, newest: int,
-    *, loss: str, scale: float,
+    arrays: Arrays,
+    codes: tuple[int, int],
+    new: tuple[bool, bool],
+    target: float,
+    newest: int,
+    *,
+    loss: str,
+    scale: float,
 ) -> None:
     """Do what `fold_in` does for one row without context, where tables may have spare rows.
 
@@ -67,8 +73,14 @@ def fold_in_event(
 
 
 def _solve_event(
-    arrays: Arrays, side: int, codes: tuple[int, int], target: float, newest: int,
-    *, loss: str, scale: float,
+    arrays: Arrays,
+    side: int,
+    codes: tuple[int, int],
+    target: float,
+    newest: int,
+    *,
+    loss: str,
+    scale: float,
 ) -> None:
     """Do what `_Ridge.solve` does for the one row of a new user (side 0) or item (1)."""
     own, other = _SIDES[side], _SIDES[1 - side]

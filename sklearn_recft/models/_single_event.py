@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
-from sklearn_recft.events import Events, Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.history import Reservoir
 from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
@@ -16,8 +16,11 @@ from sklearn_recft.models._base import Call, FittedModel
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
+from sklearn_recft.ranking import dot_tiles, top_k
 
 _NO_CONTEXT = np.empty((1, 0))
+# What `kernels.gather_seen` returns for a user without seen items.
+_NO_ITEMS = np.zeros(2, np.int64), np.empty(0, np.int32)
 
 
 class FactorizationEvents:
@@ -136,6 +139,31 @@ class FactorizationEvents:
             n, _, _, least, largest = tables.moments.tolist()
             return min(max(score, least), largest) if n else score
 
+    def recommend(
+        self, user_id: int | str, n: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the best items of a user and their scores; None if ``recommend`` has to."""
+        model, tables = self._model, self._tables
+        if type(user_id) is not self._kinds[0]:
+            return None
+        with model.reading():
+            if self._lock.n_writings != self._n_writings:
+                return None
+            user, n_items = self._user_code(user_id), len(self._items)
+            p, bias = self._row(user, len(self._users), tables.user_factors, tables.user_bias)
+            seen = _NO_ITEMS
+            if exclude_seen:
+                last, *log, _ = self._seen.arrays()
+                seen = kernels.gather_seen(np.array([user]), last, *log, np.arange(n_items))
+            if n > n_items - len(seen[1]):
+                return None
+            q, item_bias = tables.item_factors[:n_items], tables.item_bias[:n_items]
+            scorer = dot_tiles(p[None], q, item_bias, bias + tables.mean)
+            codes, raw = top_k(scorer, 1, n_items, n, *seen)
+            if codes[0, -1] < 0:
+                return None
+            return self._items.decode(codes[0]), model.inverse_link(raw[0].astype(np.float64))
+
     def _row(
         self, code: int, n_known: int, factors: np.ndarray, bias: np.ndarray
     ) -> tuple[np.ndarray, np.float32]:
@@ -151,9 +179,10 @@ class FactorizationEvents:
         """Learn an event of a new id, or one for which memory is to be allocated."""
         if (type(user_id), type(item_id)) != self._kinds:
             return None
-        room, ids = self._room, (user_id, item_id)
-        fits = len(self._users) < room[0] and len(self._items) < room[1]
-        if fits and self._seen.size < self._n_slots and all(map(_is_small, ids)):
+        n_users = len(self._users) + (self._user_code(user_id) < 0)
+        n_items = len(self._items) + (self._item_code(item_id) < 0)
+        fits = n_users <= self._room[0] and n_items <= self._room[1]
+        if fits and self._seen.size < self._n_slots and _is_small(user_id) and _is_small(item_id):
             return self._learn_new(user_id, item_id, target, streams)
         feedback = None if self._model.positives_only else np.array([target], np.float64)
         rows = Interactions(
