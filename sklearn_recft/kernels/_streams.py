@@ -186,11 +186,13 @@ def update_factorization(
         np.zeros((1, 0), np.float32),
         np.zeros(1, np.float32),
     )
-    before, frozen = np.zeros(tables[4].shape[1], np.float32), moments.copy()
+    before = np.zeros(tables[4].shape[1], np.float32)
+    columns = (users, items, times, target, weight)
+    rates_of_pass = (moments, rates, loss, newest)
+    scratch = (row, before, moments.copy())
     _update_factorization(
-        address_of_pass(), users, items, times, target, weight, moments, rates, loss, newest,
-        unit, items_learn, tables, row, before, frozen, out,
-    )  # fmt: skip
+        address_of_pass(), *columns, *rates_of_pass, unit, items_learn, tables, *scratch, out
+    )
 
 
 @jit

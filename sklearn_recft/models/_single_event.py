@@ -153,8 +153,10 @@ class FactorizationEvents:
             p, bias = self._row(user, len(self._users), tables.user_factors, tables.user_bias)
             seen = _NO_ITEMS
             if exclude_seen:
-                last, *log, _ = self._seen.arrays()
-                seen = kernels.gather_seen(np.array([user]), last, *log, np.arange(n_items))
+                last, previous, item, _ = self._seen.arrays()
+                seen = kernels.gather_seen(
+                    np.array([user]), last, previous, item, np.arange(n_items)
+                )
             if n > n_items - len(seen[1]):
                 return None
             q, item_bias = tables.item_factors[:n_items], tables.item_bias[:n_items]
