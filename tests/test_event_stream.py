@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_recft import (
     IncrementalMFClassifier,
@@ -17,6 +18,7 @@ from sklearn_recft import (
     save,
 )
 from sklearn_recft.event_stream import EventStream
+from sklearn_recft.pipeline import RecommenderPipeline
 from tests.contract.helpers import assert_same
 
 N_EVENTS = 400
@@ -401,6 +403,20 @@ def test_threads_learn_every_event():
         thread.join()
     assert model._model.moments[0] == n_before + 450
     assert np.isfinite(model.user_factors_).all()
+
+
+def test_a_pipeline_has_the_stream_of_its_last_step_if_nothing_transforms():
+    events = make_events("ratings", 60)
+    recommender = PopularityRecommender()
+    pipe = RecommenderPipeline([("rows", "passthrough"), ("list", recommender)])
+    pipe.fit(table(events, 3)[0])
+    pipe.stream().learn_one(1, 2, timestamp=events[-1][3])
+    recommender.fit(table([*events, (1, 2, None, events[-1][3])], 3)[0])
+    found = pipe.recommend([999], n_recommendations=5)
+    assert found[1].tolist() == recommender.recommend([999], n_recommendations=5)[1].tolist()
+    pipe.set_params(rows=FunctionTransformer())
+    with pytest.raises(ValueError, match=r"the steps \['rows'\] read tables"):
+        pipe.stream()
 
 
 def test_any_recommender_has_a_stream():

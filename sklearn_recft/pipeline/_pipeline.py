@@ -19,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, recommender_tags
+from sklearn_recft.event_stream import EventStream
 from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
@@ -215,6 +216,32 @@ class RecommenderPipeline(SaveMixin, Pipeline):
     ) -> tuple[np.ndarray, np.ndarray]:
         """List items for the user of each row, then learn it; see `partial_fit_predict`."""
         return self._learn("partial_fit_recommend", X, y, {}, options)
+
+    @available_if(_last_has("stream"))
+    def stream(self) -> EventStream:
+        """Return what learns, predicts and lists one event a call: `EventStream` of the last step.
+
+        `fit` replaces the last step: call this method again then.
+
+        Returns
+        -------
+        events : EventStream
+
+        Raises
+        ------
+        ValueError
+            If there are transformers, other than ``"passthrough"``.
+        """
+        *steps, (name, last) = self.steps
+        active = [front for front, step in steps if step not in (None, "passthrough")]
+        if active:
+            raise ValueError(
+                f"stream: the steps {active} read tables, and to make a table for each event takes "
+                "longer than all else. Pass rows to partial_fit and predict; or, if these steps "
+                f"leave ids and context as they are, use the stream of the last step, {name!r}."
+            )
+        events: EventStream = last.stream()
+        return events
 
     @available_if(_last_has("has_learned"))
     def has_learned(self, batch_id: Any) -> bool:
