@@ -81,9 +81,10 @@ class EventStream:
 
     `IncrementalMFRecommender` with ``loss="squared_error"`` or ``"log_loss"``, and
     `IncrementalMFClassifier`, learn or predict an event of known ids in a few microseconds, if
-    ``solver="sgd"``, ``drift=None``, ``replay_size=0``, and there is no context. Everything else
-    is one call of the recommender: other models, new ids, ids that are neither ``int`` nor ``str``,
-    and events at which another thread reads or learns.
+    ``solver="sgd"``, ``drift=None``, ``replay_size=0``, and there is no context. An event of a new
+    id takes some tens of them, and a list about half of the time of `recommend`. Everything else is
+    one call of the recommender: other models, ids other than integers and strings, and events at
+    which another thread reads or learns.
 
     Parameters
     ----------
