@@ -26,6 +26,7 @@ from sklearn_recft.parallel import Turns
 from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.pipeline._raw import RawColumns
 from sklearn_recft.pipeline._sampler import as_passthrough, is_sampler, sampled
+from sklearn_recft.pipeline._single import stream_of
 from sklearn_recft.tables import is_frame
 
 # Calls that change a pipeline take turns, as those that change a recommender do.
@@ -232,16 +233,7 @@ class RecommenderPipeline(SaveMixin, Pipeline):
         ValueError
             If there are transformers, other than ``"passthrough"``.
         """
-        *steps, (name, last) = self.steps
-        active = [front for front, step in steps if step not in (None, "passthrough")]
-        if active:
-            raise ValueError(
-                f"stream: the steps {active} read tables, and to make a table for each event takes "
-                "longer than all else. Pass rows to partial_fit and predict; or, if these steps "
-                f"leave ids and context as they are, use the stream of the last step, {name!r}."
-            )
-        events: EventStream = last.stream()
-        return events
+        return stream_of(self.steps)
 
     @available_if(_last_has("has_learned"))
     def has_learned(self, batch_id: Any) -> bool:
