@@ -17,6 +17,7 @@ from sklearn_recft.tables import EventRow
 # Types of ids and feedback that need no check; others are checked as those of a table are.
 _PLAIN_IDS = frozenset((int, str))
 _LABELS = frozenset((bool, int, float, str))
+_NUMBERS = frozenset((int, float))
 # Feedback and times below this are finite in all that reads them.
 _LARGE_FEEDBACK, _LARGE_TIME = 1e18, 1e11
 # Calls that change an estimator take turns: `partial_fit`, `observe`, `adapt`, `forget` and the
@@ -43,6 +44,11 @@ class SingleEvents(Protocol):
 
     def score(self, user_id: int | str, item_id: int | str) -> float | None:
         """Return the score of an event."""
+
+    def recommend(
+        self, user_id: int | str, n: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the best ``n`` items of a user, and their scores, (n,) float64."""
 
 
 class Learner(Protocol):
@@ -75,9 +81,10 @@ class EventStream:
 
     `IncrementalMFRecommender` with ``loss="squared_error"`` or ``"log_loss"``, and
     `IncrementalMFClassifier`, learn or predict an event of known ids in a few microseconds, if
-    ``solver="sgd"``, ``drift=None``, ``replay_size=0``, and there is no context. Everything else
-    is one call of the recommender: other models, new ids, ids that are neither ``int`` nor ``str``,
-    and events at which another thread reads or learns.
+    ``solver="sgd"``, ``drift=None``, ``replay_size=0``, and there is no context. An event of a new
+    id takes some tens of them, and a list about half of the time of `recommend`. Everything else is
+    one call of the recommender: other models, ids other than integers and strings, and events at
+    which another thread reads or learns.
 
     Parameters
     ----------
@@ -127,8 +134,8 @@ class EventStream:
         Parameters
         ----------
         user, item : hashable
-            Ids, known or new. Pass ``int`` or ``str``: an integer of numpy takes as long as a
-            one-row call.
+            Ids, known or new. Other types than ``int``, ``str`` and those of NumPy for integers
+            and strings take as long as a one-row call.
         y : number or label, default=None
             Feedback, if the recommender was fitted with any.
         timestamp : number, datetime or str, default=None
@@ -194,10 +201,11 @@ class EventStream:
         NotFittedError
             Before `fit`.
         """
-        if not columns and type(user) in _PLAIN_IDS and type(item) in _PLAIN_IDS:
-            single = self._single_of_now()
-            if single is not None and (timestamp is None or _is_time(timestamp)):
-                found = single.score(user, item)
+        single = None if columns else self._single_of_now()
+        if single is not None and (timestamp is None or _is_time(timestamp)):
+            plain_user, plain_item = _plain(user), _plain(item)
+            if plain_user is not None and plain_item is not None:
+                found = single.score(plain_user, plain_item)
                 if found is not None:
                     return found
         return self._predict(self._row(user, item, timestamp, columns))
@@ -232,6 +240,13 @@ class EventStream:
         NotFittedError
             Before `fit`.
         """
+        plain = _plain(user)
+        if plain is not None and timestamp is None and type(exclude_seen) is bool:
+            single = self._single_of_now()
+            if single is not None and type(n_recommendations) is int and n_recommendations > 0:
+                found = single.recommend(plain, n_recommendations, exclude_seen)
+                if found is not None:
+                    return found
         cells = [user] if timestamp is None else [user, timestamp]
         queries = np.empty((1, len(cells)), object)
         queries[0] = np.fromiter(cells, object, len(cells))
@@ -253,7 +268,9 @@ class EventStream:
     def _learn(self, user: Any, item: Any, y: Any, timestamp: Any, streams: bool) -> float | None:
         """Learn an event quickly; None if nothing was learned."""
         if type(user) not in _PLAIN_IDS or type(item) not in _PLAIN_IDS:
-            return None
+            user, item = _plain(user), _plain(item)
+            if user is None or item is None:
+                return None
         with self._turn:
             single = self._single
             if (
@@ -339,9 +356,23 @@ class EventStream:
             return predicted
 
 
+def _plain(value: Any) -> Any:
+    """Return an id as ``int`` or ``str``; None if its type needs a check."""
+    if type(value) in _PLAIN_IDS:
+        return value
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "iuU" else None
+
+
 def _is_time(value: Any) -> bool:
     """Whether a time needs no check."""
-    return type(value) in (int, float) and -_LARGE_TIME < value < _LARGE_TIME
+    if type(value) in _NUMBERS or _is_number_of_numpy(value):
+        return bool(-_LARGE_TIME < value < _LARGE_TIME)
+    return False
+
+
+def _is_number_of_numpy(value: Any) -> bool:
+    """Whether a value is a number of NumPy of at most 64 bits, other than a duration."""
+    return isinstance(value, np.generic) and value.dtype.kind in "iuf" and value.itemsize <= 8
 
 
 def _targets_of(estimator: Any, model: FittedModel) -> Callable[[Any], float | None]:
@@ -350,7 +381,7 @@ def _targets_of(estimator: Any, model: FittedModel) -> Callable[[Any], float | N
         return _of_positive
     if is_classifier(estimator):
         code_of = {label: float(code) for code, label in enumerate(estimator.classes_.tolist())}
-        return lambda y: code_of.get(y) if type(y) in _LABELS else None
+        return lambda y: code_of.get(y) if type(y) in _LABELS or _is_number_of_numpy(y) else None
     return _of_share if estimator.loss == "log_loss" else _of_number
 
 
@@ -363,11 +394,15 @@ def _of_positive(y: Any) -> float | None:
 
 
 def _of_number(y: Any) -> float | None:
-    return y if isinstance(y, (float, int)) and -_LARGE_FEEDBACK < y < _LARGE_FEEDBACK else None
+    if isinstance(y, (float, int)):
+        return y if -_LARGE_FEEDBACK < y < _LARGE_FEEDBACK else None
+    return _of_number(y.item()) if _is_number_of_numpy(y) else None
 
 
 def _of_share(y: Any) -> float | None:
-    return y if isinstance(y, (float, int)) and 0 <= y <= 1 else None
+    if isinstance(y, (float, int)):
+        return y if 0 <= y <= 1 else None
+    return _of_share(y.item()) if _is_number_of_numpy(y) else None
 
 
 class StreamMixin:

@@ -222,7 +222,7 @@ class SharedLock:
     ----------
     mutex : RLock
     n_writings : int
-        How many times `writing` has been entered.
+        How many times `writing` has been entered, and `count_writing` called.
     """
 
     def __init__(self) -> None:
@@ -257,6 +257,11 @@ class SharedLock:
             or self._waiting_readers.data  # type: ignore[attr-defined]
             or self._waiting_writers.data  # type: ignore[attr-defined]
         )
+
+    def count_writing(self) -> int:
+        """Count a step that writes while it holds ``mutex`` as a writing; return the new number."""
+        self.n_writings += 1
+        return self.n_writings
 
     def _admit_reader(self, claim: _Claim) -> bool:
         with self._mutex:

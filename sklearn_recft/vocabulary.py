@@ -203,6 +203,21 @@ class Vocabulary:
         slot = value - self._low if isinstance(value, int) else -1
         return table.item(slot) if 0 <= slot < len(table) else -1
 
+    def add(self, value: int | str) -> int:
+        """Add one new id of the type of the known ones; return its code. `extend` takes any."""
+        size, table = self._size, self._table
+        slot = value - self._low if table is not None and isinstance(value, int) else -1
+        if size == len(self._ids) or (table is not None and not 0 <= slot < len(table)):
+            self._append(_as_values([value]))
+            return size
+        self._ids[size] = value  # in the order of `_append`
+        self._size = size + 1
+        if table is None:
+            self._index[value] = size
+        else:
+            table[slot] = size
+        return size
+
     def extend(self, ids: Any) -> np.ndarray:
         """Encode ``ids`` and add those that are new, in order of first appearance."""
         values = _as_values(ids)

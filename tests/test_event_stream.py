@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_recft import (
     IncrementalMFClassifier,
@@ -17,6 +18,7 @@ from sklearn_recft import (
     save,
 )
 from sklearn_recft.event_stream import EventStream
+from sklearn_recft.pipeline import RecommenderPipeline
 from tests.contract.helpers import assert_same
 
 N_EVENTS = 400
@@ -99,12 +101,16 @@ def test_events_equal_rows_to_the_bit(name, as_text):
             for one in (model, other):
                 one.partial_fit(X, feedback)
     assert_equal(model, other)
-    user = events[0][0]
-    found = stream.recommend_one(user, 3)
-    expected = model.recommend([user], n_recommendations=3)
-    assert found[0].tolist() == expected[0][0].tolist()
-    assert found[1].tolist() == expected[1][0].tolist()
+    for user in (events[0][0], events[-1][0], "id 0" if as_text else 10**6):  # one is unknown
+        for exclude in (True, False):
+            found = stream.recommend_one(user, 3, exclude_seen=exclude)
+            expected = other.recommend([user], n_recommendations=3, exclude_seen=exclude)
+            for one, row in zip(found, expected, strict=True):
+                assert one.dtype == row.dtype
+                assert one.tolist() == row[0].tolist()
     assert stream.recommend_one(user, 3, timestamp=1_700_000_000)[0].shape == (3,)
+    with pytest.raises(ValueError, match="eligible items"):
+        stream.recommend_one(events[0][0], model.n_items_)
 
 
 def test_positives_without_feedback():
@@ -118,6 +124,50 @@ def test_positives_without_feedback():
     assert_equal(model, other)
 
 
+@pytest.mark.parametrize("name", ["ratings", "shares", "labels"])
+def test_numbers_of_numpy_are_those_of_python(name):
+    model, other, events, _ = pair(name)
+    streams = model.stream(), other.stream()
+    for user, item, y, time in [*events[:5], (501, 500, events[0][2], 7), (502, 501, 1, 8)]:
+        boxed = np.int32(user), np.int64(item), np.asarray(y)[()], np.int64(time)
+        assert streams[0].predict_one(*boxed[:2], boxed[3]) == streams[1].predict_one(user, item)
+        assert streams[0].predict_learn_one(*boxed) == streams[1].predict_learn_one(
+            user, item, y, time
+        )
+    found, expected = (
+        one.recommend_one(kind(501), 3) for one, kind in zip(streams, (np.uint16, int), strict=True)
+    )
+    assert found[0].tolist() == expected[0].tolist()
+    assert_equal(model, other)
+
+
+@pytest.mark.parametrize("verb", ["learn_one", "predict_learn_one"])
+def test_new_ids_take_the_spare_rows_of_the_tables(monkeypatch, verb):
+    model, other, events, _ = pair("ratings")
+    calls, learn = [], type(model._model).learn
+    monkeypatch.setattr(
+        type(model._model), "learn", lambda *args, **given: calls.append(1) or learn(*args, **given)
+    )
+    stream = model.stream()
+    for new in range(1000, 1200):
+        getattr(stream, verb)(new if new % 3 else events[0][0], new if new % 5 else 1, 3.5)
+    assert len(calls) <= 16  # when a table grows by half, or the log of seen items
+    for new in range(1000, 1200):
+        ids = [[new if new % 3 else events[0][0], new if new % 5 else 1, 0]]
+        (other.partial_fit if verb == "learn_one" else other.partial_fit_predict)(ids, [3.5])
+    assert_equal(model, other)
+
+
+def test_a_new_id_whose_rows_would_be_too_large_is_learned_as_a_row_is():
+    model, other, _, _ = pair("ratings")
+    stream = model.stream()
+    for one in (stream.learn_one, lambda u, i, y, t: other.partial_fit([[u, i, t]], [y])):
+        one(1000, 1000, 3.0, 1_700_000_000)
+        one(1001, 1, 9e17, 1_700_000_000)
+        one(2, 1001, 9e17, 1_700_000_000)
+    assert_equal(model, other)
+
+
 def test_events_of_known_ids_make_no_call(monkeypatch):
     model, _, events, _ = pair("ratings")
     stream, (user, item, y, time) = model.stream(), events[0]
@@ -126,13 +176,16 @@ def test_events_of_known_ids_make_no_call(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("called")
 
-    for name in ("partial_fit", "partial_fit_predict", "predict"):
+    for name in ("partial_fit", "partial_fit_predict", "predict", "recommend"):
         monkeypatch.setattr(type(model), name, fail)
     monkeypatch.setattr(type(model._model), "learn", fail)
     assert np.isfinite(stream.predict_one(user, item))
     stream.learn_one(user, item, y, time)
     stream.predict_learn_one(user, item, 3, time)
     stream.learn_one(user, item, np.float64(3), time)
+    stream.learn_one(np.int64(user), np.int32(item), np.float32(3), np.float64(time))
+    assert np.isfinite(stream.predict_one(np.int64(user), 10**6))
+    assert len(stream.recommend_one(np.int64(user), 3)[0]) == 3
 
 
 WRONG = [
@@ -269,24 +322,37 @@ def test_context_comes_by_name():
         model.stream().learn_one(1, 2, 3.0, 90)
 
 
-def test_an_interrupt_leaves_the_old_or_the_new_model():
+@pytest.mark.parametrize(
+    ("ids", "verb", "step"),
+    [((), "learn_one", 1), ((901, 901), "learn_one", 3), ((2, 901), "predict_learn_one", 3)],
+)
+def test_an_interrupt_leaves_the_old_or_the_new_model(ids, verb, step):
     model, _, events, _ = pair("ratings")
+    event = (*ids, 2.0, 1_700_000_000) if ids else events[0]
     model.stream().learn_one(*events[0])
     before, seen = pickle.dumps(model), set()
-    old = _as_bytes(pickle.loads(before))
-    twin = pickle.loads(before)
-    twin.stream().learn_one(*events[0])
-    new = _as_bytes(twin)
-    for place in range(200):
+
+    def with_room():
         trial = pickle.loads(before)
         stream = trial.stream()
+        stream.learn_one(900, 900, 3.0, 1_700_000_000)
         stream._prepare()
-        if not _interrupted(lambda s=stream: s.learn_one(*events[0]), place):
-            break
+        return trial, stream
+
+    old = _as_bytes(with_room()[0])
+    twin, stream = with_room()
+    getattr(stream, verb)(*event)
+    new = _as_bytes(twin)
+    for place in range(0, 400, step):
+        trial, stream = with_room()
+        interrupted = _interrupted(lambda s=stream: getattr(s, verb)(*event), place)
         state = _as_bytes(trial)
-        assert state in (old, new)
+        assert state in (old, new) if interrupted else state == new
         seen.add(state)
-    assert place > 10
+        stream.learn_one(*event)  # nothing is locked
+        if not interrupted:
+            break
+    assert 10 < place < 390
     assert seen == {old, new}
 
 
@@ -337,6 +403,20 @@ def test_threads_learn_every_event():
         thread.join()
     assert model._model.moments[0] == n_before + 450
     assert np.isfinite(model.user_factors_).all()
+
+
+def test_a_pipeline_has_the_stream_of_its_last_step_if_nothing_transforms():
+    events = make_events("ratings", 60)
+    recommender = PopularityRecommender()
+    pipe = RecommenderPipeline([("rows", "passthrough"), ("list", recommender)])
+    pipe.fit(table(events, 3)[0])
+    pipe.stream().learn_one(1, 2, timestamp=events[-1][3])
+    recommender.fit(table([*events, (1, 2, None, events[-1][3])], 3)[0])
+    found = pipe.recommend([999], n_recommendations=5)
+    assert found[1].tolist() == recommender.recommend([999], n_recommendations=5)[1].tolist()
+    pipe.set_params(rows=FunctionTransformer())
+    with pytest.raises(ValueError, match=r"the steps \['rows'\] read tables"):
+        pipe.stream()
 
 
 def test_any_recommender_has_a_stream():

@@ -1,14 +1,15 @@
-"""Seconds from a new Python process to the first fitted model, with and without compiled kernels.
+"""CPU seconds of the first calls of a new Python process, with and without compiled kernels.
 
     python benchmarks/startup/bench_startup.py --output startup.jsonl
 
-For each estimator, new processes import the package, make a log of 1,000 events and fit. "cold" has
-an empty directory for compiled kernels (``NUMBA_CACHE_DIR``), so numba compiles them. "warm" reads
-what the cold process compiled. The clock starts when the process is started, so Python itself is
-included. Each is the median of ``--repeats`` processes; "cold" has a new directory for each.
+For each estimator, new processes import it, make a log of 1,000 events, fit, and list five items
+for five users. "cold" has an empty directory for compiled kernels (``NUMBA_CACHE_DIR``), so numba
+compiles them. "warm" reads what the cold process compiled. Times are those of the processor, which
+other work on the machine changes less than the clock on the wall. Each is the median of
+``--repeats`` processes; "cold" has a new directory for each.
 
-The first two rows have no estimator: ``python`` starts and ends, and ``torch + scikit-learn``
-imports what every neural estimator needs. They show the machine's speed.
+The first two rows have no estimator: what scikit-learn's linear models, and all that the neural
+estimators need, take to import. They show the machine's speed.
 """
 
 import argparse
@@ -17,21 +18,34 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
-FIT = """
-from sklearn_recft import {estimator}
+FIRST_CALLS = """
+import json
+from time import process_time
+
+ends = [process_time()]
+{load}
+ends.append(process_time())
+{calls}
+print(json.dumps([b - a for a, b in zip(ends, ends[1:])]))
+"""
+CALLS = """
 from sklearn_recft.datasets import make_interactions
 X, y = make_interactions(100, 50, 1000, random_state=0, return_X_y=True)
-{estimator}({given}).fit(X, {y})
+ends.append(process_time())
+model = {estimator}({given}).fit(X, {y})
+ends.append(process_time())
+model.recommend(X[:5, 0], n_recommendations=5)
+ends.append(process_time())
 """
 REFERENCES = {
-    "python": "",
+    "scikit-learn": "import sklearn.linear_model",
     "torch + scikit-learn": "import torch, skorch, sklearn.linear_model",
 }
+NAMES = ("import", "data", "fit", "recommend")
 # Estimator, constructor arguments, feedback.
 ESTIMATORS = {
     "PopularityRecommender": ("", "None"),
@@ -43,29 +57,36 @@ ESTIMATORS = {
     "IncrementalMFRecommender": ("", "y"),
     "DecayBertRecommender": ("backbone=None", "y > 3"),
     "RealtimeTransformerRecommender": ("max_epochs=1", "None"),
+    "RP3BetaRecommender": ("", "None"),
+    "SequentialRulesRecommender": ("", "None"),
+    "HabitRecommender": ("", "None"),
+    "IncrementalDCNRecommender": ("", "y"),
 }
 
 
-def seconds_of(code: str, cache: str) -> float:
-    """Run code in a new process; return its seconds from start to end."""
-    begun = time.perf_counter()
-    subprocess.run(
+def seconds_of(code: str, cache: str) -> dict[str, float]:
+    """Run code in a new process; return its CPU seconds by call."""
+    done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
         cwd=ROOT,
         env=os.environ | {"NUMBA_CACHE_DIR": cache},
+        stdout=subprocess.PIPE,
     )
-    return time.perf_counter() - begun
+    return dict(zip(NAMES, json.loads(done.stdout), strict=False))
 
 
-def measure(code: str, n_repeats: int) -> dict[str, float]:
-    """Return median seconds of processes without and with compiled kernels."""
-    cold, warm = [], []
+def measure(code: str, n_repeats: int) -> dict[str, dict[str, float]]:
+    """Return median CPU seconds of calls without and with compiled kernels."""
+    runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(n_repeats):
         with tempfile.TemporaryDirectory() as cache:
-            cold.append(seconds_of(code, cache))
-            warm.append(seconds_of(code, cache))
-    return {"cold": round(median(cold), 2), "warm": round(median(warm), 2)}
+            for found in runs.values():
+                found.append(seconds_of(code, cache))
+    return {
+        state: {name: round(median(run[name] for run in found), 2) for name in found[0]}
+        for state, found in runs.items()
+    }
 
 
 def main() -> None:
@@ -74,8 +95,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, help="append JSON lines to this file")
     given = parser.parse_args()
-    codes = REFERENCES | {
-        name: FIT.format(estimator=name, given=arguments, y=y)
+    codes = {name: FIRST_CALLS.format(load=load, calls="") for name, load in REFERENCES.items()} | {
+        name: FIRST_CALLS.format(
+            load=f"from sklearn_recft import {name}",
+            calls=CALLS.format(estimator=name, given=arguments, y=y),
+        )
         for name, (arguments, y) in ESTIMATORS.items()
     }
     for name, code in codes.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -19,10 +19,13 @@ from sklearn_recft.features import (
     feature_names,
     to_feature,
 )
-from sklearn_recft.models import BayesianMFModel, Call, CrossModel
+from sklearn_recft.models import Call
 from sklearn_recft.names import ITEM, ROLES, TEXT, USER
 from sklearn_recft.suspects import refuse_leaked_label
 from sklearn_recft.vocabulary import warn_of_other_types
+
+if TYPE_CHECKING:  # torch, which the model of crosses needs, takes seconds to import
+    from sklearn_recft.models import BayesianMFModel, CrossModel
 
 
 class FeaturesMixin(NewItemsMixin):

@@ -6,78 +6,83 @@ modules share memory with the parameters. Loops are written out, because a helpe
 takes one array view per row halves the speed.
 """
 
-from sklearn_recft.kernels._als import als_rows
-from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors, score_moments
-from sklearn_recft.kernels._blend import (
-    blend_features,
-    context_features,
-    gather_pool,
-    learn_blend,
-    rank_tile,
-    spread_pool,
-    weigh_pool,
-)
-from sklearn_recft.kernels._compact import expand_bfloat16, expand_int8, int8_products
-from sklearn_recft.kernels._factorization import (
-    LOG_LOSS,
-    SQUARED_ERROR,
-    bpr_pass,
-    fold_in,
-    online_pass,
-    sgd_epoch,
-)
-from sklearn_recft.kernels._habits import (
-    EXPOSURE_UNIT,
-    add_to_tile,
-    count_habits,
-    habits_of_pairs,
-    habits_of_users,
-    link_pairs,
-    pairs_of_users,
-)
-from sklearn_recft.kernels._history import count_past, gather_past, latest_events
-from sklearn_recft.kernels._lookup import look_up, look_up_gradients
-from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
-from sklearn_recft.kernels._similarity import (
-    follow_items,
-    gram_rows,
-    mark_largest,
-    nearest_items,
-    spread,
-)
-from sklearn_recft.kernels._single_event import (
-    EventScratch,
-    EventTables,
-    learn_event,
-    undo_event,
-)
-from sklearn_recft.kernels._softmax import (
-    draw_negatives,
-    softmax_epoch,
-    softmax_pass,
-    softmax_states,
-)
-from sklearn_recft.kernels._streams import (
-    ITEM_STATISTICS,
-    N_SCORES,
-    N_STATISTICS,
-    USER_STATISTICS,
-    transform_factorization,
-    transform_statistics,
-    update_factorization,
-    update_statistics,
-)
-from sklearn_recft.kernels._sums import (
-    GAPS,
-    TIMES,
-    add_keys,
-    cross_lists,
-    find_keys,
-    link_keys,
-    transform_sums,
-    update_sums,
-)
-from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_among
+from typing import TYPE_CHECKING
+
+from sklearn_recft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sklearn_recft.kernels._als import als_rows
+    from sklearn_recft.kernels._bayesian import add_moments, gaussian_posteriors, score_moments
+    from sklearn_recft.kernels._blend import (
+        blend_features,
+        context_features,
+        gather_pool,
+        learn_blend,
+        rank_tile,
+        spread_pool,
+        weigh_pool,
+    )
+    from sklearn_recft.kernels._compact import expand_bfloat16, expand_int8, int8_products
+    from sklearn_recft.kernels._factorization import (
+        LOG_LOSS,
+        SQUARED_ERROR,
+        bpr_pass,
+        fold_in,
+        online_pass,
+        sgd_epoch,
+    )
+    from sklearn_recft.kernels._habits import (
+        EXPOSURE_UNIT,
+        add_to_tile,
+        count_habits,
+        habits_of_pairs,
+        habits_of_users,
+        link_pairs,
+        pairs_of_users,
+    )
+    from sklearn_recft.kernels._history import count_past, gather_past, latest_events
+    from sklearn_recft.kernels._lookup import look_up, look_up_gradients
+    from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
+    from sklearn_recft.kernels._similarity import (
+        follow_items,
+        gram_rows,
+        mark_largest,
+        nearest_items,
+        spread,
+    )
+    from sklearn_recft.kernels._single_event import (
+        EventScratch,
+        EventTables,
+        learn_event,
+        undo_event,
+    )
+    from sklearn_recft.kernels._softmax import (
+        draw_negatives,
+        softmax_epoch,
+        softmax_pass,
+        softmax_states,
+    )
+    from sklearn_recft.kernels._streams import (
+        ITEM_STATISTICS,
+        N_SCORES,
+        N_STATISTICS,
+        USER_STATISTICS,
+        transform_factorization,
+        transform_statistics,
+        update_factorization,
+        update_statistics,
+    )
+    from sklearn_recft.kernels._sums import (
+        GAPS,
+        TIMES,
+        add_keys,
+        cross_lists,
+        find_keys,
+        link_keys,
+        transform_sums,
+        update_sums,
+    )
+    from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_among
 
 __all__ = [
     "EXPOSURE_UNIT",
@@ -149,3 +154,78 @@ __all__ = [
     "update_topk_among",
     "weigh_pool",
 ]
+
+# numba takes a good part of a second to import: not before a kernel is called.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "EXPOSURE_UNIT": "_habits",
+        "EventScratch": "_single_event",
+        "EventTables": "_single_event",
+        "FAST_WEIGHT": "_mixture",
+        "GAPS": "_sums",
+        "ITEM_STATISTICS": "_streams",
+        "LOG_LOSS": "_factorization",
+        "N_BLOCKS": "_mixture",
+        "N_SCORES": "_streams",
+        "N_STATE": "_mixture",
+        "N_STATISTICS": "_streams",
+        "SQUARED_ERROR": "_factorization",
+        "TIMES": "_sums",
+        "USER_STATISTICS": "_streams",
+        "add_keys": "_sums",
+        "add_moments": "_bayesian",
+        "add_to_tile": "_habits",
+        "als_rows": "_als",
+        "blend_features": "_blend",
+        "bpr_pass": "_factorization",
+        "context_features": "_blend",
+        "count_habits": "_habits",
+        "count_past": "_history",
+        "cross_lists": "_sums",
+        "draw_negatives": "_softmax",
+        "expand_bfloat16": "_compact",
+        "expand_int8": "_compact",
+        "find_keys": "_sums",
+        "fold_in": "_factorization",
+        "follow_items": "_similarity",
+        "gather_past": "_history",
+        "gather_pool": "_blend",
+        "gather_seen": "_topk",
+        "gaussian_posteriors": "_bayesian",
+        "gram_rows": "_similarity",
+        "habits_of_pairs": "_habits",
+        "habits_of_users": "_habits",
+        "int8_products": "_compact",
+        "latest_events": "_history",
+        "learn_blend": "_blend",
+        "learn_event": "_single_event",
+        "link_keys": "_sums",
+        "link_pairs": "_habits",
+        "look_up": "_lookup",
+        "look_up_gradients": "_lookup",
+        "mark_largest": "_similarity",
+        "mix_pass": "_mixture",
+        "nearest_items": "_similarity",
+        "online_pass": "_factorization",
+        "pairs_of_users": "_habits",
+        "rank_tile": "_blend",
+        "score_moments": "_bayesian",
+        "sgd_epoch": "_factorization",
+        "softmax_epoch": "_softmax",
+        "softmax_pass": "_softmax",
+        "softmax_states": "_softmax",
+        "spread": "_similarity",
+        "spread_pool": "_blend",
+        "transform_factorization": "_streams",
+        "transform_statistics": "_streams",
+        "transform_sums": "_sums",
+        "undo_event": "_single_event",
+        "update_factorization": "_streams",
+        "update_statistics": "_streams",
+        "update_sums": "_sums",
+        "update_topk": "_topk",
+        "update_topk_among": "_topk",
+        "weigh_pool": "_blend",
+    },
+)

@@ -5,7 +5,6 @@ import numpy as np
 from sklearn_recft.kernels._compile import jit
 
 
-@jit
 def look_up(tables, unknown, codes, kept, layout):
     """Return the embedding of each field of each row.
 
@@ -25,11 +24,17 @@ def look_up(tables, unknown, codes, kept, layout):
     -------
     embeddings : array of shape (B, F, d), float32
     """
+    out = np.zeros((len(codes), len(layout), unknown.shape[1]), np.float32)
+    _look_up(tables, unknown, codes, kept, layout, out)
+    return out
+
+
+@jit
+def _look_up(tables, unknown, codes, kept, layout, out):
     d = unknown.shape[1]
-    out = np.zeros((len(codes), len(layout), d), np.float32)
     for b in range(len(codes)):
         for f in range(len(layout)):
-            table, kind, start, width = layout[f]
+            table, kind, start, width = layout[f, 0], layout[f, 1], layout[f, 2], layout[f, 3]
             own = tables[table]
             count = 0
             for j in range(start, start + width):
@@ -49,10 +54,8 @@ def look_up(tables, unknown, codes, kept, layout):
             if count == 0:
                 for k in range(d):
                     out[b, f, k] = unknown[kind, k]
-    return out
 
 
-@jit
 def look_up_gradients(gradient, n_rows, n_kinds, codes, kept, layout):
     """Return the gradients of the rows of the tables, and of the unknown embeddings.
 
@@ -73,25 +76,34 @@ def look_up_gradients(gradient, n_rows, n_kinds, codes, kept, layout):
     sums : array of shape (n, d), float32
     to_unknown : array of shape (n_kinds, d), float32
     """
-    d = gradient.shape[2]
-    first = np.zeros(len(n_rows), np.int64)
-    for t in range(1, len(n_rows)):
-        first[t] = first[t - 1] + n_rows[t - 1]
-    total = n_rows.sum()
-    place = np.full(total, -1, np.int32)
-    for b in range(len(codes)):
-        for table, _, start, width in layout:
-            for j in range(start, start + width):
+    # Arrays are made here: in a kernel, that takes longer to compile than the loops.
+    first = np.cumsum(n_rows) - n_rows
+    place = np.full(n_rows.sum(), -1, np.int32)
+    _mark_rows(place, first, n_rows, codes, kept, layout)
+    rows = np.flatnonzero(place == 0)
+    place[rows] = np.arange(len(rows))
+    sums = np.zeros((len(rows), gradient.shape[2]), np.float32)
+    to_unknown = np.zeros((n_kinds, gradient.shape[2]), np.float32)
+    _add_gradients(gradient, place, first, n_rows, codes, kept, layout, sums, to_unknown)
+    return rows, sums, to_unknown
+
+
+@jit
+def _mark_rows(place, first, n_rows, codes, kept, layout):
+    for f in range(len(layout)):
+        table, start = layout[f, 0], layout[f, 2]
+        for j in range(start, start + layout[f, 3]):
+            for b in range(len(codes)):
                 if kept[b, j] and 0 <= codes[b, j] < n_rows[table]:
                     place[first[table] + codes[b, j]] = 0
-    rows = np.flatnonzero(place == 0)
-    for i in range(len(rows)):
-        place[rows[i]] = i
-    sums = np.zeros((len(rows), d), np.float32)
-    to_unknown = np.zeros((n_kinds, d), np.float32)
+
+
+@jit
+def _add_gradients(gradient, place, first, n_rows, codes, kept, layout, sums, to_unknown):
+    d = gradient.shape[2]
     for b in range(len(codes)):
         for f in range(len(layout)):
-            table, kind, start, width = layout[f]
+            table, kind, start, width = layout[f, 0], layout[f, 1], layout[f, 2], layout[f, 3]
             count = 0
             for j in range(start, start + width):
                 if width == 1 or codes[b, j] >= 0:
@@ -111,4 +123,3 @@ def look_up_gradients(gradient, n_rows, n_kinds, codes, kept, layout):
             if count == 0:
                 for k in range(d):
                     to_unknown[kind, k] += gradient[b, f, k]
-    return rows, sums, to_unknown

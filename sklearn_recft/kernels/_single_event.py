@@ -4,17 +4,15 @@ A call of a compiled function takes 0.1 to 0.2 microseconds for each array that 
 than the arithmetic on two rows of a table. So the addresses of all arrays are in one array.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_recft.kernels._compile import brief, inlined
-from sklearn_recft.kernels._factorization import online_pass
+from sklearn_recft.kernels._pass_call import address_of_pass, call_pass
 
 _f4, _i4 = np.float32, np.int32
 
@@ -62,7 +60,7 @@ class EventScratch:
         moments = np.zeros(5)
         self._arrays = (*tables, row, before, moments)  # which must live as long as the addresses
         addresses = [array.__array_interface__["data"][0] for array in self._arrays]
-        numbers = [*map(len, tables[:2]), n_factors, loss, newest, 0, -1, 0, _address_of_pass()]
+        numbers = [*map(len, tables[:2]), n_factors, loss, newest, 0, -1, 0, address_of_pass()]
         self.words = np.array([*addresses, *numbers], np.int64)
 
 
@@ -116,58 +114,6 @@ def _pointer_to(kind):
 
 
 _floats, _doubles, _ints = map(_pointer_to, (types.float32, types.float64, types.int32))
-_vector, _matrix = types.float32[::1], types.float32[:, ::1]
-# Types of the arguments of `online_pass`, wherever it is called.
-_TYPES = (
-    types.int32[::1],
-    types.int32[::1],
-    _vector,
-    _vector,
-    _matrix,
-    _vector,
-    types.float64[::1],
-    _vector,
-    types.int64,
-    types.int64,
-    types.boolean,
-    _vector,
-    _vector,
-    _vector,
-    _matrix,
-    _matrix,
-    _vector,
-    _vector,
-    _vector,
-)
-
-
-@cache
-def _address_of_pass():
-    """Return the address of the compiled `online_pass`."""
-    online_pass.compile(_TYPES)
-    compiled = online_pass.overloads[_TYPES]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-
-
-@intrinsic
-def _call_pass(_, address, arguments):
-    """Call `online_pass` at an address.
-
-    A call by name would compile another copy into this kernel. Its sums may be in another order,
-    and differ in the last digit from those of `online_pass` elsewhere.
-    """
-
-    def generate(context, builder, signature, values):
-        convention = context.call_conv
-        kind = convention.get_function_type(types.none, _TYPES).as_pointer()
-        function = builder.inttoptr(values[0], kind)
-        own = cgutils.unpack_tuple(builder, values[1], len(_TYPES))
-        status, _ = convention.call_function(builder, function, types.none, _TYPES, own)
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.Tuple(_TYPES)), generate
 
 
 @brief
@@ -222,7 +168,7 @@ def learn_event(words, user, item, target, size, streams):
     context_weight = numba.carray(_floats(words[_ROW] + 20), (0,))
     users[0], items[0] = user, item
     targets[0], weight[0] = target, 1.0
-    _call_pass(
+    call_pass(
         words[_PASS],
         (
             users,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sklearn_recft.kernels._compile import inlined, jit
-from sklearn_recft.kernels._factorization import online_pass
+from sklearn_recft.kernels._pass_call import address_of_pass, call_pass
 
 # Statistics of a user: weight and sum of labels; fast and slow moving averages of labels minus the
 # average label; time of the last event; number of events in the current session.
@@ -18,8 +18,6 @@ _SESSION_GAP = 3600.0  # seconds without an event that end a session
 _DAMPING = 5.0  # number of pseudo-events with the average label in each rate
 _LEAST_SHARE = 1e-17  # of labels of 0: beside a large weight, it is rounded to 0
 _DAY = 86_400.0
-
-_online_pass = inlined(online_pass.py_func)
 
 
 @inlined
@@ -49,7 +47,6 @@ def _transform(user, item, now, users, items, totals, half_life, out):
         out[8] = np.log1p(items[item, 2] * left) / 3.0
 
 
-@jit
 def transform_statistics(users, items, times, user_table, item_table, totals, half_life, out):
     """Write the statistics features of each row's user and item to ``out`` (n, 9).
 
@@ -58,10 +55,11 @@ def transform_statistics(users, items, times, user_table, item_table, totals, ha
     the average, log seconds since the last event, and log number of events in the session.
     Features of the item: log-odds, log weight, and log decayed popularity.
     """
-    for row in range(users.shape[0]):
-        _transform(
-            users[row], items[row], times[row], user_table, item_table, totals, half_life, out[row]
-        )
+    label, weight = np.zeros(len(users), np.float32), np.zeros(len(users))
+    # Rows of weight 0 are transformed alone.
+    update_statistics(
+        users, items, times, label, weight, user_table, item_table, totals, half_life, out
+    )
 
 
 @jit
@@ -124,28 +122,27 @@ def update_statistics(
 
 
 @inlined
-def _score(user, item, moments, unit, tables, out):
+def _score(user, item, moments, unit, tables, out, row):
     mean, user_bias, item_bias, user_factors, item_factors, _, user_count, item_count = tables
     known_user = user >= 0 and user_count[user] > 0.0
     known_item = item >= 0 and item_count[item] > 0.0
-    for j in range(out.shape[0]):
-        out[j] = 0.0
+    for j in range(out.shape[1]):
+        out[row, j] = 0.0
     scale = 1.0
     if unit and moments[0] > 1.0 and moments[2] > 0.0:
         scale = 1.0 / np.sqrt(moments[2] / moments[0])
     if known_user:
-        out[0] = user_bias[user] * scale
+        out[row, 0] = user_bias[user] * scale
     if known_item:
-        out[1] = item_bias[item] * scale
+        out[row, 1] = item_bias[item] * scale
     if known_user and known_item:
         dot = 0.0
         for k in range(user_factors.shape[1]):
             dot += user_factors[user, k] * item_factors[item, k]
-        out[2] = dot * scale
-    out[3] = 0.0 if unit else mean[0]
+        out[row, 2] = dot * scale
+    out[row, 3] = 0.0 if unit else mean[0]
 
 
-@jit
 def transform_factorization(users, items, moments, unit, tables, out):
     """Write the terms of each row's score to ``out`` (n, 4): b_u, b_i, p_u . q_i and the mean.
 
@@ -153,11 +150,13 @@ def transform_factorization(users, items, moments, unit, tables, out):
     deviation of the targets so far, and omits the mean. ``tables`` are mean, user_bias, item_bias,
     user_factors, item_factors, context_weight, user_count and item_count, as in `online_pass`.
     """
-    for row in range(users.shape[0]):
-        _score(users[row], items[row], moments, unit, tables, out[row])
+    n, rates = len(users), np.zeros(11, np.float32)
+    nothing = np.zeros(n, np.float32)  # rows of weight 0 are transformed alone
+    update_factorization(
+        users, items, np.zeros(n), nothing, nothing, moments, rates, 0, 0, unit, True, tables, out
+    )
 
 
-@jit
 def update_factorization(
     users,
     items,
@@ -178,19 +177,56 @@ def update_factorization(
     Rows ascend in time. All rows with equal times are transformed before any of them is learned.
     Without ``items_learn``, only user parameters are updated: item parameters and the mean stay.
     """
+    # What `online_pass` gets: allocated here, since it takes long to compile.
+    row = (
+        np.zeros(1, np.int32),
+        np.zeros(1, np.int32),
+        np.zeros(1, np.float32),
+        np.zeros(1, np.float32),
+        np.zeros((1, 0), np.float32),
+        np.zeros(1, np.float32),
+    )
+    before = np.zeros(tables[4].shape[1], np.float32)
+    columns = (users, items, times, target, weight)
+    rates_of_pass = (moments, rates, loss, newest)
+    scratch = (row, before, moments.copy())
+    _update_factorization(
+        address_of_pass(), *columns, *rates_of_pass, unit, items_learn, tables, *scratch, out
+    )
+
+
+@jit
+def _update_factorization(
+    address,
+    users,
+    items,
+    times,
+    target,
+    weight,
+    moments,
+    rates,
+    loss,
+    newest,
+    unit,
+    items_learn,
+    tables,
+    row_of_pass,
+    before,
+    frozen_moments,
+    out,
+):
     (mean, user_bias, item_bias, user_factors, item_factors, no_context, user_count, item_count) = (
         tables
     )
+    one_user, one_item, one_target, one_weight, context, scored = row_of_pass
     n = users.shape[0]
-    context, scored = np.zeros((1, 0), np.float32), np.zeros(1, np.float32)
-    before, frozen_moments = np.empty(item_factors.shape[1], np.float32), moments.copy()
     first = 0
     while first < n:
         end = first + 1
         while end < n and times[end] == times[first]:
             end += 1
         for row in range(first, end):
-            _score(users[row], items[row], moments, unit, tables, out[row])
+            _score(users[row], items[row], moments, unit, tables, out, row)
         for row in range(first, end):
             if weight[row] == 0.0:
                 continue
@@ -199,26 +235,31 @@ def update_factorization(
                 for k in range(before.shape[0]):
                     before[k] = item_factors[item, k]
                 old_mean, old_bias, old_count = mean[0], item_bias[item], item_count[item]
-            _online_pass(
-                users[row : row + 1],
-                items[row : row + 1],
-                target[row : row + 1],
-                weight[row : row + 1],
-                context,
-                scored,
-                moments,
-                rates,
-                loss,
-                newest,
-                False,
-                mean,
-                user_bias,
-                item_bias,
-                user_factors,
-                item_factors,
-                no_context,
-                user_count,
-                item_count,
+            one_user[0], one_item[0] = users[row], item
+            one_target[0], one_weight[0] = target[row], weight[row]
+            call_pass(
+                address,
+                (
+                    one_user,
+                    one_item,
+                    one_target,
+                    one_weight,
+                    context,
+                    scored,
+                    moments,
+                    rates,
+                    loss,
+                    newest,
+                    False,
+                    mean,
+                    user_bias,
+                    item_bias,
+                    user_factors,
+                    item_factors,
+                    no_context,
+                    user_count,
+                    item_count,
+                ),
             )
             if not items_learn:
                 for k in range(before.shape[0]):

@@ -82,22 +82,34 @@ def update_topk_among(tile, first_item, indptr, items, pointer, top_scores, top_
         pointer[r] = p
 
 
-@jit
 def gather_seen(users, last, previous, item, lookup):
     """Return the distinct seen items of each user in CSR form, as ascending score columns.
 
     ``lookup[item]`` is the score column of an item, or -1 if it is no candidate; it must ascend
     with the item code. Returns ``indptr`` (n + 1,) and ``columns``.
     """
-    indptr = np.empty(users.shape[0] + 1, np.int64)
-    indptr[0] = 0
+    indptr, columns = np.zeros(len(users) + 1, np.int64), np.empty(64 * len(users), np.int32)
+    n_seen = _gather_seen(users, last, previous, item, lookup, indptr, columns)
+    if n_seen > len(columns):
+        columns = np.empty(n_seen, np.int32)
+        _gather_seen(users, last, previous, item, lookup, indptr, columns)
+    return indptr, columns[: indptr[-1]].copy()
+
+
+@jit
+def _gather_seen(users, last, previous, item, lookup, indptr, columns):
+    """Count the entries of users in the log of seen items; write them if there is room for all.
+
+    It allocates nothing: that takes as long to compile as all else.
+    """
     total = 0
     for r in range(users.shape[0]):
         place = last[users[r]] if 0 <= users[r] < last.shape[0] else -1
         while place >= 0:
             total += 1
             place = previous[place]
-    columns = np.empty(total, np.int32)
+    if total > columns.shape[0]:
+        return total
     size = 0
     for r in range(users.shape[0]):
         start = size
@@ -116,4 +128,4 @@ def gather_seen(users, last, previous, item, lookup):
                 kept += 1
         size = kept
         indptr[r + 1] = size
-    return indptr, columns[:size].copy()
+    return total

@@ -76,6 +76,11 @@ class FactorizationBase(FittedModel):
         """Term of the score that all pairs share."""
         return 0.0
 
+    @property
+    def scale(self) -> float:
+        """Unit of rates and penalties."""
+        return 1.0
+
     def factors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Return copies of the factors (n, f) and biases (n,) of users (side 0) or items (1)."""
         raise NotImplementedError

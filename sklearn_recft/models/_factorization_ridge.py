@@ -14,6 +14,7 @@ from sklearn_recft.models._factorization_sgd import Arrays, Rows
 _RIDGE = (0.02, 10.0, 0.02, 10.0)
 # The same of `adapt`, which no learning step follows. Best on new users of MovieLens 1M.
 _ADAPT_RIDGE = (0.02, 5.0, 0.02, 5.0)
+_SIDES = ("user", "item")
 
 
 def fold_in(
@@ -50,6 +51,62 @@ def adapt(arrays: Arrays, rows: Rows, n_items: int, *, loss: str, scale: float) 
         ridge.solve(order[known[order]], _ADAPT_RIDGE, scale, -1)
         count = arrays[f"{side}_count"]
         count += np.bincount(ridge.own[known], rows.weight[known], len(count))
+
+
+def fold_in_event(
+    arrays: Arrays,
+    codes: tuple[int, int],
+    new: tuple[bool, bool],
+    target: float,
+    newest: int,
+    *,
+    loss: str,
+    scale: float,
+) -> None:
+    """Do what `fold_in` does for one row without context, where tables may have spare rows.
+
+    ``codes``: of the user and the item; ``new``: whether each has no row in the tables before.
+    """
+    for side, is_new in enumerate(new):
+        if is_new and (side or not new[1]):
+            _solve_event(arrays, side, codes, target, newest, loss=loss, scale=scale)
+
+
+def _solve_event(
+    arrays: Arrays,
+    side: int,
+    codes: tuple[int, int],
+    target: float,
+    newest: int,
+    *,
+    loss: str,
+    scale: float,
+) -> None:
+    """Do what `_Ridge.solve` does for the one row of a new user (side 0) or item (1)."""
+    own, other = _SIDES[side], _SIDES[1 - side]
+    score = arrays["mean"] + arrays[f"{other}_bias"][codes[1 - side]]
+    value = np.array([target], np.float32)
+    rest = 4 * (value - expit(score)) if loss == "log_loss" else value - score
+    reg_n, reg_0, bias_reg_n, bias_reg_0 = _RIDGE
+    kernels.fold_in(
+        np.array([0, 1]),
+        np.array([0]),
+        np.array([codes[side]], np.int32),
+        np.array([codes[1 - side]], np.int32),
+        rest,
+        np.array([1.0], np.float32),
+        reg_n * scale,
+        reg_0 * scale,
+        bias_reg_n,
+        bias_reg_0,
+        np.array([0.0]),
+        newest,
+        side == 0,
+        arrays[f"{own}_bias"],
+        arrays[f"{own}_factors"],
+        arrays[f"{other}_factors"],
+    )
+    arrays[f"{own}_count"][codes[side]] += 1
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
-from sklearn_recft.events import Events, Interactions
+from sklearn_recft.events import Interactions
 from sklearn_recft.history import Reservoir
+from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, FittedModel
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
+from sklearn_recft.ranking import dot_tiles, top_k
 
 _NO_CONTEXT = np.empty((1, 0))
+# What `kernels.gather_seen` returns for a user without seen items.
+_NO_ITEMS = np.zeros(2, np.int64), np.empty(0, np.int32)
 
 
 class FactorizationEvents:
@@ -45,11 +49,12 @@ class FactorizationEvents:
             self._n_writings = lock.n_writings if lock.may_read() else -1
             self._model, self._settings = model, settings
             self._seen, self._reservoir = model.seen, model.reservoir
+            self._users, self._items, self._module = model.users, model.items, model.tables
             self._user_code, self._item_code = model.users.code, model.items.code
             self._kinds = _kind(model.users.ids), _kind(model.items.ids)
             given, loss = settings.learning_rate, settings.loss
             rate = sgd.LEARNING_RATE[loss] if given is None else given
-            named = model.tables.arrays()
+            self._named = named = model.tables.arrays_with_room()
             arrays = [named[name] for name in kernels.EventTables._fields[:7]]
             rates = np.array([sgd.pass_rates(loss, rate, chunk=chunk) for chunk in (True, False)])
             tables = kernels.EventTables._make(
@@ -59,6 +64,8 @@ class FactorizationEvents:
                 self._n_writings = -1  # those of a mapped file, until the model has learned
             self._tables, self._loss = tables, loss
             self._n_slots = len(tables.previous)
+            # Up to these sizes, tables grow in their place.
+            self._room = min(len(arrays[0]), len(tables.last)), len(arrays[1])
             self._scratch = kernels.EventScratch(tables, sgd.LOSS[loss], model.tables.NEWEST)
             self._words = self._scratch.words
 
@@ -96,7 +103,7 @@ class FactorizationEvents:
                 return None
             user, item, size = self._user_code(user_id), self._item_code(item_id), seen.size
             if user < 0 or item < 0 or size >= self._n_slots:
-                return self._learn_new(user_id, item_id, target, streams)
+                return self._learn_elsewhere(user_id, item_id, target, streams)
             n_offered, settings = reservoir.n_offered, model.settings
             try:
                 scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
@@ -118,22 +125,67 @@ class FactorizationEvents:
             if lock.n_writings != self._n_writings or not lock.may_read():
                 return None
             user, item = self._user_code(user_id), self._item_code(item_id)
-            if user < 0 or item < 0:
-                return self._score_unknown(user_id, item_id, user, item)
-            dot = np.einsum("k,k->", tables.user_factors[user], tables.item_factors[item])
-            found = dot + tables.user_bias[user] + tables.item_bias[item] + tables.mean[0]
-            score = float(found)
+            if user >= 0 and item >= 0:
+                p, user_bias = tables.user_factors[user], tables.user_bias[user]
+                q, item_bias = tables.item_factors[item], tables.item_bias[item]
+            elif (type(user_id), type(item_id)) != self._kinds:
+                return None
+            else:
+                p, user_bias = self._row(user, len(self._users), tables.user_factors, tables[2])
+                q, item_bias = self._row(item, len(self._items), tables.item_factors, tables[3])
+            score = float(p.dot(q) + user_bias + item_bias + tables.mean[0])
             if self._loss == "log_loss":
                 return float(expit(score))
             n, _, _, least, largest = tables.moments.tolist()
             return min(max(score, least), largest) if n else score
 
-    def _learn_new(
+    def recommend(
+        self, user_id: int | str, n: int, exclude_seen: bool
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the best items of a user and their scores; None if ``recommend`` has to."""
+        model, tables = self._model, self._tables
+        if type(user_id) is not self._kinds[0]:
+            return None
+        with model.reading():
+            if self._lock.n_writings != self._n_writings:
+                return None
+            user, n_items = self._user_code(user_id), len(self._items)
+            p, bias = self._row(user, len(self._users), tables.user_factors, tables.user_bias)
+            seen = _NO_ITEMS
+            if exclude_seen:
+                last, previous, item, _ = self._seen.arrays()
+                seen = kernels.gather_seen(
+                    np.array([user]), last, previous, item, np.arange(n_items)
+                )
+            if n > n_items - len(seen[1]):
+                return None
+            q, item_bias = tables.item_factors[:n_items], tables.item_bias[:n_items]
+            scorer = dot_tiles(p[None], q, item_bias, bias + tables.mean)
+            codes, raw = top_k(scorer, 1, n_items, n, *seen)
+            if codes[0, -1] < 0:
+                return None
+            return self._items.decode(codes[0]), model.inverse_link(raw[0].astype(np.float64))
+
+    def _row(
+        self, code: int, n_known: int, factors: np.ndarray, bias: np.ndarray
+    ) -> tuple[np.ndarray, np.float32]:
+        """Return factors and bias of a code as `MatrixFactorization.rows` does; -1 is unknown."""
+        if code >= 0:
+            return factors[code], bias[code]
+        newest = slice(max(0, n_known - self._module.NEWEST), n_known)
+        return factors[newest].mean(0), bias[newest].mean()
+
+    def _learn_elsewhere(
         self, user_id: int | str, item_id: int | str, target: float, streams: bool
     ) -> float | None:
-        """Learn an event for which memory is to be allocated, as one row."""
+        """Learn an event of a new id, or one for which memory is to be allocated."""
         if (type(user_id), type(item_id)) != self._kinds:
             return None
+        n_users = len(self._users) + (self._user_code(user_id) < 0)
+        n_items = len(self._items) + (self._item_code(item_id) < 0)
+        fits = n_users <= self._room[0] and n_items <= self._room[1]
+        if fits and self._seen.size < self._n_slots and _is_small(user_id) and _is_small(item_id):
+            return self._learn_new(user_id, item_id, target, streams)
         feedback = None if self._model.positives_only else np.array([target], np.float64)
         rows = Interactions(
             _one_id(user_id), _one_id(item_id), feedback, None, None, _NO_CONTEXT, ()
@@ -141,14 +193,64 @@ class FactorizationEvents:
         answers = self._model.learn(rows, self._settings, Call(predict=streams))
         return float(answers[0]) if streams else target
 
-    def _score_unknown(
-        self, user_id: int | str, item_id: int | str, user: int, item: int
+    def _learn_new(
+        self, user_id: int | str, item_id: int | str, target: float, streams: bool
     ) -> float | None:
-        if (type(user_id), type(item_id)) != self._kinds:
-            return None
-        one = np.ones(1)
-        event = Events(np.array([user]), np.array([item]), 0 * one, one, one, _NO_CONTEXT)
-        return float(self._model.score(event)[0])
+        """Learn an event of new ids in spare rows of the tables, as `FittedModel.learn` does."""
+        model, seen, reservoir = self._model, self._seen, self._reservoir
+        sizes, size, ids = (len(self._users), len(self._items)), seen.size, (user_id, item_id)
+        before = model.noise_rng.mark(), reservoir.n_offered, model.settings
+        try:
+            user, item = self._add(user_id, item_id, sizes)
+            if not streams:
+                new = user == sizes[0], item == sizes[1]
+                scale, newest = model.scale, self._module.NEWEST
+                ridge.fold_in_event(
+                    self._named, (user, item), new, target, newest, loss=self._loss, scale=scale
+                )
+            scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
+            if scored == scored:
+                seen.size = size + 1
+                reservoir.n_offered += 1
+                model.settings = self._settings
+                self._n_writings = self._lock.count_writing()
+                return scored
+        except BaseException:  # an interrupt, or no memory
+            self._take_back(ids, sizes, size, before)
+            raise
+        self._take_back(ids, sizes, size, before)
+        return None
+
+    def _add(
+        self, user_id: int | str, item_id: int | str, sizes: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Return the codes of ids; new ones get a row of zeros, items random factors."""
+        user, item = self._user_code(user_id), self._item_code(item_id)
+        if user < 0:
+            user = self._users.add(user_id)
+        if item < 0:
+            item = self._items.add(item_id)
+        self._module.grow(len(self._users), len(self._items))
+        rows, rng = self._named["item_factors"][: len(self._items)], self._model.noise_rng
+        sgd.start_items({"item_factors": rows}, sizes[1], rng.generator)
+        return user, item
+
+    def _take_back(
+        self,
+        ids: tuple[int | str, int | str],
+        sizes: tuple[int, int],
+        size: int,
+        before: tuple[Any, int, FactorizationSettings],
+    ) -> None:
+        """Undo what `_learn_new` has done."""
+        user, item = self._users.code(ids[0]), self._items.code(ids[1])
+        kernels.undo_event(self._words, user, item, size)
+        model, (noise, self._reservoir.n_offered, model.settings) = self._model, before
+        self._seen.size = size
+        self._module.grow(*sizes)
+        self._users.restore(sizes[0])
+        self._items.restore(sizes[1])
+        model.noise_rng.restore(noise)
 
 
 class SingleEventsMixin(FactorizationBase):
@@ -194,8 +296,13 @@ def _kind(ids: np.ndarray) -> type:
     return int if ids.dtype == np.int64 else type(ids[0])
 
 
+def _is_small(value: int | str) -> bool:
+    """Whether an id is no integer of more than 64 bits."""
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
 def _one_id(value: int | str) -> np.ndarray:
     """Return an id as a column of ids, as `columns.to_ids` does."""
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
+    if isinstance(value, int) and _is_small(value):
         return np.array([value], np.int64)
     return np.fromiter([value], object, 1)

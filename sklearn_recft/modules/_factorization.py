@@ -108,7 +108,7 @@ class MatrixFactorization(IdTables):
         for start in range(0, len(users), _BLOCK):
             rows = slice(start, start + _BLOCK)
             (p, b_u), (q, b_i) = self.rows(0, users[rows]), self.rows(1, items[rows])
-            out[rows] = np.einsum("nk,nk->n", p, q) + b_u + b_i + offset[rows]
+            out[rows] = np.vecdot(p, q) + b_u + b_i + offset[rows]
         return out
 
     def offset(self, context: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_recft.modules._layers import grow_rows, keep_rows
+from sklearn_recft.modules._layers import all_rows, grow_rows, keep_rows
 
 # Numbers of users and items, and rows of tables: what `IdTables.restore` needs.
 Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
@@ -90,6 +90,13 @@ class IdTables(nn.Module):
         """Return every parameter and buffer as an array that shares memory on the CPU."""
         tensors = self._parameters | self._buffers  # named_parameters() walks the whole tree
         return {name: t.numpy(force=True) for name, t in tensors.items() if t is not None}
+
+    def arrays_with_room(self) -> dict[str, np.ndarray]:
+        """Return `arrays` with the spare rows that tables on the CPU will grow into."""
+        arrays = self.arrays()
+        for name in (name for names in self.ID_TABLES for name in names):
+            arrays[name] = all_rows(getattr(self, name)).numpy()
+        return arrays
 
     def array(self, name: str) -> np.ndarray:
         """Return a parameter or buffer as an array that shares memory on the CPU."""

@@ -10,6 +10,14 @@ from sklearn_recft.parallel import torch_threads
 N_TIME_STEPS = 64  # steps of half an octave, from a second to a century
 
 
+def all_rows(table: Tensor) -> Tensor:
+    """Return a view of ``table`` (rows, ...) with all rows that its storage has room for."""
+    shape = table.shape[1:]
+    size = table.element_size() * max(1, shape.numel())
+    capacity = table.untyped_storage().nbytes() // size
+    return torch.as_strided(table.data, (capacity, *shape), table.stride())
+
+
 def grow_rows(table: Tensor, n_rows: int) -> None:
     """Resize ``table`` (rows, ...) to ``n_rows`` rows in place; new rows are zero.
 

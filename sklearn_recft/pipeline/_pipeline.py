@@ -19,12 +19,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recft.base import RecommenderTags, recommender_tags
+from sklearn_recft.event_stream import EventStream
 from sklearn_recft.features import feature_columns
 from sklearn_recft.interactions import USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.persistence import SaveMixin
 from sklearn_recft.pipeline._raw import RawColumns
 from sklearn_recft.pipeline._sampler import as_passthrough, is_sampler, sampled
+from sklearn_recft.pipeline._single import stream_of
 from sklearn_recft.tables import is_frame
 
 # Calls that change a pipeline take turns, as those that change a recommender do.
@@ -215,6 +217,23 @@ class RecommenderPipeline(SaveMixin, Pipeline):
     ) -> tuple[np.ndarray, np.ndarray]:
         """List items for the user of each row, then learn it; see `partial_fit_predict`."""
         return self._learn("partial_fit_recommend", X, y, {}, options)
+
+    @available_if(_last_has("stream"))
+    def stream(self) -> EventStream:
+        """Return what learns, predicts and lists one event a call: `EventStream` of the last step.
+
+        `fit` replaces the last step: call this method again then.
+
+        Returns
+        -------
+        events : EventStream
+
+        Raises
+        ------
+        ValueError
+            If there are transformers, other than ``"passthrough"``.
+        """
+        return stream_of(self.steps)
 
     @available_if(_last_has("has_learned"))
     def has_learned(self, batch_id: Any) -> bool:
