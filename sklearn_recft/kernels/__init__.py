@@ -38,6 +38,7 @@ from sklearn_recft.kernels._habits import (
 from sklearn_recft.kernels._history import count_past, gather_past, latest_events
 from sklearn_recft.kernels._lookup import look_up, look_up_gradients
 from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
+from sklearn_recft.kernels._scan import quantize_rows, scan_rows
 from sklearn_recft.kernels._similarity import (
     follow_items,
     gram_rows,
@@ -130,7 +131,9 @@ __all__ = [
     "nearest_items",
     "online_pass",
     "pairs_of_users",
+    "quantize_rows",
     "rank_tile",
+    "scan_rows",
     "score_moments",
     "sgd_epoch",
     "softmax_epoch",

@@ -61,6 +61,7 @@ class FactorizationEvents:
             self._n_slots = len(tables.previous)
             self._scratch = kernels.EventScratch(tables, sgd.LOSS[loss], model.tables.NEWEST)
             self._words = self._scratch.words
+            self._touch_item = model.tables.quantized_items.touch
 
     def is_current(self, model: FittedModel) -> bool:
         """Whether this is of ``model``, and nothing else has written to it."""
@@ -99,6 +100,7 @@ class FactorizationEvents:
                 return self._learn_new(user_id, item_id, target, streams)
             n_offered, settings = reservoir.n_offered, model.settings
             try:
+                self._touch_item(item)
                 scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
                 if scored != scored:
                     return None
