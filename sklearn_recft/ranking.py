@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import Lock
+from threading import RLock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -152,6 +153,27 @@ def dot_tiles(
     return score
 
 
+class Changes:
+    """Which rows of a table have changed, or are new.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,), bool
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.rows = np.zeros(n_rows, bool)
+
+    def touch(self, rows: Any) -> None:
+        """Note that ``rows`` (a code, or codes of which some may be beyond the end) change."""
+        self.rows[rows if isinstance(rows, int) else rows[rows < len(self.rows)]] = True
+
+    def resize(self, n_rows: int) -> None:
+        """Note that the table gets ``n_rows`` rows, and that further ones are new."""
+        kept = self.rows[:n_rows]
+        self.rows = np.append(kept, np.ones(n_rows - len(kept), bool))
+
+
 class QuantizedRows:
     """An int8 copy of a float32 table (n, d) for `RowScan`: ``d + 9`` bytes per row.
 
@@ -162,28 +184,37 @@ class QuantizedRows:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock, self._watches, self._is_watched = RLock(), WeakSet[Changes](), False
+        self._changes: Changes | None = None
         self.clear()
+
+    def watch(self, n_rows: int) -> Changes:
+        """Return what notes the changes of the table's ``n_rows`` rows from now on."""
+        changes = Changes(n_rows)
+        with self._lock:
+            self._watches.add(changes)
+            self._is_watched = True
+        return changes
 
     def clear(self) -> None:
         """Forget all rows: the table is another one."""
+        for changes in self._watches:
+            changes.resize(0)
         self._codes = np.empty((0, 0), np.int8)
         self._scale, self._error = np.empty(0, np.float32), np.empty(0, np.float32)
-        self._stale = np.empty(0, bool)
-        self._credit = 0
+        self._changes, self._credit = None, 0
 
     def touch(self, rows: Any) -> None:
         """Note that ``rows`` (a code, or codes of which some may be beyond the end) change."""
-        if len(self._stale):
-            self._stale[rows if isinstance(rows, int) else rows[rows < len(self._stale)]] = True
+        if self._is_watched:
+            for changes in self._watches:
+                changes.touch(rows)
 
     def resize(self, n_rows: int) -> None:
         """Note that the table gets ``n_rows`` rows, and that further ones are new."""
-        n = len(self._stale)
-        if n and n_rows < n:
-            self._stale = self._stale[:n_rows]
-        elif n and n_rows > n:
-            self._stale = np.append(self._stale, np.ones(n_rows - n, bool))
+        for changes in self._watches:
+            if n_rows != len(changes.rows):
+                changes.resize(n_rows)
 
     def current(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return codes (n, d), scales (n,) and errors (n,) of all rows; None to read the table.
@@ -192,10 +223,9 @@ class QuantizedRows:
         """
         with self._lock:
             n = len(table)
-            if len(self._stale) != n or self._codes.shape[1:] != table.shape[1:]:
-                n_stale = n
-            else:
-                n_stale = int(np.count_nonzero(self._stale))
+            n_stale = n
+            if self._changes is not None and len(self._changes.rows) == n:
+                n_stale = int(np.count_nonzero(self._changes.rows))
             if _ROUNDING_COST * n_stale > n + self._credit:
                 self._credit += n
                 return None
@@ -207,18 +237,19 @@ class QuantizedRows:
     def _round(self, table: np.ndarray, n_stale: int) -> None:
         """Round the rows that have changed."""
         n, kept = len(table), len(self._codes)
-        if n_stale == n:
+        if self._changes is None or n_stale == n:
             self._codes, kept = np.empty((0, table.shape[1]), np.int8), 0
-            self._stale = np.ones(n, bool)
+            self._changes = self.watch(n)
+            self._changes.rows[:] = True
         if n > kept:  # spare room, so that new rows do not copy all
             room = n if not kept else max(n, kept * 9 // 8)
             arrays = self._codes, self._scale, self._error
             self._codes, self._scale, self._error = (
                 _with_room(array, kept, room) for array in arrays
             )
-        rows = np.flatnonzero(self._stale)
+        rows = np.flatnonzero(self._changes.rows)
         kernels.quantize_rows(table, rows, self._codes, self._scale, self._error)
-        self._stale[rows] = False
+        self._changes.rows[rows] = False
 
     def __reduce__(self) -> tuple[type[QuantizedRows], tuple[()]]:
         return QuantizedRows, ()
@@ -280,11 +311,11 @@ class RowScan:
         places = np.full((1, k), -1, np.int64)
         nothing = np.zeros(2, np.int64)
         for start in range(0, len(found), _RESCORED):
-            tile = self._exact(found[start : start + _RESCORED])
+            tile = self.exact(found[start : start + _RESCORED])
             kernels.update_topk(tile, start, nothing, _NO_PLACES, nothing[:1], scores, places)
         return np.append(found, -1)[places].astype(np.int64), scores
 
-    def _exact(self, columns: np.ndarray) -> np.ndarray:
+    def exact(self, columns: np.ndarray) -> np.ndarray:
         """Return the scores (1, n) of n columns."""
         n = len(columns)
         rows = self.columns[columns] if len(self.columns) else columns

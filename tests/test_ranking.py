@@ -159,8 +159,8 @@ def test_a_scan_scores_again_few_rows_as_all_tiles_do(always_scanned, monkeypatc
     p, table, bias = (a.astype(np.float32) for a in (rng.normal(size=(1, 64)), table, bias))
     base, none = np.array([0.5], np.float32), np.empty(0, np.int32)
     tiles = row_tiles(p, table, bias, base, np.arange(6000), QuantizedRows())
-    sizes, exact = [], RowScan._exact
-    monkeypatch.setattr(RowScan, "_exact", lambda s, c: (sizes.append(len(c)), exact(s, c))[1])
+    sizes, exact = [], RowScan.exact
+    monkeypatch.setattr(RowScan, "exact", lambda s, c: (sizes.append(len(c)), exact(s, c))[1])
     found, its = scanned(tiles, 10, none)
     assert sum(sizes) < 60
     slow = top_k(dot_tiles(p, table, bias, base), 1, 6000, 10, np.array([0, 0]), none)
