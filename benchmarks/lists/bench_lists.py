@@ -217,10 +217,10 @@ def single(n_factors, kind, n_threads, repeats=40):
 
 def write_partition(model_path, path, users):
     """Write the lists of some users to a file; return CPU seconds and rows."""
-    from sklearn_recft import IncrementalMFRecommender
+    from sklearn_recft import load
     from sklearn_recft.lists import recommend_to_parquet
 
-    model = IncrementalMFRecommender.load(model_path, mmap=True)
+    model = load(model_path, mmap=True)
     recommend_to_parquet(f"{path}.first", model, users[:64])  # compiles
     start = process_time()
     return recommend_to_parquet(path, model, users), process_time() - start
