@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from threading import RLock
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 import numpy as np
 
@@ -184,7 +184,8 @@ class QuantizedRows:
     """
 
     def __init__(self) -> None:
-        self._lock, self._watches, self._is_watched = RLock(), WeakSet[Changes](), False
+        self._lock = RLock()
+        self._watches: list[ref[Changes]] = []
         self._changes: Changes | None = None
         self.clear()
 
@@ -192,28 +193,31 @@ class QuantizedRows:
         """Return what notes the changes of the table's ``n_rows`` rows from now on."""
         changes = Changes(n_rows)
         with self._lock:
-            self._watches.add(changes)
-            self._is_watched = True
+            self._watches = [*(w for w in self._watches if w() is not None), ref(changes)]
         return changes
 
     def clear(self) -> None:
         """Forget all rows: the table is another one."""
-        for changes in self._watches:
-            changes.resize(0)
+        for watch in self._watches:
+            changes = watch()
+            if changes is not None:
+                changes.resize(0)
         self._codes = np.empty((0, 0), np.int8)
         self._scale, self._error = np.empty(0, np.float32), np.empty(0, np.float32)
         self._changes, self._credit = None, 0
 
     def touch(self, rows: Any) -> None:
         """Note that ``rows`` (a code, or codes of which some may be beyond the end) change."""
-        if self._is_watched:
-            for changes in self._watches:
+        for watch in self._watches:
+            changes = watch()
+            if changes is not None:
                 changes.touch(rows)
 
     def resize(self, n_rows: int) -> None:
         """Note that the table gets ``n_rows`` rows, and that further ones are new."""
-        for changes in self._watches:
-            if n_rows != len(changes.rows):
+        for watch in self._watches:
+            changes = watch()
+            if changes is not None and n_rows != len(changes.rows):
                 changes.resize(n_rows)
 
     def current(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
