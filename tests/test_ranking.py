@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from sklearn_recft import ranking
-from sklearn_recft.ranking import top_k
+from sklearn_recft.ranking import QuantizedRows, RowScan, dot_tiles, row_tiles, top_k
 
 
 def sorted_whole(scores, k, hidden=()):
@@ -86,3 +86,119 @@ def test_top_k_passes_on_an_error_of_a_thread(monkeypatch):
     with pytest.raises(RuntimeError, match="row 0"):
         top_k(score, 10, 5, 1, np.zeros(11, np.int64), np.empty(0, np.int32), n_threads=2)
     assert torch.get_num_threads() == threads
+
+
+# Products of whole numbers are exact in any order, so the lists must agree in every bit.
+N_ROWS, N_FACTORS = 1024, 20
+
+
+def whole_numbers(rng):
+    return rng.integers(-3, 4, (N_ROWS, N_FACTORS)).astype(np.float32)
+
+
+TABLES = {
+    "many equal scores": lambda rng: whole_numbers(rng) % 2,
+    "zeros": lambda rng: whole_numbers(rng) * (rng.random((N_ROWS, 1)) < 0.5),
+    "only zeros": lambda rng: np.zeros((N_ROWS, N_FACTORS)),
+    "one-hot": lambda rng: np.eye(N_FACTORS)[rng.integers(N_FACTORS, size=N_ROWS)],
+    "norms of 70 octaves": lambda rng: np.ldexp(
+        whole_numbers(rng), rng.integers(-70, 70, (N_ROWS, 1))
+    ),
+    "huge": lambda rng: whole_numbers(rng) * 2.0**122,
+    "tiny": lambda rng: whole_numbers(rng) * 2.0**-135,
+    "small next to the bias": lambda rng: whole_numbers(rng) * 2.0**-18,
+    "rows that are not finite": lambda rng: np.where(
+        rng.random((N_ROWS, 1)) < 0.01, np.nan, whole_numbers(rng)
+    ),
+}
+
+
+def scanned(tiles, k, hidden, n_threads=1):
+    """The list of a scan; it must have been one."""
+    assert isinstance(tiles, RowScan)
+    found = tiles.top_k(k, hidden, n_threads)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def always_scanned(monkeypatch):
+    monkeypatch.setattr(ranking, "_SCANNED", 1)
+    monkeypatch.setattr(ranking, "_ROUNDING_COST", 0)
+
+
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_scan_of_int8_finds_the_list_of_all_scores(always_scanned, kind, some):
+    rng = np.random.default_rng(0)
+    table = TABLES[kind](rng).astype(np.float32)
+    bias = np.zeros(N_ROWS, np.float32)
+    if kind not in ("norms of 70 octaves", "huge", "tiny"):
+        bias = rng.integers(-2, 3, N_ROWS).astype(np.float32)
+    columns = np.flatnonzero(rng.random(N_ROWS) < 0.6) if some else np.arange(N_ROWS)
+    hidden = np.flatnonzero(rng.random(len(columns)) < 0.1).astype(np.int32)
+    base = np.array([3.0 if bias.any() else 0.0], np.float32)
+    some_p = rng.integers(-4, 5, N_FACTORS)
+    for p in (some_p, np.zeros(N_FACTORS), 2.0**-9 * np.ones(N_FACTORS)):
+        p = p.astype(np.float32)[None]
+        with np.errstate(all="ignore"):
+            scores = (p @ table[columns].T + bias[columns] + base)[0]
+            tiles = row_tiles(p, table, bias, base, columns, QuantizedRows())
+            found = scanned(tiles, 10, hidden), scanned(tiles, 10, hidden, n_threads=2)
+        scores[hidden] = -np.inf
+        scores[np.isnan(scores)] = -np.inf
+        expected = np.lexsort((np.arange(len(scores)), -scores))[:10]
+        for listed, its in found:
+            assert listed[0].tolist() == expected.tolist()
+            assert_array_equal(its[0], scores[expected])
+
+
+def test_a_scan_scores_again_few_rows_as_all_tiles_do(always_scanned, monkeypatch):
+    rng = np.random.default_rng(1)
+    table, bias = rng.normal(size=(6000, 64)), rng.normal(size=6000)
+    p, table, bias = (a.astype(np.float32) for a in (rng.normal(size=(1, 64)), table, bias))
+    base, none = np.array([0.5], np.float32), np.empty(0, np.int32)
+    tiles = row_tiles(p, table, bias, base, np.arange(6000), QuantizedRows())
+    sizes, exact = [], RowScan.exact
+    monkeypatch.setattr(RowScan, "exact", lambda s, c: (sizes.append(len(c)), exact(s, c))[1])
+    found, its = scanned(tiles, 10, none)
+    assert sum(sizes) < 60
+    slow = top_k(dot_tiles(p, table, bias, base), 1, 6000, 10, np.array([0, 0]), none)
+    assert found.tolist() == slow[0].tolist()
+    np.testing.assert_allclose(its, slow[1], rtol=1e-6)
+    order = np.argsort(-(table.astype(float) @ p[0].astype(float) + bias))
+    assert found[0].tolist() == order[:10].tolist()
+
+
+def test_an_int8_copy_follows_its_table():
+    rng = np.random.default_rng(2)
+    table, quantized = rng.normal(size=(64, 8)).astype(np.float32), QuantizedRows()
+    turns = 0
+    while quantized.current(table) is None:  # as long as it does not pay
+        turns += 1
+    assert turns == ranking._ROUNDING_COST - 1
+
+    def check(table):
+        """The errors bound those of the rounded rows, and are small."""
+        codes, scale, error = quantized.current(table)
+        far = np.linalg.norm(table - scale[:, None] * codes.astype(float), axis=1)
+        assert len(far) == len(table)
+        assert (far <= error).all()
+        assert (error < 0.05 * np.linalg.norm(table, axis=1)).all()
+
+    check(table)
+    quantized.touch(np.array([3, 70]))  # of which one is new, and beyond the end
+    quantized.touch(5)
+    table[[3, 5]] *= 7
+    quantized.resize(68)
+    table = np.concatenate([table, table[:4] + 1])
+    check(table)
+    quantized.resize(66)
+    check(table[:66])
+    quantized.resize(68)
+    table[66:] = 9
+    check(table)
+    quantized.touch(np.arange(68))
+    assert quantized.current(table) is None
+    quantized.clear()
+    assert quantized.current(table[:, :4]) is None

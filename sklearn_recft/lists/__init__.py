@@ -1,5 +1,6 @@
 """Top-k lists: written to files in batches, and re-ranked."""
 
+from sklearn_recft.lists._approximate import ApproximateLists
 from sklearn_recft.lists._eligible import refuse_unknown as refuse_unknown
 from sklearn_recft.lists._make import ListOptions as ListOptions
 from sklearn_recft.lists._make import check_flag as check_flag
@@ -11,4 +12,4 @@ from sklearn_recft.lists._rerank import cap_per_category, rerank_mmr
 from sklearn_recft.lists._shown import check_shown as check_shown
 from sklearn_recft.lists._similar import similar_lists as similar_lists
 
-__all__ = ["cap_per_category", "recommend_to_parquet", "rerank_mmr"]
+__all__ = ["ApproximateLists", "cap_per_category", "recommend_to_parquet", "rerank_mmr"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import narwhals as nw
@@ -164,7 +165,7 @@ class Eligibility:
         self._allowed: _ItemsOfUsers | None = None
         self._denied: _ItemsOfUsers | None = None
         self._asked: np.ndarray | None = None
-        columns = np.arange(model.n_items)
+        columns = _all_columns(model.n_items)
         if candidates is None and exclude is None:
             self._columns = self._place_of = columns
             return
@@ -241,6 +242,12 @@ class Eligibility:
         indptr, codes = items.of(self._asked[rows])
         keys = _as_keys(indptr, self._place_of[codes], width)
         return keys[self._place_of[codes] >= 0]
+
+
+@lru_cache(maxsize=1)
+def _all_columns(n: int) -> np.ndarray:
+    """Return the codes of all items, which nobody writes to; the last ones are kept."""
+    return np.arange(n)
 
 
 class _ItemsOfUsers:

@@ -14,8 +14,9 @@ from sklearn.utils import check_scalar
 from sklearn_recft.events import Interactions
 from sklearn_recft.interactions import ITEM, USER
 from sklearn_recft.lists._eligible import Choice, Eligibility, Offer
+from sklearn_recft.lists._index import RowIndex
 from sklearn_recft.models import FittedModel
-from sklearn_recft.ranking import check_ranked, top_k
+from sklearn_recft.ranking import RowScan, check_ranked, top_k
 from sklearn_recft.tables import is_frame
 
 _ON_MISSING = ("raise", "pad")
@@ -33,6 +34,8 @@ class ListOptions:
     on_missing : {"raise", "pad"}
     library : object or None
         What `frame_library` returned: None returns arrays.
+    index : RowIndex or None
+        What finds the best items of single queries in place of all scores.
     """
 
     n_recommendations: int = 10
@@ -41,6 +44,7 @@ class ListOptions:
     exclude_seen: bool = True
     on_missing: str = "raise"
     library: Any = None
+    index: RowIndex | None = None
 
     def check(self) -> None:
         """Raise where an option has no meaning."""
@@ -175,8 +179,12 @@ def _rank_block(
     width = int(sizes.max())
     if not width:
         return np.full((len(sizes), k), -1), np.full((len(sizes), k), -np.inf, np.float32), sizes
-    codes, scores = top_k(
-        model.tile_scorer(eligible.users(rows), offer.columns, queries),
+    tiles = model.tile_scorer(eligible.users(rows), offer.columns, queries)
+    found = None
+    if options.index is not None and isinstance(tiles, RowScan) and not offer.among:
+        found = options.index.top_k(tiles, width, offer.places)
+    codes, scores = found or top_k(
+        tiles,
         len(sizes),
         len(offer.columns),
         width,

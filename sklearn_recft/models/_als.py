@@ -61,7 +61,9 @@ class ALSModel(UserItemModel):
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
         """Return a function that writes ``p_u . q_i``."""
-        p, q = self._users(users), self.item_factors[columns]
+        p, q = self._users(users), self.item_factors
+        if len(columns) < len(q):
+            q = q[columns]
         return dot_tiles(p, q, np.zeros(len(q), np.float32), np.zeros(len(p), np.float32))
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:

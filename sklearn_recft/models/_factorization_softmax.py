@@ -20,7 +20,7 @@ from sklearn_recft.models._progress import Epochs
 from sklearn_recft.models._softmax_lists import Listing
 from sklearn_recft.models._softmax_log import BLOCK, Block, SoftmaxLog, positives, rows_of
 from sklearn_recft.modules import HistoryFactorization
-from sklearn_recft.ranking import TileScorer, cosine_tiles, dot_tiles
+from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 # Best on validation parts of Amazon Beauty, MovieLens 1M and Online Retail (`benchmarks`).
 _LEARNING_RATE = 0.1
@@ -340,8 +340,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
     def _factor_tiles(
         self, users: np.ndarray, columns: np.ndarray, queries: Interactions
     ) -> TileScorer:
-        states, (factors, bias) = self._states(users), self._items(columns)
-        return dot_tiles(states, factors, bias, np.zeros(len(users), np.float32))
+        states, bias = self._states(users), self._item_biases(columns)
+        return self.tables.tile_scorer(states, bias, columns)
 
     def similar_tiles(self, items: np.ndarray) -> TileScorer:
         """Return a function that writes cosines of the factors of items as candidates."""

@@ -68,6 +68,7 @@ class FactorizationEvents:
             self._room = min(len(arrays[0]), len(tables.last)), len(arrays[1])
             self._scratch = kernels.EventScratch(tables, sgd.LOSS[loss], model.tables.NEWEST)
             self._words = self._scratch.words
+            self._touch_item = model.tables.quantized_items.touch
 
     def is_current(self, model: FittedModel) -> bool:
         """Whether this is of ``model``, and nothing else has written to it."""
@@ -106,6 +107,7 @@ class FactorizationEvents:
                 return self._learn_elsewhere(user_id, item_id, target, streams)
             n_offered, settings = reservoir.n_offered, model.settings
             try:
+                self._touch_item(item)
                 scored: float = kernels.learn_event(self._words, user, item, target, size, streams)
                 if scored != scored:
                     return None

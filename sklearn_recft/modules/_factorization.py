@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._id_tables import IdTables
-from sklearn_recft.ranking import dot_tiles
+from sklearn_recft.ranking import TileScorer, row_tiles
 
 # Rows scored at once: bounds memory.
 _BLOCK = 65_536
@@ -128,13 +126,12 @@ class MatrixFactorization(IdTables):
 
     def tile_scorer(
         self, users: np.ndarray, columns: np.ndarray, context: np.ndarray
-    ) -> Callable[[int, int, int, int, np.ndarray], None]:
+    ) -> TileScorer:
         """Return a function that scores catalogue ``columns`` in tiles (see `ranking.top_k`).
 
         ``users`` (n,) codes, -1 for unknown; raw ``context`` (n, c).
         """
         p, bias = self.rows(0, users)
         q, item_bias = self.array("item_factors"), self.array("item_bias")
-        if len(columns) != len(q):
-            q, item_bias = q[columns], item_bias[columns]
-        return dot_tiles(p, q, item_bias, bias + self.offset(context).astype(np.float32))
+        base = bias + self.offset(context).astype(np.float32)
+        return row_tiles(p, q, item_bias, base, columns, self.quantized_items)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._id_tables import IdTables
+from sklearn_recft.ranking import TileScorer, dot_tiles, row_tiles
 
 
 class HistoryFactorization(IdTables):
@@ -68,3 +69,13 @@ class HistoryFactorization(IdTables):
         for user, item in zip(users.tolist(), items.tolist(), strict=True):
             recent[user, 1:] = recent[user, :-1].copy()
             recent[user, 0] = item + 1
+
+    def tile_scorer(self, states: np.ndarray, bias: np.ndarray, columns: np.ndarray) -> TileScorer:
+        """Return a function that scores the items ``columns`` in tiles (see `ranking.top_k`).
+
+        ``states`` (n, f) of queries, ``bias`` (m,) of the columns.
+        """
+        factors, base = self.array("item_factors"), np.zeros(len(states), np.float32)
+        if len(columns) < len(factors):
+            return dot_tiles(states, factors[columns], bias, base)
+        return row_tiles(states, factors, bias, base, columns, self.quantized_items)

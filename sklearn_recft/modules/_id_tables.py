@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_recft.modules._layers import all_rows, grow_rows, keep_rows
+from sklearn_recft.ranking import QuantizedRows
 
 # Numbers of users and items, and rows of tables: what `IdTables.restore` needs.
 Mark = tuple[tuple[int, int], list[tuple[str, "np.ndarray | slice", np.ndarray]]]
@@ -23,10 +24,17 @@ class IdTables(nn.Module):
         Names of the tables of users, and of items.
     SHARED : tuple of str
         Names of further parameters that events change.
+    quantized_items : QuantizedRows
+        Of the item factors that are ranked. Every method that changes rows of items, or announces
+        that they will change, tells it so.
     """
 
     ID_TABLES: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
     SHARED: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantized_items = QuantizedRows()
 
     @property
     def n_rows(self) -> tuple[int, int]:
@@ -36,6 +44,7 @@ class IdTables(nn.Module):
 
     def grow(self, n_users: int, n_items: int) -> None:
         """Resize every table of ids; new rows are zero."""
+        self.quantized_items.resize(n_items)
         wanted = zip(self.ID_TABLES, self.n_rows, (n_users, n_items), strict=True)
         for names, n_now, n_rows in wanted:
             if n_now != n_rows:
@@ -52,6 +61,7 @@ class IdTables(nn.Module):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the arrays that `state` returned."""
+        self.quantized_items.clear()
         mapped = {name for name, array in state.items() if self._can_map(name, array)}
         if not {name for names in self.ID_TABLES for name in names} <= mapped:
             self.grow(*(len(state[names[0]]) for names in self.ID_TABLES))
@@ -79,6 +89,7 @@ class IdTables(nn.Module):
 
     def forget_items(self, items: np.ndarray) -> None:
         """Remove the rows of ``items`` (codes); later rows are renumbered to close the gaps."""
+        self.quantized_items.clear()
         self._remove(1, items)
 
     def _remove(self, side: int, codes: np.ndarray) -> None:
@@ -105,6 +116,7 @@ class IdTables(nn.Module):
 
     def mark(self, users: np.ndarray, items: np.ndarray) -> Mark:
         """Return what `restore` needs to undo growth and changes of these rows (codes)."""
+        self.quantized_items.touch(items)
         arrays = self.arrays()
         saved: list[tuple[str, np.ndarray | slice, np.ndarray]] = []
         sizes = self.n_rows
@@ -128,4 +140,5 @@ class IdTables(nn.Module):
         for name, values in arrays.items():
             tensor = getattr(self, name)
             if tensor.device.type != "cpu":
+                self.quantized_items.clear()
                 tensor.data.copy_(torch.from_numpy(values))
