@@ -16,7 +16,7 @@ from sklearn_recft.models._base import Call, FittedModel
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
-from sklearn_recft.ranking import dot_tiles, top_k
+from sklearn_recft.ranking import row_tiles, top_k
 
 _NO_CONTEXT = np.empty((1, 0))
 # What `kernels.gather_seen` returns for a user without seen items.
@@ -153,16 +153,15 @@ class FactorizationEvents:
                 return None
             user, n_items = self._user_code(user_id), len(self._items)
             p, bias = self._row(user, len(self._users), tables.user_factors, tables.user_bias)
-            seen = _NO_ITEMS
+            columns, seen = np.arange(n_items), _NO_ITEMS
             if exclude_seen:
                 last, previous, item, _ = self._seen.arrays()
-                seen = kernels.gather_seen(
-                    np.array([user]), last, previous, item, np.arange(n_items)
-                )
+                seen = kernels.gather_seen(np.array([user]), last, previous, item, columns)
             if n > n_items - len(seen[1]):
                 return None
             q, item_bias = tables.item_factors[:n_items], tables.item_bias[:n_items]
-            scorer = dot_tiles(p[None], q, item_bias, bias + tables.mean)
+            copy = self._module.quantized_items
+            scorer = row_tiles(p[None], q, item_bias, bias + tables.mean, columns, copy)
             codes, raw = top_k(scorer, 1, n_items, n, *seen)
             if codes[0, -1] < 0:
                 return None
@@ -204,6 +203,7 @@ class FactorizationEvents:
         before = model.noise_rng.mark(), reservoir.n_offered, model.settings
         try:
             user, item = self._add(user_id, item_id, sizes)
+            self._touch_item(item)
             if not streams:
                 new = user == sizes[0], item == sizes[1]
                 scale, newest = model.scale, self._module.NEWEST
