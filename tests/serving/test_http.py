@@ -309,6 +309,10 @@ class StubLoop:
             )
         )  # fmt: skip
 
+    @contextlib.contextmanager
+    def reading_now(self):
+        yield None  # the other thread answers
+
     def __getattr__(self, name):
         def fail(*args, **options):
             raise self.error
