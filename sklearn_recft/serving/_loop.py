@@ -347,7 +347,7 @@ class Loop:
         users : array-like of user ids, or a table of queries
         n_recommendations : int, default=10
         remember : bool, default=True
-            Store the lists under their ``list_id``, with the next commit. The end of the process
+            Store the lists under their ``list_id``, soon after this returns. The end of the process
             may lose the last ones.
         **options : dict
             Options of the model's `recommend`.
