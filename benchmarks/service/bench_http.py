@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 
 N_USERS, N_ITEMS = 2000, 1000
 
 
-def make_app(folder, watched):
+def make_app(folder, watched, *, durable=True):
     """Return the service of a factorization that is fitted on synthetic feedback."""
     from sklearn_recft import IncrementalMFRecommender
     from sklearn_recft.datasets import make_interactions
@@ -33,7 +33,7 @@ def make_app(folder, watched):
     X, y = make_interactions(N_USERS, N_ITEMS, 100_000, random_state=0, return_X_y=True)
     model = IncrementalMFRecommender(n_factors=32, max_epochs=3, random_state=0).fit(X, y)
     model.partial_fit_predict(X[:10], y[:10])  # compiled before the clock runs
-    store = FeedbackStore(f"sqlite:///{folder}/feedback.db")
+    store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=durable)
     loop = Loop(model, store, f"{folder}/models")
     return create_app(loop, limits=Limits(max_waiting=4096), watched=watched)
 

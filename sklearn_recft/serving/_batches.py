@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -10,6 +11,9 @@ from typing import Any, Generic, TypeVar
 from sklearn_recft.serving._problems import Problem
 
 Request = TypeVar("Request")
+
+# Seconds for which a call may hold up the event loop, and what an older one counts for.
+_QUICK, _OLDER = 0.002, 0.9
 
 
 class MicroBatcher(Generic[Request]):
@@ -30,6 +34,10 @@ class MicroBatcher(Generic[Request]):
         Waiting requests; others raise the problem "queue-full".
     window : float, default=0.002
         Seconds.
+    call_now : callable, default=None
+        ``call_now(request)`` returns the result of a request, or None where it would have to wait
+        or take long. It answers a request that comes alone, in the thread of the event loop: two
+        changes of threads take longer than a list. Not while such calls take long.
     name : str, default="batches"
         Name of the thread.
     """
@@ -41,12 +49,15 @@ class MicroBatcher(Generic[Request]):
         max_batch: int,
         max_waiting: int,
         window: float = 0.002,
+        call_now: Callable[[Request], Any] | None = None,
         name: str = "batches",
     ) -> None:
         self._call = call
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._window = window
+        self._call_now = call_now
+        self._seconds = 0.0  # that the last calls of it took; older ones count less
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._waiting: list[tuple[Request, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
@@ -82,6 +93,8 @@ class MicroBatcher(Generic[Request]):
                 del self._waiting[: self._max_batch]
                 self._last_size = len(batch)
                 requests = [request for request, _ in batch]
+                if self._answered_now(batch):
+                    continue
                 try:
                     results = await loop.run_in_executor(self._thread, self._call, requests)
                 except Exception as error:  # the same for all of them
@@ -90,6 +103,23 @@ class MicroBatcher(Generic[Request]):
                     _resolve(answer, result)
         finally:
             self._running = None
+
+    def _answered_now(self, batch: Sequence[tuple[Request, asyncio.Future[Any]]]) -> bool:
+        """Answer a request that came alone; return False where the other thread has to."""
+        if self._call_now is None or len(batch) > 1:
+            return False
+        self._seconds *= _OLDER
+        if self._seconds > _QUICK:
+            return False
+        begin = time.perf_counter()
+        try:
+            result = self._call_now(batch[0][0])
+        except Exception as error:
+            result = error
+        self._seconds = max(self._seconds, time.perf_counter() - begin)
+        if result is not None:
+            _resolve(batch[0][1], result)
+        return result is not None
 
 
 class Bridge(Generic[Request]):

@@ -217,6 +217,7 @@ class Client:
         history: Any = None,
         min_seq: int | None = None,
         because: bool = False,
+        remember: bool = True,
     ) -> ServedLists:
         """Return the best items for each query.
 
@@ -233,6 +234,8 @@ class Client:
             Wait until this event is learned.
         because : bool, default=False
             Return the past items behind each score, too; the model must have `explain`.
+        remember : bool, default=True
+            False: nobody is shown the lists, so the service neither keeps nor counts them.
 
         Returns
         -------
@@ -255,6 +258,8 @@ class Client:
         body |= {name: value for name, value in given.items() if value is not None}
         if because:
             body["because"] = True
+        if not remember:
+            body["remember"] = False
         answer = self._call("POST", "/v1/recommend", body)
         shape = len(answer["lists"]), n_recommendations
         items, scores = np.full(shape, None, object), np.full(shape, -np.inf)
@@ -318,6 +323,18 @@ class Client:
     def rollback(self) -> str:
         """Go back to the saved model before, without the events after it."""
         return self._call("POST", "/v1/models/rollback")["model"]
+
+    def quality(self) -> dict[str, Any]:
+        """Return the figures of the model and of the loop over time.
+
+        Returns
+        -------
+        history : dict
+            ``time`` and ``model``, lists of length n with the newest point last; ``figures``, a
+            dict of such lists by name, with None where a figure is not defined; ``metric``, what
+            the loss is; ``reasons``, whether the model gives any.
+        """
+        return self._call("GET", "/v1/quality")
 
     def is_ready(self) -> bool:
         """Whether the service stores and learns events now."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
+from time import monotonic
 from typing import Any, NamedTuple
 
 from sklearn_recft.serving._errors import NotRunningError, QueueFullError
@@ -14,7 +15,7 @@ from sklearn_recft.serving._events import Appended, Event
 from sklearn_recft.serving._lists import ShownList
 from sklearn_recft.serving._store import FeedbackStore
 
-# Lists alone are stored once there are so many, or after so many seconds.
+# Lists are stored once there are so many, or after so many seconds.
 _MANY_LISTS, _PATIENCE = 256, 0.2
 
 
@@ -30,23 +31,34 @@ class _Waiting(NamedTuple):
 class Committer:
     """A thread that stores what callers have queued; while it commits, the next callers queue up.
 
+    Lists have commits of their own, which do not wait for the disk: no caller waits for them.
+
     Parameters
     ----------
     store : FeedbackStore
     queue_size : int
         Largest number of events that wait. The same for lists; further lists are dropped.
+    append : callable
+        ``append(groups)`` stores the events of several callers in one commit, and returns an answer
+        for each of them.
     after_commit : callable
-        Called without arguments after each commit.
+        Called without arguments after each commit of events, once the callers have their answers.
     """
 
     def __init__(
-        self, store: FeedbackStore, queue_size: int, after_commit: Callable[[], None]
+        self,
+        store: FeedbackStore,
+        queue_size: int,
+        append: Callable[[Sequence[Sequence[Event]]], list[Appended]],
+        after_commit: Callable[[], None],
     ) -> None:
         self._store = store
         self._queue_size = queue_size
+        self._append = append
         self._after_commit = after_commit
         self._waiting: deque[_Waiting] = deque()
-        self._lists: deque[ShownList] = deque()
+        self._lists: list[ShownList] = []
+        self._lists_due = 0.0  # when the lists that wait are stored
         self._n_events = 0
         self.n_commits = 0
         self.n_dropped_lists = 0
@@ -90,8 +102,12 @@ class Committer:
             if not self._open or room < len(lists):
                 self.n_dropped_lists += len(lists)
                 return
+            if not self._lists:
+                self._lists_due = monotonic() + _PATIENCE
+            is_new = not self._lists or len(self._lists) + len(lists) >= _MANY_LISTS
             self._lists.extend(lists)
-            self._changed.notify_all()
+            if is_new:  # else the thread knows how long it may sleep
+                self._changed.notify_all()
 
     # ------------------------------------------------------------------ private
 
@@ -116,36 +132,49 @@ class Committer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self._open and not self._waiting and len(self._lists) < _MANY_LISTS:
-                    if not self._changed.wait(_PATIENCE if self._lists else None):
-                        break
+                while self._open and not self._waiting and not self._are_lists_due():
+                    self._changed.wait(self._lists_due - monotonic() if self._lists else None)
                 calls, lists = self._take()
                 if not calls and not lists:
                     return  # stopped, and nothing is left
-            self._commit(calls, lists)
+            if lists:
+                self._store_lists(lists)
+            if calls:
+                self._commit(calls)
+
+    def _are_lists_due(self) -> bool:
+        if not self._lists:
+            return False
+        return len(self._lists) >= _MANY_LISTS or monotonic() >= self._lists_due
 
     def _take(self) -> tuple[list[_Waiting], list[ShownList]]:
-        """Take what one commit stores: whole calls, up to some batches of the store."""
+        """Take what is stored next: whole calls, up to some batches of the store, and lists."""
         calls: list[_Waiting] = []
-        size = 0
+        size, is_flush = 0, False
         while self._waiting and (not calls or size < 8 * self._store.batch_size):
             call = self._waiting.popleft()
             calls.append(call)
             size += call.size
+            is_flush |= not call.size  # no events: its caller waits for what was queued before
         self._n_events -= size
-        lists = list(self._lists)
-        self._lists.clear()
+        if not (self._are_lists_due() or is_flush or not self._open):
+            return calls, []
+        lists, self._lists = self._lists, []
         return calls, lists
 
-    def _commit(self, calls: list[_Waiting], lists: list[ShownList]) -> None:
-        calls = [call for call in calls if call.future.set_running_or_notify_cancel()]
+    def _store_lists(self, lists: list[ShownList]) -> None:
         try:
-            found = self._store.append_all(
-                [group for call in calls for group in call.groups], lists
-            )
-        except BaseException as error:
+            self._store.append_lists(lists, durable=False)
+        except Exception as error:
             self.error = str(error)
             self.n_dropped_lists += len(lists)
+
+    def _commit(self, calls: list[_Waiting]) -> None:
+        calls = [call for call in calls if call.future.set_running_or_notify_cancel()]
+        try:
+            found = self._append([group for call in calls for group in call.groups])
+        except BaseException as error:
+            self.error = str(error)
             for call in calls:
                 call.future.set_exception(error)
             return

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.serving._errors import NotRunningError, ServingError, StoreError
-from sklearn_recft.serving._events import EventBatch
+from sklearn_recft.serving._events import Appended, Event, EventBatch
 from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._rows import VERBS, Predicted, RowMaker, is_cut_free, teach
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._steps import BASE, Step, StepLog
 from sklearn_recft.serving._store import FeedbackStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 Range = tuple[int, int]
 # Largest number of events that are learned while readers wait.
@@ -86,6 +91,8 @@ class Learner:
         self.writes = True
         self.in_doubt = False  # whether steps may be written that were not done
         self.is_broken = False  # whether a step may be done in part
+        self.seconds = math.inf  # that the last steps took; older ones count less
+        self._appended: tuple[Step, EventBatch] | None = None  # written, to be learned next
         self._lock = SharedLock()
         self.is_level = False  # whether memory showed that the last step ended with the log
         self._changed = threading.Condition()
@@ -105,6 +112,16 @@ class Learner:
         """Read the model inside a with-block; it does not change meanwhile."""
         with self._lock.reading():
             yield View(self.model, self.name, self.seq)
+
+    @contextmanager
+    def reading_now(self) -> Iterator[View | None]:
+        """Read the model inside a with-block, as `reading`; None where that would have to wait."""
+        with ExitStack() as held:
+            with self._lock.mutex:
+                is_free = self._lock.may_read()
+                if is_free:
+                    held.enter_context(self._lock.reading())
+            yield View(self.model, self.name, self.seq) if is_free else None
 
     def wait(self, seq: int, timeout: float | None) -> bool:
         """Wait until the model has learned up to a number."""
@@ -207,6 +224,45 @@ class Learner:
         self.in_doubt = False
         return len(batch)
 
+    def append(self, groups: Sequence[Sequence[Event]]) -> tuple[list[Appended], bool]:
+        """Store events, in one commit with the step that learns them if it can be the next one.
+
+        Returns
+        -------
+        appended : list of Appended
+            The answer to each caller.
+        is_planned : bool
+            Whether the step is written: `learn_appended` takes it.
+        """
+        self._appended = None
+
+        def plan(connection: Connection, batch: EventBatch) -> None:
+            is_next = not self.in_doubt and batch.seq[0] == self.seq + 1
+            if is_next and len(first_sort(batch)) == len(batch):
+                step = Step(self.step + 1, self.verb_for(batch), self.seq, int(batch.seq[-1]))
+                self.in_doubt = True
+                self.steps.add_within(connection, [step])
+                self._appended = step, batch
+
+        found = self.store.append_all(groups, plan)
+        return found, self._appended is not None
+
+    def learn_appended(self) -> bool:
+        """Take the step of `append`; False if it has to wait for a reader, and is not taken."""
+        if self._appended is None:
+            return False
+        step, batch = self._appended
+        self._appended = None
+        with ExitStack() as alone:
+            with self._lock.mutex:
+                if not self._lock.may_write():
+                    return False
+                alone.enter_context(self._lock.writing())
+            reasons = self._taught(step, batch)
+        self._report(reasons)
+        self.in_doubt = False
+        return True
+
     def verb_for(self, batch: EventBatch) -> str:
         """Return the verb of a step: new items have their own."""
         return ADD_ITEMS if batch.events and is_item(batch.events[0]) else self.verb
@@ -289,6 +345,10 @@ class Learner:
         self.exchange(model, step)
 
     def _learn(self, step: Step, batch: EventBatch) -> None:
+        self._report(self._taught(step, batch))
+
+    def _taught(self, step: Step, batch: EventBatch) -> dict[int, str]:
+        """Take a step; return the reason for each ``seq`` that the model refused."""
         batch = without(batch, self.refused)
         self.is_broken = True  # unless all of this ends well
         if self.beside is not None:
@@ -299,13 +359,20 @@ class Learner:
             monitor.before(self.model, batch)
         predicted: list[Predicted] = []
         with self._lock.writing():
+            begin = time.perf_counter()
             reasons = teach(self.model, step.verb, batch, self.rows, predicted)
+            seconds = time.perf_counter() - begin
             if monitor is not None:
                 monitor.after(predicted)
                 self._monitored = step.until
             self.seq, self.step = step.until, step.number
         self.is_broken = False
+        self.seconds = max(seconds, 0.5 * self.seconds) if math.isfinite(self.seconds) else seconds
         self.n_learned += len(batch) - len(reasons)
+        return reasons
+
+    def _report(self, reasons: dict[int, str]) -> None:
+        """Write down what was refused, and wake those who wait for the step."""
         if reasons and self.writes:
             self.steps.reject(reasons)
         self._notify()

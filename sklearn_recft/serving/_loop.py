@@ -26,6 +26,7 @@ from sklearn_recft.serving._lists import Recommended, shown_lists
 from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._pace import Pace
 from sklearn_recft.serving._rows import RowMaker, check_form, predicts_first, verb_of
+from sklearn_recft.serving._shortcut import Shortcut
 from sklearn_recft.serving._snapshots import Snapshots
 from sklearn_recft.serving._store import FeedbackStore
 from sklearn_recft.serving._versions import LoopReceipt, Versions
@@ -129,10 +130,11 @@ class Loop:
         self._learner = Learner(store, self._snapshots, RowMaker(feedback))
         self._learner.writes = not follow
         self._versions = Versions(self._learner, guard)
-        self._committer = Committer(store, queue_size, self._wake)
         self._pace = Pace(learn, chunk_size, chunk_seconds)
         self._lock = FolderLock(self.folder)
         self._turn = threading.RLock()  # of the threads that change the model
+        self._shortcut = Shortcut(self._learner, self._pace, self._turn)
+        self._committer = Committer(store, queue_size, self._shortcut.append, self._after_commit)
         self._work = threading.Event()
         self._poll = poll_seconds
         self._running = False
@@ -353,7 +355,7 @@ class Loop:
         users : array-like of user ids, or a table of queries
         n_recommendations : int, default=10
         remember : bool, default=True
-            Store the lists under their ``list_id``, with the next commit. The end of the process
+            Store the lists under their ``list_id``, soon after this returns. The end of the process
             may lose the last ones.
         **options : dict
             Options of the model's `recommend`.
@@ -388,6 +390,15 @@ class Loop:
             ``model``, ``name`` and ``seq``. Do not change the model.
         """
         return self._learner.reading()
+
+    def reading_now(self) -> Any:
+        """Return a context manager as `reading`, which gives None where it would have to wait.
+
+        Returns
+        -------
+        view : context manager of View or None
+        """
+        return self._learner.reading_now()
 
     # ------------------------------------------------------------------ models
 
@@ -609,6 +620,11 @@ class Loop:
 
     def _wake(self) -> None:
         self._work.set()
+
+    def _after_commit(self) -> None:
+        is_learned = self._shortcut.finish()
+        if not is_learned or self._learner.seq - self._saved_seq >= self.snapshot_every:
+            self._wake()
 
     def _run(self) -> None:
         """Learn until stopped; what fails is tried again."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import GaugeMetricFamily, Metric
 
 # Gauges that are read when they are scraped: name, what it is, key of the figures, label.
 GAUGES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
@@ -52,7 +54,7 @@ _LABELS = {
     "queue_depth": "of",
     "guard_decisions": "verdict",
 }
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OUTCOMES = ("accepted", "duplicate", "refused")
 
 
@@ -73,34 +75,28 @@ class Metrics:
 
     def __init__(self, kinds: Iterable[str], figures: Callable[[], Mapping[str, float]]) -> None:
         try:
-            from prometheus_client import CollectorRegistry, Counter, Histogram
+            from prometheus_client import CollectorRegistry
         except ImportError as error:
             raise ImportError(
                 "The service needs prometheus-client: pip install 'sklearn-recft[serve]'"
             ) from error
-        self._figures = figures
         self._kinds = frozenset(kinds)
-        self._lock = threading.Lock()
+        self._counts = _Counts()
         self._registry = CollectorRegistry()
-        own: Any = {"registry": self._registry}
-        self._parents: dict[str, Any] = {
-            "requests": Counter("recft_requests", "Requests", ["route", "status"], **own),
-            "seconds": Histogram(
-                "recft_request_seconds", "Duration of requests", ["route"], buckets=_BUCKETS, **own
-            ),
-            "events": Counter("recft_events", "Events by kind", ["kind", "outcome"], **own),
-        }
-        self._known: dict[tuple[str, ...], Any] = {}
+        self._registry.register(self._counts)
         self._registry.register(_Gauges(figures))
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        self._child("requests", route, str(status)).inc()
-        self._child("seconds", route).observe(seconds)
+        """Count one request. Call this and `events` in one thread, that of the event loop."""
+        counts = self._counts
+        counts.requests[route, status] += 1
+        own = counts.durations[route]
+        own.n_by_bucket[bisect_left(_BUCKETS, seconds)] += 1
+        own.seconds += seconds
 
     def events(self, kind: str, outcome: str, n: int = 1) -> None:
         """Count events of a kind: "accepted", "duplicate" or "refused"."""
-        self._child("events", kind if kind in self._kinds else "other", outcome).inc(n)
+        self._counts.events[kind if kind in self._kinds else "other", outcome] += n
 
     def text(self) -> tuple[bytes, str]:
         """Return the page for Prometheus, and its content type."""
@@ -108,14 +104,45 @@ class Metrics:
 
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
-    def _child(self, metric: str, *labels: str) -> Any:
-        """Return one time series; looking it up by itself takes longer than counting."""
-        child = self._known.get((metric, *labels))
-        if child is None:
-            with self._lock:
-                child = self._parents[metric].labels(*labels)
-                self._known[(metric, *labels)] = child
-        return child
+
+class _Durations:
+    """How many requests took how long, by bucket, and their sum in seconds."""
+
+    def __init__(self) -> None:
+        self.n_by_bucket = [0] * (len(_BUCKETS) + 1)
+        self.seconds = 0.0
+
+
+class _Counts:
+    """Collector of what is counted with each request.
+
+    One thread counts, and another one copies: so neither takes a lock, which would take longer than
+    to count.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.events: Counter[tuple[str, str]] = Counter()
+        self.durations: defaultdict[str, _Durations] = defaultdict(_Durations)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all counters, and the durations of requests."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        requests = CounterMetricFamily("recft_requests", "Requests", labels=["route", "status"])
+        for (route, status), n in self.requests.copy().items():
+            requests.add_metric([route, str(status)], n)
+        seconds = HistogramMetricFamily(
+            "recft_request_seconds", "Duration of requests", labels=["route"]
+        )
+        bounds = [*map(str, _BUCKETS), "+Inf"]
+        for route, own in self.durations.copy().items():
+            upto = accumulate(own.n_by_bucket.copy())
+            seconds.add_metric([route], list(zip(bounds, upto, strict=True)), own.seconds)
+        events = CounterMetricFamily("recft_events", "Events by kind", labels=["kind", "outcome"])
+        for labels, n in self.events.copy().items():
+            events.add_metric(labels, n)
+        yield from (requests, seconds, events)
 
 
 class _Gauges:

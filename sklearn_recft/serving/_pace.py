@@ -16,6 +16,13 @@ class Pace:
     learn : {"event", "observe", "chunk"}
     chunk_size : int
     chunk_seconds : float
+
+    Attributes
+    ----------
+    at_once : bool
+        Whether events are learned as soon as they are stored.
+    size : int
+        Largest number of events of a step.
     """
 
     def __init__(self, learn: str, chunk_size: int, chunk_seconds: float) -> None:
@@ -23,14 +30,14 @@ class Pace:
             raise ValueError(f"chunk_size={chunk_size!r}: give an integer of at least 1.")
         if not chunk_seconds >= 0:
             raise ValueError(f"chunk_seconds={chunk_seconds!r}: give a number of at least 0.")
-        self._in_chunks = learn == "chunk"
+        self.at_once = learn != "chunk"
         self._seconds = chunk_seconds
         self._since: float | None = None
-        self.size = chunk_size if self._in_chunks else PIECE
+        self.size = PIECE if self.at_once else chunk_size
 
     def is_time(self, seq: int, last_seq: Callable[[], int]) -> bool:
         """Whether to learn now, given the last events that were learned and stored."""
-        if not self._in_chunks:
+        if self.at_once:
             return True
         waiting = last_seq() - seq
         if not waiting:

@@ -125,6 +125,16 @@ class Reader:
             answers.update(self._together(places, [requests[place] for place in places]))
         return [answers[place] for place in range(len(requests))]
 
+    def answer_now(self, request: Any) -> Any:
+        """Return the answer, or an exception, to a request for one list; None if it may take long.
+
+        It never waits for a model that learns.
+        """
+        if not isinstance(request, ListCall) or request.own or len(request.users) > 1:
+            return None
+        with self._loop.reading_now() as view:
+            return None if view is None else _tried(self._alone, request)
+
     def _together(self, places: list[int], calls: list[Any]) -> dict[int, Any]:
         """Answer requests that differ in their users or rows alone by one call."""
         parts = [call.users if isinstance(call, ListCall) else call.rows for call in calls]

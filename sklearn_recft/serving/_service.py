@@ -61,8 +61,10 @@ class Service:
         self._audit = audit
         self._options = options
         self._kinds = frozenset(options.kinds)
+        reader = Reader(loop)
         self._reads: MicroBatcher[Any] = MicroBatcher(
-            Reader(loop).answer,
+            reader.answer,
+            call_now=reader.answer_now,
             max_batch=_MAX_BATCH,
             max_waiting=limits.max_waiting,
             name="recft-reader",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from sklearn_recft.serving._bulk import insert_rows
 from sklearn_recft.serving._database import Database
 from sklearn_recft.serving._errors import StoreError
 from sklearn_recft.serving._schema import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 # The verb of a step that replaces the model by a saved one, where others learn events.
 BASE = "base"
@@ -52,9 +56,12 @@ class StepLog:
 
     def add(self, steps: Sequence[Step], *, durable: bool) -> None:
         """Write steps, all or none."""
-        rows = [tuple(self._row(step).values()) for step in steps]
         with self._database.writing(durable) as connection:
-            insert_rows(connection, "learned", rows)
+            self.add_within(connection, steps)
+
+    def add_within(self, connection: Connection, steps: Sequence[Step]) -> None:
+        """Write steps in a transaction that writes more."""
+        insert_rows(connection, "learned", [tuple(self._row(step).values()) for step in steps])
 
     def describe(self, step: Step) -> None:
         """Write the details of a step again, which are on disk when it returns."""

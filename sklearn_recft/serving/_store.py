@@ -185,29 +185,35 @@ class FeedbackStore:
         return self.append_all([check_stored_events(events)])[0]
 
     def append_all(
-        self, groups: Sequence[Sequence[Event]], lists: Sequence[ShownList] = ()
+        self,
+        groups: Sequence[Sequence[Event]],
+        also: Callable[[Connection, EventBatch], object] | None = None,
     ) -> list[Appended]:
-        """Store the checked events of several callers, and lists, in one commit.
+        """Store the checked events of several callers in one commit.
 
         Parameters
         ----------
         groups : sequence of sequences of Event
-        lists : sequence of ShownList
+        also : callable, default=None
+            ``also(connection, batch)`` writes more in the same transaction; ``batch`` has the
+            events that are new.
 
         Returns
         -------
         appended : list of Appended, one for each group
         """
         now = self._now()
-        if not any(groups) and not lists:
+        if not any(groups):
             return [Appended([], 0) for _ in groups]
         with self.database.writing() as connection:
             last = self.database.check_key(connection)["seq"]
             found, rows = self._append(connection, groups, now, last)
-            if lists:
-                self._insert_lists(connection, lists, now)
+            new = [event_of(row) for row in rows]
+            seqs = np.array([row[0] for row in rows], np.int64)
+            if also is not None and new:
+                also(connection, EventBatch(seqs, new))
             generation = self._fresh.generation
-        self._fresh.add(((row[0], event_of(row)) for row in rows), generation)
+        self._fresh.add(zip(seqs.tolist(), new, strict=True), generation)
         return found
 
     def read(self, after: int = 0, limit: int = 1000, *, until: int | None = None) -> EventBatch:
@@ -318,7 +324,9 @@ class FeedbackStore:
 
     # ------------------------------------------------------------------ lists
 
-    def append_lists(self, lists: Iterable[Mapping[str, Any]]) -> int:
+    def append_lists(
+        self, lists: Iterable[Mapping[str, Any] | ShownList], *, durable: bool = True
+    ) -> int:
         """Store lists that users saw.
 
         Parameters
@@ -326,6 +334,8 @@ class FeedbackStore:
         lists : iterable of dict
             ``list_id``, ``user_id``, ``items``, and optionally ``scores``, ``seq`` and ``model``. A
             list that is stored already stays as it is.
+        durable : bool, default=True
+            Wait for the disk, if the store does. Otherwise, a power failure may undo it.
 
         Returns
         -------
@@ -333,7 +343,7 @@ class FeedbackStore:
             How many of them are new.
         """
         checked, now = check_lists(lists), self._now()
-        with self.database.writing() as connection:
+        with self.database.writing(durable) as connection:
             self.database.check_key(connection)
             return self._insert_lists(connection, checked, now)
 

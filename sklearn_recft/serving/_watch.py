@@ -138,17 +138,16 @@ class Watch:
             self.metrics.events("any", "duplicate", duplicates)
             self.metrics.events("any", "accepted", len(events) - duplicates)
             return
-        values = [self._value(event) for event in events]
-        for event, value in zip(events, values, strict=True):
+        for event in events:
             self.metrics.events(event.kind, "accepted")
-            if event.list_id is not None and self._is_taken(value):
+            if event.list_id is not None and self._is_taken(self._value(event)):
                 self.quality.add_feedback(event.list_id, event.item_id)
         if before is not None:
             self.quality.add_unknown("users", before.unknown_users)
             self.quality.add_unknown("items", before.unknown_items)
             if before.predictions is not None:
-                y = np.array(values, object)
-                self.quality.add_predictions(y, before.predictions, before.classes)
+                values = np.array([self._value(event) for event in events], object)
+                self.quality.add_predictions(values, before.predictions, before.classes)
 
     def before_learning(self, model: Served, events: Sequence[Any]) -> None:
         """Count unknown ids of events that are about to be learned."""

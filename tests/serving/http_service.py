@@ -29,12 +29,13 @@ def header(key):
 
 
 @contextlib.contextmanager
-def running(folder, model=None, *, loop_options=None, **options):
+def running(folder, model=None, *, url=None, loop_options=None, **options):
     """Serve a model from an empty folder; yield a client that calls the application itself."""
     if model is None:
         model = PopularityRecommender().fit(ROWS)
-    store = FeedbackStore(f"sqlite:///{folder}/feedback.db", durable=False)
-    loop = Loop(model, store, folder / "models", **({"feedback": None} | (loop_options or {})))
+    store = FeedbackStore(url or f"sqlite:///{folder}/feedback.db", durable=False)
+    own = {"feedback": None, "after": store.last_seq()} | (loop_options or {})
+    loop = Loop(model, store, folder / "models", **own)
     app = create_app(loop, **({"watched": 1.0} | options))
     try:
         with TestClient(app, **LOCAL) as client:

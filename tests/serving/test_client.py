@@ -1,5 +1,6 @@
 """The client against a server on this machine: the verbs of an estimator, over HTTP."""
 
+import re
 import threading
 import time
 
@@ -16,6 +17,7 @@ from sklearn_recft.serving import (
     create_app,
     make_server,
 )
+from sklearn_recft.serving._app import ROUTES
 from tests.serving.http_service import ROWS, Keys
 
 
@@ -67,7 +69,39 @@ def test_options_and_predictions(client):
     assert np.isneginf(found.scores[0, 1:]).all()
     assert client.predict([["ann", "tea"]]).shape == (1,)
     assert client.is_ready()
+    lists = client.recommend(["zoe"], remember=False)
+    assert client.recommend(["zoe"]).items.tolist() == lists.items.tolist()
+    history = client.quality()
+    assert len(history["time"]) == len(history["figures"]["n_lists"])
+    shown = [one["list_id"] for one in client.export("zoe")["lists"]]
+    assert lists.list_ids[0] not in shown
     assert client.save() in [one["name"] for one in client.models()]
+
+
+def test_every_route_has_a_call():
+    import httpx
+
+    asked = set()
+
+    def handler(request):
+        asked.add((request.method, request.url.path))
+        answer = {"seq": 1, "lists": [], "model": "m", "models": [], "predictions": []}
+        return httpx.Response(200, json={**answer, "receipt": {}})
+
+    with Client("http://127.0.0.1:1") as client:
+        client._http = httpx.Client(base_url="http://x", transport=httpx.MockTransport(handler))
+        client.partial_fit([["ann", "tea"]])
+        client.add_items([{"item_id": "oat", "text": "oat milk"}])
+        client.recommend(["ann"])
+        client.predict([["ann", "tea"]])
+        client.forget(["ann"])
+        for call in (client.models, client.save, client.rollback, client.quality, client.is_ready):
+            call()
+        client.export("ann")
+        client.promote("m")
+    left = {(one.method, re.sub(r"\{.+?\}", "[^/]+", one.path)) for one in ROUTES}
+    left = {(m, p) for m, p in left if not any(m == n and re.fullmatch(p, q) for n, q in asked)}
+    assert left == {("GET", "/metrics"), ("GET", "/health/live")}  # for Prometheus and probes
 
 
 def test_problems_are_errors(served, client):

@@ -84,6 +84,24 @@ def test_an_event_that_is_sent_again_counts_once(client):
     assert again == {"seq": first["seq"], "accepted": 0, "duplicates": 2}
 
 
+def test_the_same_on_postgres(postgres, tmp_path):
+    with running(tmp_path, url=postgres) as client:
+        send, shown = [click("jam", f"pg{n}", event_id=f"pg{n}") for n in range(6)], []
+        for n in range(6):  # one by one: the last ones are learned by the thread that stores them
+            seq = client.post("/v1/events", json={"events": [send[n]]}).json()["seq"]
+            (one,) = lists(client, [f"pg{n}"], n=3, min_seq=seq, exclude_seen=False)
+            shown.append(items(one)[0])
+        assert (shown[0], shown[-1]) == ("tea", "jam")
+        again = client.post("/v1/events", json={"events": send}).json()
+        assert again == {"seq": seq, "accepted": 0, "duplicates": 6}
+        saved = client.post("/v1/models").json()["model"]
+        assert saved in [one["name"] for one in client.get("/v1/models").json()["models"]]
+        assert client.delete("/v1/users/pg5").json()["receipt"]
+        assert client.get("/v1/users/pg5/export").json()["events"] == []
+        assert client.get("/v1/users/pg4/export").json()["events"][0]["item_id"] == "jam"
+        assert client.get("/health/ready").status_code == 200
+
+
 def test_options_of_lists(client):
     (one,) = lists(client, ["ann"], n=2)
     assert "tea" not in items(one)
@@ -309,6 +327,10 @@ class StubLoop:
                 predict=lambda X: np.zeros(len(X)),
             )
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def reading_now(self):
+        yield None  # the other thread answers
 
     def __getattr__(self, name):
         def fail(*args, **options):

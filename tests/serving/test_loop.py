@@ -311,11 +311,11 @@ class SlowStore(FeedbackStore):
         self.may_commit = threading.Event()
         self.error = None
 
-    def append_all(self, groups, lists=()):
+    def append_all(self, groups, also=None):
         self.may_commit.wait()
         if self.error:
             raise self.error
-        return super().append_all(groups, lists)
+        return super().append_all(groups, also)
 
 
 def test_a_full_queue_and_a_store_that_fails(folder, tmp_path):
