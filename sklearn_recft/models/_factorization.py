@@ -134,8 +134,9 @@ class FactorizationModel(FactorizationBase):
         """Whether the rows of the tables that the events changed are finite."""
         changed = []
         for module in self.copies:
-            changed.append(module.array("user_factors")[events.user])
-            changed.append(module.array("item_factors")[events.item])
+            for name, codes in (("user_factors", events.user), ("item_factors", events.item)):
+                table = module.array(name)
+                changed.append(table[codes] if len(codes) < len(table) else table)
             if events.context.shape[1]:
                 changed.append(module.array("context_weight"))
         with np.errstate(all="ignore"):
@@ -316,7 +317,11 @@ class SGDFactorizationModel(SingleEventsMixin, FactorizationModel):
                 arrays["item_count"][:] = np.bincount(rows.item, weight, self.n_items)
             self._count_popularity(events)
         processes = current_processes()
-        fit = sgd.fit_epochs if processes is None else partial(fit_epochs_together, processes=processes)
+        fit = (
+            sgd.fit_epochs
+            if processes is None
+            else partial(fit_epochs_together, processes=processes)
+        )
         fit(
             arrays,
             rows,

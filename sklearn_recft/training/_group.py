@@ -41,10 +41,6 @@ class TorchProcesses:
             tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             self._call(dist.all_reduce, tensor)
 
-    def largest(self, values: torch.Tensor) -> None:
-        """Replace a tensor, in place, by its maximum over all processes."""
-        self._call(dist.all_reduce, values, dist.ReduceOp.MAX)
-
     def of_first(self, value: int) -> int:
         """Return the value of process 0."""
         number = torch.tensor([value])
