@@ -1,4 +1,4 @@
-"""Logs beyond the memory or the processors of one fit: merged models, streams of files, split fits."""
+"""Logs beyond one fit on one core: merged models, streams of files, split fits."""
 
 from sklearn_recft.scale._distributed import fit_distributed
 from sklearn_recft.scale._merge import fit_partitions, merge

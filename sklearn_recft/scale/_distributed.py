@@ -47,9 +47,10 @@ def fit_distributed(
     Each process reads all rows and keeps the whole model. What is split is the training:
 
     * Nets (`RealtimeTransformerRecommender`, `DecayBertRecommender`, `IncrementalDCNRecommender`,
-      `IncrementalDCNClassifier`, and the factorizations with the solver "adam"): each process takes its share
-      of the rows of every batch. The gradients are averaged before each step, weighted by these
-      shares. So the result differs from that of `fit` by dropout, negatives and rounding alone.
+      `IncrementalDCNClassifier`, and the factorizations with the solver "adam"): each process takes
+      its share of the rows of every batch. The gradients are averaged before each step, weighted by
+      these shares. So the result differs from that of `fit` by dropout, negatives and rounding
+      alone.
     * Factorizations with the solver "sgd": each process learns the rows of its users, chosen by a
       hash. After each pass, the row of an item moves by the sum of its moves in all processes. The
       sum is damped towards their mean for items with many events.
