@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,13 +17,12 @@ from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Rows
-from sklearn_recft.models._factorization_split import fit_epochs_together
+from sklearn_recft.models._factorization_split import fit_epochs
 from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._receipt import ERASED
 from sklearn_recft.models._single_event import SingleEventsMixin
 from sklearn_recft.modules import MatrixFactorization
-from sklearn_recft.processes import current_processes
 from sklearn_recft.ranking import TileScorer, cosine_tiles
 
 # Passes of `fit`, best for ratings and "bpr".
@@ -316,13 +314,7 @@ class SGDFactorizationModel(SingleEventsMixin, FactorizationModel):
                 weight = rows.weight * fade(age, settings.half_life)
                 arrays["item_count"][:] = np.bincount(rows.item, weight, self.n_items)
             self._count_popularity(events)
-        processes = current_processes()
-        fit = (
-            sgd.fit_epochs
-            if processes is None
-            else partial(fit_epochs_together, processes=processes)
-        )
-        fit(
+        fit_epochs(
             arrays,
             rows,
             loss=settings.loss,

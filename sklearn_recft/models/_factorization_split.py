@@ -8,12 +8,21 @@ import numpy as np
 
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._factorization_sgd import Arrays, Rows
-from sklearn_recft.processes import Processes
+from sklearn_recft.processes import Processes, current_processes
 
 _USERS = ("user_factors", "user_bias")
 # The constant rho of `ItemMoves`, in units of the learning rate: a bias sees every event, a factor
 # only the part of it along one of many directions. Chosen on MovieLens 1M.
 _SPEED = {"item_bias": 0.45, "item_factors": 0.02}
+
+
+def fit_epochs(arrays: Arrays, rows: Rows, **options: Any) -> None:
+    """Run `sgd.fit_epochs`, by all processes that train together."""
+    processes = current_processes()
+    if processes is None:
+        sgd.fit_epochs(arrays, rows, **options)
+    else:
+        fit_epochs_together(arrays, rows, processes, **options)
 
 
 def fit_epochs_together(
@@ -34,7 +43,7 @@ def fit_epochs_together(
     rng : numpy.random.Generator
         Draws the same numbers in all processes.
     **options : dict
-        Further arguments of `fit_epochs`.
+        Further arguments of `sgd.fit_epochs`.
     """
     processes.check_same("rows or parameters", *rows.columns().values(), *arrays.values())
     here = owner_of(np.arange(len(arrays["user_bias"])), processes.size) == processes.rank
