@@ -37,6 +37,8 @@ class RecommenderTags:
     merges : {"", "any parts", "parts by users"}
         Which parts of a log `sklearn_recft.scale.merge` merges exactly, with the default
         parameters: any, or those with different users. Empty: none.
+    splits_fit : bool
+        Whether `sklearn_recft.scale.fit_distributed` can split the training among processes.
     learns : str
         One line: what the model learns.
     """
@@ -51,6 +53,7 @@ class RecommenderTags:
     keeps: str = ""
     forget: str = "erased"
     merges: str = ""
+    splits_fit: bool = False
     learns: str = ""
 
 

@@ -21,6 +21,7 @@ ROOMS = (
     "times",
     "vocabulary",
     "parallel",
+    "processes",
     "suspects",
     "tags",
     "tables",
@@ -55,7 +56,7 @@ ROOMS = (
 
 # Rooms above that a room must not know all the same.
 NOT_KNOWN = {
-    "kernels": {"vocabulary", "tables", "events", "interactions", "parallel"},
+    "kernels": {"vocabulary", "tables", "events", "interactions", "parallel", "processes"},
     "modules": {"vocabulary", "events", "interactions", "history", "kernels"},
     "text": {"vocabulary", "events", "interactions", "history", "kernels"},
     "training": {"vocabulary", "events", "interactions", "history", "text"},

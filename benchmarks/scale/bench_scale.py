@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.common.process import MIB, in_fresh_process, peak_memory
+from benchmarks.scale.table import rows_of_table
 from sklearn_recft import (
     BiasRecommender,
     HabitRecommender,
@@ -100,13 +101,18 @@ def lists(n_users, n_items, folder):
 def main():
     """Parse the command line, and print one JSON line per case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=["stream", "lists"], default="stream")
+    parser.add_argument("--task", choices=["stream", "lists", "table"], default="stream")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["mf"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[2_000_000, 6_000_000, 20_000_000])
     parser.add_argument("--n-users", type=int, default=200_000)
     parser.add_argument("--n-items", type=int, default=20_000)
     parser.add_argument("--batch-rows", type=int, default=200_000)
+    parser.add_argument("--estimators", nargs="+", help="of the table; all by default")
     given = parser.parse_args()
+    if given.task == "table":
+        for row in rows_of_table(given.estimators):
+            print(json.dumps(row), flush=True)
+        return
     for size in given.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

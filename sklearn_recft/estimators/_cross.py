@@ -147,6 +147,7 @@ class IncrementalDCNRecommender(CrossMixin, RegressorMixin, BaseEstimator):
         reads=("time", "context"),
         adapts="the user's rates and factors",
         keeps="tables, features of ids, seen items, `replay_size` rows",
+        splits_fit=True,
         learns="ratings, shares or counts from any columns: crosses of features, online rates and "
         "factors",
     )

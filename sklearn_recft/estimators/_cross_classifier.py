@@ -105,6 +105,7 @@ class IncrementalDCNClassifier(CrossMixin, BinaryLabelsMixin, ClassifierMixin, B
         reads=("time", "context"),
         adapts="the user's rates and factors",
         keeps="tables, features of ids, seen items, `replay_size` rows",
+        splits_fit=True,
         learns="clicks or likes from any columns: crosses of features, online rates and factors",
     )
 

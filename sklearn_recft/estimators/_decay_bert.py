@@ -192,6 +192,7 @@ class DecayBertRecommender(
         reads=("time", "text", "query", "context"),
         adapts="the user's history, rates and factors",
         keeps="`2 * max_history` events a user, distinct items, tables, `replay_size` rows",
+        splits_fit=True,
         learns="clicks, likes or positives: attention over item texts of a decaying history, "
         "online rates and factors",
     )

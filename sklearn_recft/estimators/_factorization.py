@@ -206,6 +206,7 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
         reads=("time", "context"),
         adapts="the user's factors and bias",
         keeps="tables, seen items, `replay_size` events",
+        splits_fit=True,
         learns="ratings, shares (0 to 1) or positives: biases, factors, context",
     )
     _parameter_constraints: ClassVar[dict] = {
@@ -450,7 +451,9 @@ class IncrementalMFRecommender(HistoryMixin, FactorizationMixin, RegressorMixin,
     def __recommender_tags__(self) -> RecommenderTags:
         if self.loss == "softmax":
             order = () if self.history_half_life is None else ("order",)
-            return replace(self._TAGS, predicts="order", reads=("time", *order), adapts="")
+            return replace(
+                self._TAGS, predicts="order", reads=("time", *order), adapts="", splits_fit=False
+            )
         predicts = {"squared_error": "feedback", "log_loss": "probability", "bpr": "order"}
         fitted = self._fixed if self.__sklearn_is_fitted__() else {}
         loss = fitted.get("loss", self.loss)

@@ -109,6 +109,7 @@ class IncrementalMFClassifier(
         reads=("time", "context"),
         adapts="the user's factors and bias",
         keeps="tables, seen items, `replay_size` events",
+        splits_fit=True,
         learns="clicks or likes: biases, factors, context",
     )
 

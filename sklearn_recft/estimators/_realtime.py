@@ -219,6 +219,7 @@ class RealtimeTransformerRecommender(
         adapts="the user's history",
         keeps="`2 * max_history` events a user, seen items, a vector an item, "
         "512 periods of counts",
+        splits_fit=True,
         learns="the next item: attention over events in order, at a time and in a context",
     )
     _parameter_constraints: ClassVar[dict] = {

@@ -17,6 +17,7 @@ from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
 from sklearn_recft.models._factorization_sgd import Rows
+from sklearn_recft.models._factorization_split import fit_epochs
 from sklearn_recft.models._progress import Epochs, evenly
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._receipt import ERASED
@@ -131,8 +132,9 @@ class FactorizationModel(FactorizationBase):
         """Whether the rows of the tables that the events changed are finite."""
         changed = []
         for module in self.copies:
-            changed.append(module.array("user_factors")[events.user])
-            changed.append(module.array("item_factors")[events.item])
+            for name, codes in (("user_factors", events.user), ("item_factors", events.item)):
+                table = module.array(name)
+                changed.append(table[codes] if len(codes) < len(table) else table)
             if events.context.shape[1]:
                 changed.append(module.array("context_weight"))
         with np.errstate(all="ignore"):
@@ -312,7 +314,7 @@ class SGDFactorizationModel(SingleEventsMixin, FactorizationModel):
                 weight = rows.weight * fade(age, settings.half_life)
                 arrays["item_count"][:] = np.bincount(rows.item, weight, self.n_items)
             self._count_popularity(events)
-        sgd.fit_epochs(
+        fit_epochs(
             arrays,
             rows,
             loss=settings.loss,

@@ -118,6 +118,7 @@ def fit_epochs(
     scale: float,
     n_threads: int,
     rng: np.random.Generator,
+    after_epoch: Callable[[], None] | None = None,
 ) -> None:
     """Run epochs of lock-free SGD over all rows on ``n_threads`` threads.
 
@@ -133,6 +134,8 @@ def fit_epochs(
         for epoch in epochs:
             rate = learning_rate * _LAST_RATE[loss] ** (epoch / len(epochs))
             list(pool.map(step(arrays, rows, loss, rate, reg, scale, rng), pieces))
+            if after_epoch is not None:
+                after_epoch()
 
 
 def mean_loss(arrays: Arrays, rows: Rows, loss: str) -> float:

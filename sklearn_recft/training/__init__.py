@@ -2,6 +2,7 @@
 
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows
 from sklearn_recft.training._fine_tuning import FineTuning
+from sklearn_recft.training._group import ProcessesError, store_for, torch_processes
 from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss, PointLoss
 from sklearn_recft.training._net import checkpoint, grow_optimizer, make_net, predict_net
 from sklearn_recft.training._net_params import resolve_training
@@ -24,6 +25,7 @@ __all__ = [
     "PenalisedLoss",
     "PointLoss",
     "Policy",
+    "ProcessesError",
     "RowAdamW",
     "Scorer",
     "SequenceWindows",
@@ -33,4 +35,6 @@ __all__ = [
     "make_net",
     "predict_net",
     "resolve_training",
+    "store_for",
+    "torch_processes",
 ]

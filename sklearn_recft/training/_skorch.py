@@ -87,6 +87,18 @@ def batch_options(net: NeuralNet, **options: Any) -> Iterator[None]:
                 delattr(net, f"{parts}__{name}")
 
 
+@contextmanager
+def train_option(net: NeuralNet, **options: Any) -> Iterator[None]:
+    """Set options of the net's training iterator within the block."""
+    named = {f"iterator_train__{name}": value for name, value in options.items()}
+    vars(net).update(named)
+    try:
+        yield
+    finally:
+        for name in named:
+            delattr(net, name)
+
+
 def set_batch_option(net: NeuralNet, name: str, value: Any) -> None:
     """Set an option of the net's iterators."""
     # Plain attributes: skorch's set_params refuses them once the net is initialised.

@@ -12,10 +12,12 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from sklearn_recft.parallel import torch_threads
+from sklearn_recft.processes import current_processes
 from sklearn_recft.training import _skorch
 from sklearn_recft.training._batches import Collate, Columns
 from sklearn_recft.training._net import grow_optimizer
 from sklearn_recft.training._policy import Policy
+from sklearn_recft.training._split import split_batches
 from sklearn_recft.training._tuned import _TunedNet
 
 
@@ -80,6 +82,9 @@ class Trainer:
         """
         _skorch.set_batch_option(net, "n_negatives", self.n_negatives)
         grow_optimizer(net)
+        processes, trained = current_processes(), net.module_.parameters()
+        if processes is not None:
+            processes.check_same("rows or weights", *columns.values(), target, *trained)
         with self._prepared(net):
             # skorch's own partial_fit would swallow a KeyboardInterrupt.
             dataset = Dataset(columns, target)
@@ -93,6 +98,8 @@ class Trainer:
                 net.module_.eval()
             net.notify("on_train_end", X=dataset, y=target)
             _skorch.drop_best_weights(net)
+        if processes is not None:
+            processes.check_same("weights after training", *net.module_.parameters())
         _skorch.keep_last_epochs(net, self.epochs)
 
     @contextmanager
@@ -100,7 +107,9 @@ class Trainer:
         """Set up threads, generators, batches, metric and steps for this call only."""
         with ExitStack() as stack:
             stack.enter_context(torch_threads(self.n_threads))
-            stack.enter_context(_seeded(net, self.seed))
+            processes = current_processes()
+            rank = 0 if processes is None else processes.rank  # each draws its own dropout
+            stack.enter_context(_seeded(net, self.seed + rank))
             stack.enter_context(torch.enable_grad())  # even if the caller has disabled gradients
             if self.collate is not None:
                 stack.enter_context(_skorch.batch_options(net, collate=self.collate))
@@ -112,6 +121,8 @@ class Trainer:
             if self.scorer is not None:
                 stack.enter_context(_skorch.scored(net, self.scorer, patience))
             stack.enter_context(_skorch.time_left(net, self.epochs))
+            if processes is not None:
+                stack.enter_context(split_batches(net, processes, self.seed))
             if isinstance(net, _TunedNet):
                 planned = net.one_call(self.epochs, update=self.update, n_targets=self.n_targets)
                 stack.enter_context(planned)
