@@ -113,7 +113,8 @@ def reference(features, sizes, targets, contexts, importance, lists, weights, sq
             ranks.append(rank)
             if target < 0 or rank >= n_best:
                 continue
-            best = order[: int(n_best)]
+            others = np.setdiff1d(targets[rows], target)
+            best = np.array([j for j in order[: int(n_best)] if j not in others])
             share = np.exp(scores[best] - scores.max())
             slopes.append(importance[r] * (share @ x[best] / share.sum() - x[target]))
         if not slopes:
