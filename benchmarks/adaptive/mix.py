@@ -171,24 +171,17 @@ def _slope(x, hit, score, best, apart, out):
     out[:] = 0.0
     if n_hits == 0:
         return 0
-    norm = missed = 0.0
-    for j in best:
-        norm += np.exp(score[j] - score[best[0]])
-        missed += 0.0 if hit[j] else np.exp(score[j] - score[best[0]])
-    shares = 0.0  # of the items that are no hits
-    for j in best:
+    e = np.exp(score[best] - score[best[0]])
+    misses = e.sum() - (e[hit[best]].sum() if apart else 0.0)
+    shares = 0.0  # of an item that is no hit, divided by its e
+    for p, j in enumerate(best):
         if apart and hit[j]:
-            shares += 1.0 / (missed + np.exp(score[j] - score[best[0]])) / n_hits
-    for j in best:
-        share = np.exp(score[j] - score[best[0]])
-        if not apart:
-            share /= norm
-        elif hit[j]:
-            share /= n_hits * (missed + share)
-        else:
-            share *= shares
+            shares += 1.0 / (misses + e[p]) / n_hits
+    for p, j in enumerate(best):
+        share = e[p] * shares if apart else e[p] / misses
         if hit[j]:
-            share -= 1.0 / n_hits
+            share = (e[p] / (misses + e[p]) if apart else n_hits * share) - 1.0
+            share /= n_hits
         for f in range(x.shape[1]):
             out[f] += share * x[j, f]
     return n_hits

@@ -31,9 +31,9 @@ _ROWS = np.r_[
 ]
 # Codes of a list ahead of time that its sets learn by.
 N_AHEAD = 2
-# Weights of ranks and of scores at the start, divided by the number of members. A list ahead of time
-# is for many items, which are nearly as likely at its end as at its top. So its weights are small:
-# larger ones come down unevenly, and then some are below 0.
+# Weights of ranks and of scores at the start, divided by the number of members. A list ahead of
+# time is for many items, nearly as likely at its end as at its top, so its weights are small:
+# larger ones come down unevenly, and some of them end below 0.
 _FIRST, _FIRST_AHEAD = (1.0, 0.1), (0.5, 0.1)
 # Least weights without context.
 _LEAST = 1e-3
