@@ -123,7 +123,8 @@ def n_warm_chunks(data: str) -> int:
 
 def options_of(data: str, task: str) -> mix.Options:
     """Return the options of the class; lists asked for once learn apart, and forget nothing."""
-    own = {} if task == "next" else {"context": ("new",), "forgetting": 1.0}
+    once = {"context": ("new",), "forgetting": 1.0, "first": (0.5, 0.1)}
+    own = {} if task == "next" else once
     return mix.changed(OPTIONS, **own, warm_chunks=n_warm_chunks(data))
 
 

@@ -76,6 +76,11 @@ class Options:
     features : tuple of {"rank", "z", "age", "met", "since"}
         "since" is two numbers of the days since the user met the item.
     rank_cap : int
+    first : tuple of two floats
+        Weights of ranks and of scores at the start, divided by the number of members.
+    apart : bool
+        Whether each hit of a list is compared with the items that are no hits, and not with the
+        other hits.
     epochs, warm_chunks : int
         Passes over the first chunks, the last of them with the rest of the stream.
     user_rate : float
@@ -88,6 +93,8 @@ class Options:
     context: tuple[str, ...] = ("n_past", "idle")
     features: tuple[str, ...] = ("rank", "z", "age", "met")
     rank_cap: int = 40
+    first: tuple[float, float] = (1.0, 0.0)
+    apart: bool = True
     epochs: int = 1
     warm_chunks: int = 10
     user_rate: float = 0.0
@@ -153,21 +160,28 @@ def _gain(order, hit, n_relevant):
 
 
 @numba.njit(cache=True)
-def _slope(x, hit, score, best, out):
-    """Write the slope of the cross-entropy of the hits among the best; return their number."""
+def _slope(x, hit, score, best, apart, out):
+    """Write the slope of the cross-entropy of the hits among the best; return their number.
+
+    ``apart``: each hit is compared with the items that are no hits.
+    """
     n_hits = 0
     for j in best:
         n_hits += hit[j]
     out[:] = 0.0
     if n_hits == 0:
         return 0
-    norm = 0.0
-    for j in best:
-        norm += np.exp(score[j] - score[best[0]])
-    for j in best:
-        share = np.exp(score[j] - score[best[0]]) / norm
+    e = np.exp(score[best] - score[best[0]])
+    misses = e.sum() - (e[hit[best]].sum() if apart else 0.0)
+    shares = 0.0  # of an item that is no hit, divided by its e
+    for p, j in enumerate(best):
+        if apart and hit[j]:
+            shares += 1.0 / (misses + e[p]) / n_hits
+    for p, j in enumerate(best):
+        share = e[p] * shares if apart else e[p] / misses
         if hit[j]:
-            share -= 1.0 / n_hits
+            share = (e[p] / (misses + e[p]) if apart else n_hits * share) - 1.0
+            share /= n_hits
         for f in range(x.shape[1]):
             out[f] += share * x[j, f]
     return n_hits
@@ -193,7 +207,7 @@ def _walk(lists, x, hit, weights, tuned, out):
     """Judge each list, then learn it; with ``by_chunk`` by the weights before its chunk."""
     indptr, n_relevant, chunk, sets, user = lists
     w, g, user_w, user_g = weights
-    rate, forget, n_best, user_rate, by_chunk = tuned
+    rate, forget, n_best, user_rate, by_chunk, apart = tuned
     shown, now = w.copy(), -1
     total, slope = np.empty(x.shape[1]), np.empty(x.shape[1])
     score, floor = np.empty(4096), np.full(x.shape[1], 1e-8)
@@ -214,7 +228,7 @@ def _walk(lists, x, hit, weights, tuned, out):
             _total(w, sets[q], own, total)
             _score(mine, total, score)
             order = np.argsort(-score[:m])
-        if _slope(mine, hits, score, order[: int(n_best)], slope) == 0:
+        if _slope(mine, hits, score, order[: int(n_best)], apart > 0.5, slope) == 0:
             continue
         for s in sets[q]:
             _step(w[s], g[s], slope, rate, forget, floor if s == 0 else g[0] + 1e-8)
@@ -234,13 +248,14 @@ def walk(
     """Return NDCG@10 of each list, and the weights at the end."""
     sets, n_sets = contexts(kept, options.context)
     w = np.zeros((n_sets, len(names)))
-    ranks = [j for j, name in enumerate(names) if name.startswith("rank ")]
-    w[0, ranks] = 1.0 / max(len(ranks), 1)
+    for kind, value in zip(("rank ", "z "), options.first, strict=True):
+        columns = [j for j, name in enumerate(names) if name.startswith(kind)]
+        w[0, columns] = value / max(len(columns), 1)
     own = np.zeros((int(kept.user.max()) + 1 if options.user_rate else 1, len(names)))
     weights = w, np.zeros_like(w), own, np.zeros_like(own)
     tuned = (
         options.learning_rate, options.forgetting, float(options.n_candidates), options.user_rate,
-        float(by_chunk),
+        float(by_chunk), float(options.apart),
     )  # fmt: skip
     lists = kept.indptr, kept.n_relevant, kept.chunk, sets, kept.user
     out = np.zeros(len(kept))
