@@ -76,6 +76,12 @@ def test_lists_follow_single_events_and_failed_calls(log, scans):
         for _ in range(20):
             stream.learn_one(user, item, 6.0 - rating)
     check(model, scans)
+    for new in range(9):  # a new user's event changes the item, in spare rows of the tables
+        for _ in range(20):
+            stream.learn_one(1000 + new, int(X[new, 1]), 9.0)
+    check(model, scans)
+    stream.learn_one(0, 5000, 5.0)
+    check(model, scans)
     with pytest.raises(ValueError, match="diverged"):
         model.partial_fit(X + np.array([0, 500]), np.full(len(X), 1e28))
     check(model, scans)
