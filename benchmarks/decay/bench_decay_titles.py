@@ -57,7 +57,8 @@ SIZES = (16, 64, 256)
 GROUPS = ("counts", "words", "years")
 DEVIATIONS = (0.1, 0.3, 1.0)
 PENALTIES = (0.01, 0.1, 1.0)
-EPOCHS = (2, 10, 40)
+EPOCHS = (2, 10)  # of DecayBert
+MODELS = ("film's like rate in the examples", "vectors alone", "linear head", "DecayBert")
 Scorer = Callable[[Examples], np.ndarray]
 Contender = Callable[[Examples, Any, int], Scorer]
 
@@ -78,12 +79,18 @@ class Contenders:
 
     def rows(self) -> dict[str, tuple[Contender, list[Any]]]:
         """Return the contenders by name, with their settings."""
-        return {
-            "film's like rate in the examples": (self.film_rate, [None]),
-            "vectors alone": (self.vectors_alone, list(PENALTIES)),
-            "linear head": (self.head, head_settings()),
-            "DecayBert": (self.decay_bert, list(EPOCHS)),
-        }
+        return dict(
+            zip(
+                MODELS,
+                (
+                    (self.film_rate, [None]),
+                    (self.vectors_alone, list(PENALTIES)),
+                    (self.head, head_settings()),
+                    (self.decay_bert, list(EPOCHS)),
+                ),
+                strict=True,
+            )
+        )
 
     def film_rate(self, train: Examples, setting: Any, seed: int) -> Scorer:
         """Rank by the shrunk like rate of the film."""
@@ -161,6 +168,8 @@ def few_shot(parts: tuple[Examples, ...], contenders: Contenders, options: Any) 
     """Print a row for each contender and k, and for the whole training part."""
     train, validation, test = parts
     for name, (make, settings) in contenders.rows().items():
+        if name not in options.models:
+            continue
         for size in options.sizes:
             aucs = np.array(
                 [
@@ -229,6 +238,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", choices=("records", "time"), default="records")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
     options = parser.parse_args(argv)
     events, films = load()

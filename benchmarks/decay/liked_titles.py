@@ -203,7 +203,7 @@ def film_rate(train: Examples, examples: Examples, n_films: int) -> np.ndarray:
 def earlier_film_rate(events: pd.DataFrame, examples: Examples) -> np.ndarray:
     """Share of likes of the film in ratings of anyone before the example's second, shrunk."""
     found = np.empty(len(examples))
-    of_film = {film: own for film, own in events.groupby("film")}
+    of_film = dict(iter(events.groupby("film")))
     mean = events["like"].mean()  # a constant; it changes no order of films
     for row, (film, time) in enumerate(zip(examples.film, examples.time, strict=True)):
         own = of_film[film]

@@ -5,7 +5,8 @@
 Amazon Beauty with titles, the time line by weeks from Monday. A model is fitted to all events
 before the first week. Then, for each week: the items that are first seen in this week are added by
 their titles (`add_items`, in random order), lists are made for all events of the week as of its
-first second, and then the model learns the events of the week (`partial_fit`). So an item's title
+first second, and then the model learns the events of the week (`partial_fit`, or with ``--update
+observe``, its histories and counts alone). So an item's title
 is known when it comes, and its events are not. Lists rank the whole catalogue, without the items
 that the user took before. The weeks of ``--part validation`` choose settings, those of "test" are
 reported. NDCG@10 with one relevant item, the item of the event, over
@@ -93,19 +94,26 @@ class Figures:
         return {name: float(np.concatenate(v).mean()) for name, v in self.values.items()}
 
 
-def lists_by_week(weeks: Weeks, part: str, model: Any, seed: int) -> dict[str, float]:
-    """Run the protocol on a model, and return its figures."""
-    found, (begin, end) = Figures(), PARTS[part]
-    past, titles = weeks.before(begin)
+def fitted(weeks: Weeks, week: int, model: Any) -> float:
+    """Fit a model to all events before a week, and return the seconds."""
+    past, titles = weeks.before(week)
     start = time.perf_counter()
     model.fit(past, items=titles)
-    seconds = time.perf_counter() - start
-    for week in range(begin, end):
+    return time.perf_counter() - start
+
+
+def lists_by_week(
+    weeks: Weeks, span: tuple[int, int], model: Any, seed: int, update: str, since: int
+) -> dict[str, float]:
+    """Take a fitted model through weeks, and return its figures of the weeks from ``since`` on."""
+    found = Figures()
+    for week in range(*span):
         events, is_new, new = weeks.of(week, seed)
-        if not len(events):
-            continue
         if len(new):
             model.add_items(new)
+        if week < since:
+            getattr(model, update)(events)
+            continue
         queries = events[["user_id"]].assign(timestamp=float(MONDAY + week * WEEK))
         lists, _ = model.recommend(queries, n_recommendations=K)
         taken = events["item_id"].to_numpy()[:, None]
@@ -113,12 +121,11 @@ def lists_by_week(weeks: Weeks, part: str, model: Any, seed: int) -> dict[str, f
         in_list = np.isin(lists, new["item_id"].to_numpy()).sum(axis=1)
         found.add(all=ndcg, new=ndcg[is_new], in_list=in_list)
         if is_new.any():
-            shelf, _ = model.recommend(
-                queries[is_new], n_recommendations=K, candidates=new["item_id"].to_numpy()
-            )
+            size, fresh = min(K, len(new)), new["item_id"].to_numpy()
+            shelf, _ = model.recommend(queries[is_new], n_recommendations=size, candidates=fresh)
             found.add(shelf=ndcg_at_k(taken[is_new], shelf, k=K, per_user=True))
-        model.partial_fit(events)
-    return {**found.means(), "fit_seconds": seconds}
+        getattr(model, update)(events)
+    return found.means()
 
 
 def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]]:
@@ -137,9 +144,7 @@ def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]
     yield "content, new items first", content.means()
 
 
-def content_ndcg(
-    weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame
-) -> np.ndarray:
+def content_ndcg(weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
     """NDCG@10 of new items in the order of their TF-IDF cosine to the user's history."""
     past, titles = weeks.before(week)
     known = pd.concat([titles, new], ignore_index=True)
@@ -165,6 +170,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["transformer"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
+    parser.add_argument("--update", choices=("partial_fit", "observe"), default="partial_fit")
+    parser.add_argument("--fit-before", type=int, help="week; default: the first of the part")
     parser.add_argument("--data", default="amazon-beauty-2014")
     add_params_option(parser)
     options = parser.parse_args(argv)
@@ -175,8 +182,11 @@ def main(argv: list[str] | None = None) -> None:
         for seed in options.seeds:
             given = {"backbone": options.backbone, "random_state": seed}
             setting = constructor_params(merged(given, copy.deepcopy(options.params)))
-            figures = lists_by_week(weeks, options.part, MODELS[name](**setting), seed)
-            row("new items", options.part, name, seed=seed, **figures)
+            model, (since, end) = MODELS[name](**setting), PARTS[options.part]
+            begin = since if options.fit_before is None else options.fit_before
+            seconds = fitted(weeks, begin, model)
+            figures = lists_by_week(weeks, (begin, end), model, seed, options.update, since)
+            row("new items", options.part, name, seed=seed, **figures, fit_seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ class SequenceNewItems(SequenceSearch):
 
     The net has no training row of such an item. Let p be the share of first events of an item in
     recent events. The items without events get p of the softmax of each query, and split it by the
-    similarity of their contents to those of the user's events.
+    similarity of their contents to those of the user's events. Queries before the newest known
+    event keep the scores of the net: p and the items without events are those of now.
 
     Attributes
     ----------
@@ -31,6 +32,7 @@ class SequenceNewItems(SequenceSearch):
     """
 
     history: EventHistory
+    newest: float
     trends: Trends
     first_events: FirstEvents
 
@@ -52,7 +54,7 @@ class SequenceNewItems(SequenceSearch):
         """Return the scores (n, m) of the ``new`` items, for queries of these states.
 
         ``log sum_j exp(s_j) + log(p / (1 - p)) + log softmax_i(w c_i)`` has the scores s_j of items
-        with events, and the largest similarity c_i of item i to an event of the user.
+        with events, and the similarity c_i of item i to the events of the user.
         """
         share = self._share_of_new()
         others = np.flatnonzero(self.counts.has_events)
@@ -69,9 +71,9 @@ class SequenceNewItems(SequenceSearch):
         return out
 
     def _similarity_to_past(self, past: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Return the largest similarity (n, m) of items to past ones (n, L), -1 for none.
+        """Return the similarity (n, m) of items to past ones (n, L), -1 for none.
 
-        It is the cosine of whitened contents, plus that of the words of texts.
+        It is the largest cosine of whitened contents, plus the largest of the words of texts.
         """
         codes, place = np.unique(past[past >= 0], return_inverse=True)
         found = np.zeros((len(past), len(new)))
@@ -97,15 +99,15 @@ class SequenceNewItems(SequenceSearch):
     ) -> TileScorer:  # fmt: skip
         """Return a function that also scores the items without events among ``columns``.
 
-        Rows with search words keep the scores of the net.
+        Rows with search words, and those before the newest event, keep the scores of the net.
         """
         new = self._new_items()
         _, places, own = np.intersect1d(columns, new, return_indices=True)
         if not len(places):
             return tiles
-        words = np.zeros(len(states), bool)
+        asks = wanted.time >= self.newest
         if queries.query is not None:
-            words = queries.query != ""
+            asks &= queries.query == ""
         order = np.argsort(places)
         places, own = places[order], own[order]
         kept: dict[tuple[int, int], np.ndarray] = {}
@@ -119,8 +121,8 @@ class SequenceNewItems(SequenceSearch):
             if found is None:
                 found = self._new_item_scores(log, wanted.take(slice(r0, r1)), states[r0:r1], new)
                 found = found[:, own]
-            asks = ~words[r0:r1]
-            out[np.ix_(asks, places[first:last] - c0)] = found[asks, first:last]
+            rows = asks[r0:r1]
+            out[np.ix_(rows, places[first:last] - c0)] = found[rows, first:last]
             if last < len(places):
                 kept[r0, r1] = found
 
@@ -129,11 +131,14 @@ class SequenceNewItems(SequenceSearch):
     def _rows_of_new_items(
         self, events: Events, log: Events, queries: Queries, states: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return which rows have an item without events and no search words, and their scores."""
+        """Return the rows of items without events, and their scores.
+
+        Rows with search words, and those before the newest event, are not among them.
+        """
         new = self._new_items()
         if not len(new):
             return np.empty(0, np.int64), np.empty(0)
-        rows = np.flatnonzero(np.isin(events.item, new))
+        rows = np.flatnonzero(np.isin(events.item, new) & (queries.time >= self.newest))
         if events.query is not None:
             rows = rows[[not events.query[row] for row in rows.tolist()]]
         scores = self._new_item_scores(log, queries.take(rows), states[rows], new)
