@@ -13,6 +13,7 @@ from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.ranking import TileScorer
 
 _WEIGHT = 12.0  # of the similarity of texts
+_LIFT = 2.0  # events of new items per first event: more follow before the model learns them
 _N_PAST = 50  # newest events that an item is compared with
 _MOST_ITEMS = 4096  # items without events that are scored so, the newest: bounds the cost
 _ROWS = 32  # queries at once
@@ -21,9 +22,10 @@ _ROWS = 32  # queries at once
 class SequenceNewItems(SequenceSearch):
     """How the sequence model scores items without events, if it has times and contents of items.
 
-    The net has no training row of such an item. Let p be the share of first events of an item in
-    recent events. The items without events get p of the softmax of each query, and split it by the
-    similarity of their contents to those of the user's events. Queries before the newest known
+    The net has no training row of such an item, and scores it low. Let p be twice the share of
+    first events of an item in recent events. The items without events get p of the softmax of each
+    query, beside what the net gives them, and split it by the similarity of their contents to those
+    of the user's events. Queries before the newest known
     event keep the scores of the net: p and the items without events are those of now.
 
     Attributes
@@ -40,7 +42,7 @@ class SequenceNewItems(SequenceSearch):
         """Return the share of each list's softmax that is given to items without events."""
         if self._texts.start == self._texts.stop or not self.trends.half_lives:
             return 0.0
-        return min(self.first_events.share, 0.5)
+        return min(_LIFT * self.first_events.share, 0.5)
 
     def _new_items(self) -> np.ndarray:
         """Return the codes of the newest items without events; none without a share."""
@@ -51,7 +53,7 @@ class SequenceNewItems(SequenceSearch):
     def _new_item_scores(
         self, log: Events, queries: Queries, states: np.ndarray, new: np.ndarray
     ) -> np.ndarray:
-        """Return the scores (n, m) of the ``new`` items, for queries of these states.
+        """Return what scores (n, m) of the ``new`` items have beside the net's, of these states.
 
         ``log sum_j exp(s_j) + log(p / (1 - p)) + log softmax_i(w c_i)`` has the scores s_j of items
         with events, and the similarity c_i of item i to the events of the user.
@@ -97,7 +99,7 @@ class SequenceNewItems(SequenceSearch):
         self, tiles: TileScorer, states: np.ndarray, log: Events, wanted: Queries,
         queries: Interactions, columns: np.ndarray,
     ) -> TileScorer:  # fmt: skip
-        """Return a function that also scores the items without events among ``columns``.
+        """Return a function that also adds the share of items without events in ``columns``.
 
         Rows with search words, and those before the newest event, keep the scores of the net.
         """
@@ -122,7 +124,8 @@ class SequenceNewItems(SequenceSearch):
                 found = self._new_item_scores(log, wanted.take(slice(r0, r1)), states[r0:r1], new)
                 found = found[:, own]
             rows = asks[r0:r1]
-            out[np.ix_(rows, places[first:last] - c0)] = found[rows, first:last]
+            cells = np.ix_(rows, places[first:last] - c0)
+            out[cells] = np.logaddexp(out[cells], found[rows, first:last])
             if last < len(places):
                 kept[r0, r1] = found
 
@@ -131,7 +134,7 @@ class SequenceNewItems(SequenceSearch):
     def _rows_of_new_items(
         self, events: Events, log: Events, queries: Queries, states: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of items without events, and their scores.
+        """Return the rows of items without events, and what their scores have beside the net's.
 
         Rows with search words, and those before the newest event, are not among them.
         """

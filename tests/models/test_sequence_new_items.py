@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.models import _sequence_new_items
+from sklearn_recft.models._first_events import FirstEvents
 from sklearn_recft.text import LexicalIndex
 
 DAY = 86_400.0
@@ -66,9 +67,14 @@ def test_new_items_get_their_share_and_split_it_by_the_users_texts(model, log):
     newest = int(log["timestamp"].max() // period)
     recent = log["timestamp"] // period > newest - 64
     share = (first // period > newest - 64).sum() / recent.sum()
+    share *= 2
     assert 0 < share < 0.5
-    of_new = np.exp(logsumexp(scores[:, n:], axis=1) - logsumexp(scores, axis=1))
-    assert_allclose(of_new, share, rtol=1e-4)  # of each query
+    plain = copy.deepcopy(model)
+    plain._model.first_events = FirstEvents()
+    net = all_scores(plain, queries)
+    assert_allclose(scores[:, :n], net[:, :n], rtol=1e-6)
+    level = logsumexp(net[:, :n], axis=1) + np.log(share / (1 - share))
+    assert (scores[:, n:] > net[:, n:] + 0.01).any()
     texts = model.module_.item_texts.numpy(force=True)
     texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
     known = model.item_ids_.tolist()
@@ -87,8 +93,8 @@ def test_new_items_get_their_share_and_split_it_by_the_users_texts(model, log):
             )
             similarity[place] = meaning + common
         expected = _sequence_new_items._WEIGHT * similarity
-        found = scores[row, n:]
-        assert_allclose(found - logsumexp(found), expected - logsumexp(expected), atol=1e-3)
+        own = level[row] + expected - logsumexp(expected)
+        assert_allclose(scores[row, n:], np.logaddexp(net[row, n:], own), atol=1e-3)
 
 
 def test_scores_do_not_depend_on_candidates_batches_or_the_verb(model):
