@@ -267,7 +267,7 @@ class SequenceModel(SequenceNewItems):
         states = self._states(log, queries)
         scores, _ = self._scores(events, queries, states)
         rows, of_new = self._rows_of_new_items(events, log, queries, states)
-        scores[rows] = np.logaddexp(scores[rows], of_new)
+        scores[rows] = of_new
         return scores if events.query is None else scores + self._logits_of_queries(events)
 
     def _scores(

@@ -24,8 +24,8 @@ class SequenceNewItems(SequenceSearch):
 
     The net has no training row of such an item, and scores it low. Let p be twice the share of
     first events of an item in recent events. The items without events get p of the softmax of each
-    query, beside what the net gives them, and split it by the similarity of their contents to those
-    of the user's events. Queries before the newest known
+    query, beside what the net gives them all, and split the sum by the similarity of their contents
+    to those of the user's events. Queries before the newest known
     event keep the scores of the net: p and the items without events are those of now.
 
     Attributes
@@ -53,21 +53,25 @@ class SequenceNewItems(SequenceSearch):
     def _new_item_scores(
         self, log: Events, queries: Queries, states: np.ndarray, new: np.ndarray
     ) -> np.ndarray:
-        """Return what scores (n, m) of the ``new`` items have beside the net's, of these states.
+        """Return the scores (n, m) of the ``new`` items, for queries of these states.
 
-        ``log sum_j exp(s_j) + log(p / (1 - p)) + log softmax_i(w c_i)`` has the scores s_j of items
-        with events, and the similarity c_i of item i to the events of the user.
+        ``log(sum_j exp(s_j) p / (1 - p) + sum_k exp(s_k)) + log softmax_i(w c_i)`` has the net's
+        scores s_j of items with events and s_k of new ones, and the similarity c_i of item i to the
+        events of the user.
         """
         share = self._share_of_new()
-        others = np.flatnonzero(self.counts.has_events)
-        tiles = self._tiles(states, queries, others)
+        others, odds = self.counts.has_events, np.log(share / (1 - share))
+        tiles = self._tiles(states, queries, np.arange(self.n_items))
         past = past_of(log, queries, min(_N_PAST, self.history.max_history)).item
         out = np.empty((len(states), len(new)), np.float32)
         for start in range(0, len(states), _ROWS):
             stop = min(start + _ROWS, len(states))
-            scores = np.empty((stop - start, len(others)), np.float32)
-            tiles(start, stop, 0, len(others), scores)
-            level = logsumexp(scores, axis=1, keepdims=True) + np.log(share / (1 - share))
+            scores = np.empty((stop - start, self.n_items), np.float32)
+            tiles(start, stop, 0, self.n_items, scores)
+            level = np.logaddexp(
+                logsumexp(scores[:, others], axis=1, keepdims=True) + odds,
+                logsumexp(scores[:, new], axis=1, keepdims=True),
+            )
             similarity = self._similarity_to_past(past[start:stop], new)
             out[start:stop] = level + log_softmax(_WEIGHT * similarity, axis=1)
         return out
@@ -99,7 +103,7 @@ class SequenceNewItems(SequenceSearch):
         self, tiles: TileScorer, states: np.ndarray, log: Events, wanted: Queries,
         queries: Interactions, columns: np.ndarray,
     ) -> TileScorer:  # fmt: skip
-        """Return a function that also adds the share of items without events in ``columns``.
+        """Return a function that also scores the items without events among ``columns``.
 
         Rows with search words, and those before the newest event, keep the scores of the net.
         """
@@ -125,7 +129,7 @@ class SequenceNewItems(SequenceSearch):
                 found = found[:, own]
             rows = asks[r0:r1]
             cells = np.ix_(rows, places[first:last] - c0)
-            out[cells] = np.logaddexp(out[cells], found[rows, first:last])
+            out[cells] = found[rows, first:last]
             if last < len(places):
                 kept[r0, r1] = found
 
@@ -134,7 +138,7 @@ class SequenceNewItems(SequenceSearch):
     def _rows_of_new_items(
         self, events: Events, log: Events, queries: Queries, states: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of items without events, and what their scores have beside the net's.
+        """Return the rows of items without events, and their scores.
 
         Rows with search words, and those before the newest event, are not among them.
         """
