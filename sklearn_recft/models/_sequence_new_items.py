@@ -100,9 +100,14 @@ class SequenceNewItems(SequenceSearch):
     # ------------------------------------------------------------------ for the model
 
     def _with_new_items(
-        self, tiles: TileScorer, states: np.ndarray, log: Events, wanted: Queries,
-        queries: Interactions, columns: np.ndarray,
-    ) -> TileScorer:  # fmt: skip
+        self,
+        tiles: TileScorer,
+        states: np.ndarray,
+        log: Events,
+        wanted: Queries,
+        queries: Interactions,
+        columns: np.ndarray,
+    ) -> TileScorer:
         """Return a function that also scores the items without events among ``columns``.
 
         Rows with search words, and those before the newest event, keep the scores of the net.
