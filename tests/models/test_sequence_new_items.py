@@ -132,3 +132,23 @@ def test_words_are_compared_by_idf():
     rare, common = np.log(3 / 1.5), np.log(3 / 2.5)
     expected = common**2 / (common**2 + rare**2)
     assert_allclose(found, [[1, expected], [expected, 1], [0, 0], [0, 0]], atol=1e-12)
+
+
+def test_a_table_of_titles_is_read_for_items_with_events(log, model):
+    titles = log[["item_id", "text"]].drop_duplicates("item_id")
+    events = log[["user_id", "item_id", "timestamp"]]
+    other = RealtimeTransformerRecommender(
+        backbone="scratch", width=16, n_layers=1, max_epochs=1, max_history=20, random_state=0
+    ).fit(events, items=titles)
+    its, n = other._model.lexical, log["item_id"].nunique()
+    codes = np.arange(n)
+    assert_allclose(its.cosines(codes, codes), reference_words(model, titles, codes), atol=1e-12)
+    texts = other.module_.item_texts.numpy(force=True)
+    assert len(np.unique(texts.round(5), axis=0)) == n
+
+
+def reference_words(model, titles, codes):
+    """Cosines of the words of titles, in the order of the items of a model."""
+    text = titles.set_index("item_id")["text"]
+    index = LexicalIndex().after(codes, text.loc[model.item_ids_[codes].tolist()].tolist())
+    return index.cosines(codes, codes)
