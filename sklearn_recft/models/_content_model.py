@@ -84,13 +84,20 @@ class ContentModel(QueryModel):
     # ------------------------------------------------------------------ what a call adds
 
     def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Return the texts of the items of events and catalogue, and their codes."""
+        """Return the texts of the items of catalogue and events, and their codes.
+
+        The catalogue comes first: without a column of texts, those of events are ids.
+        """
         texts = list(events.text or ())
         if call.catalogue is None:
             return texts, events.item
         ids = call.catalogue.ids
-        codes = np.concatenate([events.item, self.items.extend(ids)])
-        return texts + texts_of(ids, call.catalogue.texts), codes
+        if call.catalogue.texts is None:
+            return texts + texts_of(ids, None), np.concatenate(
+                [events.item, self.items.extend(ids)]
+            )
+        codes = np.concatenate([self.items.extend(ids), events.item])
+        return texts_of(ids, call.catalogue.texts) + texts, codes
 
     def _new_vectors(self, first: int, call: Call) -> np.ndarray | None:
         """Return the vectors (m, e) of the items from code ``first`` on, NaN where missing."""

@@ -137,9 +137,12 @@ class QueryModel(FittedModel):
             return
         codes, texts = self.items.encode(rows.item_ids), list(self._texts_of(rows) or ())
         if call.catalogue is not None:
-            ids = call.catalogue.ids
-            codes = np.concatenate([codes, self.items.encode(ids)])
-            texts += texts_of(ids, call.catalogue.texts)
+            ids, given = call.catalogue.ids, call.catalogue.texts
+            listed, its = self.items.encode(ids), texts_of(ids, given)
+            if given is None:
+                codes, texts = np.concatenate([codes, listed]), texts + its
+            else:  # as the net reads them: a table of texts comes first
+                codes, texts = np.concatenate([listed, codes]), its + texts
         self.lexical = self.lexical.after(codes, texts)
 
     # ------------------------------------------------------------------ scoring

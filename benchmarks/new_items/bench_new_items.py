@@ -1,0 +1,193 @@
+"""Measure lists of items that have no events yet, one JSON line per row.
+
+    python benchmarks/new_items/bench_new_items.py --part test
+
+Amazon Beauty with titles, the time line by weeks from Monday. A model is fitted to all events
+before the first week. Then, for each week: the items that are first seen in this week are added by
+their titles (`add_items`, in random order), lists are made for all events of the week as of its
+first second, and then the model learns the events of the week (`partial_fit`, or with ``--update
+observe``, its histories and counts alone). So an item's title
+is known when it comes, and its events are not. Lists rank the whole catalogue, without the items
+that the user took before. The weeks of ``--part validation`` choose settings, those of "test" are
+reported. NDCG@10 with one relevant item, the item of the event, over
+
+all
+    all events of the weeks,
+new
+    the events whose item is first seen in their week, in a list of the whole catalogue,
+shelf
+    the same events, in a list of this week's new items alone (``candidates=``).
+
+"in list" is the mean number of this week's new items among the ten. Rows: "transformer" and
+"decay_bert" are the estimators with titles (all-MiniLM-L6-v2), "content" puts this week's new items
+first, by the largest TF-IDF cosine to a title in the user's history. Two exact expectations: "new
+items first, random order", and "whole catalogue, random order". That an item comes in this week
+is known from its first event, so the number of new items knows the future a little: all
+rows do, and the first two expectations and "content" use it most.
+"""
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
+
+from benchmarks.common.params import add_params_option, constructor_params, merged
+from benchmarks.common.report import row
+from benchmarks.realtime.log import Log, read
+from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender
+from sklearn_recft.metrics import ndcg_at_k
+
+K = 10
+WEEK = 7 * 86_400
+MONDAY = 4 * 86_400  # 5 January 1970
+PARTS = {"validation": (2297, 2310), "test": (2310, 2324)}  # weeks since then, the last is not in
+MODELS = {"transformer": RealtimeTransformerRecommender, "decay_bert": DecayBertRecommender}
+GAINS = 1 / np.log2(np.arange(2, K + 2))
+COLUMNS = ["user_id", "item_id", "timestamp"]
+
+
+class Weeks:
+    """The log by weeks, with the week in which each item is first seen."""
+
+    def __init__(self, log: Log) -> None:
+        self.events = log.events
+        self.week = ((self.events["timestamp"] - MONDAY) // WEEK).to_numpy()
+        first = pd.Series(self.week).groupby(self.events["item_id"].to_numpy()).min()
+        self.first = first.reindex(log.titles["item_id"]).fillna(np.inf).to_numpy()
+        self.titles = log.titles[["item_id", "text"]]
+        self.item_week = first
+
+    def before(self, week: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the events before a week, and the titles of the items that they know."""
+        return self.events[self.week < week][COLUMNS], self.titles[self.first < week]
+
+    def of(self, week: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+        """Return a week's events, whether their items are new, and the titles of new items."""
+        events = self.events[self.week == week][COLUMNS]
+        is_new = (self.item_week.loc[events["item_id"]] == week).to_numpy()
+        new = self.titles[self.first == week].sample(frac=1, random_state=seed)
+        return events, is_new, new
+
+
+class Figures:
+    """Sums of NDCG by kind of event."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[np.ndarray]] = {}
+
+    def add(self, **values: np.ndarray) -> None:
+        """Add values of events."""
+        for name, some in values.items():
+            self.values.setdefault(name, []).append(np.asarray(some, float))
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each figure."""
+        return {name: float(np.concatenate(v).mean()) for name, v in self.values.items()}
+
+
+def fitted(weeks: Weeks, week: int, model: Any) -> float:
+    """Fit a model to all events before a week, and return the seconds."""
+    past, titles = weeks.before(week)
+    start = time.perf_counter()
+    model.fit(past, items=titles)
+    return time.perf_counter() - start
+
+
+def lists_by_week(
+    weeks: Weeks, span: tuple[int, int], model: Any, seed: int, update: str, since: int
+) -> dict[str, float]:
+    """Take a fitted model through weeks, and return its figures of the weeks from ``since`` on."""
+    found = Figures()
+    for week in range(*span):
+        events, is_new, new = weeks.of(week, seed)
+        if len(new):
+            model.add_items(new)
+        if week < since:
+            getattr(model, update)(events)
+            continue
+        queries = events[["user_id"]].assign(timestamp=float(MONDAY + week * WEEK))
+        lists, _ = model.recommend(queries, n_recommendations=K)
+        taken = events["item_id"].to_numpy()[:, None]
+        ndcg = ndcg_at_k(taken, lists, k=K, per_user=True)
+        in_list = np.isin(lists, new["item_id"].to_numpy()).sum(axis=1)
+        found.add(all=ndcg, new=ndcg[is_new], in_list=in_list)
+        if is_new.any():
+            size, fresh = min(K, len(new)), new["item_id"].to_numpy()
+            shelf, _ = model.recommend(queries[is_new], n_recommendations=size, candidates=fresh)
+            found.add(shelf=ndcg_at_k(taken[is_new], shelf, k=K, per_user=True))
+        getattr(model, update)(events)
+    return found.means()
+
+
+def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the expectations of random orders, and the content alone."""
+    first, whole, content = Figures(), Figures(), Figures()
+    for week in range(*PARTS[part]):
+        events, is_new, new = weeks.of(week, 0)
+        known = int((weeks.first < week).sum()) + len(new)
+        gain = GAINS[: len(new)].sum() / max(len(new), 1)
+        first.add(all=np.where(is_new, gain, 0.0), new=np.full(is_new.sum(), gain))
+        chance = GAINS.sum() / known
+        whole.add(all=np.full(len(events), chance), new=np.full(is_new.sum(), chance))
+        content.add(new=content_ndcg(weeks, week, events[is_new], new))
+    yield "new items first, random order", first.means()
+    yield "whole catalogue, random order", whole.means()
+    yield "content, new items first", content.means()
+
+
+def content_ndcg(weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
+    """NDCG@10 of new items in the order of their TF-IDF cosine to the user's history."""
+    past, titles = weeks.before(week)
+    known = pd.concat([titles, new], ignore_index=True)
+    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(known["text"])
+    place = pd.Series(np.arange(len(known)), index=known["item_id"])
+    fresh = vectors[place[new["item_id"]].to_numpy()]
+    history = past[past["user_id"].isin(events["user_id"])].groupby("user_id")["item_id"]
+    history = {user: place[items].to_numpy() for user, items in history}
+    out = []
+    for user, item in zip(events["user_id"], events["item_id"], strict=True):
+        score = np.zeros(len(new))
+        if user in history:
+            score = (fresh @ vectors[history[user]].T).toarray().max(axis=1)
+        own = score[(new["item_id"] == item).to_numpy()][0]
+        ahead, level = int((score > own).sum()), int((score == own).sum())
+        out.append(GAINS[ahead : ahead + level].sum() / level)  # ties: the mean over their orders
+    return np.array(out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=["transformer"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
+    parser.add_argument("--update", choices=("partial_fit", "observe"), default="partial_fit")
+    parser.add_argument("--fit-before", type=int, help="week; default: the first of the part")
+    parser.add_argument("--data", default="amazon-beauty-2014")
+    add_params_option(parser)
+    options = parser.parse_args(argv)
+    weeks = Weeks(read(options.data))
+    for name, figures in references(weeks, options.part):
+        row("new items", options.part, name, **figures)
+    for name in options.models:
+        for seed in options.seeds:
+            given = {"backbone": options.backbone, "random_state": seed}
+            setting = constructor_params(merged(given, copy.deepcopy(options.params)))
+            model, (since, end) = MODELS[name](**setting), PARTS[options.part]
+            begin = since if options.fit_before is None else options.fit_before
+            seconds = fitted(weeks, begin, model)
+            figures = lists_by_week(weeks, (begin, end), model, seed, options.update, since)
+            row("new items", options.part, name, seed=seed, **figures, fit_seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()
