@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 _FAILED = "failed"
-# Each call has its own keys in a store, and all processes make the same calls.
+# Each call has its own keys in the store of torchrun, since all processes make the same calls.
 _CALLS = count()
 
 
@@ -111,7 +111,7 @@ def torch_processes(
     if store is None:
         store, rank, size = _torchrun_store()
         store.set_timeout(limit)
-    store = dist.PrefixStore(f"sklearn_recft/{next(_CALLS)}", store)
+        store = dist.PrefixStore(f"sklearn_recft/{next(_CALLS)}", store)
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
