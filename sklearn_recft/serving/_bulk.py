@@ -24,6 +24,12 @@ _FETCHED = 256
 _MOST_EVENTS, _SECONDS = 8192, 1.0
 
 
+def pieces(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield slices of at most so many values."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
 def insert_rows(
     connection: Connection, name: str, rows: Sequence[tuple[Any, ...]], most: int = _MOST_ROWS
 ) -> None:

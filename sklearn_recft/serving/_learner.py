@@ -210,6 +210,18 @@ class Learner:
                 self._exchange(step)
         return len(found)
 
+    def follow(self) -> int:
+        """Repeat the next steps of a writer; load its newest model where they are gone."""
+        try:
+            if self.is_broken:
+                self.restore()
+            return self.repeat()
+        except ServingError:  # the steps, or the base, were removed meanwhile
+            before = self.step
+            if self.restore() and self.step > before:
+                return 1
+            raise
+
     def advance(self, size: int = PIECE) -> int:
         """Learn the next events, and return how many: their step is written before."""
         found, more = self.store.fresh(self.seq, size) or (self.store.read(self.seq, size), True)

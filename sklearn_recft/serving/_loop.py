@@ -632,7 +632,7 @@ class Loop:
             n_done = 0
             try:
                 with self._turn:
-                    n_done = self._follow() if self.follow else self._advance()
+                    n_done = self._learner.follow() if self.follow else self._advance()
                 self._error = None
             except Exception as error:
                 self._error = f"{type(error).__name__}: {error}"
@@ -650,14 +650,3 @@ class Loop:
         if went_live or learner.seq - self._saved_seq >= self.snapshot_every:
             self.snapshot()
         return n_done
-
-    def _follow(self) -> int:
-        try:
-            if self._learner.is_broken:
-                self._learner.restore()
-            return self._learner.repeat()
-        except ServingError:  # the steps, or the base, were removed meanwhile
-            before = self._learner.step
-            if self._learner.restore() and self._learner.step > before:
-                return 1
-            raise

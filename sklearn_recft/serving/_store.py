@@ -17,6 +17,7 @@ from sklearn_recft.serving._bulk import (
     event_parts,
     insert_rows,
     known_ids,
+    pieces,
     raise_counter,
     read_counter,
 )
@@ -461,7 +462,7 @@ class FeedbackStore:
         with self.database.writing() as connection:
             self.database.check_key(connection)
             codes = self._ids.codes(connection, own)
-            parts: list[Any] = list(_pieces(codes, 500))
+            parts: list[Any] = list(pieces(codes, 500))
             for part in parts:
                 n_users += connection.execute(
                     select(func.count(event.c.user_id.distinct())).where(event.c.user_id.in_(part))
@@ -571,8 +572,3 @@ class FeedbackStore:
         rows = [row for one in new.values() for row in one.rows(now)]
         insert_rows(connection, "shown", self._ids.hide_lists(connection, rows), most)
         return len(new)
-
-
-def _pieces(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
