@@ -19,7 +19,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     package : str
         The package's ``__name__``.
     homes : mapping of str to str
-        For each name the module that defines it, below the package.
+        For each name the module that defines it, below the package; with a dot, another room.
 
     Examples
     --------
@@ -32,7 +32,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        home = homes[name] if "." in homes[name] else f"{package}.{homes[name]}"
+        value = getattr(importlib.import_module(home), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -12,6 +12,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from tests.postgres import postgres  # noqa: E402, F401 -- a fixture
+
 # A suite that judges a change gives one verdict: the same examples in each run. The profile
 # "search" looks for more of them at random.
 settings.register_profile("suite", deadline=None, max_examples=30, derandomize=True, database=None)

@@ -19,6 +19,7 @@ NOT_IN_REFERENCE = {
     "sklearn_recft.estimators": "exported by sklearn_recft itself",
     "sklearn_recft.history": "bounded memory of events, internal",
     "sklearn_recft.kernels": "compiled loops, internal",
+    "sklearn_recft.loop": "exported by sklearn_recft.serving",
     "sklearn_recft.models": "fitted models, internal",
     "sklearn_recft.modules": "torch modules, internal",
     "sklearn_recft.training": "training of nets; sklearn_recft exports FineTuning",

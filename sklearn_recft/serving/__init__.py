@@ -5,26 +5,31 @@ from typing import TYPE_CHECKING
 from sklearn_recft.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sklearn_recft.loop import (
+        Appended,
+        Event,
+        EventBatch,
+        FeedbackStore,
+        Loop,
+        LoopReceipt,
+        NotRunningError,
+        QueueFullError,
+        Recommended,
+        Rekeyed,
+        ServingError,
+        ShownList,
+        StoreError,
+        StoreReceipt,
+        change_key,
+        replay,
+    )
     from sklearn_recft.serving._app import create_app
     from sklearn_recft.serving._audit import AuditLog
     from sklearn_recft.serving._client import Client, ServedLists, ServiceError
-    from sklearn_recft.serving._errors import (
-        NotRunningError,
-        QueueFullError,
-        ServingError,
-        StoreError,
-    )
-    from sklearn_recft.serving._events import Appended, Event, EventBatch
     from sklearn_recft.serving._keys import KeyFile
     from sklearn_recft.serving._limits import Limits
-    from sklearn_recft.serving._lists import Recommended, ShownList
-    from sklearn_recft.serving._loop import Loop
-    from sklearn_recft.serving._rekey import Rekeyed, change_key
-    from sklearn_recft.serving._replay import replay
     from sklearn_recft.serving._server import make_server
-    from sklearn_recft.serving._store import FeedbackStore, StoreReceipt
     from sklearn_recft.serving._tokens import TokenVerifier
-    from sklearn_recft.serving._versions import LoopReceipt
 
 __all__ = [
     "Appended",
@@ -57,30 +62,30 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "make_server": "_server",
-        "ServiceError": "_client",
-        "ServedLists": "_client",
-        "Client": "_client",
-        "create_app": "_app",
-        "TokenVerifier": "_tokens",
-        "Limits": "_limits",
-        "KeyFile": "_keys",
+        "Appended": "sklearn_recft.loop",
         "AuditLog": "_audit",
-        "Appended": "_events",
-        "Event": "_events",
-        "EventBatch": "_events",
-        "FeedbackStore": "_store",
-        "Loop": "_loop",
-        "LoopReceipt": "_versions",
-        "NotRunningError": "_errors",
-        "QueueFullError": "_errors",
-        "Recommended": "_lists",
-        "ServingError": "_errors",
-        "ShownList": "_lists",
-        "StoreError": "_errors",
-        "StoreReceipt": "_store",
-        "replay": "_replay",
-        "change_key": "_rekey",
-        "Rekeyed": "_rekey",
+        "Client": "_client",
+        "Event": "sklearn_recft.loop",
+        "EventBatch": "sklearn_recft.loop",
+        "FeedbackStore": "sklearn_recft.loop",
+        "KeyFile": "_keys",
+        "Limits": "_limits",
+        "Loop": "sklearn_recft.loop",
+        "LoopReceipt": "sklearn_recft.loop",
+        "NotRunningError": "sklearn_recft.loop",
+        "QueueFullError": "sklearn_recft.loop",
+        "Recommended": "sklearn_recft.loop",
+        "Rekeyed": "sklearn_recft.loop",
+        "ServedLists": "_client",
+        "ServiceError": "_client",
+        "ServingError": "sklearn_recft.loop",
+        "ShownList": "sklearn_recft.loop",
+        "StoreError": "sklearn_recft.loop",
+        "StoreReceipt": "sklearn_recft.loop",
+        "TokenVerifier": "_tokens",
+        "change_key": "sklearn_recft.loop",
+        "create_app": "_app",
+        "make_server": "_server",
+        "replay": "sklearn_recft.loop",
     },
 )

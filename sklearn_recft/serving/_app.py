@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from sklearn_recft.loop import Loop
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._access import Access, Verifier
 from sklearn_recft.serving._audit import AuditLog
@@ -21,7 +22,6 @@ from sklearn_recft.serving._dashboard import dashboard_pages
 from sklearn_recft.serving._edge import BODY, PRINCIPAL, Edge
 from sklearn_recft.serving._keys import KeyFile
 from sklearn_recft.serving._limits import Limits, RateLimiter
-from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._problems import Problem, faults_of, problem_of_status
 from sklearn_recft.serving._service import Options, Service
 from sklearn_recft.serving._tokens import TokenVerifier

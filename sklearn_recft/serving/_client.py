@@ -12,7 +12,7 @@ import numpy as np
 
 from sklearn_recft.events import Interactions
 from sklearn_recft.interactions import check_interactions, check_queries
-from sklearn_recft.serving._items import check_stored_items
+from sklearn_recft.loop import check_stored_items
 
 if TYPE_CHECKING:
     from types import TracebackType

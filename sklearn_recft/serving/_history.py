@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sklearn_recft.serving._errors import ServingError
+from sklearn_recft.loop import ServingError
 
 log = logging.getLogger("sklearn_recft.serving")
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_recft.loop import Loop, Served
 from sklearn_recft.names import USER
-from sklearn_recft.serving._loop import Loop
-from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._tables import RowForm, as_ids, query_table
 

@@ -12,15 +12,21 @@ from sklearn.exceptions import NotFittedError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sklearn_recft.loop import (
+    Appended,
+    Event,
+    Loop,
+    QueueFullError,
+    ServingError,
+    check_stored_events,
+    listed_id,
+)
 from sklearn_recft.serving import _messages as messages
 from sklearn_recft.serving._audit import AuditLog
 from sklearn_recft.serving._batches import Bridge, MicroBatcher
 from sklearn_recft.serving._edge import PRINCIPAL
-from sklearn_recft.serving._errors import QueueFullError, ServingError
-from sklearn_recft.serving._events import Appended, Event, check_stored_events, listed_id
 from sklearn_recft.serving._history import History
 from sklearn_recft.serving._limits import Limits
-from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._reads import ListCall, PredictCall, Reader
 from sklearn_recft.serving._tables import as_ids, event_table

@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_recft.loop import EventBatch, Loop, Predicted, Served, is_item
 from sklearn_recft.serving._batches import MicroBatcher
-from sklearn_recft.serving._events import EventBatch
-from sklearn_recft.serving._items import is_item
-from sklearn_recft.serving._loop import Loop
 from sklearn_recft.serving._metrics import Metrics
-from sklearn_recft.serving._model import Served
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._quality import Quality
 from sklearn_recft.serving._reads import KnownIds, WatchCall, Watched
-from sklearn_recft.serving._rows import Predicted
 from sklearn_recft.tags import recommender_tags
 
 log = logging.getLogger("sklearn_recft.serving")

@@ -22,8 +22,8 @@ from sklearn.base import clone, is_classifier
 import sklearn_recft
 from sklearn_recft import ALSRecommender
 from sklearn_recft.base import recommender_tags
+from sklearn_recft.loop._rows import is_cut_free
 from sklearn_recft.model_selection import iter_prequential
-from sklearn_recft.serving._rows import is_cut_free
 from tests.contract.helpers import (
     DAY,
     PAIRS,

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from sklearn_recft import BayesianMFRecommender, PopularityRecommender
+from sklearn_recft.loop._items import check_stored_items
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import Appended, Client, FeedbackStore, Loop, ServiceError, replay
-from sklearn_recft.serving._items import check_stored_items
 from tests.serving.http_service import header, running, secured
 
 FEEDBACK = {"click": 1.0, "skip": 0.0}

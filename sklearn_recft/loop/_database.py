@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sklearn_recft.serving._bulk import read_counters
-from sklearn_recft.serving._errors import StoreError, naming_store
-from sklearn_recft.serving._schema import KEYED_VERSION, VERSION, tables
-from sklearn_recft.serving._subjects import PlainIds
+from sklearn_recft.loop._bulk import read_counters
+from sklearn_recft.loop._errors import StoreError, naming_store
+from sklearn_recft.loop._schema import KEYED_VERSION, VERSION, tables
+from sklearn_recft.loop._subjects import PlainIds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

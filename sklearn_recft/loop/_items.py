@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_recft.loop._events import LONGEST_CONTEXT, Event, EventBatch, check_id
+from sklearn_recft.loop._model import Served
 from sklearn_recft.names import ITEM
-from sklearn_recft.serving._events import LONGEST_CONTEXT, Event, EventBatch, check_id
-from sklearn_recft.serving._model import Served
 from sklearn_recft.tables import Table, is_frame
 
 # The method that learns new items, which is the verb of their step.
@@ -42,7 +42,7 @@ def check_stored_items(items: Any, refused: Sequence[tuple[int, int]] = ()) -> l
 
     Examples
     --------
-    >>> from sklearn_recft.serving._items import check_stored_items
+    >>> from sklearn_recft.loop._items import check_stored_items
     >>> row, = check_stored_items([{"item_id": "oat", "text": "oat milk"}])
     >>> row.user_id, row.item_id, dict(row.context)
     (None, 'oat', {'text': 'oat milk'})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sklearn_recft.serving._learner import PIECE
+from sklearn_recft.loop._learner import PIECE
 
 
 class Pace:

@@ -22,6 +22,9 @@ from sklearn_recft import (
     RealtimeTransformerRecommender,
 )
 from sklearn_recft.compression import compress
+from sklearn_recft.loop._events import Event, EventBatch
+from sklearn_recft.loop._rows import RowMaker, teach
+from sklearn_recft.loop._snapshots import Snapshots
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import (
@@ -33,9 +36,6 @@ from sklearn_recft.serving import (
     StoreError,
     replay,
 )
-from sklearn_recft.serving._events import Event, EventBatch
-from sklearn_recft.serving._rows import RowMaker, teach
-from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1, "purchase": 3, "skip": 0}
 
@@ -160,7 +160,7 @@ def test_restart_and_replay_equal_a_run_without_interruption(
     abandon(loop)
     with Loop(None, store, folder, **options) as loop:
         assert (loop.seq, digest(loop, tmp_path)) == (200, uninterrupted)
-    monkeypatch.setattr("sklearn_recft.serving._learner.PAGE", 30)
+    monkeypatch.setattr("sklearn_recft.loop._learner.PAGE", 30)
     clean = replay(store, folder, feedback=options["feedback"])
     assert digest(clean, tmp_path) == uninterrupted
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft.serving._events import Id, as_json, check_id, check_text, listed_id
+from sklearn_recft.loop._events import Id, as_json, check_id, check_text, listed_id
 from sklearn_recft.tables import table_of_queries
 
 _NAMES = {"list_id", "user_id", "items", "scores", "seq", "model"}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils import Bunch
 
+from sklearn_recft.loop._model import Served
 from sklearn_recft.persistence import ModelStore, inspect
-from sklearn_recft.serving._model import Served
 
 if TYPE_CHECKING:
     from sklearn_recft.preprocessing import SecretKey

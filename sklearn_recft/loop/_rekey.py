@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sklearn_recft.serving._bulk import insert_rows
-from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import NOBODY
-from sklearn_recft.serving._folder_lock import CHANGING, FolderLock, sync_folder
-from sklearn_recft.serving._schema import KEYED_VERSION, tables
-from sklearn_recft.serving._snapshots import Snapshots
-from sklearn_recft.serving._store import FeedbackStore
-from sklearn_recft.serving._stored_rows import event_of
-from sklearn_recft.serving._subjects import PlainIds, Subjects
+from sklearn_recft.loop._bulk import insert_rows
+from sklearn_recft.loop._errors import ServingError
+from sklearn_recft.loop._events import NOBODY
+from sklearn_recft.loop._folder_lock import CHANGING, FolderLock, sync_folder
+from sklearn_recft.loop._schema import KEYED_VERSION, tables
+from sklearn_recft.loop._snapshots import Snapshots
+from sklearn_recft.loop._store import FeedbackStore
+from sklearn_recft.loop._stored_rows import event_of
+from sklearn_recft.loop._subjects import PlainIds, Subjects
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -187,7 +187,7 @@ def check_stored_events(events: Any) -> list[Event]:
 
     Examples
     --------
-    >>> from sklearn_recft.serving._events import check_stored_events
+    >>> from sklearn_recft.loop._events import check_stored_events
     >>> event, = check_stored_events([{"user_id": "ann", "item_id": 7, "event_id": "e1"}])
     >>> event.user_id, event.item_id, event.kind
     ('ann', 7, 'click')

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sklearn_recft.loop._errors import NotRunningError, ServingError, StoreError
+from sklearn_recft.loop._events import Appended, Event, EventBatch
+from sklearn_recft.loop._items import ADD_ITEMS, first_sort, is_item
+from sklearn_recft.loop._model import Served
+from sklearn_recft.loop._rows import VERBS, Predicted, RowMaker, is_cut_free, teach
+from sklearn_recft.loop._snapshots import Snapshots
+from sklearn_recft.loop._steps import BASE, Step, StepLog
+from sklearn_recft.loop._store import FeedbackStore
 from sklearn_recft.parallel import SharedLock
-from sklearn_recft.serving._errors import NotRunningError, ServingError, StoreError
-from sklearn_recft.serving._events import Appended, Event, EventBatch
-from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item
-from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import VERBS, Predicted, RowMaker, is_cut_free, teach
-from sklearn_recft.serving._snapshots import Snapshots
-from sklearn_recft.serving._steps import BASE, Step, StepLog
-from sklearn_recft.serving._store import FeedbackStore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from sklearn_recft.base import RecommenderMixin
+from sklearn_recft.loop._events import checked_feedback
+from sklearn_recft.loop._model import Served
 from sklearn_recft.pipeline import RecommenderPipeline
-from sklearn_recft.serving._events import checked_feedback
-from sklearn_recft.serving._model import Served
 
 # By kind: a number, or a label of a classifier whose labels are texts.
 Feedback = Mapping[str, float | str]

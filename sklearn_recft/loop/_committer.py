@@ -10,10 +10,10 @@ from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 
-from sklearn_recft.serving._errors import NotRunningError, QueueFullError
-from sklearn_recft.serving._events import Appended, Event
-from sklearn_recft.serving._lists import ShownList
-from sklearn_recft.serving._store import FeedbackStore
+from sklearn_recft.loop._errors import NotRunningError, QueueFullError
+from sklearn_recft.loop._events import Appended, Event
+from sklearn_recft.loop._lists import ShownList
+from sklearn_recft.loop._store import FeedbackStore
 
 # Lists are stored once there are so many, or after so many seconds.
 _MANY_LISTS, _PATIENCE = 256, 0.2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from sklearn_recft.serving._events import Appended, Event
-from sklearn_recft.serving._learner import Learner
-from sklearn_recft.serving._pace import Pace
+from sklearn_recft.loop._events import Appended, Event
+from sklearn_recft.loop._learner import Learner
+from sklearn_recft.loop._pace import Pace
 
 # Callers of one commit: with more, others wait for the next commit while the model learns.
 _FEW = 4

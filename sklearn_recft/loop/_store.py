@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sklearn_recft.columns import SECONDS_PER_DAY
-from sklearn_recft.serving._bulk import (
+from sklearn_recft.loop._bulk import (
     Fresh,
     event_parts,
     insert_rows,
@@ -21,8 +21,8 @@ from sklearn_recft.serving._bulk import (
     raise_counter,
     read_counter,
 )
-from sklearn_recft.serving._database import Database
-from sklearn_recft.serving._events import (
+from sklearn_recft.loop._database import Database
+from sklearn_recft.loop._events import (
     NOBODY,
     Appended,
     Event,
@@ -33,9 +33,9 @@ from sklearn_recft.serving._events import (
     from_json,
     texts_of,
 )
-from sklearn_recft.serving._lists import ShownList, check_lists
-from sklearn_recft.serving._schema import tables
-from sklearn_recft.serving._stored_rows import (
+from sklearn_recft.loop._lists import ShownList, check_lists
+from sklearn_recft.loop._schema import tables
+from sklearn_recft.loop._stored_rows import (
     CLIPPED,
     LEARNED,
     READ,
@@ -45,7 +45,7 @@ from sklearn_recft.serving._stored_rows import (
     exported,
     row_of,
 )
-from sklearn_recft.serving._subjects import ErasedError, ids_of
+from sklearn_recft.loop._subjects import ErasedError, ids_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

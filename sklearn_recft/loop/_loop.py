@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from sklearn_recft.loop._committer import Committer
+from sklearn_recft.loop._errors import NotRunningError, ServingError
+from sklearn_recft.loop._events import Appended, Event, check_stored_events
+from sklearn_recft.loop._feedback import Feedback
+from sklearn_recft.loop._folder_lock import FolderLock, check_store
+from sklearn_recft.loop._items import check_stored_items, check_takes_items
+from sklearn_recft.loop._learner import Learner, Monitor
+from sklearn_recft.loop._lists import Recommended, shown_lists
+from sklearn_recft.loop._model import Served
+from sklearn_recft.loop._pace import Pace
+from sklearn_recft.loop._rows import RowMaker, check_form, predicts_first, verb_of
+from sklearn_recft.loop._shortcut import Shortcut
+from sklearn_recft.loop._snapshots import Snapshots
+from sklearn_recft.loop._store import FeedbackStore
+from sklearn_recft.loop._versions import LoopReceipt, Versions
 from sklearn_recft.model_selection import Guard
-from sklearn_recft.serving._committer import Committer
-from sklearn_recft.serving._errors import NotRunningError, ServingError
-from sklearn_recft.serving._events import Appended, Event, check_stored_events
-from sklearn_recft.serving._feedback import Feedback
-from sklearn_recft.serving._folder_lock import FolderLock, check_store
-from sklearn_recft.serving._items import check_stored_items, check_takes_items
-from sklearn_recft.serving._learner import Learner, Monitor
-from sklearn_recft.serving._lists import Recommended, shown_lists
-from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._pace import Pace
-from sklearn_recft.serving._rows import RowMaker, check_form, predicts_first, verb_of
-from sklearn_recft.serving._shortcut import Shortcut
-from sklearn_recft.serving._snapshots import Snapshots
-from sklearn_recft.serving._store import FeedbackStore
-from sklearn_recft.serving._versions import LoopReceipt, Versions
 
 _FEEDBACK = {"click": 1.0, "purchase": 3.0, "skip": 0.0}
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import IO
 
-from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._store import FeedbackStore
+from sklearn_recft.loop._errors import ServingError
+from sklearn_recft.loop._store import FeedbackStore
 
 # A folder beside the models while their key is changed.
 CHANGING = "new-key"

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 import pytest
 
 from sklearn_recft import PopularityRecommender
+from sklearn_recft.loop._events import check_stored_events
+from sklearn_recft.loop._learner import Learner
+from sklearn_recft.loop._pace import Pace
+from sklearn_recft.loop._rows import RowMaker, verb_of
+from sklearn_recft.loop._shortcut import Shortcut
+from sklearn_recft.loop._snapshots import Snapshots
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import FeedbackStore, Loop, replay
 from sklearn_recft.serving._batches import MicroBatcher
-from sklearn_recft.serving._events import check_stored_events
-from sklearn_recft.serving._learner import Learner
-from sklearn_recft.serving._pace import Pace
-from sklearn_recft.serving._rows import RowMaker, verb_of
-from sklearn_recft.serving._shortcut import Shortcut
-from sklearn_recft.serving._snapshots import Snapshots
 
 FEEDBACK = {"click": 1}
 

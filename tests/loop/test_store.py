@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_recft.loop._bulk import Fresh
+from sklearn_recft.loop._items import check_stored_items
+from sklearn_recft.loop._steps import Step, StepLog
 from sklearn_recft.serving import Event, FeedbackStore, StoreError
-from sklearn_recft.serving._bulk import Fresh
-from sklearn_recft.serving._items import check_stored_items
-from sklearn_recft.serving._steps import Step, StepLog
 
 
 def events(n, prefix="e", **more):
@@ -77,7 +77,7 @@ def test_fresh_events_are_those_of_the_log(store, monkeypatch):
     store.append(events(2, "n"))
     assert store.fresh(22, 9) is None  # the log knows what comes next, memory does not
     assert [event.event_id for event in store.fresh(24, 9)[0].events] == ["n0", "n1"]
-    monkeypatch.setattr("sklearn_recft.serving._bulk._SECONDS", -1.0)
+    monkeypatch.setattr("sklearn_recft.loop._bulk._SECONDS", -1.0)
     assert store.fresh(24, 9) is None  # too old
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.cli import main
+from sklearn_recft.loop._items import check_stored_items
+from sklearn_recft.loop._steps import StepLog
 from sklearn_recft.persistence import save
 from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.serving import FeedbackStore, Loop, ServingError, StoreError, change_key, replay
-from sklearn_recft.serving import _rekey as rekey
-from sklearn_recft.serving._items import check_stored_items
-from sklearn_recft.serving._steps import StepLog
+from sklearn_recft.loop import _rekey as rekey
 
 pytest.importorskip("cryptography")
 
@@ -145,7 +145,7 @@ def test_a_commit_that_fails_leaves_no_subject_behind(store, monkeypatch):
     def fail(*_):
         raise RuntimeError("before the commit")
 
-    monkeypatch.setattr("sklearn_recft.serving._store.Counter", fail)
+    monkeypatch.setattr("sklearn_recft.loop._store.Counter", fail)
     with pytest.raises(RuntimeError, match="before"):
         store.append(events(3, user="ann"))
     monkeypatch.undo()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_recft.serving._events import Event, EventBatch
-from sklearn_recft.serving._schema import tables
+from sklearn_recft.loop._events import Event, EventBatch
+from sklearn_recft.loop._schema import tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

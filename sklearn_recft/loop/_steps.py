@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sklearn_recft.serving._bulk import insert_rows
-from sklearn_recft.serving._database import Database
-from sklearn_recft.serving._errors import StoreError
-from sklearn_recft.serving._schema import tables
+from sklearn_recft.loop._bulk import insert_rows
+from sklearn_recft.loop._database import Database
+from sklearn_recft.loop._errors import StoreError
+from sklearn_recft.loop._schema import tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -12,14 +12,14 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
+from sklearn_recft.loop._errors import ServingError
+from sklearn_recft.loop._events import Event, EventBatch, check_id
+from sklearn_recft.loop._items import ADD_ITEMS, first_sort, is_item, item_table
+from sklearn_recft.loop._learner import PAGE, PIECE, Learner, Range, without
+from sklearn_recft.loop._model import Served
+from sklearn_recft.loop._rows import check_learns, teach
+from sklearn_recft.loop._steps import BASE, Step
 from sklearn_recft.model_selection import Guard
-from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import Event, EventBatch, check_id
-from sklearn_recft.serving._items import ADD_ITEMS, first_sort, is_item, item_table
-from sklearn_recft.serving._learner import PAGE, PIECE, Learner, Range, without
-from sklearn_recft.serving._model import Served
-from sklearn_recft.serving._rows import check_learns, teach
-from sklearn_recft.serving._steps import BASE, Step
 
 # Newest rows of an update that the guard describes.
 _DESCRIBED = 10_000

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_recft.serving._errors import StoreError
-from sklearn_recft.serving._events import (
+from sklearn_recft.loop._errors import StoreError
+from sklearn_recft.loop._events import (
     NOBODY,
     ColumnBatch,
     Columns,

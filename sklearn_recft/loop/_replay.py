@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sklearn_recft.serving._feedback import Feedback
-from sklearn_recft.serving._learner import Learner
-from sklearn_recft.serving._rows import RowMaker
-from sklearn_recft.serving._snapshots import Snapshots
-from sklearn_recft.serving._steps import BASE
-from sklearn_recft.serving._store import FeedbackStore
+from sklearn_recft.loop._feedback import Feedback
+from sklearn_recft.loop._learner import Learner
+from sklearn_recft.loop._rows import RowMaker
+from sklearn_recft.loop._snapshots import Snapshots
+from sklearn_recft.loop._steps import BASE
+from sklearn_recft.loop._store import FeedbackStore
 
 
 def replay(

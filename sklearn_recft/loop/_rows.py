@@ -10,10 +10,9 @@ import numpy as np
 
 from sklearn_recft.base import RecommenderMixin
 from sklearn_recft.event_stream import EventStream
-from sklearn_recft.names import ITEM, TIME, USER
-from sklearn_recft.serving._errors import ServingError
-from sklearn_recft.serving._events import Event, EventBatch, listed_id
-from sklearn_recft.serving._feedback import (
+from sklearn_recft.loop._errors import ServingError
+from sklearn_recft.loop._events import Event, EventBatch, listed_id
+from sklearn_recft.loop._feedback import (
     Feedback,
     check_suits,
     checked_mapping,
@@ -21,13 +20,14 @@ from sklearn_recft.serving._feedback import (
     last_step,
     values_of,
 )
-from sklearn_recft.serving._items import (
+from sklearn_recft.loop._items import (
     ADD_ITEMS,
     check_takes_items,
     item_table,
     runs_of,
 )
-from sklearn_recft.serving._model import Served
+from sklearn_recft.loop._model import Served
+from sklearn_recft.names import ITEM, TIME, USER
 
 # Feedback of events, and what a model predicted for them before it learned them, each (n,).
 Predicted = tuple[np.ndarray, np.ndarray]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sklearn_recft.loop._bulk import insert_rows, known_ids, raise_counter, read_counter
+from sklearn_recft.loop._errors import StoreError
+from sklearn_recft.loop._events import NOBODY, Event
+from sklearn_recft.loop._schema import KEYED_VERSION, VERSION, tables
 from sklearn_recft.preprocessing import SecretKey
-from sklearn_recft.serving._bulk import insert_rows, known_ids, raise_counter, read_counter
-from sklearn_recft.serving._errors import StoreError
-from sklearn_recft.serving._events import NOBODY, Event
-from sklearn_recft.serving._schema import KEYED_VERSION, VERSION, tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
