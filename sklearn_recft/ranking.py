@@ -139,7 +139,8 @@ def dot_tiles(
         return score_one
     import torch
 
-    rows, columns, column_bias = map(torch.from_numpy, (p, q, bias))
+    rows, column_bias = map(torch.from_numpy, (p, bias))
+    is_fixed = not q.flags.writeable  # of a file that is mapped: torch would warn
     row_base = torch.from_numpy(base)[:, None]  # (n, 1)
 
     def score(r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
@@ -147,7 +148,8 @@ def dot_tiles(
         # Where rows begin decides the order of MKL's sums, and so the last bit of a score: they
         # are copied to where torch begins a tensor.
         some = rows[r0:r1].clone()
-        torch.addmm(column_bias[c0:c1], some, columns[c0:c1].T, out=tile)
+        columns = torch.from_numpy(q[c0:c1].copy() if is_fixed else q[c0:c1])
+        torch.addmm(column_bias[c0:c1], some, columns.T, out=tile)
         tile += row_base[r0:r1]
 
     return score

@@ -156,9 +156,8 @@ class OnlineStatistics:
             known[0].astype(np.int32),
             known[1].astype(np.int32),
             np.array(times, np.float64),  # one layout: each other one would be compiled
-            tables[0],
-            tables[1],
-            tables[2][0],
+            # The kernel counts rows as well, so it takes no arrays of a file mapped to be read.
+            *(np.require(table, requirements="W") for table in (*tables[:2], tables[2][0])),
             _HALF_LIFE,
             out,
         )

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -156,6 +157,9 @@ def test_restart_and_replay_equal_a_run_without_interruption(
     for start in range(0, 200, 25):
         feed(loop, events(25, start))
     uninterrupted = digest(loop, tmp_path)
+    give_up = time.monotonic() + 20
+    while not loop.health().snapshot_seq and time.monotonic() < give_up:
+        time.sleep(0.01)  # the thread that learns saves it
     assert loop.health().snapshot_seq > 0
     abandon(loop)
     with Loop(None, store, folder, **options) as loop:
