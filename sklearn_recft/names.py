@@ -132,5 +132,6 @@ def _rename(X: Any, names: list[str], missing: list[str], timed: bool) -> str:
     if library == "polars":
         return f"X = X.rename({pairs})"
     if library == "pyarrow":
-        return f"X = X.rename_columns({pairs})"
+        # Releases of pyarrow before 17 take a list of all names, and no dict.
+        return f"X = X.rename_columns([{pairs}.get(name, name) for name in X.column_names])"
     return f"X = X.rename(columns={pairs})"

@@ -26,10 +26,17 @@ from sklearn_recft.interactions import (
 )
 from sklearn_recft.vocabulary import IdTypeWarning
 
+
+def nullable(columns, **backend):
+    """Make a frame of nullable columns; pandas before 3 casts inf on the way, and warns."""
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(columns).convert_dtypes(**backend)
+
+
 FRAMES = {
     "pandas": pd.DataFrame,
-    "pandas, arrow": lambda d: pd.DataFrame(d).convert_dtypes(dtype_backend="pyarrow"),
-    "pandas, nullable": lambda d: pd.DataFrame(d).convert_dtypes(),
+    "pandas, arrow": lambda d: nullable(d, dtype_backend="pyarrow"),
+    "pandas, nullable": nullable,
     "polars": lambda d: pl.DataFrame(d, strict=False),
     "pyarrow": pa.table,
 }

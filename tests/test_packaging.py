@@ -97,3 +97,31 @@ def test_a_broken_link_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One thing\n[a](#one-thing) [b](#two) [c](gone.md) [d](https://x.org)\n")
     assert broken_links(page) == ["#two", "gone.md"]
+
+
+def missing_files(page):
+    """Return the files and folders of the project that a page names and that do not exist."""
+    text = re.sub(r"--output[ =]\S+", "", page.read_text(encoding="utf-8"))
+    named = re.findall(
+        r"(?<![\w/.:-])((?:benchmarks|docs|sklearn_recft|tests|\.ci)/[\w./-]*\w)", text
+    )
+    made = re.compile("docs/_build|neighbors")  # what a build writes; the example of a new model
+    return [
+        name for name in named
+        if not made.search(name) and not any((here / name).exists() for here in (ROOT, page.parent))
+    ]  # fmt: skip
+
+
+def test_files_that_pages_name_exist():
+    folders = ["docs", *(f"docs/{name}" for name in ("benchmarks", "examples", "guide"))]
+    written = [p for folder in folders for p in (ROOT / folder).glob("*.*")]
+    pages = [p for p in (*PAGES, *written) if p.suffix in (".md", ".rst", ".py")]
+    pages = [p for p in pages if p.name not in ("CHANGELOG.md", "sg_execution_times.rst")]
+    assert {"README.md", "dependencies.rst", "serving.rst"} <= {page.name for page in pages}
+    assert not {page.name: missing for page in pages if (missing := missing_files(page))}
+
+
+def test_a_missing_file_is_found(tmp_path):
+    page = tmp_path / "page.rst"
+    page.write_text("``tests/gone.py``, ``.ci/run``, https://x.org/docs/a, --output docs/new")
+    assert missing_files(page) == ["tests/gone.py"]

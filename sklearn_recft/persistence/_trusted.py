@@ -9,6 +9,7 @@ from importlib import import_module
 from sklearn import model_selection as splitters
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
+from sklearn.utils.metadata_routing import MetadataRequest
 
 from sklearn_recft.persistence._kinds import classes, is_plain
 
@@ -46,8 +47,10 @@ def trusted_types() -> list[str]:
 
 
 def _of_searches() -> Iterator[type]:
-    """Iterate over what a search holds by default: splitters, and the scorer that calls `score`."""
+    """Iterate over what a search holds: splitters, the scorer that calls `score`, its requests."""
     for member in vars(splitters).values():
         if inspect.isclass(member) and issubclass(member, (BaseCrossValidator, BaseShuffleSplit)):
             yield member
     yield type(check_scoring(import_module("sklearn_recft.estimators").PopularityRecommender()))
+    requests = MetadataRequest(owner="")  # names of metadata and whether they are wanted
+    yield from (type(requests), type(requests.fit))

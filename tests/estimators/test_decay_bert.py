@@ -275,9 +275,12 @@ def test_a_saved_model_with_a_folder_continues(folder):
         model.set_params(random_state=0, net_params=FEW_STEPS).fit(X[:300], y[:300])
         other = pickle.loads(pickle.dumps(model))
         new = X[300:].assign(item_id=X.item_id[300:] + 1000, text="quite another thing")
-        assert_array_equal(
+        # The copy reads all texts again, in other batches. Some releases of torch round the sums of
+        # a row by the batch it is in.
+        assert_allclose(
             other.partial_fit_predict_proba(new, y[300:]),
             model.partial_fit_predict_proba(new, y[300:]),
+            rtol=1e-6,
         )
 
 
