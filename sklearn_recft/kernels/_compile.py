@@ -2,6 +2,8 @@
 
 import numba
 
+# Whether kernels have addresses: not with NUMBA_DISABLE_JIT=1, as debuggers and coverage set it.
+COMPILED = not numba.config.DISABLE_JIT
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
