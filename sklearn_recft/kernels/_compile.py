@@ -8,7 +8,12 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 def jit(function):
-    """Compile a function on its first call, and cache the result on disk if possible."""
+    """Compile a function on its first call, and cache the result on disk if possible.
+
+    A loop over floats that adds up to a scalar must store to no array. Before such a loop, compiled
+    code compares the addresses of the arrays, and sums in another order if these are close: equal
+    inputs would give sums that differ in the last digit, by where memory was free.
+    """
     return _compiled(function, _OPTIONS)
 
 
