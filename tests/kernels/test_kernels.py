@@ -488,6 +488,7 @@ def _adds_up_and_stores(loop):
         return False
     adds = any(
         isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add | ast.Sub)
         and isinstance(node.target, ast.Name)
         and not isinstance(node.value, ast.Constant)
         for node in body
