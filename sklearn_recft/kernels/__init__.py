@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         weigh_pool,
     )
     from sklearn_recft.kernels._compact import expand_bfloat16, expand_int8, int8_products
+    from sklearn_recft.kernels._compile import COMPILED
     from sklearn_recft.kernels._factorization import (
         LOG_LOSS,
         SQUARED_ERROR,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from sklearn_recft.kernels._topk import gather_seen, update_topk, update_topk_among
 
 __all__ = [
+    "COMPILED",
     "EXPOSURE_UNIT",
     "FAST_WEIGHT",
     "GAPS",
@@ -163,6 +165,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "EXPOSURE_UNIT": "_habits",
+        "COMPILED": "_compile",
         "EventScratch": "_single_event",
         "EventTables": "_single_event",
         "FAST_WEIGHT": "_mixture",

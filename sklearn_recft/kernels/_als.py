@@ -58,8 +58,8 @@ def _als_row(p, codes, values, gram, reg, n_steps, others, residual, direction, 
             residual[a] += coefficient * q[a]
     size = np.float32(0.0)
     for a in range(n_factors):
-        direction[a] = residual[a]
         size += residual[a] * residual[a]
+    direction[:] = residual
     goal = np.float32(1e-13) * size + np.float32(1e-30)
     for _ in range(n_steps):
         if size <= goal:
@@ -85,6 +85,7 @@ def _als_row(p, codes, values, gram, reg, n_steps, others, residual, direction, 
         for a in range(n_factors):
             p[a] += step * direction[a]
             residual[a] -= step * image[a]
+        for a in range(n_factors):
             size += residual[a] * residual[a]
         for a in range(n_factors):
             direction[a] = residual[a] + size / before * direction[a]

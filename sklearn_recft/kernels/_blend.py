@@ -99,6 +99,7 @@ def rank_tile(tile, indptr, places, best_scores, best_items, center, scale):
         for p in range(indptr[r], indptr[r + 1]):
             saved[p] = row[places[p]]
             row[places[p]] = -np.inf
+        for p in range(indptr[r], indptr[r + 1]):
             x = np.float64(saved[p]) - shift
             total -= x
             squares -= x * x

@@ -2,11 +2,18 @@
 
 import numba
 
+# Whether kernels have addresses: not with NUMBA_DISABLE_JIT=1, as debuggers and coverage set it.
+COMPILED = not numba.config.DISABLE_JIT
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 def jit(function):
-    """Compile a function on its first call, and cache the result on disk if possible."""
+    """Compile a function on its first call, and cache the result on disk if possible.
+
+    A loop over floats that adds up to a scalar must store to no array. Before such a loop, compiled
+    code compares the addresses of the arrays, and sums in another order if these are close: equal
+    inputs would give sums that differ in the last digit, by where memory was free.
+    """
     return _compiled(function, _OPTIONS)
 
 

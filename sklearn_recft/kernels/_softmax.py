@@ -71,9 +71,9 @@ def _softmax_step(state, codes, scores, weight, rate, reg, item_factors, item_sq
     for j in range(codes.shape[0]):
         scores[j] = np.exp(scores[j] - top)
         total += scores[j]
-    for k in range(n_factors):
+    for k in range(n_factors):  # no store beside the sum: see `_compile.jit`
         size += state[k] * state[k]
-        pulls[row, k] = 0
+    pulls[row] = 0
     size /= np.float32(n_factors)
     for j in range(codes.shape[0]):
         gradient, code = -scores[j] / total, codes[j]

@@ -84,7 +84,8 @@ class ItemMoves:
         self, arrays: Arrays, own: Rows, processes: Processes, learning_rate: float
     ) -> None:
         self.arrays, self.processes = arrays, processes
-        events = np.bincount(own.item, own.weight, len(arrays["item_bias"]))
+        # Of no rows, bincount returns integers, whose bits others would add as floats.
+        events = np.bincount(own.item, own.weight, len(arrays["item_bias"])).astype(np.float64)
         total = events.copy()
         processes.add(total)
         self.damping = {

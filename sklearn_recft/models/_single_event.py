@@ -270,7 +270,7 @@ class SingleEventsMixin(FactorizationBase):
     def takes_single(self) -> bool:
         """Whether `single_events` may return something."""
         plain = not (self._RAW or self.reservoir.capacity or self.context_names)
-        return plain and self.settings.loss in sgd.LOSS
+        return plain and self.settings.loss in sgd.LOSS and kernels.COMPILED
 
     def single_events(self, settings: FactorizationSettings) -> FactorizationEvents | None:
         """Return what learns and scores single events quickly; None if rows are missing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures.process import BrokenProcessPool
 from numbers import Integral
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,11 @@ from sklearn_recft.processes import training_together
 from sklearn_recft.tags import recommender_tags
 
 Recommender = TypeVar("Recommender", bound=RecommenderMixin)
+
+# About 30 years, which torch can count; it excludes NaN as well.
+_LONGEST = 1e9
+# Calls of several threads share the processes: two fits at once could each wait for one of them.
+_STARTING = Lock()
 
 
 def fit_distributed(
@@ -65,7 +71,8 @@ def fit_distributed(
     n_processes : int, default=None
         Processes to start on this machine. None uses those of ``torchrun``, and without it one.
     timeout : float, default=1800.0
-        Seconds to wait for another process, in each exchange. A longer pause is an error.
+        Seconds to wait for another process, in each exchange, at most 1e9. A longer pause is an
+        error.
     **fit_params : dict
         Further arguments of ``fit``, such as ``items``.
 
@@ -99,7 +106,7 @@ def fit_distributed(
     (2, 2)
     """
     fresh = _checked(recommender)
-    check_scalar(timeout, "timeout", (int, float), min_val=0, include_boundaries="neither")
+    _check_timeout(timeout)
     arguments = (X, y) if sample_weight is None else (X, y, sample_weight)
     launched = _torchrun_size()
     if n_processes is not None:
@@ -118,6 +125,15 @@ def fit_distributed(
 
     with torch_processes(timeout) as processes:
         return _fit_together(fresh, arguments, fit_params, processes)
+
+
+def _check_timeout(timeout: Any) -> None:
+    """Refuse what is no number of seconds, NaN and infinity among them."""
+    check_scalar(timeout, "timeout", (int, float))
+    if not 0 < timeout <= _LONGEST:
+        raise ValueError(
+            f"timeout={timeout}: give seconds above 0, at most {_LONGEST:g} (about 30 years)."
+        )
 
 
 def _checked(recommender: Recommender) -> Recommender:
@@ -177,13 +193,14 @@ def _start(
     from sklearn_recft.training import ProcessesError, store_for
 
     store = store_for(None, timeout)
-    address = "127.0.0.1", store.port
+    address, caller = ("127.0.0.1", store.port), os.getpid()
     run = Parallel(n_jobs=size, backend="loky", batch_size=1, pre_dispatch="all")
     try:
-        outcomes = run(
-            delayed(_work)(recommender, arguments, more, address, (rank, size), timeout)
-            for rank in range(size)
-        )
+        with _STARTING:
+            outcomes = run(
+                delayed(_work)(recommender, arguments, more, address, (rank, size, caller), timeout)
+                for rank in range(size)
+            )
     except BrokenProcessPool as error:
         raise ProcessesError(
             "fit_distributed: a process was stopped from outside, perhaps for lack of memory; the "
@@ -201,13 +218,19 @@ def _work(
     arguments: tuple[Any, ...],
     more: dict[str, Any],
     address: tuple[str, int],
-    place: tuple[int, int],
+    place: tuple[int, int, int],
     timeout: float,
 ) -> Any:
     """Fit as one of several processes; return the recommender of process 0, or the error."""
     from sklearn_recft.training import store_for, torch_processes
 
-    rank, size = place
+    rank, size, caller = place
+    if os.getpid() == caller:  # one after the other, each would wait for the next
+        return ValueError(
+            f"n_processes={size}: joblib starts no processes here, since this is a thread or a "
+            "daemon of other parallel work, or JOBLIB_MULTIPROCESSING=0 is set. Call "
+            "fit_distributed outside of it, or start the script by torchrun."
+        )
     try:
         store = store_for(address, timeout)
         with torch_processes(timeout, store=store, rank=rank, size=size) as processes:

@@ -1,5 +1,6 @@
 """Compiled kernels against NumPy loops in double precision."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from sklearn_recft import kernels
+from sklearn_recft.kernels import _compile
 
 N_USERS, N_ITEMS = 6, 8
 TABLES = (
@@ -424,6 +426,7 @@ from numba.core import caching
 caching.CompileResultCacheImpl._locator_classes = []
 import numpy as np
 from sklearn_recft import kernels
+from sklearn_recft.kernels import _compile
 nothing = np.empty(0, np.int32)
 indptr, columns = kernels.gather_seen(np.array([0]), nothing, nothing, nothing, np.arange(3))
 assert indptr.tolist() == [0, 0] and not len(columns)
@@ -437,6 +440,7 @@ sys.path.insert(0, {tests!r})
 import numpy as np
 from tests.contract.helpers import PAIRS, fitted, make_news
 from sklearn_recft import kernels
+from sklearn_recft.kernels import _compile
 from sklearn_recft.estimators import ALSRecommender, IncrementalMFRecommender
 for _ in range(2):
     child = os.fork()  # which has compiled nothing, and imported all
@@ -475,3 +479,33 @@ def test_compiled_and_cached_kernels_are_bitwise_equal(tmp_path):
     compiled, read = printed.splitlines()
     assert len(compiled) > 1000
     assert read == compiled
+
+
+def _adds_up_and_stores(loop):
+    """Whether an innermost loop adds up to a scalar and stores to one of several arrays."""
+    body = [node for statement in loop.body for node in ast.walk(statement)]
+    if any(isinstance(node, ast.For | ast.While) for node in body):
+        return False
+    adds = any(
+        isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add | ast.Sub)
+        and isinstance(node.target, ast.Name)
+        and not isinstance(node.value, ast.Constant)
+        for node in body
+    )
+    cells = [node for node in body if isinstance(node, ast.Subscript)]
+    arrays = {ast.unparse(cell.value) for cell in cells}
+    return adds and len(arrays) > 1 and any(isinstance(cell.ctx, ast.Store) for cell in cells)
+
+
+def test_no_sum_depends_on_where_arrays_are():
+    found = [
+        f"{path.name}:{loop.lineno}"
+        for path in Path(_compile.__file__).parent.glob("_*.py")
+        for function in ast.parse(path.read_text(encoding="utf-8")).body
+        # Its sum is that of an error bound, with room for any order.
+        if isinstance(function, ast.FunctionDef) and function.name != "quantize_rows"
+        for loop in ast.walk(function)
+        if isinstance(loop, ast.For) and _adds_up_and_stores(loop)
+    ]
+    assert found == []

@@ -47,6 +47,7 @@ class Threads:
             tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             self.box[self.rank] = tensor.clone()
             self.barrier.wait(60)
+            assert len({each.dtype for each in self.box}) == 1  # gloo adds up the bits
             total = sum(self.box[1:], self.box[0])
             self.barrier.wait(60)
             if tensor.is_sparse:
@@ -160,8 +161,16 @@ def test_what_cannot_be_split_is_refused(log):
         fit_distributed(make_recommender_pipeline(mf()), X, y)
     with pytest.raises(ValueError, match="n_processes"):
         fit_distributed(mf(), X, y, n_processes=0)
-    with pytest.raises(ValueError, match="timeout"):
-        fit_distributed(mf(), X, y, timeout=0)
+    for timeout in (0, np.nan, np.inf, 1e15):
+        with pytest.raises(ValueError, match="timeout="):
+            fit_distributed(mf(), X, y, timeout=timeout)
+
+
+@pytest.mark.filterwarnings("ignore:Loky-backed")
+def test_where_no_processes_can_be_started_none_waits(log):
+    inner = delayed(fit_distributed)(mf(), *log, n_processes=2)
+    with pytest.raises(ValueError, match="joblib starts no processes here"):
+        Parallel(2, backend="threading")([inner, inner])
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "log_loss", "bpr"])
@@ -182,6 +191,17 @@ def test_factorizations_of_three_processes_are_equal(log, loss):
     first.partial_fit(*more)
     for other in others:  # with the same random numbers
         assert_array_equal(other.partial_fit(*more).predict(X), first.predict(X))
+
+
+def test_a_process_without_users_ends_with_the_tables_of_the_others(log):
+    X, y = (column[:1] for column in log)
+
+    def work(processes):
+        with training_together(processes):
+            return mf().fit(X, y)
+
+    one, other = in_threads(work)
+    assert_array_equal(one.predict(X), other.predict(X))
 
 
 def test_users_are_spread_over_processes():
