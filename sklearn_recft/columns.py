@@ -261,7 +261,8 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
             f"{name}: not numeric ({len(wrong)} of {len(values)} rows, the first "
             f"{wrong[0]!r}: {error}); drop the column, or encode it as numbers "
             "first, for example with OneHotEncoder or OrdinalEncoder. An estimator with "
-            f"user_features and item_features reads a column that is named there.{_IF_TIME if dated else ''}"
+            "user_features and item_features reads a column that is named there."
+            f"{_IF_TIME if dated else ''}"
         ) from error
 
 

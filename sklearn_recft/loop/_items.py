@@ -64,8 +64,8 @@ def check_takes_items(model: Served) -> None:
     if not hasattr(model, ADD_ITEMS):
         raise ValueError(
             f"items: {type(model).__name__} has no add_items: it knows an item from its first "
-            "event on. Send an event of the item, or serve a model with the method add_items, which "
-            "reads texts, vectors or features of items."
+            "event on. Send an event of the item, or serve a model with the method add_items, "
+            "which reads texts, vectors or features of items."
         )
 
 
