@@ -259,9 +259,10 @@ def _as_floats(values: np.ndarray, name: str) -> np.ndarray:
         dated = re.match(r"\d{4}-\d\d-\d\d", str(wrong[0])) is not None
         raise ValueError(
             f"{name}: not numeric ({len(wrong)} of {len(values)} rows, the first "
-            f"{wrong[0]!r}: {error}); encode it as numbers first, for example "
-            "with OneHotEncoder or OrdinalEncoder. An estimator with user_features and "
-            f"item_features reads a column that is named there.{_IF_TIME if dated else ''}"
+            f"{wrong[0]!r}: {error}); drop the column, or encode it as numbers "
+            "first, for example with OneHotEncoder or OrdinalEncoder. An estimator with "
+            "user_features and item_features reads a column that is named there."
+            f"{_IF_TIME if dated else ''}"
         ) from error
 
 

@@ -23,6 +23,7 @@ examples:
   recft compress model small                     factors in 8 bits: a quarter of their bytes
   recft serve --demo                             a service that learns from clicks
   recft keys add keys.json                       a key for `recft serve --keys keys.json`
+  recft rekey --store-key-file old.key --new-key-file new.key
   recft warm-up                                  compile at installation, not at the first call
   recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
 
@@ -79,7 +80,7 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
         command = commands.add_parser(
             name,
             help=about,
-            description=f"{about.capitalize()}.",
+            description=f"{about[0].upper()}{about[1:]}.",
             epilog=_EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=parents,

@@ -63,9 +63,9 @@ def check_takes_items(model: Served) -> None:
     """Refuse items for a model that cannot know one before its first event."""
     if not hasattr(model, ADD_ITEMS):
         raise ValueError(
-            f"items: a {type(model).__name__} knows an item from its first event on. Send an event "
-            "of the item, or serve a model with the method add_items, which reads texts, vectors "
-            "or features of items."
+            f"items: {type(model).__name__} has no add_items: it knows an item from its first "
+            "event on. Send an event of the item, or serve a model with the method add_items, "
+            "which reads texts, vectors or features of items."
         )
 
 

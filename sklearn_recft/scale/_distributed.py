@@ -45,7 +45,7 @@ def fit_distributed(
 
        model = fit_distributed(IncrementalMFRecommender(random_state=0), X, y)
        if int(os.environ.get("RANK", 0)) == 0:
-           model.save("model.safetensors")
+           model.save("model")
 
     ``torchrun --nproc-per-node=2 script.py`` runs it by two processes, and ``python script.py`` by
     one, which is a plain ``fit``.
