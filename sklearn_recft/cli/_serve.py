@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
@@ -217,7 +218,8 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _keep_settings(folder: Path, args: argparse.Namespace) -> None:
     text = json.dumps({"feedback": args.feedback, "repeat": bool(args.repeat)})
     part = folder / f".{_SETTINGS}.part"
-    part.write_text(text + "\n", encoding="utf-8")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
     part.replace(folder / _SETTINGS)
 
 

@@ -82,7 +82,9 @@ class PairSums:
         """Return the sums of weights, and of weighted feedback, of items at a time, (n_items,)."""
         share, items = self._left(latest - self.column("time")), self.column("item")
         weight, total = self.column("weight") * share, self.column("total") * share
-        return np.bincount(items, weight, n_items), np.bincount(items, total, n_items)
+        sums = (np.bincount(items, values, n_items) for values in (weight, total))
+        by_weight, by_total = (one.astype(np.float64, copy=False) for one in sums)  # also of no row
+        return by_weight, by_total
 
     def _left(self, seconds: np.ndarray) -> np.ndarray | float:
         return 1.0 if self.half_life is None else fade(seconds, self.half_life)

@@ -222,7 +222,7 @@ def check_id(value: Any, name: str, where: str = "") -> Id:
             raise ValueError(
                 f"{where}{name} is a text of {len(value)} characters; give 1 to {_LONGEST_ID}."
             )
-        if _has_surrogate(value):
+        if has_surrogate(value):
             raise ValueError(f"{where}{name} has a character that UTF-8 has not: {value!r}.")
         return str(value)
     if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64)):
@@ -234,6 +234,13 @@ def check_id(value: Any, name: str, where: str = "") -> Id:
         f"{where}{name} must be an integer or a text, which the log can keep, got {value!r} of the "
         f"type {_name(value)}."
     )
+
+
+def check_ids(values: Iterable[Any], name: str) -> list[Id]:
+    """Return a list of ids; a single text is refused, since its letters are no ids."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of ids, such as [7], got a {_name(values)}.")
+    return [check_id(one, name) for one in values]
 
 
 def listed_id(value: Any, name: str) -> Id:
@@ -268,14 +275,20 @@ def _is_sound(event: Event) -> bool:
     event_id, user, item, timestamp, kind, value, list_id, context, clipped = event
     return (
         not (context or clipped)
-        and (type(user) is int or _is_short(user))
-        and (type(item) is int or _is_short(item))
+        and _is_plain_id(user)
+        and _is_plain_id(item)
         and (_is_short(event_id) and event_id.isprintable())
         and (_is_short(kind) and kind.isprintable())
         and (list_id is None or (_is_short(list_id) and list_id.isprintable()))
         and (timestamp is None or (type(timestamp) is float and 0 < timestamp < 1e11))
         and (value is None or (type(value) is float and 0 < abs(value) <= LARGEST))
     )
+
+
+def _is_plain_id(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < _LARGEST_ID
+    return _is_short(value) and bool(value.isprintable())
 
 
 def _is_short(text: Any) -> bool:
@@ -337,10 +350,11 @@ def _checked_kind(value: Any, name: str) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether each database takes a text: no zero character, and nothing that UTF-8 has not."""
-    return "\0" not in text and not _has_surrogate(text)
+    return "\0" not in text and not has_surrogate(text)
 
 
-def _has_surrogate(text: str) -> bool:
+def has_surrogate(text: str) -> bool:
+    """Whether a text has a character that UTF-8 has not."""
     return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -394,7 +408,7 @@ def _checked_context(value: Any, name: str) -> dict[str, Any]:
             raise TypeError(f"{name}: {key!r} must be a number or a text, got {_name(cell)}.")
         if isinstance(cell, int) and abs(cell) >= _LARGEST_ID:
             raise ValueError(f"{name}: {key!r} has more than {_LONGEST_ID} digits.")
-        if any(isinstance(text, str) and _has_surrogate(text) for text in (key, found[key])):
+        if any(isinstance(text, str) and has_surrogate(text) for text in (key, found[key])):
             raise ValueError(f"{name}: {key!r} has a character that UTF-8 has not.")
     if len(json.dumps(found)) > LONGEST_CONTEXT:
         raise ValueError(f"{name} takes more than {LONGEST_CONTEXT} characters.")
@@ -412,4 +426,4 @@ def json_of(context: Mapping[str, Any]) -> str | None:
 
 def texts_of(ids: Iterable[Any], name: str) -> list[str]:
     """Return the texts of ids, each once."""
-    return list(dict.fromkeys(as_json(check_id(one, name)) for one in ids))
+    return list(dict.fromkeys(map(as_json, check_ids(ids, name))))

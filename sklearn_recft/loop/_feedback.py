@@ -29,6 +29,9 @@ def checked_mapping(feedback: Feedback | None) -> Feedback | None:
         return None
     if not isinstance(feedback, Mapping):
         raise TypeError(f"feedback={feedback!r}: give a dict of feedback by kind, or None.")
+    wrong = [kind for kind in feedback if not isinstance(kind, str)]
+    if wrong:
+        raise TypeError(f"feedback has the kind {wrong[0]!r}: give texts, such as 'click'.")
     found = {
         kind: value if isinstance(value, str) else checked_feedback(value, f"feedback[{kind!r}]")
         for kind, value in feedback.items()

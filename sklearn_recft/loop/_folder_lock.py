@@ -73,7 +73,8 @@ class FolderLock:
     def take(self) -> None:
         """Take the lock, or raise an error: another process has it."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = self._path.open("ab")
+        number = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = os.fdopen(number, "ab")  # others cannot open it, and so not hold it
         if os.name == "nt":  # no such lock there: only one process may write
             return
         import fcntl

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from sklearn_recft.loop._events import LONGEST_CONTEXT, Event, EventBatch, check_id
+from sklearn_recft.loop._events import (
+    LONGEST_CONTEXT,
+    Event,
+    EventBatch,
+    check_id,
+    has_surrogate,
+)
 from sklearn_recft.loop._model import Served
 from sklearn_recft.names import ITEM
 from sklearn_recft.tables import Table, is_frame
@@ -21,6 +26,7 @@ ADD_ITEMS = "add_items"
 # The kind of their rows in the log, which have no user.
 _KIND = "item"
 _NOBODY: Any = None
+_LARGEST = sys.float_info.max
 
 
 def check_stored_items(items: Any, refused: Sequence[tuple[int, int]] = ()) -> list[Event]:
@@ -143,10 +149,12 @@ def _plain(value: Any) -> Any:
 
 
 def _is_sound(name: Any, value: Any) -> bool:
-    if not isinstance(name, str):
+    if not isinstance(name, str) or has_surrogate(name):
         return False
     cells = value if isinstance(value, list) else [value]
     return all(
-        one is None or isinstance(one, str) or (isinstance(one, Real) and math.isfinite(one))
+        one is None
+        or (isinstance(one, str) and not has_surrogate(one))
+        or (isinstance(one, (int, float)) and abs(one) <= _LARGEST)
         for one in cells
     )

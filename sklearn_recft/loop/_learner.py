@@ -97,6 +97,7 @@ class Learner:
         self.is_level = False  # whether memory showed that the last step ended with the log
         self._changed = threading.Condition()
         self._calls: dict[Callable[[], object], int] = {}  # with the number that each waits for
+        self._reasons: dict[int, str] = {}  # of refused events, that are not written yet
 
     # ------------------------------------------------------------------ reading
 
@@ -385,9 +386,18 @@ class Learner:
 
     def _report(self, reasons: dict[int, str]) -> None:
         """Write down what was refused, and wake those who wait for the step."""
-        if reasons and self.writes:
-            self.steps.reject(reasons)
-        self._notify()
+        try:
+            if self.writes:
+                self._reasons |= reasons
+                self.write_reasons()
+        finally:
+            self._notify()
+
+    def write_reasons(self) -> None:
+        """Write down what was refused, also what could not be written when it was."""
+        if self._reasons:
+            self.steps.reject(self._reasons)
+            self._reasons = {}
 
     def _notify(self) -> None:
         with self._changed:
@@ -395,8 +405,9 @@ class Learner:
             due = [call for call, seq in self._calls.items() if seq <= self.seq]
             for call in due:
                 del self._calls[call]
-        for call in due:
-            call()
+        with ExitStack() as calls:  # all of them, whatever one raises
+            for call in reversed(due):
+                calls.callback(call)
 
 
 def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:

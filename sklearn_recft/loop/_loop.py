@@ -16,7 +16,7 @@ from sklearn.utils import Bunch
 
 from sklearn_recft.loop._committer import Committer
 from sklearn_recft.loop._errors import NotRunningError, ServingError
-from sklearn_recft.loop._events import Appended, Event, check_stored_events
+from sklearn_recft.loop._events import Appended, Event, check_ids, check_stored_events
 from sklearn_recft.loop._feedback import Feedback
 from sklearn_recft.loop._folder_lock import FolderLock, check_store
 from sklearn_recft.loop._items import check_stored_items, check_takes_items
@@ -193,7 +193,7 @@ class Loop:
                     while self._learner.advance(self._pace.size):
                         self._versions.settle()
                     if self._learner.seq > self._saved_seq:
-                        self.snapshot()
+                        self._save()
             finally:
                 self._lock.release()
 
@@ -406,14 +406,9 @@ class Loop:
         """Save the model as it is, remove events that are too old, and return its name."""
         self._check_writer()
         with self._turn:
-            learner = self._learner
-            learner.steps.sync()
-            name = self._snapshots.save(learner.model, learner.seq, learner.step)
-            self._saved_seq, self._saved_at = learner.seq, time.time()
-            if self.store.retention_days is not None:
-                oldest = min((one.seq for one in self._snapshots.saved()), default=0)
-                self.store.expire(oldest)
-        return name
+            self._check_running()
+            self._settle()
+            return self._save()
 
     def models(self) -> list[Bunch]:
         """Return the saved models, by step.
@@ -484,6 +479,8 @@ class Loop:
             `health` has its verdict.
         """
         self._check_writer()
+        if last is not None and (type(last) is not int or last < 1):
+            raise ValueError(f"last={last!r}: give an integer of at least 1, or None.")
         with self._turn:
             self._check_running()
             self._settle()
@@ -511,7 +508,7 @@ class Loop:
         -------
         receipt : LoopReceipt
         """
-        ids = list(user_ids)
+        ids = check_ids(user_ids, "user_ids")
         self._check_writer()
         # Events and lists that were queued before: they would be stored after the erasure.
         self._committer.submit([]).result()
@@ -536,13 +533,14 @@ class Loop:
             a thread, None if it has recovered), and `FeedbackStore.counts`.
         """
         learner, candidate = self._learner, self._versions.candidate
+        seq = learner.seq  # before the next line: else events of now make the lag negative
         last = self.store.last_seq()
         return Bunch(
             running=self._running,
             follow=self.follow,
-            seq=learner.seq,
+            seq=seq,
             last_seq=last,
-            lag=last - learner.seq,
+            lag=last - seq,
             queue=self._committer.n_waiting,
             n_commits=self._committer.n_commits,
             n_dropped_lists=self._committer.n_dropped_lists,
@@ -590,6 +588,7 @@ class Loop:
                 learner.restore()
             while learner.repeat() or (not self.follow and self._versions.finish()):
                 pass
+            learner.write_reasons()
         except BaseException:
             learner.in_doubt = True  # also where another base came before the step that failed
             raise
@@ -599,6 +598,17 @@ class Loop:
         """Do steps that are written, where the last one failed: no other may follow before."""
         if self._learner.in_doubt:
             self._repeat()
+
+    def _save(self) -> str:
+        """Save a model that is between two steps, and remove events that are too old."""
+        learner = self._learner
+        learner.steps.sync()
+        name = self._snapshots.save(learner.model, learner.seq, learner.step)
+        self._saved_seq, self._saved_at = learner.seq, time.time()
+        if self.store.retention_days is not None:
+            oldest = min((one.seq for one in self._snapshots.saved()), default=0)
+            self.store.expire(oldest)
+        return name
 
     def _check_writer(self) -> None:
         if self.follow:
@@ -615,7 +625,7 @@ class Loop:
             self._check_running()
             self._settle()
             found = change()
-            self.snapshot()
+            self._save()
         return found
 
     def _wake(self) -> None:
@@ -634,7 +644,7 @@ class Loop:
                 with self._turn:
                     n_done = self._learner.follow() if self.follow else self._advance()
                 self._error = None
-            except Exception as error:
+            except BaseException as error:  # a thread that ends would learn nothing, unnoticed
                 self._error = f"{type(error).__name__}: {error}"
             if not n_done or self._learner.is_level:
                 self._work.wait(self._pace.seconds(self._poll))
@@ -648,5 +658,5 @@ class Loop:
         n_done = learner.advance(self._pace.size)
         went_live = self._versions.settle()
         if went_live or learner.seq - self._saved_seq >= self.snapshot_every:
-            self.snapshot()
+            self._save()
         return n_done

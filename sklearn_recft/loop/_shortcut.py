@@ -58,7 +58,7 @@ class Shortcut:
         self._is_planned = False
         try:
             return self._learner.learn_appended()
-        except Exception:  # the learner repeats the step, and reports what fails again
+        except BaseException:  # the learner repeats the step, and reports what fails again
             return False
         finally:
             self._turn.release()

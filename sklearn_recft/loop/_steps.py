@@ -134,7 +134,7 @@ class StepLog:
             for start in range(0, len(seqs), _PIECE):
                 part = rejected.c.seq.in_(seqs[start : start + _PIECE])
                 known |= set(connection.execute(select(rejected.c.seq).where(part)).scalars())
-            new = {seq: text[:2000] for seq, text in reasons.items() if seq not in known}
+            new = {seq: _plain(text) for seq, text in reasons.items() if seq not in known}
             hidden = self._database.ids.hide_reasons(connection, new)
             rows = [{"seq": seq, "reason": text} for seq, text in hidden.items()]
             if rows:
@@ -209,3 +209,8 @@ class StepLog:
         if not is_whole or not isinstance(details, dict) or not 0 <= after <= until:
             raise StoreError(f"Row {number} of the table learned is damaged: restore a copy.")
         return Step(number, verb, after, until, details)
+
+
+def _plain(reason: str) -> str:
+    """Return a reason as each database takes it."""
+    return reason.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:2000]

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from sklearn_recft.loop._errors import ServingError
-from sklearn_recft.loop._events import Event, EventBatch, check_id
+from sklearn_recft.loop._events import Event, EventBatch, check_ids
 from sklearn_recft.loop._items import ADD_ITEMS, first_sort, is_item, item_table
 from sklearn_recft.loop._learner import PAGE, PIECE, Learner, Range, without
 from sklearn_recft.loop._model import Served
@@ -251,7 +251,7 @@ class Versions:
     def forget(self, user_ids: Iterable[Any]) -> LoopReceipt:
         """Erase users from the store, the model and all saved models."""
         learner = self._learner
-        ids = [check_id(one, "user_ids") for one in user_ids]
+        ids = check_ids(user_ids, "user_ids")
         self.drop("users were erased")
         details = {"reason": "forget", "user_ids": ids, "refused": list(learner.refused)}
         step = Step(learner.last_number() + 1, BASE, learner.seq, learner.seq, details)

@@ -270,7 +270,9 @@ class BiasModel(FittedModel):
         self.mean = float(self.item_sums[1].sum() / n_events) if n_events else 0.0
         rest = total - weight * self._bias(self.item_sums, item)
         sums = [np.bincount(user, values, self.n_users) for values in (weight, rest)]
-        self.user_sums = np.stack(sums)
+        self.user_sums = np.stack(sums).astype(
+            np.float64, copy=False
+        )  # integers if no user is left
 
     def merge(self, *others: BiasModel) -> None:
         """Add the sums of other models, and compute all biases again, as `forget` does."""

@@ -117,5 +117,13 @@ def _check_local(scope: Scope, host: str) -> None:
 
 def _check_origin(origin: bytes | None, host: str) -> None:
     """Refuse what pages of other sites send: a browser names the page, other clients do not."""
-    if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+    if origin is not None and _place_of(origin.decode("latin-1")) != host:
         raise Problem("forbidden", "Without keys, pages of other sites are not answered.")
+
+
+def _place_of(url: str) -> str | None:
+    """Return the host and port of an address; None if it is none."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None

@@ -301,6 +301,7 @@ def _alone(path: Path) -> Iterator[None]:
     except ImportError:  # Windows: changes from two processes at once are not kept apart
         yield
         return
-    with open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8") as lock:
+    beside = path.with_name(f".{path.name}.lock")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -250,7 +250,7 @@ class Service:
 
         With `release`, also those that a rollback refused.
         """
-        if name not in [one.name for one in await asyncio.to_thread(self._loop.models)]:
+        if name not in [one.name for one in await _problems(asyncio.to_thread(self._loop.models))]:
             raise Problem("not-found", "There is no saved model of this name.")
         served = await _problems(asyncio.to_thread(self._loop.promote, name, release=release))
         self._note(request, "promote", model=served, release=release)
@@ -270,7 +270,7 @@ class Service:
 
     async def ready(self) -> Response:
         """Answer 503 unless events are stored and learned."""
-        health = await asyncio.to_thread(self._loop.health)
+        health = await _problems(asyncio.to_thread(self._loop.health))
         if not health.running or health.error:
             raise Problem("not-ready", "The loop does not run, or its last step failed.")
         return JSONResponse({"status": "ok"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sklearn_recft.loop import EventBatch, Loop, Predicted, Served, is_item
+from sklearn_recft.loop import EventBatch, Loop, Predicted, Served, ServingError, is_item
 from sklearn_recft.serving._batches import MicroBatcher
 from sklearn_recft.serving._metrics import Metrics
 from sklearn_recft.serving._problems import Problem
@@ -178,17 +178,24 @@ class Watch:
 
     def figures(self) -> dict[str, float]:
         """Return all figures by name, NaN where one is not defined yet."""
-        health = self._loop.health()
         with self._loop.reading() as view:
             catalogue = np.asarray(
                 getattr(view.model, "item_ids_", ())
             )  # none before the first event
         found = self.quality.summary(catalogue.tolist())
-        found |= {name: float(health[name]) for name in _NUMBERS}
-        verdicts = [one.get("verdict") for one in health.decisions]
-        found["guard_refused"] = float(verdicts.count("roll back"))
-        found["guard_promoted"] = float(verdicts.count("promote"))
         found["waiting_events"] = float(self.n_storing)
         found["waiting_reads"] = float(self._reads.n_waiting)
-        found["ready"] = float(bool(health.running and not health.error))
-        return found
+        try:
+            return found | _of_health(self._loop.health())
+        except ServingError:  # the database cannot be read: an alert waits for this figure
+            return found | {"seq": float(self._loop.seq), "ready": 0.0}
+
+
+def _of_health(health: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of the loop's state."""
+    verdicts = [one.get("verdict") for one in health["decisions"]]
+    return {name: float(health[name]) for name in _NUMBERS} | {
+        "guard_refused": float(verdicts.count("roll back")),
+        "guard_promoted": float(verdicts.count("promote")),
+        "ready": float(bool(health["running"] and not health["error"])),
+    }

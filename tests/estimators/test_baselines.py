@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_recft import BiasRecommender, PopularityRecommender
+from sklearn_recft import BiasRecommender, HabitRecommender, PopularityRecommender, persistence
 from sklearn_recft.datasets import make_interactions
 
 DAY = 86_400
@@ -54,6 +54,15 @@ def test_popularity_equals_its_equation(options, log):
     pairs = [[999, item, 0] for item in sums]
     assert_allclose(model.predict(pairs), expected, rtol=1e-9)
     assert_allclose(model.predict([[0, 12345, 0]]), overall)
+
+
+@pytest.mark.parametrize("kind", [BiasRecommender, HabitRecommender, PopularityRecommender])
+def test_a_model_of_no_users_is_loaded_again(kind, tmp_path):
+    model = kind().fit(np.array([[1, 7, 5.0], [2, 8, 6.0]])).forget([1, 2])
+    model.save(tmp_path / "model")
+    loaded = persistence.load(tmp_path / "model")
+    assert loaded.item_ids_.tolist() == [7, 8]
+    assert_array_equal(loaded.predict([[1, 7, 9.0]]), model.predict([[1, 7, 9.0]]))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -26,6 +26,7 @@ from sklearn_recft.compression import compress
 from sklearn_recft.loop._events import Event, EventBatch
 from sklearn_recft.loop._rows import RowMaker, teach
 from sklearn_recft.loop._snapshots import Snapshots
+from sklearn_recft.loop._steps import StepLog
 from sklearn_recft.model_selection import Guard
 from sklearn_recft.persistence import save
 from sklearn_recft.serving import (
@@ -116,7 +117,7 @@ def test_new_files_are_those_of_their_owner_alone(tmp_path):
     for path in (tmp_path / "models", *(tmp_path / "models").rglob("models")):
         assert rights[path] == 0o700, path
     assert {rights[path] for path in tmp_path.glob("feedback.db*")} == {0o600}
-    assert rights[tmp_path / "models" / "STORE"] == 0o600
+    assert {rights[tmp_path / "models" / name] for name in ("STORE", "WRITER")} == {0o600}
 
 
 def test_a_click_changes_the_next_list(store, folder):
@@ -584,6 +585,93 @@ def test_a_step_that_fails_half_way_is_done_once(store, folder, tmp_path, monkey
         expected = digest(loop, tmp_path)
         assert loop.health().error is None
     assert digest(replay(store, folder, feedback=FEEDBACK), tmp_path) == expected
+
+
+def test_half_a_step_is_never_saved(store, folder, tmp_path, monkeypatch):
+    learn, calls = IncrementalMFRecommender.partial_fit_predict, []
+
+    def fail(self, *rows):
+        calls.append(rows)
+        if len(calls) == 1:
+            raise ValueError("learn each half by itself")
+        if len(calls) == 3:
+            raise OSError("no memory for the second half")
+        return learn(self, *rows)
+
+    with Loop(factors(), store, folder, poll_seconds=60.0) as loop:
+        feed(loop, events(20))
+        with loop._turn:
+            last = loop.submit(events(20, 20)).seq[-1]
+            monkeypatch.setattr(IncrementalMFRecommender, "partial_fit_predict", fail)
+            with pytest.raises(OSError, match="second half"):
+                loop._learner.advance()
+            loop.snapshot()
+        assert loop.wait(last, 20)
+        assert len(calls) > 3
+        expected = digest(loop, tmp_path)
+    assert digest(replay(store, folder, feedback=FEEDBACK), tmp_path) == expected
+    with pytest.raises(NotRunningError):  # another loop may write the folder by now
+        loop.snapshot()
+
+
+@pytest.mark.parametrize("n_before", [0, 3])  # the learner writes the step, or the committer
+def test_refused_rows_are_named_once_the_database_takes_them(n_before, store, folder, monkeypatch):
+    with Loop(PopularityRecommender(), store, folder, poll_seconds=0.01) as loop:
+        for one in events(n_before):
+            feed(loop, [one])
+        write, failures, called = loop._learner.steps.reject, [StoreError("locked")], []
+
+        def reject(reasons):
+            while failures:
+                raise failures.pop()
+            write(reasons)
+
+        monkeypatch.setattr(loop._learner.steps, "reject", reject)
+        last = n_before + 1
+        loop.when(last, lambda: 1 / 0)  # it keeps no other call from its turn
+        loop.when(last, lambda: called.append(loop.seq))
+        feed(loop, [{"user_id": 1, "item_id": 2, "kind": "odd"}])
+        with loop._turn:
+            loop._settle()
+        assert called == [last]
+        assert list(loop._learner.steps.rejected()) == [last]
+
+
+def test_a_reason_of_any_text_is_kept(store):
+    seq = store.append(events(1)).seq[0]
+    steps = StepLog(store.database)
+    steps.reject({seq: "item \ud800\0 is odd"})
+    assert steps.rejected() == {seq: "item \\ud800\\0 is odd"}
+
+
+def test_an_exit_inside_a_model_ends_no_thread(store, folder, monkeypatch):
+    learn, failures = PopularityRecommender.partial_fit, [SystemExit(1)] * 2
+
+    def leave(self, *rows, **options):
+        while failures:
+            raise failures.pop()
+        return learn(self, *rows, **options)
+
+    with Loop(PopularityRecommender(), store, folder, poll_seconds=0.01) as loop:
+        for one in events(3):
+            feed(loop, [one])
+        monkeypatch.setattr(PopularityRecommender, "partial_fit", leave)
+        feed(loop, events(1, 3))
+        assert not failures
+        feed(loop, events(1, 4))
+
+
+def test_a_text_is_no_list_of_users(store, folder):
+    store.append([{"user_id": letter, "item_id": 1} for letter in "ann"])
+    with Loop(PopularityRecommender(), store, folder) as loop:
+        for forget in (store.forget, loop.forget):
+            for wrong in ("ann", b"ann", {"a": 1}, 7):
+                with pytest.raises(TypeError, match="user_ids must be a list of ids"):
+                    forget(wrong)
+        for last in (0, -1, "a", True):
+            with pytest.raises(ValueError, match=r"last=.* an integer of at least 1"):
+                loop.update("fit", last=last)
+    assert store.counts()["events"] == 3
 
 
 # ---------------------------------------------------------------------- kills

@@ -12,6 +12,8 @@ import pytest
 
 from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.cli import _serve
+from sklearn_recft.loop._events import Event
+from sklearn_recft.loop._items import check_stored_items
 from sklearn_recft.serving import (
     AuditLog,
     FeedbackStore,
@@ -63,6 +65,24 @@ def test_an_odd_event_is_named(store, change, message):
     with pytest.raises((TypeError, ValueError), match=rf"events, row 1: .*{message}"):
         store.append([event(), event(**change)])
     assert store.last_seq() == 0
+    if set(change) <= {"user_id", "event_id"}:
+        with pytest.raises((TypeError, ValueError), match=message):
+            store.append([Event(**{"event_id": "e", **event(), **change})])
+
+
+def test_a_kind_is_a_text(store, tmp_path):
+    with pytest.raises(TypeError, match="feedback has the kind 1: give texts"):
+        loop_of(popularity(), store, tmp_path, feedback={1: 1.0, "click": 1.0})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, math.inf, "\ud800", {"a": 1}, [[1]]],
+    ids=["huge", "infinite", "surrogate", "dict", "nested"],
+)
+def test_an_odd_item_is_named(value):
+    with pytest.raises(ValueError, match=r"items, row 0: \['price'\] must be finite numbers"):
+        check_stored_items([{"item_id": 1, "price": value}])
 
 
 @pytest.mark.parametrize(
@@ -266,10 +286,27 @@ def test_pages_of_other_sites_change_nothing(tmp_path):
             ("http://evil.example", 403),
             ("http://127.0.0.1.evil.example:80", 403),
             ("null", 403),
+            ("http://[", 403),
             ("http://127.0.0.1", 200),
             ("http://127.0.0.1:3000", 403),  # another program of this machine
         ]:
             assert client.post("/v1/models", headers={"origin": origin}).status_code == status
+
+
+def test_a_database_that_cannot_be_read_is_seen_by_its_alert(tmp_path, monkeypatch):
+    def fail(self):
+        raise StoreError("the database is down")
+
+    with running(tmp_path) as client:
+        assert "recft_ready 1.0" in client.get("/metrics").text
+        monkeypatch.setattr(Loop, "models", fail)
+        monkeypatch.setattr(FeedbackStore, "counts", fail)
+        page = client.get("/metrics")
+        assert page.status_code == 200
+        assert "recft_ready 0.0" in page.text
+        assert "recft_seq 0.0" in page.text
+        assert client.get("/health/ready").status_code == 503
+        assert client.post("/v1/models/some/promote").status_code == 503
 
 
 def test_the_first_event_of_a_model_that_knows_none(tmp_path):
