@@ -165,6 +165,7 @@ class Committer:
     def _store_lists(self, lists: list[ShownList]) -> None:
         try:
             self._store.append_lists(lists, durable=False)
+            self.error = None
         except Exception as error:
             self.error = str(error)
             self.n_dropped_lists += len(lists)
@@ -178,8 +179,9 @@ class Committer:
             for call in calls:
                 call.future.set_exception(error)
             return
-        self.error = None
-        self.n_commits += 1
+        if any(call.size for call in calls):  # else nothing was written
+            self.error = None
+            self.n_commits += 1
         answers = iter(found)
         for call in calls:
             own = list(islice(answers, len(call.groups)))

@@ -131,6 +131,15 @@ class EventBatch:
         places = np.arange(len(self))[rows]
         return EventBatch(self.seq[places], [self.events[j] for j in places.tolist()])
 
+    def without(self, refused: Sequence[tuple[int, int]]) -> EventBatch:
+        """Leave out the events of ranges ``(after, until]``."""
+        if not refused:
+            return self
+        kept = np.ones(len(self), bool)
+        for after, until in refused:
+            kept &= (self.seq <= after) | (self.seq > until)
+        return self if kept.all() else self.take(np.flatnonzero(kept))
+
 
 class ColumnBatch(EventBatch):
     """Events of users by column, read without ids of events, lists and context.

@@ -291,6 +291,14 @@ class Learner:
             self.in_doubt = self.is_broken = False
         self._notify()
 
+    def save(self) -> str:
+        """Save the model after the last step, and remove events that are too old."""
+        self.steps.sync()  # the folder must not be ahead of the store
+        name = self.snapshots.save(self.model, self.seq, self.step)
+        if self.store.retention_days is not None:
+            self.store.expire(min((one.seq for one in self.snapshots.saved()), default=0))
+        return name
+
     def last_number(self) -> int:
         """Return the number of the last step that is written."""
         last = self.steps.last()
@@ -362,7 +370,7 @@ class Learner:
 
     def _taught(self, step: Step, batch: EventBatch) -> dict[int, str]:
         """Take a step; return the reason for each ``seq`` that the model refused."""
-        batch = without(batch, self.refused)
+        batch = batch.without(self.refused)
         self.is_broken = True  # unless all of this ends well
         if self.beside is not None:
             self.beside.learn(step, batch)
@@ -408,13 +416,3 @@ class Learner:
         with ExitStack() as calls:  # all of them, whatever one raises
             for call in reversed(due):
                 calls.callback(call)
-
-
-def without(batch: EventBatch, refused: Sequence[Range]) -> EventBatch:
-    """Leave out the events of ranges ``(after, until]``."""
-    if not refused:
-        return batch
-    kept = np.ones(len(batch), bool)
-    for after, until in refused:
-        kept &= (batch.seq <= after) | (batch.seq > until)
-    return batch if kept.all() else batch.take(np.flatnonzero(kept))

@@ -479,8 +479,6 @@ class Loop:
             `health` has its verdict.
         """
         self._check_writer()
-        if last is not None and (type(last) is not int or last < 1):
-            raise ValueError(f"last={last!r}: give an integer of at least 1, or None.")
         with self._turn:
             self._check_running()
             self._settle()
@@ -533,8 +531,7 @@ class Loop:
             a thread, None if it has recovered), and `FeedbackStore.counts`.
         """
         learner, candidate = self._learner, self._versions.candidate
-        seq = learner.seq  # before the next line: else events of now make the lag negative
-        last = self.store.last_seq()
+        seq, last = learner.seq, self.store.last_seq()  # in this order: the lag is not negative
         return Bunch(
             running=self._running,
             follow=self.follow,
@@ -601,13 +598,8 @@ class Loop:
 
     def _save(self) -> str:
         """Save a model that is between two steps, and remove events that are too old."""
-        learner = self._learner
-        learner.steps.sync()
-        name = self._snapshots.save(learner.model, learner.seq, learner.step)
-        self._saved_seq, self._saved_at = learner.seq, time.time()
-        if self.store.retention_days is not None:
-            oldest = min((one.seq for one in self._snapshots.saved()), default=0)
-            self.store.expire(oldest)
+        name = self._learner.save()
+        self._saved_seq, self._saved_at = self._learner.seq, time.time()
         return name
 
     def _check_writer(self) -> None:
@@ -625,7 +617,10 @@ class Loop:
             self._check_running()
             self._settle()
             found = change()
-            self._save()
+            try:
+                self._save()
+            except (OSError, ServingError) as error:  # the change is done: a restart repeats it
+                self._error = f"{type(error).__name__}: {error}"
         return found
 
     def _wake(self) -> None:

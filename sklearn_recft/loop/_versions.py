@@ -15,7 +15,7 @@ from sklearn.utils import Bunch
 from sklearn_recft.loop._errors import ServingError
 from sklearn_recft.loop._events import Event, EventBatch, check_ids
 from sklearn_recft.loop._items import ADD_ITEMS, first_sort, is_item, item_table
-from sklearn_recft.loop._learner import PAGE, PIECE, Learner, Range, without
+from sklearn_recft.loop._learner import PAGE, PIECE, Learner, Range
 from sklearn_recft.loop._model import Served
 from sklearn_recft.loop._rows import check_learns, teach
 from sklearn_recft.loop._steps import BASE, Step
@@ -172,6 +172,8 @@ class Versions:
             Its newest events.
         """
         learner = self._learner
+        if last is not None and (type(last) is not int or last < 1):
+            raise ValueError(f"last={last!r}: give an integer of at least 1, or None.")
         until, refused = learner.seq, learner.refused
         if verb == "fit":
             model, after = clone(learner.model), 0
@@ -338,7 +340,7 @@ class Versions:
             piece = first_sort(found)
             is_last = len(piece) == len(found) < PIECE
             until = learner.seq if is_last else int(piece.seq[-1])
-            verb, batch = learner.verb_for(piece), without(piece, refused)
+            verb, batch = learner.verb_for(piece), piece.without(refused)
             steps.append(Step(base.number + len(steps) + 1, verb, at, until))
             teach(model, verb, batch, learner.rows)
             at = until
@@ -356,7 +358,7 @@ class Versions:
             if not len(found):
                 break
             after = int(found.seq[-1])
-            kept = without(found, refused)
+            kept = found.without(refused)
             for seq, event in zip(kept.seq.tolist(), kept.events, strict=True):
                 (items if is_item(event) else events).append((seq, event))
         return EventBatch.of(items), EventBatch.of(events)

@@ -152,12 +152,17 @@ class OnlineStatistics:
         out = np.empty((len(users), kernels.N_STATISTICS), np.float32)
         own = users.astype(np.int32), items.astype(np.int32)
         known = [np.where(c < len(t), c, -1) for c, t in zip(own, tables, strict=False)]
+        # The kernel counts rows as well, so it takes no arrays of a file mapped to be read.
+        user_table, item_table, totals = (
+            np.require(table, requirements="W") for table in (*tables[:2], tables[2][0])
+        )
         kernels.transform_statistics(
             known[0].astype(np.int32),
             known[1].astype(np.int32),
             np.array(times, np.float64),  # one layout: each other one would be compiled
-            # The kernel counts rows as well, so it takes no arrays of a file mapped to be read.
-            *(np.require(table, requirements="W") for table in (*tables[:2], tables[2][0])),
+            user_table,
+            item_table,
+            totals,
             _HALF_LIFE,
             out,
         )

@@ -319,6 +319,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("queue-full", "Send the request again later.", retry_after=1)
     if isinstance(error, ServingError):
         return Problem("not-ready", "The store or the loop cannot do this now.", retry_after=5)
+    if isinstance(error, OSError):
+        return Problem("not-ready", "The disk cannot do this now.", retry_after=5)
     if isinstance(error, NotFittedError):
         return Problem("not-ready", "The model has learned no event yet.", retry_after=1)
     if isinstance(error, (TypeError, ValueError)):
@@ -330,7 +332,7 @@ async def _problems(answer: Awaitable[Any]) -> Any:
     """Wait for an answer; errors of the loop become problems."""
     try:
         return await answer
-    except (Problem, ServingError, TypeError, ValueError) as error:
+    except (Problem, ServingError, OSError, TypeError, ValueError) as error:
         raise problem_of(error) from error
 
 

@@ -637,6 +637,41 @@ def test_refused_rows_are_named_once_the_database_takes_them(n_before, store, fo
         assert list(loop._learner.steps.rejected()) == [last]
 
 
+def test_the_error_of_a_write_lasts_until_another_one_succeeds(store, folder, monkeypatch):
+    def fail(*rows, **options):
+        raise StoreError("locked")
+
+    with Loop(PopularityRecommender(), store, folder) as loop:
+        feed(loop, events(5))
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "append_all", fail)
+            patch.setattr(store, "append_lists", fail)
+            with pytest.raises(StoreError):
+                loop.submit(events(1, 5))
+        loop._committer.submit([]).result()  # it writes nothing
+        assert loop.health().error == "locked"
+        loop.recommend([1], 2)
+        loop._committer.submit([]).result()  # with the list
+        assert loop.health().error is None
+
+
+def test_a_change_whose_snapshot_fails_is_done(store, folder, monkeypatch):
+    with Loop(factors(), store, folder) as loop:
+        feed(loop, events(20))
+        save = loop._snapshots.save
+
+        def full(*rows, base=False, **options):
+            if not base:
+                raise OSError("No space left on device")
+            return save(*rows, base=base, **options)
+
+        monkeypatch.setattr(loop._snapshots, "save", full)
+        name = loop.rollback()  # an error here would make its caller go back once more
+        assert loop.health().model == name
+        assert loop.health().refused == ((0, 20),)
+        monkeypatch.undo()
+
+
 def test_a_reason_of_any_text_is_kept(store):
     seq = store.append(events(1)).seq[0]
     steps = StepLog(store.database)

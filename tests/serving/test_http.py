@@ -343,6 +343,7 @@ class StubLoop:
     ("error", "status", "kind"),
     [
         (QueueFullError("full"), 429, "queue-full"), (StoreError("disk full"), 503, "not-ready"),
+        (OSError("disk full"), 503, "not-ready"),
         (ValueError("wrong"), 422, "invalid"), (RuntimeError("secret-in-message"), 500, "internal"),
     ],
 )  # fmt: skip
