@@ -24,7 +24,8 @@ _SCANNED = 2**21
 _ROUNDING_COST = 8
 # Rows that are scored again at a time, which bounds memory.
 _RESCORED = 2**16
-# Rows are scored again in multiples of so many, so that BLAS sums each row in the same order.
+# BLAS is given so many rows at a time. Of other numbers of rows, it sums the last ones, and those
+# where its threads meet, in another order.
 _ALIGNED = 16
 
 TileScorer = Callable[[int, int, int, int, np.ndarray], None]
@@ -296,11 +297,15 @@ class RowScan:
     quantized: QuantizedRows
 
     def __call__(self, r0: int, r1: int, c0: int, c1: int, out: np.ndarray) -> None:
-        """Write the scores of columns ``c0:c1``, as `dot_tiles` does."""
-        rows = self.columns[c0:c1] if len(self.columns) else slice(c0, c1)
-        np.dot(self.table[rows], self.p, out=out[0])
-        out[0] += self.bias[rows]
-        out[0] += self.base
+        """Write the scores of columns ``c0:c1``, to the same bits as `exact`."""
+        rest = c1 - (c1 - c0) % _ALIGNED
+        rows = self.columns[c0:rest] if len(self.columns) else slice(c0, rest)
+        scores = out[0, : rest - c0]
+        scores[:] = self._products(self.table[rows])
+        scores += self.bias[rows]
+        scores += self.base
+        if rest < c1:
+            out[0, rest - c0 :] = self.exact(np.arange(rest, c1))[0]
 
     def top_k(
         self, k: int, hidden: np.ndarray, n_threads: int = 1
@@ -326,10 +331,16 @@ class RowScan:
         n = len(columns)
         rows = self.columns[columns] if len(self.columns) else columns
         aligned = np.pad(rows, (0, -n % _ALIGNED), mode="edge")
-        scores = np.dot(self.table[aligned], self.p)[:n]
+        scores = self._products(self.table[aligned])[:n]
         scores += self.bias[rows]
         scores += self.base
         return scores[None]
+
+    def _products(self, rows: np.ndarray) -> np.ndarray:
+        """Return ``x . p`` of rows (n, d), n a multiple of 16."""
+        n, d = rows.shape
+        products: np.ndarray = np.matmul(rows.reshape(n // _ALIGNED, _ALIGNED, d), self.p)
+        return products.ravel()
 
     def _candidates(
         self, rounded: tuple[np.ndarray, ...], k: int, hidden: np.ndarray, n_threads: int

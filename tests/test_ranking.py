@@ -170,6 +170,18 @@ def test_a_scan_scores_again_few_rows_as_all_tiles_do(always_scanned, monkeypatc
     assert found[0].tolist() == order[:10].tolist()
 
 
+@pytest.mark.parametrize("some", [False, True])
+def test_the_score_of_a_row_does_not_depend_on_rows_beside_it(some):
+    rng = np.random.default_rng(3)
+    p, table, bias = (rng.normal(size=s).astype(np.float32) for s in (31, (131, 31), 131))
+    rows = np.flatnonzero(rng.random(131) < 0.7) if some else np.empty(0, np.int64)
+    scan = RowScan(p, table, bias, np.float32(0.5), rows, QuantizedRows())
+    columns = np.arange(len(rows) or 131)
+    scores = np.empty((1, len(columns)), np.float32)
+    scan(0, 1, 0, len(columns), scores)
+    assert_array_equal(scores[0], [scan.exact(columns[[c]])[0, 0] for c in columns])
+
+
 def test_an_int8_copy_follows_its_table():
     rng = np.random.default_rng(2)
     table, quantized = rng.normal(size=(64, 8)).astype(np.float32), QuantizedRows()

@@ -43,8 +43,9 @@ class ApproximateLists:
     Notes
     -----
     The index holds a copy of the item factors: ``4 (n_factors + 4)`` bytes per item. It is not
-    saved. With random factors, no group holds the best items, and most of them must be read; see
-    the recall in ``benchmarks/lists``, and measure that of your model against ``recommend``.
+    saved: a copy or a pickle builds its own. With random factors, no group holds the best items,
+    and most of them must be read; see the recall in ``benchmarks/lists``, and measure that of your
+    model against ``recommend``.
 
     Examples
     --------
@@ -104,3 +105,6 @@ class ApproximateLists:
         ]
         items, scores = zip(*found, strict=True)
         return np.concatenate(items), np.concatenate(scores)
+
+    def __reduce__(self) -> tuple[type[ApproximateLists], tuple[Any, int]]:
+        return ApproximateLists, (self.recommender, self.n_probe)  # builds its own index

@@ -1,5 +1,6 @@
 """Lists of an approximate search: near the exact ones, and at once with what has changed."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_all_groups_give_the_exact_lists(model):
         found, exact = lists.recommend(users, **options), model.recommend(users, **options)
         assert_array_equal(found[0], exact[0])
         np.testing.assert_allclose(found[1], exact[1], rtol=1e-6)
-    few = ApproximateLists(model, n_probe=2).recommend(users)[0]
+    few = pickle.loads(pickle.dumps(ApproximateLists(model, n_probe=2))).recommend(users)[0]
     hits = [
         len(set(a) & set(b)) for a, b in zip(few.tolist(), model.recommend(users)[0], strict=True)
     ]
