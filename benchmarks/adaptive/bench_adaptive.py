@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 import numpy as np
 
 from benchmarks.adaptive import extend, mix, replay, walk
-from benchmarks.adaptive.members import DRAWING, SEEDS
+from benchmarks.adaptive.members import DEEP, DRAWING, SEEDS
 from benchmarks.common.events import DATA, REPEATING, load
 from benchmarks.common.report import row
 
@@ -211,6 +211,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("adaptive_keep"), help="folder of lists")
     parser.add_argument("--members", default="", help="words in the name of a member or a set")
     parser.add_argument("--without", action="append", default=[], help="a member to leave out")
+    parser.add_argument("--with", dest="more", action="append", default=[], choices=DEEP)
+    parser.add_argument("--items", type=int, default=None, help="most frequent items of `stream`")
+    parser.add_argument("--every", type=int, default=1, help="every k-th user of `stream`")
     parser.add_argument("--seed", type=int, default=0, help="of `stream`")
     parser.add_argument("--chunks", type=int, default=None, help="of `stream`; default: all")
     options = parser.parse_args()
@@ -225,7 +228,9 @@ def main() -> None:
                 folder = options.keep / f"{data}_{task}"
                 extend.extend(data, task, folder, "rules", settings(data)["rules"])
         elif options.task == "stream":
-            walk.stream(data, members, options.chunks, options.seed)
+            members |= {name: DEEP[name] for name in options.more}
+            log = replay.Stream.of(data, options.items, options.every)
+            walk.stream(data, log, members, options.chunks, options.seed)
         elif options.task == "cost":
             walk.cost(data, members)
         else:

@@ -57,9 +57,9 @@ class Stream:
     texts: pd.Series | None
 
     @classmethod
-    def of(cls, data: str) -> "Stream":
-        """Read a log."""
-        frame = load(data).sort_values("timestamp", kind="stable")
+    def of(cls, data: str, n_items: int | None = None, every: int = 1) -> "Stream":
+        """Read a log, or the events of its ``n_items`` most frequent items and every k-th user."""
+        frame = cut(load(data), n_items, every).sort_values("timestamp", kind="stable")
         user, _ = pd.factorize(frame["user_id"])
         item, item_ids = pd.factorize(frame["item_id"])
         order = np.argsort(user, kind="stable")
@@ -88,6 +88,14 @@ class Stream:
         step = np.arange(indptr[-1]) - np.repeat(indptr[:-1], n_past)
         events = self.order[np.repeat(self.start[user], n_past) + step]
         return Queries(user, when, indptr, self.item[events], self.time[events])
+
+
+def cut(frame: pd.DataFrame, n_items: int | None, every: int) -> pd.DataFrame:
+    """Return the events of the items with most events, and of every k-th user by id."""
+    kept = pd.factorize(frame["user_id"], sort=True)[0] % every == 0
+    if n_items is not None:
+        kept &= frame["item_id"].isin(frame["item_id"].value_counts().index[:n_items]).to_numpy()
+    return frame[kept]
 
 
 def _texts(data: str, item_ids: Any) -> pd.Series | None:
