@@ -8,6 +8,7 @@ when the user met it. Members that draw are kept once for each seed.
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from benchmarks.adaptive.members import (
     scores,
     tried,
 )
-from benchmarks.common.events import REPEATING, load
+from benchmarks.common.events import REPEATING, cut, load
 
 BEST = 40
 BLOCK = 64
@@ -88,14 +89,6 @@ class Stream:
         step = np.arange(indptr[-1]) - np.repeat(indptr[:-1], n_past)
         events = self.order[np.repeat(self.start[user], n_past) + step]
         return Queries(user, when, indptr, self.item[events], self.time[events])
-
-
-def cut(frame: pd.DataFrame, n_items: int | None, every: int) -> pd.DataFrame:
-    """Return the events of the items with most events, and of every k-th user by id."""
-    kept = pd.factorize(frame["user_id"], sort=True)[0] % every == 0
-    if n_items is not None:
-        kept &= frame["item_id"].isin(frame["item_id"].value_counts().index[:n_items]).to_numpy()
-    return frame[kept]
 
 
 def _texts(data: str, item_ids: Any) -> pd.Series | None:
@@ -280,12 +273,14 @@ def _per_query(queries: Queries, found: dict, targets: list[np.ndarray]) -> dict
     }
 
 
-def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: int = 0) -> None:
+def replay(
+    data: str, folders: dict[str, Path], chosen: dict[str, dict], seeds: Sequence[int] = SEEDS
+) -> None:
     """Walk once through a log, and write what is kept of each task into its folder."""
     stream = Stream.of(data)
     share, chunk, step = PLANS[data]
     first = int(MEMBERS_SHARE * share * len(stream.user))
-    members = all_members(stream, chosen)
+    members = all_members(stream, chosen, seeds)
     for member in members.values():
         member.fit(stream.rows(0, first))
     first_met = np.full(stream.item.max() + 1, np.inf)
@@ -295,7 +290,7 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
         stop = min(start + chunk, len(stream.user))
         for task, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
-            asked = ASK[task](stream, start, stop, (every or step) if task == "next" else 1)
+            asked = ASK[task](stream, start, stop, step if task == "next" else 1)
             kept = ask_members(stream, members, asked, first_met)
             kept["chunk"] = np.full(len(kept["user"]), part)
             np.savez(folder / f"part_{part:04d}.npz", members=np.array(list(members)), **kept)
@@ -306,13 +301,15 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
         print(json.dumps(note), flush=True)
 
 
-def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
+def all_members(
+    stream: Stream, chosen: dict[str, dict], seeds: Sequence[int] = SEEDS
+) -> dict[str, Any]:
     """Return the members, one for each seed where they draw."""
     found: dict[str, Any] = {}
     for name in (n for n in names(stream.repeats) if n in chosen):
         setting = chosen[name]
         if name in DRAWING:
-            found |= {f"{name}_{seed}": make(name, setting, seed) for seed in SEEDS}
+            found |= {f"{name}_{seed}": make(name, setting, seed) for seed in seeds}
         else:
             found[name] = make(name, setting)
             base = found.get(name.removesuffix("_h3"))
