@@ -39,6 +39,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
@@ -48,7 +49,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 import numpy as np
 
 from benchmarks.adaptive import extend, mix, replay, walk
-from benchmarks.adaptive.members import DRAWING, SEEDS
+from benchmarks.adaptive.members import DEEP, DRAWING, SEEDS
 from benchmarks.common.events import DATA, REPEATING, load
 from benchmarks.common.report import row
 
@@ -128,20 +129,20 @@ def options_of(data: str, task: str) -> mix.Options:
     return mix.changed(OPTIONS, **own, warm_chunks=n_warm_chunks(data))
 
 
-def blend(data: str, task: str, folder: Path, wanted: str) -> None:
+def blend(data: str, task: str, folder: Path, wanted: str, seeds: Sequence[int] = SEEDS) -> None:
     """Print the figures of members and blends on the test part."""
     options = options_of(data, task)
     for label, names in sets_of_members(data).items():
         if wanted not in label:
             continue
         found: dict[str, list[np.ndarray]] = {}
-        for seed in SEEDS:
+        for seed in seeds:
             kept = read(data, task, folder, names, seed)
             test = parts(data, kept)["test"]
             lists = mix.singles(kept)
             values = {f"member {name.rstrip('_012')}": v for name, v in lists.items()}
             values["learned"] = mix.learned(kept, options)
-            if seed == SEEDS[0]:
+            if seed == seeds[0]:
                 rivals = _rivals(kept, options, ~test) | {
                     "follow the leader": mix.follow_the_leader(lists, kept.chunk)
                 }
@@ -152,7 +153,7 @@ def blend(data: str, task: str, folder: Path, wanted: str) -> None:
         means = {name: np.mean(v, axis=0) for name, v in found.items()}
         best = max((v[test].mean(), name) for name, v in means.items() if name != "learned")
         _report(f"{task}, {label}", data, means, means[best[1]], test, kept.user)
-        for seed, ours, theirs in zip(SEEDS, found["learned"], found[best[1]], strict=True):
+        for seed, ours, theirs in zip(seeds, found["learned"], found[best[1]], strict=True):
             gain = 100 * (ours[test].mean() / theirs[test].mean() - 1)
             row(f"{task}, {label}", data, "learned", seed=seed, best=best[1], gain=gain)
         user = kept.user[test]
@@ -211,6 +212,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("adaptive_keep"), help="folder of lists")
     parser.add_argument("--members", default="", help="words in the name of a member or a set")
     parser.add_argument("--without", action="append", default=[], help="a member to leave out")
+    parser.add_argument("--with", dest="more", action="append", default=[], choices=DEEP)
+    parser.add_argument("--items", type=int, default=None, help="most frequent items of `stream`")
+    parser.add_argument("--every", type=int, default=1, help="every k-th user of `stream`")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of kept lists")
     parser.add_argument("--seed", type=int, default=0, help="of `stream`")
     parser.add_argument("--chunks", type=int, default=None, help="of `stream`; default: all")
     options = parser.parse_args()
@@ -219,23 +224,25 @@ def main() -> None:
         members = {n: s for n, s in settings(data).items() if n not in options.without}
         if options.task == "replay":
             folders = {task: options.keep / f"{data}_{task}" for task in protocols}
-            replay.replay(data, folders, members)
+            replay.replay(data, folders, members, options.seeds)
         elif options.task == "extend":
             for task in protocols:
                 folder = options.keep / f"{data}_{task}"
                 extend.extend(data, task, folder, "rules", settings(data)["rules"])
         elif options.task == "stream":
-            walk.stream(data, members, options.chunks, options.seed)
+            members |= {name: DEEP[name] for name in options.more}
+            log = replay.Stream.of(data, options.items, options.every)
+            walk.stream(data, log, members, options.chunks, options.seed)
         elif options.task == "cost":
             walk.cost(data, members)
         else:
             for task in protocols:
                 if options.task == "choose":
                     replay.choose(data, task, options.members)
+                elif options.task == "blend":
+                    blend(data, task, options.keep, options.members, options.seeds)
                 else:
-                    {"blend": blend, "tune": tune}[options.task](
-                        data, task, options.keep, options.members
-                    )
+                    tune(data, task, options.keep, options.members)
 
 
 if __name__ == "__main__":

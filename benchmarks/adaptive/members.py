@@ -14,6 +14,7 @@ from sklearn_recft import (
     IncrementalMFRecommender,
     ItemKNNRecommender,
     PopularityRecommender,
+    RealtimeTransformerRecommender,
     SequentialRulesRecommender,
 )
 from sklearn_recft.events import Interactions
@@ -21,6 +22,7 @@ from sklearn_recft.events import Interactions
 SEEDS = (0, 1, 2)
 HISTORY = 3.0  # half-life, in events, of members that look at the last events
 DRAWING = ("bpr", "softmax")  # members that draw: one for each seed
+DEEP = {"transformer": {"width": 64, "max_history": 50, "max_epochs": 6}}  # of `stream --with`
 COLUMNS = ["user_id", "item_id", "timestamp"]
 
 
@@ -139,6 +141,8 @@ def make(name: str, setting: dict[str, Any], seed: int = 0) -> Any:
     }
     if name in DRAWING:
         return IncrementalMFRecommender(loss=name, random_state=seed, **setting)
+    if name in DEEP:
+        return RealtimeTransformerRecommender(random_state=seed, **setting)
     return kinds[name](**setting)
 
 

@@ -8,6 +8,7 @@ when the user met it. Members that draw are kept once for each seed.
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from benchmarks.adaptive.members import (
     scores,
     tried,
 )
-from benchmarks.common.events import REPEATING, load
+from benchmarks.common.events import REPEATING, cut, load
 
 BEST = 40
 BLOCK = 64
@@ -57,9 +58,9 @@ class Stream:
     texts: pd.Series | None
 
     @classmethod
-    def of(cls, data: str) -> "Stream":
-        """Read a log."""
-        frame = load(data).sort_values("timestamp", kind="stable")
+    def of(cls, data: str, n_items: int | None = None, every: int = 1) -> "Stream":
+        """Read a log, or the events of its ``n_items`` most frequent items and every k-th user."""
+        frame = cut(load(data), n_items, every).sort_values("timestamp", kind="stable")
         user, _ = pd.factorize(frame["user_id"])
         item, item_ids = pd.factorize(frame["item_id"])
         order = np.argsort(user, kind="stable")
@@ -272,12 +273,14 @@ def _per_query(queries: Queries, found: dict, targets: list[np.ndarray]) -> dict
     }
 
 
-def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: int = 0) -> None:
+def replay(
+    data: str, folders: dict[str, Path], chosen: dict[str, dict], seeds: Sequence[int] = SEEDS
+) -> None:
     """Walk once through a log, and write what is kept of each task into its folder."""
     stream = Stream.of(data)
     share, chunk, step = PLANS[data]
     first = int(MEMBERS_SHARE * share * len(stream.user))
-    members = all_members(stream, chosen)
+    members = all_members(stream, chosen, seeds)
     for member in members.values():
         member.fit(stream.rows(0, first))
     first_met = np.full(stream.item.max() + 1, np.inf)
@@ -287,7 +290,7 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
         stop = min(start + chunk, len(stream.user))
         for task, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
-            asked = ASK[task](stream, start, stop, (every or step) if task == "next" else 1)
+            asked = ASK[task](stream, start, stop, step if task == "next" else 1)
             kept = ask_members(stream, members, asked, first_met)
             kept["chunk"] = np.full(len(kept["user"]), part)
             np.savez(folder / f"part_{part:04d}.npz", members=np.array(list(members)), **kept)
@@ -298,13 +301,15 @@ def replay(data: str, folders: dict[str, Path], chosen: dict[str, dict], every: 
         print(json.dumps(note), flush=True)
 
 
-def all_members(stream: Stream, chosen: dict[str, dict]) -> dict[str, Any]:
+def all_members(
+    stream: Stream, chosen: dict[str, dict], seeds: Sequence[int] = SEEDS
+) -> dict[str, Any]:
     """Return the members, one for each seed where they draw."""
     found: dict[str, Any] = {}
     for name in (n for n in names(stream.repeats) if n in chosen):
         setting = chosen[name]
         if name in DRAWING:
-            found |= {f"{name}_{seed}": make(name, setting, seed) for seed in SEEDS}
+            found |= {f"{name}_{seed}": make(name, setting, seed) for seed in seeds}
         else:
             found[name] = make(name, setting)
             base = found.get(name.removesuffix("_h3"))

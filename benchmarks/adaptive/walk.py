@@ -20,17 +20,18 @@ def new_blend(settings: dict[str, dict], seed: int = 0) -> AdaptiveRecommender:
 
 
 def stream(
-    data: str, settings: dict[str, dict], n_chunks: int | None = None, seed: int = 0
+    data: str, log: Stream, settings: dict[str, dict], n_chunks: int | None = None, seed: int = 0
 ) -> None:
     """Print the figures of each chunk, of both protocols, and of all chunks so far.
 
-    The last rows have the gain of the lists that are asked for once: over the best member, and over
-    the best but the sequential rules.
+    The last rows have the gains: over the best member, and over the best but the sequential rules.
     """
-    log = Stream.of(data)
     share, chunk, _ = PLANS[data]
     first = int(share * len(log.user))
+    spent = time.process_time()
     model = new_blend(settings, seed).fit(log.rows(0, first))
+    sizes = {"n_events": len(log.user), "n_items": len(model.item_ids_), "at": first}
+    row("stream", data, "fit", seed=seed, cpu_s=time.process_time() - spent, **sizes)
     starts = range(first, len(log.user), chunk)[:n_chunks]
     sums: dict[str, np.ndarray] = {}
     users, lists = [], []
@@ -57,10 +58,15 @@ def stream(
         "all": names,
         "all but rules": [n for n in names if n != "rules"],
     }.items():
+        shared = {"seed": seed, "of": label}
+        best = max(rivals, key=lambda name: means[f"next {name}"])
+        figures = {"gain": 100 * (means["next blend"] / means[f"next {best}"] - 1), "best": best}
+        figures["n_lists"] = int(sums[f"next {best}"][1])
+        row("stream, next", data, "AdaptiveRecommender", **shared, **figures)
         best = max(rivals, key=lambda name: whole[name].mean())
         gain, low, high = mix.interval(whole["blend"], whole[best], np.concatenate(users))
         figures = {"n_lists": len(whole[best]), "gain": gain, "low": low, "high": high}
-        row("stream, once", data, "AdaptiveRecommender", seed=seed, of=label, best=best, **figures)
+        row("stream, once", data, "AdaptiveRecommender", **shared, best=best, **figures)
 
 
 def _asked_once(

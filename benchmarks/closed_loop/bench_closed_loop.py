@@ -28,7 +28,7 @@ from benchmarks.closed_loop.loop import (
     replay,
     simulate,
 )
-from benchmarks.common.events import load
+from benchmarks.common.events import cut, load
 from benchmarks.common.report import row
 from sklearn_recft import (
     AdaptiveRecommender,
@@ -219,7 +219,8 @@ def replay_learners(seed: int) -> dict[str, Learner]:
 
 def run_replay(options: argparse.Namespace) -> None:
     for data in options.data:
-        log = load(data).sort_values("timestamp", kind="stable").reset_index(drop=True)
+        log = cut(load(data), every=options.every)
+        log = log.sort_values("timestamp", kind="stable").reset_index(drop=True)
         start = len(log) // 2
         for seed in options.seeds:
             for name, learner in replay_learners(seed).items():
@@ -252,6 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--only", nargs="+", help="names of learners")
     parser.add_argument("--size", type=int, default=20, help="visits of a round of the replay")
+    parser.add_argument("--every", type=int, default=1, help="every k-th user of the replay")
     parser.add_argument("--night", type=int, default=50, help="rounds between two nights there")
     parser.add_argument("--curves", type=Path)
     options = parser.parse_args(arguments)

@@ -57,6 +57,14 @@ def purchases(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({"user_id": np.int64, "item_id": str})
 
 
+def cut(frame: pd.DataFrame, n_items: int | None = None, every: int = 1) -> pd.DataFrame:
+    """Return the events of the items with most events, and of every k-th user by id."""
+    kept = pd.factorize(frame["user_id"], sort=True)[0] % every == 0
+    if n_items is not None:
+        kept &= frame["item_id"].isin(frame["item_id"].value_counts().index[:n_items]).to_numpy()
+    return frame[kept]
+
+
 def tasks(events: pd.DataFrame, protocol: str, exclude_seen: bool) -> tuple[Task, Task]:
     """Choose on the first task, report on the second; nothing tested is in either train set.
 

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from benchmarks.adaptive import mix, replay
 from benchmarks.adaptive.members import COLUMNS, make
+from benchmarks.common.events import cut
 
 MEMBERS = {
     "recent": make("recent", {"half_life": 3}),
@@ -131,3 +132,11 @@ def test_ndcg_by_hand():
     assert replay.ndcg(np.array([4, 5, 6]), np.array([5])) == pytest.approx(1 / np.log2(3))
     assert replay.ndcg(np.array([4]), np.array([], int)) == 0.0
     assert COLUMNS == ["user_id", "item_id", "timestamp"]
+
+
+def test_a_log_is_cut_to_frequent_items_and_every_second_user():
+    frame = pd.DataFrame({"user_id": [7, 7, 8, 9, 9, 9], "item_id": list("abcacb")})
+    assert cut(frame, every=2).index.tolist() == [0, 1, 3, 4, 5]  # users 7 and 9
+    more = pd.concat([frame, frame[:1]], ignore_index=True)  # a: 3 events, b and c: 2
+    assert cut(more, 1)["item_id"].tolist() == ["a", "a", "a"]
+    assert cut(frame).equals(frame)
