@@ -131,7 +131,7 @@ class SequenceModel(SequenceNewItems):
     def _fit(self, events: Events, call: Call) -> None:
         """Train the net on every step of every user's sequence."""
         settings = self.settings
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         new, network = self._as_log(events), self.network
         if self.timed and settings.query_time:
             half_lives = settings.trend_half_lives
@@ -157,7 +157,7 @@ class SequenceModel(SequenceNewItems):
         """Store events, and train on them if the call updates weights."""
         network, module, n_items = self.network, self.module, self.module.n_items
         undo.keep(self.history, events.user)
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         vectors = self._new_vectors(n_items, call)
         module.grow(network.read(codes, texts, n_items, vectors), self.n_items, self.rng.generator)
         late = self._put_vectors(n_items, undo, call)

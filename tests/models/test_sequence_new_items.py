@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
+from sklearn.base import clone
 
 from sklearn_recft import RealtimeTransformerRecommender
 from sklearn_recft.models import _sequence_new_items
@@ -134,17 +135,21 @@ def test_words_are_compared_by_idf():
     assert_allclose(found, [[1, expected], [expected, 1], [0, 0], [0, 0]], atol=1e-12)
 
 
-def test_a_table_of_titles_is_read_for_items_with_events(log, model):
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_titles_are_read_from_a_table_as_from_rows(log, model, in_rows):
+    """Also where each has blank texts, which do not hide those of the other."""
     titles = log[["item_id", "text"]].drop_duplicates("item_id")
     events = log[["user_id", "item_id", "timestamp"]]
-    other = RealtimeTransformerRecommender(
-        backbone="scratch", width=16, n_layers=1, max_epochs=1, max_history=20, random_state=0
-    ).fit(events, items=titles)
-    its, n = other._model.lexical, log["item_id"].nunique()
-    codes = np.arange(n)
-    assert_allclose(its.cosines(codes, codes), reference_words(model, titles, codes), atol=1e-12)
-    texts = other.module_.item_texts.numpy(force=True)
-    assert len(np.unique(texts.round(5), axis=0)) == n
+    if in_rows:
+        events = log.assign(text=log["text"].where(log["item_id"] % 2 == 0, ""))
+        events.loc[events.index % 3 == 0, "text"] = " "
+        titles = titles.assign(text=titles["text"].where(titles["item_id"] % 2 == 1, ""))
+    other = clone(model).fit(events, items=titles)
+    codes = np.arange(log["item_id"].nunique())
+    reference = reference_words(model, log.drop_duplicates("item_id"), codes)
+    assert_allclose(other._model.lexical.cosines(codes, codes), reference, atol=1e-12)
+    texts = [m.module_.item_texts.numpy(force=True)[codes] for m in (model, other)]
+    assert_allclose(*texts, atol=1e-6)
 
 
 def reference_words(model, titles, codes):
