@@ -12,7 +12,7 @@ from sklearn_recft.models._sequence_queries import Queries, past_of
 from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.ranking import TileScorer
 
-_WEIGHT = 12.0  # of the similarity of texts
+_WEIGHT = 6.0  # of the similarity of texts
 _LIFT = 2.0  # events of new items per first event: more follow before the model learns them
 _N_PAST = 50  # newest events that an item is compared with
 _MOST_ITEMS = 4096  # items without events that are scored so, the newest: bounds the cost
