@@ -76,7 +76,6 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "rows": "f8 r k", "known": "b1 r", "encodings/*": "* ...", "encoder/*": "* ...",
     },
     "ItemCounts": {"has_events": "b1 I", "*": "f8~ I"},
-    "FirstEvents": {"*": "i8 n"},
     "Trends": {
         "periods": "i8 p", "sizes": "i8 p", "item": "i4 n item", "count": "i4 n", "base": "f8 h b",
     },

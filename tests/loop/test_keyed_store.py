@@ -9,12 +9,12 @@ import pytest
 
 from sklearn_recft import IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.cli import main
+from sklearn_recft.loop import _rekey as rekey
 from sklearn_recft.loop._items import check_stored_items
 from sklearn_recft.loop._steps import StepLog
 from sklearn_recft.persistence import save
 from sklearn_recft.preprocessing import SecretKey
 from sklearn_recft.serving import FeedbackStore, Loop, ServingError, StoreError, change_key, replay
-from sklearn_recft.loop import _rekey as rekey
 
 pytest.importorskip("cryptography")
 

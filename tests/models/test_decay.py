@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
 
 from sklearn_recft import DecayBertRecommender, FineTuning
 from sklearn_recft.models import OnlineFeatures
@@ -113,18 +112,3 @@ def test_an_outcome_that_is_constant_has_no_scale():
     rows = pd.DataFrame(X, columns=["user_id", "item_id", "timestamp"]).assign(stars=0.1)
     model = make_model(replay_size=5).set_params(outcome="stars").fit(rows, y)
     assert model._model.outcome_scale == (pytest.approx(0.1), 1.0)
-
-
-def test_titles_are_read_from_a_table_as_from_rows():
-    """Also where each has blank texts, which do not hide those of the other."""
-    X, y = make_log(60)
-    events = pd.DataFrame(X, columns=["user_id", "item_id", "timestamp"])
-    text = events["item_id"].map("title {:.0f}".format)
-    titles = events.assign(text=text).drop_duplicates("item_id")[["item_id", "text"]]
-    half, rest = events["item_id"] % 2 == 0, titles["item_id"] % 2 == 1
-    partly = titles.assign(text=titles["text"].where(rest, ""))
-    first = DecayBertRecommender("scratch", width=4, max_epochs=1, random_state=0)
-    expected = first.fit(events.assign(text=text), y).predict_proba(events)
-    for rows, table in ((events, titles), (events.assign(text=text.where(half, " ")), partly)):
-        model = clone(first).fit(rows, y, items=table)
-        np.testing.assert_allclose(model.predict_proba(events), expected, atol=1e-6)
