@@ -20,10 +20,10 @@ shelf
 
 "in list" is the mean number of this week's new items among the ten. Rows: "transformer" and
 "decay_bert" are the estimators with titles (all-MiniLM-L6-v2), "content" puts this week's new items
-first, by the largest TF-IDF cosine to a title in the user's history. Two exact expectations: "new
-items first, random order", and "whole catalogue, random order". That an item comes in this week
-is known from its first event, so the number of new items knows the future a little: all
-rows do, and the first two expectations and "content" use it most.
+first, or ranks the whole catalogue, by the largest TF-IDF cosine to a title in the user's history.
+Two exact expectations: "new items first, random order", and "whole catalogue, random order". That
+an item comes in this week is known from its first event, so the number of new items knows the
+future a little: all rows do, and those with new items first use it most.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def lists_by_week(
 
 def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the expectations of random orders, and the content alone."""
-    first, whole, content = Figures(), Figures(), Figures()
+    first, whole, content, anywhere = Figures(), Figures(), Figures(), Figures()
     for week in range(*PARTS[part]):
         events, is_new, new = weeks.of(week, 0)
         known = int((weeks.first < week).sum()) + len(new)
@@ -138,27 +138,34 @@ def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]
         first.add(all=np.where(is_new, gain, 0.0), new=np.full(is_new.sum(), gain))
         chance = GAINS.sum() / known
         whole.add(all=np.full(len(events), chance), new=np.full(is_new.sum(), chance))
-        content.add(new=content_ndcg(weeks, week, events[is_new], new))
+        content.add(new=content_ndcg(weeks, week, events[is_new], new, new))
+        ranked = pd.concat([weeks.before(week)[1], new], ignore_index=True)
+        anywhere.add(new=content_ndcg(weeks, week, events[is_new], new, ranked))
     yield "new items first, random order", first.means()
     yield "whole catalogue, random order", whole.means()
     yield "content, new items first", content.means()
+    yield "content, whole catalogue", anywhere.means()
 
 
-def content_ndcg(weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
-    """NDCG@10 of new items in the order of their TF-IDF cosine to the user's history."""
+def content_ndcg(
+    weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame, ranked: pd.DataFrame
+) -> np.ndarray:
+    """NDCG@10 in lists of ``ranked`` items by their TF-IDF cosine to the user's history."""
     past, titles = weeks.before(week)
     known = pd.concat([titles, new], ignore_index=True)
     vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(known["text"])
     place = pd.Series(np.arange(len(known)), index=known["item_id"])
-    fresh = vectors[place[new["item_id"]].to_numpy()]
+    listed = place[ranked["item_id"]].to_numpy()
+    its = vectors[listed]
     history = past[past["user_id"].isin(events["user_id"])].groupby("user_id")["item_id"]
     history = {user: place[items].to_numpy() for user, items in history}
     out = []
     for user, item in zip(events["user_id"], events["item_id"], strict=True):
-        score = np.zeros(len(new))
+        score = np.zeros(len(ranked))
         if user in history:
-            score = (fresh @ vectors[history[user]].T).toarray().max(axis=1)
-        own = score[(new["item_id"] == item).to_numpy()][0]
+            score = (its @ vectors[history[user]].T).toarray().max(axis=1)
+            score[np.isin(listed, history[user])] = -1.0  # seen items come last
+        own = score[(ranked["item_id"] == item).to_numpy()][0]
         ahead, level = int((score > own).sum()), int((score == own).sum())
         out.append(GAINS[ahead : ahead + level].sum() / level)  # ties: the mean over their orders
     return np.array(out)

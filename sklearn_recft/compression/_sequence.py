@@ -114,7 +114,7 @@ class CompactSequenceModel(CompactModel, SequenceModel):
     def _update(self, events: Events, undo: Transaction, call: Call) -> None:
         """Store events; new items join the catalogue."""
         undo.keep(self.history, events.user)
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         self.network.add(codes, texts, self.n_items)
         new = self._new_events(self._as_log(events))[1]
         self._count(self.counts.first_of(new) if call.adapt else new, learned=None)

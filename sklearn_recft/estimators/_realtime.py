@@ -173,14 +173,6 @@ class RealtimeTransformerRecommender(
     them; a normal distribution of w sums up what is known. At first it is N(10, 10^2), also if no
     row of `fit` has words.
 
-    With trends and texts or vectors, items without events get a further share of the softmax of
-    queries at or after the newest event: ``p = min(0.5, 2 f)``, where f is the share of first
-    events of an item in the events of the newest 64 trend periods. Item i gets ``log(p /
-    (1 - p) Z + Z') + log softmax_i(12 c_i)``. Z is the sum of ``exp(s_j)`` over items with events,
-    Z' that over items without. c_i is the largest cosine of the text vector to one of the user's
-    last 50 events, plus the largest cosine of words weighted by idf. Of more than 4,096 such items,
-    the newest get it.
-
     Users without events get the trend of the shortest half-life, or item popularity if there are
     no trends. The same holds for unknown users.
 

@@ -12,7 +12,6 @@ from sklearn_recft.features import refuse_other_kind
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._query_model import QueryModel
 from sklearn_recft.names import EMBEDDING
-from sklearn_recft.text import texts_of
 
 
 class ContentModel(QueryModel):
@@ -82,22 +81,6 @@ class ContentModel(QueryModel):
         refuse_changed((before != 0) & (before != digests(given.vectors)), EMBEDDING, "before")
 
     # ------------------------------------------------------------------ what a call adds
-
-    def _all_texts(self, events: Events, call: Call) -> tuple[list[str], np.ndarray]:
-        """Return the texts of the items of catalogue and events, and their codes.
-
-        The catalogue comes first: without a column of texts, those of events are ids.
-        """
-        texts = list(events.text or ())
-        if call.catalogue is None:
-            return texts, events.item
-        ids = call.catalogue.ids
-        if call.catalogue.texts is None:
-            return texts + texts_of(ids, None), np.concatenate(
-                [events.item, self.items.extend(ids)]
-            )
-        codes = np.concatenate([self.items.extend(ids), events.item])
-        return texts_of(ids, call.catalogue.texts) + texts, codes
 
     def _new_vectors(self, first: int, call: Call) -> np.ndarray | None:
         """Return the vectors (m, e) of the items from code ``first`` on, NaN where missing."""

@@ -128,7 +128,7 @@ class DecayModel(DecaySearch):
         """
         settings = self.settings
         rows = self._rows(events)
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, Call())
         network, given = self.network, self._new_vectors(0, call)
@@ -178,7 +178,7 @@ class DecayModel(DecaySearch):
         network, module = self.network, self.module
         undo.keep(self.history, events.user)
         rows = self._rows(events)
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         # No leak, although the tables grow and the features learn before the logits are computed:
         # a row's features were taken from strictly earlier rows, a new item adds its text or a
         # random vector, and the net and the history are updated after the logits.

@@ -76,7 +76,6 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "rows": "f8 r k", "known": "b1 r", "encodings/*": "* ...", "encoder/*": "* ...",
     },
     "ItemCounts": {"has_events": "b1 I", "*": "f8~ I"},
-    "FirstEvents": {"*": "i8 n"},
     "Trends": {
         "periods": "i8 p", "sizes": "i8 p", "item": "i4 n item", "count": "i4 n", "base": "f8 h b",
     },
@@ -141,6 +140,7 @@ _SIZES = {
     "n_factors", "width", "n_layers", "n_heads", "max_history", "embedding_dim", "hidden",
     "n_threads", "dim", "rank", "n_candidates",
 }  # fmt: skip
+_EVENTS = "n_events"  # a size of the log, of which no array is made
 _LARGEST = 1 << 20
 _FREE = 1 << 27
 
@@ -180,8 +180,11 @@ def check_sizes(settings: Any, n_bytes: int) -> None:
     """
     found = [1, 1]
     given = settings if isinstance(settings, Mapping) else vars(settings)
+    n_events = given.get(_EVENTS, 0)
+    if not isinstance(n_events, int) or not 0 <= n_events < 1 << 62:
+        raise ValueError(f"{_EVENTS}={n_events} is not possible")
     for name, value in given.items():
-        if name in _SIZES or isinstance(settings, Mapping):
+        if name in _SIZES or (isinstance(settings, Mapping) and name != _EVENTS):
             values = value if isinstance(value, (list, tuple)) else [value]
             found += [v for v in values if isinstance(v, int)]
     largest = sorted(found)[-2:]

@@ -14,7 +14,7 @@ from sklearn_recft.models._base import Call, FittedModel, Transaction
 from sklearn_recft.models._network import Network
 from sklearn_recft.models._query_term import Evidence, QueryTerm
 from sklearn_recft.ranking import TileScorer
-from sklearn_recft.text import LexicalIndex, texts_of
+from sklearn_recft.text import LexicalIndex, best_texts, texts_of
 
 _HELD_OUT = 0.2  # of the rows with a query: the newest, from which a fit learns the weight
 _MOST_ROWS = 2048  # rows with a query that one call learns from, the newest
@@ -135,15 +135,27 @@ class QueryModel(FittedModel):
         """Index the texts of items that a call has made known, if the model reads texts."""
         if self.network.reader is None or self.lexical.n_items == self.n_items:
             return
-        codes, texts = self.items.encode(rows.item_ids), list(self._texts_of(rows) or ())
-        if call.catalogue is not None:
-            ids, given = call.catalogue.ids, call.catalogue.texts
-            listed, its = self.items.encode(ids), texts_of(ids, given)
-            if given is None:
-                codes, texts = np.concatenate([codes, listed]), texts + its
-            else:  # as the net reads them: a table of texts comes first
-                codes, texts = np.concatenate([listed, codes]), its + texts
+        items = self.items.encode(rows.item_ids)
+        codes, texts = self._all_texts(items, self._texts_of(rows), call)
         self.lexical = self.lexical.after(codes, texts)
+
+    def _all_texts(
+        self, items: np.ndarray, texts: Sequence[str] | None, call: Call
+    ) -> tuple[np.ndarray, list[str]]:
+        """Return the distinct codes of the items of rows and catalogue, and a text of each.
+
+        A text of the catalogue comes before those of rows, and the id is read where neither has
+        one. The items of the catalogue are registered. No texts are returned for ``texts`` None,
+        of a model that reads none.
+        """
+        codes, found = items, list(texts or ())
+        if call.catalogue is not None:
+            ids = call.catalogue.ids
+            codes = np.concatenate([self.items.extend(ids), codes])
+            found = texts_of(ids, call.catalogue.texts) + found
+        if texts is None:
+            return np.unique(codes), []
+        return best_texts(codes, found, self.items.ids[codes])
 
     # ------------------------------------------------------------------ scoring
 

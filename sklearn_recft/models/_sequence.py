@@ -21,12 +21,10 @@ from sklearn_recft.history import (
 )
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._explain import Explanation
-from sklearn_recft.models._first_events import FirstEvents
 from sklearn_recft.models._item_counts import ItemCounts
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.models._sequence_log import known_again, with_defaults
 from sklearn_recft.models._sequence_network import SequenceNetwork, SequenceSettings
-from sklearn_recft.models._sequence_new_items import SequenceNewItems
 from sklearn_recft.models._sequence_queries import (
     Queries,
     TrainingLog,
@@ -39,11 +37,12 @@ from sklearn_recft.models._sequence_queries import (
     steps_of,
     weights_of_trends,
 )
+from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
 
-class SequenceModel(SequenceNewItems):
+class SequenceModel(SequenceSearch):
     """Score next items from the order and the times of a user's events.
 
     Attributes
@@ -53,7 +52,6 @@ class SequenceModel(SequenceNewItems):
         Time of the newest event.
     trends : Trends
     counts : ItemCounts
-    first_events : FirstEvents
     network : SequenceNetwork
         The net, the encoder of texts and the vectors of items.
     """
@@ -66,7 +64,7 @@ class SequenceModel(SequenceNewItems):
         self.history = EventHistory(settings.max_history)
         self.newest = -np.inf
         self.trends = Trends((), SECONDS_PER_DAY)
-        self.counts, self.first_events = ItemCounts(), FirstEvents()
+        self.counts = ItemCounts()
         self.network = SequenceNetwork(settings, timed=self.timed)
 
     # ------------------------------------------------------------------ events
@@ -131,7 +129,7 @@ class SequenceModel(SequenceNewItems):
     def _fit(self, events: Events, call: Call) -> None:
         """Train the net on every step of every user's sequence."""
         settings = self.settings
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         new, network = self._as_log(events), self.network
         if self.timed and settings.query_time:
             half_lives = settings.trend_half_lives
@@ -157,7 +155,7 @@ class SequenceModel(SequenceNewItems):
         """Store events, and train on them if the call updates weights."""
         network, module, n_items = self.network, self.module, self.module.n_items
         undo.keep(self.history, events.user)
-        texts, codes = self._all_texts(events, call)
+        codes, texts = self._all_texts(events.item, events.text, call)
         vectors = self._new_vectors(n_items, call)
         module.grow(network.read(codes, texts, n_items, vectors), self.n_items, self.rng.generator)
         late = self._put_vectors(n_items, undo, call)
@@ -244,11 +242,6 @@ class SequenceModel(SequenceNewItems):
         """Update trends and counts of items, for stored events and for training events."""
         positive = new.weight > 0
         self.trends = self.trends.after(new.item[positive], new.time[positive], self.n_items)
-        before = np.zeros(self.n_items)
-        before[: len(self.counts.n_events)] = self.counts.n_events
-        self.first_events = self.first_events.after(
-            new.item[positive], new.time[positive], before, self.trends.period
-        )
         self.counts = self.counts.after(new, learned, self.n_items)
 
     def _append(self, new: Events) -> None:
@@ -266,8 +259,6 @@ class SequenceModel(SequenceNewItems):
         log, queries = self._queries(events)
         states = self._states(log, queries)
         scores, _ = self._scores(events, queries, states)
-        rows, of_new = self._rows_of_new_items(events, log, queries, states)
-        scores[rows] = of_new
         return scores if events.query is None else scores + self._logits_of_queries(events)
 
     def _scores(
@@ -308,10 +299,8 @@ class SequenceModel(SequenceNewItems):
         """Return a function that writes products of states and item vectors, plus trends."""
         context = queries.context_as(self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
-        states = self._states(log, wanted)
-        tiles = self._tiles(self._with_search_words(states, queries), wanted, columns)
-        tiles = self._with_new_items(tiles, states, log, wanted, queries, columns)
-        return self._with_lexical_term(tiles, queries, columns)
+        states = self._with_search_words(self._states(log, wanted), queries)
+        return self._with_lexical_term(self._tiles(states, wanted, columns), queries, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
         weights, period, shares = self._trends_of(states, wanted)

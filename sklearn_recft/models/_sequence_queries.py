@@ -54,10 +54,6 @@ class Queries:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, rows: slice | np.ndarray) -> Queries:
-        """Return some of the queries."""
-        return Queries(**{name: column[rows] for name, column in vars(self).items()})
-
 
 @dataclass(frozen=True)
 class TrainingLog:

@@ -2,7 +2,8 @@
 
 from sklearn_recft.text._copies import copied_backbones
 from sklearn_recft.text._encoder import TextEncoder, load_encoder
-from sklearn_recft.text._items import make_encoder as make_encoder  # for the models alone
+from sklearn_recft.text._items import best_texts as best_texts  # for the models alone
+from sklearn_recft.text._items import make_encoder as make_encoder
 from sklearn_recft.text._items import new_texts as new_texts
 from sklearn_recft.text._items import read_texts as read_texts
 from sklearn_recft.text._items import texts_of as texts_of

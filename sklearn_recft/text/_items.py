@@ -35,6 +35,26 @@ def texts_of(ids: np.ndarray, texts: np.ndarray | None) -> list[str]:
     ]
 
 
+def best_texts(
+    codes: np.ndarray, texts: list[str], ids: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Return the distinct item codes, ascending, and the first text of each that is not its id.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,)
+        Item codes.
+    texts : list of n str
+        What `texts_of` returned.
+    ids : ndarray of shape (n,)
+        The id of each code: the text of an item that has no other.
+    """
+    is_id = [text == str(item) for text, item in zip(texts, ids.tolist(), strict=True)]
+    order = np.argsort(is_id, kind="stable")
+    distinct, first = np.unique(codes[order], return_index=True)
+    return distinct, [texts[row] for row in order[first].tolist()]
+
+
 def new_texts(codes: np.ndarray, texts: list[str], n_known: int) -> list[str]:
     """Return the first text of each item code from ``n_known`` on."""
     distinct, first = np.unique(codes, return_index=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 FIELDS = ("words", "letters")  # the two similarities
 _MOST_CHARACTERS = 512  # of a text that are read: bounds memory
@@ -87,15 +86,6 @@ class LexicalIndex:
         terms = _terms_of_query(words)
         found = [self.fields[name].similarity(terms[name], n_items) for name in FIELDS]
         return np.stack(found)
-
-    def cosines(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Return the cosine (n, m) of the words of items, weighted by idf; codes (n,) and (m,).
-
-        It is 0 for an item without words.
-        """
-        of_left, of_right = (self.fields["words"].rows(codes) for codes in (left, right))
-        found: np.ndarray = (of_left @ of_right.T).toarray()
-        return found
 
     def of_rows(
         self, words: Sequence[str], items: np.ndarray, texts: Sequence[str] | None
@@ -225,27 +215,6 @@ class Postings:
             spans = [self.items[a : a + n] for a, n in zip(starts, counts.tolist(), strict=True)]
             sums = np.bincount(np.concatenate(spans), np.repeat(idf, counts), len(self._strength))
             found[: len(sums)] = sums * (self._strength / idf.sum())
-        return found
-
-    @cached_property
-    def _by_item(self) -> sparse.csr_matrix:
-        """Weights idf of the terms of each item, scaled to length 1: (n_items, n_terms)."""
-        weights = np.repeat(self._idf, self.counts)
-        shape = len(self._strength), len(self.terms)
-        table = sparse.csc_matrix((weights, self.items, self._starts), shape=shape).tocsr()
-        size = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
-        return sparse.diags(1 / np.maximum(size, 1e-12)) @ table
-
-    def rows(self, codes: np.ndarray) -> sparse.csr_matrix:
-        """Return the weights (n, n_terms) of the terms of items, of length 1; 0 without a text."""
-        table, known = self._by_item, codes < len(self._strength)
-        found = sparse.csr_matrix((len(codes), table.shape[1]))
-        if known.any():
-            choose = sparse.csr_matrix(
-                (np.ones(known.sum()), (np.flatnonzero(known), codes[known])),
-                shape=(len(codes), table.shape[0]),
-            )
-            found = choose @ table
         return found
 
     def of_text(self, query: np.ndarray, text: np.ndarray) -> float:

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
-from sklearn_recft.text._items import make_encoder, new_texts, read_texts, texts_of
+from sklearn_recft.text._items import (
+    best_texts,
+    make_encoder,
+    new_texts,
+    read_texts,
+    texts_of,
+)
 from sklearn_recft.vocabulary import Vocabulary
 
 TEXTS = ["green tea", "black tea", "coffee", "green tea"]
@@ -24,6 +31,13 @@ def test_an_item_without_a_text_uses_its_id(ids):
 def test_numbers_are_converted_to_strings():
     assert texts_of(np.array([3, 4]), None) == ["3", "4"]
     assert texts_of(np.array([3, 4]), np.array([1999, 2001.5], object)) == ["1999", "2001.5"]
+
+
+def test_a_text_comes_before_an_id():
+    codes, ids = np.array([2, 0, 2, 0, 1]), np.array(["c", "a", "c", "a", "b"])
+    found = best_texts(codes, ["c", "tea", "milk", "late tea", "b"], ids)
+    assert_array_equal(found[0], [0, 1, 2])
+    assert found[1] == ["tea", "b", "milk"]
 
 
 rows = st.lists(st.tuples(st.integers(0, 9), st.sampled_from("pqrs")), max_size=30)
