@@ -94,7 +94,7 @@ class Options:
     features: tuple[str, ...] = ("rank", "z", "age", "met")
     rank_cap: int = 40
     first: tuple[float, float] = (1.0, 0.0)
-    apart: bool = True
+    apart: bool = False
     epochs: int = 1
     warm_chunks: int = 10
     user_rate: float = 0.0

@@ -52,9 +52,8 @@ class AdaptiveRecommender(
     sums of three sets: one of all queries, one by the number of events of the user, and one by the
     time since the last of them. Users without an event since the last `partial_fit` have sets of
     their own ("ahead"), one of all and one of new or of known users: such a list is for all that
-    they take until the next call. These lists are few, so their squares are never forgotten. An
-    item of such a list is compared with the items that the user does not take, and not with the
-    others.
+    they take until the next call. These sets learn from what the user takes in the same chunk of a
+    call, of at most 2,000 events. The lists are few, so their squares are never forgotten.
 
     The weights learn from each event of `partial_fit`: first the members rank the items for the
     event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of

@@ -327,17 +327,6 @@ def _nth_smallest(values, size, n, work):
     return work[n]
 
 
-@inlined
-def _mark_targets(targets, lists, first, taken):
-    """Mark the places of all targets of the list that begins at row ``first``."""
-    taken[:] = False
-    r = first
-    while r < lists.shape[0] and lists[r] == lists[first]:
-        if targets[r] >= 0:
-            taken[targets[r]] = True
-        r += 1
-
-
 @jit
 def learn_blend(
     features, sizes, targets, contexts, importance, lists, weights, squares, options, ranks
@@ -345,10 +334,9 @@ def learn_blend(
     """Rank the target of each query by the weights as they are, then learn from it.
 
     The loss is the softmax cross-entropy of the target among the ``n_best`` items of highest score,
-    learned only if the target is one of them. Other targets of the same list are left out of it:
-    that a list has many is no reason for equal scores. They share one step of AdaGrad, whose sums
-    of squared gradients decay by ``forgetting``. Sets of weights beside the first one divide by its
-    sums and their own: a set that few lists reach learns no faster than the first.
+    learned only if the target is one of them. The targets of a list share one step of AdaGrad,
+    whose sums of squared gradients decay by ``forgetting``. Sets of weights beside the first one
+    divide by its sums and their own: a set that few lists reach learns no faster than the first.
 
     Parameters
     ----------
@@ -357,7 +345,7 @@ def learn_blend(
     targets : (rows,) place of the target in its pool, -1 for none.
     contexts : (rows, n_sets) rows of ``weights`` that are added up for each query.
     importance : (rows,) weight of each query; 0 ranks without learning.
-    lists : (rows,) number of each query's list; equal numbers follow each other, with equal pools.
+    lists : (rows,) number of each query's list; equal numbers follow each other.
     weights, squares : (n_contexts, n_features), updated in place.
     options : (learning_rate, forgetting, n_best)
     ranks : (rows,) rank of the target from 0; the size of the pool without a target.
@@ -366,12 +354,9 @@ def learn_blend(
     learning_rate, forgetting, n_best = options[0], options[1], int(options[2])
     scores, total, slope = np.empty(width), np.empty(n_features), np.zeros(n_features)
     drawn, work, learns = np.empty(n_features), np.empty(width), False
-    taken = np.zeros(width, np.bool_)  # targets of the list
     for r in range(n_rows):
         size, target = sizes[r], targets[r]
         ranks[r] = size
-        if r == 0 or lists[r - 1] != lists[r]:
-            _mark_targets(targets, lists, r, taken)
         if target >= 0:
             total[:] = 0.0
             for c in contexts[r]:
@@ -394,7 +379,7 @@ def learn_blend(
                 mass = 0.0
                 drawn[:] = 0.0
                 for j in range(size):
-                    if scores[j] >= least and (not taken[j] or j == target):
+                    if scores[j] >= least:
                         share = np.exp(scores[j] - highest)
                         mass += share
                         for f in range(n_features):

@@ -31,10 +31,8 @@ _ROWS = np.r_[
 ]
 # Codes of a list ahead of time that its sets learn by.
 N_AHEAD = 2
-# Weights of ranks and of scores at the start, divided by the number of members. A list ahead of
-# time is for many items, nearly as likely at its end as at its top, so its weights are small:
-# larger ones come down unevenly, and some of them end below 0.
-_FIRST, _FIRST_AHEAD = (1.0, 0.1), (0.5, 0.1)
+# Weights of ranks and of scores at the start, divided by the number of members.
+_FIRST = 1.0, 0.1
 # Least weights without context.
 _LEAST = 1e-3
 # Features of items, beside those of members.
@@ -275,8 +273,8 @@ class Blend:
         n_features = 2 * n_members + len(ITEM_FEATURES) * context
         n_contexts = 2 * N_SETS if context else 1
         self.weights = np.zeros((n_contexts, n_features))
-        for row, (rank, score) in zip(self.weights[::N_SETS], (_FIRST, _FIRST_AHEAD), strict=False):
-            row[:n_members], row[n_members : 2 * n_members] = rank / n_members, score / n_members
+        self.weights[::N_SETS, :n_members] = _FIRST[0] / n_members
+        self.weights[::N_SETS, n_members : 2 * n_members] = _FIRST[1] / n_members
         self.squares = np.zeros((n_contexts, n_features))
         self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
