@@ -117,7 +117,10 @@ def test_a_guard_compares_on_events_alone(fitted, store, tmp_path):
 
 def test_items_that_are_refused(fitted, store, tmp_path):
     loop = Loop(PopularityRecommender(), store, tmp_path / "a", feedback=FEEDBACK)
-    with loop, pytest.raises(ValueError, match="PopularityRecommender knows an item"):
+    with (
+        loop,
+        pytest.raises(ValueError, match="PopularityRecommender has no add_items: it knows an item"),
+    ):
         loop.add_items(NEW)
     for wrong in ([{"price": 1}], [{"item_id": 1.5}], ["oat"], [{"item_id": "a", "x": {"y": 1}}],
                   [{"item_id": "a", "x": float("inf")}], [{"item_id": "a", "x": "y" * 70_000}],
