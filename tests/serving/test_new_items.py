@@ -119,7 +119,7 @@ def test_items_that_are_refused(fitted, store, tmp_path):
     loop = Loop(PopularityRecommender(), store, tmp_path / "a", feedback=FEEDBACK)
     with (
         loop,
-        pytest.raises(ValueError, match="PopularityRecommender has no add_items: it knows an item"),
+        pytest.raises(ValueError, match="Recommender has no add_items: it knows an item"),
     ):
         loop.add_items(NEW)
     for wrong in ([{"price": 1}], [{"item_id": 1.5}], ["oat"], [{"item_id": "a", "x": {"y": 1}}],
