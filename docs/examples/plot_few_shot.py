@@ -20,7 +20,7 @@ from sklearn_recft.model_selection import few_shot_curve
 try:
     X, y = fetch_movielens("100k", download_if_missing=False, return_X_y=True)
 except OSError:  # no copy at hand
-    X, y = make_interactions(500, 300, 50_000, random_state=0, return_X_y=True)
+    X, y = make_interactions(150, 400, 45_000, random_state=0, return_X_y=True)
 X = X[:, :2]  # no times
 
 # %%
