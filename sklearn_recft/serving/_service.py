@@ -1,14 +1,10 @@
 """The service behind the routes: one method each, between messages and the loop."""
 
 import asyncio
-import itertools
-import math
-import secrets
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from sklearn.exceptions import NotFittedError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,8 +12,6 @@ from sklearn_recft.loop import (
     Appended,
     Event,
     Loop,
-    QueueFullError,
-    ServingError,
     check_stored_events,
     listed_id,
 )
@@ -30,13 +24,20 @@ from sklearn_recft.serving._limits import Limits
 from sklearn_recft.serving._problems import Problem
 from sklearn_recft.serving._reads import ListCall, PredictCall, Reader
 from sklearn_recft.serving._tables import as_ids, event_table
+from sklearn_recft.serving._translate import (
+    as_problems,
+    finite,
+    id_of_path,
+    plain,
+    stored_event,
+    stored_item,
+)
 from sklearn_recft.serving._watch import Watch
 
 # Seconds for which a request waits until the event of its `min_seq` is learned.
 _PATIENCE = 30.0
 # Requests that are answered by one call of the model.
 _MAX_BATCH = 64
-_INTEGERS = 2**63
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class Service:
             raise Problem("queue-full", "Send the request again later.", retry_after=1)
         watch.n_storing += 1
         try:
-            before = await _problems(watch.before(body.events))
-            found = await _problems(self._store(body.events))
+            before = await as_problems(watch.before(body.events))
+            found = await as_problems(self._store(body.events))
         finally:
             watch.n_storing -= 1
         watch.after(body.events, found.duplicates, before)
@@ -109,7 +110,7 @@ class Service:
 
     async def _store(self, events: Sequence[messages.NewEvent]) -> Appended:
         found: Appended = await self._commits.submit(
-            check_stored_events([_stored(one) for one in events])
+            check_stored_events([stored_event(one) for one in events])
         )
         return found
 
@@ -120,8 +121,8 @@ class Service:
         An item that is sent again with the same content is stored once.
         """
         self._check_size("items", len(body.items), self._limits.max_events)
-        rows = [_item(one) for one in body.items]
-        found = await _problems(self._later(rows))
+        rows = [stored_item(one) for one in body.items]
+        found = await as_problems(self._later(rows))
         accepted = len(rows) - found.duplicates
         answer = {"seq": max(found.seq), "accepted": accepted, "duplicates": found.duplicates}
         return JSONResponse(answer, 202)
@@ -135,18 +136,18 @@ class Service:
         """Make a list for each user or query, best item first, and remember it by its `list_id`."""
         call = self._list_call(body)
         await self._learned(body.min_seq)
-        found = await _problems(self._reads.submit(call))
+        found = await as_problems(self._reads.submit(call))
         lists = []
         for row, user in enumerate(call.users):
             own = [
-                {"item_id": listed_id(item, "item_id"), "score": _finite(score)}
+                {"item_id": listed_id(item, "item_id"), "score": finite(score)}
                 for item, score in zip(found.items[row], found.scores[row], strict=True)
                 if item is not None
             ]
             if found.because is not None:
                 for place, reasons in zip(own, found.because[row], strict=False):
                     place["because"] = [
-                        {"item_id": listed_id(item, "item_id"), "contribution": _finite(value)}
+                        {"item_id": listed_id(item, "item_id"), "contribution": finite(value)}
                         for item, value in reasons
                     ]
             list_id = found.list_ids[row]
@@ -158,8 +159,8 @@ class Service:
     async def predict(self, body: messages.Rows) -> Response:
         """Predict the feedback of pairs of user and item."""
         self._check_size("rows", len(body.rows), self._limits.max_events)
-        predictions = await _problems(self._reads.submit(PredictCall(body.rows)))
-        values = [_finite(one) for one in predictions.tolist()]
+        predictions = await as_problems(self._reads.submit(PredictCall(body.rows)))
+        values = [finite(one) for one in predictions.tolist()]
         answer = {"predictions": values, "seq": self._loop.seq}
         return JSONResponse(answer)
 
@@ -218,30 +219,30 @@ class Service:
 
         A text that looks like an integer needs `id_type`: 17 and "17" are two users.
         """
-        user = _id_of(user_id, id_type)
-        receipt = await _problems(asyncio.to_thread(self._loop.forget, [user]))
+        user = id_of_path(user_id, id_type)
+        receipt = await as_problems(asyncio.to_thread(self._loop.forget, [user]))
         self._note(request, "forget", users=1)
-        return JSONResponse({"receipt": _plain(receipt)})
+        return JSONResponse({"receipt": plain(receipt)})
 
     async def export_user(
         self, user_id: str, id_type: Literal["string", "integer"] | None = None
     ) -> Response:
         """Return everything that is stored of a user."""
-        user = _id_of(user_id, id_type)
-        found = await _problems(asyncio.to_thread(self._loop.export, user))
-        return JSONResponse(_plain(found))
+        user = id_of_path(user_id, id_type)
+        found = await as_problems(asyncio.to_thread(self._loop.export, user))
+        return JSONResponse(plain(found))
 
     # ------------------------------------------------------------------------------ models
 
     async def list_models(self) -> Response:
         """Return the saved models, oldest first."""
-        found = await _problems(asyncio.to_thread(self._loop.models))
+        found = await as_problems(asyncio.to_thread(self._loop.models))
         names = ("name", "seq", "digest", "kind", "live")
         return JSONResponse({"models": [{name: one[name] for name in names} for one in found]})
 
     async def save_model(self, request: Request) -> Response:
         """Save the model as it is now."""
-        name = await _problems(asyncio.to_thread(self._loop.snapshot))
+        name = await as_problems(asyncio.to_thread(self._loop.snapshot))
         self._note(request, "save", model=name)
         return JSONResponse({"model": name})
 
@@ -250,15 +251,17 @@ class Service:
 
         With `release`, also those that a rollback refused.
         """
-        if name not in [one.name for one in await _problems(asyncio.to_thread(self._loop.models))]:
+        if name not in [
+            one.name for one in await as_problems(asyncio.to_thread(self._loop.models))
+        ]:
             raise Problem("not-found", "There is no saved model of this name.")
-        served = await _problems(asyncio.to_thread(self._loop.promote, name, release=release))
+        served = await as_problems(asyncio.to_thread(self._loop.promote, name, release=release))
         self._note(request, "promote", model=served, release=release)
         return JSONResponse({"model": served})
 
     async def roll_back_model(self, request: Request) -> Response:
         """Go back to the saved model before, without the events after it."""
-        served = await _problems(asyncio.to_thread(self._loop.rollback))
+        served = await as_problems(asyncio.to_thread(self._loop.rollback))
         self._note(request, "rollback", model=served)
         return JSONResponse({"model": served})
 
@@ -270,7 +273,7 @@ class Service:
 
     async def ready(self) -> Response:
         """Answer 503 unless events are stored and learned."""
-        health = await _problems(asyncio.to_thread(self._loop.health))
+        health = await as_problems(asyncio.to_thread(self._loop.health))
         if not health.running or health.error:
             raise Problem("not-ready", "The loop does not run, or its last step failed.")
         return JSONResponse({"status": "ok"})
@@ -282,7 +285,7 @@ class Service:
 
     async def quality(self) -> Response:
         """Return the figures of the model and of the loop, now and since the start."""
-        return JSONResponse(await _problems(asyncio.to_thread(self.history.document)))
+        return JSONResponse(await as_problems(asyncio.to_thread(self.history.document)))
 
     # ------------------------------------------------------------------------------ private
 
@@ -311,88 +314,6 @@ class Service:
             self._audit.append(request.scope[PRINCIPAL].id, what, **details)
 
 
-def problem_of(error: BaseException) -> Problem:
-    """Return the problem for an error of the loop; an unknown error is raised again."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, QueueFullError):
-        return Problem("queue-full", "Send the request again later.", retry_after=1)
-    if isinstance(error, ServingError):
-        return Problem("not-ready", "The store or the loop cannot do this now.", retry_after=5)
-    if isinstance(error, OSError):
-        return Problem("not-ready", "The disk cannot do this now.", retry_after=5)
-    if isinstance(error, NotFittedError):
-        return Problem("not-ready", "The model has learned no event yet.", retry_after=1)
-    if isinstance(error, (TypeError, ValueError)):
-        return Problem("invalid", str(error))
-    raise error
-
-
-async def _problems(answer: Awaitable[Any]) -> Any:
-    """Wait for an answer; errors of the loop become problems."""
-    try:
-        return await answer
-    except (Problem, ServingError, OSError, TypeError, ValueError) as error:
-        raise problem_of(error) from error
-
-
-# Ids of events without one: counted, because a random number for each gives up the thread's turn.
-_PREFIX, _COUNTER = secrets.token_hex(12), itertools.count()
-
-
-def _stored(event: messages.NewEvent) -> Event:
-    """Return an event as the store takes it."""
-    return Event(
-        event.event_id or f"{_PREFIX}-{next(_COUNTER):x}",
-        event.user_id,
-        event.item_id,
-        event.timestamp,
-        event.kind,
-        event.value,
-        event.list_id,
-        event.context or {},
-    )
-
-
 def _finish(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _item(item: messages.NewItem) -> dict[str, Any]:
-    """Return a new item as the loop takes it."""
-    found = {name: value for name, value in item.__dict__.items() if value is not None}
-    features = found.pop("features", {})
-    both = sorted(features.keys() & {"item_id", "text", "embedding"})
-    if both:
-        raise Problem("invalid", f"features: give {both} beside the features, not in them.")
-    return {**found, **features}
-
-
-def _id_of(text: str, id_type: str | None) -> int | str:
-    """Return the id that a path holds."""
-    digits = text.removeprefix("-")
-    is_number = digits.isascii() and digits.isdigit() and len(digits) < 20
-    if id_type is None and is_number:
-        raise Problem("invalid", "The id looks like an integer: add ?id_type=integer or =string.")
-    if id_type != "integer":
-        return text
-    if not is_number or not -_INTEGERS <= int(text) < _INTEGERS:
-        raise Problem("invalid", "The id is no integer of 64 bits.")
-    return int(text)
-
-
-def _finite(value: Any) -> Any:
-    """Return a value, or None for an infinity or NaN, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """Return receipts and exports as JSON holds them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return _finite(value.item() if hasattr(value, "item") else value)
