@@ -19,6 +19,7 @@ ROOMS = (
     "columns",
     "names",
     "times",
+    "files",
     "vocabulary",
     "parallel",
     "processes",

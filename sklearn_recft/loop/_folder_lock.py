@@ -13,17 +13,6 @@ from sklearn_recft.loop._store import FeedbackStore
 CHANGING = "new-key"
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names of a folder."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file in one step: a crash leaves the old or the new one."""
     part = path.with_name(f".{path.name}.part")

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sklearn_recft.files import sync_folder
 from sklearn_recft.loop._bulk import insert_rows
 from sklearn_recft.loop._errors import ServingError
 from sklearn_recft.loop._events import NOBODY
-from sklearn_recft.loop._folder_lock import CHANGING, FolderLock, sync_folder
+from sklearn_recft.loop._folder_lock import CHANGING, FolderLock
 from sklearn_recft.loop._schema import KEYED_VERSION, tables
 from sklearn_recft.loop._snapshots import Snapshots
 from sklearn_recft.loop._store import FeedbackStore

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
+from sklearn_recft.files import sync_folder
 from sklearn_recft.persistence._decoder import Decoder
 from sklearn_recft.persistence._encoder import Document, Encoder
 from sklearn_recft.persistence._json import check_plain, read_json, write_json
@@ -29,7 +30,6 @@ from sklearn_recft.persistence._manifest import (
     read_manifest,
     size_of_file,
     state_of_file,
-    sync_folder,
     write_manifest,
 )
 from sklearn_recft.persistence._sealed import Sealing

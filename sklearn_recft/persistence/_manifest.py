@@ -12,6 +12,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from sklearn_recft.files import sync_folder
 from sklearn_recft.persistence._json import read_json, write_json
 from sklearn_recft.persistence._sealed import Sealing, sealed_size
 
@@ -184,17 +185,6 @@ def replace_file(path: Path, text: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def state_of_file(path: Path) -> tuple[int, int, int] | None:

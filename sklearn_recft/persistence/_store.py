@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
+from sklearn_recft.files import sync_folder
 from sklearn_recft.persistence._folder import load, save
 from sklearn_recft.persistence._manifest import (
     MANIFEST,
@@ -24,7 +25,6 @@ from sklearn_recft.persistence._manifest import (
     replace_file,
     size_of_file,
     state_of_file,
-    sync_folder,
     write_manifest,
 )
 from sklearn_recft.persistence._sealed import Sealing
