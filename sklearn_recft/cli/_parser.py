@@ -11,29 +11,29 @@ from sklearn_recft.cli._serve import add_service
 from sklearn_recft.cli._warm_up import add_warm_up
 
 _EXAMPLES = """\
-examples:
   recft demo                                     a year of grocery baskets, no network needed
   recft demo --dataset movielens-100k            film ratings
   recft evaluate log.csv                         does learning pay in your log?
   recft evaluate log.csv --feedback rating       ratings, or clicks of 0 and 1
   recft evaluate log.csv --models "popularity,MF with habits"
+  recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
   recft recommend log.csv --user ann -n 5        five items for ann
-  recft save log.csv model                       learn once, and save the model
   recft recommend --model model --user ann       ten items, and nothing is fitted
+  recft save log.csv model                       learn once, and save the model
+  recft inspect model                            what it has learned, and its parameters
   recft compress model small                     factors in 8 bits: a quarter of their bytes
   recft serve --demo                             a service that learns from clicks
   recft keys add keys.json                       a key for `recft serve --keys keys.json`
   recft rekey --store-key-file old.key --new-key-file new.key
   recft warm-up                                  compile at installation, not at the first call
-  recft evaluate ratings.csv --columns user=userId,item=movieId,time=ts --feedback rating
-
+""".splitlines()
+_LOG = """
 A log is a text file (CSV, TSV, MovieLens' .dat; plain, .gz, .zip, .zst) or a Parquet file with the
 columns user_id, item_id and, where you have them, timestamp (seconds since 1970, or dates), text
 (what the item is called) and a feedback, named by --feedback. Without --feedback, every row is a
 positive.
-
-exit status: 0 done, 1 something is wrong with the data, 2 wrong usage
 """
+_STATUS = "\nexit status: 0 done, 1 something is wrong with the data, 2 wrong usage\n"
 # What describes a log, and nothing else.
 OF_A_LOG = (
     "columns",
@@ -62,12 +62,18 @@ _PICTURES = (
 )
 
 
+def _epilog(name=None, reads_log=True):
+    """Return examples of one command, or of all, and what a log is."""
+    examples = [line for line in _EXAMPLES if name is None or line.split()[1] == name]
+    return "\n".join(["examples:", *examples, *[_LOG] * reads_log, _STATUS])
+
+
 def make_parser(demo, evaluate, recommend, save, inspect, compress):
     """Make the parser of the command line; its commands run the functions."""
     parser = argparse.ArgumentParser(
         prog="recft",
         description="Recommenders that keep learning: evaluate, recommend, save and serve.",
-        epilog=_EXAMPLES,
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"recft {__version__}")
@@ -76,20 +82,21 @@ def make_parser(demo, evaluate, recommend, save, inspect, compress):
         metavar="{demo,evaluate,recommend,save,inspect,compress,serve,rekey,keys,warm-up}",
     )
 
+    log, output, plot = _log_options(), _output_options(), _plot_option()
+    key = _key_option()
+
     def add(name, run, about, *parents):
         command = commands.add_parser(
             name,
             help=about,
             description=f"{about[0].upper()}{about[1:]}.",
-            epilog=_EXAMPLES,
+            epilog=_epilog(name, reads_log=log in parents),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=parents,
         )
         command.set_defaults(run=run)
         return command
 
-    log, output, plot = _log_options(), _output_options(), _plot_option()
-    key = _key_option()
     command = add("demo", demo, "show on a known log that learning pays", output, plot)
     command.add_argument(
         "--dataset", choices=DATASETS, default="complete-journey", help="default: %(default)s"

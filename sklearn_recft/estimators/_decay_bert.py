@@ -200,7 +200,7 @@ class DecayBertRecommender(
         "backbone": [str, PretrainedBackbone, None],
         "decay": [StrOptions({"exponential", "log", "none"})],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
-        "max_history": [Interval(Integral, 1, None, closed="left")],
+        "max_history": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "freeze": [StrOptions({"all", "none"}), Interval(Integral, 0, None, closed="left")],
         "outcome": [str, None],
         "width": [Interval(Integral, 1, None, closed="left")],

@@ -226,7 +226,7 @@ class RealtimeTransformerRecommender(
         "backbone": [str, PretrainedBackbone, None],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
-        "max_history": [Interval(Integral, 1, None, closed="left")],
+        "max_history": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "decay": [StrOptions({"exponential", "log", "none"})],
         "query_time": ["boolean"],
         "width": [Interval(Integral, 1, None, closed="left")],

@@ -127,7 +127,7 @@ class SequentialRulesRecommender(
         "half_life": [Interval(Real, 0, None, closed="neither"), None],
         "gap_half_life": [Interval(Real, 0, None, closed="neither"), None],
         "history_half_life": [Interval(Real, 0, None, closed="neither"), None],
-        "max_history": [Interval(Integral, 1, None, closed="left")],
+        "max_history": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "n_jobs": [Integral, None],
     }
 

@@ -131,7 +131,7 @@ class BehaviorText(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "max_history": [Interval(Integral, 1, None, closed="left")],
+        "max_history": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "liked_from": [Interval(Real, None, None, closed="neither"), None],
         "max_characters": [Interval(Integral, 1, None, closed="left")],
     }

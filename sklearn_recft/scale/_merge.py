@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from numbers import Integral
 from typing import Any, TypeVar
 
 from sklearn.base import clone
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
@@ -126,7 +128,7 @@ def fit_partitions(
         If there are no parts; before any fit, if the recommender cannot be merged; what `fit`
         raises, with the number of the part; and what `merge` raises.
     TypeError
-        If this is no recommender, or a part is no tuple.
+        If this is no recommender, ``n_jobs`` is no integer, or a part is no tuple.
 
     Examples
     --------
@@ -147,6 +149,8 @@ def fit_partitions(
             "parameters depend on the order of all events. Fit it on all events, with "
             "sklearn_recft.scale.fit_stream if they do not fit in memory."
         )
+    if n_jobs is not None:
+        check_scalar(n_jobs, "n_jobs", Integral)
     models = Parallel(n_jobs=n_jobs)(
         delayed(_fitted)(clone(recommender), part, number) for number, part in enumerate(parts)
     )

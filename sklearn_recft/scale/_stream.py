@@ -88,6 +88,7 @@ def fit_stream(
     target: str | None = None,
     sample_weight: str | None = None,
     columns: Mapping[str, str] | None = None,
+    classes: Any = None,
     batch_rows: int = 200_000,
     in_order: bool = True,
     after: StreamPosition | None = None,
@@ -106,7 +107,8 @@ def fit_stream(
         A recommender, or another object with ``partial_fit(X, y)``; it is changed.
     dataset : pyarrow.dataset.Dataset or path
         Files to read. A path is a Parquet file, or a folder of them with Hive partitions such as
-        ``day=2024-01-31``. For remote files, pass ``pyarrow.dataset.dataset(path,
+        ``day=2024-01-31``; its files are read in the order of their names, where numbers count as
+        numbers: ``part-2`` comes before ``part-10``. A Dataset keeps its own order. For remote files, pass ``pyarrow.dataset.dataset(path,
         filesystem=...)`` with a file system of pyarrow or fsspec.
     target : str, default=None
         Column with the feedback, numbers; of a classifier also texts. None means positive-only
@@ -118,6 +120,9 @@ def fit_stream(
         "user_id"}``. None reads all other columns under their own names, but for the index of
         pandas; a file with further columns raises an error then. As in `fit`, numbers in further
         columns are context: name the columns if the files have more.
+    classes : array-like, default=None
+        All labels that the dataset may have, if the estimator is a classifier that is not fitted;
+        None takes those of the first batch, and a later batch with another label is an error.
     batch_rows : int, default=200000
         Number of rows in a call of `partial_fit`.
     in_order : bool, default=True
@@ -142,7 +147,8 @@ def fit_stream(
         as in all estimators of this package.
     ValueError
         Before anything is learned: if there are no files, a column is missing, two are read under
-        one name, the target is also in ``columns``, ``after`` is not in the dataset, or the
+        one name, the target is also in ``columns``, ``classes`` is given to an estimator that is
+        no classifier, ``after`` is not in the dataset, or the
         estimator is not fitted and ``after`` is the end of learned rows.
     TypeError
         If an argument has another type.
@@ -176,11 +182,14 @@ def fit_stream(
     given = _columns(files.schema, target, sample_weight, columns)
     _check_learned(estimator, position)
     _check_aside(files.schema, given, is_classifier(estimator))
-    fragments = _fragments(files, position)
+    labels = _labels(estimator, classes)
+    fragments = _fragments(files, position, by_number=files is not dataset)
     try:
         for batch, begin, end in _batches(files, fragments, given, int(batch_rows), position):
             try:
-                latest = _learn(estimator, batch, given, position.latest if in_order else None)
+                latest = _learn(
+                    estimator, batch, given, position.latest if in_order else None, labels
+                )
             except (ValueError, TypeError) as error:
                 where = f"{begin.path}, row {begin.row}, to {end.path}, row {end.row}"
                 raise StreamError(_message(where, error, position), position) from error
@@ -219,14 +228,31 @@ def _message(where: str, error: BaseException | None, position: StreamPosition) 
     )
 
 
-def _learn(estimator: Any, batch: Any, columns: _Columns, latest: float | None) -> float:
+def _labels(estimator: Any, classes: Any) -> dict[str, Any]:
+    """Return the option of `partial_fit` with all labels; raise if it takes none."""
+    if classes is None:
+        return {}
+    if not is_classifier(estimator):
+        raise ValueError(
+            f"classes: {type(estimator).__name__} is no classifier; leave out classes."
+        )
+    return {"classes": np.asarray(classes)}
+
+
+def _learn(
+    estimator: Any,
+    batch: Any,
+    columns: _Columns,
+    latest: float | None,
+    labels: dict[str, Any],
+) -> float:
     """Learn a batch; return the time of its newest row, unless ``latest`` is None: -inf."""
     X = batch.select(list(columns.names)).rename_columns(list(columns.names.values()))
     y = None if columns.target is None else batch[columns.target].to_numpy()
     newest = -np.inf
     if latest is not None:
         newest = _in_order(X, latest)
-    options = {}
+    options = dict(labels)
     if columns.sample_weight is not None:
         options["sample_weight"] = batch[columns.sample_weight].to_numpy()
     estimator.partial_fit(X, y, **options)
@@ -243,9 +269,9 @@ def _in_order(X: Any, latest: float) -> float:
         raise ValueError(
             f"{TIME}: {len(earlier)} rows of this batch of {len(times)} rows are earlier than the "
             f"row before them, the first is row {earlier[0]} of the batch. Sort the rows by time; "
-            "files are read in the order of their names, so part-10 comes before part-2. If files "
-            "are in the wrong order, rename them and fit a new model. Pass in_order=False if the "
-            "order does not matter."
+            "files of a path are read in the order of their names, part-2 before part-10. If "
+            "files are in the wrong order, rename them and fit a new model. Pass in_order=False "
+            "if the order does not matter."
         )
     return float(times[-1])
 
@@ -321,9 +347,11 @@ def _is_index(name: str) -> bool:
     return _INDEX.fullmatch(name) is not None
 
 
-def _fragments(dataset: Any, after: StreamPosition) -> list[Any]:
+def _fragments(dataset: Any, after: StreamPosition, *, by_number: bool) -> list[Any]:
     """Return the files of a dataset; raise if the last learned one is not where it was."""
     fragments = list(dataset.get_fragments())
+    if by_number:
+        fragments.sort(key=lambda fragment: _parts(_name(fragment)))
     names = [_name(fragment) for fragment in fragments]
     if after.n_rows:
         there = repr(names[after.fragment]) if after.fragment < len(names) else "absent"
@@ -344,6 +372,14 @@ def _fragments(dataset: Any, after: StreamPosition) -> list[Any]:
 
 def _name(fragment: Any) -> str:
     return str(getattr(fragment, "path", ""))
+
+
+def _parts(name: str) -> list[list[tuple[bool, int, str]]]:
+    """Return a key by which ``part-2`` comes before ``part-10``, folder by folder."""
+    return [
+        [(not text.isdecimal(), int(text) if text.isdecimal() else 0, text) for text in pieces]
+        for pieces in (re.findall(r"[0-9]+|[^0-9]+", part) for part in name.split("/"))
+    ]
 
 
 def _batches(

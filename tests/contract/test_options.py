@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
@@ -21,9 +21,7 @@ from sklearn_recft import (
 from tests.contract.discovery import default
 
 ESTIMATORS = {
-    name: cls
-    for name, cls in vars(sklearn_recft.estimators).items()
-    if inspect.isclass(cls) and issubclass(cls, BaseEstimator) and hasattr(cls, "fit")
+    name: getattr(sklearn_recft.estimators, name) for name in sklearn_recft.estimators.__all__
 }
 # Small and quick ones that are trained by a net.
 NEURAL = {
@@ -330,3 +328,12 @@ def test_grid_search_over_training(name, option, values):
     assert (weights[0] != weights[1]).any()
     again = clone(one).fit(X, y)
     assert_array_equal(again.predict(X), one.predict(X))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, cls in ESTIMATORS.items() if "max_history" in default(cls).get_params()]
+)
+def test_a_history_longer_than_any_log_is_named(name):
+    model = default(ESTIMATORS[name]).set_params(max_history=10**30)
+    with pytest.raises(ValueError, match="max_history"):
+        model.fit([["ann", "tea"], ["ann", "milk"], ["bob", "tea"]])

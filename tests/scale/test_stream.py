@@ -281,3 +281,31 @@ def test_a_position_needs_the_model_that_learned(table, tmp_path):
 def test_a_folder_without_files(tmp_path):
     with pytest.raises(ValueError, match="no Parquet files"):
         fit_stream(mf(), tmp_path)
+
+
+def test_files_of_a_path_are_read_by_their_numbers(table, tmp_path):
+    for k, name in enumerate(("day=2/part-9", "day=2/part-10", "day=10/part-1")):
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(table.slice(300 * k, 300), path)
+    seen, model = [], mf()
+    learn(model, tmp_path, batch_rows=300, on_batch=seen.append)
+    assert [p.path.split("/", tmp_path.as_posix().count("/") + 1)[-1] for p in seen] == [
+        "day=2/part-9.parquet",
+        "day=2/part-10.parquet",
+        "day=10/part-1.parquet",
+    ]
+    expected, _ = in_batches(table.slice(0, 900), 300)
+    assert_array_equal(model.predict(table.select(list(COLUMNS)).slice(0, 900)), expected)
+
+
+def test_classes_tell_a_classifier_labels_that_come_later(table, tmp_path):
+    likes = np.sort(table["rating"].to_numpy() >= 3)
+    folder = write(tmp_path, table.set_column(3, "rating", pa.array(likes)), cuts=(0, 1000))
+    model = IncrementalMFClassifier(n_factors=4, max_epochs=2, random_state=0)
+    with pytest.raises(StreamError, match="one class only"):
+        learn(clone(model), folder, batch_rows=100)
+    learn(model, folder, batch_rows=100, classes=[False, True])
+    assert model.classes_.tolist() == [False, True]
+    with pytest.raises(ValueError, match="classes: IncrementalMFRecommender is no classifier"):
+        learn(mf(), folder, classes=[False, True])
