@@ -24,8 +24,8 @@ class EmbeddingMixin(NewItemsMixin):
     def add_items(self, items: Any) -> Any:
         """Register new items without events; they can be recommended at once.
 
-        Weights, users and histories stay as they are. A known item keeps its text and its vector; a
-        vector is added to an item that has none.
+        Weights, users and histories stay as they are. A known item keeps its text and its vector;
+        an item that has none gets it. An item whose text is its id has no text.
 
         Parameters
         ----------

@@ -96,6 +96,13 @@ class ContentModel(QueryModel):
             vectors[codes[codes >= first] - first] = given.vectors[codes >= first]
         return vectors
 
+    def _put_late(
+        self, codes: np.ndarray, texts: list[str], n_known: int, undo: Transaction, call: Call
+    ) -> np.ndarray:
+        """Store texts and vectors of known items that had none; return their codes, ascending."""
+        titled = self._put_texts(codes, texts, undo, call)
+        return np.union1d(titled, self._put_vectors(n_known, undo, call))
+
     def _put_vectors(self, n_known: int, undo: Transaction, call: Call) -> np.ndarray:
         """Store the vectors of the first ``n_known`` items that had none; return their codes.
 
@@ -113,6 +120,19 @@ class ContentModel(QueryModel):
             module.put_vectors(codes, vectors)
             self.network.keep_digests(codes, digests(vectors), n_known)
         return codes
+
+    def _put_texts(
+        self, codes: np.ndarray, texts: list[str], undo: Transaction, call: Call
+    ) -> np.ndarray:
+        """Read the texts of known items that had none but their id; return their codes."""
+        if not texts or not len(self.lexical.untitled):
+            return np.empty(0, np.int64)
+        late = self.lexical.late(codes, self._titled(codes, texts, call))
+        if len(late):
+            network, places = self.network, np.searchsorted(codes, late)
+            undo.on_failure(network.put_text_rows, late, network.text_rows(late))
+            network.put_texts(late, [texts[place] for place in places.tolist()])
+        return late
 
     def _put_digests(self, first: int, vectors: np.ndarray | None) -> None:
         """Store hashes of the ``vectors`` of the items from code ``first`` on, if there are any."""

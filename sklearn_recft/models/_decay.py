@@ -186,12 +186,12 @@ class DecayModel(DecaySearch):
         self.features.grow(self.n_users, self.n_items)
         features, rest = self._update_features(rows, unlearned, call)
         first = module.n_items
-        late, given = self._put_vectors(first, undo, call), self._new_vectors(first, call)
+        late = self._put_late(codes, texts, first, undo, call)
+        given = self._new_vectors(first, call)
         network.grow(codes, texts, self.n_items, self.rng, given)
         self._put_digests(first, given)
         table = module.catalogue(self._catalogue_with(late))
-        new = as_log(events, self.outcome_scale, self.positives_only)
-        logits = np.empty(0)
+        new, logits = as_log(events, self.outcome_scale, self.positives_only), np.empty(0)
         moves, longest = call.weights and self.settings.net_moves, self.settings.max_history
         if call.predict or moves:
             users = events.user if unlearned is None else np.r_[events.user, unlearned.user]

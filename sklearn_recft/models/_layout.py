@@ -101,6 +101,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
     "LexicalIndex": {
         "words/terms": "u8 a", "words/counts": "i8 a", "words/items": "i4 b item",
         "letters/terms": "u8 c", "letters/counts": "i8 c", "letters/items": "i4 d item",
+        "untitled": "i8 e item",
     },
     "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8~ U", "first": "f8~ I"},
     "PairTimes": {"keys": "i8 n pair", "times": "f8~ n"},

@@ -10,7 +10,7 @@ import torch
 
 from sklearn_recft.models._net import Net
 from sklearn_recft.parallel import torch_threads
-from sklearn_recft.text import TextEncoder, encoder_from_state
+from sklearn_recft.text import TextEncoder, encoder_from_state, read_texts
 
 
 class Network:
@@ -96,6 +96,21 @@ class Network:
         if reader is None:
             return np.zeros((len(texts), 0), np.float32)
         return reader.encode(texts, n_threads=n_threads, separately=True)
+
+    def text_rows(self, codes: np.ndarray) -> torch.Tensor:
+        """Return a copy of what the module keeps of the texts of known items."""
+        rows: torch.Tensor = self.module.item_texts[torch.from_numpy(codes)].clone()
+        return rows
+
+    def put_text_rows(self, codes: np.ndarray, rows: torch.Tensor) -> None:
+        """Write what `text_rows` returned."""
+        self.module.item_texts[torch.from_numpy(codes)] = rows
+
+    def put_texts(self, codes: np.ndarray, texts: list[str]) -> None:
+        """Read other texts of known items."""
+        read = read_texts(self.reader, texts, n_threads=self.n_threads, separately=True)
+        if read is not None:
+            self.module.put_texts(codes, read)
 
     @torch.no_grad()
     def query_vectors(self, words: Sequence[str]) -> np.ndarray:

@@ -133,11 +133,19 @@ class QueryModel(FittedModel):
 
     def _index_texts(self, rows: Interactions, call: Call) -> None:
         """Index the texts of items that a call has made known, if the model reads texts."""
-        if self.network.reader is None or self.lexical.n_items == self.n_items:
+        is_complete = self.lexical.n_items == self.n_items and not len(self.lexical.untitled)
+        if self.network.reader is None or is_complete:
             return
         items = self.items.encode(rows.item_ids)
         codes, texts = self._all_texts(items, self._texts_of(rows), call)
-        self.lexical = self.lexical.after(codes, texts)
+        self.lexical = self.lexical.after(codes, texts, self._titled(codes, texts, call))
+
+    def _titled(self, codes: np.ndarray, texts: Sequence[str], call: Call) -> np.ndarray:
+        """Whether each text (n,) is more than the id of its item; `adapt` names no known item."""
+        ids = self.items.ids[codes].tolist()
+        found = [text != str(item) for text, item in zip(texts, ids, strict=True)]
+        titled = np.array(found, bool)
+        return titled & (codes >= self.lexical.n_items) if call.adapt else titled
 
     def _all_texts(
         self, items: np.ndarray, texts: Sequence[str] | None, call: Call

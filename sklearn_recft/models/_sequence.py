@@ -158,7 +158,7 @@ class SequenceModel(SequenceSearch):
         codes, texts = self._all_texts(events.item, events.text, call)
         vectors = self._new_vectors(n_items, call)
         module.grow(network.read(codes, texts, n_items, vectors), self.n_items, self.rng.generator)
-        late = self._put_vectors(n_items, undo, call)
+        late = self._put_late(codes, texts, n_items, undo, call)
         self._put_digests(n_items, vectors)
         given = self._as_log(events)
         known, new = self._new_events(given)

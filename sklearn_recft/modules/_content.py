@@ -80,6 +80,11 @@ class Content(Whitened):
             new = self.vectors(torch.from_numpy(vectors).to(table.device))
             table[torch.from_numpy(items), self.text_size :] = new
 
+    def put_texts(self, table: Tensor, items: np.ndarray, texts: np.ndarray) -> None:
+        """Write texts (m, t) of ``items`` (m,) to the rows of a ``table`` (n, c)."""
+        new = self.whiten(torch.from_numpy(texts).to(table.device))
+        table[torch.from_numpy(items), : self.text_size] = new
+
     def queries(self, texts: Tensor) -> Tensor:
         """Whiten texts (n, t); the product of the result with that of `forward` is a cosine."""
         found = self.whiten(texts) / (3 * self.text_size * INITIAL_SCALE**2)

@@ -255,8 +255,7 @@ class DecayNet(nn.Module):
         first = self.n_items
         if self.text is not None and texts is not None:
             grow_rows(self.item_texts, n_items)
-            new = torch.from_numpy(texts)
-            self.item_texts[first:] = new if self.encoder is not None else self.normalized(new)
+            self.item_texts[first:] = self._as_rows(texts)
         if self.embedding is not None:
             grow_rows(self.embedding, n_items)
             if rng is not None:
@@ -265,6 +264,16 @@ class DecayNet(nn.Module):
         if self.given is not None and vectors is not None and n_items > first:
             self.given.grow(n_items, vectors)
         self.n_items = n_items
+
+    def _as_rows(self, texts: np.ndarray) -> Tensor:
+        """Return codes (m,) of texts as they are, and vectors (m, t) normalized."""
+        new = torch.from_numpy(texts)
+        return new if self.encoder is not None else self.normalized(new)
+
+    def put_texts(self, items: np.ndarray, texts: np.ndarray) -> None:
+        """Set the vectors or codes of the texts of known ``items`` (m,)."""
+        if self.text is not None:
+            self.item_texts[torch.from_numpy(items)] = self._as_rows(texts)
 
     def put_vectors(self, items: np.ndarray, vectors: np.ndarray) -> None:
         """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""

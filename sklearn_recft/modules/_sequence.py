@@ -98,24 +98,20 @@ class SequenceNet(nn.Module):
         self.context = (
             nn.Linear(n_context, width, bias=False, dtype=torch.float32) if n_context else None
         )
+        attention = width, n_heads, max_history, time_decay, half_lives
         self.blocks = nn.ModuleList(
-            Block(
-                TimedAttention(width, n_heads, max_history, time_decay, half_lives), width, dropout
-            )
-            for _ in range(n_layers)
+            Block(TimedAttention(*attention), width, dropout) for _ in range(n_layers)
         )
         self.norm, self.dropout = nn.LayerNorm(width, dtype=torch.float32), Dropout(dropout)
         self.mix = nn.Linear(width, n_trends, dtype=torch.float32) if n_trends else None
         if self.mix is not None:
             nn.init.zeros_(self.mix.weight)
             nn.init.constant_(self.mix.bias, _INITIAL_TREND_WEIGHT / n_trends)
+        scale = torch.tensor([[0.0], [1.0]], dtype=torch.float32)
         for name, tensor in (
             ("item_texts", torch.zeros(0, size, dtype=torch.float32)),
-            ("scale_of_feedback", torch.tensor([0.0, 1.0], dtype=torch.float32)),
-            (
-                "scale_of_context",
-                torch.tensor([[0.0], [1.0]], dtype=torch.float32).repeat(1, n_context),
-            ),
+            ("scale_of_feedback", scale.flatten()),
+            ("scale_of_context", scale.repeat(1, n_context)),
             ("n_events", torch.zeros(0, dtype=torch.float32)),
             ("n_learned", torch.zeros(0, dtype=torch.float32)),
         ):
@@ -216,6 +212,12 @@ class SequenceNet(nn.Module):
         """Set the given vectors (m, e) of known ``items`` (m,); NaN is missing."""
         if self.content is not None:
             self.content.put_vectors(self.item_texts, items, vectors)
+
+    @torch.no_grad()
+    def put_texts(self, items: np.ndarray, texts: np.ndarray) -> None:
+        """Set the vectors (m, t) of the texts of known ``items`` (m,)."""
+        if self.content is not None:
+            self.content.put_texts(self.item_texts, items, texts)
 
     def mark(self, *rows: Any) -> tuple[int, Tensor, Tensor]:
         """Return what `restore` needs to undo later growth and counts."""

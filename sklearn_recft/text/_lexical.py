@@ -40,6 +40,8 @@ class LexicalIndex:
     ----------
     n_items : int
         Number of items whose texts were read.
+    untitled : ndarray, int64
+        Codes of the items that have no text but their id, ascending.
     fields : dict of str to Postings
         "words" and "letters".
 
@@ -57,29 +59,46 @@ class LexicalIndex:
 
     def __init__(self) -> None:
         self.n_items = 0
+        self.untitled = np.empty(0, np.int64)
         self.fields = {name: Postings() for name in FIELDS}
 
-    def after(self, codes: np.ndarray, texts: Sequence[str]) -> LexicalIndex:
-        """Return the index with the first text of each new item; known items keep theirs.
+    def after(
+        self, codes: np.ndarray, texts: Sequence[str], titled: np.ndarray | None = None
+    ) -> LexicalIndex:
+        """Return the index with the first text of each new item, and of each untitled one.
+
+        Other known items keep their text.
 
         Parameters
         ----------
         codes : ndarray of shape (n,)
             Item codes; those below `n_items` are known.
         texts : sequence of n str
+        titled : ndarray of shape (n,), bool
+            Whether the text is more than the id of the item; None is True.
         """
+        titled = np.ones(len(codes), bool) if titled is None else titled
         distinct, first = np.unique(codes, return_index=True)
         new = distinct >= self.n_items
-        if not new.any():
+        late = np.isin(distinct, self.late(codes, titled))
+        if not (new | late).any():
             return self
-        terms = [terms_of(texts[row]) for row in first[new].tolist()]
         grown = LexicalIndex()
-        grown.n_items = int(distinct[-1]) + 1
-        grown.fields = {
-            name: self.fields[name].after(distinct[new], [its[name] for its in terms])
-            for name in FIELDS
-        }
+        grown.n_items = max(int(distinct[-1]) + 1, self.n_items)
+        named = np.setdiff1d(self.untitled, distinct[late])
+        grown.untitled = np.append(named, distinct[new & ~titled[first]])
+        terms = [terms_of(texts[row]) for row in first.tolist()]
+        for name, postings in self.fields.items():
+            if late.any():
+                its = [terms[place][name] for place in np.flatnonzero(late).tolist()]
+                postings = postings.replaced(distinct[late], its)
+            its = [terms[place][name] for place in np.flatnonzero(new).tolist()]
+            grown.fields[name] = postings.after(distinct[new], its)
         return grown
+
+    def late(self, codes: np.ndarray, titled: np.ndarray) -> np.ndarray:
+        """Return the codes, ascending, of the untitled items that now have a text."""
+        return np.intersect1d(self.untitled, codes[titled])
 
     def similarities(self, words: str, n_items: int) -> np.ndarray:
         """Return both similarities of search words to all items, (2, n_items)."""
@@ -131,11 +150,12 @@ class LexicalIndex:
     def state(self) -> dict[str, Any]:
         """Return the arrays by name."""
         fields = {name: postings.state() for name, postings in self.fields.items()}
-        return {"n_items": self.n_items, **fields}
+        return {"n_items": self.n_items, "untitled": self.untitled, **fields}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
         self.n_items = state["n_items"]
+        self.untitled = state.get("untitled", np.empty(0, np.int64))
         self.fields = {name: Postings(**state[name]) for name in FIELDS}
 
     def forget(self, users: np.ndarray) -> None:
@@ -204,6 +224,16 @@ class Postings:
         counts[place[known]] += n_new[known]
         at, new, n_new = place[~known], new[~known], n_new[~known]
         return Postings(np.insert(self.terms, at, new), np.insert(counts, at, n_new), items)
+
+    def replaced(self, codes: np.ndarray, terms: list[np.ndarray]) -> Postings:
+        """Return the postings with other distinct terms of some known items."""
+        kept = ~np.isin(self.items, codes)
+        flat = np.concatenate([np.repeat(self.terms, self.counts)[kept], *terms])
+        new = np.repeat(codes, [len(some) for some in terms])
+        items = np.concatenate([self.items[kept], new.astype(np.int32)])
+        order = np.lexsort((items, flat))
+        distinct, counts = np.unique(flat, return_counts=True)
+        return Postings(distinct, counts, items[order])
 
     def similarity(self, query: np.ndarray, n_items: int) -> np.ndarray:
         """Return the similarity (n_items,) of the terms of a query to each item."""

@@ -520,14 +520,21 @@ def test_wrong_usage_exits_with_2(capsys, argv):
     assert err.startswith("usage: recft")
 
 
-@pytest.mark.parametrize("argv", [[], ["demo"], ["evaluate"], ["recommend"]])
-def test_help_has_examples(capsys, argv):
+COMMANDS = ["demo", "evaluate", "recommend", "save", "inspect", "compress", "serve", "rekey"]
+
+
+@pytest.mark.parametrize("argv", [[], *[[name] for name in (*COMMANDS, "keys", "warm-up")]])
+def test_help_has_its_own_examples(capsys, argv):
     with pytest.raises(SystemExit) as end:
         main([*argv, "--help"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert "examples:" in out
-    assert "recft recommend log.csv --user ann" in out
+    examples = [line for line in out.splitlines() if line.startswith("  recft ")]
+    assert examples
+    assert all(line.split()[1:].count(name) for line in examples for name in argv)
+    assert ("A log is a text file" in out) == (
+        argv[:1] in ([], ["evaluate"], ["recommend"], ["save"])
+    )
     assert "exit status" in out
 
 

@@ -90,6 +90,20 @@ def test_known_items_keep_their_first_text():
     assert more.similarities("oat", 13)[0].argmax() == 12
 
 
+def test_an_item_without_a_title_takes_the_first_that_comes():
+    codes, titled = np.arange(3), np.array([True, False, False])
+    index = LexicalIndex().after(codes, ["Green tea", "i1", "i2"], titled)
+    assert index.untitled.tolist() == [1, 2]
+    assert index.after(codes, ["x", "i1", "x"], np.zeros(3, bool)) is index
+    named = index.after(np.array([0, 1, 3]), ["zebra", "Black tea", "i3"], np.arange(3) < 2)
+    assert named.untitled.tolist() == [2, 3]
+    assert named.after(np.array([1]), ["zebra"]) is named
+    whole = LexicalIndex().after(np.arange(4), ["Green tea", "Black tea", "i2", "i3"])
+    for name in ("words", "letters"):
+        for key, array in whole.state()[name].items():
+            assert_array_equal(named.state()[name][key], array)
+
+
 def test_rows_are_as_lists_and_unknown_items_are_read():
     words = ["green tea", "", "coffee", "green tea"]
     items = np.array([1, 0, -1, -1])
