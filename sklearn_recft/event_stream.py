@@ -13,6 +13,7 @@ from sklearn_recft.models import FittedModel
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.tables import EventRow
+from sklearn_recft.times import FIRST_DATE, LAST_DATE
 
 # Types of ids and feedback that need no check; others are checked as those of a table are.
 _PLAIN_IDS = frozenset((int, str))
@@ -38,11 +39,12 @@ class SingleEvents(Protocol):
         """Whether this is of ``model``, and nothing else has written to it."""
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, streams: bool
-    ) -> float | None:
+        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        streams: bool,
+    ) -> float | None:  # fmt: skip
         """Learn an event; ``streams``: as ``call.predict`` says. Return the prediction before."""
 
-    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+    def score(self, user_id: int | str, item_id: int | str, time: float | None) -> float | None:
         """Return the score of an event."""
 
     def recommend(
@@ -122,7 +124,7 @@ class EventStream:
         self._model: FittedModel | None = None  # that it is of, with `_settings`
         self._settings: Any = None
         self._checked: Any = None  # the parameters that the settings are of
-        self._takes_no_time = False
+        self._untimed = False
         self._target: Callable[[Any], float | None] = _no_target
         self._reader: SingleEvents | None = None  # to predict before, or beside
 
@@ -205,7 +207,8 @@ class EventStream:
         if single is not None and (timestamp is None or _is_time(timestamp)):
             plain_user, plain_item = _plain(user), _plain(item)
             if plain_user is not None and plain_item is not None:
-                found = single.score(plain_user, plain_item)
+                time = None if timestamp is None else float(timestamp)
+                found = single.score(plain_user, plain_item, time)
                 if found is not None:
                     return found
         return self._predict(self._row(user, item, timestamp, columns))
@@ -284,8 +287,10 @@ class EventStream:
             target = self._target(y)
             if target is None:
                 return None
-            if self._takes_no_time if timestamp is None else _is_time(timestamp):
-                return single.learn(user, item, target, streams)
+            if timestamp is None:
+                return single.learn(user, item, target, None, streams) if self._untimed else None
+            if _is_time(timestamp):
+                return single.learn(user, item, target, float(timestamp), streams)
             return None
 
     def _prepare(self) -> SingleEvents | None:
@@ -304,7 +309,7 @@ class EventStream:
                 self._settings = learner.__recommender_ready__()
             except (TypeError, ValueError):
                 return None  # the recommender raises it
-            self._takes_no_time = not learner.__recommender_needs_time__()
+            self._untimed = not learner.__recommender_needs_time__()
             self._target = _targets_of(self.estimator, fitted)
             self._model, self._checked = fitted, parameters
         self._single = fitted.single_events(self._settings)
@@ -366,8 +371,13 @@ def _plain(value: Any) -> Any:
 def _is_time(value: Any) -> bool:
     """Whether a time needs no check."""
     if type(value) in _NUMBERS or _is_number_of_numpy(value):
-        return bool(-_LARGE_TIME < value < _LARGE_TIME)
+        return bool(-_LARGE_TIME < value < _LARGE_TIME and not _could_be_date(value))
     return False
+
+
+def _could_be_date(value: Any) -> bool:
+    """Whether a time may be a date such as 20240501, which a table is refused for."""
+    return bool(FIRST_DATE <= value <= LAST_DATE)
 
 
 def _is_number_of_numpy(value: Any) -> bool:
@@ -382,7 +392,7 @@ def _targets_of(estimator: Any, model: FittedModel) -> Callable[[Any], float | N
     if is_classifier(estimator):
         code_of = {label: float(code) for code, label in enumerate(estimator.classes_.tolist())}
         return lambda y: code_of.get(y) if type(y) in _LABELS or _is_number_of_numpy(y) else None
-    return _of_share if estimator.loss == "log_loss" else _of_number
+    return _of_share if getattr(estimator, "loss", "") == "log_loss" else _of_number
 
 
 def _no_target(y: Any) -> None:
