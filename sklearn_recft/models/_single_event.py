@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import setitem
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
 from sklearn_recft.models._base import FittedModel
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
-from sklearn_recft.models._light_events import LightEvents, is_small, kind_of
+from sklearn_recft.models._light_events import LightEvents, Steps, is_small, kind_of
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import row_tiles, top_k
@@ -261,4 +262,34 @@ class SingleEventsMixin(FactorizationBase):
             if self.tables.n_rows != sizes or not all(sizes) or len(self.seen.last) < self.n_users:
                 return None
             return FactorizationEvents(self, self._lock, settings)
+
+    def learn_event(
+        self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
+    ) -> float | None:
+        """Learn an event of known ids; by "bpr", in one call of the kernel where nothing decays."""
+        settings, sizes = self.settings, (self.n_users, self.n_items)
+        plain = settings.half_life is self.habits is None and not self.reservoir.capacity
+        if settings.loss != "bpr" or not plain or self.tables.n_rows != sizes:
+            return super().learn_event(user, item, target, time, steps, streams)
+        ids, weight = np.array([[user], [item]], np.int32), float(target > 0)
+        numbers = np.array([[target], [weight]], np.float32)
+        rows = sgd.Rows(*ids, *numbers, np.empty((1, 0), np.float32))
+        steps.keep(self.rng)
+        steps.write((vars(self.reservoir), "n_offered", self.reservoir.n_offered + 1))
+        rng = self.rng.generator
+        draws = sgd.draw_negatives(rows.item, sizes[1], rng, chunk=not streams)
+        changed = ids[0], np.append(draws, ids[1])
+        self.tables.quantized_items.touch(changed[1])
+        arrays = {name: self.tables.array(name) for name in sgd.BPR_TABLES}
+        for name, values in arrays.items():
+            codes = changed[name.startswith("item")]
+            steps.on_failure(setitem, values, codes, values[codes])
+        (scored,) = sgd.stream(
+            arrays, rows, self.moments, loss="bpr", learning_rate=self.learning_rate,
+            newest=self.tables.NEWEST, n_items=sizes[1], rng=rng, chunk=not streams, draws=draws,
+        ).tolist()  # fmt: skip
+        factors = arrays["user_factors"][user], arrays["item_factors"][item]
+        with np.errstate(all="ignore"):
+            finite = all(np.isfinite(values.dot(values)) for values in factors)
+        return float(scored) if finite else None
 
