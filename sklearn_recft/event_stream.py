@@ -13,7 +13,6 @@ from sklearn_recft.models import FittedModel
 from sklearn_recft.names import ITEM, TIME, USER
 from sklearn_recft.parallel import Turns
 from sklearn_recft.tables import EventRow
-from sklearn_recft.times import FIRST_DATE, LAST_DATE
 
 # Types of ids and feedback that need no check; others are checked as those of a table are.
 _PLAIN_IDS = frozenset((int, str))
@@ -244,7 +243,8 @@ class EventStream:
             Before `fit`.
         """
         plain = _plain(user)
-        if plain is not None and timestamp is None and type(exclude_seen) is bool:
+        known_time = timestamp is None or _is_time(timestamp)
+        if plain is not None and known_time and type(exclude_seen) is bool:
             single = self._single_of_now()
             if single is not None and type(n_recommendations) is int and n_recommendations > 0:
                 found = single.recommend(plain, n_recommendations, exclude_seen)
@@ -371,13 +371,8 @@ def _plain(value: Any) -> Any:
 def _is_time(value: Any) -> bool:
     """Whether a time needs no check."""
     if type(value) in _NUMBERS or _is_number_of_numpy(value):
-        return bool(-_LARGE_TIME < value < _LARGE_TIME and not _could_be_date(value))
+        return bool(-_LARGE_TIME < value < _LARGE_TIME)
     return False
-
-
-def _could_be_date(value: Any) -> bool:
-    """Whether a time may be a date such as 20240501, which a table is refused for."""
-    return bool(FIRST_DATE <= value <= LAST_DATE)
 
 
 def _is_number_of_numpy(value: Any) -> bool:

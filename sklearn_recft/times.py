@@ -30,7 +30,7 @@ _UNITS = (
     ("microseconds", 1e6, 1e14, 4.3e15),
     ("nanoseconds", 1e9, 1e17, 4.3e18),
 )
-FIRST_DATE, LAST_DATE = 19700101, 21061231
+_FIRST_DATE, _LAST_DATE = 19700101, 21061231
 # Seconds of a log of our days, next to which a date such as 20240501 is no second of 1970.
 _OUR_DAYS = 3e8
 _ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?)?)?(Z|\+00:00)?)?)?")
@@ -238,7 +238,7 @@ def _plausible(seconds: np.ndarray, name: str, convert: bool) -> np.ndarray:
     low, high = seconds.min(), seconds.max()
     if low <= -_LIMIT or high >= _LIMIT:
         return _of_another_unit(seconds, name, convert)
-    if FIRST_DATE <= low <= LAST_DATE:
+    if _FIRST_DATE <= low <= _LAST_DATE:
         return _if_no_written_dates(seconds, name, convert)
     return seconds
 
@@ -302,11 +302,11 @@ def _converted(seconds: np.ndarray, name: str, unit: str) -> np.ndarray:
 
 def _written(numbers: np.ndarray) -> np.ndarray:
     """Mask of the numbers that are dates of the form 20240501."""
-    inside = (numbers >= FIRST_DATE) & (numbers <= LAST_DATE) & (numbers == np.floor(numbers))
-    whole = np.where(inside, numbers, FIRST_DATE).astype(np.int64)
+    inside = (numbers >= _FIRST_DATE) & (numbers <= _LAST_DATE) & (numbers == np.floor(numbers))
+    whole = np.where(inside, numbers, _FIRST_DATE).astype(np.int64)
     month, day = whole // 100 % 100, whole % 100
     valid = inside & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    moved = _days(np.where(valid, whole, FIRST_DATE)).astype("datetime64[M]").astype(np.int64)
+    moved = _days(np.where(valid, whole, _FIRST_DATE)).astype("datetime64[M]").astype(np.int64)
     return valid & (moved % 12 + 1 == month)  # no 31 April
 
 
