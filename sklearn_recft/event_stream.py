@@ -38,11 +38,12 @@ class SingleEvents(Protocol):
         """Whether this is of ``model``, and nothing else has written to it."""
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, streams: bool
-    ) -> float | None:
+        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        streams: bool,
+    ) -> float | None:  # fmt: skip
         """Learn an event; ``streams``: as ``call.predict`` says. Return the prediction before."""
 
-    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+    def score(self, user_id: int | str, item_id: int | str, time: float | None) -> float | None:
         """Return the score of an event."""
 
     def recommend(
@@ -122,7 +123,7 @@ class EventStream:
         self._model: FittedModel | None = None  # that it is of, with `_settings`
         self._settings: Any = None
         self._checked: Any = None  # the parameters that the settings are of
-        self._takes_no_time = False
+        self._untimed = False
         self._target: Callable[[Any], float | None] = _no_target
         self._reader: SingleEvents | None = None  # to predict before, or beside
 
@@ -205,7 +206,8 @@ class EventStream:
         if single is not None and (timestamp is None or _is_time(timestamp)):
             plain_user, plain_item = _plain(user), _plain(item)
             if plain_user is not None and plain_item is not None:
-                found = single.score(plain_user, plain_item)
+                time = None if timestamp is None else float(timestamp)
+                found = single.score(plain_user, plain_item, time)
                 if found is not None:
                     return found
         return self._predict(self._row(user, item, timestamp, columns))
@@ -241,7 +243,8 @@ class EventStream:
             Before `fit`.
         """
         plain = _plain(user)
-        if plain is not None and timestamp is None and type(exclude_seen) is bool:
+        known_time = timestamp is None or _is_time(timestamp)
+        if plain is not None and known_time and type(exclude_seen) is bool:
             single = self._single_of_now()
             if single is not None and type(n_recommendations) is int and n_recommendations > 0:
                 found = single.recommend(plain, n_recommendations, exclude_seen)
@@ -284,8 +287,10 @@ class EventStream:
             target = self._target(y)
             if target is None:
                 return None
-            if self._takes_no_time if timestamp is None else _is_time(timestamp):
-                return single.learn(user, item, target, streams)
+            if timestamp is None:
+                return single.learn(user, item, target, None, streams) if self._untimed else None
+            if _is_time(timestamp):
+                return single.learn(user, item, target, float(timestamp), streams)
             return None
 
     def _prepare(self) -> SingleEvents | None:
@@ -304,7 +309,7 @@ class EventStream:
                 self._settings = learner.__recommender_ready__()
             except (TypeError, ValueError):
                 return None  # the recommender raises it
-            self._takes_no_time = not learner.__recommender_needs_time__()
+            self._untimed = not learner.__recommender_needs_time__()
             self._target = _targets_of(self.estimator, fitted)
             self._model, self._checked = fitted, parameters
         self._single = fitted.single_events(self._settings)
@@ -382,7 +387,7 @@ def _targets_of(estimator: Any, model: FittedModel) -> Callable[[Any], float | N
     if is_classifier(estimator):
         code_of = {label: float(code) for code, label in enumerate(estimator.classes_.tolist())}
         return lambda y: code_of.get(y) if type(y) in _LABELS or _is_number_of_numpy(y) else None
-    return _of_share if estimator.loss == "log_loss" else _of_number
+    return _of_share if getattr(estimator, "loss", "") == "log_loss" else _of_number
 
 
 def _no_target(y: Any) -> None:

@@ -11,6 +11,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_recft import (
+    BiasRecommender,
+    HabitRecommender,
     IncrementalMFClassifier,
     IncrementalMFRecommender,
     PopularityRecommender,
@@ -18,6 +20,8 @@ from sklearn_recft import (
     save,
 )
 from sklearn_recft.event_stream import EventStream
+from sklearn_recft.models import FittedModel
+from sklearn_recft.parallel import SharedLock
 from sklearn_recft.pipeline import RecommenderPipeline
 from tests.contract.helpers import assert_same
 
@@ -33,7 +37,17 @@ CONFIGURATIONS = {
     "stored rows": (IncrementalMFRecommender(**MF, replay_size=20), 3),
     "bpr": (IncrementalMFRecommender(**MF, loss="bpr"), 3),
     "follow": (IncrementalMFRecommender(**MF, drift="follow"), 3),
+    "bpr that decays": (IncrementalMFRecommender(**MF, loss="bpr", half_life=9.0), 3),
+    "softmax": (IncrementalMFRecommender(**MF, loss="softmax", habit_half_life=9.0), 3),
+    "popularity": (PopularityRecommender(), 2),
+    "popularity that decays": (PopularityRecommender(half_life=5.0), 3),
+    "popularity of a window": (PopularityRecommender(window=900.0), 3),
+    "means": (BiasRecommender(), 3),
+    "habits": (HabitRecommender(), 3),
+    "habits without times": (HabitRecommender(), 2),
 }
+# Those whose single events are learned by steps that can be undone, and not by one kernel.
+IN_STEPS = ("stored rows", "bpr", *list(CONFIGURATIONS)[8:])
 
 
 def make_events(name, n=N_EVENTS, as_text=False):
@@ -76,6 +90,8 @@ def verbs_of(model):
     predict = (
         (lambda X: model.predict_proba(X)[0, 1]) if classifies else (lambda X: model.predict(X)[0])
     )
+    if not hasattr(model, "partial_fit_predict" + "_proba" * classifies):
+        return predict, lambda X, y: (predict(X), model.partial_fit(X, y))[0]
     learns = model.partial_fit_predict_proba if classifies else model.partial_fit_predict
     return predict, lambda X, y: learns(X, y)[0]
 
@@ -111,6 +127,43 @@ def test_events_equal_rows_to_the_bit(name, as_text):
     assert stream.recommend_one(user, 3, timestamp=1_700_000_000)[0].shape == (3,)
     with pytest.raises(ValueError, match="eligible items"):
         stream.recommend_one(events[0][0], model.n_items_)
+
+
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_an_event_that_is_interrupted_is_undone_and_no_table_is_made(name, monkeypatch):
+    model, other, events, width = pair(name)
+    (user, item, y, time), stream = events[0], model.stream()
+    given = {"timestamp": time} if width == 3 else {}
+    for target in (y, 2.0):  # memory is allocated
+        stream.learn_one(user, item, target, **given)
+        other.partial_fit(table([(user, item, target, time)], width)[0], [target])
+    before = pickle.dumps(model)
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedLock, "count_writing", interrupt)
+        patch.setattr(FittedModel, "learn", interrupt)
+        patch.setattr(type(model), "partial_fit", interrupt)
+        for verb in (stream.learn_one, stream.predict_learn_one):
+            with pytest.raises(KeyboardInterrupt):
+                verb(user, item, 3.0, **given)
+    assert pickle.dumps(model) == before
+    stream.learn_one(user, item, 3.0, **given)
+    other.partial_fit(table([(user, item, 3.0, time)], width)[0], [3.0])
+    assert_equal(model, other)
+
+
+def test_a_state_has_copies_of_what_events_change():
+    for name in ("popularity", "means"):
+        model, _, events, _ = pair(name)
+        model.stream().learn_one(*events[0][:3])
+        state, counts = model._model.state(), getattr(model, "popularity_", None)
+        kept = copy.deepcopy((state, counts))
+        model.stream().learn_one(*events[0][:3])
+        assert_same([state], [kept[0]], "state")
+        np.testing.assert_array_equal(counts, kept[1])
 
 
 def test_positives_without_feedback():

@@ -84,6 +84,9 @@ class CompactModel(FittedModel):
 
     # ------------------------------------------------------------------ learning
 
+    # Single events are learned as rows are, by the model in full.
+    takes_single = False
+
     def learn(
         self,
         rows: Interactions,

@@ -119,7 +119,7 @@ class PopularityRecommender(RecommenderMixin, RegressorMixin, BaseEstimator):
     @property
     def popularity_(self) -> np.ndarray:
         """Popularity of each item, in catalogue order, shape (n_items_,), float64."""
-        return self._fitted("popularity_").popularity
+        return self._fitted("popularity_").popularity.copy()
 
     def _settings(self) -> PopularitySettings:
         return PopularitySettings(self.half_life, self.window)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn_recft.estimators._new_items import NewItemsMixin
 from sklearn_recft.features import feature_names
 from sklearn_recft.interactions import check_items
-from sklearn_recft.models import Call, ContentModel
+from sklearn_recft.models import Call
 from sklearn_recft.names import EMBEDDING
+
+if TYPE_CHECKING:
+    from sklearn_recft.models import ContentModel
 
 
 class EmbeddingMixin(NewItemsMixin):

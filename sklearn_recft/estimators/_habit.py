@@ -156,7 +156,7 @@ class HabitRecommender(ExplainMixin, RecommenderMixin, RegressorMixin, BaseEstim
     @property
     def popularity_(self) -> np.ndarray:
         """Popularity of each item, in catalogue order, shape (n_items_,), float64."""
-        return self._fitted("popularity_").popularity
+        return self._fitted("popularity_").popularity.copy()
 
     def _settings(self) -> HabitSettings:
         return HabitSettings(

@@ -78,6 +78,23 @@ class PairSums:
             self._rows[name][self.size : end] = values
         self.size = end
 
+    def append_one(
+        self, user: int, item: int, time: float, weight: float, total: float
+    ) -> tuple[Any, ...] | None:
+        """Append a row, where there is room.
+
+        Returns
+        -------
+        write : tuple (dict, key, value), or None
+            Until this is written, the row does not count. None: there is no room.
+        """
+        size, columns = self.size, self._rows
+        if size == len(columns["user"]):
+            return None
+        columns["user"][size], columns["item"][size], columns["time"][size] = user, item, time
+        columns["weight"][size], columns["total"][size] = weight, total
+        return vars(self), "size", size + 1
+
     def by_item(self, n_items: int, latest: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of weights, and of weighted feedback, of items at a time, (n_items,)."""
         share, items = self._left(latest - self.column("time")), self.column("item")

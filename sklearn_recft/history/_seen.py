@@ -51,6 +51,20 @@ class SeenItems:
         else:
             self._write(users, items)
 
+    def append_one(self, user: int, item: int) -> tuple[Any, ...] | None:
+        """Append the pair of a known user, where there is room.
+
+        Returns
+        -------
+        writes : tuple of (array or dict, key, value), or None
+            Until these are written, the pair does not count. None: there is no room.
+        """
+        size = self.size
+        if size == len(self.item) or user >= len(self.last):
+            return None
+        self.previous[size], self.item[size], self._user[size] = self.last[user], item, user
+        return (self.last, user, size), (vars(self), "size", size + 1)
+
     def items_of(self, user: int) -> np.ndarray:
         """Return the distinct item codes of one user, ascending."""
         found, place = [], int(self.last[user]) if user < len(self.last) else -1

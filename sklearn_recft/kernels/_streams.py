@@ -121,28 +121,6 @@ def update_statistics(
         first = end
 
 
-@inlined
-def _score(user, item, moments, unit, tables, out, row):
-    mean, user_bias, item_bias, user_factors, item_factors, _, user_count, item_count = tables
-    known_user = user >= 0 and user_count[user] > 0.0
-    known_item = item >= 0 and item_count[item] > 0.0
-    for j in range(out.shape[1]):
-        out[row, j] = 0.0
-    scale = 1.0
-    if unit and moments[0] > 1.0 and moments[2] > 0.0:
-        scale = 1.0 / np.sqrt(moments[2] / moments[0])
-    if known_user:
-        out[row, 0] = user_bias[user] * scale
-    if known_item:
-        out[row, 1] = item_bias[item] * scale
-    if known_user and known_item:
-        dot = 0.0
-        for k in range(user_factors.shape[1]):
-            dot += user_factors[user, k] * item_factors[item, k]
-        out[row, 2] = dot * scale
-    out[row, 3] = 0.0 if unit else mean[0]
-
-
 def transform_factorization(users, items, moments, unit, tables, out):
     """Write the terms of each row's score to ``out`` (n, 4): b_u, b_i, p_u . q_i and the mean.
 
@@ -226,7 +204,24 @@ def _update_factorization(
         while end < n and times[end] == times[first]:
             end += 1
         for row in range(first, end):
-            _score(users[row], items[row], moments, unit, tables, out, row)
+            user, item = users[row], items[row]
+            known_user = user >= 0 and user_count[user] > 0.0
+            known_item = item >= 0 and item_count[item] > 0.0
+            for j in range(out.shape[1]):
+                out[row, j] = 0.0
+            scale = 1.0
+            if unit and moments[0] > 1.0 and moments[2] > 0.0:
+                scale = 1.0 / np.sqrt(moments[2] / moments[0])
+            if known_user:
+                out[row, 0] = user_bias[user] * scale
+            if known_item:
+                out[row, 1] = item_bias[item] * scale
+            if known_user and known_item:
+                dot = 0.0
+                for k in range(user_factors.shape[1]):
+                    dot += user_factors[user, k] * item_factors[item, k]
+                out[row, 2] = dot * scale
+            out[row, 3] = 0.0 if unit else mean[0]
         for row in range(first, end):
             if weight[row] == 0.0:
                 continue

@@ -117,7 +117,7 @@ class _Reading:
     __slots__ = ("_claim", "_errors")
 
     def __init__(self, lock: SharedLock) -> None:
-        self._claim, self._errors = lock.reading(), _numpy_defaults()
+        self._claim, self._errors = lock.reading(), numpy_defaults()
 
     def __enter__(self) -> None:
         self._claim.__enter__()
@@ -169,6 +169,8 @@ class FittedModel:
     is_whole: bool = True
     # Attributes that are computed from others: not part of the state.
     _DERIVED: ClassVar[tuple[str, ...]] = ()
+    # Arrays that single events write to in place, and so the state has copies of.
+    _IN_PLACE: ClassVar[tuple[str, ...]] = ()
     # Whether a learning rate decides if parameters stay finite.
     _HAS_RATE: ClassVar[bool] = True
 
@@ -271,7 +273,7 @@ class FittedModel:
         `Transaction.keep` before it is written in place. ``within`` another transaction, it is the
         failure of that one that undoes the changes.
         """
-        with self._lock.writing(), _numpy_defaults(), ExitStack() as stack:
+        with self._lock.writing(), numpy_defaults(), ExitStack() as stack:
             attributes = vars(self).copy()
             undo = Transaction(stack) if within is None else within
             undo.on_failure(self._put_back, attributes)
@@ -407,7 +409,7 @@ class FittedModel:
                 if value is part and name != first
             }
             values = {
-                name: to_plain(value)
+                name: to_plain(value.copy() if name in self._IN_PLACE else value)
                 for name, value in vars(self).items()
                 if name not in (*parts, *shared, *self._DERIVED, "settings", "_lock")
             }
@@ -538,7 +540,7 @@ def _is_part(cls: type) -> bool:
     return all(hasattr(cls, name) for name in ("mark", "restore", "state", "load_state", "forget"))
 
 
-def _numpy_defaults() -> np.errstate:
+def numpy_defaults() -> np.errstate:
     """Use the default floating-point error handling of NumPy within the block."""
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 

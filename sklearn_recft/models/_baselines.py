@@ -10,7 +10,8 @@ import numpy as np
 from sklearn_recft.columns import SECONDS_PER_DAY, fade
 from sklearn_recft.events import Events, Interactions
 from sklearn_recft.history import PairSums, without
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction, numpy_defaults
+from sklearn_recft.models._light_events import LightMixin, Steps
 from sklearn_recft.models._receipt import ERASED, EXACT
 from sklearn_recft.ranking import TileScorer
 
@@ -23,7 +24,7 @@ class PopularitySettings:
     window: float | None = None
 
 
-class PopularityModel(FittedModel):
+class PopularityModel(LightMixin):
     """Decayed sums of each item's events.
 
     Attributes
@@ -39,6 +40,7 @@ class PopularityModel(FittedModel):
     """
 
     kind = "PopularityRecommender"
+    _IN_PLACE = ("weight", "popularity")
     settings: PopularitySettings
 
     def __init__(self, rows: Interactions, settings: PopularitySettings) -> None:
@@ -76,6 +78,43 @@ class PopularityModel(FittedModel):
         self.popularity = popularity + np.bincount(items, now * rows[:, 3], self.n_items)
         self.latest = latest
         return np.empty(0)
+
+    def learn_event(
+        self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
+    ) -> float | None:
+        """Add an event, and decay everything if it is the newest."""
+        seconds, now = time or 0.0, 1.0
+        ends = self.pairs.append_one(user, item, seconds, 1.0, target)
+        if ends is None or self.settings.window is not None or not self.weight.flags.writeable:
+            return super().learn_event(user, item, target, time, steps, streams)
+        latest, weight, popularity = max(self.latest, seconds), self.weight, self.popularity
+        if self.settings.half_life is not None:
+            weight, popularity, now = self._faded(latest, seconds)
+        steps.write(
+            ends,
+            (weight, item, weight[item] + now),
+            (popularity, item, popularity[item] + now * target),
+            (vars(self), "weight", weight),
+            (vars(self), "popularity", popularity),
+            (vars(self), "latest", latest),
+        )
+        return target
+
+    def _faded(self, latest: float, seconds: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return copies of the sums at a time, and what an event counts then."""
+        half_life = self.settings.half_life
+        with numpy_defaults():
+            # As arrays, since powers of arrays and of numbers may differ in the last digit.
+            now = fade(latest - np.array([seconds]), half_life)[0]
+            left = fade(latest - self.latest, half_life) if np.isfinite(self.latest) else 1.0
+            return self.weight * left, self.popularity * left, now
+
+    def score_event(self, user: int, item: int, time: float | None) -> float:
+        """Return the mean feedback of an item."""
+        weight = self.weight.item(item) if item >= 0 else 0.0
+        if weight > 0:
+            return float(self.popularity.item(item) / weight)
+        return super().score_event(user, item, time)
 
     def score(self, events: Events) -> np.ndarray:
         """Return the mean feedback of each row's item."""
@@ -184,7 +223,7 @@ class BiasSettings:
     damping: float = 5.0
 
 
-class BiasModel(FittedModel):
+class BiasModel(LightMixin):
     """Damped means of users and items.
 
     Attributes
@@ -197,6 +236,7 @@ class BiasModel(FittedModel):
     """
 
     kind = "BiasRecommender"
+    _IN_PLACE = ("user_sums",)
     settings: BiasSettings
 
     def __init__(self, rows: Interactions, settings: BiasSettings) -> None:
@@ -215,6 +255,40 @@ class BiasModel(FittedModel):
         rest = feedback - self._bias(self.item_sums, events.item)
         self.user_sums = _added(self.user_sums, events.user, weight, rest, self.n_users)
         return np.empty(0)
+
+    def learn_event(
+        self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
+    ) -> float | None:
+        """Add an event to the sums."""
+        users, ends = self.user_sums, self.pairs.append_one(user, item, 0.0, 1.0, target)
+        if ends is None or not users.flags.writeable:
+            return super().learn_event(user, item, target, time, steps, streams)
+        sums = self.item_sums.copy()
+        weight, total = sums[0, item] + 1.0, sums[1, item] + target
+        sums[0, item], sums[1, item] = weight, total
+        n_events, of_events = np.add.reduce(sums, axis=1).tolist()
+        mean = of_events / n_events
+        rest = target - self._damped(weight, total, mean)
+        steps.write(
+            ends,
+            (vars(self), "item_sums", sums),
+            (vars(self), "mean", mean),
+            (users, (0, user), users[0, user] + 1.0),
+            (users, (1, user), users[1, user] + rest),
+        )
+        return target
+
+    def _damped(self, weight: float, total: float, mean: float) -> float:
+        """Return the bias of one id, as `_bias` does."""
+        return (total - weight * mean) / max(weight + self.settings.damping, 1e-12)
+
+    def score_event(self, user: int, item: int, time: float | None) -> float:
+        """Return ``mu + b_u + b_i``, as `score` does."""
+        mean, score = self.mean, self.mean
+        for code, (weight, total) in ((user, self.user_sums), (item, self.item_sums)):
+            if code >= 0:
+                score += self._damped(weight.item(code), total.item(code), mean)
+        return float(score)
 
     def _bias(self, sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the biases (n,) of users or items, from their sums; 0 for unknown ids, -1."""

@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_recft.events import Events, Interactions
-from sklearn_recft.models._base import Call, FittedModel, Transaction
+from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._explain import Explanation
 from sklearn_recft.models._habit_term import HabitTerm
+from sklearn_recft.models._light_events import LightMixin
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.ranking import TileScorer
 
@@ -38,7 +39,7 @@ class FactorizationSettings:
     seed: int | None = None
 
 
-class FactorizationBase(FittedModel):
+class FactorizationBase(LightMixin):
     """A factorization with habits; subclasses learn and score its tables.
 
     Attributes
@@ -50,6 +51,7 @@ class FactorizationBase(FittedModel):
     """
 
     settings: FactorizationSettings
+    STREAMS = True
     LEARNING_RATE: ClassVar[dict[str, float]]
     REG: ClassVar[dict[str, float]]
 

@@ -146,13 +146,15 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _is_learned_finite(self, events: Events) -> bool:
         """Whether the factors of the items are finite."""
-        arrays = self.tables.arrays()
-        changed = (arrays[name][events.item] for name in ("input_factors", "item_factors"))
+        names = ("input_factors", "item_factors")
+        changed = (self.tables.array(name)[events.item] for name in names)
         return all(bool(np.isfinite(values).all()) for values in changed)
 
     def _grow(self) -> Arrays:
         """Add rows for new ids, and return the arrays; factors of new items are random."""
         known = self.tables.n_rows[1]
+        if self.tables.n_rows == (self.n_users, self.n_items):
+            return self.tables.arrays()
         self.tables.grow(self.n_users, self.n_items)
         arrays, generator = self.tables.arrays(), self.noise_rng.generator
         shape = self.n_items - known, 2, self.settings.n_factors
@@ -269,7 +271,7 @@ class SoftmaxFactorizationModel(FactorizationBase):
     def _keep(self, undo: Transaction, events: Events, items: np.ndarray) -> None:
         """Register the rows of tables that will change for rollback."""
         n_users, n_items = self.tables.n_rows
-        recent = self.tables.arrays()["recent"][events.user[events.user < n_users]]
+        recent = self.tables.array("recent")[events.user[events.user < n_users]]
         items = np.concatenate([items, events.item, recent[recent > 0] - 1])
         if events.time.max() - self.clock[0] > 32 * self._half_life:
             items = np.arange(n_items)  # all counts may get a new unit

@@ -12,6 +12,7 @@ from sklearn_recft.history import Habits
 from sklearn_recft.models._base import Call, Transaction
 from sklearn_recft.models._baselines import PopularityModel, PopularitySettings
 from sklearn_recft.models._explain import Explanation
+from sklearn_recft.models._light_events import LightMixin, Steps
 from sklearn_recft.models._receipt import ERASED
 from sklearn_recft.ranking import TileScorer
 
@@ -60,6 +61,25 @@ class HabitModel(PopularityModel):
             self.n_items,
         )
         return np.empty(0)
+
+    def learn_event(
+        self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
+    ) -> float | None:
+        """Count an event, for everyone and for its user."""
+        if not self.timed:
+            return LightMixin.learn_event(self, user, item, target, time, steps, streams)
+        seconds = self.habits.after_all() if time is None else time
+        steps.write((vars(self), "n_rows", self.n_rows + 1))
+        super().learn_event(user, item, target, seconds, steps, streams)
+        if target > 0:
+            codes, times = np.array([[user], [item]]), np.array([seconds])
+            steps.keep(self.habits, *codes)
+            self.habits.append(*codes, times, self.n_users, self.n_items)
+        return target
+
+    def score_event(self, user: int, item: int, time: float | None) -> float:
+        """Score an event as `score` does."""
+        return LightMixin.score_event(self, user, item, time)
 
     def _times_of(self, rows: Interactions) -> np.ndarray:
         """Seconds of rows; those without a time come after all events."""

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+from operator import setitem
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
 
 from sklearn_recft import kernels
-from sklearn_recft.events import Interactions
 from sklearn_recft.history import Reservoir
 from sklearn_recft.models import _factorization_ridge as ridge
 from sklearn_recft.models import _factorization_sgd as sgd
-from sklearn_recft.models._base import Call, FittedModel
+from sklearn_recft.models._base import FittedModel
 from sklearn_recft.models._factorization_base import FactorizationBase, FactorizationSettings
+from sklearn_recft.models._light_events import LightEvents, Steps, is_small, kind_of
 from sklearn_recft.modules import MatrixFactorization
 from sklearn_recft.parallel import SharedLock
 from sklearn_recft.ranking import row_tiles, top_k
 
-_NO_CONTEXT = np.empty((1, 0))
 # What `kernels.gather_seen` returns for a user without seen items.
 _NO_ITEMS = np.zeros(2, np.int64), np.empty(0, np.int32)
 
 
-class FactorizationEvents:
-    """Learn and score single events, to the same bits as `FittedModel.learn` and `score`.
+class FactorizationEvents(LightEvents):
+    """Learn and score single events of a factorization, in compiled code.
 
     It holds the addresses of a model's arrays, as long as nothing else writes to the model: see
-    `is_current`. A step takes no turn: it holds the mutex of the model's lock, and does nothing if
-    others hold the lock or wait for it.
+    `is_current`.
 
     Parameters
     ----------
@@ -44,14 +43,14 @@ class FactorizationEvents:
         self, model: SingleEventsMixin, lock: SharedLock, settings: FactorizationSettings
     ) -> None:
         with lock.mutex:
-            self._lock = lock
+            super().__init__(model, lock, settings)
             # What a writer is about to replace is never current.
             self._n_writings = lock.n_writings if lock.may_read() else -1
-            self._model, self._settings = model, settings
+            self._factors = model
             self._seen, self._reservoir = model.seen, model.reservoir
             self._users, self._items, self._module = model.users, model.items, model.tables
             self._user_code, self._item_code = model.users.code, model.items.code
-            self._kinds = _kind(model.users.ids), _kind(model.items.ids)
+            self._kinds = kind_of(model.users.ids), kind_of(model.items.ids)
             given, loss = settings.learning_rate, settings.loss
             rate = sgd.LEARNING_RATE[loss] if given is None else given
             self._named = named = model.tables.arrays_with_room()
@@ -75,36 +74,25 @@ class FactorizationEvents:
         return model is self._model and self._lock.n_writings == self._n_writings
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, streams: bool
-    ) -> float | None:
+        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        streams: bool,
+    ) -> float | None:  # fmt: skip
         """Learn an event, and return its prediction before; None if nothing was learned.
 
-        Parameters
-        ----------
-        user_id, item_id : int or str
-        target : float
-            Finite in float32.
-        streams : bool
-            Whether to learn as `partial_fit_predict` does; if not, as `partial_fit`.
-
-        Returns
-        -------
-        scored : float or None
-            None if the types of new ids are others than before, parameters are not small numbers,
-            or others are at the model.
+        Parameters and reasons are those of `LightEvents.learn`.
 
         Raises
         ------
         ValueError
             If parameters are no longer finite.
         """
-        lock, seen, reservoir, model = self._lock, self._seen, self._reservoir, self._model
+        lock, seen, reservoir, model = self._lock, self._seen, self._reservoir, self._factors
         with lock.mutex:
             if lock.n_writings != self._n_writings or not lock.may_write():
                 return None
             user, item, size = self._user_code(user_id), self._item_code(item_id), seen.size
             if user < 0 or item < 0 or size >= self._n_slots:
-                return self._learn_elsewhere(user_id, item_id, target, streams)
+                return self._learn_elsewhere(user_id, item_id, target, time, streams)
             n_offered, settings = reservoir.n_offered, model.settings
             try:
                 self._touch_item(item)
@@ -120,7 +108,7 @@ class FactorizationEvents:
                 raise
             return scored
 
-    def score(self, user_id: int | str, item_id: int | str) -> float | None:
+    def score(self, user_id: int | str, item_id: int | str, time: float | None) -> float | None:
         """Return what `FittedModel.score` does for one row; None if it has to."""
         tables, lock = self._tables, self._lock
         with lock.mutex:
@@ -145,7 +133,7 @@ class FactorizationEvents:
         self, user_id: int | str, n: int, exclude_seen: bool
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the best items of a user and their scores; None if ``recommend`` has to."""
-        model, tables = self._model, self._tables
+        model, tables = self._factors, self._tables
         if type(user_id) is not self._kinds[0]:
             return None
         with model.reading():
@@ -177,28 +165,24 @@ class FactorizationEvents:
         return factors[newest].mean(0), bias[newest].mean()
 
     def _learn_elsewhere(
-        self, user_id: int | str, item_id: int | str, target: float, streams: bool
-    ) -> float | None:
+        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        streams: bool,
+    ) -> float | None:  # fmt: skip
         """Learn an event of a new id, or one for which memory is to be allocated."""
         if (type(user_id), type(item_id)) != self._kinds:
             return None
         n_users = len(self._users) + (self._user_code(user_id) < 0)
         n_items = len(self._items) + (self._item_code(item_id) < 0)
         fits = n_users <= self._room[0] and n_items <= self._room[1]
-        if fits and self._seen.size < self._n_slots and _is_small(user_id) and _is_small(item_id):
+        if fits and self._seen.size < self._n_slots and is_small(user_id) and is_small(item_id):
             return self._learn_new(user_id, item_id, target, streams)
-        feedback = None if self._model.positives_only else np.array([target], np.float64)
-        rows = Interactions(
-            _one_id(user_id), _one_id(item_id), feedback, None, None, _NO_CONTEXT, ()
-        )
-        answers = self._model.learn(rows, self._settings, Call(predict=streams))
-        return float(answers[0]) if streams else target
+        return self._learn_row(user_id, item_id, target, time, streams)
 
     def _learn_new(
         self, user_id: int | str, item_id: int | str, target: float, streams: bool
     ) -> float | None:
         """Learn an event of new ids in spare rows of the tables, as `FittedModel.learn` does."""
-        model, seen, reservoir = self._model, self._seen, self._reservoir
+        model, seen, reservoir = self._factors, self._seen, self._reservoir
         sizes, size, ids = (len(self._users), len(self._items)), seen.size, (user_id, item_id)
         before = model.noise_rng.mark(), reservoir.n_offered, model.settings
         try:
@@ -247,7 +231,7 @@ class FactorizationEvents:
         """Undo what `_learn_new` has done."""
         user, item = self._users.code(ids[0]), self._items.code(ids[1])
         kernels.undo_event(self._words, user, item, size)
-        model, (noise, self._reservoir.n_offered, model.settings) = self._model, before
+        model, (noise, self._reservoir.n_offered, model.settings) = self._factors, before
         self._seen.size = size
         self._module.grow(*sizes)
         self._users.restore(sizes[0])
@@ -258,53 +242,54 @@ class FactorizationEvents:
 class SingleEventsMixin(FactorizationBase):
     """Mixin of a factorization whose single events may change nothing but rows, mean and moments.
 
-    They do if it has one copy of its tables, no context and no stored rows.
+    They do if it has one copy of its tables, a loss of single rows, and no stored rows.
     """
+
+    _IN_PLACE = ("moments",)
 
     tables: MatrixFactorization
     moments: np.ndarray
     reservoir: Reservoir
     _RAW: ClassVar[bool]
 
-    @property
-    def takes_single(self) -> bool:
-        """Whether `single_events` may return something."""
-        plain = not (self._RAW or self.reservoir.capacity or self.context_names)
-        return plain and self.settings.loss in sgd.LOSS and kernels.COMPILED
-
-    def single_events(self, settings: FactorizationSettings) -> FactorizationEvents | None:
+    def single_events(self, settings: FactorizationSettings) -> LightEvents | None:
         """Return what learns and scores single events quickly; None if rows are missing."""
+        plain = not (self._RAW or self.reservoir.capacity) and self.settings.loss in sgd.LOSS
+        if not (plain and kernels.COMPILED):
+            return super().single_events(settings)
         with self._lock.mutex:
             sizes = self.n_users, self.n_items
-            if not self.takes_single or self.tables.n_rows != sizes:
-                return None
-            if not all(sizes) or len(self.seen.last) < self.n_users:
+            if self.tables.n_rows != sizes or not all(sizes) or len(self.seen.last) < self.n_users:
                 return None
             return FactorizationEvents(self, self._lock, settings)
 
-    def state(self) -> dict[str, Any]:
-        """Return the model as named arrays and plain values.
+    def learn_event(
+        self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
+    ) -> float | None:
+        """Learn an event of known ids; by "bpr", in one call of the kernel where nothing decays."""
+        settings, sizes = self.settings, (self.n_users, self.n_items)
+        plain = settings.half_life is self.habits is None and not self.reservoir.capacity
+        if settings.loss != "bpr" or not plain or self.tables.n_rows != sizes:
+            return super().learn_event(user, item, target, time, steps, streams)
+        ids, weight = np.array([[user], [item]], np.int32), float(target > 0)
+        numbers = np.array([[target], [weight]], np.float32)
+        rows = sgd.Rows(*ids, *numbers, np.empty((1, 0), np.float32))
+        steps.keep(self.rng)
+        steps.write((vars(self.reservoir), "n_offered", self.reservoir.n_offered + 1))
+        rng = self.rng.generator
+        draws = sgd.draw_negatives(rows.item, sizes[1], rng, chunk=not streams)
+        changed = ids[0], np.append(draws, ids[1])
+        self.tables.quantized_items.touch(changed[1])
+        arrays = {name: self.tables.array(name) for name in sgd.BPR_TABLES}
+        for name, values in arrays.items():
+            codes = changed[name.startswith("item")]
+            steps.on_failure(setitem, values, codes, values[codes])
+        (scored,) = sgd.stream(
+            arrays, rows, self.moments, loss="bpr", learning_rate=self.learning_rate,
+            newest=self.tables.NEWEST, n_items=sizes[1], rng=rng, chunk=not streams, draws=draws,
+        ).tolist()  # fmt: skip
+        factors = arrays["user_factors"][user], arrays["item_factors"][item]
+        with np.errstate(all="ignore"):
+            finite = all(np.isfinite(values.dot(values)) for values in factors)
+        return float(scored) if finite else None
 
-        The moments are copied: single events are learned in place.
-        """
-        with self.reading():
-            state = super().state()
-            state["values"]["moments"] = state["values"]["moments"].copy()
-            return state
-
-
-def _kind(ids: np.ndarray) -> type:
-    """Return the type of known ids, by which a new one is of another type or not."""
-    return int if ids.dtype == np.int64 else type(ids[0])
-
-
-def _is_small(value: int | str) -> bool:
-    """Whether an id is no integer of more than 64 bits."""
-    return not isinstance(value, int) or -(2**63) <= value < 2**63
-
-
-def _one_id(value: int | str) -> np.ndarray:
-    """Return an id as a column of ids, as `columns.to_ids` does."""
-    if isinstance(value, int) and _is_small(value):
-        return np.array([value], np.int64)
-    return np.fromiter([value], object, 1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sklearn_recft.parallel import torch_threads
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows, tensor_of
+from sklearn_recft.training._eager import EagerAdam, EagerAdamW
 from sklearn_recft.training._net_params import stops_early
 from sklearn_recft.training._policy import Policy
 from sklearn_recft.training._tuned import _TunedNet
@@ -57,7 +58,7 @@ def make_net(
     policy.check(module)
     given = dict(net_params or {})
     params: dict[str, Any] = {
-        "optimizer": torch.optim.Adam,
+        "optimizer": EagerAdam,
         "lr": policy.learning_rate,
         "max_epochs": max_epochs,
         "batch_size": 256,
@@ -77,7 +78,7 @@ def make_net(
             given[f"{parts}__batch_size"] = sys.maxsize
     if policy.is_plain:
         return NeuralNet(module, criterion, **{**params, **given}).initialize()
-    params["optimizer"] = torch.optim.AdamW
+    params["optimizer"] = EagerAdamW
     if "optimizer" not in given and _is_plain(given.get("device", "cpu")):
         params["optimizer__fused"] = True  # five times as fast on a CPU
     if policy.patience is not None:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sklearn_recft.training._eager import EagerAdamW
 
-class RowAdamW(torch.optim.AdamW):
+
+class RowAdamW(EagerAdamW):
     """AdamW; parameters with sparse gradients move in the rows of the gradient alone.
 
     AdamW moves every row of a table in each step, since moments outlive the gradients. Here a row

@@ -197,6 +197,7 @@ def check_memory_is_bounded(estimator):
 
 def check_a_stream_of_events_equals_rows(estimator):
     model, other, (news, y) = fitted(estimator), fitted(estimator), make_news(2)
+    news[1, :2] = make_log()[0][0, :2]  # known ids: what learns them quickly
     events = model.stream()
     for (user, item, time), label in zip(news.tolist(), for_target(model, y).tolist(), strict=True):
         assert events.predict_one(user, item, time) == predict(other, [[user, item, time]])[0]
@@ -212,6 +213,11 @@ def check_a_stream_of_events_equals_rows(estimator):
         found = getattr(other, verb)([[user, item, time]], [label])
         assert events.predict_learn_one(user, item, label, time) == np.ravel(found)[-1]
         assert_same(model._model.state(), other._model.state(), "model")
+    before = memory(model)
+    for wrong in ((user, item, np.nan, time), (user, item, label, np.inf)):
+        with pytest.raises(ValueError, match="NaN or inf|no seconds|label|timestamp|nan"):
+            events.learn_one(*wrong)
+    assert memory(model) == before
 
 
 def check_a_batch_is_learned_once(estimator):
