@@ -50,7 +50,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -226,8 +226,8 @@ def measured(
         return
     from dask.distributed import Client
 
-    with Client(options.scheduler):
-        yield from Parallel(backend="dask", return_as="generator")(calls)
+    with Client(options.scheduler), parallel_config(backend="dask"):
+        yield from Parallel(return_as="generator")(calls)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
