@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from threading import RLock, get_ident, local
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+Found = TypeVar("Found")
 
 # Seconds after which a waiting thread looks again: at first, and at most.
 _SOON, _LATE = 1e-4, 0.02
@@ -159,6 +162,40 @@ def in_threads(
     bounds = np.unique(np.r_[0, cuts, len(sizes)]).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(step, bounds[:-1], bounds[1:]))
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Return the threads that are kept for `in_kept_threads`."""
+    return ThreadPoolExecutor(os.cpu_count() or 1)
+
+
+if hasattr(os, "register_at_fork"):  # a fork has none of these threads
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
+
+
+def in_kept_threads(step: Callable[[int], Found], n_pieces: int, n_threads: int) -> list[Found]:
+    """Return ``step(j)`` of each piece j, for work of milliseconds.
+
+    This thread takes pieces too, until none is left. The others are kept between calls, since to
+    start a thread may take a millisecond. One that has not started by the end is not waited for.
+    """
+    found: list[Any] = [None] * n_pieces
+    left = count()
+
+    def work() -> None:
+        while (j := next(left)) < n_pieces:
+            found[j] = step(j)
+
+    helpers = [_helpers().submit(work) for _ in range(min(n_threads, n_pieces) - 1)]
+    try:
+        work()
+    finally:
+        started = [helper for helper in helpers if not helper.cancel()]
+        wait(started)
+    for helper in started:
+        helper.result()  # raises what it has raised
+    return found
 
 
 _PLACES = count()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from threading import RLock
 from typing import Any
 from weakref import ref
@@ -13,7 +12,7 @@ from weakref import ref
 import numpy as np
 
 from sklearn_recft import kernels
-from sklearn_recft.parallel import limit_torch_threads, torch_threads
+from sklearn_recft.parallel import in_kept_threads, limit_torch_threads, torch_threads
 
 # Rows x columns of a tile of scores: 2 MiB of float32 a thread stays in cache.
 _TILE_ROWS, _TILE_COLUMNS = 128, 4096
@@ -24,6 +23,8 @@ _SCANNED = 2**21
 _ROUNDING_COST = 8
 # Rows that are scored again at a time, which bounds memory.
 _RESCORED = 2**16
+# Pieces of a scan for each thread: what one thread does not do in time, another takes.
+_PIECES = 4
 # BLAS is given so many rows at a time. Of other numbers of rows, it sums the last ones, and those
 # where its threads meet, in another order.
 _ALIGNED = 16
@@ -352,19 +353,19 @@ class RowScan:
             # Rounding of the sum with the base, and of products below the range of float32.
             rest = np.float32(abs(np.float64(self.base)) * 2.0**-21 + len(self.p) * 1e-37)
 
-        def scan(piece: tuple[int, int]) -> np.ndarray:
-            found = np.empty(piece[1] - piece[0], np.int32)
+        n_pieces = 1 if n_threads == 1 else n_threads * _PIECES
+        ends = np.linspace(0, n, n_pieces + 1).astype(np.int64).tolist()
+
+        def scan(j: int) -> np.ndarray:
+            start, stop = ends[j : j + 2]
+            found = np.empty(stop - start, np.int32)
             n_found = kernels.scan_rows(
-                *rounded, self.bias, self.columns, *piece, self.p, size, rest, hidden, k, found
+                *rounded, self.bias, self.columns, start, stop, self.p, size, rest, hidden, k, found
             )
             return found[:n_found]
 
-        ends = np.linspace(0, n, n_threads + 1).astype(np.int64).tolist()
-        pieces = list(pairwise(ends))
-        if len(pieces) == 1:
-            return scan(pieces[0])
-        with ThreadPoolExecutor(n_threads) as pool:
-            return np.concatenate(list(pool.map(scan, pieces)))
+        found = in_kept_threads(scan, n_pieces, n_threads)
+        return found[0] if n_pieces == 1 else np.concatenate(found)
 
 
 def row_tiles(

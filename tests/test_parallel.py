@@ -21,6 +21,7 @@ from sklearn_recft.parallel import (
     SharedLock,
     Turns,
     blas_threads,
+    in_kept_threads,
     in_threads,
     n_threads,
     torch_threads,
@@ -82,6 +83,34 @@ def test_an_error_of_a_piece_is_passed_on():
     for threads in (1, 2):
         with pytest.raises(RuntimeError, match="piece"):
             in_threads(step, np.ones(10), threads)
+
+
+def test_kept_threads_do_every_piece_once():
+    done, both = [], threading.Barrier(2)
+
+    def step(piece):
+        if piece < 2:
+            both.wait(PATIENCE)  # breaks unless another thread is at work too
+        done.append(piece)
+        return piece**2
+
+    for _ in range(2):  # the second time by the same threads
+        done.clear()
+        assert in_kept_threads(step, 7, 2) == [piece**2 for piece in range(7)]
+        assert sorted(done) == list(range(7))
+    assert in_kept_threads(lambda piece: piece, 3, 1) == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        in_kept_threads(lambda piece: (both.wait(PATIENCE), 1 / piece), 2, 2)
+
+
+def test_kept_threads_that_are_busy_are_not_waited_for(monkeypatch):
+    with ThreadPoolExecutor(1) as busy:
+        end = threading.Event()
+        busy.submit(end.wait, PATIENCE)
+        monkeypatch.setattr(parallel, "_helpers", lambda: busy)
+        assert in_kept_threads(lambda piece: piece, 5, 3) == [0, 1, 2, 3, 4]
+        assert not end.is_set()
+        end.set()
 
 
 def blas_sizes():

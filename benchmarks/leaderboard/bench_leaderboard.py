@@ -18,6 +18,8 @@ nothing of the test part. Its lists come back as raw ids and are evaluated here 
 `sklearn_recft.metrics`. The process may use another environment (`--python library=interpreter`;
 see `requirements.txt`). It is stopped after `--limit` seconds, once for all settings and once for
 the test. The line names the settings that were not reached; a cell without any is a timeout.
+`--jobs` measures several cells at once, and `--scheduler` those of a Dask cluster whose workers can
+import this repository: metrics stay the same, times do not.
 
 Data. Every event is a positive, ratings are ignored. MovieLens and Amazon Beauty (users and items
 of five events or more) hold every pair of user and item once. Online Retail: see `purchases` in
@@ -43,10 +45,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed, parallel_config
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -212,6 +216,20 @@ def lost(found: list[dict[str, Any]], timed_out: bool) -> dict[str, Any]:
     return {"status": "failed", "version": version, "error": error}
 
 
+def measured(
+    models: list[Model], parts: list[Task], options: argparse.Namespace
+) -> Iterator[dict[str, Any] | None]:
+    """Yield what `measure` returns for each model, by several processes or a cluster of Dask."""
+    calls = (delayed(measure)(model, parts, options) for model in models)
+    if options.scheduler is None:
+        yield from Parallel(n_jobs=options.jobs, return_as="generator")(calls)
+        return
+    from dask.distributed import Client
+
+    with Client(options.scheduler), parallel_config(backend="dask"):
+        yield from Parallel(return_as="generator")(calls)
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     """Read every line there is."""
     files = sorted(folder.glob("*.jsonl"))
@@ -247,6 +265,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--limit", type=float, default=600.0, help="seconds of a worker")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, help="cells at once; times then depend on each other")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler for the cells")
     parser.add_argument(
         "--windows", type=int, default=1,
         help="timeline: choose by the mean of so many tenths; needs an --output of its own",
@@ -285,6 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
             names = {(data, protocol, m.library, m.name): m for m in wanted(options)}
             missing = {name: model for name, model in names.items() if name not in there}
             parts = parts_of(data, protocol, options) if missing else []
+            lines = measured([m for m in missing.values() if not m.members], parts, options)
             for name, model in missing.items():
                 head = dict(zip(("data", "protocol", "library", "model"), name, strict=True))
                 if model.members:
@@ -292,7 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if model is None:
                     print(json.dumps(head | {"skipped": "members without a line"}), flush=True)
                     continue
-                line = measure(model, parts, options)
+                line = measure(model, parts, options) if model.members else next(lines)
                 if line is None:
                     print(json.dumps(head | {"skipped": "not installed"}), flush=True)
                     continue

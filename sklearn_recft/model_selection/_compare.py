@@ -20,6 +20,7 @@ from sklearn.utils import (
     check_scalar,
     column_or_1d,
 )
+from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
 from sklearn_recft.interactions import items_of, times_or_none, users_of
@@ -53,6 +54,7 @@ def compare_recommenders(
     confidence_level: float = 0.95,
     random_state: Any = None,
     measure_memory: bool = True,
+    n_jobs: int | None = None,
     verbose: int = 0,
 ) -> RecommenderComparison:
     """Fit and evaluate several recommenders on the same splits, users and whole catalogue.
@@ -95,6 +97,9 @@ def compare_recommenders(
         Seed of the bootstrap. The estimators have their own seeds.
     measure_memory : bool, default=True
         Fit each estimator once more, on the last split, to find its peak memory; see Notes.
+    n_jobs : int, default=None
+        Number of fits at once, by joblib; None means 1, unless a joblib context is set. Metrics do
+        not depend on it, but times do: fits share the machine.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -179,15 +184,10 @@ def compare_recommenders(
         include_boundaries="neither",
     )
     tasks = _tasks(X, y, cv, relevance_threshold, users)
-    runs: dict[str, list[_Run]] = {name: [] for name in estimators}
-    with tqdm(total=len(tasks) * len(estimators), unit="fit", disable=not verbose) as bar:
-        for task in tasks:
-            for name, estimator in estimators.items():
-                bar.set_description(name)
-                runs[name].append(_run(name, estimator, task, protocol))
-                if task is tasks[-1] and measure_memory:
-                    runs[name][-1].costs["peak_memory_mib"] = _peak_mib(name, estimator, task)
-                bar.update()
+    runs = _runs(estimators, X, y, tasks, protocol, n_jobs, verbose)
+    if measure_memory:  # here and one by one, since tracemalloc counts what all threads allocate
+        for name, estimator in estimators.items():
+            runs[name][-1].costs["peak_memory_mib"] = _peak_mib(name, estimator, X, y, tasks[-1])
 
     user_ids = np.concatenate([task.user_ids for task in tasks])
     codes = Vocabulary().extend(user_ids)
@@ -248,14 +248,14 @@ class _Protocol:
 class _Task:
     """One split and its relevant rows, the same for every estimator.
 
-    ``rows`` are the relevant rows of ``X_test``, ``group`` the query of each of them, ``user_ids``
-    the users of the queries, and ``catalogue`` the distinct items of the train rows.
+    ``train`` and ``test`` are rows of X, ``rows`` the relevant rows among the test rows, ``group``
+    the query of each of them, ``user_ids`` the users of the queries, and ``catalogue`` the distinct
+    items of the train rows.
     """
 
     split: int
-    X_train: Any
-    y_train: Any
-    X_test: Any
+    train: np.ndarray
+    test: np.ndarray
     rows: np.ndarray
     group: np.ndarray
     user_ids: np.ndarray
@@ -302,9 +302,8 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
         tasks.append(
             _Task(
                 split=split,
-                X_train=_safe_indexing(X, train),
-                y_train=None if y is None else column_or_1d(y)[train],
-                X_test=_safe_indexing(X, test),
+                train=train,
+                test=test,
                 rows=rows,
                 group=group,
                 user_ids=queried.ids,
@@ -314,15 +313,42 @@ def _tasks(X: Any, y: Any, cv: Any, threshold: float | None, users: str) -> list
     return tasks
 
 
-def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
+def _runs(
+    estimators: Mapping[str, Any],
+    X: Any,
+    y: Any,
+    tasks: list[_Task],
+    protocol: _Protocol,
+    n_jobs: int | None,
+    verbose: int,
+) -> dict[str, list[_Run]]:
+    """Run every estimator on every split. X and y are arguments of their own, to be sent once."""
+    pairs = [(name, task) for task in tasks for name in estimators]
+    found = Parallel(n_jobs=n_jobs)(
+        delayed(_run)(name, estimators[name], X, y, task, protocol)
+        for name, task in tqdm(pairs, unit="fit", disable=not verbose)
+    )
+    runs: dict[str, list[_Run]] = {name: [] for name in estimators}
+    for (name, _), run in zip(pairs, found, strict=True):
+        runs[name].append(run)
+    return runs
+
+
+def _train_rows(X: Any, y: Any, task: _Task) -> tuple[Any, Any]:
+    """Return the arguments of `fit`."""
+    return _safe_indexing(X, task.train), None if y is None else column_or_1d(y)[task.train]
+
+
+def _run(name: str, estimator: Any, X: Any, y: Any, task: _Task, protocol: _Protocol) -> _Run:
     """Fit a clone, make its lists, and compute their metrics."""
     model, k = clone(estimator, safe=False), protocol.k
+    (X_train, y_train), X_test = _train_rows(X, y, task), _safe_indexing(X, task.test)
     with _blamed_on(name, "fit", task):
         clock = perf_counter()
-        model.fit(task.X_train, task.y_train)
+        model.fit(X_train, y_train)
         fit_seconds = perf_counter() - clock
     with _blamed_on(name, "recommend", task):
-        recommender, queries, relevant, group = top_k_task(model, task.X_test, task.rows)
+        recommender, queries, relevant, group = top_k_task(model, X_test, task.rows)
         if not np.array_equal(group, task.group):
             raise ValueError("its transformers merge or divide users, who cannot be compared then.")
         clock = perf_counter()
@@ -333,7 +359,7 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
         for metric, compute in protocol.metrics.items()
     }
     costs = {
-        f"coverage@{k}": catalogue_coverage_at_k(_catalogue(model, task), lists, k=k),
+        f"coverage@{k}": catalogue_coverage_at_k(_catalogue(model, X_train, task), lists, k=k),
         "fit_seconds": fit_seconds,
         "recommend_seconds": recommend_seconds,
         "peak_memory_mib": float("nan"),
@@ -342,10 +368,10 @@ def _run(name: str, estimator: Any, task: _Task, protocol: _Protocol) -> _Run:
     return _Run(values, costs)
 
 
-def _catalogue(estimator: Any, task: _Task) -> np.ndarray:
+def _catalogue(estimator: Any, X_train: Any, task: _Task) -> np.ndarray:
     """Return the items of the train rows, by their ids in the last step of a pipeline."""
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        return items_of(estimator[:-1].transform(task.X_train))
+        return items_of(estimator[:-1].transform(X_train))
     return task.catalogue
 
 
@@ -356,11 +382,11 @@ def _costs(runs: list[_Run]) -> dict[str, float]:
     return means | {name: last[name] for name in ("peak_memory_mib", "model_size_mib")}
 
 
-def _peak_mib(name: str, estimator: Any, task: _Task) -> float:
+def _peak_mib(name: str, estimator: Any, X: Any, y: Any, task: _Task) -> float:
     """Measure the peak memory of one more fit."""
-    model = clone(estimator, safe=False)
+    model, (X_train, y_train) = clone(estimator, safe=False), _train_rows(X, y, task)
     with _blamed_on(name, "fit", task):
-        return peak_mib(lambda: model.fit(task.X_train, task.y_train))
+        return peak_mib(lambda: model.fit(X_train, y_train))
 
 
 def _checked_baseline(estimators: Mapping[str, Any], baseline: str | None) -> str:

@@ -14,6 +14,7 @@ from sklearn_recft.models._lookup import look_up
 from sklearn_recft.models._net import Net
 from sklearn_recft.models._random import RandomStream
 from sklearn_recft.modules import CrossNet, CrossShape, make_cross_net
+from sklearn_recft.processes import current_processes
 
 CROSS_DEFAULTS = training.Policy(
     learning_rate=1e-3,
@@ -131,6 +132,10 @@ class CrossNetwork:
     ) -> None:
         """Train on rows in time order; ``options`` are those of `Trainer`."""
         frozen = self._freeze() if update else []
+        processes = current_processes()
+        if processes is not None and self.has_large_batches and self.n_rows >= _ONE and not update:
+            # Half of a batch takes nearly as long as a whole one. Larger ones were not measured.
+            options["batch_size"] = 2 * _LARGE
         try:
             trainer = training.Trainer(
                 epochs, rng.seed(), n_threads=self.settings.n_threads, update=update, **options

@@ -57,6 +57,9 @@ def fit_distributed(
       its share of the rows of every batch. The gradients are averaged before each step, weighted by
       these shares. So the result differs from that of `fit` by dropout, negatives and rounding
       alone.
+    * `IncrementalDCNRecommender` and `IncrementalDCNClassifier`: from 500,000 rows on, batches are
+      twice as large as those of `fit`. With two targets, the online features have two
+      factorizations, which different processes learn.
     * Factorizations with the solver "sgd": each process learns the rows of its users, chosen by a
       hash. After each pass, the row of an item moves by the sum of its moves in all processes. The
       sum is damped towards their mean for items with many events.

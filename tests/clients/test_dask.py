@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_recft import BiasRecommender, EASERecommender, IncrementalMFRecommender
 from sklearn_recft.datasets import make_interactions
-from sklearn_recft.model_selection import TemporalSplit
+from sklearn_recft.model_selection import TemporalSplit, compare_recommenders
 from sklearn_recft.scale import fit_partitions, merge
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
@@ -60,3 +60,27 @@ def test_a_search_on_a_cluster_scores_as_here(client, log):
         there = GridSearchCV(model, grid, cv=TemporalSplit(2)).fit(*log)
     for name in ("split0_test_score", "split1_test_score", "mean_test_score"):
         assert_array_equal(there.cv_results_[name], serial.cv_results_[name])
+
+
+def test_a_comparison_on_a_cluster_has_the_values_of_one_here(client, log):
+    models = {"bias": BiasRecommender(), "EASE": EASERecommender()}
+    options = {"cv": TemporalSplit(2), "random_state": 0, "measure_memory": False}
+    here = compare_recommenders(models, *log, **options)
+    with joblib.parallel_config(backend="dask", scatter=list(log)):
+        there = compare_recommenders(models, *log, **options)
+    for name in models:
+        assert_array_equal(there.per_user["ndcg@10"][name], here.per_user["ndcg@10"][name])
+    for one, other in zip(there.table, here.table, strict=True):
+        assert all(
+            one[key] == other[key] for key in one if "seconds" not in key and one[key] == one[key]
+        )
+
+
+def test_a_failure_on_a_cluster_names_the_estimator(client, log):
+    X, y = log
+    models = {"fine": BiasRecommender(), "broken": IncrementalMFRecommender(n_factors=-1)}
+    with (
+        joblib.parallel_config(backend="dask"),
+        pytest.raises(RuntimeError, match=r"'broken' failed to fit on split 0: .*n_factors"),
+    ):
+        compare_recommenders(models, X, y, measure_memory=False)

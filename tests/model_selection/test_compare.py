@@ -4,9 +4,11 @@ import math
 import pickle
 import tracemalloc
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
@@ -56,6 +58,16 @@ class Heavy(Fixed):
 @pytest.fixture(scope="module")
 def log():
     return make_interactions(60, 80, 3000, random_state=0, return_X_y=True)
+
+
+def test_fits_at_once_have_the_values_of_one_after_the_other():
+    X, y = make_interactions(n_interactions=600, random_state=0, return_X_y=True)
+    models = {"popular": PopularityRecommender(), "recent": PopularityRecommender(window=60)}
+    with joblib.parallel_config("threading", n_jobs=2):
+        together = compare_recommenders(models, X, y, cv=TemporalSplit(2), **QUICK)
+    alone = compare_recommenders(models, X, y, cv=TemporalSplit(2), **QUICK)
+    for name in models:
+        assert_array_equal(together.per_user["ndcg@10"][name], alone.per_user["ndcg@10"][name])
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])

@@ -19,6 +19,7 @@ from sklearn_recft import (
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._factorization_split import ItemMoves, owner_of
+from sklearn_recft.models._online_features import OnlineFeatures
 from sklearn_recft.persistence import load
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.processes import training_together
@@ -191,6 +192,31 @@ def test_factorizations_of_three_processes_are_equal(log, loss):
     first.partial_fit(*more)
     for other in others:  # with the same random numbers
         assert_array_equal(other.partial_fit(*more).predict(X), first.predict(X))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_online_features_of_processes_are_those_of_one(size):
+    """Each process learns its factorizations for all, to the same bits."""
+    rng = np.random.default_rng(0)
+    n, users, items = 200, rng.integers(0, 9, 200), rng.integers(0, 7, 200)
+    labels = {"label": rng.integers(0, 2, n) * 1.0, "outcome": rng.normal(size=n)}
+    weight, times = rng.uniform(0.5, 1, n), np.sort(rng.integers(0, 150, n)) * 1.0
+
+    def learn(processes):
+        features = OnlineFeatures(3, outcome=True, rng=np.random.default_rng(1))
+        features.grow(9, 7)
+        with training_together(processes):
+            found = features.update(
+                users, items, times, **labels, weight=weight, real=np.full(n, True)
+            )
+            features.refit(users, items, **labels, weight=weight, n_threads=1)
+        return found, features.transform(users, items, times + 1e4), features.state()["rngs"]
+
+    alone = learn(None)
+    for each in in_threads(learn, size):
+        for one, other in zip(each[:2], alone[:2], strict=True):
+            assert_array_equal(one, other)
+        assert each[2] == alone[2]
 
 
 def test_a_process_without_users_ends_with_the_tables_of_the_others(log):
