@@ -296,7 +296,7 @@ class DecayNet(nn.Module):
         of a request, NumPy takes a third of the time of torch.
         """
         centered = texts - self.text_mean.numpy(force=True)
-        norm = np.linalg.norm(centered, axis=1, keepdims=True)
+        norm = np.sqrt(np.einsum("nt,nt->n", centered, centered))[:, None]
         found: np.ndarray = centered / (_TEXT_NORM * np.maximum(norm, _TINY))
         return found
 
