@@ -305,15 +305,11 @@ class SequenceNet(nn.Module):
             rare = self.content.scale_by_rarity(texts, texts.new_zeros(len(extra)))
             return torch.cat([table, torch.cat([cold + self.text(texts), texts, rare], 1)])
 
-    @torch.no_grad()
     def query_vectors(self, texts: np.ndarray) -> np.ndarray:
         """Return vectors (n, c) of texts; their product with ``item_texts`` is the cosine."""
         if self.content is None:
             raise ValueError("A net without texts of items has no vectors of search words.")
-        with torch_threads(1):
-            given = torch.from_numpy(texts).to(self.embedding.device)
-            found: np.ndarray = self.content.queries(given).numpy(force=True)
-        return found
+        return self.content.queries(texts)
 
     # ------------------------------------------------------------------ sequences
 
