@@ -3,7 +3,8 @@
     python benchmarks/features/bench_features.py likes ml-100k
     python benchmarks/features/bench_features.py likes ml-1m --seeds 0
     python benchmarks/features/bench_features.py ratings
-    python benchmarks/features/bench_features.py retail
+    python benchmarks/features/bench_features.py ratings ml-1m --seeds 0
+    python benchmarks/features/bench_features.py retail --seeds 0 --drawn past
     python benchmarks/features/bench_features.py speed ml-1m
 
 A JSON line a result. Rows are in the order of time; features go on streaming in the test part, and
@@ -87,13 +88,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", nargs="?", default="ml-100k", choices=["ml-100k", "ml-1m"])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--limit", type=int, help="only the first rows of the timeline")
+    parser.add_argument(
+        "--drawn", default="all", choices=retail.DRAWN, help="purchases that retail draws from"
+    )
     options = parser.parse_args(arguments)
     if options.task == "likes":
         likes(options.data, tuple(options.seeds), options.limit)
     elif options.task == "ratings":
         ratings.report(movielens(options.data, options.limit), tuple(options.seeds))
     elif options.task == "retail":
-        retail.report(options.seeds[0], options.limit)
+        for seed in options.seeds:
+            retail.report(seed, options.limit, options.drawn)
     else:
         speed(options.data, options.limit)
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from sklearn_recft.models._net import Net
-from sklearn_recft.parallel import torch_threads
 from sklearn_recft.text import TextEncoder, encoder_from_state, read_texts
 
 
@@ -112,16 +111,13 @@ class Network:
         if read is not None:
             self.module.put_texts(codes, read)
 
-    @torch.no_grad()
     def query_vectors(self, words: Sequence[str]) -> np.ndarray:
         """Encode search words separately; (n, t), whose product with an item's text is the cosine.
 
         ``item_texts`` of the module holds the texts.
         """
         raw = self.encode(list(words), self.settings.n_threads)
-        with torch_threads(1):
-            vectors = self.module.query_vectors(torch.from_numpy(raw).to(self.weights.device))
-            found: np.ndarray = vectors.numpy(force=True)
+        found: np.ndarray = self.module.query_vectors(raw)
         return found
 
     # ------------------------------------------------------------------ as a part

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from sklearn_recft.modules._time_attention import by_lag
 from sklearn_recft.modules._vectors import INITIAL_SCALE, Whitened, WhitenedVectors
+from sklearn_recft.parallel import torch_threads
 
 _DECAY_FACTORS = (0.0, 0.7, 0.95)  # of the profiles, per event
 _SIMILARITY_WEIGHT = 8.0  # logit of an item without events whose text equals the last event's
@@ -85,10 +86,14 @@ class Content(Whitened):
         new = self.whiten(torch.from_numpy(texts).to(table.device))
         table[torch.from_numpy(items), : self.text_size] = new
 
-    def queries(self, texts: Tensor) -> Tensor:
+    @torch.no_grad()
+    def queries(self, texts: np.ndarray) -> np.ndarray:
         """Whiten texts (n, t); the product of the result with that of `forward` is a cosine."""
-        found = self.whiten(texts) / (3 * self.text_size * INITIAL_SCALE**2)
-        return functional.pad(found, (0, self.size - self.text_size))  # (n, c)
+        with torch_threads(1):
+            given = torch.from_numpy(texts).to(self.lags.device)
+            found = self.whiten(given) / (3 * self.text_size * INITIAL_SCALE**2)
+            padded = functional.pad(found, (0, self.size - self.text_size))  # (n, c)
+        return padded.numpy(force=True)
 
     def scale_by_rarity(self, vectors: Tensor, n_learned: Tensor) -> Tensor:
         """Scale vectors (n, c) so that rare items get a larger similarity term.

@@ -16,6 +16,7 @@ from sklearn_recft.modules._vectors import ProjectedVectors
 from sklearn_recft.parallel import torch_threads
 
 _TEXT_NORM = 4.0  # of text vectors: the initial output of a linear map has unit scale
+_TINY = 1e-12  # smallest norm to divide by, as in `functional.normalize`
 _EMBEDDING_SCALE = 0.02  # standard deviation of the initial embeddings
 _FEW_ITEMS = 8192  # up to this catalogue size, each batch computes the vectors of all items
 
@@ -297,9 +298,16 @@ class DecayNet(nn.Module):
         """Center text vectors (n, t) and scale them to one norm."""
         return _TEXT_NORM * functional.normalize(texts - self.text_mean, dim=1)
 
-    def query_vectors(self, texts: Tensor) -> Tensor:
-        """Return vectors (n, t) of texts; their product with ``item_texts`` is the cosine."""
-        return self.normalized(texts) / _TEXT_NORM**2
+    def query_vectors(self, texts: np.ndarray) -> np.ndarray:
+        """Return vectors (n, t) of texts; their product with ``item_texts`` is the cosine.
+
+        These are the vectors of `normalized`, divided by their squared norm. For the single text
+        of a request, NumPy takes a third of the time of torch.
+        """
+        centered = texts - self.text_mean.numpy(force=True)
+        norm = np.sqrt(np.einsum("nt,nt->n", centered, centered))[:, None]
+        found: np.ndarray = centered / (_TEXT_NORM * np.maximum(norm, _TINY))
+        return found
 
     def vectors(self, codes: Tensor | None = None) -> Tensor:
         """Compute the vectors (n, width) of items by code; None means all items."""

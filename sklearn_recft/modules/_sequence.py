@@ -307,7 +307,7 @@ class SequenceNet(nn.Module):
             rare = self.content.scale_by_rarity(texts, texts.new_zeros(len(extra)))
             return torch.cat([table, torch.cat([cold + self.text(texts), texts, rare], 1)])
 
-    def query_vectors(self, texts: Tensor) -> Tensor:
+    def query_vectors(self, texts: np.ndarray) -> np.ndarray:
         """Return vectors (n, c) of texts; their product with ``item_texts`` is the cosine."""
         if self.content is None:
             raise ValueError("A net without texts of items has no vectors of search words.")

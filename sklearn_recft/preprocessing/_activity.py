@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_recft.preprocessing._activity_state import ActivityState, kinds_in
 from sklearn_recft.preprocessing._past_similarity import PastSimilarity
+from sklearn_recft.preprocessing._repeats import Repeats
 from sklearn_recft.preprocessing._rows import LogRows
 from sklearn_recft.preprocessing._stream_features import StreamFeatures
 
@@ -28,6 +29,7 @@ class ActivityFeatures(StreamFeatures):
     * the damped mean of their feedback,
     * the sum of their amounts, such as prices,
     * the same numbers and means with a time decay, for each half-life,
+    * the share of earlier events that were repeats, such as goods bought again, if asked for,
     * the similarity of the item to the user's earlier items, if vectors of items are given.
 
     Parameters
@@ -50,6 +52,10 @@ class ActivityFeatures(StreamFeatures):
     item_vectors : dict, default=None
         Vectors of items by id, such as factors or encoded texts. They add the cosine between the
         vector of the row's item and the sum of those of the user's earlier items, 0 without any.
+    repeats : bool, default=False
+        Whether to add the damped share of repeats among the earlier events of each user and each
+        item (of all in ``by`` but the pair of both). An event is a repeat if its user and its item
+        had an earlier event together, so the share says who buys again, and what is bought again.
     max_keys : int, default=None
         Largest number of users, of items and of pairs that are remembered; those whose newest
         event is oldest are dropped. None for no bound.
@@ -76,14 +82,16 @@ class ActivityFeatures(StreamFeatures):
     `partial_fit_transform` for rows that follow, and `transform` for rows to predict, which changes
     nothing. The columns ``behavior`` and ``amount`` are known only after the event: `transform`
     does not read them. A row that is older than the newest event of its user is described as just
-    before that event, and so are items and pairs.
+    before that event, and so are items and pairs. Whether an event is a repeat is decided when it
+    is learned.
 
     Without ``timestamp``, the order of the rows is the order of time, and days and decayed numbers
     are left out. Without ``y``, so are means.
 
     Memory is about ``60 + 8 * s * (2 + n_half_lives)`` bytes for each user, item and pair, twice
     that while tables grow. Here ``s`` is 1, 2 more with ``y``, 1 more with ``amount``, 1 more for
-    each kind of behavior. ``max_keys`` bounds it. The ids themselves are kept, and the statistics
+    each kind of behavior, 1 more with ``repeats``, which also take 90 bytes for each pair of user
+    and item. ``max_keys`` bounds it. The ids themselves are kept, and the statistics
     take 160 bytes for each user and item. With ``item_vectors`` of ``d`` numbers, ``60 + 16 * d``
     bytes for each user are added.
 
@@ -114,6 +122,7 @@ class ActivityFeatures(StreamFeatures):
         "damping": [Interval(Real, 0, None, closed="left")],
         "statistics": ["boolean", StrOptions({"auto"})],
         "item_vectors": [dict, None],
+        "repeats": ["boolean"],
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
         "fill_value": [Real, "nan"],
         "passthrough": ["boolean"],
@@ -130,6 +139,7 @@ class ActivityFeatures(StreamFeatures):
         damping: float = 5.0,
         statistics: bool | str = "auto",
         item_vectors: dict[Any, Any] | None = None,
+        repeats: bool = False,
         max_keys: int | None = None,
         fill_value: float = np.nan,
         passthrough: bool = False,
@@ -141,6 +151,7 @@ class ActivityFeatures(StreamFeatures):
         self.damping = damping
         self.statistics = statistics
         self.item_vectors = item_vectors
+        self.repeats = repeats
         self.max_keys = max_keys
         self.fill_value = fill_value
         self.passthrough = passthrough
@@ -160,6 +171,7 @@ class ActivityFeatures(StreamFeatures):
             damping=float(self.damping),
             max_keys=self.max_keys,
             fill_value=float(self.fill_value),
+            repeats=Repeats() if self.repeats else None,
             similarity=None if self.item_vectors is None else PastSimilarity(self.item_vectors),
             with_statistics=_with_statistics(self.statistics, rows),
         )

@@ -11,11 +11,14 @@ from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.names import ITEM, USER
 from sklearn_recft.preprocessing._online_statistics import NAMES, OnlineStatistics
 from sklearn_recft.preprocessing._past_similarity import NAME, PastSimilarity
+from sklearn_recft.preprocessing._repeats import NAME as REPEAT
+from sklearn_recft.preprocessing._repeats import Repeats
 from sklearn_recft.preprocessing._rows import Cells, LogRows, in_order
 from sklearn_recft.preprocessing._stream_features import Part, Stream
 from sklearn_recft.preprocessing._sums import Codes, Sums
 
 _BY = "by"
+_PAIR = USER, ITEM
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,20 @@ class ActivityRows:
     feedback: np.ndarray | None
 
 
+@dataclass
+class _Averages:
+    """Averages (n,) of all events before each row."""
+
+    feedback: np.ndarray | None = None
+    repeats: np.ndarray | None = None
+
+
 @dataclass(eq=False)
 class ActivityState:
     """Sums of what events added, by user, item and pair.
 
     What an event adds is, in this order: 1; with feedback, 1 and the feedback; the amount; 1 for
-    its kind and 0 for the others.
+    its kind and 0 for the others; 1 if it repeats an earlier one.
     """
 
     by: tuple[tuple[str, ...], ...]
@@ -47,6 +58,7 @@ class ActivityState:
     fill_value: float
     with_statistics: bool
     similarity: PastSimilarity | None = None
+    repeats: Repeats | None = None
     codes: dict[str, Codes] = field(default_factory=dict)
     sums: list[Sums] = field(default_factory=list)
     totals: Sums = field(default_factory=lambda: Sums(2))
@@ -57,27 +69,35 @@ class ActivityState:
         if self.with_statistics:
             names |= {USER: None, ITEM: None}
             self.statistics = OnlineStatistics()
-        if self.similarity is not None:
+        if self.similarity is not None or self.repeats is not None:
             names |= {USER: None, ITEM: None}
         self.codes = {name: Codes() for name in names}
-        self.sums = [Sums(self._n_sums, self.half_lives) for _ in self.by]
+        self.sums = [Sums(self._n_sums_of(group), self.half_lives) for group in self.by]
 
     def parts(self) -> list[Part]:
         """Return all that `update` changes."""
         similar = [] if self.similarity is None else [self.similarity.sums]
         counted = [] if self.statistics is None else [self.statistics]
-        return [*self.codes.values(), *self.sums, self.totals, *similar, *counted]
+        again = [] if self.repeats is None else [self.repeats.pairs, self.repeats.totals]
+        return [*self.codes.values(), *self.sums, self.totals, *similar, *counted, *again]
 
     @property
     def _n_sums(self) -> int:
         return 1 + 2 * self.rated + (self.amount is not None) + len(self.kinds)
+
+    def _n_sums_of(self, group: tuple[str, ...]) -> int:
+        return self._n_sums + self._repeats_of(group)
+
+    def _repeats_of(self, group: tuple[str, ...]) -> bool:
+        """Whether a group has shares of repeats; of a pair of user and item, all but one are."""
+        return self.repeats is not None and set(group) != set(_PAIR)
 
     def names(self) -> list[str]:
         """Names of the features."""
         made = []
         for group in self.by:
             prefix = "_".join(name.removesuffix("_id") for name in group)
-            made += [f"{prefix}_{name}" for name in self._own_names()]
+            made += [f"{prefix}_{name}" for name in self._own_names(group)]
         if self.similarity is not None:
             made.append(NAME)
         return made + (NAMES if self.with_statistics else [])
@@ -109,18 +129,25 @@ class ActivityState:
         assert read.values is not None
         order, times, counted = stream.order, stream.times, stream.counted
         values = read.values[order]
-        average = None
+        averages = _Averages()
         if self.rated:
             zeros = np.zeros(len(order), np.int64)
-            average = _average(self.totals.update(zeros, times, values[:, 1:3], counted))
+            found = self.totals.update(zeros, times, values[:, 1:3], counted)
+            averages.feedback = _average(found[:, 2:])
         codes = {
             name: code.extend(*in_order(read.cells[name], order))
             for name, code in self.codes.items()
         }
+        if self.repeats is not None:
+            again, found = self.repeats.update(_keys(_PAIR, codes), times, counted)
+            averages.repeats = _average(found)
+            values = np.column_stack([values, again])
+            self.repeats.bound(self.max_keys)
         parts = []
         for group, sums in zip(self.by, self.sums, strict=True):
-            found = sums.update(_keys(group, codes), times, values, counted)
-            parts.append(self._features(found, average))
+            own = values[:, : sums.n_sums]
+            found = sums.update(_keys(group, codes), times, own, counted)
+            parts.append(self._features(group, found, averages))
             sums.bound(self.max_keys)
         if self.similarity is not None:
             items = read.cells[ITEM][0][order]
@@ -134,11 +161,14 @@ class ActivityState:
     def transform(self, read: ActivityRows, times: np.ndarray) -> np.ndarray:
         """Describe rows."""
         codes = {name: code.encode(*read.cells[name]) for name, code in self.codes.items()}
-        average = None
+        averages = _Averages()
         if self.rated:
-            average = _average(self.totals.transform(np.zeros(len(times), np.int64), times))
+            found = self.totals.transform(np.zeros(len(times), np.int64), times)
+            averages.feedback = _average(found[:, 2:])
+        if self.repeats is not None:
+            averages.repeats = _average(self.repeats.transform(times))
         parts = [
-            self._features(sums.transform(_keys(group, codes), times), average)
+            self._features(group, sums.transform(_keys(group, codes), times), averages)
             for group, sums in zip(self.by, self.sums, strict=True)
         ]
         if self.similarity is not None:
@@ -149,7 +179,7 @@ class ActivityState:
 
     # ------------------------------------------------------------------ private
 
-    def _own_names(self) -> Iterator[str]:
+    def _own_names(self, group: tuple[str, ...]) -> Iterator[str]:
         """Names of the features of one group, without its prefix."""
         yield from ("count", "recency", "age") if self.timed else ("count",)
         for ending in ("", *(f"_{days:g}d" for days in self.half_lives)):
@@ -160,9 +190,11 @@ class ActivityState:
             if self.amount is not None:
                 yield f"{self.amount}{ending}"
             yield from (f"{kind}_count{ending}" for kind in self.kinds)
+            if self._repeats_of(group):
+                yield f"{REPEAT}{ending}"
 
     def _values(self, rows: LogRows) -> np.ndarray:
-        """Return what each event adds."""
+        """Return what each event adds, but for repeats."""
         columns = [np.ones(rows.n_rows)]
         if self.rated:
             given = rows.feedback
@@ -174,20 +206,25 @@ class ActivityState:
             columns += [(kinds == kind).astype(float) for kind in self.kinds]
         return np.column_stack(columns)
 
-    def _features(self, found: np.ndarray, average: np.ndarray | None) -> np.ndarray:
+    def _features(
+        self, group: tuple[str, ...], found: np.ndarray, averages: _Averages
+    ) -> np.ndarray:
         """Return the features of one group from times and sums."""
         columns = [found[:, 2]]
         if self.timed:
             days = found[:, :2] / SECONDS_PER_DAY
             days[~np.isfinite(days)] = self.fill_value
             columns += list(np.maximum(days, 0.0).T)
+        n_sums = self._n_sums_of(group)
         for h in range(1 + len(self.half_lives)):
-            sums = found[:, 2 + h * self._n_sums :][:, : self._n_sums]
+            sums = found[:, 2 + h * n_sums :][:, :n_sums]
             if h:
                 columns.append(sums[:, 0])
-            if average is not None:
-                columns.append(self._mean(sums[:, 1], sums[:, 2], average))
-            columns += list(sums[:, 1 + 2 * self.rated :].T)
+            if averages.feedback is not None:
+                columns.append(self._mean(sums[:, 1], sums[:, 2], averages.feedback))
+            columns += list(sums[:, 1 + 2 * self.rated : self._n_sums].T)
+            if averages.repeats is not None and self._repeats_of(group):
+                columns.append(self._mean(sums[:, 0], sums[:, -1], averages.repeats))
         made = np.empty((len(found), len(columns)), np.float32)
         for j, column in enumerate(columns):
             made[:, j] = column
@@ -227,6 +264,6 @@ def _keys(group: tuple[str, ...], codes: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _average(found: np.ndarray) -> np.ndarray:
-    """Return the average feedback of all earlier events; NaN without any."""
-    weight, total = found[:, 2], found[:, 3]
+    """Return the average of all earlier events from number and sum (n, 2); NaN without any."""
+    weight, total = found.T
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)

@@ -470,6 +470,21 @@ def test_gradients_reach_only_unfrozen_parameters(keep):
     assert {"text.weight", "attention.query", "attention.log_rate", "hidden.weight"} <= set(names)
 
 
+def test_search_words_have_the_direction_of_texts_and_give_cosines():
+    net = make_net()
+    texts = np.random.default_rng(1).normal(1, 1, (7, TEXT_WIDTH)).astype(np.float32)
+    texts[3] = net.text_mean.numpy()  # no direction
+    found = net.query_vectors(texts)
+    expected = net.normalized(torch.from_numpy(texts)) / _decay._TEXT_NORM**2
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6, atol=1e-8)
+    for row, text in enumerate(texts):
+        np.testing.assert_array_equal(net.query_vectors(text[None])[0], found[row])
+    cosines = net.item_texts.numpy() @ net.query_vectors(texts[:3]).T
+    unit = [its / np.linalg.norm(its, axis=1, keepdims=True)
+            for its in (net.item_texts.numpy(), texts[:3] - net.text_mean.numpy())]  # fmt: skip
+    np.testing.assert_allclose(cosines, unit[0] @ unit[1].T, atol=1e-6)
+
+
 def test_each_distinct_text_of_a_batch_is_encoded_once(monkeypatch):
     """Items with equal texts share one vector; only the padding item 0 is encoded besides."""
     net, read, run_upper = make_training_net(1), [], _encoder.run_upper

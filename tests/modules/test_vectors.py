@@ -51,7 +51,7 @@ def test_the_cosine_of_two_items_is_the_mean_of_both():
     unit = content.scale_by_rarity(found, torch.zeros(len(found)))
     assert_allclose((unit * found).sum(1), 1, rtol=1e-5)
     assert_allclose((unit[0] * found[1]).sum(), (unit[1] * found[0]).sum(), rtol=1e-4)
-    queries = content.queries(torch.from_numpy(texts))
+    queries = torch.from_numpy(content.queries(texts))
     assert_allclose((queries * found).sum(1), 1, rtol=1e-5)  # with the text alone
     both[:, 5:] = torch.nan
     half = content(both)

@@ -33,17 +33,24 @@ def earlier(row, log):
     return [event for event in log if event["timestamp"] < row["timestamp"]]
 
 
-def damped(events, average, weight=lambda event: 1.0, damping=5.0):
+def damped(events, average, weight=lambda event: 1.0, damping=5.0, value=lambda event: event["y"]):
     if not events:
         return average
-    total = sum(weight(event) * event["y"] for event in events) + damping * average
+    total = sum(weight(event) * value(event) for event in events) + damping * average
     return total / (sum(map(weight, events)) + damping)
+
+
+def repeats(event, log):
+    """Whether the user took the item before."""
+    pair = event["user_id"], event["item_id"]
+    return any((e["user_id"], e["item_id"]) == pair for e in earlier(event, log))
 
 
 def activity_of(row, log, by=(("user_id",), ("item_id",), ("user_id", "item_id"))):
     """Features of `row`, by looking through all of `log`."""
     past, found = earlier(row, log), []
     average = np.mean([event["y"] for event in past]) if past else np.nan
+    repeated = np.mean([repeats(event, log) for event in past]) if past else np.nan
     for columns in by:
         own = [event for event in past if all(event[name] == row[name] for name in columns)]
         days = [(row["timestamp"] - event["timestamp"]) / DAY for event in own]
@@ -59,6 +66,8 @@ def activity_of(row, log, by=(("user_id",), ("item_id",), ("user_id", "item_id")
             found.append(sum(weight(event) * event["price"] for event in own))
             kinds = [[event for event in own if event["behavior"] == kind] for kind in KINDS]
             found += [sum(map(weight, events)) for events in kinds]
+            if len(columns) == 1:
+                found.append(damped(own, repeated, weight, value=lambda e: repeats(e, log)))
     return found
 
 

@@ -29,7 +29,12 @@ QUERY = ["user_id", "item_id", "timestamp", "genre", "behavior"]
 
 
 def activity(**params):
-    defaults = {"half_lives": HALF_LIVES, "behavior": "behavior", "amount": "price"}
+    defaults = {
+        "half_lives": HALF_LIVES,
+        "behavior": "behavior",
+        "amount": "price",
+        "repeats": True,
+    }
     return ActivityFeatures(**{**defaults, "statistics": False, **params})
 
 
@@ -131,8 +136,9 @@ def test_an_older_event_counts_for_later_rows_only(make):
     asked = X[:1].assign(timestamp=1e6)
     complete = make().fit(X, y).transform(asked)
     assert_allclose(model.transform(asked)[:, :1], complete[:, :1], atol=0.3)
-    if make is activity:
-        assert_allclose(model.transform(asked), complete, rtol=1e-5)
+    if make is activity:  # which events repeat was decided when they were learned
+        kept = ["repeat" not in name for name in model.get_feature_names_out()]
+        assert_allclose(model.transform(asked)[:, kept], complete[:, kept], rtol=1e-5)
 
 
 def frame(n=60, seed=0):
@@ -291,6 +297,19 @@ def test_similarity_to_the_past_of_the_user():
         model.set_params(item_vectors={1: [0.0], 2: [0.0, 1.0]}).fit(X)
 
 
+def test_the_share_of_repeats_needs_no_other_group():
+    X, _ = frame()
+    model = ActivityFeatures(by=["item_id"], half_lives=[], repeats=True, damping=0.0)
+    found = model.set_output(transform="pandas").fit_transform(X)
+    assert found.columns.tolist() == ["item_count", "item_recency", "item_age", "item_repeat"]
+    its = X[X["item_id"] == X["item_id"].iloc[-1]]
+    past = its[its["timestamp"] < X["timestamp"].iloc[-1]]
+    first = past.groupby("user_id")["timestamp"].transform("min")
+    assert found["item_repeat"].iloc[-1] == pytest.approx((past["timestamp"] > first).mean())
+    bounded = clone(model).set_params(max_keys=3).fit(X)
+    assert bounded._state.repeats.pairs.n_keys <= 3
+
+
 def test_a_base_may_be_a_column_of_predictions():
     X, y = frame()
     X["mf"] = np.linspace(0, 1, 60)
@@ -365,4 +384,4 @@ def test_feedback_is_asked_for_where_it_is_needed():
         rated.partial_fit(X, y * 5)
     with pytest.raises(ValueError, match="statistics need feedback"):
         rated.partial_fit(X)
-    assert activity().fit(X, y * 5).partial_fit(X).transform(X).shape == (60, 51)
+    assert activity().fit(X, y * 5).partial_fit(X).transform(X).shape == (60, 57)
