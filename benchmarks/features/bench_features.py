@@ -64,6 +64,9 @@ def speed(name: str, limit: int | None = None) -> None:
         "activity of user, item and pair": lambda X, y: _activity(
             ["user_id", "item_id", ("user_id", "item_id")], X, y
         ),
+        "activity of user, item and pair, with repeats": lambda X, y: _activity(
+            ["user_id", "item_id", ("user_id", "item_id")], X, y, repeats=True
+        ),
         "means of 5 pairs": lambda X, y: columns.residual_means(Log(name, X, y * 5), y, None),
     }
     for label, task in tasks.items():
@@ -74,8 +77,8 @@ def speed(name: str, limit: int | None = None) -> None:
         row("speed", name, label, microseconds_a_row=microseconds, n_columns=n_columns)
 
 
-def _activity(by, X, y):
-    model = ActivityFeatures(by=by, statistics=False)
+def _activity(by, X, y, **params):
+    model = ActivityFeatures(by=by, statistics=False, **params)
     return model.fit_transform(X[columns.IDS], y)
 
 
