@@ -153,8 +153,8 @@ def online_pass(
             scale = np.float32(2.0)  # of the working response 4 (y - p), at p = 1/2
         elif moments[0] > 1 and moments[2] > 0:
             scale = np.float32(np.sqrt(moments[2] / moments[0]))
-        # `_start_user` and `_start_bias`, written out: inlined, they take half as long to compile as
-        # all of the rest.
+        # `_start_user` and `_start_bias`, written out: to inline them takes a quarter of the time
+        # in which this function is compiled.
         if n_u == 0:
             first = max(0, u - newest)
             n_before = np.float32(max(u - first, 1))

@@ -292,4 +292,3 @@ class SingleEventsMixin(FactorizationBase):
         with np.errstate(all="ignore"):
             finite = all(np.isfinite(values.dot(values)) for values in factors)
         return float(scored) if finite else None
-
