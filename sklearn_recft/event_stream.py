@@ -38,9 +38,13 @@ class SingleEvents(Protocol):
         """Whether this is of ``model``, and nothing else has written to it."""
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        self,
+        user_id: int | str,
+        item_id: int | str,
+        target: float,
+        time: float | None,
         streams: bool,
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Learn an event; ``streams``: as ``call.predict`` says. Return the prediction before."""
 
     def score(self, user_id: int | str, item_id: int | str, time: float | None) -> float | None:

@@ -1,47 +1,10 @@
 """Compilation options shared by all kernels."""
 
-import gc
-
 import numba
-from numba.core import event
 
 # Whether kernels have addresses: not with NUMBA_DISABLE_JIT=1, as debuggers and coverage set it.
 COMPILED = not numba.config.DISABLE_JIT
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
-
-
-class _Uncollected(event.Listener):
-    """Pause the garbage collector while a kernel of this package is compiled.
-
-    Compiling makes so many objects that the collector would look through all objects of the process
-    several times, which takes a quarter of the time.
-    """
-
-    def __init__(self):
-        self._n_compiled, self._was_on = 0, False
-
-    def on_start(self, event):
-        """Pause at the first kernel; those that it calls are compiled inside of it."""
-        if _is_ours(event):
-            if not self._n_compiled:
-                self._was_on = gc.isenabled()
-                gc.disable()
-            self._n_compiled += 1
-
-    def on_end(self, event):
-        """Go on after the first kernel, also if it failed."""
-        if _is_ours(event):
-            self._n_compiled -= 1
-            if self._was_on and not self._n_compiled:
-                gc.enable()
-
-
-def _is_ours(event):
-    return event.data["dispatcher"].py_func.__module__.startswith("sklearn_recft.")
-
-
-# numba compiles one function at a time, so the events are in order.
-event.register("numba:compile", _Uncollected())
 
 
 def jit(function):
