@@ -3,8 +3,9 @@
     python benchmarks/peers/bench_single_events.py --data ml-100k
 
 Each estimator is fitted to the first 30,000 ratings of the time line. The ratings that follow go
-through ``stream()`` of one copy and, one row a call, through `partial_fit`, `predict` and
-`recommend` of another; river has the same events where it has the like. Rounds alternate, and a
+through ``stream()`` of one copy and, one row a call, through `partial_fit` of another; then the
+last fitted ones, whose ids are known, through `predict` and `recommend`. river has the same events
+where it has the like. Rounds alternate, and a
 round has as many events as take 0.1 seconds, 3 to 500. Times are those of the processor. One JSON
 line a configuration: medians over the rounds, and ratios within rounds.
 """
@@ -130,9 +131,10 @@ def measure(name: str, model: Any, X: np.ndarray, stars: np.ndarray) -> dict[str
     sides["river"] = by_river(name, X[fitted], None if y is None else y[fitted])
     labels = [None] * len(X) if y is None else y.tolist()
     users, items, times = X.T.tolist()
-    events = list(zip(users, items, labels, times, strict=True))[N_FITTED:]
+    all_events = list(zip(users, items, labels, times, strict=True))
     record: dict[str, Any] = {"estimator": name}
     for verb in ("learn", "predict", "recommend"):
+        events = all_events[N_FITTED - (0 if verb == "learn" else 5 * LONGEST + 3) :]
         taken: dict[str, list[float]] = {side: [] for side in sides if sides[side]}
         for side in taken:
             for event in events[:2]:  # imports and compilation

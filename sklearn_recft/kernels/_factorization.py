@@ -153,8 +153,7 @@ def online_pass(
             scale = np.float32(2.0)  # of the working response 4 (y - p), at p = 1/2
         elif moments[0] > 1 and moments[2] > 0:
             scale = np.float32(np.sqrt(moments[2] / moments[0]))
-        # `_start_user` and `_start_bias`, written out: inlined, they take half as long to compile as
-        # all of the rest.
+        # `_start_user`, written out: to inline it takes a quarter of the time of compiling.
         if n_u == 0:
             first = max(0, u - newest)
             n_before = np.float32(max(u - first, 1))
@@ -169,11 +168,7 @@ def online_pass(
                 for k in range(n_factors):
                     user_factors[u, k] += share * user_factors[other, k]
         if n_i == 0:
-            first = max(0, i - newest)
-            total = np.float32(0.0)
-            for other in range(first, i):
-                total += item_bias[other]
-            item_bias[i] = total / np.float32(max(i - first, 1))
+            _start_bias(item_bias, i, newest)
             if w > 0:
                 for k in range(n_factors):
                     q[k] *= np.sqrt(

@@ -87,15 +87,15 @@ class PopularityModel(LightMixin):
         ends = self.pairs.append_one(user, item, seconds, 1.0, target)
         if ends is None or self.settings.window is not None or not self.weight.flags.writeable:
             return super().learn_event(user, item, target, time, steps, streams)
-        latest, weight, popularity = max(self.latest, seconds), self.weight, self.popularity
+        latest = max(self.latest, seconds)
         if self.settings.half_life is not None:
             weight, popularity, now = self._faded(latest, seconds)
+            steps.write((vars(self), "weight", weight), (vars(self), "popularity", popularity))
+        weight, popularity = self.weight, self.popularity
         steps.write(
             ends,
-            (weight, item, weight[item] + now),
-            (popularity, item, popularity[item] + now * target),
-            (vars(self), "weight", weight),
-            (vars(self), "popularity", popularity),
+            (weight, item, weight.item(item) + now),
+            (popularity, item, popularity.item(item) + now * target),
             (vars(self), "latest", latest),
         )
         return target

@@ -42,9 +42,7 @@ _BPR_STREAM = (50, 0.75, (0.6, 0.02, 0.0, 0.05))
 _BPR_CHUNK = (4, 1.0, (0.01, 0.01, 0.1, 0.1))
 
 # Tables that the kernel of "bpr" reads and writes.
-BPR_TABLES = (
-    "user_bias", "item_bias", "user_factors", "item_factors", "user_count", "item_count",
-)  # fmt: skip
+BPR_TABLES = "user_bias", "item_bias", "user_factors", "item_factors", "user_count", "item_count"
 
 # Losses as the kernels of pointwise losses name them.
 LOSS = {"squared_error": kernels.SQUARED_ERROR, "log_loss": kernels.LOG_LOSS}

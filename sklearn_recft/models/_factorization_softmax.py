@@ -146,9 +146,8 @@ class SoftmaxFactorizationModel(FactorizationBase):
 
     def _is_learned_finite(self, events: Events) -> bool:
         """Whether the factors of the items are finite."""
-        names = ("input_factors", "item_factors")
-        changed = (self.tables.array(name)[events.item] for name in names)
-        return all(bool(np.isfinite(values).all()) for values in changed)
+        changed = map(self.tables.array, ("input_factors", "item_factors"))
+        return all(bool(np.isfinite(values[events.item]).all()) for values in changed)
 
     def _grow(self) -> Arrays:
         """Add rows for new ids, and return the arrays; factors of new items are random."""

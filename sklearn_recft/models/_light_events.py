@@ -62,9 +62,13 @@ class LightEvents:
         return model is self._model
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        self,
+        user_id: int | str,
+        item_id: int | str,
+        target: float,
+        time: float | None,
         streams: bool,
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Learn an event, and return its prediction before if ``streams``.
 
         Parameters
@@ -127,9 +131,13 @@ class LightEvents:
         return None
 
     def _learn_row(
-        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        self,
+        user_id: int | str,
+        item_id: int | str,
+        target: float,
+        time: float | None,
         streams: bool,
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Learn an event of a new id, or one for which memory is to be allocated, as a row."""
         model = self._model
         if not model.are_of_known_types(user_id, item_id):

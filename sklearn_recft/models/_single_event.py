@@ -74,9 +74,13 @@ class FactorizationEvents(LightEvents):
         return model is self._model and self._lock.n_writings == self._n_writings
 
     def learn(
-        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        self,
+        user_id: int | str,
+        item_id: int | str,
+        target: float,
+        time: float | None,
         streams: bool,
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Learn an event, and return its prediction before; None if nothing was learned.
 
         Parameters and reasons are those of `LightEvents.learn`.
@@ -165,9 +169,13 @@ class FactorizationEvents(LightEvents):
         return factors[newest].mean(0), bias[newest].mean()
 
     def _learn_elsewhere(
-        self, user_id: int | str, item_id: int | str, target: float, time: float | None,
+        self,
+        user_id: int | str,
+        item_id: int | str,
+        target: float,
+        time: float | None,
         streams: bool,
-    ) -> float | None:  # fmt: skip
+    ) -> float | None:
         """Learn an event of a new id, or one for which memory is to be allocated."""
         if (type(user_id), type(item_id)) != self._kinds:
             return None
@@ -285,11 +293,18 @@ class SingleEventsMixin(FactorizationBase):
             codes = changed[name.startswith("item")]
             steps.on_failure(setitem, values, codes, values[codes])
         (scored,) = sgd.stream(
-            arrays, rows, self.moments, loss="bpr", learning_rate=self.learning_rate,
-            newest=self.tables.NEWEST, n_items=sizes[1], rng=rng, chunk=not streams, draws=draws,
-        ).tolist()  # fmt: skip
+            arrays,
+            rows,
+            self.moments,
+            loss="bpr",
+            learning_rate=self.learning_rate,
+            newest=self.tables.NEWEST,
+            n_items=sizes[1],
+            rng=rng,
+            chunk=not streams,
+            draws=draws,
+        ).tolist()
         factors = arrays["user_factors"][user], arrays["item_factors"][item]
         with np.errstate(all="ignore"):
             finite = all(np.isfinite(values.dot(values)) for values in factors)
         return float(scored) if finite else None
-

@@ -215,7 +215,7 @@ def check_a_stream_of_events_equals_rows(estimator):
         assert_same(model._model.state(), other._model.state(), "model")
     before = memory(model)
     for wrong in ((user, item, np.nan, time), (user, item, label, np.inf)):
-        with pytest.raises(ValueError, match="NaN or inf|no seconds|label|timestamp|nan"):
+        with pytest.raises(ValueError, match=r"NaN or inf|no seconds|label|timestamp|nan"):
             events.learn_one(*wrong)
     assert memory(model) == before
 
