@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader
 
 from sklearn_recft import (
     EASERecommender,
+    IncrementalDCNRecommender,
     IncrementalMFRecommender,
     PopularityRecommender,
     RealtimeTransformerRecommender,
 )
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.models import _cross_network
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._factorization_split import ItemMoves, owner_of
 from sklearn_recft.models._online_features import OnlineFeatures
@@ -24,7 +26,7 @@ from sklearn_recft.persistence import load
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.processes import training_together
 from sklearn_recft.scale import fit_distributed
-from sklearn_recft.training import Batches, LogLoss, store_for
+from sklearn_recft.training import Batches, LogLoss, Trainer, store_for
 from sklearn_recft.training._split import AddGradients, Part
 
 
@@ -217,6 +219,23 @@ def test_online_features_of_processes_are_those_of_one(size):
         for one, other in zip(each[:2], alone[:2], strict=True):
             assert_array_equal(one, other)
         assert each[2] == alone[2]
+
+
+def test_processes_take_batches_of_twice_the_rows_of_a_large_log(log, monkeypatch):
+    sizes = []
+    for name, value in (("_MANY", 100), ("_ONE", 1000), ("_LARGE", 64)):
+        monkeypatch.setattr(_cross_network, name, value)
+    monkeypatch.setattr(Trainer, "fit", lambda self, *_: sizes.append(self.batch_size))
+
+    def work(processes):
+        with training_together(processes):
+            for n in (900, 1500):
+                IncrementalDCNRecommender(random_state=0).fit(log[0][:n], log[1][:n])
+
+    work(None)
+    in_threads(work)
+    assert sizes[:2] == [None, None]
+    assert sorted(sizes[2:], key=str) == [128, 128, None, None]
 
 
 def test_a_process_without_users_ends_with_the_tables_of_the_others(log):
