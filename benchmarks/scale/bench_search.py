@@ -2,7 +2,7 @@
 
 Needs dask, distributed, ray and psutil for the backends of Dask and Ray.
 
-    python benchmarks/scale/bench_search.py --backends serial loky dask dask-malloc ray
+    python benchmarks/scale/bench_search.py --backends serial loky dask ray
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks.scale.table import make_log
 from sklearn_recft import BiasRecommender, IncrementalMFRecommender, PopularityRecommender
 from sklearn_recft.model_selection import TemporalSplit, compare_recommenders
 
-BACKENDS = ["serial", "loky", "dask", "dask-malloc", "ray"]
+BACKENDS = ["serial", "loky", "dask", "ray"]
 
 
 def search(X, y):
@@ -52,19 +52,12 @@ TASKS = {"search": search, "compare": compare}
 
 
 @contextmanager
-def dask_workers(data, malloc):
-    """Two processes of Dask; ``malloc`` keeps the usual settings of malloc in them."""
-    import dask
+def dask_workers(data):
+    """Two processes of Dask, to which the data are sent before."""
     from dask.distributed import Client, LocalCluster
 
-    name = "distributed.nanny.pre-spawn-environ"
-    usual = dask.config.get(name)
-    kept = {key: value for key, value in usual.items() if not (malloc and "MALLOC" in key)}
-    with ExitStack() as stack:
-        with dask.config.set({name: kept}):
-            options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-            cluster = stack.enter_context(LocalCluster(**options))
-        client = stack.enter_context(Client(cluster, set_as_default=False))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
         yield {"backend": "dask", "client": client, "scatter": list(data)}
 
 
@@ -85,8 +78,8 @@ def workers(name, data):
     """Return a context of the options of `joblib.parallel_config`."""
     if name == "ray":
         return ray_workers()
-    if name.startswith("dask"):
-        return dask_workers(data, malloc=name != "dask")
+    if name == "dask":
+        return dask_workers(data)
     return contextmanager(lambda: (yield {"backend": "loky", "n_jobs": 2}))()
 
 

@@ -1,6 +1,7 @@
 """One fit by two processes: like that of one, and an error in one stops both."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,14 +18,16 @@ from sklearn_recft import (
     RealtimeTransformerRecommender,
 )
 from sklearn_recft.datasets import make_interactions
+from sklearn_recft.models._cross_network import CrossNetwork, CrossSettings
 from sklearn_recft.models._factorization_sgd import Rows
 from sklearn_recft.models._factorization_split import ItemMoves, owner_of
 from sklearn_recft.models._online_features import OnlineFeatures
+from sklearn_recft.models._random import RandomStream
 from sklearn_recft.persistence import load
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.processes import training_together
 from sklearn_recft.scale import fit_distributed
-from sklearn_recft.training import Batches, LogLoss, store_for
+from sklearn_recft.training import Batches, LogLoss, Trainer, store_for
 from sklearn_recft.training._split import AddGradients, Part
 
 
@@ -217,6 +220,20 @@ def test_online_features_of_processes_are_those_of_one(size):
         for one, other in zip(each[:2], alone[:2], strict=True):
             assert_array_equal(one, other)
         assert each[2] == alone[2]
+
+
+def test_processes_take_batches_of_twice_the_rows_of_a_large_log(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Trainer, "fit", lambda self, *_: sizes.append(self.batch_size))
+    for processes in (None, SimpleNamespace(rank=0, size=2)):
+        for n_rows, update in ((499_999, False), (500_000, False), (500_000, True)):
+            network = CrossNetwork(CrossSettings())
+            network.n_rows, network.net = n_rows, SimpleNamespace(net=None)
+            monkeypatch.setattr(network, "_freeze", list)
+            rng = RandomStream(np.random.default_rng(0))
+            with training_together(processes):
+                network.train({}, np.empty(0), rng, epochs=1, update=update)
+    assert sizes == [None, None, None, None, 4096, None]
 
 
 def test_a_process_without_users_ends_with_the_tables_of_the_others(log):
