@@ -88,8 +88,9 @@ class PopularityModel(LightMixin):
         if ends is None or self.settings.window is not None or not self.weight.flags.writeable:
             return super().learn_event(user, item, target, time, steps, streams)
         latest = max(self.latest, seconds)
-        if self.settings.half_life is not None:
-            weight, popularity, now = self._faded(latest, seconds)
+        half_life = self.settings.half_life
+        if half_life is not None:
+            weight, popularity, now = self._faded(latest, seconds, half_life)
             steps.write((vars(self), "weight", weight), (vars(self), "popularity", popularity))
         weight, popularity = self.weight, self.popularity
         steps.write(
@@ -100,9 +101,10 @@ class PopularityModel(LightMixin):
         )
         return target
 
-    def _faded(self, latest: float, seconds: float) -> tuple[np.ndarray, np.ndarray, float]:
+    def _faded(
+        self, latest: float, seconds: float, half_life: float
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         """Return copies of the sums at a time, and what an event counts then."""
-        half_life = self.settings.half_life
         with numpy_defaults():
             # As arrays, since powers of arrays and of numbers may differ in the last digit.
             now = fade(latest - np.array([seconds]), half_life)[0]

@@ -72,9 +72,9 @@ class HabitModel(PopularityModel):
         steps.write((vars(self), "n_rows", self.n_rows + 1))
         super().learn_event(user, item, target, seconds, steps, streams)
         if target > 0:
-            codes, times = np.array([[user], [item]]), np.array([seconds])
-            steps.keep(self.habits, *codes)
-            self.habits.append(*codes, times, self.n_users, self.n_items)
+            users, items, times = np.array([user]), np.array([item]), np.array([seconds])
+            steps.keep(self.habits, users, items)
+            self.habits.append(users, items, times, self.n_users, self.n_items)
         return target
 
     def score_event(self, user: int, item: int, time: float | None) -> float:

@@ -225,7 +225,7 @@ class FactorizationEvents(LightEvents):
         if item < 0:
             item = self._items.add(item_id)
         self._module.grow(len(self._users), len(self._items))
-        rows, rng = self._named["item_factors"][: len(self._items)], self._model.noise_rng
+        rows, rng = self._named["item_factors"][: len(self._items)], self._factors.noise_rng
         sgd.start_items({"item_factors": rows}, sizes[1], rng.generator)
         return user, item
 
@@ -281,7 +281,7 @@ class SingleEventsMixin(FactorizationBase):
             return super().learn_event(user, item, target, time, steps, streams)
         ids, weight = np.array([[user], [item]], np.int32), float(target > 0)
         numbers = np.array([[target], [weight]], np.float32)
-        rows = sgd.Rows(*ids, *numbers, np.empty((1, 0), np.float32))
+        rows = sgd.Rows(ids[0], ids[1], numbers[0], numbers[1], np.empty((1, 0), np.float32))
         steps.keep(self.rng)
         steps.write((vars(self.reservoir), "n_offered", self.reservoir.n_offered + 1))
         rng = self.rng.generator
