@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +37,12 @@ from sklearn_recft.models._sequence_queries import (
     steps_of,
     weights_of_trends,
 )
-from sklearn_recft.models._sequence_recent import RecentStates, state_of_one
-from sklearn_recft.models._sequence_search import SequenceSearch
+from sklearn_recft.models._sequence_recent import RecentStates, SequenceLists
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
 
-class SequenceModel(SequenceSearch):
+class SequenceModel(SequenceLists):
     """Score next items from the order and the times of a user's events.
 
     Attributes
@@ -55,12 +54,9 @@ class SequenceModel(SequenceSearch):
     counts : ItemCounts
     network : SequenceNetwork
         The net, the encoder of texts and the vectors of items.
-    recent : RecentStates
-        What lists of single users have computed with these weights.
     """
 
     kind = "RealtimeTransformerRecommender"
-    _DERIVED: ClassVar[tuple[str, ...]] = ("recent",)
 
     def __init__(self, rows: Interactions, settings: SequenceSettings) -> None:
         super().__init__(rows, settings)
@@ -70,11 +66,6 @@ class SequenceModel(SequenceSearch):
         self.trends = Trends((), SECONDS_PER_DAY)
         self.counts = ItemCounts()
         self.network = SequenceNetwork(settings, timed=self.timed)
-        self.recent = RecentStates()
-
-    def _derive(self) -> None:
-        super()._derive()
-        self.recent = RecentStates()
 
     # ------------------------------------------------------------------ events
 
@@ -313,13 +304,6 @@ class SequenceModel(SequenceSearch):
         states = self._with_search_words(self._states_of(users, log, wanted), queries)
         return self._with_lexical_term(self._tiles(states, wanted, columns), queries, columns)
 
-    def _states_of(self, users: np.ndarray, log: Events, wanted: Queries) -> np.ndarray:
-        """Return the states of queries; those of a single user's events are kept for the next."""
-        if len(users) > 1 or not wanted.n_before.any():
-            return self._states(log, wanted)
-        table, (user,) = self.network.catalogue, users.tolist()
-        return state_of_one(self.module, table, log, wanted, user, self.recent)
-
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
         weights, period, shares = self._trends_of(states, wanted)
         # Without trends, users without history get popularity.
@@ -374,11 +358,6 @@ class SequenceModel(SequenceSearch):
         view.newest = max(self.newest, float(times.max(initial=-np.inf)))  # also of unknown items
         view.recent = RecentStates()
         return view
-
-    def forget(self, users: np.ndarray) -> None:
-        """Remove all rows of ``users`` (codes), and what lists have computed of them."""
-        super().forget(users)
-        self.recent = RecentStates()
 
     def _queries(self, events: Events) -> tuple[Events, Queries]:
         times = None if np.isinf(events.time).all() else events.time

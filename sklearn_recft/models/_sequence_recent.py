@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from threading import RLock
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_recft.events import Events
+from sklearn_recft.events import Events, Interactions
 from sklearn_recft.models._sequence_queries import Queries
+from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.modules import SequenceNet
 from sklearn_recft.parallel import torch_threads
 
 _MAX_BYTES = 128 * 2**20  # about 1,100 users with 200 events of width 128
 _ENTRY_BYTES = 500  # overhead of an entry: array headers and dict slot
-_SHIFTS = 4  # how many events are tried as the one that a longer log now begins with
+_STARTS = 4  # how many equal events are tried as the one that the log now begins with
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class KnownStates:
         """Bytes of the entry."""
         return self.events.nbytes + self.states.nbytes + _ENTRY_BYTES
 
-    def of(self, events: np.ndarray, first: int, reach: int) -> Tensor | None:
+    def of(self, events: np.ndarray, first: int, reach: int) -> Tensor:
         """Return the states (1, m, d) of ``events`` from ``first`` on, as far as they are known.
 
         Parameters
@@ -49,18 +51,15 @@ class KnownStates:
         first : int
         reach : int
             How many events before it the state of an event depends on, and on the time of one more.
-
-        Returns
-        -------
-        Tensor or None
-            None if none are known.
         """
-        starts = np.flatnonzero((self.events == events[0]).all(1))[:_SHIFTS]
-        n_same, shift = max(((_n_same(self.events[s:], events), -s) for s in starts), default=(0, 0))
-        begin = first - shift - (len(self.events) - self.states.shape[1])
+        starts = np.flatnonzero((self.events == events[0]).all(1))[:_STARTS].tolist()
+        same = [_n_same(self.events[start:], events) for start in starts]
+        n_same = max(same, default=0)
+        n_dropped = starts[same.index(n_same)] if n_same else 0
+        begin = first + n_dropped - (len(self.events) - self.states.shape[1])
         # An event that has lost some of those before it has another state now.
-        if n_same <= first or begin < 0 or (shift and first <= reach):
-            return None
+        if n_same <= first or begin < 0 or (n_dropped and first <= reach):
+            return self.states[:, :0]
         return self.states[:, begin : begin + n_same - first]
 
 
@@ -106,40 +105,75 @@ class RecentStates:
                 self.n_bytes -= self._known.pop(next(iter(self._known))).nbytes
 
 
+class SequenceLists(SequenceSearch):
+    """What the sequence model keeps from one list of a user to the next.
+
+    Attributes
+    ----------
+    recent : RecentStates
+        Computed with the weights of now.
+    """
+
+    _DERIVED: ClassVar[tuple[str, ...]] = ("recent",)
+
+    def __init__(self, rows: Interactions, settings: Any) -> None:
+        super().__init__(rows, settings)
+        self.recent = RecentStates()
+
+    def _derive(self) -> None:
+        super()._derive()
+        self.recent = RecentStates()
+
+    def forget(self, users: np.ndarray) -> None:
+        """Remove all rows of ``users`` (codes), and what lists have computed of them."""
+        super().forget(users)
+        self.recent = RecentStates()
+
+    def _states_of(self, users: np.ndarray, log: Events, queries: Queries) -> np.ndarray:
+        """Return the states of queries; those of a single user's events are kept for the next."""
+        if len(users) > 1 or not queries.n_before.any():
+            return self._states(log, queries)
+        table, (user,) = self.network.catalogue, users.tolist()
+        return state_of_one(self.module, table, log, queries, self.recent, user)
+
+
 @torch.no_grad()
 def state_of_one(
-    module: SequenceNet, table: Tensor, log: Events, queries: Queries, user: int,
+    module: SequenceNet,
+    table: Tensor,
+    log: Events,
+    queries: Queries,
     recent: RecentStates,
-) -> np.ndarray:  # fmt: skip
+    user: int,
+) -> np.ndarray:
     """Compute the state (1, d + 2 c) of one query, with what is known of its user's events.
 
     It is that of `states_of`, which computes all of them. The query sees at least one event.
     """
     rows = slice(queries.start[0], queries.start[0] + queries.n_before[0])
-    events = np.stack([log.item[rows], log.feedback[rows], log.time[rows]], axis=1)  # (n, 3)
+    item, feedback, time = log.item[rows].astype(np.int64), log.feedback[rows], log.time[rows]
+    events = np.stack([item, feedback, time], axis=1)  # (n, 3)
     n = len(events)
-    first, reach = max(0, n - module.depth), module.reach
+    first, reach = max(0, n - module.depth), (len(module.stack) - 1) * (module.depth - 1)
+    known = recent.get(user)
     with torch_threads(1):
-        item, feedback, time = (
-            torch.from_numpy(column[rows][None]).to(table.device)
-            for column in (log.item.astype(np.int64), log.feedback, log.time)
+        items, feedbacks, times, query_time, context = (
+            torch.from_numpy(column[None]).to(table.device)
+            for column in (item, feedback, time, queries.time.copy(), queries.context)
         )
-        known = recent.get(user)
-        states = None if known is None else known.of(events, first, reach)
-        n_known = first if states is None else first + states.shape[1]
+        none = torch.empty((1, 0, module.width), device=table.device)
+        states = none if known is None else known.of(events, first, reach)
+        n_known = first + states.shape[1]
         if n_known < n:
             begin = max(0, n_known - reach - 1)
-            new = module.event_states(
-                table, item[:, begin:], feedback[:, begin:], time[:, begin:], first=n_known - begin
-            )[..., : module.width]
-            states = new.clone() if states is None else torch.cat([states, new], 1)
+            given = items[:, begin:], feedbacks[:, begin:], times[:, begin:]
+            new = module.event_states(table, *given, first=n_known - begin)[..., : module.width]
+            states = torch.cat([states, new], 1)
             recent.put(user, KnownStates(events, states))
-        seen = module.with_texts(states, table, item[:, first:])
-        query_time, context = (
-            torch.from_numpy(np.array(column[None])).to(table.device)  # the caller's is read-only
-            for column in (queries.time, queries.context)
-        )
+        if module.content is not None:
+            texts = table.index_select(0, items[0, first:])[None, :, module.width :]
+            states = torch.cat([states, texts[..., : module.item_texts.shape[1]]], 2)
         n_before = torch.full((1, 1), n - first, device=table.device)
-        answers = module.query_states(seen, time[:, first:], n_before, query_time, context)
+        answers = module.query_states(states, times[:, first:], n_before, query_time, context)
         found: np.ndarray = answers[0].float().numpy(force=True)
     return found

@@ -156,11 +156,6 @@ class SequenceNet(nn.Module):
         return self.stack[0].attention.order.shape[1]
 
     @property
-    def reach(self) -> int:
-        """Number of events before an event that its state depends on."""
-        return (len(self.blocks) - 1) * (self.depth - 1)
-
-    @property
     def stack(self) -> list[Block]:
         """Blocks, the lowest first."""
         return cast("list[Block]", list(self.blocks))
@@ -354,13 +349,6 @@ class SequenceNet(nn.Module):
             begin = start
         x = x[:, first - begin :]  # without lower blocks, x still starts at 0
         return x if self.content is None else torch.cat([x, texts[:, first:]], 2)
-
-    def with_texts(self, states: Tensor, table: Tensor, item: Tensor) -> Tensor:
-        """Join states (B, n, d) and the text vectors of their events, as in ``table``."""
-        if self.content is None:
-            return states
-        rows = table.index_select(0, item.flatten()).view(*item.shape, -1)
-        return torch.cat([states, rows[..., self.width : self.width + self.item_texts.shape[1]]], 2)
 
     def query_states(
         self,
