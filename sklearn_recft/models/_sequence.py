@@ -37,7 +37,7 @@ from sklearn_recft.models._sequence_queries import (
     steps_of,
     weights_of_trends,
 )
-from sklearn_recft.models._sequence_recent import RecentStates, SequenceLists
+from sklearn_recft.models._sequence_recent import SequenceLists, StateCache
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
@@ -170,7 +170,7 @@ class SequenceModel(SequenceLists):
         if call.weights or self.n_items > n_items or len(late):
             network.catalogue = module.catalogue()
         if call.weights or len(late):
-            self.recent = RecentStates()
+            self.recent = StateCache()
         self._append(new)
 
     def _new_events(self, given: Events) -> tuple[Events, Events]:
@@ -356,7 +356,7 @@ class SequenceModel(SequenceLists):
         view.history = EventHistory(self.history.max_history)
         view.history.append(events.user, events.item, events.feedback, events.time, view.n_users)
         view.newest = max(self.newest, float(times.max(initial=-np.inf)))  # also of unknown items
-        view.recent = RecentStates()
+        view.recent = StateCache()
         return view
 
     def _queries(self, events: Events) -> tuple[Events, Queries]:

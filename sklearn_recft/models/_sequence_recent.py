@@ -70,7 +70,7 @@ def _n_same(one: np.ndarray, other: np.ndarray) -> int:
     return int(differs.argmax()) if differs.any() else n
 
 
-class RecentStates:
+class StateCache:
     """Cache of `KnownStates` by user, with a limit in bytes; the least recently used go first.
 
     Results do not depend on it, up to rounding: it compares events before it gives their states.
@@ -110,7 +110,7 @@ class SequenceLists(SequenceSearch):
 
     Attributes
     ----------
-    recent : RecentStates
+    recent : StateCache
         Computed with the weights of now.
     """
 
@@ -118,16 +118,16 @@ class SequenceLists(SequenceSearch):
 
     def __init__(self, rows: Interactions, settings: Any) -> None:
         super().__init__(rows, settings)
-        self.recent = RecentStates()
+        self.recent = StateCache()
 
     def _derive(self) -> None:
         super()._derive()
-        self.recent = RecentStates()
+        self.recent = StateCache()
 
     def forget(self, users: np.ndarray) -> None:
         """Remove all rows of ``users`` (codes), and what lists have computed of them."""
         super().forget(users)
-        self.recent = RecentStates()
+        self.recent = StateCache()
 
     def _states_of(self, users: np.ndarray, log: Events, queries: Queries) -> np.ndarray:
         """Return the states of queries; those of a single user's events are kept for the next."""
@@ -143,7 +143,7 @@ def state_of_one(
     table: Tensor,
     log: Events,
     queries: Queries,
-    recent: RecentStates,
+    recent: StateCache,
     user: int,
 ) -> np.ndarray:
     """Compute the state (1, d + 2 c) of one query, with what is known of its user's events.

@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_recft.models import SequenceModel
-from sklearn_recft.models._sequence_recent import KnownStates, RecentStates
+from sklearn_recft.models._sequence_recent import KnownStates, StateCache
 from sklearn_recft.modules import SequenceNet
 from tests.models.sequence_data import LATER, N_ITEMS, make_log, make_model
 
@@ -134,7 +134,7 @@ def assert_equal_states(one, other):
 
 def test_bytes_are_bounded_and_the_least_recently_used_go_first():
     entry = KnownStates(np.zeros((2, 3)), torch.zeros(1, 2, 4))
-    recent = RecentStates(max_bytes=2 * entry.nbytes)
+    recent = StateCache(max_bytes=2 * entry.nbytes)
     recent.put(0, entry)
     recent.put(1, entry)
     recent.put(1, entry)
