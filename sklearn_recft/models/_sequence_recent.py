@@ -101,7 +101,7 @@ class StateCache:
             old = self._known.pop(user, None)
             self._known[user] = known
             self.n_bytes += known.nbytes - (0 if old is None else old.nbytes)
-            while self.n_bytes > self.max_bytes:
+            while self._known and self.n_bytes > self.max_bytes:
                 self.n_bytes -= self._known.pop(next(iter(self._known))).nbytes
 
 
@@ -161,7 +161,7 @@ def state_of_one(
             torch.from_numpy(column[None]).to(table.device)
             for column in (item, feedback, time, queries.time.copy(), queries.context)
         )
-        none = torch.empty((1, 0, module.width), device=table.device)
+        none = torch.empty((1, 0, module.width), dtype=torch.float32, device=table.device)
         states = none if known is None else known.of(events, first, reach)
         n_known = first + states.shape[1]
         if n_known < n:
