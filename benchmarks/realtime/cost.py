@@ -27,7 +27,7 @@ def latency(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     """Time the verbs of a service on the newest events, which are not learned.
 
     First many events are observed in one call, then each call observes one event and
-    recommends to its user.
+    recommends to its user. "both_cpu" is processor time, which other processes hardly change.
     """
     # Rows as a service has them: an array, where a frame of one row costs a millisecond more.
     events = log.events[["user_id", "item_id", "timestamp"]].to_numpy()
@@ -43,19 +43,22 @@ def latency(log: Log, seed: int, params: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     model.observe(bulk)
     figures |= {"n_at_once": n_at_once, "at_once_seconds": time.perf_counter() - start}
-    ticks = []
+    ticks, used = [], []
     for place in range(len(events) - n_single, len(events)):
         event = events[place : place + 1]
         query = event[:, [0, 2]]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         model.observe(event)
         observed = time.perf_counter()
         model.recommend(query, n_recommendations=K, exclude_seen=log.exclude_seen)
         ticks.append((start, observed, time.perf_counter()))
-    took = 1e3 * np.diff(ticks[min(N_WARM_UP, n_single // 2) :], axis=1)
+        used.append(time.process_time() - before)
+    n_first = min(N_WARM_UP, n_single // 2)
+    took = 1e3 * np.diff(ticks[n_first:], axis=1)
     figures["n_calls"] = len(took)
     for verb, ms in {
-        "observe": took[:, 0], "recommend": took[:, 1], "both": took.sum(axis=1)
+        "observe": took[:, 0], "recommend": took[:, 1], "both": took.sum(axis=1),
+        "both_cpu": 1e3 * np.array(used[n_first:]),
     }.items():  # fmt: skip
         for percent in (50, 90, 99):
             figures[f"{verb}_ms_{percent}"] = float(np.percentile(ms, percent))

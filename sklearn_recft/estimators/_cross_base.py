@@ -272,7 +272,7 @@ class CrossMixin(FeaturesMixin, AdaptMixin, RecommenderMixin):
             self.net_params,
             defaults=CROSS_DEFAULTS,
             supported=CROSS_OPTIONS,
-            parameters=self._get_param_names(),  # type: ignore[attr-defined]
+            parameters=self._get_param_names,  # type: ignore[attr-defined]
         )
         wrong = [n for n in self.hidden if not isinstance(n, Integral) or n < 1]
         if wrong:

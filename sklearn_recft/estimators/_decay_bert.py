@@ -432,7 +432,7 @@ class DecayBertRecommender(
             self.net_params,
             defaults=DECAY_DEFAULTS,
             supported=DECAY_OPTIONS,
-            parameters=self._get_param_names(),
+            parameters=self._get_param_names,
         )
         if self.backbone is None and self.freeze != "all":
             raise ValueError(

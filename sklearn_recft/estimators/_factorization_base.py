@@ -158,7 +158,7 @@ class FactorizationMixin(ExplainMixin, SimilarItemsMixin, RecommenderMixin):
             self.net_params,
             defaults=ADAM_DEFAULTS,
             supported=ADAM_OPTIONS,
-            parameters=self._get_param_names(),  # type: ignore[attr-defined]
+            parameters=self._get_param_names,  # type: ignore[attr-defined]
         )
         net_params = unboxed(dict(self.net_params or {}))
         return AdamFactorizationSettings(**common, policy=policy, net_params=net_params)

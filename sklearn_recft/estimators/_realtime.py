@@ -420,7 +420,7 @@ class RealtimeTransformerRecommender(
             self.net_params,
             defaults=SEQUENCE_DEFAULTS,
             supported=SEQUENCE_OPTIONS,
-            parameters=self._get_param_names(),
+            parameters=self._get_param_names,
         )
         if self.width % self.n_heads:
             raise ValueError(

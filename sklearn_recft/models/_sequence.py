@@ -37,12 +37,12 @@ from sklearn_recft.models._sequence_queries import (
     steps_of,
     weights_of_trends,
 )
-from sklearn_recft.models._sequence_search import SequenceSearch
+from sklearn_recft.models._sequence_recent import SequenceLists, StateCache
 from sklearn_recft.ranking import TileScorer
 from sklearn_recft.text import texts_of
 
 
-class SequenceModel(SequenceSearch):
+class SequenceModel(SequenceLists):
     """Score next items from the order and the times of a user's events.
 
     Attributes
@@ -169,6 +169,8 @@ class SequenceModel(SequenceSearch):
             self._rehearse(undo, known, new)
         if call.weights or self.n_items > n_items or len(late):
             network.catalogue = module.catalogue()
+        if call.weights or len(late):
+            self.recent = StateCache()
         self._append(new)
 
     def _new_events(self, given: Events) -> tuple[Events, Events]:
@@ -299,7 +301,7 @@ class SequenceModel(SequenceSearch):
         """Return a function that writes products of states and item vectors, plus trends."""
         context = queries.context_as(self.context_names)
         log, wanted = self._sequences(users, queries.timestamps, None, context)
-        states = self._with_search_words(self._states(log, wanted), queries)
+        states = self._with_search_words(self._states_of(users, log, wanted), queries)
         return self._with_lexical_term(self._tiles(states, wanted, columns), queries, columns)
 
     def _tiles(self, states: np.ndarray, wanted: Queries, columns: np.ndarray) -> TileScorer:
@@ -354,6 +356,7 @@ class SequenceModel(SequenceSearch):
         view.history = EventHistory(self.history.max_history)
         view.history.append(events.user, events.item, events.feedback, events.time, view.n_users)
         view.newest = max(self.newest, float(times.max(initial=-np.inf)))  # also of unknown items
+        view.recent = StateCache()
         return view
 
     def _queries(self, events: Events) -> tuple[Events, Queries]:

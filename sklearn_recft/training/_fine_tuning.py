@@ -204,8 +204,10 @@ class FineTuning(BaseEstimator):
             For a value out of range, an option that the estimator does not have, or options that
             exclude each other.
         """
-        self._validate_params()
-        given = {name: v for name, v in self.get_params(deep=False).items() if v is not None}
+        options = ((name, getattr(self, name)) for name in self._parameter_constraints)
+        given = {name: value for name, value in options if value is not None}
+        if given:  # None is valid for every option, and the check takes longer than all else here
+            self._validate_params()
         foreign = [name for name in given if name not in supported]
         if foreign:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from numbers import Integral
 from typing import Any
 
@@ -31,6 +31,9 @@ _PREFIXES = tuple(
 )
 # Given to our batches by the net itself.
 _SET_BY_NET = ("self", "dataset", "kwargs")
+_OPTIONS_OF_BATCHES = tuple(
+    name for name in inspect.signature(Batches.__init__).parameters if name not in _SET_BY_NET
+)
 _DEFAULT_CALLBACKS = ("epoch_timer", "train_loss", "valid_loss", "print_log")
 _MANY = 3  # an error explains this many names, and counts the others
 
@@ -41,7 +44,7 @@ def resolve_training(
     *,
     defaults: Policy,
     supported: tuple[str, ...],
-    parameters: Collection[str],
+    parameters: Callable[[], Collection[str]],
 ) -> Policy:
     """Validate the training options of an estimator, before any state changes.
 
@@ -54,8 +57,8 @@ def resolve_training(
         Defaults of the estimator.
     supported : tuple of str
         Names of the options of `FineTuning` that the estimator supports.
-    parameters : collection of str
-        Names of the estimator's constructor parameters.
+    parameters : callable
+        Returns the names of the estimator's constructor parameters, for an error.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def resolve_training(
     given = dict(net_params or {})
     misplaced = [name for name in given if not _is_skorch_name(name)]
     if misplaced:
-        where = [_place_of(name, supported, parameters) for name in misplaced[:_MANY]]
+        where = [_place_of(name, supported, parameters()) for name in misplaced[:_MANY]]
         if len(misplaced) > _MANY:
             where.append(f"and {len(misplaced) - _MANY} more")
         raise ValueError(
@@ -182,13 +185,13 @@ def _is_callback(value: Any) -> bool:
 
 def _check_iterators(given: dict[str, Any]) -> None:
     """Raise if our batches have no such option."""
-    options = [n for n in inspect.signature(Batches.__init__).parameters if n not in _SET_BY_NET]
     for full in given:
         part, _, name = full.partition("__")
         ours = part in ("iterator_train", "iterator_valid") and part not in given
-        if ours and name and name not in options:
+        if ours and name and name not in _OPTIONS_OF_BATCHES:
             raise ValueError(
-                f"net_params: {full!r} is unknown; batches have the options {', '.join(options)}."
+                f"net_params: {full!r} is unknown; batches have the options "
+                f"{', '.join(_OPTIONS_OF_BATCHES)}."
             )
 
 
