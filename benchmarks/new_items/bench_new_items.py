@@ -1,6 +1,6 @@
 """Measure lists of items that have no events yet, one JSON line per row.
 
-    python benchmarks/new_items/bench_new_items.py --part test
+    python benchmarks/new_items/bench_new_items.py --part validation test
 
 Amazon Beauty with titles, the time line by weeks from Monday. A model is fitted to all events
 before the first week. Then, for each week: the items that are first seen in this week are added by
@@ -251,37 +251,49 @@ def content_ndcg(
     return np.array(out)
 
 
+def measure(weeks: Weeks, name: str, seed: int, options: argparse.Namespace) -> None:
+    """Print the rows of a model: fitted before each part, or once before all of them."""
+    given = {"random_state": seed}
+    update = options.update
+    if name == "title_head":
+        update = "partial_fit"
+    else:
+        given["backbone"] = options.backbone
+    setting = constructor_params(merged(given, copy.deepcopy(options.params)))
+    model, begin, seconds = None, options.fit_before, 0.0
+    for part in options.part:
+        since, end = PARTS[part]
+        if model is None or options.fit_before is None:
+            model, begin = MODELS[name](**setting), begin or since
+            seconds = fitted(weeks, begin, model)
+        figures, mixed = lists_by_week(
+            weeks, (begin, end), model, seed, update, since, options.weights
+        )
+        begin = None if options.fit_before is None else end
+        row("new items", part, name, seed=seed, **figures, fit_seconds=seconds)
+        for weight, of_mix in mixed.items():
+            row("new items", part, f"{name} + {weight:g} cosine", seed=seed, **of_mix)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["test"])
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["transformer"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
     parser.add_argument("--update", choices=("partial_fit", "observe"), default="partial_fit")
-    parser.add_argument("--fit-before", type=int, help="week; default: the first of the part")
+    parser.add_argument("--fit-before", type=int, help="week; default: the first of each part")
     parser.add_argument("--weights", nargs="*", type=float, default=[], help="of the cosine")
     parser.add_argument("--data", default="amazon-beauty-2014")
     add_params_option(parser)
     options = parser.parse_args(argv)
     weeks = Weeks(read(options.data))
-    for name, figures in references(weeks, options.part):
-        row("new items", options.part, name, **figures)
+    for part in options.part:
+        for name, figures in references(weeks, part):
+            row("new items", part, name, **figures)
     for name in options.models:
         for seed in options.seeds:
-            given = {"random_state": seed}
-            if name != "title_head":
-                given["backbone"] = options.backbone
-            setting = constructor_params(merged(given, copy.deepcopy(options.params)))
-            model, (since, end) = MODELS[name](**setting), PARTS[options.part]
-            begin = since if options.fit_before is None else options.fit_before
-            seconds = fitted(weeks, begin, model)
-            update = "partial_fit" if name == "title_head" else options.update
-            figures, mixed = lists_by_week(
-                weeks, (begin, end), model, seed, update, since, options.weights
-            )
-            row("new items", options.part, name, seed=seed, **figures, fit_seconds=seconds)
-            for weight, of_mix in mixed.items():
-                row("new items", options.part, f"{name} + {weight:g} cosine", seed=seed, **of_mix)
+            measure(weeks, name, seed, options)
 
 
 if __name__ == "__main__":
