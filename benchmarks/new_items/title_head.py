@@ -66,8 +66,10 @@ class TitleHead:
         if candidates is not None:
             kept = np.isin(ids, candidates)
             ids, scores = ids[kept], scores[:, kept]
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :n_recommendations]
-        return ids[order], np.take_along_axis(scores, order, axis=1)
+        best = np.argpartition(-scores, n_recommendations - 1, axis=1)[:, :n_recommendations]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
+        best = np.take_along_axis(best, order, axis=1)
+        return ids[best], np.take_along_axis(scores, best, axis=1)
 
     def _fit(self) -> None:
         model = IncrementalMFRecommender(
