@@ -66,7 +66,8 @@ class TitleHead:
         if candidates is not None:
             kept = np.isin(ids, candidates)
             ids, scores = ids[kept], scores[:, kept]
-        best = np.argpartition(-scores, n_recommendations - 1, axis=1)[:, :n_recommendations]
+        n = min(n_recommendations, scores.shape[1])
+        best = np.argpartition(-scores, n - 1, axis=1)[:, :n]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
         best = np.take_along_axis(best, order, axis=1)
         return ids[best], np.take_along_axis(scores, best, axis=1)
