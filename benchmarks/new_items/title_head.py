@@ -52,7 +52,7 @@ class TitleHead:
     def recommend(
         self, queries: pd.DataFrame, n_recommendations: int, candidates: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """List the best unseen items for each query, and their scores, best first."""
+        """List the best unseen items for each query, -1 where there is none, and their scores."""
         if self.stale:
             self._fit()
         users = self.user.reindex(queries["user_id"]).to_numpy()
@@ -67,10 +67,11 @@ class TitleHead:
             kept = np.isin(ids, candidates)
             ids, scores = ids[kept], scores[:, kept]
         n = min(n_recommendations, scores.shape[1])
-        best = np.argpartition(-scores, n - 1, axis=1)[:, :n]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
+        best = np.sort(np.argpartition(-scores, n - 1, axis=1)[:, :n], axis=1)
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         best = np.take_along_axis(best, order, axis=1)
-        return ids[best], np.take_along_axis(scores, best, axis=1)
+        scores = np.take_along_axis(scores, best, axis=1)
+        return np.where(np.isfinite(scores), ids[best], -1), scores
 
     def _fit(self) -> None:
         model = IncrementalMFRecommender(
