@@ -2,6 +2,7 @@
 
     python benchmarks/leaderboard/bench_leaderboard.py --data ml-100k --protocol timeline
     python benchmarks/leaderboard/bench_leaderboard.py --library rectools --python rectools=PATH
+    python benchmarks/leaderboard/bench_leaderboard.py --intervals --python implicit=PATH ...
     python benchmarks/leaderboard/bench_leaderboard.py --table > benchmarks/leaderboard/TABLES.md
 
 A cell is a model on a data set under a protocol. At most 8 settings are fitted on the train part.
@@ -12,6 +13,10 @@ be resumed (`--again` measures once more; the last line counts). A blend has the
 chosen for its members, so their lines must be there. `--windows 3 --output
 benchmarks/leaderboard/windows` chooses by the mean NDCG@10 of three parts on the timeline: the last
 three tenths of the training events, each after the events before it.
+
+`--intervals` fits our best model of a table and the best peer once more, and writes the difference
+of their NDCG@10 with its 95 % interval to `intervals.json`. Users are drawn with replacement; a
+user's value is the mean over the seeds. A cell whose leaders have not changed is skipped.
 
 A process of its own fits each library. It gets the training events and the users to query, and
 nothing of the test part. Its lists come back as raw ids and are evaluated here by
@@ -40,12 +45,9 @@ The peak is the memory that a fit and its lists take beyond what the events held
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,109 +57,15 @@ from joblib import Parallel, delayed, parallel_config
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common.events import (
-    DATA,
-    PROTOCOLS,
-    REPEATING,
-    K,
-    Task,
-    evaluate,
-    load,
-    tasks,
-    windows,
-)
+from benchmarks.common.events import DATA, PROTOCOLS, REPEATING, K, Task, load, tasks, windows
+from benchmarks.leaderboard import intervals
 from benchmarks.leaderboard.grid import MODELS, Model, at_edge, settings, with_members
+from benchmarks.leaderboard.jobs import work, work_through
 from benchmarks.leaderboard.table import key, latest, page
+from sklearn_recft.metrics import ndcg_at_k
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
-
-
-def work(
-    model: Model,
-    task: Task,
-    runs: list[dict[str, Any]],
-    options: argparse.Namespace,
-    warm_up: bool = False,
-) -> tuple[list[dict[str, Any]], bool]:
-    """Let a worker do ``runs``; return the result of each and whether time ran out.
-
-    The returned list is shorter than ``runs`` where the worker was stopped or died.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        columns = {"user": "user_id", "item": "item_id", "time": "timestamp"}
-        events = {short: as_ids(task.train[column]) for short, column in columns.items()}
-        np.savez(folder / "log.npz", queries=as_ids(task.queries), **events)
-        job = {
-            "fit": model.fit, "library": model.library, "runs": runs, "k": K,
-            "exclude_seen": task.exclude_seen, "threads": options.threads, "warm_up": warm_up,
-            "given": model.given,
-        }  # fmt: skip
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        python = options.python.get(model.library, sys.executable)
-        in_time = finishes([python, "-m", "benchmarks.leaderboard.worker", name], options)
-        found = []
-        for n, one in enumerate(runs):
-            answer = folder / f"{n}.json"
-            if not answer.exists():
-                break
-            found.append(one | json.loads(answer.read_text(encoding="utf-8")))
-            if "fit_s" in found[-1]:
-                with np.load(folder / f"{n}.npz") as saved:
-                    rows = zip(saved["items"], saved["valid"], strict=True)
-                    scores = evaluate(task, [items[valid] for items, valid in rows])
-                found[-1] |= {metric: round(value, 5) for metric, value in scores.items()}
-        return found, not in_time
-
-
-def work_through(
-    model: Model, parts: list[Task], runs: list[dict[str, Any]], options: argparse.Namespace
-) -> tuple[list[dict[str, Any]], bool]:
-    """Do ``runs`` on each part; figures are of the last one, but NDCG@10 is the mean of all."""
-    found = [work(model, part, runs, options) for part in parts]
-    timed_out = any(out for _, out in found)
-    *others, last = (tried for tried, _ in found)
-    if not others:
-        return last, timed_out
-    tried = []
-    for same in zip(*others, last, strict=False):  # what all parts have reached
-        run = dict(same[-1])
-        scores = [each.get("ndcg") for each in same]
-        if "ndcg" in run and None not in scores:
-            run |= {"ndcg": round(float(np.mean(scores)), 5), "ndcg_by_window": scores}
-        else:
-            run.pop("ndcg", None)
-        tried.append(run)
-    return tried, timed_out
-
-
-def as_ids(column: Any) -> np.ndarray:
-    """Give a column as numbers or strings that can be saved without pickling."""
-    values = np.asarray(column)
-    return values.astype(str) if values.dtype == object else values
-
-
-def finishes(command: list[str], options: argparse.Namespace) -> bool:
-    """Run a command with its threads bounded; False if it had to be stopped."""
-    names = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "LK")
-    threads = {f"{name}_NUM_THREADS": str(options.threads) for name in names}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | threads | {"PYTHONPATH": path}
-    quiet = None if options.verbose else subprocess.DEVNULL
-    # A session of its own, so that what a library has started is stopped with it.
-    process = subprocess.Popen(
-        command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
-    )
-    try:
-        process.wait(options.limit)
-    except BaseException as stop:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if isinstance(stop, subprocess.TimeoutExpired):
-            return False
-        raise
-    return True
 
 
 def measure(model: Model, parts: list[Task], options: argparse.Namespace) -> dict[str, Any] | None:
@@ -182,8 +90,7 @@ def measure(model: Model, parts: list[Task], options: argparse.Namespace) -> dic
         chosen = max(scored, key=lambda run: run["ndcg"])["setting"]
     else:
         scored, chosen = tried, tried_settings[0]
-    seeds = SEEDS if model.stochastic else SEEDS[:1]
-    runs = [{"setting": chosen, "seed": seed} for seed in seeds]
+    runs = runs_of(model, chosen, options)
     found, timed_out = work(model, test, runs, options, warm_up=True)
     if any("absent" in run for run in found):
         return None
@@ -200,6 +107,12 @@ def measure(model: Model, parts: list[Task], options: argparse.Namespace) -> dic
         "at_edge": at_edge(chosen, [run["setting"] for run in scored]),
         "test": [without(run, "setting", "version", "python") for run in done],
     }
+
+
+def runs_of(model: Model, setting: dict[str, Any], options: argparse.Namespace) -> list[dict]:
+    """List the runs of a setting on the test part: one, or one for each seed."""
+    seeds = options.seeds if model.stochastic else options.seeds[:1]
+    return [{"setting": setting, "seed": seed} for seed in seeds]
 
 
 def without(run: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -273,6 +186,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--again", action="store_true", help="measure cells that have a line too")
     parser.add_argument("--table", action="store_true", help="only print the page of tables")
+    parser.add_argument(
+        "--intervals", action="store_true", help="only compare our best with the best peer"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=SEEDS, help="of the test, for random models"
+    )
     parser.add_argument("--verbose", action="store_true", help="show what the libraries print")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of lines")
     options = parser.parse_args(arguments)
@@ -293,8 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing and append it; 1 if a cell gave no result."""
     options = parse(arguments)
     if options.table:
-        print(page(read(options.output)), end="")
+        first = intervals.table(intervals.read(options.output))
+        print(page(read(options.output), first), end="")
         return 0
+    if options.intervals:
+        return compare_leaders(options)
     if options.windows > 1 and options.output == HERE:
         raise SystemExit("--windows changes the rule of the choice: give it its own --output.")
     options.output.mkdir(parents=True, exist_ok=True)
@@ -302,7 +224,11 @@ def main(arguments: list[str] | None = None) -> int:
     bad = 0
     for data in DATA if options.data == "all" else [options.data]:
         for protocol in PROTOCOLS if options.protocol == "all" else [options.protocol]:
-            names = {(data, protocol, m.library, m.name): m for m in wanted(options)}
+            names = {
+                (data, protocol, m.library, m.name): m
+                for m in wanted(options)
+                if data in REPEATING or not m.habits_only
+            }
             missing = {name: model for name, model in names.items() if name not in there}
             parts = parts_of(data, protocol, options) if missing else []
             lines = measured([m for m in missing.values() if not m.members], parts, options)
@@ -323,6 +249,44 @@ def main(arguments: list[str] | None = None) -> int:
                 print(text if options.verbose else summary(head | line), flush=True)
                 bad += line["status"] != "done"
     return int(bad > 0)
+
+
+def compare_leaders(options: argparse.Namespace) -> int:
+    """Compare our best with the best peer where that is missing; 1 if one could not be fitted."""
+    pairs = intervals.leaders(read(options.output))
+    there = [] if options.again else intervals.read(options.output)
+    bad = 0
+    for (data, protocol), pair in pairs.items():
+        asked = options.data in (data, "all") and options.protocol in (protocol, "all")
+        if not asked or any(intervals.is_of(pair, one) for one in there):
+            continue
+        found = intervals.compare(
+            pair, parts_of(data, protocol, options)[-1], lambda *a: values_of(*a, options)
+        )
+        if found is None:
+            bad += 1
+            print(json.dumps({"data": data, "protocol": protocol, "skipped": "no lists"}))
+            continue
+        intervals.write(options.output, found)
+        print(json.dumps(found), flush=True)
+    return int(bad > 0)
+
+
+def values_of(
+    model: Model, task: Task, line: dict[str, Any], options: argparse.Namespace
+) -> np.ndarray | None:
+    """Return the mean NDCG@10 of each user over the seeds; None if a run gave no lists."""
+    if "members" in line:
+        model = replace(model, given={"members": line["members"]})
+    runs = runs_of(model, line["chosen"], options)
+    found, _ = work(model, task, runs, options, score=of_users)
+    values = [run["of_users"] for run in found if "of_users" in run]
+    return np.mean(values, axis=0) if len(values) == len(runs) else None
+
+
+def of_users(task: Task, lists: list[np.ndarray]) -> dict[str, Any]:
+    """Return NDCG@10 of each list, in the order of the queries."""
+    return {"of_users": ndcg_at_k(task.relevant, lists, k=K, per_user=True)}
 
 
 def summary(line: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class Model:
     listed: tuple[dict[str, Any], ...] = ()  # settings written out, where a grid will not do
     repeating: tuple[dict[str, Any], ...] = ()  # those in their place where pairs repeat
     members: tuple[str, ...] = ()  # models of this package that a blend combines
+    habits_only: bool = False  # left out where seen items are excluded
     given: dict[str, Any] = field(default_factory=dict)  # parameters that are not searched
 
 
@@ -140,6 +141,15 @@ MODELS = (
         ),
     ),
     Model(
+        OURS, "Habits", "ours_habits",
+        listed=_listed(
+            ("habit_half_life", "half_life", "item_weights"),
+            (None, None, False), (None, 28, True), (30, 28, True), (90, 28, True),
+            (90, 7, True), (90, 28, False), (180, 28, True), (365, 28, True),
+        ),
+        habits_only=True,
+    ),
+    Model(
         OURS, "ALS", "ours_als",
         {
             "n_factors": FACTORS, "reg": [1, 10, 30, 100, 300], "alpha": [0.3, 1, 3, 10],
@@ -162,7 +172,7 @@ MODELS = (
             ("learning_rate", "context"),
             (0.03, True), (0.01, True), (0.03, False), (0.01, False),
         ),
-        members=("Popularity, recent", "EASE", "ItemKNN, BM25", "IncrementalMF, softmax"),
+        members=("Popularity, recent", "EASE", "Sequential rules", "IncrementalMF, softmax"),
         stochastic=True,
     ),
     Model(

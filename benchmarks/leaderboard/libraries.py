@@ -27,6 +27,7 @@ ESTIMATORS = {
     "EASE": ("EASERecommender", {}, ("n_jobs",)),
     "RP3beta": ("RP3BetaRecommender", {}, ("n_jobs",)),
     "Sequential rules": ("SequentialRulesRecommender", {}, ("n_jobs",)),
+    "Habits": ("HabitRecommender", {}, ()),
     "ALS": ("ALSRecommender", {}, ("n_jobs", "random_state")),
     "BayesianMF, implicit": (
         "BayesianMFRecommender",
@@ -83,6 +84,10 @@ def ours_rp3beta(log, seed, **setting):
 
 def ours_rules(log, seed, **setting):
     return _ours(estimator("Sequential rules", log, seed, setting), log)
+
+
+def ours_habits(log, seed, **setting):
+    return _ours(estimator("Habits", log, seed, setting), log)
 
 
 def ours_als(log, seed, **setting):

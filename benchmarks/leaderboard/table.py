@@ -1,6 +1,6 @@
 """Markdown tables from the lines of the leaderboard, the best on top."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,10 @@ Written by `python benchmarks/leaderboard/bench_leaderboard.py --table`. Do not 
 """
 
 
-def page(lines: list[dict[str, Any]]) -> str:
-    """Return the whole page: a heading and every table."""
-    return "\n".join([HEAD, *(f"{table}\n" for table in tables(lines))])
+def page(lines: list[dict[str, Any]], first: Iterable[str] = ()) -> str:
+    """Return the whole page: a heading, the lines of a table that comes first, every table."""
+    top = "\n".join(first)
+    return "\n".join([HEAD, *(f"{table}\n" for table in [top, *tables(lines)] if table)])
 
 
 def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
@@ -37,7 +38,7 @@ def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
     for data, protocol in dict.fromkeys(key(line)[:2] for line in lines):
         here = [line for line in lines if key(line)[:2] == (data, protocol)]
         done = [line for line in here if line["status"] == "done"]
-        done.sort(key=lambda line: -_mean(line, "ndcg"))
+        done.sort(key=lambda line: -mean_of(line, "ndcg"))
         one = (done or here)[0]
         yield "\n".join(
             [
@@ -46,7 +47,7 @@ def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
                 f"{one['n_train']:,} training events, {one['n_items']:,} items, "
                 f"{one['n_queries']:,} test users, threads: {one['threads']}.",
                 "",
-                _join(["", "chosen", *METRICS.values(), "fit, s", "lists, s", "peak, MiB"]),
+                joined(["", "chosen", *METRICS.values(), "fit, s", "lists, s", "peak, MiB"]),
                 "|" + "---|" * (len(METRICS) + 5),
                 *(_row(line) for line in done),
                 *(_lost(line) for line in here if line["status"] != "done"),
@@ -54,7 +55,8 @@ def tables(lines: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def _mean(line: dict[str, Any], name: str) -> float:
+def mean_of(line: dict[str, Any], name: str) -> float:
+    """Return the mean of a figure over the runs on the test part."""
     return float(np.mean([run[name] for run in line["test"]]))
 
 
@@ -68,22 +70,24 @@ def _row(line: dict[str, Any]) -> str:
     chosen = ", ".join(f"{name} {value}" for name, value in line["chosen"].items())
     cells = [_name(line), (chosen or "no choice") + marks]
     for name in METRICS:
-        cell = _decimals(_mean(line, name))
+        cell = decimals(mean_of(line, name))
         if name == "ndcg" and len(line["test"]) > 1:
-            cell += f" (spread {_decimals(np.ptp([run[name] for run in line['test']]))})"
+            cell += f" (spread {decimals(np.ptp([run[name] for run in line['test']]))})"
         cells.append(cell)
     for name in ("fit_s", "recommend_s"):
         cells.append(f"{np.median([run[name] for run in line['test']]):.2f}")
-    return _join([*cells, f"{max(run['peak_mib'] for run in line['test']):.0f}"])
+    return joined([*cells, f"{max(run['peak_mib'] for run in line['test']):.0f}"])
 
 
 def _lost(line: dict[str, Any]) -> str:
-    return _join([_name(line), line["error"].replace("|", "/"), *["-"] * (len(METRICS) + 3)])
+    return joined([_name(line), line["error"].replace("|", "/"), *["-"] * (len(METRICS) + 3)])
 
 
-def _decimals(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
+def decimals(value: float) -> str:
+    """Write a share with four decimals and without the zero before them."""
+    return f"{value:.4f}".replace("-0.", "-.").removeprefix("0")
 
 
-def _join(cells: list[str]) -> str:
+def joined(cells: list[str]) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

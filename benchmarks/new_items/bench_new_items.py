@@ -1,6 +1,6 @@
 """Measure lists of items that have no events yet, one JSON line per row.
 
-    python benchmarks/new_items/bench_new_items.py --part test
+    python benchmarks/new_items/bench_new_items.py --part validation test
 
 Amazon Beauty with titles, the time line by weeks from Monday. A model is fitted to all events
 before the first week. Then, for each week: the items that are first seen in this week are added by
@@ -19,7 +19,10 @@ shelf
     the same events, in a list of this week's new items alone (``candidates=``).
 
 "in list" is the mean number of this week's new items among the ten. Rows: "transformer" and
-"decay_bert" are the estimators with titles (all-MiniLM-L6-v2), "content" puts this week's new items
+"decay_bert" are the estimators with titles (all-MiniLM-L6-v2), "title_head" is a factorization and
+a linear map from titles to its factors, fitted again every week. With ``--weights``, a row more for
+each weight adds the weight times the largest TF-IDF cosine (see "content") to the scores of this
+week's new items. "content" puts this week's new items
 first, or ranks the whole catalogue, by the largest TF-IDF cosine to a title in the user's history.
 Two exact expectations: "new items first, random order", and "whole catalogue, random order". That
 an item comes in this week is known from its first event, so the number of new items knows the
@@ -30,7 +33,7 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 
 from benchmarks.common.params import add_params_option, constructor_params, merged
 from benchmarks.common.report import row
+from benchmarks.new_items.title_head import TitleHead
 from benchmarks.realtime.log import Log, read
 from sklearn_recft import DecayBertRecommender, RealtimeTransformerRecommender
 from sklearn_recft.metrics import ndcg_at_k
@@ -50,7 +54,11 @@ K = 10
 WEEK = 7 * 86_400
 MONDAY = 4 * 86_400  # 5 January 1970
 PARTS = {"validation": (2297, 2310), "test": (2310, 2324)}  # weeks since then, the last is not in
-MODELS = {"transformer": RealtimeTransformerRecommender, "decay_bert": DecayBertRecommender}
+MODELS = {
+    "transformer": RealtimeTransformerRecommender,
+    "decay_bert": DecayBertRecommender,
+    "title_head": TitleHead,
+}
 GAINS = 1 / np.log2(np.arange(2, K + 2))
 COLUMNS = ["user_id", "item_id", "timestamp"]
 
@@ -103,10 +111,19 @@ def fitted(weeks: Weeks, week: int, model: Any) -> float:
 
 
 def lists_by_week(
-    weeks: Weeks, span: tuple[int, int], model: Any, seed: int, update: str, since: int
-) -> dict[str, float]:
-    """Take a fitted model through weeks, and return its figures of the weeks from ``since`` on."""
-    found = Figures()
+    weeks: Weeks,
+    span: tuple[int, int],
+    model: Any,
+    seed: int,
+    update: str,
+    since: int,
+    weights: Sequence[float] = (),
+) -> tuple[dict[str, float], dict[float, dict[str, float]]]:
+    """Take a fitted model through weeks, and return its figures of the weeks from ``since`` on.
+
+    The second dict has those of the model with ``weight`` times the cosine, for each weight.
+    """
+    found, mixed = Figures(), {weight: Figures() for weight in weights}
     for week in range(*span):
         events, is_new, new = weeks.of(week, seed)
         if len(new):
@@ -124,8 +141,76 @@ def lists_by_week(
             size, fresh = min(K, len(new)), new["item_id"].to_numpy()
             shelf, _ = model.recommend(queries[is_new], n_recommendations=size, candidates=fresh)
             found.add(shelf=ndcg_at_k(taken[is_new], shelf, k=K, per_user=True))
+        if weights:
+            add_mixed(mixed, weeks, week, model, events, is_new, new)
         getattr(model, update)(events)
-    return found.means()
+    return found.means(), {weight: figures.means() for weight, figures in mixed.items()}
+
+
+def add_mixed(
+    mixed: dict[float, Figures],
+    weeks: Weeks,
+    week: int,
+    model: Any,
+    events: pd.DataFrame,
+    is_new: np.ndarray,
+    new: pd.DataFrame,
+) -> None:
+    """Add the figures of lists where this week's new items get a weight times their cosine."""
+    queries = events[["user_id"]].assign(timestamp=float(MONDAY + week * WEEK))
+    taken, fresh = events["item_id"].to_numpy()[:, None], new["item_id"].to_numpy()
+    known = weeks.before(week)[1]["item_id"].to_numpy()
+    lists, scores = model.recommend(queries, n_recommendations=K, candidates=known)
+    cosine = largest_cosines(weeks, week, events["user_id"], new)
+    of_new = scores_of(model, queries, fresh)
+    for weight, figures in mixed.items():
+        own = of_new + weight * cosine
+        ids = np.hstack([lists, np.tile(fresh, (len(events), 1))])
+        order = np.argsort(-np.hstack([scores, own]), axis=1, kind="stable")[:, :K]
+        best = np.take_along_axis(ids, order, axis=1)
+        ndcg = ndcg_at_k(taken, best, k=K, per_user=True)
+        in_list = np.isin(best, fresh).sum(axis=1)
+        figures.add(all=ndcg, new=ndcg[is_new], in_list=in_list)
+        if is_new.any():
+            shelf = fresh[np.argsort(-own[is_new], axis=1, kind="stable")[:, :K]]
+            figures.add(shelf=ndcg_at_k(taken[is_new], shelf, k=K, per_user=True))
+
+
+def scores_of(model: Any, queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
+    """Return the scores of ``items``, shape (n_queries, n_items), in the order of ``items``."""
+    if not len(items):
+        return np.empty((len(queries), 0))
+    lists, scores = model.recommend(queries, n_recommendations=len(items), candidates=items)
+    place = pd.Series(np.arange(len(items)), index=items)
+    found = np.empty(scores.shape)
+    np.put_along_axis(found, place.loc[lists.ravel()].to_numpy().reshape(lists.shape), scores, 1)
+    return found
+
+
+def largest_cosines(weeks: Weeks, week: int, users: pd.Series, new: pd.DataFrame) -> np.ndarray:
+    """Largest TF-IDF cosine of new items to a title of each user's history, (n_users, n_new).
+
+    It is 0 for a user without history.
+    """
+    vectors, place, history = histories(weeks, week, users, new)
+    its = vectors[place[new["item_id"]].to_numpy()]
+    found = np.zeros((len(users), len(new)))
+    for place_of_user, user in enumerate(users):
+        if user in history:
+            found[place_of_user] = (its @ vectors[history[user]].T).toarray().max(axis=1)
+    return found
+
+
+def histories(
+    weeks: Weeks, week: int, users: pd.Series, new: pd.DataFrame
+) -> tuple[Any, pd.Series, dict[Any, np.ndarray]]:
+    """Return TF-IDF vectors of the titles, the row of each item, and the rows of users' pasts."""
+    past, titles = weeks.before(week)
+    known = pd.concat([titles, new], ignore_index=True)
+    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(known["text"])
+    place = pd.Series(np.arange(len(known)), index=known["item_id"])
+    grouped = past[past["user_id"].isin(users)].groupby("user_id")["item_id"]
+    return vectors, place, {user: place[items].to_numpy() for user, items in grouped}
 
 
 def references(weeks: Weeks, part: str) -> Iterator[tuple[str, dict[str, float]]]:
@@ -151,14 +236,9 @@ def content_ndcg(
     weeks: Weeks, week: int, events: pd.DataFrame, new: pd.DataFrame, ranked: pd.DataFrame
 ) -> np.ndarray:
     """NDCG@10 in lists of ``ranked`` items by their TF-IDF cosine to the user's history."""
-    past, titles = weeks.before(week)
-    known = pd.concat([titles, new], ignore_index=True)
-    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(known["text"])
-    place = pd.Series(np.arange(len(known)), index=known["item_id"])
+    vectors, place, history = histories(weeks, week, events["user_id"], new)
     listed = place[ranked["item_id"]].to_numpy()
     its = vectors[listed]
-    history = past[past["user_id"].isin(events["user_id"])].groupby("user_id")["item_id"]
-    history = {user: place[items].to_numpy() for user, items in history}
     out = []
     for user, item in zip(events["user_id"], events["item_id"], strict=True):
         score = np.zeros(len(ranked))
@@ -171,29 +251,49 @@ def content_ndcg(
     return np.array(out)
 
 
+def measure(weeks: Weeks, name: str, seed: int, options: argparse.Namespace) -> None:
+    """Print the rows of a model: fitted before each part, or once before all of them."""
+    given = {"random_state": seed}
+    update = options.update
+    if name == "title_head":
+        update = "partial_fit"
+    else:
+        given["backbone"] = options.backbone
+    setting = constructor_params(merged(given, copy.deepcopy(options.params)))
+    model, begin, seconds = None, options.fit_before, 0.0
+    for part in options.part:
+        since, end = PARTS[part]
+        if model is None or options.fit_before is None:
+            model, begin = MODELS[name](**setting), begin or since
+            seconds = fitted(weeks, begin, model)
+        figures, mixed = lists_by_week(
+            weeks, (begin, end), model, seed, update, since, options.weights
+        )
+        begin = None if options.fit_before is None else end
+        row("new items", part, name, seed=seed, **figures, fit_seconds=seconds)
+        for weight, of_mix in mixed.items():
+            row("new items", part, f"{name} + {weight:g} cosine", seed=seed, **of_mix)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["test"])
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["transformer"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backbone", default="auto", help="a folder, a name, 'auto' or 'scratch'")
     parser.add_argument("--update", choices=("partial_fit", "observe"), default="partial_fit")
-    parser.add_argument("--fit-before", type=int, help="week; default: the first of the part")
+    parser.add_argument("--fit-before", type=int, help="week; default: the first of each part")
+    parser.add_argument("--weights", nargs="*", type=float, default=[], help="of the cosine")
     parser.add_argument("--data", default="amazon-beauty-2014")
     add_params_option(parser)
     options = parser.parse_args(argv)
     weeks = Weeks(read(options.data))
-    for name, figures in references(weeks, options.part):
-        row("new items", options.part, name, **figures)
+    for part in options.part:
+        for name, figures in references(weeks, part):
+            row("new items", part, name, **figures)
     for name in options.models:
         for seed in options.seeds:
-            given = {"backbone": options.backbone, "random_state": seed}
-            setting = constructor_params(merged(given, copy.deepcopy(options.params)))
-            model, (since, end) = MODELS[name](**setting), PARTS[options.part]
-            begin = since if options.fit_before is None else options.fit_before
-            seconds = fitted(weeks, begin, model)
-            figures = lists_by_week(weeks, (begin, end), model, seed, options.update, since)
-            row("new items", options.part, name, seed=seed, **figures, fit_seconds=seconds)
+            measure(weeks, name, seed, options)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.common import events as data
 from benchmarks.leaderboard import bench_leaderboard as leaderboard
-from benchmarks.leaderboard import grid, table, worker
+from benchmarks.leaderboard import grid, intervals, jobs, table, worker
 from benchmarks.leaderboard import libraries as peers
 from benchmarks.leaderboard.log import Log
 from sklearn_recft.datasets import make_checkerboard
@@ -204,7 +204,7 @@ def in_this_process(monkeypatch):
         worker.main(Path(command[-1]))
         return True
 
-    monkeypatch.setattr(leaderboard, "finishes", finishes)
+    monkeypatch.setattr(jobs, "finishes", finishes)
 
 
 def test_a_cell_is_measured_once_and_shown(checkerboard, tmp_path, capsys):
@@ -268,7 +268,70 @@ def test_the_page_shows_the_tables_of_the_lines():
     lines = leaderboard.read(leaderboard.HERE)
     page = (leaderboard.HERE / "TABLES.md").read_text(encoding="utf-8")
     assert lines
-    assert page == table.page(lines)
+    assert page == table.page(lines, intervals.table(intervals.read(leaderboard.HERE)))
+
+
+def test_the_intervals_are_of_the_best_lines():
+    """A new line that leads its table needs a new interval."""
+    found = {intervals.cell(one): one for one in intervals.read(leaderboard.HERE)}
+    pairs = intervals.leaders(leaderboard.read(leaderboard.HERE))
+    assert set(found) == set(pairs)
+    for cell, pair in pairs.items():
+        assert intervals.is_of(pair, found[cell])
+        for side in ("ours", "peer"):
+            assert found[cell][side]["ndcg"] == pytest.approx(
+                found[cell][side]["ndcg_of_the_line"], abs=1e-4
+            )
+        assert found[cell]["low"] < found[cell]["difference"] < found[cell]["high"]
+
+
+def test_leaders_are_the_last_and_best_lines():
+    def line(library, model, ndcg, status="done"):
+        head = {"data": "toy", "protocol": "timeline", "library": library, "model": model}
+        return head | {"status": status, "test": [{"ndcg": value} for value in ndcg]}
+
+    lines = [
+        line(grid.OURS, "a", [0.9]), line(grid.OURS, "a", [0.1, 0.3]), line(grid.OURS, "b", [0.15]),
+        line("other", "c", [0.1]), line("other", "d", []) | {"status": "timeout"},
+    ]  # fmt: skip
+    [(ours, peer)] = intervals.leaders(lines).values()
+    assert (ours["model"], peer["model"]) == ("a", "c")
+    assert intervals.leaders(lines[:3]) == {}
+
+
+def test_an_interval_is_that_of_the_mean_over_users():
+    difference = np.random.default_rng(0).normal(0.1, 1, 400)
+    low, high = intervals.of_users(difference)
+    error = difference.std() / 20
+    assert low == pytest.approx(difference.mean() - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(difference.mean() + 1.96 * error, abs=0.1 * error)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_our_best_is_compared_with_the_best_peer(checkerboard, tmp_path, monkeypatch, capsys):
+    """The peer is a model of ours here: its library needs no installation."""
+    best = grid.Model(grid.OURS, "best", "ours_mf", listed=({"n_factors": 4},), stochastic=True)
+    other = grid.Model("other", "popular", "ours_popularity", listed=({"window": 1},))
+    for module in (leaderboard, intervals):
+        monkeypatch.setattr(module, "MODELS", (best, other))
+    monkeypatch.setattr(worker, "version", lambda distribution: "0")
+    command = [*checkerboard[:4], "--threads", "1", "--output", str(tmp_path), "--seeds", "0", "1"]
+    assert leaderboard.main(command) == 0
+    capsys.readouterr()
+    assert leaderboard.main([*command, "--intervals"]) == 0
+    [found] = intervals.read(tmp_path)
+    lines = {line["model"]: line for line in leaderboard.read(tmp_path)}
+    assert [run["seed"] for run in lines["best"]["test"]] == [0, 1]
+    for side, name in (("ours", "best"), ("peer", "popular")):
+        assert found[side]["ndcg"] == pytest.approx(table.mean_of(lines[name], "ndcg"), abs=2e-5)
+    gap = found["ours"]["ndcg"] - found["peer"]["ndcg"]
+    assert found["difference"] == pytest.approx(gap, abs=2e-5)
+    assert json.loads(capsys.readouterr().out) == found
+    assert leaderboard.main([*command, "--intervals"]) == 0  # nothing is missing
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(leaderboard, "work", lambda *a, **more: ([{"absent": "No module"}], False))
+    assert leaderboard.main([*command, "--intervals", "--again"]) == 1
+    assert intervals.read(tmp_path) == [found]
 
 
 @pytest.mark.usefixtures("in_this_process")
