@@ -303,7 +303,7 @@ class OnlineFeatures:
         )
         out[:, : kernels.N_STATISTICS] = found
         processes, n = current_processes(), len(self.tables.factorizations)
-        found = [np.empty((len(out), kernels.N_SCORES), np.float32) for _ in range(n)]
+        scores = [np.empty((len(out), kernels.N_SCORES), np.float32) for _ in range(n)]
         for j, (factorization, target) in enumerate(
             zip(self.tables.factorizations, ("label", "outcome"), strict=False)
         ):
@@ -321,11 +321,11 @@ class OnlineFeatures:
                 j > 0,
                 items_learn,
                 _tables(factorization),
-                found[j],
+                scores[j],
             )
         for j, factorization in enumerate(self.tables.factorizations):
-            _share(j, processes, found[j], arrays["moments"][j], *factorization.arrays().values())
-            out[:, _part(j)] = found[j]
+            _share(j, processes, scores[j], arrays["moments"][j], *factorization.arrays().values())
+            out[:, _part(j)] = scores[j]
 
 
 def _is_mine(j: int, processes: Processes | None) -> bool:
