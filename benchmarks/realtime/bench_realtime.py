@@ -28,7 +28,7 @@ timeline
 blend
     The one query per user of the timeline, answered by a weighted mean of the scores of the
     transformer and of `IncrementalMFRecommender` with "softmax". The weight is chosen on the tenth
-    before the last (``--part validation``).
+    before the last (``--part validation``). With ``--backbone`` the transformer reads titles.
 stream
     The same split; next-item scores over all later events, including new users and new items.
     Variants: weights and histories frozen; every event observed; a day's events also learned at
@@ -116,7 +116,7 @@ def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> 
             log, seed, params, options.part, options.backbone, options.variants
         ),
         "timeline": lambda seed: timeline(log, seed, params, seed == options.seeds[0]),
-        "blend": lambda seed: blend(log, seed, params, options.part),
+        "blend": lambda seed: blend(log, seed, params, options.part, options.backbone),
         "stream": lambda seed: stream(log, seed, params, options.refits, options.later),
         "latency": lambda seed: iter([("ours", latency(log, seed, params))]),
         "parts": lambda seed: iter([("ours", parts(log, seed, params))]),

@@ -21,8 +21,13 @@ SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 SHARE, HALF_LIFE = 0.4, 3
 
 
-def blend(log: Log, seed: int, params: dict[str, Any], part: str) -> Runs:
-    """Yield both models and their sum; in the part "validation" the sums of all weights."""
+def blend(
+    log: Log, seed: int, params: dict[str, Any], part: str, backbone: str | None = None
+) -> Runs:
+    """Yield both models and their sum; in the part "validation" the sums of all weights.
+
+    With a ``backbone``, the transformer reads the titles of the items that have training events.
+    """
     learned, later = log.split_in_time(part)
     later = known_later(log, learned, later)
     first = later.drop_duplicates("user_id")
@@ -32,12 +37,16 @@ def blend(log: Log, seed: int, params: dict[str, Any], part: str) -> Runs:
     def found(scores: np.ndarray) -> dict[str, Any]:
         return evaluate_once(later, first, items[best(scores, seen)])
 
+    texts: dict[str, Any] = {"transformer": {}, "softmax": {}}
+    if backbone is not None:
+        params = params | {"backbone": backbone}
+        texts["transformer"] = {"items": log.titles[log.titles["item_id"].isin(items)]}
     for name, model in {
         "transformer": make_model(seed, params),
         "softmax": IncrementalMFRecommender(loss="softmax", half_life=HALF_LIFE, random_state=seed),
     }.items():
         start = time.process_time()
-        model.fit(learned)
+        model.fit(learned, **texts[name])
         cost = {"fit_cpu_seconds": time.process_time() - start}
         logits[name] = scores_by_item(model, first)
         yield name, found(logits[name]) | cost
