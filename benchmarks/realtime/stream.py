@@ -51,7 +51,9 @@ def rounds(
     return np.split(order, np.flatnonzero(ends) + 1)
 
 
-def query_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
+def query_and_observe(
+    model: Any, events: pd.DataFrame, exclude_seen: bool, lists_of: Callable = lists_of
+) -> np.ndarray:
     """Recommend before each event, with all earlier ones observed; shape (n, K)."""
     lists = np.empty((len(events), K), object)
     period = model.trend_period_
