@@ -25,6 +25,10 @@ timeline
     their first later event, evaluated on all their later items (as on the leaderboard); or one
     query before each of their later events, evaluated on the items still to come, averaged by user
     first. "observe": the later events before the query are observed. The others are not updated.
+blend
+    The one query per user of the timeline, answered by a weighted mean of the scores of the
+    transformer and of `IncrementalMFRecommender` with "softmax". The weight is chosen on the tenth
+    before the last (``--part validation``). With ``--backbone`` the transformer reads titles.
 stream
     The same split; next-item scores over all later events, including new users and new items.
     Variants: weights and histories frozen; every event observed; a day's events also learned at
@@ -50,6 +54,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository r
 
 from benchmarks.common.events import DATA as KNOWN
 from benchmarks.common.params import add_params_option, merged
+from benchmarks.realtime.blend import blend
 from benchmarks.realtime.cost import latency, parts, scale
 from benchmarks.realtime.log import (
     Log,
@@ -65,7 +70,7 @@ from benchmarks.realtime.stream import Runs, stream, timeline
 
 SEEDS = (0, 1, 2)
 DATA = {
-    "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",),
+    "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",), "blend": ("ml-1m",),
     "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "parts": ("ml-1m",),
     "scale": (),
 }  # fmt: skip
@@ -111,12 +116,13 @@ def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> 
             log, seed, params, options.part, options.backbone, options.variants
         ),
         "timeline": lambda seed: timeline(log, seed, params, seed == options.seeds[0]),
+        "blend": lambda seed: blend(log, seed, params, options.part, options.backbone),
         "stream": lambda seed: stream(log, seed, params, options.refits, options.later),
         "latency": lambda seed: iter([("ours", latency(log, seed, params))]),
         "parts": lambda seed: iter([("ours", parts(log, seed, params))]),
     }
     seeds = options.seeds[:1] if task in ("latency", "parts") else options.seeds
-    label = f"next, {options.part}" if task == "next" else task
+    label = f"{task}, {options.part}" if task in ("next", "blend") else task
     report(label, log, seeds, runs[task])
 
 

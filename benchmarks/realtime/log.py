@@ -41,9 +41,16 @@ class Log:
     titles: pd.DataFrame
     exclude_seen: bool
 
-    def split_in_time(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the training events, and the last tenth of the timeline."""
-        return _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
+    def split_in_time(self, part: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the training events, and the last tenth of the timeline.
+
+        In part "validation" it is the tenth before, and what comes later is in neither.
+        """
+        learned, later = _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
+        if part == "test":
+            return learned, later
+        share = TEST_SHARE / (1 - TEST_SHARE)
+        return _split(learned, TemporalSplit(n_splits=1, test_size=share))
 
     def leave_last_out(self, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the training events, and the test event of every user.
