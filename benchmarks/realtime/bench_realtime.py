@@ -13,13 +13,14 @@ over the seeds, with the spread of the metrics (the largest value less the small
 next
     Leave-last-out: the last event of every user is predicted after a fit on all events before it
     (``--part test``), or the one before it after a fit without both (``--part validation``, by
-    which settings are chosen). As in the literature, others' events may be later than the test
-    event. One thing is changed at a time. NDCG@10 is also given by the number of training events
-    of the test item. With ``--backbone`` the titles of ``items.parquet`` are read, and items
-    without events are in the catalogue too. Amazon Beauty is used as filed: 22,332 users and
-    12,086 items with 5 events or more (22,363 and 12,101 in the literature), time in days. Its
-    file has the events of a user's day in the order of item ids, so the last of them is the one
-    with the highest id.
+    which settings are chosen). ``--part both`` has a row of each from one fit without both: the
+    events of validation are asked, then observed, and the last ones asked. As in the literature,
+    others' events may be later than the test event. One thing is changed at a time. NDCG@10 is
+    also given by the number of training events of the test item. With ``--backbone`` the titles
+    of ``items.parquet`` are read, and items without events are in the catalogue too. Amazon
+    Beauty is used as filed: 22,332 users and 12,086 items with 5 events or more (22,363 and
+    12,101 in the literature), time in days. Its file has the events of a user's day in the order
+    of item ids, so the last of them is the one with the highest id.
 timeline
     The first 90 % of the events are fitted. Users in both parts have one query, at the time of
     their first later event, evaluated on all their later items (as on the leaderboard); or one
@@ -64,6 +65,7 @@ from benchmarks.realtime.log import (
 from benchmarks.realtime.stream import Runs, stream, timeline
 
 SEEDS = (0, 1, 2)
+PARTS = ("validation", "test")
 DATA = {
     "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",),
     "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "parts": ("ml-1m",),
@@ -84,7 +86,7 @@ def next_item(
     log: Log, seed: int, params: dict, part: str, backbone: str | None, variants: list[str]
 ) -> Runs:
     """Yield every variant's figures for the test event of each user."""
-    learned, queried = log.leave_last_out(part)
+    learned, *asked = log.asked(part)
     for name in variants:
         changed, texts = VARIANTS[name], {}
         if name == "texts":
@@ -95,12 +97,15 @@ def next_item(
         start = time.perf_counter()
         model.fit(learned, **texts)
         seconds = time.perf_counter() - start
-        found = evaluate_next(queried, lists_of(model, queried, log.exclude_seen))
-        yield name, {
-            **{figure: mean(values) for figure, values in found.items()},
-            **by_level(found["ndcg"], queried["item_id"], learned["item_id"]),
-            "n_users": len(queried), "n_items": model.n_items_, "fit_seconds": seconds,
-        }  # fmt: skip
+        for place, queried in enumerate(asked):
+            if place:
+                model.observe(asked[place - 1])
+            found = evaluate_next(queried, lists_of(model, queried, log.exclude_seen))
+            yield name if len(asked) == 1 else f"{name}, {PARTS[place]}", {
+                **{figure: mean(values) for figure, values in found.items()},
+                **by_level(found["ndcg"], queried["item_id"], learned["item_id"]),
+                "n_users": len(queried), "n_items": model.n_items_, "fit_seconds": seconds,
+            }  # fmt: skip
 
 
 def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> None:
@@ -128,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="first users (next) or first events alone")
     add_params_option(parser)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--part", choices=("validation", "test"), default="test")
+    parser.add_argument("--part", choices=(*PARTS, "both"), default="test")
     parser.add_argument("--backbone", help="a folder or a name: titles are read, in a row more")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--refits", type=int, default=5, help="how often in a stream")

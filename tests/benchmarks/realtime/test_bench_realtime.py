@@ -201,6 +201,22 @@ def test_next_learns_nothing_from_the_asked_event_on(log, follower):
         assert name == "default"
 
 
+def test_both_parts_of_one_fit_observe_in_between(log, follower):
+    learned, between = log.leave_last_out("validation")
+    before, last = log.leave_last_out("test")
+    rows = dict(bench.next_item(log, 0, {}, "both", None, ["default"]))
+    assert list(rows) == ["default, validation", "default, test"]
+    [model] = follower.made
+    pd.testing.assert_frame_equal(model.trained_on[0], learned)
+    (first, known), (second, known_later) = model.queried
+    assert len(model.trained_on) == 1
+    assert known.index.equals(learned.index)
+    assert set(known_later.index) == set(before.index)
+    for queries, asked in ((first, between), (second, last)):
+        pd.testing.assert_frame_equal(queries, asked[["user_id", "timestamp"]])
+    assert rows["default, test"]["n_users"] == len(last)
+
+
 def test_of_variants_texts_need_a_backbone(log, follower):
     names = [name for name, _ in bench.next_item(log, 0, {}, "test", None, list(bench.VARIANTS))]
     assert names == list(bench.VARIANTS)[:-1]
