@@ -1,7 +1,7 @@
-"""Lists asked once by a sum of scores: the transformer and a factorization with a softmax.
+"""Lists by a sum of scores: of the transformer, and of a factorization with a softmax or of EASE.
 
-The scores of both are logits of a softmax over the catalogue. So a weighted mean of the scores
-orders items as the same mean of the log-probabilities does.
+The scores of the first two are logits of a softmax over the catalogue. So a weighted mean of the
+scores orders items as the same mean of the log-probabilities does. Scores of EASE are standardized.
 """
 
 import copy
@@ -27,7 +27,7 @@ from sklearn_recft import IncrementalMFRecommender
 # event, and the half-life of the popularity in the factorization, in days.
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 SHARE, SHARE_OF_EACH, HALF_LIFE = 0.4, 0.5, 3
-_LISTED = 500  # items of a list
+_CHUNK = 500  # queries whose catalogue is scored at once
 _POOL = 200  # items of the transformer that are ranked again before each event
 
 
@@ -41,8 +41,8 @@ def blend(
     learned, later = log.split_in_time(part)
     later = known_later(log, learned, later)
     first = later.drop_duplicates("user_id")
-    seen = seen_of(learned, first["user_id"]) if log.exclude_seen else None
     items, logits = np.unique(learned["item_id"]), {}
+    seen = seen_of(learned, first["user_id"], items) if log.exclude_seen else None
 
     def found(scores: np.ndarray) -> dict[str, Any]:
         return evaluate_once(later, first, items[best(scores, seen)])
@@ -73,18 +73,37 @@ def blend(
         yield f"sum before each event, {share} of the transformer", evaluate_each(later, lists)
 
 
-def scores_by_item(model: Any, queried: pd.DataFrame) -> np.ndarray:
-    """Score the whole catalogue for each query, in the order of the ids; shape (n, n_items).
+def blended_lists(
+    net: Any, ease: Any, weight: float, queried: pd.DataFrame, seen: pd.DataFrame | None
+) -> np.ndarray:
+    """Rank the catalogue for each event's user at the event's time; shape (n, K), best first.
 
-    Part by part, because the time of a list grows with the square of its length.
+    Each user has one event, and both models know the same events. ``seen`` are events whose items
+    are left out for their user.
     """
-    queries, items, found = queried[["user_id", "timestamp"]], np.sort(model.item_ids_), []
-    for some in np.split(items, range(_LISTED, len(items), _LISTED)):
-        listed, scores = model.recommend(
-            queries, n_recommendations=len(some), candidates=some, exclude_seen=False
-        )
-        found.append(np.take_along_axis(scores, listed.argsort(axis=1), axis=1))
-    return np.hstack(found)
+    items, lists = np.sort(net.item_ids_), []
+    for first in range(0, len(queried), _CHUNK):
+        rows = queried[first : first + _CHUNK]
+        total = scores_by_item(net, rows) + weight * standardized(scores_by_item(ease, rows))
+        hidden = None if seen is None else seen_of(seen, rows["user_id"], items)
+        lists.append(items[best(total, hidden)])
+    return np.concatenate(lists)
+
+
+def standardized(scores: np.ndarray) -> np.ndarray:
+    """Give each row (m,) a mean of 0 and a standard deviation of 1; a constant row is 0."""
+    deviation = scores.std(1, keepdims=True)
+    return (scores - scores.mean(1, keepdims=True)) / np.where(deviation > 0, deviation, 1.0)
+
+
+def scores_by_item(model: Any, queried: pd.DataFrame) -> np.ndarray:
+    """Score the whole catalogue for each query, in the order of the ids; shape (n, n_items)."""
+    listed, scores = model.recommend(
+        queried[["user_id", "timestamp"]],
+        n_recommendations=len(model.item_ids_),
+        exclude_seen=False,
+    )
+    return np.take_along_axis(scores, listed.argsort(axis=1), axis=1)
 
 
 def reranked(tastes: pd.DataFrame, share: float) -> Callable[..., np.ndarray]:
@@ -112,12 +131,12 @@ def reranked(tastes: pd.DataFrame, share: float) -> Callable[..., np.ndarray]:
     return lists_of
 
 
-def seen_of(learned: pd.DataFrame, users: pd.Series) -> np.ndarray:
-    """Return whether each of the users has taken each item, (n_users, n_items)."""
+def seen_of(learned: pd.DataFrame, users: pd.Series, items: np.ndarray) -> np.ndarray:
+    """Return whether each of the users has taken each item of ``items``, which ascend, (n, m)."""
     own = learned[learned["user_id"].isin(users)]
-    seen = np.zeros((len(users), learned["item_id"].nunique()), bool)
+    seen = np.zeros((len(users), len(items)), bool)
     rows = pd.Index(users).get_indexer(own["user_id"])
-    seen[rows, np.unique(learned["item_id"]).searchsorted(own["item_id"])] = True
+    seen[rows, items.searchsorted(own["item_id"])] = True
     return seen
 
 

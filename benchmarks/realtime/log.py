@@ -61,6 +61,12 @@ class Log:
         learned, queried = _split(self.events, LeaveLastOut())
         return (learned, queried) if part == "test" else _split(learned, LeaveLastOut())
 
+    def asked(self, part: str) -> tuple[pd.DataFrame, ...]:
+        """Return the training events and the test events, of "both" parts those of each."""
+        if part != "both":
+            return self.leave_last_out(part)
+        return (*self.leave_last_out("validation"), self.leave_last_out("test")[1])
+
 
 def read(name: str, *, n_users: int | None = None, n_events: int | None = None) -> Log:
     """Read a data set, or the first of its users, or the first events of its timeline."""

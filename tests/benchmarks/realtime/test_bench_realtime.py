@@ -12,6 +12,7 @@ from benchmarks.realtime import blend as blends
 from benchmarks.realtime import cost as costs
 from benchmarks.realtime import log as logs
 from benchmarks.realtime import stream as streams
+from benchmarks.realtime.blend import blended_lists, standardized
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = streams.DAY
@@ -200,6 +201,63 @@ def test_next_learns_nothing_from_the_asked_event_on(log, follower):
         assert found["n_users"] == len(queried)
         assert 0 < found["ndcg"] < found["hit_rate"] <= 1
         assert name == "default"
+
+
+def test_both_parts_of_one_fit_observe_in_between(log, follower):
+    learned, between = log.leave_last_out("validation")
+    before, last = log.leave_last_out("test")
+    rows = dict(bench.next_item(log, 0, {}, "both", None, ["default"]))
+    assert list(rows) == ["default, validation", "default, test"]
+    [model] = follower.made
+    pd.testing.assert_frame_equal(model.trained_on[0], learned)
+    (first, known), (second, known_later) = model.queried
+    assert len(model.trained_on) == 1
+    assert known.index.equals(learned.index)
+    assert set(known_later.index) == set(before.index)
+    for queries, asked in ((first, between), (second, last)):
+        pd.testing.assert_frame_equal(queries, asked[["user_id", "timestamp"]])
+    assert rows["default, test"]["n_users"] == len(last)
+
+
+def test_a_blend_ranks_unseen_items_by_both_scores(log, ours, monkeypatch):
+    monkeypatch.setattr(blends, "_CHUNK", 4)
+    learned, queried = log.leave_last_out("test")
+    queried, items = queried[:6], np.unique(ours.item_ids_)
+    every = {"n_recommendations": len(items), "exclude_seen": False}
+    for seen in (None, learned):
+        lists = blended_lists(ours, ours, 3.0, queried, seen)
+        for place, (user, now) in enumerate(
+            zip(queried["user_id"], queried["timestamp"], strict=True)
+        ):
+            (found,), (score,) = ours.recommend([[user, now]], **every)
+            own = set() if seen is None else set(seen[seen["user_id"] == user]["item_id"])
+            total = score + 3 * (score - score.mean()) / score.std()
+            ranked = [item for _, item in sorted(zip(-total, found, strict=True))]
+            assert lists[place].tolist() == [i for i in ranked if i not in own][:10]
+    assert (standardized(np.full((2, 3), 7.0)) == 0).all()
+
+
+def test_a_row_with_ease_knows_what_the_row_without_knows(log, ours, monkeypatch):
+    known = []
+    monkeypatch.setattr(bench, "lists_of", lambda _, queried, seen: np.zeros((len(queried), 10)))
+
+    def lists(net, ease, weight, queried, seen):
+        known.append((ease.n_items_, weight, seen))
+        return np.zeros((len(queried), 10))
+
+    monkeypatch.setattr(bench, "blended_lists", lists)
+    learned, between = log.leave_last_out("validation")
+    labels = [
+        label
+        for label, *_ in bench.lists_of_parts(
+            log, copy.deepcopy(ours), learned, list(log.asked("both")[1:]), 0.1
+        )
+    ]
+    assert labels == [", validation", ", validation + EASE", ", test", ", test + EASE"]
+    both = pd.concat([learned, between])
+    assert [n for n, *_ in known] == [learned["item_id"].nunique(), both["item_id"].nunique()]
+    assert {weight for _, weight, _ in known} == {0.1}
+    assert all(seen is None for *_, seen in known)  # purchases repeat
 
 
 def test_of_variants_texts_need_a_backbone(log, follower):
@@ -394,12 +452,11 @@ def test_the_tenth_before_the_last_is_asked_in_validation(log):
 
 
 @pytest.mark.parametrize("excluded", [False, True])
-def test_scores_of_the_catalogue_and_lists_as_item_by_item(log, ours, monkeypatch, excluded):
-    monkeypatch.setattr(blends, "_LISTED", 13)
+def test_scores_of_the_catalogue_and_lists_as_item_by_item(log, ours, excluded):
     learned, later = log.split_in_time()
     first = blends.known_later(log, learned, later).drop_duplicates("user_id")[:3]
     items, scores = sorted(set(learned["item_id"])), blends.scores_by_item(ours, first)
-    seen = blends.seen_of(learned, first["user_id"])
+    seen = blends.seen_of(learned, first["user_id"], np.array(items))
     lists = blends.best(scores, seen if excluded else None)
     for row, (user, now) in enumerate(zip(first["user_id"], first["timestamp"], strict=True)):
         asked = pd.DataFrame({"user_id": user, "item_id": items, "timestamp": now})
