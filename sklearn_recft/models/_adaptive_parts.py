@@ -303,7 +303,7 @@ class Blend:
 
     @property
     def used(self) -> np.ndarray:
-        """Weights that lists are scored by: those of lists ahead with the best share of the first."""
+        """Weights that lists are scored by: the best share of the first is added to those ahead."""
         return self._with(SHARES[self.quality.argmax()])
 
     def _with(self, share: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How much of the first weights of a blend lists ahead of time keep, by the quality of lists so far."""
+"""The share of the first weights of a blend that lists ahead of time keep, by their quality."""
 
 from __future__ import annotations
 
