@@ -8,7 +8,7 @@ import numpy as np
 # nearly that of equal weights.
 SHARES = np.array([0.0, 0.1, 0.3, 1.0, 10.0])
 # Lists after which the quality of a list counts half.
-_HALF_LIFE = 300.0
+_HALF_LIFE = 3000.0
 # Length of the lists that are judged.
 _LIST = 10
 

@@ -21,6 +21,7 @@ from sklearn_recft.model_selection import TemporalSplit, iter_prequential
 from sklearn_recft.models import (
     PopularityModel,
     _adaptive,
+    _adaptive_final,
     _adaptive_parts,
     _adaptive_rows,
     _adaptive_shares,
@@ -266,7 +267,7 @@ def test_quality_of_lists_is_their_ndcg():
     assert_allclose(_adaptive_shares.list_quality(ranks, lists), slow)
     total = 3.0
     for value in slow:
-        total = 0.5 ** (1 / 300) * total + value
+        total = 0.5 ** (1 / 3000) * total + value
     assert_allclose(_adaptive_shares.faded_sum(np.array([3.0]), np.array([slow])), [total])
 
 
@@ -291,7 +292,7 @@ def test_each_share_is_judged_by_its_own_lists():
             rank = (scores > scores[targets[r]]).sum()
             gains.append(1 / np.log2(rank + 2) if rank < 10 else 0.0)
         ndcg = (gains[0] + gains[1]) / (1 + 1 / np.log2(3)), gains[2]
-        assert found == pytest.approx(0.5 ** (1 / 300) * ndcg[0] + ndcg[1])
+        assert found == pytest.approx(0.5 ** (1 / 3000) * ndcg[0] + ndcg[1])
     assert len(np.unique(blend.quality)) > 1
 
 
@@ -394,6 +395,32 @@ def test_a_final_estimator_scores_the_pool():
     assert_allclose(reasons.score, model.predict(OLD[:3]), rtol=1e-5)
     twin = pickle.loads(pickle.dumps(model))
     assert_array_equal(twin.partial_fit(NEW).predict(X), model.partial_fit(NEW).predict(X))
+
+
+def test_examples_of_a_final_estimator_are_from_the_whole_pool():
+    rng, n, width = np.random.default_rng(0), 30, 130
+    sizes, targets = np.full(n, 120), rng.integers(-1, 120, n)
+    sizes[5], targets[5] = 3, 2  # all of a small pool
+    scores = np.where(np.arange(width) < sizes[:, None], rng.normal(size=(n, width)), -np.inf)
+    features = np.arange(n * width, dtype=np.float32).reshape(n, width, 1)  # tells the item
+    contexts = np.zeros((n, 3), np.int64)
+    items = np.tile(np.arange(width), (n, 1))
+    pools = _adaptive_parts.Pools(items, sizes, features, contexts, targets)
+    X_, y = _adaptive_final.examples(pools, scores)
+    query, place = np.divmod(X_[:, 0].astype(int), width)
+    assert np.unique(query).tolist() == np.flatnonzero(targets >= 0).tolist()
+    assert (place < sizes[query]).all()
+    for q in np.unique(query):
+        assert place[query == q][y[query == q]].tolist() == [targets[q]]
+        others = place[(query == q) & ~y]
+        if q == 5:
+            assert others.tolist() == [0, 1]
+            continue
+        ranks = np.sort((scores[q, :120] > scores[q, others][:, None]).sum(axis=1))
+        assert len(ranks) in (39, 40)
+        assert ranks[0] < 6  # each third one, less the target
+        assert ranks[-1] >= 114
+        assert np.isin(np.diff(ranks), (3, 6)).all()
 
 
 # ------------------------------------------------------------------------- parameters
