@@ -11,7 +11,7 @@ from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
 from sklearn_recft.models._adaptive_drift import alarms
-from sklearn_recft.models._adaptive_shares import SHARES, faded_sum, list_quality
+from sklearn_recft.models._adaptive_shares import SHARES, best_share, faded_sum, list_quality
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -157,7 +157,7 @@ class Activity:
         ahead = np.ones(len(users), bool)
         ahead[known] = self.news[users[known]] == 0
         found[ahead] += N_SETS
-        found[ahead & (gaps < SECONDS_PER_DAY), 1] += N_SETS
+        found[ahead & (gaps >= 0) & (gaps < SECONDS_PER_DAY), 1] += N_SETS
         return found
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
@@ -304,7 +304,7 @@ class Blend:
     @property
     def used(self) -> np.ndarray:
         """Weights that lists are scored by: the best share of the first is added to those ahead."""
-        return self._with(SHARES[self.quality.argmax()])
+        return self._with(best_share(self.quality))
 
     def _with(self, share: float) -> np.ndarray:
         if len(self.weights) == 1:

@@ -7,10 +7,18 @@ import numpy as np
 # Shares of the first weights that may be added to those learned. With the last one, the list is
 # nearly that of equal weights.
 SHARES = np.array([0.0, 0.1, 0.3, 1.0, 10.0])
+# What the sum of a share has to be ahead of that of none: one perfect list.
+_AHEAD_BY = 1.0
 # Lists after which the quality of a list counts half.
 _HALF_LIFE = 3000.0
 # Length of the lists that are judged.
 _LIST = 10
+
+
+def best_share(quality: np.ndarray) -> float:
+    """Return the share of the best quality (k,), or none if it is ahead by too little."""
+    best = int(quality.argmax())
+    return float(SHARES[best]) if quality[best] > quality[0] + _AHEAD_BY else 0.0
 
 
 def list_quality(ranks: np.ndarray, lists: np.ndarray) -> np.ndarray:
