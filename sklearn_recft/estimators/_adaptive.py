@@ -55,8 +55,8 @@ class AdaptiveRecommender(
     known ones: such a list is for all that they take until the next call. These sets learn from
     what the user takes in the same chunk of a call, of at most 2,000 events. The lists are few, so
     their squares are never forgotten, and a share of the first weights is added: of 0, .1, .3, 1
-    and 10, the one with the best NDCG@10 of such lists so far. A list
-    counts half after 3,000, and more than 0 has to be ahead by a perfect list.
+    and 10, the one with the best NDCG@10 of such lists so far. A list counts half after 3,000, and
+    a share above 0 has to be ahead by one perfect list.
 
     The weights learn from each event of `partial_fit`: first the members rank the items for the
     event's user, then the weights make a step of AdaGrad. The loss is the softmax cross-entropy of

@@ -244,12 +244,12 @@ def test_lists_ahead_keep_the_share_of_first_weights_that_was_best(model):
     queries = np.column_stack([USERS, np.full(60, OLD[-1, 2])])
     blend, first = model._model.blend, np.repeat([0.5, 0.05], 2)
     learned = blend.weights[_adaptive_parts.N_SETS, :4]
+    blend.quality = np.array([10.0, 10.1, 10.9, 9.0, 9.0])  # not by a whole list
+    assert_allclose(list(model.weights_["ahead"].values())[:4], learned)
     for best, share in enumerate(_adaptive_shares.SHARES):
         blend.quality = 2.0 * (np.arange(len(_adaptive_shares.SHARES)) == best)
         row = list(model.weights_["ahead"].values())
         assert_allclose(row[:4], learned + share * first)
-    blend.quality = np.array([10.0, 10.1, 10.9, 9.0, 9.0])  # not by a whole list
-    assert_allclose(list(model.weights_["ahead"].values())[:4], learned)
     equal = _adaptive_parts.Blend(2, True)
     found = model.recommend(queries, n_recommendations=5)[0]
     blend.weights[_adaptive_parts.N_SETS :] = 0.0
