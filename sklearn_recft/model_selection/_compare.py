@@ -183,6 +183,8 @@ def compare_recommenders(
         max_val=1,
         include_boundaries="neither",
     )
+    if n_jobs is not None:
+        check_scalar(n_jobs, "n_jobs", Integral)
     tasks = _tasks(X, y, cv, relevance_threshold, users)
     runs = _runs(estimators, X, y, tasks, protocol, n_jobs, verbose)
     if measure_memory:  # here and one by one, since tracemalloc counts what all threads allocate
