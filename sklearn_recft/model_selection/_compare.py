@@ -132,7 +132,7 @@ def compare_recommenders(
         If a parameter is out of range, train and test rows overlap, or a test set has no relevant
         rows.
     TypeError
-        If an estimator has no ``fit`` or ``recommend``.
+        If an estimator has no ``fit`` or ``recommend``, or ``n_jobs`` is no integer.
     RuntimeError
         If an estimator fails. The message names the estimator, the method, the split and the error.
 
