@@ -337,6 +337,12 @@ class EventStream:
 
     def _row(self, user: Any, item: Any, timestamp: Any, columns: dict[str, Any]) -> Any:
         """Return a table of one event."""
+        twice = [name for name in (USER, ITEM) if name in columns]
+        if twice:
+            raise ValueError(
+                f"The columns {twice} are given twice: leave them out, since user and item are the "
+                "first two arguments."
+            )
         named = {USER: user, ITEM: item, **({} if timestamp is None else {TIME: timestamp})}
         if self._learner.__sklearn_is_fitted__():
             return EventRow({**columns, **named})

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 
 import numpy as np
@@ -25,6 +26,7 @@ from sklearn_recft.lists import _eligible
 from sklearn_recft.metrics import make_ranking_scorer
 from sklearn_recft.model_selection import TemporalSplit
 from sklearn_recft.models import FittedModel
+from sklearn_recft.pipeline import RecommenderPipeline
 from sklearn_recft.vocabulary import Vocabulary
 from tests.test_ranking import sorted_whole
 
@@ -345,6 +347,29 @@ def test_a_fit_beside_forget_is_the_last_word():
 
 
 # -------------------------------------------------------------------------------- score
+
+
+class Meanwhile:
+    """An attribute that is copied while another call changes the estimator."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __reduce__(self):
+        self.call()
+        return int, ()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps, partial(pickle.dumps, protocol=0)])
+def test_a_copy_is_made_while_forget_adds_its_receipt(copied):
+    for model in (
+        PopularityRecommender(),
+        RecommenderPipeline([("list", PopularityRecommender())]),
+    ):
+        model.fit([["ann", "tea"], ["bob", "rye"]])
+        model.passing_ = Meanwhile(partial(model.forget, ["ann"]))
+        copied(model)
+        assert model.forget_receipt_.level
 
 
 def test_score_of_a_ranking_model_is_ndcg_of_unseen_items():

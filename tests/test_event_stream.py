@@ -373,6 +373,10 @@ def test_context_comes_by_name():
     assert_equal(model, other)
     with pytest.raises(ValueError, match=r"Context columns missing: \['x3'\]"):
         model.stream().learn_one(1, 2, 3.0, 90)
+    for call in (model.stream().predict_one, model.stream().learn_one):
+        with pytest.raises(ValueError, match=r"\['item_id'\] are given twice"):
+            call(1, 2, timestamp=90, x3=7, item_id=5)
+    assert_equal(model, other)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,10 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
                 "Add rows of the other class, or give both labels as classes= of partial_fit. For "
                 "a log of positives, leave y out."
             )
-    code = np.searchsorted(classes, labels).clip(max=1)
+    try:
+        code = np.searchsorted(classes, labels).clip(max=1)
+    except TypeError:  # texts in an array of objects, and classes that are numbers
+        code = np.zeros(len(labels), np.int64)
     strange = classes[code] != labels
     if strange.any():
         first, second = classes.tolist()

@@ -132,7 +132,7 @@ def compare_recommenders(
         If a parameter is out of range, train and test rows overlap, or a test set has no relevant
         rows.
     TypeError
-        If an estimator has no ``fit`` or ``recommend``.
+        If an estimator has no ``fit`` or ``recommend``, or ``n_jobs`` is no integer.
     RuntimeError
         If an estimator fails. The message names the estimator, the method, the split and the error.
 
@@ -183,6 +183,8 @@ def compare_recommenders(
         max_val=1,
         include_boundaries="neither",
     )
+    if n_jobs is not None:
+        check_scalar(n_jobs, "n_jobs", Integral)
     tasks = _tasks(X, y, cv, relevance_threshold, users)
     runs = _runs(estimators, X, y, tasks, protocol, n_jobs, verbose)
     if measure_memory:  # here and one by one, since tracemalloc counts what all threads allocate

@@ -98,11 +98,15 @@ class StateCache:
     def put(self, user: int, known: KnownStates) -> None:
         """Replace what is known of a user, and drop others while there is too much."""
         with self._lock:
+            self.n_bytes += known.nbytes  # first: an interrupt may leave too many, never too few
             old = self._known.pop(user, None)
             self._known[user] = known
-            self.n_bytes += known.nbytes - (0 if old is None else old.nbytes)
+            if old is not None:
+                self.n_bytes -= old.nbytes
             while self._known and self.n_bytes > self.max_bytes:
                 self.n_bytes -= self._known.pop(next(iter(self._known))).nbytes
+            if not self._known:
+                self.n_bytes = 0
 
 
 class SequenceLists(SequenceSearch):

@@ -11,7 +11,7 @@ _persistence = lazy_names("sklearn_recft.persistence", {"save": "_folder"})
 
 
 class SaveMixin:
-    """Mixin that adds `save`."""
+    """Mixin that adds `save`, and copies and pickles beside other threads."""
 
     def save(self, path: str | os.PathLike[str], **options: Any) -> str:
         """Save the estimator to a folder without pickle; `sklearn_recft.load` reads it.
@@ -30,3 +30,14 @@ class SaveMixin:
         """
         digest: str = _persistence("save")(self, path, **options)
         return digest
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Return what a copy or a pickle is made of: the attributes of one moment.
+
+        Another thread may add an attribute meanwhile, as `forget` does.
+        """
+        found = super().__reduce_ex__(protocol)
+        if isinstance(found, str) or len(found) < 3 or not isinstance(found[2], dict):
+            return found
+        made, arguments, attributes, *others = found
+        return made, arguments, dict(attributes), *others

@@ -1,6 +1,7 @@
 """Lists of one user, whose states are kept from earlier lists, equal lists computed anew."""
 
 import copy
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -148,6 +149,34 @@ def test_bytes_are_bounded_and_the_least_recently_used_go_first():
     recent.put(3, KnownStates(np.zeros((100, 3)), torch.zeros(1, 2, 4)))
     assert len(recent) == 0
     assert recent.n_bytes == 0
+
+
+@pytest.mark.parametrize("line", range(9))
+def test_an_interrupt_leaves_no_bytes_uncounted(line):
+    small, large = (KnownStates(np.zeros((n, 3)), torch.zeros(1, n, 4)) for n in (2, 90))
+    recent = StateCache(max_bytes=large.nbytes + 2 * small.nbytes)
+    recent.put(0, small)
+    recent.put(1, small)
+    lines = iter(range(99))
+
+    def interrupt(frame, event, _):
+        if frame.f_code.co_name == "put" and event == "line" and next(lines) == line:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return interrupt
+
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recent.put(1, large)
+    finally:
+        sys.settrace(None)
+    kept = [known.nbytes for known in map(recent.get, (0, 1)) if known is not None]
+    assert sum(kept) <= recent.n_bytes
+    for user in range(2, 9):
+        recent.put(user, small)
+    kept = [known.nbytes for known in map(recent.get, range(9)) if known is not None]
+    assert sum(kept) <= recent.n_bytes <= recent.max_bytes
 
 
 def test_threads_that_list_and_observe_leave_states_of_the_events():
