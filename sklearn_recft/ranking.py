@@ -17,6 +17,10 @@ from sklearn_recft.parallel import in_kept_threads, limit_torch_threads, torch_t
 # Rows x columns of a tile of scores: 2 MiB of float32 a thread stays in cache.
 _TILE_ROWS, _TILE_COLUMNS = 128, 4096
 
+# Lists from this length on whose square is above so many times the columns are sorted: inserting
+# scores one by one takes steps like the square of the length. Scores held for it are bounded.
+_LONG, _LONG_RATIO, _HELD = 128, 8, 2**24
+
 # Fewer numbers of a table are read as they are: the scan of int8 has a fixed cost.
 _SCANNED = 2**21
 # To round a row to int8 takes as long as to score about so many rows once.
@@ -68,9 +72,11 @@ def top_k(
     -----
     Each thread scores a few hundred rows against a cache-sized run of columns and merges it
     into a running list, so memory is O(threads x tile + n_queries x k). A `RowScan` of one query
-    finds the same list by itself.
+    finds the same list by itself. For long lists, a thread holds whole rows of scores, 64 MiB or
+    one row, and sorts them.
     """
-    if isinstance(score_tile, RowScan) and not among:
+    is_long = k >= _LONG and k * k > _LONG_RATIO * n_columns
+    if isinstance(score_tile, RowScan) and not among and not is_long:
         found = score_tile.top_k(k, row_columns, n_threads)
         if found is not None:
             return found
@@ -79,15 +85,21 @@ def top_k(
     pointer = indptr[:-1].copy()
     merge = kernels.update_topk_among if among else kernels.update_topk
     rows = min(_TILE_ROWS, n_queries)
+    if is_long:
+        rows = min(rows, max(1, _HELD // n_columns))
     width = _TILE_ROWS * _TILE_COLUMNS // max(rows, 1)
 
     def run(r0: int) -> None:
         r1 = min(r0 + rows, n_queries)
+        held = np.empty((r1 - r0, n_columns if is_long else 0), np.float32)
         buffer = np.empty((r1 - r0) * min(width, n_columns), np.float32)
         for c0 in range(0, n_columns, width):
             c1 = min(c0 + width, n_columns)
             tile = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
             score_tile(r0, r1, c0, c1, tile)
+            if is_long:
+                held[:, c0:c1] = tile
+                continue
             merge(
                 tile,
                 c0,
@@ -97,6 +109,10 @@ def top_k(
                 scores[r0:r1],
                 columns[r0:r1],
             )
+        for r, row in enumerate(held if is_long else (), r0):
+            its = row_columns[indptr[r] : indptr[r + 1]]
+            best = _sorted_best(row, k, its, among=among)
+            columns[r, : len(best)], scores[r, : len(best)] = best, row[best]
 
     starts = range(0, n_queries, rows)
     with torch_threads(1):
@@ -107,6 +123,23 @@ def top_k(
             with ThreadPoolExecutor(n_threads, initializer=limit_torch_threads) as pool:
                 list(pool.map(run, starts))
     return columns, scores
+
+
+def _sorted_best(row: np.ndarray, k: int, its: np.ndarray, *, among: bool) -> np.ndarray:
+    """Return the columns of the best ``k`` scores of a row, ties by lower column.
+
+    Columns ``its`` are left out, or are the only ones; so are scores that are NaN or -inf.
+    """
+    if not among:
+        row[its] = -np.inf
+    columns = its if among else np.arange(len(row))
+    columns = columns[row[columns] > -np.inf]
+    falling = -row[columns]
+    if len(columns) > 2 * k:
+        near = falling <= np.partition(falling, k - 1)[k - 1]
+        columns, falling = columns[near], falling[near]
+    best: np.ndarray = columns[np.argsort(falling, kind="stable")[:k]]
+    return best
 
 
 def check_ranked(found: np.ndarray, sizes: np.ndarray) -> None:

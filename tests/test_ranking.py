@@ -53,6 +53,30 @@ def test_top_k_is_a_stable_sort(monkeypatch, threads, tile_rows, tile_columns, s
     assert_array_equal(among, found)
 
 
+@pytest.mark.parametrize("held", [1, 450, 2**24])
+@pytest.mark.parametrize("k", [140, 300, 500])
+def test_long_lists_are_a_stable_sort(monkeypatch, held, k):
+    monkeypatch.setattr(ranking, "_TILE_ROWS", 4)
+    monkeypatch.setattr(ranking, "_TILE_COLUMNS", 64)
+    monkeypatch.setattr(ranking, "_HELD", held)
+    monkeypatch.setattr(ranking.kernels, "update_topk", None)  # lists of this length are sorted
+    rng = np.random.default_rng(k)
+    scores = rng.normal(size=(7, 500)).round(1).astype(np.float32)
+    scores[2, ::3], scores[3, 5], scores[4] = -np.inf, np.nan, np.nan
+    hidden = [np.flatnonzero(rng.random(500) < 0.2) for _ in range(7)]
+    indptr, columns = np.cumsum([0, *map(len, hidden)]), np.concatenate(hidden).astype(np.int32)
+    found = top_k(write_from(scores), 7, 500, k, indptr, columns, n_threads=2)
+    finite = np.where(np.isnan(scores), -np.inf, scores)
+    expected, its = sorted_whole(finite, k, hidden)
+    expected[np.isneginf(its)] = -1
+    assert_array_equal(found[0], expected)
+    assert_array_equal(found[1], its)
+    shown = [np.setdiff1d(np.arange(500), gone) for gone in hidden]
+    indptr, columns = np.cumsum([0, *map(len, shown)]), np.concatenate(shown).astype(np.int32)
+    among = top_k(write_from(scores), 7, 500, k, indptr, columns, among=True)
+    assert_array_equal(among, found)
+
+
 def test_a_row_with_few_columns_to_rank_ends_early():
     scores = np.array([[3.0, 2, 1], [1, 2, 3]], np.float32)
     indptr, columns = np.array([0, 1, 1]), np.array([1], np.int32)

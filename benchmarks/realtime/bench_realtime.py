@@ -13,18 +13,24 @@ over the seeds, with the spread of the metrics (the largest value less the small
 next
     Leave-last-out: the last event of every user is predicted after a fit on all events before it
     (``--part test``), or the one before it after a fit without both (``--part validation``, by
-    which settings are chosen). As in the literature, others' events may be later than the test
-    event. One thing is changed at a time. NDCG@10 is also given by the number of training events
-    of the test item. With ``--backbone`` the titles of ``items.parquet`` are read, and items
-    without events are in the catalogue too. Amazon Beauty is used as filed: 22,332 users and
-    12,086 items with 5 events or more (22,363 and 12,101 in the literature), time in days. Its
-    file has the events of a user's day in the order of item ids, so the last of them is the one
-    with the highest id.
+    which settings are chosen). ``--part both`` has a row of each from one fit without both: the
+    events of validation are asked, then observed, and the last ones asked. ``--ease`` adds a row
+    for the scores plus this weight times the standardized scores of EASE. As in the literature,
+    others' events may be later than the test event. One thing is changed at a time. NDCG@10 is
+    also given by the number of training events of the test item. With ``--backbone`` the titles
+    of ``items.parquet`` are read, and items without events are in the catalogue too. Amazon
+    Beauty is used as filed: 22,332 users and 12,086 items with 5 events or more (22,363 and
+    12,101 in the literature), time in days. Its file has the events of a user's day in the order
+    of item ids, so the last of them is the one with the highest id.
 timeline
     The first 90 % of the events are fitted. Users in both parts have one query, at the time of
     their first later event, evaluated on all their later items (as on the leaderboard); or one
     query before each of their later events, evaluated on the items still to come, averaged by user
     first. "observe": the later events before the query are observed. The others are not updated.
+blend
+    The one query per user of the timeline, answered by a weighted mean of the scores of the
+    transformer and of `IncrementalMFRecommender` with "softmax". The weight is chosen on the tenth
+    before the last (``--part validation``). With ``--backbone`` the transformer reads titles.
 stream
     The same split; next-item scores over all later events, including new users and new items.
     Variants: weights and histories frozen; every event observed; a day's events also learned at
@@ -43,13 +49,18 @@ scale
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root
 
 from benchmarks.common.events import DATA as KNOWN
 from benchmarks.common.params import add_params_option, merged
+from benchmarks.realtime.blend import blend, blended_lists
 from benchmarks.realtime.cost import latency, parts, scale
 from benchmarks.realtime.log import (
     Log,
@@ -62,10 +73,13 @@ from benchmarks.realtime.log import (
     report,
 )
 from benchmarks.realtime.stream import Runs, stream, timeline
+from sklearn_recft import EASERecommender
 
 SEEDS = (0, 1, 2)
+PARTS = ("validation", "test")
+EASE = {"history_half_life": 3}
 DATA = {
-    "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",),
+    "next": ("ml-1m", "amazon-beauty-2014"), "timeline": ("ml-1m",), "blend": ("ml-1m",),
     "stream": ("ml-1m", "online-retail"), "latency": ("ml-1m",), "parts": ("ml-1m",),
     "scale": (),
 }  # fmt: skip
@@ -81,10 +95,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def next_item(
-    log: Log, seed: int, params: dict, part: str, backbone: str | None, variants: list[str]
-) -> Runs:
+    log: Log, seed: int, params: dict, part: str, backbone: str | None, variants: list[str],
+    ease: float | None = None,
+) -> Runs:  # fmt: skip
     """Yield every variant's figures for the test event of each user."""
-    learned, queried = log.leave_last_out(part)
+    learned, *asked = log.asked(part)
     for name in variants:
         changed, texts = VARIANTS[name], {}
         if name == "texts":
@@ -95,12 +110,31 @@ def next_item(
         start = time.perf_counter()
         model.fit(learned, **texts)
         seconds = time.perf_counter() - start
-        found = evaluate_next(queried, lists_of(model, queried, log.exclude_seen))
-        yield name, {
-            **{figure: mean(values) for figure, values in found.items()},
-            **by_level(found["ndcg"], queried["item_id"], learned["item_id"]),
-            "n_users": len(queried), "n_items": model.n_items_, "fit_seconds": seconds,
-        }  # fmt: skip
+        for label, queried, lists in lists_of_parts(log, model, learned, asked, ease):
+            found = evaluate_next(queried, lists)
+            yield name + label, {
+                **{figure: mean(values) for figure, values in found.items()},
+                **by_level(found["ndcg"], queried["item_id"], learned["item_id"]),
+                "n_users": len(queried), "n_items": model.n_items_, "fit_seconds": seconds,
+            }  # fmt: skip
+
+
+def lists_of_parts(
+    log: Log, model: Any, learned: pd.DataFrame, asked: list[pd.DataFrame], ease: float | None
+) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:
+    """Yield label, test events and lists of each part, which is observed before the next."""
+    other = None if ease is None else EASERecommender(**EASE).fit(learned)
+    for place, queried in enumerate(asked):
+        if place:
+            model.observe(asked[place - 1])
+            learned = pd.concat([learned, asked[place - 1]])
+        label = f", {PARTS[place]}" if len(asked) > 1 else ""
+        yield label, queried, lists_of(model, queried, log.exclude_seen)
+        if other is not None:
+            if place:
+                other.partial_fit(asked[place - 1])
+            seen = learned if log.exclude_seen else None
+            yield f"{label} + EASE", queried, blended_lists(model, other, ease, queried, seen)
 
 
 def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> None:
@@ -108,15 +142,16 @@ def measure(task: str, name: str, options: argparse.Namespace, params: dict) -> 
     log = read(name, **n)
     runs = {
         "next": lambda seed: next_item(
-            log, seed, params, options.part, options.backbone, options.variants
+            log, seed, params, options.part, options.backbone, options.variants, options.ease
         ),
         "timeline": lambda seed: timeline(log, seed, params, seed == options.seeds[0]),
+        "blend": lambda seed: blend(log, seed, params, options.part, options.backbone),
         "stream": lambda seed: stream(log, seed, params, options.refits, options.later),
         "latency": lambda seed: iter([("ours", latency(log, seed, params))]),
         "parts": lambda seed: iter([("ours", parts(log, seed, params))]),
     }
     seeds = options.seeds[:1] if task in ("latency", "parts") else options.seeds
-    label = f"next, {options.part}" if task == "next" else task
+    label = f"{task}, {options.part}" if task in ("next", "blend") else task
     report(label, log, seeds, runs[task])
 
 
@@ -128,13 +163,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="first users (next) or first events alone")
     add_params_option(parser)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--part", choices=("validation", "test"), default="test")
+    parser.add_argument("--part", choices=(*PARTS, "both"), default="test")
     parser.add_argument("--backbone", help="a folder or a name: titles are read, in a row more")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--ease", type=float, help="next: weight of EASE's scores, in a row more")
     parser.add_argument("--refits", type=int, default=5, help="how often in a stream")
     parser.add_argument("--later", type=int, help="first events of a stream alone")
     parser.add_argument("--slices", nargs="+", type=int, default=[64, 32, 16], help="of scale")
     options = parser.parse_args(argv)
+    if options.ease is not None and options.backbone:
+        parser.error("--ease: EASE does not know the items that have a title alone")
     params = merged({"n_jobs": options.threads}, options.params)
     for task in options.task:
         if task == "scale":

@@ -16,7 +16,7 @@ from benchmarks.common.process import in_fresh_process, peak_memory
 from benchmarks.common.report import row
 from benchmarks.realtime.log import Log, make_model
 from sklearn_recft.modules import SequenceNet
-from sklearn_recft.training import SequenceWindows
+from sklearn_recft.training import EagerAdamW, SequenceWindows
 
 DAY = 86_400
 N_CALLS, N_WARM_UP, N_AT_ONCE = 1000, 20, 100_000
@@ -72,7 +72,7 @@ PARTS = {
     "windows": (SequenceWindows, "__call__"), "events": (SequenceNet, "event_states"),
     "queries": (SequenceNet, "query_states"), SOFTMAX: (SequenceNet, "forward"),
     "other gradients": (torch.Tensor, "backward"),
-    "clipping": (torch.nn.utils, "clip_grad_norm_"), "steps": (torch.optim.AdamW, "step"),
+    "clipping": (torch.nn.utils, "clip_grad_norm_"), "steps": (EagerAdamW, "step"),
 }  # fmt: skip
 
 

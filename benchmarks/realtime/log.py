@@ -41,9 +41,16 @@ class Log:
     titles: pd.DataFrame
     exclude_seen: bool
 
-    def split_in_time(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the training events, and the last tenth of the timeline."""
-        return _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
+    def split_in_time(self, part: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the training events, and the last tenth of the timeline.
+
+        In part "validation" it is the tenth before, and what comes later is in neither.
+        """
+        learned, later = _split(self.events, TemporalSplit(n_splits=1, test_size=TEST_SHARE))
+        if part == "test":
+            return learned, later
+        share = TEST_SHARE / (1 - TEST_SHARE)
+        return _split(learned, TemporalSplit(n_splits=1, test_size=share))
 
     def leave_last_out(self, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the training events, and the test event of every user.
@@ -53,6 +60,12 @@ class Log:
         """
         learned, queried = _split(self.events, LeaveLastOut())
         return (learned, queried) if part == "test" else _split(learned, LeaveLastOut())
+
+    def asked(self, part: str) -> tuple[pd.DataFrame, ...]:
+        """Return the training events and the test events, of "both" parts those of each."""
+        if part != "both":
+            return self.leave_last_out(part)
+        return (*self.leave_last_out("validation"), self.leave_last_out("test")[1])
 
 
 def read(name: str, *, n_users: int | None = None, n_events: int | None = None) -> Log:

@@ -51,7 +51,9 @@ def rounds(
     return np.split(order, np.flatnonzero(ends) + 1)
 
 
-def query_and_observe(model: Any, events: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
+def query_and_observe(
+    model: Any, events: pd.DataFrame, exclude_seen: bool, lists_of: Callable = lists_of
+) -> np.ndarray:
     """Recommend before each event, with all earlier ones observed; shape (n, K)."""
     lists = np.empty((len(events), K), object)
     period = model.trend_period_
@@ -184,10 +186,7 @@ def _costs(seconds: list[float]) -> dict[str, Any]:
 def timeline(log: Log, seed: int, params: dict[str, Any], with_baselines: bool) -> Runs:
     """Yield ours and the baselines, evaluated on all items of a user in the last tenth."""
     learned, later = log.split_in_time()
-    later = later[later["user_id"].isin(learned["user_id"])]
-    if log.exclude_seen:  # items that no list can hold are not relevant
-        pairs = pd.MultiIndex.from_frame(learned[["user_id", "item_id"]])
-        later = later[~pd.MultiIndex.from_frame(later[["user_id", "item_id"]]).isin(pairs)]
+    later = known_later(log, learned, later)
     first = later.drop_duplicates("user_id")
     models = {"ours": make_model(seed, params), **(BASELINES if with_baselines else {})}
     for name, model in models.items():
@@ -202,6 +201,15 @@ def timeline(log: Log, seed: int, params: dict[str, Any], with_baselines: bool) 
             lists = query_and_observe(model, later, log.exclude_seen)
             found = evaluate_each(later, lists)
             yield f"{name}, queried before each event, observe", found | cost
+
+
+def known_later(log: Log, learned: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+    """Keep what is relevant to users of the training events: no items that no list can hold."""
+    later = later[later["user_id"].isin(learned["user_id"])]
+    if not log.exclude_seen:
+        return later
+    pairs = pd.MultiIndex.from_frame(learned[["user_id", "item_id"]])
+    return later[~pd.MultiIndex.from_frame(later[["user_id", "item_id"]]).isin(pairs)]
 
 
 def evaluate_once(later: pd.DataFrame, first: pd.DataFrame, lists: np.ndarray) -> dict[str, float]:

@@ -250,6 +250,7 @@ class AdaptiveModel(FittedModel):
         if whole is not None:
             pooled, importance, lists = whole
             options = settings.learning_rate, 1.0, settings.n_candidates  # few lists: keep all
+            self.blend.judge(pooled, lists)
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
         self.blend.log_chunk(time, events, ranks)
@@ -337,7 +338,7 @@ class AdaptiveModel(FittedModel):
     def _weigh_pools(self, pools: Pools) -> np.ndarray:
         """Return the weighted sums (n, width) of the features of pools."""
         out = np.empty(pools.items.shape)
-        kernels.weigh_pool(pools.features, pools.sizes, pools.rows, self.blend.weights, out)
+        kernels.weigh_pool(pools.features, pools.sizes, pools.rows, self.blend.used, out)
         return out
 
     def tile_scorer(
@@ -369,7 +370,7 @@ class AdaptiveModel(FittedModel):
     def explain(self, events: Events) -> Explanation:
         """Return the scores of rows as sums over members and their reasons."""
         queries = queries_of(events, np.arange(len(events)), self.users, self.context_names)
-        weights = self.blend.weights * (not self.final_is_fitted)
+        weights = self.blend.used * (not self.final_is_fitted)
         with torch_threads(1):
             blocks = self._queries(events.user, queries).blocks()
             sums = Sums.joined(

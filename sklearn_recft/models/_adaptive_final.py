@@ -9,8 +9,8 @@ import numpy as np
 
 from sklearn_recft.models._adaptive_parts import Pools
 
-# Queries that the classifier is fitted on, the last ones, and items of each that are no target.
-_QUERIES, _NEGATIVES = 5000, 40
+# Queries that the classifier is fitted on, the last ones, and items of each beside the target.
+_QUERIES, _OTHERS = 5000, 40
 # Distance of a probability from 0 and 1 at least.
 _SURE = 1e-9
 
@@ -18,16 +18,23 @@ Examples = tuple[np.ndarray, np.ndarray]
 
 
 def examples(pools: Pools, scores: np.ndarray) -> Examples:
-    """Return features of the best items and the target of each query, and which is the target."""
+    """Return features of the target and of other items of each query, and which is the target.
+
+    The others are spread over the whole pool, from the best to the worst: each k-th item by the
+    scores. Of the best items alone, the classifier would learn that an item behind them, which is
+    here only if it is the target, is a good one.
+    """
     hit = np.flatnonzero(pools.targets >= 0)[-_QUERIES:]
     rows, targets = np.arange(len(hit)), pools.targets[hit]
-    best = np.argsort(-scores[hit], axis=1, kind="stable")[:, :_NEGATIVES]
-    chosen = np.zeros((len(hit), scores.shape[1]), bool)
-    np.put_along_axis(chosen, best, True, axis=1)
+    order = np.argsort(-scores[hit], axis=1, kind="stable")
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(scores.shape[1])[None], axis=1)
+    distance = -(-pools.sizes[hit, None] // _OTHERS)
+    chosen = (place + rows[:, None]) % distance == 0
     chosen &= np.arange(scores.shape[1]) < pools.sizes[hit, None]
     chosen[rows, targets] = True
-    query, place = np.nonzero(chosen)
-    return _columns(pools, hit[query], place), place == targets[query]
+    query, column = np.nonzero(chosen)
+    return _columns(pools, hit[query], column), column == targets[query]
 
 
 def fitted_final(final: Any, found: list[Examples]) -> Any:

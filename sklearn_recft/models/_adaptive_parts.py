@@ -11,6 +11,7 @@ from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
 from sklearn_recft.models._adaptive_drift import alarms
+from sklearn_recft.models._adaptive_shares import SHARES, best_share, faded_sum, list_quality
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -19,15 +20,17 @@ _GAP_NAMES = ("unknown", "< 1 minute", "< 1 hour", "< 1 day", "< 7 days", "< 30 
 # Bucket k > 0 has users with 2^k - 1 to 2^(k + 1) - 2 events.
 _LENGTH_NAMES = ("0", "1-2", "3-6", "7-14", "15-30", "31-62", "63-126", "127 or more")
 # Users without an event since `partial_fit` have other codes of contexts, behind these: their lists
-# are for all that comes until the next call. Such lists are few, so there are three sets: one for
-# all of them, one for new users, and one for the others.
+# are for all that comes until the next call. Such lists are few, so there are four sets: one for
+# all of them, one for new users, one for users of the last day, and one for the others.
 N_SETS = 1 + len(_LENGTH_NAMES) + len(_GAP_NAMES)
-_AHEAD_NAMES = ("ahead", "ahead, new user", "ahead, known user")
-# Row of the table of weights of each code; the last row stays zero.
+_AHEAD_NAMES = ("ahead", "ahead, new user", "ahead, known user", "ahead, user of the last day")
+# Row of the table of weights of each code; the last row stays zero. The lengths of users of the
+# last day have codes behind all others.
 _ROWS = np.r_[
     np.arange(N_SETS + 2),
     np.full(len(_LENGTH_NAMES) - 1, N_SETS + 2),
     np.full(len(_GAP_NAMES), 2 * N_SETS - 1),
+    np.full(1 + len(_LENGTH_NAMES), N_SETS + 3),
 ]
 # Codes of a list ahead of time that its sets learn by.
 N_AHEAD = 2
@@ -154,6 +157,7 @@ class Activity:
         ahead = np.ones(len(users), bool)
         ahead[known] = self.news[users[known]] == 0
         found[ahead] += N_SETS
+        found[ahead & (gaps >= 0) & (gaps < SECONDS_PER_DAY), 1] += N_SETS
         return found
 
     def times(self, times: np.ndarray | None, n: int) -> np.ndarray:
@@ -260,6 +264,8 @@ class Blend:
     Attributes
     ----------
     weights, squares : ndarray of shape (n_contexts, n_features), float64
+    quality : ndarray of shape (len(SHARES),), float64
+        Faded sums of NDCG@10 of lists ahead, with each share of the first weights added.
     places : ndarray of shape (2, n_contexts, N_PLACES), float64
         Weights of the places of displayed lists, and their sums of squared gradients.
     log : ndarray of shape (200, 3 + n_members + n_features), float64
@@ -273,9 +279,9 @@ class Blend:
         n_features = 2 * n_members + len(ITEM_FEATURES) * context
         n_contexts = 2 * N_SETS if context else 1
         self.weights = np.zeros((n_contexts, n_features))
-        self.weights[::N_SETS, :n_members] = _FIRST[0] / n_members
-        self.weights[::N_SETS, n_members : 2 * n_members] = _FIRST[1] / n_members
+        self.weights[::N_SETS, : 2 * n_members] = _first_weights(n_members)
         self.squares = np.zeros((n_contexts, n_features))
+        self.quality = np.zeros(len(SHARES))
         self.places = np.zeros((2, n_contexts, N_PLACES))
         self.log = np.full((_LOGGED, 3 + n_members + n_features), np.nan)
         self.n_logged = 0
@@ -294,6 +300,25 @@ class Blend:
     def n_members(self) -> int:
         """Number of members."""
         return (self.weights.shape[1] - len(ITEM_FEATURES) * (len(self.weights) > 1)) // 2
+
+    @property
+    def used(self) -> np.ndarray:
+        """Weights that lists are scored by: the best share of the first is added to those ahead."""
+        return self._with(best_share(self.quality))
+
+    def _with(self, share: float) -> np.ndarray:
+        if len(self.weights) == 1:
+            return self.weights
+        used, n = self.weights.copy(), self.n_members
+        used[N_SETS, : 2 * n] += share * _first_weights(n)
+        return used
+
+    def judge(self, pools: Pools, lists: np.ndarray) -> None:
+        """Add the quality of lists ahead with each share of the first weights; learn nothing."""
+        none, options = np.zeros(len(lists)), (0.0, 1.0, _LIST)
+        tables = [(self._with(share), self.squares) for share in SHARES]
+        ranks = [_learned(pools, none, lists, table, options) for table in tables]
+        self.quality = faded_sum(self.quality, np.stack([list_quality(r, lists) for r in ranks]))
 
     def alarms(self) -> list[tuple[float, int, float, float]]:
         """Return changes of what each member is worth beside the blend, from the log.
@@ -378,22 +403,22 @@ class Blend:
 
     def mark(self, *rows: Any) -> tuple[Any, ...]:
         """Return copies of all arrays."""
-        arrays = self.weights, self.squares, self.places, self.log
+        arrays = self.weights, self.squares, self.quality, self.places, self.log
         return *(array.copy() for array in arrays), self.n_logged
 
     def restore(self, mark: tuple[Any, ...]) -> None:
         """Restore what `mark` returned."""
-        self.weights, self.squares, self.places, self.log, self.n_logged = mark
+        self.weights, self.squares, self.quality, self.places, self.log, self.n_logged = mark
 
     def state(self) -> dict[str, Any]:
         """Return the arrays by name."""
-        names = "weights", "squares", "places", "log", "n_logged"
+        names = "weights", "squares", "quality", "places", "log", "n_logged"
         return dict(zip(names, self.mark(), strict=True))
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load what `state` returned."""
-        arrays = (np.array(state[name]) for name in ("weights", "squares", "places", "log"))
-        self.restore((*arrays, int(state["n_logged"])))
+        names = "weights", "squares", "quality", "places", "log"
+        self.restore((*(np.array(state[name]) for name in names), int(state["n_logged"])))
 
     def forget(self, users: np.ndarray) -> None:
         """Do nothing: there is no state per user."""
@@ -436,6 +461,11 @@ class Pools:
             np.zeros((n, shape[1]), np.int64),
             np.full(n, -1, np.int64),
         )
+
+
+def _first_weights(n_members: int) -> np.ndarray:
+    """Return the weights of ranks and then of scores that a blend starts with."""
+    return np.repeat(_FIRST, n_members) / n_members
 
 
 def _learned(

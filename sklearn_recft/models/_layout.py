@@ -105,7 +105,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
     },
     "Activity": {"counts": "i8 U", "news": "i8 U", "last": "f8~ U", "first": "f8~ I"},
     "PairTimes": {"keys": "i8 n pair", "times": "f8~ n"},
-    "Blend": {"weights": "f8 S F", "squares": "f8 S F", "places": "f8 T S P", "log": "f8~ L M"},
+    "Blend": {"places": "f8 T S P", "quality": "f8 Q", "log": "f8~ L M", "*": "f8 S F"},
     "Net": {**{f"module/{name}": rule for name, rule in _FACTORS.items()}, "optimizer/*": "*~ ..."},
     "CrossColumns": {
         "moments": "f8 T n", "cells/user_id/*": "*~ u ...", "cells/item_id/*": "*~ i ...",

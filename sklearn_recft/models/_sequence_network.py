@@ -46,6 +46,7 @@ SEQUENCE_OPTIONS = (
     "update_rate",
     "update_epochs",
     "freeze_blocks",
+    "average",
 )
 _TOKENS = 2048  # of a batch
 _FEW_ITEMS, _MANY_NEGATIVES = 20_000, 4096  # larger catalogues use this many negatives

@@ -1,6 +1,7 @@
 """Training of nets: the only package that imports skorch."""
 
 from sklearn_recft.training._batches import Batches, Collate, Columns, LastRows
+from sklearn_recft.training._eager import EagerAdamW
 from sklearn_recft.training._fine_tuning import FineTuning
 from sklearn_recft.training._group import ProcessesError, store_for, torch_processes
 from sklearn_recft.training._losses import LogLoss, OwnLoss, PenalisedLoss, PointLoss
@@ -17,6 +18,7 @@ __all__ = [
     "Batches",
     "Collate",
     "Columns",
+    "EagerAdamW",
     "FineTuning",
     "LastRows",
     "LogLoss",

@@ -93,7 +93,8 @@ class FineTuning(BaseEstimator):
     average : float, default=None
         If positive, `fit` ends with the mean of the weights after each of its last steps [5]_, this
         fraction of all, up to 1. Set ``schedule="constant"`` with it, because the weights hardly
-        move at the end of a falling learning rate. It excludes ``patience``. DecayBert: 0.
+        move at the end of a falling learning rate. It excludes ``patience``. DecayBert: 0;
+        Realtime: 0.
 
     Notes
     -----

@@ -18,7 +18,14 @@ from sklearn_recft import (
 )
 from sklearn_recft.datasets import make_interactions
 from sklearn_recft.model_selection import TemporalSplit, iter_prequential
-from sklearn_recft.models import PopularityModel, _adaptive, _adaptive_parts, _adaptive_rows
+from sklearn_recft.models import (
+    PopularityModel,
+    _adaptive,
+    _adaptive_final,
+    _adaptive_parts,
+    _adaptive_rows,
+    _adaptive_shares,
+)
 from sklearn_recft.pipeline import make_recommender_pipeline
 from sklearn_recft.vocabulary import IdTypeWarning
 
@@ -212,20 +219,83 @@ def test_clicks_on_shown_lists_move_the_weights(model):
     assert model.weights_log_["n_queries"][-1] == 60 != n_events
 
 
-def test_lists_of_new_users_have_weights_of_their_own(model):
-    contexts, rows = list(model.weights_), model._model.blend.weights
-    ahead = _adaptive_parts.N_SETS
-    assert contexts[ahead:] == ["ahead", "ahead, new user", "ahead, known user"]
-    news = np.column_stack([[900, 900, 3], [1, 2, 3], OLD[-1, 2] + np.arange(3)])
-    before = rows.copy()
-    model.partial_fit(news[:2])
-    after = model._model.blend.weights
-    assert (after[ahead + 1] != before[ahead + 1]).any()
-    assert_array_equal(after[ahead + 2 :], before[ahead + 2 :])
-    model.partial_fit(news[2:])
-    assert (model._model.blend.weights[ahead + 2] != before[ahead + 2]).any()
-    assert_array_equal(model._model.blend.weights[ahead + 1], after[ahead + 1])
-    assert not rows[ahead + 3 :].any()
+def test_lists_ahead_have_weights_by_kind_of_user(model):
+    contexts, ahead = list(model.weights_), _adaptive_parts.N_SETS
+    assert contexts[ahead:] == [
+        "ahead",
+        "ahead, new user",
+        "ahead, known user",
+        "ahead, user of the last day",
+    ]
+    last, now = OLD[OLD[:, 0] == 3, 2].max(), OLD[-1, 2]
+    for place, user, times in (
+        (1, 900, now + np.arange(2)),
+        (2, 3, max(last + DAY, now) + np.arange(2)),
+        (3, 3, max(last + DAY, now) + DAY + np.arange(2)),  # one second less than a day
+    ):
+        before = model._model.blend.weights[ahead:].copy()
+        model.partial_fit(np.column_stack([[user] * 2, [1, 2], times]))
+        changed = (model._model.blend.weights[ahead:] != before).any(axis=1)
+        assert np.flatnonzero(changed).tolist() == [0, place]
+    assert not model._model.blend.weights[ahead + 4 :].any()
+
+
+def test_lists_ahead_keep_the_share_of_first_weights_that_was_best(model):
+    queries = np.column_stack([USERS, np.full(60, OLD[-1, 2])])
+    blend, first = model._model.blend, np.repeat([0.5, 0.05], 2)
+    learned = blend.weights[_adaptive_parts.N_SETS, :4]
+    blend.quality = np.array([10.0, 10.1, 10.9, 9.0, 9.0])  # not by a whole list
+    assert_allclose(list(model.weights_["ahead"].values())[:4], learned)
+    for best, share in enumerate(_adaptive_shares.SHARES):
+        blend.quality = 2.0 * (np.arange(len(_adaptive_shares.SHARES)) == best)
+        row = list(model.weights_["ahead"].values())
+        assert_allclose(row[:4], learned + share * first)
+    equal = _adaptive_parts.Blend(2, True)
+    found = model.recommend(queries, n_recommendations=5)[0]
+    blend.weights[_adaptive_parts.N_SETS :] = 0.0
+    blend.weights[_adaptive_parts.N_SETS] = equal.weights[_adaptive_parts.N_SETS]
+    blend.quality[:] = 0.0
+    same = found == model.recommend(queries, n_recommendations=5)[0]
+    assert same.mean() > 0.9
+
+
+def test_quality_of_lists_is_their_ndcg():
+    ranks, lists = np.array([0, 4, 30, 9, 10]), np.array([2, 2, 2, 5, 7])
+    slow = []
+    for number in (2, 5, 7):
+        own = ranks[lists == number]
+        ideal = sum(1 / np.log2(k + 2) for k in range(len(own)))
+        slow.append(sum(1 / np.log2(r + 2) for r in own if r < 10) / ideal)
+    assert_allclose(_adaptive_shares.list_quality(ranks, lists), slow)
+    total = 3.0
+    for value in slow:
+        total = 0.5 ** (1 / 3000) * total + value
+    assert_allclose(_adaptive_shares.faded_sum(np.array([3.0]), np.array([slow])), [total])
+
+
+def test_each_share_is_judged_by_its_own_lists():
+    rng, blend, ahead = np.random.default_rng(0), _adaptive_parts.Blend(2, True), 16
+    blend.weights[:] += rng.normal(0, 0.3, blend.weights.shape)
+    lists, features = np.array([0, 0, 3]), rng.normal(size=(2, 12, 8)).astype(np.float32)[[0, 0, 1]]
+    contexts = np.array([[ahead, ahead + 1]] * 2 + [[ahead, ahead + 3]])
+    targets = np.array([4, 7, 2])
+    pools = _adaptive_parts.Pools(
+        np.arange(12)[None].repeat(3, 0), np.full(3, 12), features, contexts, targets
+    )
+    before = blend.weights.copy()
+    blend.judge(pools, lists)
+    assert_array_equal(blend.weights, before)
+    for share, found in zip(_adaptive_shares.SHARES, blend.quality, strict=True):
+        gains = []
+        for r in (0, 1, 2):
+            total = before[ahead] + before[ahead + 1 + (r == 2)]
+            total[:4] += share * np.array([0.5, 0.5, 0.05, 0.05])
+            scores = features[r].astype(float) @ total
+            rank = (scores > scores[targets[r]]).sum()
+            gains.append(1 / np.log2(rank + 2) if rank < 10 else 0.0)
+        ndcg = (gains[0] + gains[1]) / (1 + 1 / np.log2(3)), gains[2]
+        assert found == pytest.approx(0.5 ** (1 / 3000) * ndcg[0] + ndcg[1])
+    assert len(np.unique(blend.quality)) > 1
 
 
 def test_drift_is_an_alarm_of_a_member_that_breaks(model):
@@ -327,6 +397,32 @@ def test_a_final_estimator_scores_the_pool():
     assert_allclose(reasons.score, model.predict(OLD[:3]), rtol=1e-5)
     twin = pickle.loads(pickle.dumps(model))
     assert_array_equal(twin.partial_fit(NEW).predict(X), model.partial_fit(NEW).predict(X))
+
+
+def test_examples_of_a_final_estimator_are_from_the_whole_pool():
+    rng, n, width = np.random.default_rng(0), 30, 130
+    sizes, targets = np.full(n, 120), rng.integers(-1, 120, n)
+    sizes[5], targets[5] = 3, 2  # all of a small pool
+    scores = np.where(np.arange(width) < sizes[:, None], rng.normal(size=(n, width)), -np.inf)
+    features = np.arange(n * width, dtype=np.float32).reshape(n, width, 1)  # tells the item
+    contexts = np.zeros((n, 3), np.int64)
+    items = np.tile(np.arange(width), (n, 1))
+    pools = _adaptive_parts.Pools(items, sizes, features, contexts, targets)
+    X_, y = _adaptive_final.examples(pools, scores)
+    query, place = np.divmod(X_[:, 0].astype(int), width)
+    assert np.unique(query).tolist() == np.flatnonzero(targets >= 0).tolist()
+    assert (place < sizes[query]).all()
+    for q in np.unique(query):
+        assert place[query == q][y[query == q]].tolist() == [targets[q]]
+        others = place[(query == q) & ~y]
+        if q == 5:
+            assert others.tolist() == [0, 1]
+            continue
+        ranks = np.sort((scores[q, :120] > scores[q, others][:, None]).sum(axis=1))
+        assert len(ranks) in (39, 40)
+        assert ranks[0] < 6  # each third one, less the target
+        assert ranks[-1] >= 114
+        assert np.isin(np.diff(ranks), (3, 6)).all()
 
 
 # ------------------------------------------------------------------------- parameters

@@ -313,6 +313,25 @@ def test_training_options_are_accepted(given):
     assert np.isfinite(model.predict(X)).all()
 
 
+def test_lists_use_the_mean_of_the_last_weights():
+    watch = Watch()
+    how = {"average": 0.5, "schedule": "constant", "learning_rate": 0.02}
+    model = make_model(4, callbacks=[watch], batch_size=10_000, trend_half_lives=(), **how)
+    model.fit(make_log())  # one step an epoch
+    for name, parameter in model.module_.named_parameters():
+        third, last = (state[name] for state in watch.states[-2:])
+        np.testing.assert_allclose(parameter.detach(), (third + last) / 2, rtol=0, atol=1e-6)
+    users = np.arange(N_USERS)
+    before = model.recommend(users, n_recommendations=N_ITEMS, exclude_seen=False)
+    # A new item makes the table of the scores anew, from the weights.
+    model.observe([["new", N_ITEMS, START]])
+    after = model.recommend(
+        users, n_recommendations=N_ITEMS, exclude_seen=False, candidates=np.arange(N_ITEMS)
+    )
+    assert_array_equal(after[0], before[0])
+    np.testing.assert_allclose(after[1], before[1], rtol=1e-6)
+
+
 def test_sampled_negatives_learn_as_well_as_the_full_softmax():
     """Item i + 1 follows item i."""
     X = make_log(12, n_users=30)

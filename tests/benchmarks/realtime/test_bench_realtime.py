@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.realtime import bench_realtime as bench
+from benchmarks.realtime import blend as blends
 from benchmarks.realtime import cost as costs
 from benchmarks.realtime import log as logs
 from benchmarks.realtime import stream as streams
+from benchmarks.realtime.blend import blended_lists, standardized
 from sklearn_recft.metrics import ndcg_at_k, recall_at_k
 
 DAY = streams.DAY
@@ -201,6 +203,63 @@ def test_next_learns_nothing_from_the_asked_event_on(log, follower):
         assert name == "default"
 
 
+def test_both_parts_of_one_fit_observe_in_between(log, follower):
+    learned, between = log.leave_last_out("validation")
+    before, last = log.leave_last_out("test")
+    rows = dict(bench.next_item(log, 0, {}, "both", None, ["default"]))
+    assert list(rows) == ["default, validation", "default, test"]
+    [model] = follower.made
+    pd.testing.assert_frame_equal(model.trained_on[0], learned)
+    (first, known), (second, known_later) = model.queried
+    assert len(model.trained_on) == 1
+    assert known.index.equals(learned.index)
+    assert set(known_later.index) == set(before.index)
+    for queries, asked in ((first, between), (second, last)):
+        pd.testing.assert_frame_equal(queries, asked[["user_id", "timestamp"]])
+    assert rows["default, test"]["n_users"] == len(last)
+
+
+def test_a_blend_ranks_unseen_items_by_both_scores(log, ours, monkeypatch):
+    monkeypatch.setattr(blends, "_CHUNK", 4)
+    learned, queried = log.leave_last_out("test")
+    queried, items = queried[:6], np.unique(ours.item_ids_)
+    every = {"n_recommendations": len(items), "exclude_seen": False}
+    for seen in (None, learned):
+        lists = blended_lists(ours, ours, 3.0, queried, seen)
+        for place, (user, now) in enumerate(
+            zip(queried["user_id"], queried["timestamp"], strict=True)
+        ):
+            (found,), (score,) = ours.recommend([[user, now]], **every)
+            own = set() if seen is None else set(seen[seen["user_id"] == user]["item_id"])
+            total = score + 3 * (score - score.mean()) / score.std()
+            ranked = [item for _, item in sorted(zip(-total, found, strict=True))]
+            assert lists[place].tolist() == [i for i in ranked if i not in own][:10]
+    assert (standardized(np.full((2, 3), 7.0)) == 0).all()
+
+
+def test_a_row_with_ease_knows_what_the_row_without_knows(log, ours, monkeypatch):
+    known = []
+    monkeypatch.setattr(bench, "lists_of", lambda _, queried, seen: np.zeros((len(queried), 10)))
+
+    def lists(net, ease, weight, queried, seen):
+        known.append((ease.n_items_, weight, seen))
+        return np.zeros((len(queried), 10))
+
+    monkeypatch.setattr(bench, "blended_lists", lists)
+    learned, between = log.leave_last_out("validation")
+    labels = [
+        label
+        for label, *_ in bench.lists_of_parts(
+            log, copy.deepcopy(ours), learned, list(log.asked("both")[1:]), 0.1
+        )
+    ]
+    assert labels == [", validation", ", validation + EASE", ", test", ", test + EASE"]
+    both = pd.concat([learned, between])
+    assert [n for n, *_ in known] == [learned["item_id"].nunique(), both["item_id"].nunique()]
+    assert {weight for _, weight, _ in known} == {0.1}
+    assert all(seen is None for *_, seen in known)  # purchases repeat
+
+
 def test_of_variants_texts_need_a_backbone(log, follower):
     names = [name for name, _ in bench.next_item(log, 0, {}, "test", None, list(bench.VARIANTS))]
     assert names == list(bench.VARIANTS)[:-1]
@@ -381,6 +440,87 @@ def test_the_time_line_asks_known_users_alone(log, follower, monkeypatch):
     assert observed["ndcg"] > each["ndcg"]
 
 
+# ------------------------------------------------------------------------ blend
+
+
+def test_the_tenth_before_the_last_is_asked_in_validation(log):
+    learned, later = log.split_in_time("validation")
+    times = log.events["timestamp"]
+    assert learned.index.equals(log.events.index[times < times[480]])
+    assert later.index.equals(log.events.index[(times >= times[480]) & (times < times[540])])
+    assert log.split_in_time()[1].index[0] == 540
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_scores_of_the_catalogue_and_lists_as_item_by_item(log, ours, excluded):
+    learned, later = log.split_in_time()
+    first = blends.known_later(log, learned, later).drop_duplicates("user_id")[:3]
+    items, scores = sorted(set(learned["item_id"])), blends.scores_by_item(ours, first)
+    seen = blends.seen_of(learned, first["user_id"], np.array(items))
+    lists = blends.best(scores, seen if excluded else None)
+    for row, (user, now) in enumerate(zip(first["user_id"], first["timestamp"], strict=True)):
+        asked = pd.DataFrame({"user_id": user, "item_id": items, "timestamp": now})
+        np.testing.assert_allclose(scores[row], ours.predict(asked), rtol=1e-4)
+        own = set(learned.loc[learned["user_id"] == user, "item_id"]) if excluded else set()
+        left = [place for place, item in enumerate(items) if item not in own]
+        left.sort(key=lambda place: -scores[row, place])
+        assert lists[row].tolist() == left[:10]
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_lists_before_each_event_are_ranked_again_as_event_by_event(log, ours, excluded):
+    learned, later = log.split_in_time()
+    later = later[later["user_id"] < 20][-15:]
+    items = np.unique(learned["item_id"])
+    assert not later["item_id"].isin(items).all()
+    scores = np.random.default_rng(0).normal(size=(20, len(items)))
+    tastes = pd.DataFrame(scores, np.arange(20), items)
+    lists = streams.query_and_observe(
+        copy.deepcopy(ours), later, excluded, blends.reranked(tastes, 0.7)
+    )
+    model, options = copy.deepcopy(ours), {"exclude_seen": excluded, "on_missing": "pad"}
+    for place in range(len(later)):
+        event = later[place : place + 1]
+        user, query = event["user_id"].iloc[0], event[["user_id", "timestamp"]]
+        listed, found = model.recommend(query, n_recommendations=41, **options)
+        total = {}
+        for item, score in zip(listed[0], found[0], strict=True):
+            if item is not None:
+                total[item] = 0.7 * score + 0.3 * tastes.loc[user].get(item, scores[user].min())
+        assert lists[place].tolist() == sorted(total, key=total.get, reverse=True)[:10]
+        model.observe(event)
+
+
+def test_a_blend_of_one_model_is_that_model(log, ours, monkeypatch):
+    """With the transformer in both places, the sum has its figures."""
+    fitted = []
+
+    class Twin:
+        item_ids_ = ours.item_ids_
+
+        def fit(self, X):
+            fitted.append(X)
+            return self
+
+        def recommend(self, X, **options):
+            return ours.recommend(X, **options)
+
+        def __deepcopy__(self, memo):
+            return copy.deepcopy(ours)
+
+    for name in ("make_model", "IncrementalMFRecommender"):
+        monkeypatch.setattr(blends, name, lambda *_, **__: Twin())
+    rows = dict(blends.blend(log, 0, {}, "test"))
+    learned, later = log.split_in_time()
+    assert all(X.equals(learned) for X in fitted)
+    first = later[later["user_id"] < 20].drop_duplicates("user_id")
+    wanted = streams.evaluate_once(later, first, logs.lists_of(ours, first, False))
+    once = "transformer", "softmax", "sum, 0.4 of the transformer"
+    assert list(rows) == [*once, "sum before each event, 0.5 of the transformer"]
+    for found in map(rows.get, once):
+        assert {name: found[name] for name in wanted} == wanted
+
+
 # ------------------------------------------------------------------------ costs
 
 
@@ -422,14 +562,14 @@ def test_a_line_for_every_row_of_the_real_model(capsys):
     """Every task, as it is called; figures are those of learned models."""
     params = PARAMS | {"training": {"learning_rate": 0.003}, "net_params": {"batch_size": 64}}
     common = ["--data", "online-retail", "--threads", "1", "--params", json.dumps(params)]
-    tasks = ["next", "timeline", "stream", "latency", "parts"]
+    tasks = ["next", "timeline", "blend", "stream", "latency", "parts"]
     options = ["--seeds", "0", "--refits", "1", "--backbone", "scratch"]
     bench.main(["--task", *tasks, *common, *options])
     lines = printed(capsys)
     found = {(line["task"], line["model"]): line for line in lines}
-    assert len(found) == len(lines) == len(bench.VARIANTS) + 3 + 6 + 4 + 1 + 1
+    assert len(found) == len(lines) == len(bench.VARIANTS) + 3 + 6 + 4 + 4 + 1 + 1
     names = {line["task"] for line in lines}
-    assert names == {"next, test", "timeline", "stream", "latency", "parts"}
+    assert names == {"next, test", "timeline", "blend, test", "stream", "latency", "parts"}
     seconds = found["parts", "ours"]
     assert seconds["epoch"] > min(seconds[part] for part in costs.PARTS) > 0
     texts, ids = (found["next, test", name] for name in ("texts", "default"))
