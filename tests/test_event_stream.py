@@ -155,6 +155,19 @@ def test_an_event_that_is_interrupted_is_undone_and_no_table_is_made(name, monke
     assert_equal(model, other)
 
 
+def test_an_event_that_cannot_be_added_in_place_counts_once():
+    for name in ("popularity", "habits"):
+        model, other, events, width = pair(name)
+        user, item, y, time = events[0]
+        given = {"timestamp": time} if width == 3 else {}
+        for one in (model, other):
+            one.partial_fit(table(events[:1], width)[0], [y])
+        model._model.weight.setflags(write=False)
+        model.stream().learn_one(user, item, y, **given)
+        other.partial_fit(table([(user, item, y, time)], width)[0], [y])
+        assert_equal(model, other)
+
+
 def test_a_state_has_copies_of_what_events_change():
     for name in ("popularity", "means"):
         model, _, events, _ = pair(name)

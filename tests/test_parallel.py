@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import pickle
 import signal
 import threading
@@ -111,6 +112,23 @@ def test_kept_threads_that_are_busy_are_not_waited_for(monkeypatch):
         assert in_kept_threads(lambda piece: piece, 5, 3) == [0, 1, 2, 3, 4]
         assert not end.is_set()
         end.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_kept_threads_of_its_own():
+    def two_at_work():
+        both = threading.Barrier(2)
+        return in_kept_threads(lambda piece: both.wait(5) * 0 + piece, 2, 2)
+
+    assert two_at_work() == [0, 1]
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(two_at_work() != [0, 1])
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def blas_sizes():

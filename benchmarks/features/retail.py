@@ -37,7 +37,7 @@ def rows(seed: int, limit: int | None = None, drawn: str = "all") -> tuple[pd.Da
     """Return purchases and drawn products in the order of time, and which are which.
 
     Products are drawn from ``"all"`` purchases, from those of the first 70 % (``"train"``), or from
-    those before the purchase (``"past"``).
+    those up to the purchase (``"past"``).
     """
     bought = purchases(retail())[IDS].sort_values("timestamp", kind="stable")[:limit]
     items, n = bought["item_id"].to_numpy(), len(bought)

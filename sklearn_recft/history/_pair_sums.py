@@ -80,7 +80,7 @@ class PairSums:
 
     def append_one(
         self, user: int, item: int, time: float, weight: float, total: float
-    ) -> tuple[Any, ...] | None:
+    ) -> tuple[dict[str, Any], str, int] | None:
         """Append a row, where there is room.
 
         Returns

@@ -51,12 +51,14 @@ class SeenItems:
         else:
             self._write(users, items)
 
-    def append_one(self, user: int, item: int) -> tuple[Any, ...] | None:
+    def append_one(
+        self, user: int, item: int
+    ) -> tuple[tuple[np.ndarray, int, int], tuple[dict[str, Any], str, int]] | None:
         """Append the pair of a known user, where there is room.
 
         Returns
         -------
-        writes : tuple of (array or dict, key, value), or None
+        writes : two tuples (array or dict, key, value), or None
             Until these are written, the pair does not count. None: there is no room.
         """
         size = self.size

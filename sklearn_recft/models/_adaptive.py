@@ -250,7 +250,7 @@ class AdaptiveModel(FittedModel):
         if whole is not None:
             pooled, importance, lists = whole
             options = settings.learning_rate, 1.0, settings.n_candidates  # few lists: keep all
-            self.blend.judge(pooled, lists)
+            self.blend.score_shares(pooled, lists)
             self.blend.learn(pooled, importance, options, lists=lists, n_passes=n_passes)
         time = np.nan if rows.timestamps is None else float(rows.timestamps.max())
         self.blend.log_chunk(time, events, ranks)

@@ -11,7 +11,7 @@ from sklearn_recft import kernels
 from sklearn_recft.columns import SECONDS_PER_DAY
 from sklearn_recft.history import without
 from sklearn_recft.models._adaptive_drift import alarms
-from sklearn_recft.models._adaptive_shares import SHARES, best_share, faded_sum, list_quality
+from sklearn_recft.models._adaptive_shares import SHARES, best_share, decayed_sum, list_quality
 from sklearn_recft.models._base import FittedModel
 
 # Upper ends of the buckets of time since the last event, in seconds.
@@ -265,7 +265,7 @@ class Blend:
     ----------
     weights, squares : ndarray of shape (n_contexts, n_features), float64
     quality : ndarray of shape (len(SHARES),), float64
-        Faded sums of NDCG@10 of lists ahead, with each share of the first weights added.
+        Decayed sums of NDCG@10 of lists ahead, with each share of the first weights added.
     places : ndarray of shape (2, n_contexts, N_PLACES), float64
         Weights of the places of displayed lists, and their sums of squared gradients.
     log : ndarray of shape (200, 3 + n_members + n_features), float64
@@ -313,12 +313,12 @@ class Blend:
         used[N_SETS, : 2 * n] += share * _first_weights(n)
         return used
 
-    def judge(self, pools: Pools, lists: np.ndarray) -> None:
+    def score_shares(self, pools: Pools, lists: np.ndarray) -> None:
         """Add the quality of lists ahead with each share of the first weights; learn nothing."""
         none, options = np.zeros(len(lists)), (0.0, 1.0, _LIST)
         tables = [(self._with(share), self.squares) for share in SHARES]
         ranks = [_learned(pools, none, lists, table, options) for table in tables]
-        self.quality = faded_sum(self.quality, np.stack([list_quality(r, lists) for r in ranks]))
+        self.quality = decayed_sum(self.quality, np.stack([list_quality(r, lists) for r in ranks]))
 
     def alarms(self) -> list[tuple[float, int, float, float]]:
         """Return changes of what each member is worth beside the blend, from the log.

@@ -11,7 +11,7 @@ SHARES = np.array([0.0, 0.1, 0.3, 1.0, 10.0])
 _AHEAD_BY = 1.0
 # Lists after which the quality of a list counts half.
 _HALF_LIFE = 3000.0
-# Length of the lists that are judged.
+# Length of the lists that are scored.
 _LIST = 10
 
 
@@ -29,7 +29,7 @@ def list_quality(ranks: np.ndarray, lists: np.ndarray) -> np.ndarray:
     return np.bincount(number, gains) / ideal[np.minimum(size, _LIST) - 1]
 
 
-def faded_sum(total: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return sums (k,) to which values (k, n) have been added one by one, while the sums fade."""
-    fade = 0.5 ** (np.arange(values.shape[1])[::-1] / _HALF_LIFE)
-    return total * 0.5 ** (values.shape[1] / _HALF_LIFE) + values @ fade
+def decayed_sum(total: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return sums (k,) to which values (k, n) have been added one by one, while the sums decay."""
+    decay = 0.5 ** (np.arange(values.shape[1])[::-1] / _HALF_LIFE)
+    return total * 0.5 ** (values.shape[1] / _HALF_LIFE) + values @ decay

@@ -83,23 +83,28 @@ class PopularityModel(LightMixin):
         self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
     ) -> float | None:
         """Add an event, and decay everything if it is the newest."""
-        seconds, now = time or 0.0, 1.0
-        ends = self.pairs.append_one(user, item, seconds, 1.0, target)
-        if ends is None or self.settings.window is not None or not self.weight.flags.writeable:
-            return super().learn_event(user, item, target, time, steps, streams)
-        latest = max(self.latest, seconds)
+        if self._add_event(user, item, target, time or 0.0, steps):
+            return target
+        return super().learn_event(user, item, target, time, steps, streams)
+
+    def _add_event(self, user: int, item: int, target: float, seconds: float, steps: Steps) -> bool:
+        """Add an event of known ids; False, and nothing is added, if that takes a row."""
+        end = self.pairs.append_one(user, item, seconds, 1.0, target)
+        if end is None or self.settings.window is not None or not self.weight.flags.writeable:
+            return False
+        latest, now = max(self.latest, seconds), 1.0
         half_life = self.settings.half_life
         if half_life is not None:
             weight, popularity, now = self._faded(latest, seconds, half_life)
             steps.write((vars(self), "weight", weight), (vars(self), "popularity", popularity))
         weight, popularity = self.weight, self.popularity
         steps.write(
-            ends,
+            end,
             (weight, item, weight.item(item) + now),
             (popularity, item, popularity.item(item) + now * target),
             (vars(self), "latest", latest),
         )
-        return target
+        return True
 
     def _faded(
         self, latest: float, seconds: float, half_life: float
@@ -262,8 +267,8 @@ class BiasModel(LightMixin):
         self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
     ) -> float | None:
         """Add an event to the sums."""
-        users, ends = self.user_sums, self.pairs.append_one(user, item, 0.0, 1.0, target)
-        if ends is None or not users.flags.writeable:
+        users, end = self.user_sums, self.pairs.append_one(user, item, 0.0, 1.0, target)
+        if end is None or not users.flags.writeable:
             return super().learn_event(user, item, target, time, steps, streams)
         sums = self.item_sums.copy()
         weight, total = sums[0, item] + 1.0, sums[1, item] + target
@@ -272,7 +277,7 @@ class BiasModel(LightMixin):
         mean = of_events / n_events
         rest = target - self._damped(weight, total, mean)
         steps.write(
-            ends,
+            end,
             (vars(self), "item_sums", sums),
             (vars(self), "mean", mean),
             (users, (0, user), users[0, user] + 1.0),

@@ -66,11 +66,10 @@ class HabitModel(PopularityModel):
         self, user: int, item: int, target: float, time: float | None, steps: Steps, streams: bool
     ) -> float | None:
         """Count an event, for everyone and for its user."""
-        if not self.timed:
-            return LightMixin.learn_event(self, user, item, target, time, steps, streams)
         seconds = self.habits.after_all() if time is None else time
+        if not (self.timed and self._add_event(user, item, target, seconds, steps)):
+            return LightMixin.learn_event(self, user, item, target, time, steps, streams)
         steps.write((vars(self), "n_rows", self.n_rows + 1))
-        super().learn_event(user, item, target, seconds, steps, streams)
         if target > 0:
             users, items, times = np.array([user]), np.array([item]), np.array([seconds])
             steps.keep(self.habits, users, items)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_recft.events import Events, Interactions
+from sklearn_recft.models._sequence_network import SequenceSettings
 from sklearn_recft.models._sequence_queries import Queries
 from sklearn_recft.models._sequence_search import SequenceSearch
 from sklearn_recft.modules import SequenceNet
@@ -120,7 +121,7 @@ class SequenceLists(SequenceSearch):
 
     _DERIVED: ClassVar[tuple[str, ...]] = ("recent",)
 
-    def __init__(self, rows: Interactions, settings: Any) -> None:
+    def __init__(self, rows: Interactions, settings: SequenceSettings) -> None:
         super().__init__(rows, settings)
         self.recent = StateCache()
 

@@ -114,7 +114,7 @@ def choose_columns(
     return found
 
 
-def check_aside(schema: Any, columns: Columns, classifies: bool) -> None:
+def check_target_and_weights(schema: Any, columns: Columns, classifies: bool) -> None:
     """Raise if the target is among the columns of ``X``, or the target or weights are no numbers.
 
     A classifier may have texts as labels.

@@ -17,7 +17,7 @@ from sklearn_recft.scale._dataset import (
     Columns,
     StreamPosition,
     UnreadableError,
-    check_aside,
+    check_target_and_weights,
     choose_columns,
     list_files,
     open_dataset,
@@ -143,7 +143,7 @@ def fit_stream(
     files = open_dataset(dataset)
     given = choose_columns(files.schema, target, sample_weight, columns)
     _check_learned(estimator, position)
-    check_aside(files.schema, given, is_classifier(estimator))
+    check_target_and_weights(files.schema, given, is_classifier(estimator))
     labels = _labels(estimator, classes)
     fragments = list_files(files, position, by_number=files is not dataset)
     try:

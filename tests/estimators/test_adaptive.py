@@ -270,10 +270,10 @@ def test_quality_of_lists_is_their_ndcg():
     total = 3.0
     for value in slow:
         total = 0.5 ** (1 / 3000) * total + value
-    assert_allclose(_adaptive_shares.faded_sum(np.array([3.0]), np.array([slow])), [total])
+    assert_allclose(_adaptive_shares.decayed_sum(np.array([3.0]), np.array([slow])), [total])
 
 
-def test_each_share_is_judged_by_its_own_lists():
+def test_each_share_is_scored_by_its_own_lists():
     rng, blend, ahead = np.random.default_rng(0), _adaptive_parts.Blend(2, True), 16
     blend.weights[:] += rng.normal(0, 0.3, blend.weights.shape)
     lists, features = np.array([0, 0, 3]), rng.normal(size=(2, 12, 8)).astype(np.float32)[[0, 0, 1]]
@@ -283,7 +283,7 @@ def test_each_share_is_judged_by_its_own_lists():
         np.arange(12)[None].repeat(3, 0), np.full(3, 12), features, contexts, targets
     )
     before = blend.weights.copy()
-    blend.judge(pools, lists)
+    blend.score_shares(pools, lists)
     assert_array_equal(blend.weights, before)
     for share, found in zip(_adaptive_shares.SHARES, blend.quality, strict=True):
         gains = []
