@@ -464,7 +464,8 @@ class RecommenderMixin(StreamMixin, SaveMixin):
             if name not in now or now[name] != fitted:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} was set after fit, and decides what the "
-                    f"fitted model keeps (fit had {fitted!r}). Set it back to go on, or call fit "
+                    f"fitted model keeps (fit had {_changed(fitted, now.get(name))!r}). "
+                    "Set it back to go on, or call fit "
                     "to start anew."
                 )
 
@@ -599,6 +600,13 @@ def _refuse_flags(estimator: Any) -> None:
 def _for_call(rows: Interactions, call: Call | None) -> Interactions:
     """Leave out rows of weight 0, unless the call predicts: then each row is answered."""
     return rows if call is not None and call.predict else rows.learned()
+
+
+def _changed(fitted: Any, now: Any) -> Any:
+    """Return a value of `fit`; of a dict or the parameters of an object, those that differ now."""
+    if not (isinstance(fitted, dict) and isinstance(now, dict)):
+        return fitted
+    return {name: value for name, value in fitted.items() if name not in now or now[name] != value}
 
 
 def _value(parameter: Any) -> Any:

@@ -89,10 +89,10 @@ class EventStream:
     ``solver="sgd"``, ``drift=None``, ``replay_size=0``, and there is no context. An event of a new
     id takes some tens of them, and a list about half of the time of `recommend`. Of the other
     models, `PopularityRecommender` and `BiasRecommender` learn an event of known ids in about ten
-    microseconds. `HabitRecommender` and all other factorizations without context take tens or a few
-    hundred of them, since no table is made and checked. Everything else is one call of the
-    recommender: other models, lists of all but the first kind, ids other than integers and strings,
-    and events at which another thread reads or learns.
+    microseconds. `HabitRecommender` and the other settings of these two factorizations, without
+    context, take tens or a few hundred of them, since no table is made and checked. Everything else
+    is one call of the recommender: other models, lists of all but the first kind, ids other than
+    integers and strings, and events at which another thread reads or learns.
 
     Parameters
     ----------

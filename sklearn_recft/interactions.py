@@ -322,9 +322,12 @@ def _in_order_of_fit(
     known = [name for name in fitted if name not in (*ROLES, *aside)]
     if set(known) != set(names):
         absent, new = sorted(set(known) - set(names)), sorted(set(names) - set(known))
+        faults = [
+            f"{what}: {names}" for what, names in (("missing", absent), ("unknown", new)) if names
+        ]
         raise ValueError(
             "The feature names should match those that were passed during fit. "
-            f"Context columns missing: {absent}; unknown: {new}. Give the columns of fit."
+            f"Context columns {'; '.join(faults)}. Give the columns of fit."
         )
     if tuple(known) == names:
         return events

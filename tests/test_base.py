@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_recft import (
     EASERecommender,
+    FineTuning,
     IncrementalMFRecommender,
     PopularityRecommender,
     ranking,
@@ -240,6 +241,13 @@ def test_a_refused_fit_leaves_what_was_known():
 
 
 # ------------------------------------------------------------------------ fixed parameters
+
+
+def test_the_error_of_a_changed_object_names_what_changed():
+    model = TableRecommender(np.ones((3, 3)), label=FineTuning(update_rate=0.5, patience=1))
+    model = model.fit([["b", 3], ["a", 1]]).set_params(label=FineTuning(patience=1))
+    with pytest.raises(ValueError, match=r"\(fit had \{'update_rate': 0.5\}\)"):
+        model.partial_fit([["c", 1]])
 
 
 def test_a_fixed_parameter_that_was_changed_is_refused_by_updates_alone():

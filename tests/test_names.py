@@ -37,7 +37,7 @@ def test_prefixed_and_plain_names_are_the_same_columns():
         events = check_events(estimator, X, reset=False)
         assert events.context.tolist() == [[0], [1]]
         assert events.user_ids.tolist() == [1, 2]
-    with pytest.raises(ValueError, match=r"Context columns missing: .*hour"):
+    with pytest.raises(ValueError, match=r"Context columns missing: \[.*hour'\]\. Give"):
         check_events(estimator, plain.drop(columns="hour"), reset=False)
     with pytest.raises(ValueError, match="another order than that of the frame of fit"):
         check_events(estimator, plain.to_numpy(), reset=False)

@@ -173,7 +173,10 @@ def _log_options():
     options.add_argument("--sep", metavar="TEXT", help="what separates columns; default: as found")
     options.add_argument("--encoding", metavar="NAME", help="of FILE; default: utf-8")
     options.add_argument(
-        "--decimal", choices=[".", ","], help="before the decimals of feedback; default: ."
+        "--decimal",
+        choices=[".", ","],
+        metavar="MARK",
+        help="a point or a comma, before the decimals of feedback; default: a point",
     )
     options.add_argument(
         "--time-unit",
@@ -213,7 +216,10 @@ def _output_options():
 def _plot_option():
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
-        "--plot", type=_output, metavar="PATH", help=f"picture of the scores; demo: {DEMO_PLOT}"
+        "--plot",
+        type=_output,
+        metavar="PATH",
+        help=f"file for a picture of the scores; default of demo: {DEMO_PLOT}",
     )
     return options
 

@@ -89,12 +89,24 @@ def add_service(add: Any, output: argparse.ArgumentParser) -> None:
     rekey.add_argument("--store-key-file", metavar="FILE", help="the key of today, if there is one")
     rekey.add_argument("--new-key-file", metavar="FILE", required=True, help="the new key")
     keys = add("keys", _keys, "make, list and revoke keys of a service", output)
-    keys.add_argument("action", choices=["add", "list", "revoke", "rotate"])
+    keys.add_argument(
+        "action",
+        choices=["add", "list", "revoke", "rotate"],
+        help="rotate makes a new key with the scopes of ID, which ends seven days later",
+    )
     keys.add_argument("file", metavar="FILE", help="the file of keys")
     keys.add_argument("id", nargs="?", metavar="ID", help="which key: revoke, rotate")
-    keys.add_argument("--scopes", metavar="SCOPE,...", default="events:write,recommend:read")
+    keys.add_argument(
+        "--scopes",
+        metavar="SCOPE,...",
+        default="events:write,recommend:read",
+        help="of events:write, recommend:read, model:admin, privacy:admin and metrics:read; "
+        "default: %(default)s",
+    )
     keys.add_argument("--name", default="", help="what the key is called in lists")
-    keys.add_argument("--tenant", default="default", help="default: %(default)s")
+    keys.add_argument(
+        "--tenant", default="default", help="whose data it opens; default: %(default)s"
+    )
     keys.add_argument("--days", type=float, help="days until it expires; default: never")
 
 

@@ -79,7 +79,8 @@ class AdaptiveRecommender(
         b, the same for all queries and above 0: an item that all members prefer is first.
     final_estimator : classifier, default=None
         Classifier with ``predict_proba`` that scores the pool from the same features, in place of
-        the weights. It is fitted in `fit` alone, so it may not be set later.
+        the weights: ``weights_`` then has no effect on a list. It is fitted in `fit` alone, so it
+        may not be set later, and `partial_fit` takes no ``shown``.
     n_jobs : int, default=None
         Number of threads of `recommend`; None is 1, -1 all cores. Members have their own.
     random_state : int, RandomState instance or None, default=None
@@ -239,7 +240,8 @@ class AdaptiveRecommender(
             each rank and item once. The weights then learn from these lists alone, in the order of
             time: the softmax is over the items of a list, and each rank has a weight that
             `recommend` does not use (position bias). Lists without clicks have no effect on the
-            weights. The members learn from ``X``, so pass the clicks there too.
+            weights. The members learn from ``X``, so pass the clicks there too. Not with
+            ``final_estimator``.
         batch_id : str or int, default=None
             Rows of a ``batch_id``, such as a file name, are learned once.
 
@@ -347,8 +349,8 @@ class AdaptiveRecommender(
     def _check(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, shown: Any = None
     ) -> Interactions:
-        if reset and shown is not None:
-            raise ValueError("shown: the members are not fitted yet; call fit first.")
+        if shown is not None:
+            self._refuse_shown(reset)
         lists = None if shown is None else check_shown(shown)
         if lists is not None:
             known = {USER: self._model.users.ids, ITEM: self._model.items.ids}
@@ -391,6 +393,16 @@ class AdaptiveRecommender(
             features=self._features_of_fit() if reset else self._features(),
         )
         return MemberRows(**vars(own), members=rows, shown=lists)
+
+    def _refuse_shown(self, reset: bool) -> None:
+        """Raise an error if nothing could learn from displayed lists."""
+        if reset:
+            raise ValueError("shown: the members are not fitted yet; call fit first.")
+        if self.final_estimator is not None:
+            raise ValueError(
+                "shown: only the weights learn from displayed lists, and final_estimator scores in "
+                "their place. Omit shown, or set final_estimator=None and call fit."
+            )
 
     def _features_of_fit(self) -> Collection[str]:
         kinds = dict.fromkeys((n for _, m in self._members for n in feature_names(m)), "")

@@ -131,7 +131,9 @@ def encode_labels(y: Any, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
         first, second = classes.tolist()
         raise ValueError(
             f"y: {int(strange.sum())} of {len(labels)} labels are neither {first!r} nor "
-            f"{second!r}, the first is {labels[strange].tolist()[0]!r}."
+            f"{second!r}, the first is {labels[strange].tolist()[0]!r}. Drop these rows. If the "
+            "first rows had a wrong pair of labels, fit a new model on all rows, or give it both "
+            "labels as classes=."
         )
     return classes, code.astype(np.float64)
 

@@ -72,6 +72,8 @@ def recommend_to_parquet(
     ------
     ImportError
         If pyarrow is not installed.
+    FileNotFoundError
+        If the folder of ``path`` does not exist.
     ValueError
         Ids that a column of Parquet cannot hold, such as numbers beside strings; and what
         ``recommend`` raises.
@@ -198,6 +200,8 @@ def _replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file beside ``path``, which replaces it unless the block fails."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {str(path.parent)!r}; make it first.")
     part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         yield part

@@ -121,7 +121,7 @@ class ActivityFeatures(StreamFeatures):
         "amount": [str, None],
         "damping": [Interval(Real, 0, None, closed="left")],
         "statistics": ["boolean", StrOptions({"auto"})],
-        "item_vectors": [dict, None],
+        "item_vectors": "no_validation",  # PastSimilarity checks: no error may print all vectors
         "repeats": ["boolean"],
         "max_keys": [Interval(Integral, 1, None, closed="left"), None],
         "fill_value": [Real, "nan"],

@@ -64,7 +64,13 @@ class PastSimilarity:
         return self.vectors[self.codes.encode(items, None)]
 
 
-def _checked(item_vectors: Mapping[Any, Any]) -> np.ndarray:
+def _checked(item_vectors: Any) -> np.ndarray:
+    if not isinstance(item_vectors, Mapping):
+        raise TypeError(
+            f"item_vectors is a {type(item_vectors).__name__}; give a dict of vectors by item id, "
+            "such as dict(zip(model.item_ids_.tolist(), model.item_factors_)), or of a data frame "
+            "dict(zip(frame.index, frame.to_numpy()))."
+        )
     try:
         vectors = np.array(list(item_vectors.values()), np.float64)
     except (TypeError, ValueError):

@@ -75,7 +75,14 @@ def open_dataset(dataset: Any) -> Any:
     except ImportError as error:
         raise ImportError("Reading Parquet needs pyarrow: pip install pyarrow.") from error
     if isinstance(dataset, (str, os.PathLike)):
-        return pyarrow.dataset.dataset(os.fspath(dataset), format="parquet", partitioning="hive")
+        path = os.fspath(dataset)
+        try:
+            return pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"dataset: there is no file or folder {path!r}. For a remote one, pass "
+                "pyarrow.dataset.dataset(path, filesystem=...)."
+            ) from error
     if not isinstance(dataset, pyarrow.dataset.Dataset):
         raise TypeError(
             f"dataset is a {type(dataset).__name__}; give a path of Parquet files, or a "

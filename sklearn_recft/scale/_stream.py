@@ -81,7 +81,8 @@ def fit_stream(
         Columns of the dataset to read, and their names in ``X``, such as ``{"userId":
         "user_id"}``. None reads all other columns under their own names, but for the index of
         pandas; a file with further columns raises an error then. As in `fit`, numbers in further
-        columns are context: name the columns if the files have more.
+        columns are context, and so is a Hive partition such as ``day=2``: name the columns if the
+        files or folders have more.
     classes : array-like, default=None
         All labels that the dataset may have, if the estimator is a classifier that is not fitted;
         None takes those of the first batch, and a later batch with another label is an error.
@@ -114,6 +115,8 @@ def fit_stream(
         estimator is not fitted and ``after`` is the end of learned rows.
     TypeError
         If an argument has another type.
+    FileNotFoundError
+        If there is nothing at the path.
     ImportError
         If pyarrow is not installed.
 

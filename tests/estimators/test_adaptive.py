@@ -396,6 +396,9 @@ def test_a_final_estimator_scores_the_pool():
     reasons = model.explain(OLD[:3])
     assert_allclose(reasons.score, model.predict(OLD[:3]), rtol=1e-5)
     twin = pickle.loads(pickle.dumps(model))
+    seen = {"list_id": 1, "user_id": 1, "item_id": OLD[:3, 1], "rank": [1, 2, 3], "clicked": 1}
+    with pytest.raises(ValueError, match=r"shown: only the weights learn.*Omit shown"):
+        twin.partial_fit(NEW, shown=seen)
     assert_array_equal(twin.partial_fit(NEW).predict(X), model.partial_fit(NEW).predict(X))
 
 

@@ -295,6 +295,8 @@ def test_similarity_to_the_past_of_the_user():
     assert_array_equal(pickle.loads(pickle.dumps(model)).transform(asked), model.transform(asked))
     with pytest.raises(ValueError, match="item_vectors must map ids"):
         model.set_params(item_vectors={1: [0.0], 2: [0.0, 1.0]}).fit(X)
+    with pytest.raises(TypeError, match=r"item_vectors is a DataFrame; give a dict[^\[\n]*$"):
+        model.set_params(item_vectors=pd.DataFrame(np.ones((9, 3)))).fit(X)
 
 
 def test_the_share_of_repeats_needs_no_other_group():

@@ -279,6 +279,8 @@ def test_a_position_needs_the_model_that_learned(table, tmp_path):
 
 
 def test_a_folder_without_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*gone"):
+        fit_stream(mf(), tmp_path / "gone")
     with pytest.raises(ValueError, match="no Parquet files"):
         fit_stream(mf(), tmp_path)
 
