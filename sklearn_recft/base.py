@@ -601,10 +601,10 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
     return rows if call is not None and call.predict else rows.learned()
 
 
-def _changed(fitted: Any, now: Any) -> Any:
+def _changed(old: Any, new: Any) -> Any:
     """Return a value of `fit`; of a dict or the parameters of an object, those that differ now."""
-    both = isinstance(fitted, dict) and isinstance(now, dict)
-    return {k: v for k, v in fitted.items() if k not in now or now[k] != v} if both else fitted
+    both = type(old) is type(new) is dict
+    return {k: v for k, v in old.items() if k not in new or new[k] != v} if both else old
 
 
 def _value(parameter: Any) -> Any:
@@ -613,8 +613,7 @@ def _value(parameter: Any) -> Any:
         return parameter
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
-    if hasattr(parameter, "__array__"):
-        parameter = np.asarray(parameter).tolist()
+    parameter = np.asarray(parameter).tolist() if hasattr(parameter, "__array__") else parameter
     if isinstance(parameter, dict):
         return {name: _value(value) for name, value in parameter.items()}
     listed = isinstance(parameter, (list, tuple, range))
