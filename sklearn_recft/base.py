@@ -465,8 +465,7 @@ class RecommenderMixin(StreamMixin, SaveMixin):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} was set after fit, and decides what the "
                     f"fitted model keeps (fit had {_changed(fitted, now.get(name))!r}). "
-                    "Set it back to go on, or call fit "
-                    "to start anew."
+                    "Set it back to go on, or call fit to start anew."
                 )
 
     def _predict(self, X: Any) -> np.ndarray:
@@ -602,11 +601,10 @@ def _for_call(rows: Interactions, call: Call | None) -> Interactions:
     return rows if call is not None and call.predict else rows.learned()
 
 
-def _changed(fitted: Any, now: Any) -> Any:
+def _changed(old: Any, new: Any) -> Any:
     """Return a value of `fit`; of a dict or the parameters of an object, those that differ now."""
-    if not (isinstance(fitted, dict) and isinstance(now, dict)):
-        return fitted
-    return {name: value for name, value in fitted.items() if name not in now or now[name] != value}
+    both = type(old) is type(new) is dict
+    return {k: v for k, v in old.items() if k not in new or new[k] != v} if both else old
 
 
 def _value(parameter: Any) -> Any:
@@ -615,10 +613,8 @@ def _value(parameter: Any) -> Any:
         return parameter
     if isinstance(parameter, BaseEstimator):
         return parameter.get_params()
-    if hasattr(parameter, "__array__"):
-        parameter = np.asarray(parameter).tolist()
+    parameter = np.asarray(parameter).tolist() if hasattr(parameter, "__array__") else parameter
     if isinstance(parameter, dict):
         return {name: _value(value) for name, value in parameter.items()}
-    if isinstance(parameter, (list, tuple, range)):
-        return tuple(map(_value, parameter))
-    return parameter
+    listed = isinstance(parameter, (list, tuple, range))
+    return tuple(map(_value, parameter)) if listed else parameter
