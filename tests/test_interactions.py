@@ -622,8 +622,8 @@ def test_named_columns_may_come_in_any_order(frame):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (pd.DataFrame(log()).drop(columns="price"), r"missing: \['price'\]; unknown: \[\]"),
-        (pd.DataFrame(log(age=[1, 2, 3])), r"missing: \[\]; unknown: \['age'\]"),
+        (pd.DataFrame(log()).drop(columns="price"), r"missing: \['price'\]. Give"),
+        (pd.DataFrame(log(age=[1, 2, 3])), r"columns unknown: \['age'\]"),
         (pd.DataFrame(log()).rename(columns={"price": "Price"}), r"unknown: \['Price'\]"),
         (pd.DataFrame(log(price=["a", "b", "c"])), "price: not numeric"),
     ],
